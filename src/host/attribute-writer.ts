@@ -1,0 +1,29 @@
+/**
+ * The child that writes kernel attributes. It does one write for each message and answers with the errno's name,
+ * or an empty string. It is a process of its own because a write that blocks in the kernel takes its whole
+ * process with it; see `MachineHost.writeAttribute`.
+ */
+import {closeSync, constants, openSync, writeSync} from 'node:fs';
+
+/** One write, as sent to the child. */
+export interface WriteRequest {
+  readonly path: string;
+  readonly value: string;
+}
+
+process.on('message', ({path, value}: WriteRequest) => {
+  let errno = '';
+  try {
+    // Neither O_CREAT nor O_TRUNC: an attribute that is not there must fail as it does in the kernel.
+    const file = openSync(path, constants.O_WRONLY);
+    try {
+      writeSync(file, value);
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    errno = (error as NodeJS.ErrnoException).code ?? 'EUNKNOWN';
+  }
+  process.send?.(errno);
+});
+process.on('disconnect', () => process.exit());

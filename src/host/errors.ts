@@ -1,0 +1,201 @@
+/**
+ * How a run ends, for scripts and units to decide on.
+ *
+ * 0 done, or nothing to do; 1 failed, and what was done was undone; 2 wrong usage; 3 refused before any effect
+ * (in use, group not viable, identity mismatch); 4 no such device; 5 a write to the kernel did not return.
+ */
+export const ExitCode = {
+  done: 0,
+  failed: 1,
+  usage: 2,
+  refused: 3,
+  noDevice: 4,
+  stuck: 5,
+} as const;
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+/** Stable names of what can go wrong; code decides on these, never on a message. */
+export type ErrorCode =
+  | 'usage'
+  | 'bad-slot'
+  | 'bad-id'
+  | 'bad-driver'
+  | 'bad-path'
+  | 'bad-record'
+  | 'no-device'
+  | 'ambiguous-device'
+  | 'no-driver'
+  | 'no-sysfs'
+  | 'not-root'
+  | 'in-use'
+  | 'group-not-viable'
+  | 'no-iommu'
+  | 'identity-mismatch'
+  | 'not-switchable'
+  | 'busy'
+  | 'write-failed'
+  | 'write-stuck'
+  | 'file-failed'
+  | 'command-failed'
+  | 'not-bound'
+  | 'interrupted'
+  | 'rolled-back';
+
+/** What {@link PearasysError} is made from. */
+export interface ErrorDetails {
+  readonly code: ErrorCode;
+  readonly exitCode: ExitCode;
+  /** One sentence: what was tried on which device, and what the answer was. */
+  readonly message: string;
+  /** Further lines: holders, steps undone, the state now. */
+  readonly details?: readonly string[];
+  /** What the person should do next. */
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+/** An error meant to be read by the person at the terminal or in the journal. */
+export class PearasysError extends Error {
+  readonly code: ErrorCode;
+  readonly exitCode: ExitCode;
+  readonly details: readonly string[];
+  readonly hint: string | undefined;
+
+  constructor(error: ErrorDetails) {
+    super(error.message, error.cause === undefined ? undefined : {cause: error.cause});
+    this.name = 'PearasysError';
+    this.code = error.code;
+    this.exitCode = error.exitCode;
+    this.details = error.details ?? [];
+    this.hint = error.hint;
+  }
+}
+
+/** Wrong words on the command line: exit code 2. */
+export function usageError(message: string, hint?: string, code: ErrorCode = 'usage'): PearasysError {
+  return new PearasysError({code, exitCode: ExitCode.usage, message, ...(hint === undefined ? {} : {hint})});
+}
+
+/** A write to a kernel attribute that the kernel answered with an error. */
+export class WriteError extends PearasysError {
+  readonly path: string;
+  readonly value: string;
+  /** The errno's name, as in errno(3): `EBUSY`, `ENODEV`, … */
+  readonly errno: string;
+
+  constructor(path: string, value: string, errno: string) {
+    super({
+      code: 'write-failed',
+      exitCode: ExitCode.failed,
+      message: `writing ${quoteValue(value)} to ${path} failed: ${explainErrno(errno)}`,
+    });
+    this.name = 'WriteError';
+    this.path = path;
+    this.value = value;
+    this.errno = errno;
+  }
+}
+
+/** A write to a kernel attribute that did not return within its limit; the kernel still works on it. */
+export class StuckError extends PearasysError {
+  readonly path: string;
+  readonly value: string;
+  /** The process that is in the write (state D in ps(1)), or undefined on a simulated host. */
+  readonly pid: number | undefined;
+
+  constructor(path: string, value: string, limit: number, pid?: number) {
+    super({
+      code: 'write-stuck',
+      exitCode: ExitCode.stuck,
+      message: `writing ${quoteValue(value)} to ${path} did not return within ${limit / 1000} s`,
+      details:
+        pid === undefined
+          ? []
+          : [`process ${pid} waits in the kernel for that write and cannot be killed (state D in ps)`],
+    });
+    this.name = 'StuckError';
+    this.path = path;
+    this.value = value;
+    this.pid = pid;
+  }
+}
+
+/** A file of ours that could not be read, written or removed. */
+export class FileError extends PearasysError {
+  readonly path: string;
+  readonly errno: string;
+
+  constructor(action: string, path: string, errno: string, cause?: unknown) {
+    super({
+      code: 'file-failed',
+      exitCode: ExitCode.failed,
+      message: `${action} ${path} failed: ${explainErrno(errno)}`,
+      cause,
+    });
+    this.name = 'FileError';
+    this.path = path;
+    this.errno = errno;
+  }
+}
+
+/** A program (modprobe, systemctl, udevadm) that failed or could not be started. */
+export class CommandError extends PearasysError {
+  readonly file: string;
+  readonly args: readonly string[];
+  /** The program's exit code; undefined when it could not be started or was ended by a signal. */
+  readonly status: number | undefined;
+  readonly stderr: string;
+
+  constructor(file: string, args: readonly string[], status: number | undefined, stderr: string) {
+    const answer = stderr.trim();
+    super({
+      code: 'command-failed',
+      exitCode: ExitCode.failed,
+      message: `${[file, ...args].join(' ')} ${status === undefined ? 'could not be run' : `failed (exit code ${status})`}`,
+      details: answer === '' ? [] : answer.split('\n'),
+    });
+    this.name = 'CommandError';
+    this.file = file;
+    this.args = args;
+    this.status = status;
+    this.stderr = stderr;
+  }
+}
+
+const errnoMeaning: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EAGAIN: 'try again: the kernel is not ready for it',
+  EBUSY: 'the device or resource is busy',
+  EEXIST: 'it exists already',
+  EINVAL: 'the kernel does not accept this value',
+  EIO: 'input/output error',
+  EISDIR: 'it is a folder',
+  ENODEV: 'no such device, or the driver does not accept it',
+  ENOENT: 'no such file: the attribute, the driver or the device is not there',
+  ENOMEM: 'the kernel is out of memory',
+  ENOSPC: 'no space left',
+  ENOTTY: 'the device has no such function',
+  ENXIO: 'no such device or address',
+  EOPNOTSUPP: 'not supported',
+  EPERM: 'not permitted',
+  EPROBE_DEFER: 'the driver waits for another one',
+  EROFS: 'the file system is read-only',
+  ETIMEDOUT: 'timed out',
+};
+
+/** `EBUSY (the device or resource is busy)`: an errno's name with its meaning for a device, see errno(3). */
+export function explainErrno(errno: string): string {
+  const meaning = errnoMeaning[errno];
+  return meaning === undefined ? errno : `${errno} (${meaning})`;
+}
+
+/** The errno's name of a failed system call, or `EUNKNOWN` when the value thrown was something else. */
+export function errnoOf(error: unknown): string {
+  return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : 'EUNKNOWN';
+}
+
+function quoteValue(value: string): string {
+  return `'${value.replaceAll('\n', '\\n')}'`;
+}

@@ -1,0 +1,105 @@
+/** What stat(2) says of a file, as far as it matters here. */
+export interface FileInfo {
+  readonly kind: 'file' | 'directory' | 'link' | 'device' | 'other';
+  readonly uid: number;
+  /** Permission bits, 0 to 0o7777. */
+  readonly mode: number;
+  readonly size: number;
+  /** Last modification, milliseconds since 1970. */
+  readonly modified: number;
+  /** `major:minor` of a device node, as in /sys/dev. */
+  readonly deviceNumber?: string;
+}
+
+/** What a program that ran to its end left. */
+export interface CommandResult {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Settings of {@link Host.run}. */
+export interface RunOptions {
+  /** Milliseconds after which the program is ended; default 90,000. */
+  readonly limit?: number;
+  /** Exit codes that are no failure; default only 0. */
+  readonly accept?: readonly number[];
+}
+
+/** A held lock; see {@link Host.lock}. */
+export interface Lock {
+  release(): Promise<void>;
+}
+
+/**
+ * Reading the machine. Paths are absolute as on the machine (`/sys/…`, `/etc/…`) and looked up below
+ * {@link root}. All reads are synchronous: for sysfs, whose reads do not wait, they are several times faster than
+ * promises and need no file descriptor for each device.
+ */
+export interface HostReader {
+  /** `/`, or the folder of an image or of a simulated host. */
+  readonly root: string;
+  /** Effective user ID of this process. */
+  readonly userId: number;
+  /**
+   * The text of a file without its final newline; undefined when it is not there (ENOENT, ENOTDIR), or when
+   * its device has just gone (ENODEV, ENXIO).
+   * @throws FileError for any other failure.
+   */
+  readText(path: string): string | undefined;
+  /** The target text of a symbolic link; undefined when there is no such link. */
+  readLink(path: string): string | undefined;
+  /** The path with all links resolved, as seen from {@link root}; undefined when it leads nowhere. */
+  realPath(path: string): string | undefined;
+  /** The names in a folder, sorted; empty when there is no such folder or it may not be read. */
+  list(path: string): string[];
+  /** Whether the path exists, links followed. */
+  exists(path: string): boolean;
+  /** stat(2), or lstat(2) with `follow` false; undefined when the path does not exist. */
+  info(path: string, follow?: boolean): FileInfo | undefined;
+  /** The addresses of each network interface that is up, by interface name. Empty for a root that is an image. */
+  addresses(): ReadonlyMap<string, readonly string[]>;
+  /**
+   * Whether the kernel holds this block device for itself (a mount, swap, LVM, RAID, ZFS): open(2) with O_EXCL
+   * answers EBUSY then. False where it cannot be asked (no such node, not root).
+   */
+  isClaimedByKernel(node: string): boolean;
+}
+
+/** Settings of {@link Host.writeFile}. */
+export interface WriteFileOptions {
+  /** Permission bits; default 0o644. The owner is the user who runs this, root on a machine. */
+  readonly mode?: number;
+}
+
+/** The one boundary through which the machine is read and changed. Only `src/plan/apply.ts` calls what changes. */
+export interface Host extends HostReader {
+  /**
+   * Writes one value to a kernel attribute in one write(2), from a child process: a write to `unbind`, `bind`,
+   * `remove` or `reset` may never return, and a process inside it can neither be killed nor end.
+   * @param limit milliseconds to wait.
+   * @throws WriteError what the kernel answered.
+   * @throws StuckError the limit passed; the child is left behind.
+   */
+  writeAttribute(path: string, value: string, limit: number): Promise<void>;
+  /**
+   * Writes a whole file: a new one beside it, synced, then renamed over it. Makes missing folders (0755).
+   * @throws FileError and then neither the old file nor the folder has changed.
+   */
+  writeFile(path: string, content: string, options?: WriteFileOptions): Promise<void>;
+  /** Removes a file or symbolic link, and its folder when that is left empty and `prune` is set; a missing one is no error. */
+  removeFile(path: string, options?: {readonly prune?: boolean}): Promise<void>;
+  /**
+   * Runs a program, without a shell, with a clean environment (PATH, LC_ALL=C).
+   * @throws CommandError when it cannot be started, or ends with a code that is not accepted.
+   */
+  run(file: string, args: readonly string[], options?: RunOptions): Promise<CommandResult>;
+  /**
+   * Holds the lock of this name (a slot, a UUID) until it is released or this process ends, however it ends.
+   * @param limit milliseconds to wait for another holder.
+   * @throws PearasysError `busy`, exit code 3, when another run still holds it.
+   */
+  lock(name: string, limit: number): Promise<Lock>;
+  /** Ends what serves this host (the child that writes attributes). A stuck child is left behind. */
+  close(): void;
+}
