@@ -1,0 +1,131 @@
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {HostReader} from '../host/host.js';
+import {asId, type DeviceId} from './id.js';
+import {asSlot, cardOf, type Slot} from './slot.js';
+
+/** One PCI function as the kernel shows it now. */
+export interface Device {
+  readonly slot: Slot;
+  readonly id: DeviceId;
+  /** Subsystem vendor:device, `0000:0000` where the card has none. */
+  readonly subsystem: string;
+  /** Base class, subclass and programming interface: 0x030000 is a VGA controller. */
+  readonly classCode: number;
+  readonly driver: string | undefined;
+  readonly override: string | undefined;
+  /** IOMMU group; undefined without an IOMMU. The number changes from boot to boot. */
+  readonly group: number | undefined;
+  /** NUMA node; undefined where the machine has only one. */
+  readonly numaNode: number | undefined;
+  /** Whether the firmware showed its messages on this one. */
+  readonly bootDisplay: boolean;
+  readonly modalias: string;
+}
+
+/** Where the kernel lists the devices. */
+export const devicesFolder = '/sys/bus/pci/devices';
+
+/** The sysfs folder of a device, or the path of one of its attributes. */
+export function devicePath(slot: Slot, attribute?: string): string {
+  return attribute === undefined ? `${devicesFolder}/${slot}` : `${devicesFolder}/${slot}/${attribute}`;
+}
+
+/**
+ * All PCI functions, in slot order.
+ * @throws PearasysError `no-sysfs` where there is no PCI bus to read.
+ */
+export function readDevices(host: HostReader): Device[] {
+  const names = host.list(devicesFolder);
+  if (names.length === 0 && !host.exists(devicesFolder))
+    throw new PearasysError({
+      code: 'no-sysfs',
+      exitCode: ExitCode.failed,
+      message: `${host.root === '/' ? '' : host.root}${devicesFolder} is not there: no PCI bus, or sysfs is not mounted`,
+      hint:
+        host.root === '/'
+          ? 'mount sysfs with: mount -t sysfs sysfs /sys'
+          : 'an image has no devices of its own: name them by slot and id',
+    });
+  const devices: Device[] = [];
+  for (const name of names) {
+    const slot = asSlot(name);
+    const device = slot === undefined ? undefined : readDevice(host, slot);
+    if (device !== undefined) devices.push(device);
+  }
+  return devices;
+}
+
+/** One PCI function; undefined when it is not there, or goes away while it is read. */
+export function readDevice(host: HostReader, slot: Slot): Device | undefined {
+  const folder = devicePath(slot);
+  // One read for most of it: the kernel prints class, ids, driver and modalias together.
+  const uevent = host.readText(`${folder}/uevent`);
+  if (uevent === undefined) return undefined;
+  const id = asId(field(uevent, 'PCI_ID'));
+  if (id === undefined) return undefined;
+  const classCode = Number.parseInt(field(uevent, 'PCI_CLASS'), 16);
+  const driver = field(uevent, 'DRIVER');
+  const override = host.readText(`${folder}/driver_override`);
+  const group = host.readLink(`${folder}/iommu_group`);
+  const numaNode = Number(host.readText(`${folder}/numa_node`) ?? -1);
+  return {
+    slot,
+    id,
+    subsystem: field(uevent, 'PCI_SUBSYS_ID').toLowerCase(),
+    classCode,
+    driver: driver === '' ? undefined : driver,
+    // A cleared override reads back as (null).
+    override: override === undefined || override === '(null)' || override === '' ? undefined : override,
+    group: group === undefined ? undefined : Number(group.slice(group.lastIndexOf('/') + 1)),
+    numaNode: numaNode < 0 ? undefined : numaNode,
+    bootDisplay: classCode >>> 16 === 0x03 && host.readText(`${folder}/boot_vga`) === '1',
+    modalias: field(uevent, 'MODALIAS'),
+  };
+}
+
+/** Whether the device is a bridge to another bus (class 0x0604..): a member of groups that is never bound. */
+export function isBridge(device: Device): boolean {
+  return device.classCode >>> 8 === 0x0604;
+}
+
+/** The other functions of the same slot. */
+export function siblingsOf(device: Device, devices: readonly Device[]): Device[] {
+  const card = cardOf(device.slot);
+  return devices.filter((other) => other.slot !== device.slot && cardOf(other.slot) === card);
+}
+
+/** All members of a device's group, itself included, in slot order; only the device without an IOMMU. */
+export function readGroupMembers(host: HostReader, device: Device): Device[] {
+  if (device.group === undefined) return [device];
+  return host
+    .list(`/sys/kernel/iommu_groups/${device.group}/devices`)
+    .map(asSlot)
+    .filter((slot) => slot !== undefined)
+    .map((slot) => (slot === device.slot ? device : readDevice(host, slot)))
+    .filter((member) => member !== undefined);
+}
+
+/** The class words of driverctl, each with the base class it means (pci.ids, section C). */
+export const classWords: Readonly<Record<string, number>> = {
+  storage: 0x01,
+  network: 0x02,
+  display: 0x03,
+  multimedia: 0x04,
+  memory: 0x05,
+  bridge: 0x06,
+  communication: 0x07,
+  system: 0x08,
+  input: 0x09,
+  docking: 0x0a,
+  processor: 0x0b,
+  serial: 0x0c,
+};
+
+/** The value of one `KEY=value` line of a uevent; empty when it has none. */
+function field(uevent: string, key: string): string {
+  let start = uevent.startsWith(`${key}=`) ? 0 : uevent.indexOf(`\n${key}=`);
+  if (start < 0) return '';
+  start += key.length + (start === 0 ? 1 : 2);
+  const end = uevent.indexOf('\n', start);
+  return end < 0 ? uevent.slice(start) : uevent.slice(start, end);
+}

@@ -1,0 +1,92 @@
+import type {HostReader} from '../host/host.js';
+import type {Device} from './device.js';
+import {driversFolder, noDriver, type Driver} from './driver.js';
+
+/** What it takes to have a driver: it is there, a module brings it, or nobody knows it. */
+export type DriverSource =
+  | {readonly kind: 'present'}
+  | {readonly kind: 'module'; readonly module: string}
+  | {readonly kind: 'unknown'; readonly known: readonly string[]};
+
+/**
+ * Where the driver would come from. A module of the driver's own name is what modprobe would load; where the
+ * module tree of the running kernel cannot be read, modprobe is left to decide.
+ */
+export function findDriver(host: HostReader, driver: Driver): DriverSource {
+  if (driver === noDriver || host.exists(`${driversFolder}/${driver}`)) return {kind: 'present'};
+  const tree = moduleTree(host);
+  const known = tree === undefined ? undefined : moduleNames(host, tree);
+  if (known === undefined || known.has(underscored(driver))) return {kind: 'module', module: driver};
+  return {
+    kind: 'unknown',
+    known: [...new Set([...host.list(driversFolder), ...pciModules(host, tree ?? '')])],
+  };
+}
+
+/**
+ * The modules whose alias patterns take this device, as `modprobe <modalias>` would find them; VFIO's variant
+ * drivers, which have aliases of their own (`vfio_pci:`), come last.
+ */
+export function modulesFor(host: HostReader, device: Device): string[] {
+  const tree = moduleTree(host);
+  const text = tree === undefined ? undefined : host.readText(`${tree}/modules.alias`);
+  if (text === undefined || !device.modalias.startsWith('pci:')) return [];
+  const vendor = device.modalias.slice('pci:'.length, 'pci:v000010DE'.length);
+  const found = new Set<string>();
+  for (const bus of ['pci', 'vfio_pci'])
+    // Patterns name one vendor or any; looking for these two beginnings skips the other ten thousand lines.
+    for (const start of [`alias ${bus}:${vendor}`, `alias ${bus}:v*`])
+      for (let at = text.indexOf(start); at >= 0; at = text.indexOf(start, at + 1)) {
+        if (at > 0 && text[at - 1] !== '\n') continue;
+        const end = text.indexOf('\n', at);
+        const [, glob, module] = text.slice(at, end < 0 ? undefined : end).split(' ');
+        if (
+          glob !== undefined &&
+          module !== undefined &&
+          matchesGlob(device.modalias, glob.slice(bus.length - 3))
+        )
+          found.add(module);
+      }
+  return [...found];
+}
+
+/** The module that a loaded driver belongs to, as in /sys/module; undefined for a built-in one. */
+export function moduleOfDriver(host: HostReader, driver: string): string | undefined {
+  const link = host.readLink(`${driversFolder}/${driver}/module`);
+  return link?.slice(link.lastIndexOf('/') + 1);
+}
+
+function moduleTree(host: HostReader): string | undefined {
+  const running = host.readText('/proc/sys/kernel/osrelease');
+  const tree = running === undefined ? undefined : `/lib/modules/${running}`;
+  return tree !== undefined && host.exists(tree) ? tree : undefined;
+}
+
+/** Every module of the tree and every one built in, by name with underscores; undefined when depmod was not run. */
+function moduleNames(host: HostReader, tree: string): Set<string> | undefined {
+  const lists = [`${tree}/modules.dep`, `${tree}/modules.builtin`].map((path) => host.readText(path));
+  if (lists[0] === undefined) return undefined;
+  const names = new Set<string>();
+  for (const match of lists.join('\n').matchAll(/^[^:\n]*?([^/:\n]+)\.ko/gm))
+    if (match[1] !== undefined) names.add(underscored(match[1]));
+  return names;
+}
+
+function pciModules(host: HostReader, tree: string): string[] {
+  const text = host.readText(`${tree}/modules.alias`) ?? '';
+  return [...text.matchAll(/^alias (?:vfio_)?pci:\S+ (\S+)$/gm)].map((match) => match[1] ?? '');
+}
+
+/** modprobe takes - and _ for the same; /sys/module has the underscore. */
+function underscored(name: string): string {
+  return name.replaceAll('-', '_');
+}
+
+/** fnmatch(3) for what alias patterns use: `*`, `?` and `[0-9]`. */
+function matchesGlob(text: string, glob: string): boolean {
+  const pattern = glob
+    .replace(/[.+^${}()|\\]/g, '\\$&')
+    .replaceAll('*', '.*')
+    .replaceAll('?', '.');
+  return new RegExp(`^${pattern}$`).test(text);
+}
