@@ -1,0 +1,108 @@
+import type {Host, HostReader} from '../host/host.js';
+import {systemdUnits} from '../host/layout.js';
+import {parseDriver, type Driver} from '../pci/driver.js';
+import {asSlot, type Slot} from '../pci/slot.js';
+
+/** What a unit is about. */
+export interface UnitIdentity {
+  readonly slot: Slot;
+  readonly driver: Driver;
+}
+
+/** A unit as systemd knows it. */
+export interface UnitState extends UnitIdentity {
+  readonly unit: string;
+  /** Whether it is claimed at boot and at each hot-add. */
+  readonly enabled: boolean;
+  /** systemd's ActiveState (`active`, `inactive`, `failed`, …); undefined when no systemd runs there. */
+  readonly active: string | undefined;
+}
+
+/**
+ * `pearasys-<slot>@<driver>.service`. Slot and driver need no escaping, see systemd.unit(5); in the unit `%j` is
+ * the slot and `%i` the driver.
+ */
+export function unitName({slot, driver}: UnitIdentity): string {
+  return `pearasys-${slot}@${driver}.service`;
+}
+
+/** The slot's template: a file of its own for each slot, since an alias would lose `%j`. */
+export function templateName(slot: Slot): string {
+  return `pearasys-${slot}@.service`;
+}
+
+/** The device unit that `SYSTEMD_ALIAS` of the rule gives the slot. */
+export function deviceUnit(slot: Slot): string {
+  return `sys-bus-pci-devices-${slot}.device`;
+}
+
+/** The link that `systemctl enable` makes and that the rule looks at: the one truth about boot and hot-add. */
+export function enabledLink(unit: UnitIdentity): string {
+  return `${systemdUnits}/${deviceUnit(unit.slot)}.wants/${unitName(unit)}`;
+}
+
+/** The folder of settings for one unit. */
+export function dropInFolder(unit: UnitIdentity, folder: string = systemdUnits): string {
+  return `${folder}/${unitName(unit)}.d`;
+}
+
+/** Slot and driver of a unit's name; undefined for any other unit. */
+export function parseUnitName(name: string): UnitIdentity | undefined {
+  const [, slotText, driverText] = /^pearasys-([^@]+)@(.+)\.service$/.exec(name) ?? [];
+  const slot = slotText === undefined ? undefined : asSlot(slotText);
+  if (slot === undefined || driverText === undefined) return undefined;
+  try {
+    return {slot, driver: parseDriver(driverText)};
+  } catch {
+    return undefined;
+  }
+}
+
+/** The units that are installed: those with a folder of settings, or enabled. In the order of their names. */
+export function readUnits(host: HostReader): UnitIdentity[] {
+  const found = new Map<string, UnitIdentity>();
+  for (const name of host.list(systemdUnits)) {
+    const dropIn = name.endsWith('.service.d') ? parseUnitName(name.slice(0, -'.d'.length)) : undefined;
+    if (dropIn !== undefined) found.set(unitName(dropIn), dropIn);
+    if (!/^sys-bus-pci-devices-.*\.device\.wants$/.test(name)) continue;
+    for (const link of host.list(`${systemdUnits}/${name}`)) {
+      const unit = parseUnitName(link);
+      if (unit !== undefined) found.set(unitName(unit), unit);
+    }
+  }
+  return [...found.values()].sort((a, b) => (unitName(a) < unitName(b) ? -1 : 1));
+}
+
+/** Whether the unit is enabled: by the link alone, as the rule sees it. */
+export function isEnabled(host: HostReader, unit: UnitIdentity): boolean {
+  return host.info(enabledLink(unit), false) !== undefined;
+}
+
+/** The installed units with their states. Asks systemd once, and only when there are units. */
+export async function readUnitStates(host: Host): Promise<UnitState[]> {
+  const units = readUnits(host);
+  const active = await readActiveStates(host, units.map(unitName));
+  return units.map((unit) => ({
+    ...unit,
+    unit: unitName(unit),
+    enabled: isEnabled(host, unit),
+    active: active.get(unitName(unit)),
+  }));
+}
+
+/** Whether a systemd runs that answers for this host, see sd_booted(3). */
+export function hasSystemd(host: HostReader): boolean {
+  return host.exists('/run/systemd/system');
+}
+
+async function readActiveStates(host: Host, names: readonly string[]): Promise<Map<string, string>> {
+  const states = new Map<string, string>();
+  if (names.length === 0 || !hasSystemd(host)) return states;
+  const {stdout} = await host.run('systemctl', ['show', '--property=Id,ActiveState', ...names]);
+  for (const block of stdout.split('\n\n')) {
+    const id = /^Id=(.*)$/m.exec(block)?.[1];
+    const state = /^ActiveState=(.*)$/m.exec(block)?.[1];
+    if (id !== undefined && state !== undefined) states.set(id, state);
+  }
+  return states;
+}
