@@ -1,0 +1,165 @@
+import {ExitCode, PearasysError, StuckError, WriteError} from '../host/errors.js';
+import type {Host} from '../host/host.js';
+import {readDevice} from '../pci/device.js';
+import {driversFolder} from '../pci/driver.js';
+import type {Slot} from '../pci/slot.js';
+import {shellLine, type Plan, type Step} from './step.js';
+
+/** Settings of {@link applyPlan}. */
+export interface ApplyOptions {
+  /** Milliseconds that one write to an attribute may take. */
+  readonly limit: number;
+  /** Told each step before it is done, and each undoing step. */
+  readonly onStep?: (line: string, undoing: boolean) => void;
+  /** An interrupt: the step under way ends, then all is undone. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Does the steps in order. When one fails or the signal comes, those done are undone in reverse.
+ * @throws PearasysError what failed, what was undone, and what state each device is in.
+ */
+export async function applyPlan(host: Host, plan: Plan, options: ApplyOptions): Promise<void> {
+  const done: Step[] = [];
+  for (const step of plan.steps) {
+    try {
+      if (options.signal?.aborted === true) throw interrupted();
+      options.onStep?.(shellLine(step), false);
+      await applyStep(host, step, options.limit);
+      done.push(step);
+    } catch (error) {
+      if (!(error instanceof PearasysError)) throw error;
+      throw await undoAll(host, plan, {done, failed: step, error}, options);
+    }
+  }
+}
+
+/** Where a plan stopped. */
+interface Failure {
+  readonly done: readonly Step[];
+  readonly failed: Step;
+  readonly error: PearasysError;
+}
+
+async function undoAll(
+  host: Host,
+  plan: Plan,
+  {done, failed, error}: Failure,
+  options: ApplyOptions,
+): Promise<PearasysError> {
+  // The kernel holds the device's lock while a write to it is stuck: any other write would be stuck as well.
+  const stuck = error instanceof StuckError ? failed.slot : undefined;
+  const details = [...error.details];
+  let undone = 0;
+  // A failed request to systemd may have been granted in part; a failed write has had no effect.
+  const partial = failed.kind === 'systemctl' ? [failed] : [];
+  const undoing = [...partial, ...[...done].reverse()].flatMap((step) => step.undo);
+  for (const step of done.length > 0 ? [...undoing, ...plan.afterUndo] : undoing) {
+    if (stuck !== undefined && step.slot === stuck) continue;
+    try {
+      options.onStep?.(shellLine(step), true);
+      await applyStep(host, step, options.limit);
+      undone += 1;
+    } catch (problem) {
+      if (!(problem instanceof PearasysError)) throw problem;
+      details.push(`could not be undone: ${shellLine(step)}: ${problem.message}`);
+    }
+  }
+  if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
+  details.push(...describeState(host, plan, stuck));
+  return new PearasysError({
+    code: error.code,
+    exitCode: error.exitCode,
+    message: error.message,
+    details,
+    ...(error.hint === undefined ? {} : {hint: error.hint}),
+    cause: error,
+  });
+}
+
+function describeState(host: Host, plan: Plan, stuck: Slot | undefined): string[] {
+  const slots = new Set(plan.steps.map((step) => step.slot).filter((slot) => slot !== undefined));
+  return [...slots].map((slot) => {
+    if (slot === stuck)
+      return `state of ${slot}: unknown until that write returns, which it does when whoever uses the device lets go of it`;
+    const device = readDevice(host, slot);
+    if (device === undefined) return `state of ${slot}: the device is gone`;
+    const override = device.override === undefined ? '' : `, override ${device.override}`;
+    return `state of ${slot}: ${device.driver === undefined ? 'no driver' : `on driver ${device.driver}`}${override}`;
+  });
+}
+
+async function applyStep(host: Host, step: Step, limit: number): Promise<void> {
+  switch (step.kind) {
+    case 'write-attribute':
+      try {
+        await host.writeAttribute(step.path, step.value, limit);
+      } catch (error) {
+        if (!(error instanceof WriteError && step.accept.includes(error.errno))) throw error;
+      }
+      return;
+    case 'load-module':
+      await host.run('modprobe', ['--', step.module]);
+      return;
+    case 'unload-module':
+      await host.run('modprobe', ['-r', '--', step.module]);
+      return;
+    case 'write-file':
+      await host.writeFile(step.path, step.content, {mode: step.mode});
+      return;
+    case 'remove-file':
+      await host.removeFile(step.path, {prune: true});
+      return;
+    case 'systemctl':
+    case 'udevadm':
+      await host.run(
+        step.kind,
+        host.root === '/' || step.kind === 'udevadm' ? step.args : [`--root=${host.root}`, ...step.args],
+        {
+          accept: step.accept,
+        },
+      );
+      return;
+    case 'expect-driver':
+      checkDriver(host, step.slot, step.driver);
+      return;
+    case 'expect-registered':
+      if (!host.exists(`${driversFolder}/${step.driver}`))
+        throw new PearasysError({
+          code: 'no-driver',
+          exitCode: ExitCode.failed,
+          message: `the module was loaded, but it brought no PCI driver called ${step.driver}`,
+          hint: `\`ls ${driversFolder}\` shows what the drivers call themselves`,
+        });
+  }
+}
+
+function checkDriver(host: Host, slot: Slot, wanted: string | undefined): void {
+  const device = readDevice(host, slot);
+  if (device === undefined)
+    throw new PearasysError({
+      code: 'no-device',
+      exitCode: ExitCode.noDevice,
+      message: `${slot} went away while its driver was changed`,
+    });
+  const right = wanted === 'any' ? device.driver !== undefined : device.driver === wanted;
+  if (right) return;
+  const found = device.driver === undefined ? 'it has no driver' : `it is on ${device.driver}`;
+  throw new PearasysError({
+    code: 'not-bound',
+    exitCode: ExitCode.failed,
+    message:
+      wanted === undefined
+        ? `${slot} should have no driver now, but ${found}`
+        : `${wanted === 'any' ? 'no driver' : `driver ${wanted}`} took ${slot} (${device.id}): ${found}`,
+    hint: `the kernel's reason is in its log: journalctl -k --grep '${slot}'`,
+  });
+}
+
+function interrupted(): PearasysError {
+  return new PearasysError({code: 'interrupted', exitCode: ExitCode.failed, message: 'interrupted'});
+}
+
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
+}

@@ -1,0 +1,71 @@
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {Host, Lock} from '../host/host.js';
+import {applyPlan, type ApplyOptions} from './apply.js';
+import {shellLine, type Plan, type Planned} from './step.js';
+
+/** Settings of {@link carryOut}. */
+export interface CarryOutOptions extends ApplyOptions {
+  /** Plan and show, but do nothing. */
+  readonly dryRun: boolean;
+  /** Told the plan's notes before it is applied. */
+  readonly onNote?: (note: string) => void;
+}
+
+/** What became of a wish. */
+export interface Outcome {
+  readonly plan: Plan;
+  /** The plan as shell lines. */
+  readonly lines: readonly string[];
+  /** Whether anything was done; false for a dry run and when there was nothing to do. */
+  readonly changed: boolean;
+}
+
+/**
+ * Locks what the wish is about, reads and plans, and applies the plan. Reading happens under the lock, so that two
+ * runs at once end in the state of one of them.
+ * @param names what to lock: slots.
+ * @param readAndPlan reads the machine and plans; it must have no effect.
+ * @throws PearasysError the refusal; `not-root`; `busy`; or what {@link applyPlan} throws.
+ */
+export async function carryOut(
+  host: Host,
+  names: readonly string[],
+  readAndPlan: () => Planned,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  if (options.dryRun) {
+    const planned = accept(readAndPlan(), options);
+    return {plan: planned, lines: planned.steps.map(shellLine), changed: false};
+  }
+  requireRoot(host, readAndPlan);
+  const locks: Lock[] = [];
+  try {
+    // In one order for everybody, or two runs could wait for each other.
+    for (const name of [...new Set(names)].sort()) locks.push(await host.lock(name, options.limit));
+    const planned = accept(readAndPlan(), options);
+    await applyPlan(host, planned, options);
+    return {plan: planned, lines: planned.steps.map(shellLine), changed: planned.steps.length > 0};
+  } finally {
+    for (const lock of locks) await lock.release();
+  }
+}
+
+function accept(planned: Planned, options: CarryOutOptions): Plan {
+  if (planned.kind === 'refusal') throw new PearasysError(planned.error);
+  for (const note of planned.notes) options.onNote?.(note);
+  return planned;
+}
+
+function requireRoot(host: Host, readAndPlan: () => Planned): void {
+  if (host.userId === 0 || host.root !== '/') return;
+  // What would be refused anyway is better told than that root is missing.
+  const planned = readAndPlan();
+  if (planned.kind === 'refusal') throw new PearasysError(planned.error);
+  throw new PearasysError({
+    code: 'not-root',
+    exitCode: ExitCode.failed,
+    message: 'changing a device needs root',
+    details: ['nothing was changed'],
+    hint: 'run the same command with sudo, or with --dry-run to see what it would do',
+  });
+}

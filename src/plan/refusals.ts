@@ -1,0 +1,62 @@
+import {ExitCode} from '../host/errors.js';
+import {isBridge, type Device} from '../pci/device.js';
+import type {Driver} from '../pci/driver.js';
+import {nearest} from '../pci/find.js';
+import {adviseOnHolder, describeHolder, type Holder} from '../pci/holders.js';
+import type {DriverSource} from '../pci/modules.js';
+import {loadModule, refuse, type Refusal, type Step} from './step.js';
+
+/** Refuses bridges: whatever is behind one would lose its bus. */
+export function refuseBridges(devices: readonly Device[]): Refusal | undefined {
+  const bridge = devices.find(isBridge);
+  if (bridge === undefined) return undefined;
+  return refuse({
+    code: 'not-switchable',
+    exitCode: ExitCode.refused,
+    message: `${bridge.slot} (${bridge.id}) is a bridge: everything behind it would lose its bus`,
+    details: ['nothing was changed'],
+    hint: 'name the devices behind it; a bridge need not be bound for its group to be viable',
+  });
+}
+
+/** Refuses devices that are in use, naming each holder; with `force` only where harm is certain. */
+export function refuseHeld(
+  devices: readonly Device[],
+  holders: readonly Holder[],
+  force: boolean,
+): Refusal | undefined {
+  const stopping = holders.filter((holder) => holder.harm === 'certain' || !force);
+  if (stopping.length === 0) return undefined;
+  const slots = [...new Set(stopping.map((holder) => holder.slot))];
+  const named = slots.map((slot) => `${slot} (${devices.find((device) => device.slot === slot)?.id ?? '?'})`);
+  const forcible = stopping.every((holder) => holder.harm === 'forcible');
+  const advice = [...new Set(stopping.map(adviseOnHolder))];
+  return refuse({
+    code: 'in-use',
+    exitCode: ExitCode.refused,
+    message: `${named.join(', ')} ${slots.length === 1 ? 'is' : 'are'} in use`,
+    details: [
+      ...stopping.map((holder) => `${holder.slot}: ${describeHolder(holder)}`),
+      'nothing was changed',
+    ],
+    hint: `${advice.join('; ')}${forcible ? '; or go on nevertheless with --force' : ''}`,
+  });
+}
+
+/** The steps that bring a driver: none when it is there; a refusal when nothing is called so. */
+export function bringDriver(driver: Driver, source: DriverSource): Step[] | Refusal {
+  switch (source.kind) {
+    case 'present':
+      return [];
+    case 'module':
+      return [loadModule(source.module), {kind: 'expect-registered', driver, undo: []}];
+    case 'unknown':
+      return refuse({
+        code: 'no-driver',
+        exitCode: ExitCode.usage,
+        message: `there is no PCI driver called ${driver}, and no module of that name for the running kernel`,
+        details: ['nothing was changed'],
+        hint: `\`pearasys show DEVICE\` lists the modules that know a device${nearest(driver, source.known)}`,
+      });
+  }
+}

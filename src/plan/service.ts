@@ -1,0 +1,279 @@
+import {ExitCode} from '../host/errors.js';
+import type {HostReader} from '../host/host.js';
+import {runState, systemdUnits, type Layout} from '../host/layout.js';
+import {devicePath, isBridge, readDevice, type Device} from '../pci/device.js';
+import type {Driver} from '../pci/driver.js';
+import type {DeviceId} from '../pci/id.js';
+import {asSlot, type Slot} from '../pci/slot.js';
+import {printRecord, readRecords, recordPath, type DeviceRecord, type Records} from '../record/record.js';
+import {slotTemplate, unitSettings} from '../unit/files.js';
+import {
+  dropInFolder,
+  hasSystemd,
+  isEnabled,
+  readUnits,
+  templateName,
+  unitName,
+  type UnitIdentity,
+} from '../unit/unit.js';
+import {plan, refuse, removeFile, systemctl, udevadm, writeFile, type Planned, type Step} from './step.js';
+import {planSwitch, readSwitch, type SwitchRules} from './switch.js';
+
+/** A wish that is to last: these devices, together, on this driver. */
+export interface ServiceWish {
+  readonly devices: readonly Pick<Device, 'slot' | 'id'>[];
+  readonly driver: Driver;
+  /** The folder for the units; {@link systemdUnits} unless the person chose another. */
+  readonly folder: string;
+  /**
+   * Whether the units are started: at once and waited for, only queued (from within another unit's start, which
+   * must not wait for the same manager's jobs), or not before the next boot or hot-add.
+   */
+  readonly start: 'now' | 'queue' | 'later';
+}
+
+/** Everything the planners of this file decide on. */
+export interface ServiceState {
+  readonly layout: Layout;
+  readonly records: Records;
+  readonly units: readonly UnitIdentity[];
+  /** Names of the units of {@link units} that are enabled. */
+  readonly enabled: ReadonlySet<string>;
+  /** Names of the units of {@link units} that are active. */
+  readonly active: ReadonlySet<string>;
+  /** The text of each file that a plan may write or remove, by path; absent for a file that is not there. */
+  readonly files: ReadonlyMap<string, string>;
+  /** Whether a systemd and a udev run that answer for this host; none does for an image. */
+  readonly running: boolean;
+  /** Slots of the wish whose device is there now. */
+  readonly present: ReadonlySet<Slot>;
+  /** Names for people, by slot. */
+  readonly names: ReadonlyMap<Slot, string>;
+}
+
+/** The file of a unit's drop-in. */
+function dropInPath(unit: UnitIdentity, folder: string): string {
+  return `${dropInFolder(unit, folder)}/50-pearasys.conf`;
+}
+
+/** The mark of a device that was released by hand: a synthetic add event leaves it alone until the next claim. */
+export function releasedMark(slot: Slot): string {
+  return `${runState}/released/${slot}`;
+}
+
+/** Reads what the planners of this file need to know about these slots. */
+export function readServices(
+  host: HostReader,
+  layout: Layout,
+  slots: readonly Slot[],
+  names: ReadonlyMap<Slot, string> = new Map(),
+  active: ReadonlySet<string> = new Set(),
+): ServiceState {
+  const records = readRecords(host, layout);
+  const units = readUnits(host);
+  const paths = [
+    ...records.records.map((record) => recordPath(layout, record)),
+    ...slots.map((slot) => `${systemdUnits}/${templateName(slot)}`),
+    ...units.map((unit) => dropInPath(unit, systemdUnits)),
+  ];
+  const files = new Map<string, string>();
+  for (const path of paths) {
+    const text = host.readText(path);
+    if (text !== undefined) files.set(path, `${text}\n`);
+  }
+  return {
+    layout,
+    records,
+    units,
+    enabled: new Set(units.filter((unit) => isEnabled(host, unit)).map(unitName)),
+    active,
+    files,
+    running: host.root === '/' || hasSystemd(host),
+    present: new Set(slots.filter((slot) => host.exists(devicePath(slot)))),
+    names,
+  };
+}
+
+/**
+ * The plan that makes the wish last: records, units, the exclusion of other units of the same slots, enabling.
+ * Files that are so already are not written again.
+ */
+export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
+  const slots = wish.devices.map((device) => device.slot);
+  const installed = wish.devices.map(({slot}) => ({slot, driver: wish.driver}));
+  const own = new Set(installed.map(unitName));
+  const units = [...state.units.filter((unit) => !own.has(unitName(unit))), ...installed];
+  const stale = state.records.records.filter((record) =>
+    wish.devices.some((device) => device.slot === record.slot && device.id !== record.id),
+  );
+  const notes = stale.map(
+    (record) => `the record for the card ${record.id} in slot ${record.slot} is replaced`,
+  );
+
+  const files: Step[] = [];
+  const put = (path: string, content: string): void => {
+    const previous = state.files.get(path);
+    if (previous !== content) files.push(writeFile(path, content, previous));
+  };
+  for (const record of stale) files.push(...dropFile(recordPath(state.layout, record), state));
+  for (const {slot, id} of wish.devices) {
+    const record = {slot, id, driver: wish.driver, together: slots};
+    put(recordPath(state.layout, record), printRecord(record));
+    put(`${wish.folder}/${templateName(slot)}`, slotTemplate(slot, slots, state.layout));
+  }
+  for (const unit of units.filter((one) => slots.includes(one.slot)))
+    put(
+      dropInPath(unit, wish.folder),
+      unitSettings(unit, {
+        name: state.names.get(unit.slot) ?? 'Device',
+        rivals: units.filter((rival) => rival.slot === unit.slot),
+        together: unit.driver === wish.driver ? slots : togetherOf(unit, state.records.records),
+      }),
+    );
+
+  const rivals = units.filter((unit) => slots.includes(unit.slot) && !own.has(unitName(unit))).map(unitName);
+  const disable = rivals.filter((unit) => state.enabled.has(unit));
+  const enable = [...own].filter((unit) => !state.enabled.has(unit));
+  const linked =
+    wish.folder === systemdUnits ? [] : slots.map((slot) => `${wish.folder}/${templateName(slot)}`);
+  const tagged = slots.filter((slot) => state.present.has(slot));
+  const steps: Step[] = [...files];
+  if (linked.length > 0)
+    steps.push(systemctl(['link', ...linked], [systemctl(['disable', ...linked.map(lastName)])]));
+  if (state.running && files.length > 0) {
+    steps.push(systemctl(['daemon-reload']));
+    // The rule now tags the device, so that systemd knows it. Before the unit is enabled: a device unit that
+    // appears starts what is enabled for it, and that is for --now alone to say.
+    if (tagged.length > 0)
+      steps.push(
+        udevadm(['trigger', '--action=change', '--settle', ...tagged.map((slot) => devicePath(slot))]),
+      );
+  }
+  if (disable.length > 0) steps.push(systemctl(['disable', ...disable], [systemctl(['enable', ...disable])]));
+  if (enable.length > 0) steps.push(systemctl(['enable', ...enable], [systemctl(['disable', ...enable])]));
+  if (wish.start === 'now') steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state)));
+  if (wish.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
+  return plan(steps, {notes, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
+}
+
+/** The plan that takes the lasting wish for these slots back: units are stopped, disabled and removed with the records. */
+export function planUninstall(slots: readonly Slot[], state: ServiceState): Planned {
+  const units = state.units.filter((unit) => slots.includes(unit.slot));
+  const records = state.records.records.filter(
+    (record) => record.slot !== 'any' && slots.includes(record.slot),
+  );
+  const files = [
+    ...records.map((record) => recordPath(state.layout, record)),
+    ...units.map((unit) => dropInPath(unit, systemdUnits)),
+    ...slots.map((slot) => `${systemdUnits}/${templateName(slot)}`),
+  ].flatMap((path) => dropFile(path, state));
+  if (files.length === 0 && units.length === 0)
+    return refuse({
+      code: 'no-device',
+      exitCode: ExitCode.noDevice,
+      message: `nothing is installed for ${slots.join(', ')}`,
+      hint: '`pearasys service list` shows what is',
+    });
+  const names = units.map(unitName);
+  const enabled = names.filter((name) => state.enabled.has(name));
+  const steps: Step[] = [];
+  if (state.running && names.length > 0) steps.push(systemctl(['stop', ...names]));
+  if (enabled.length > 0) steps.push(systemctl(['disable', ...enabled], [systemctl(['enable', ...enabled])]));
+  steps.push(...files);
+  if (state.running) steps.push(systemctl(['daemon-reload']));
+  return plan(steps, {afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
+}
+
+/** The plan that records a driver for each card with this id, in whatever slot it appears. */
+export function planInstallAnySlot(id: DeviceId, driver: Driver, state: ServiceState): Planned {
+  const record: DeviceRecord = {slot: 'any', id, driver, together: []};
+  const path = recordPath(state.layout, record);
+  const previous = state.files.get(path);
+  const content = printRecord(record);
+  return plan(previous === content ? [] : [writeFile(path, content, previous)]);
+}
+
+/** The plan that takes a record by id alone back. Slots that it has recorded meanwhile keep their records. */
+export function planUninstallAnySlot(id: DeviceId, state: ServiceState): Planned {
+  const path = recordPath(state.layout, {slot: 'any', id});
+  const steps = dropFile(path, state);
+  if (steps.length === 0)
+    return refuse({
+      code: 'no-device',
+      exitCode: ExitCode.noDevice,
+      message: `there is no record for id ${id} in any slot`,
+      hint: '`pearasys service list` shows what is recorded',
+    });
+  const recorded = state.records.records.filter((one) => one.id === id && one.slot !== 'any');
+  return plan(steps, {
+    notes: recorded.map(
+      (one) => `slot ${one.slot} keeps its own record for this card: service uninstall -s ${one.slot}`,
+    ),
+  });
+}
+
+/** The plan of a unit's start: the device, and those installed together with it, on the driver. */
+export function planClaim(host: HostReader, claim: Claim): Planned {
+  const {devices, driver} = claim;
+  // The group of a device becomes viable only with the last of its members' units.
+  const rules: SwitchRules = {force: false, wholeGroup: false};
+  const planned = planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));
+  if (planned.kind === 'refusal') return planned;
+  const marks = devices
+    .map((device) => releasedMark(device.slot))
+    .filter((mark) => host.exists(mark))
+    .map((mark) => removeFile(mark, ''));
+  return {...planned, steps: [...planned.steps, ...marks]};
+}
+
+/** What a unit's start is to bring about. */
+export interface Claim {
+  readonly devices: readonly Device[];
+  readonly driver: Driver;
+}
+
+/** The plan of a unit's stop: the device has no driver and no override, for binding by hand. */
+export function planRelease(host: HostReader, device: Device, driver: Driver): Planned {
+  // Somebody has moved it meanwhile: it is not this unit's to let go of.
+  const theirs = device.driver !== undefined && device.driver !== driver;
+  if (theirs)
+    return plan([], {notes: [`${device.slot} is on ${device.driver ?? ''}, not on ${driver}: left alone`]});
+  const planned = planSwitch(
+    readSwitch(host, [device], {kind: 'release'}, {force: false, wholeGroup: false}),
+  );
+  if (planned.kind === 'refusal') return planned;
+  return {...planned, steps: [...planned.steps, writeFile(releasedMark(device.slot), '', undefined)]};
+}
+
+/** The slots of the siblings, never bridges, that are there with this device. */
+export function readTogether(host: HostReader, slots: readonly string[]): Device[] {
+  return slots
+    .map((slot) => asSlot(slot))
+    .filter((slot) => slot !== undefined)
+    .map((slot) => readDevice(host, slot))
+    .filter((device) => device !== undefined)
+    .filter((device) => !isBridge(device));
+}
+
+/** A start that fails has stopped the other units of the slots before: those that were active are started again. */
+function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], state: ServiceState): Step[] {
+  const stop = [...own].filter((unit) => !state.active.has(unit));
+  const start = rivals.filter((unit) => state.active.has(unit));
+  return [
+    ...(stop.length === 0 ? [] : [systemctl(['stop', ...stop])]),
+    ...(start.length === 0 ? [] : [systemctl(['start', ...start])]),
+  ];
+}
+
+function dropFile(path: string, state: ServiceState): Step[] {
+  const previous = state.files.get(path);
+  return previous === undefined ? [] : [removeFile(path, previous)];
+}
+
+function togetherOf(unit: UnitIdentity, records: readonly DeviceRecord[]): readonly Slot[] {
+  return records.find((record) => record.slot === unit.slot && record.driver === unit.driver)?.together ?? [];
+}
+
+function lastName(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1);
+}

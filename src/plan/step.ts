@@ -1,0 +1,235 @@
+import type {ErrorDetails} from '../host/errors.js';
+import {devicePath} from '../pci/device.js';
+import {driversFolder} from '../pci/driver.js';
+import type {Slot} from '../pci/slot.js';
+
+/** What every step has. */
+interface StepBase {
+  /** The device the step works on; a step on a device that is stuck is not tried. */
+  readonly slot?: Slot;
+  /** The steps that put things back, in order; empty where there is nothing to put back. */
+  readonly undo: readonly Step[];
+}
+
+/** One write(2) of a value to a kernel attribute. */
+export interface WriteAttributeStep extends StepBase {
+  readonly kind: 'write-attribute';
+  readonly path: string;
+  readonly value: string;
+  /** Errno names that mean that what is wanted is so already. */
+  readonly accept: readonly string[];
+}
+
+/** modprobe(8) of a module, or of a modalias. */
+export interface ModuleStep extends StepBase {
+  readonly kind: 'load-module' | 'unload-module';
+  readonly module: string;
+}
+
+/** A whole file, written atomically. */
+export interface WriteFileStep extends StepBase {
+  readonly kind: 'write-file';
+  readonly path: string;
+  readonly content: string;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
+/** A file that is removed, and its folder with it when that is left empty. */
+export interface RemoveFileStep extends StepBase {
+  readonly kind: 'remove-file';
+  readonly path: string;
+}
+
+/** A request to systemd or udev. */
+export interface AskStep extends StepBase {
+  readonly kind: 'systemctl' | 'udevadm';
+  readonly args: readonly string[];
+  /** Exit codes that are no failure. */
+  readonly accept: readonly number[];
+}
+
+/** A look at the `driver` link: `drivers_probe` reports success even when nothing was bound. */
+export interface ExpectDriverStep extends StepBase {
+  readonly kind: 'expect-driver';
+  readonly slot: Slot;
+  /** The driver that must be bound; `any` for whichever, undefined for none. */
+  readonly driver: string | undefined;
+}
+
+/** A look at /sys/bus/pci/drivers: a module may load and register no such driver. */
+export interface ExpectRegisteredStep extends StepBase {
+  readonly kind: 'expect-registered';
+  readonly driver: string;
+}
+
+/** One effect on the machine, or one look at what an effect has done. */
+export type Step =
+  | WriteAttributeStep
+  | ModuleStep
+  | WriteFileStep
+  | RemoveFileStep
+  | AskStep
+  | ExpectDriverStep
+  | ExpectRegisteredStep;
+
+/** What a command will do. */
+export interface Plan {
+  readonly kind: 'plan';
+  /** Empty when there is nothing to do. */
+  readonly steps: readonly Step[];
+  /** Steps after an undo: for what must follow once all is back in place, as a daemon-reload does. */
+  readonly afterUndo: readonly Step[];
+  /** What the person should know though it stops nothing. */
+  readonly notes: readonly string[];
+}
+
+/** Why a command will do nothing. */
+export interface Refusal {
+  readonly kind: 'refusal';
+  readonly error: ErrorDetails;
+}
+
+/** What a planner answers. */
+export type Planned = Plan | Refusal;
+
+/** A plan with only what it needs to say. */
+export function plan(steps: readonly Step[], rest: Partial<Pick<Plan, 'afterUndo' | 'notes'>> = {}): Plan {
+  return {kind: 'plan', steps, afterUndo: rest.afterUndo ?? [], notes: rest.notes ?? []};
+}
+
+/** A refusal. */
+export function refuse(error: ErrorDetails): Refusal {
+  return {kind: 'refusal', error};
+}
+
+/** Settings of {@link writeAttribute}. */
+interface WriteAttributeOptions {
+  readonly slot?: Slot;
+  readonly undo?: readonly Step[];
+  readonly accept?: readonly string[];
+}
+
+/** A write to an attribute. */
+export function writeAttribute(
+  path: string,
+  value: string,
+  options: WriteAttributeOptions = {},
+): WriteAttributeStep {
+  return {
+    kind: 'write-attribute',
+    path,
+    value,
+    accept: options.accept ?? [],
+    undo: options.undo ?? [],
+    ...(options.slot === undefined ? {} : {slot: options.slot}),
+  };
+}
+
+/**
+ * Sets the device's override, or clears it when undefined: by a newline, as a zero-length write does nothing on
+ * many kernels. Undone by writing the previous one.
+ */
+export function setOverride(slot: Slot, override: string | undefined, previous: string | undefined): Step {
+  const path = devicePath(slot, 'driver_override');
+  return writeAttribute(path, override ?? '\n', {
+    slot,
+    undo: [writeAttribute(path, previous ?? '\n', {slot})],
+  });
+}
+
+/**
+ * Unbinds the device from the driver it has. Undone by binding it to that driver again, under an override: the
+ * plain bind takes only a driver that matches, and the device may have an override for another one by then.
+ */
+export function unbind(slot: Slot, driver: string): Step {
+  return writeAttribute(`${driversFolder}/${driver}/unbind`, slot, {
+    slot,
+    undo: [
+      writeAttribute(devicePath(slot, 'driver_override'), driver, {slot}),
+      writeAttribute(`${driversFolder}/${driver}/bind`, slot, {slot, accept: ['EBUSY']}),
+    ],
+  });
+}
+
+/**
+ * Lets the kernel look for the device's driver, which is the overriding one where there is an override. Undone by
+ * unbinding whatever it found.
+ */
+export function probe(slot: Slot): Step {
+  return writeAttribute('/sys/bus/pci/drivers_probe', slot, {
+    slot,
+    undo: [writeAttribute(devicePath(slot, 'driver/unbind'), slot, {slot, accept: ['ENOENT', 'ENODEV']})],
+  });
+}
+
+/** Looks whether the device is on the driver; see {@link ExpectDriverStep}. */
+export function expectDriver(slot: Slot, driver: string | undefined): Step {
+  return {kind: 'expect-driver', slot, driver, undo: []};
+}
+
+/** Loads a module and, with `driver`, looks whether it brought the driver. Undone by unloading it. */
+export function loadModule(module: string): Step {
+  return {kind: 'load-module', module, undo: [{kind: 'unload-module', module, undo: []}]};
+}
+
+/** Writes a file. Undone by writing what it held before, or by removing it when it was not there. */
+export function writeFile(path: string, content: string, previous: string | undefined): Step {
+  return {
+    kind: 'write-file',
+    path,
+    content,
+    mode: 0o644,
+    undo: [
+      previous === undefined
+        ? {kind: 'remove-file', path, undo: []}
+        : {kind: 'write-file', path, content: previous, mode: 0o644, undo: []},
+    ],
+  };
+}
+
+/** Removes a file. Undone by writing what it held. */
+export function removeFile(path: string, previous: string): Step {
+  return {
+    kind: 'remove-file',
+    path,
+    undo: [{kind: 'write-file', path, content: previous, mode: 0o644, undo: []}],
+  };
+}
+
+/** Asks systemd. */
+export function systemctl(args: readonly string[], undo: readonly Step[] = []): AskStep {
+  return {kind: 'systemctl', args, accept: [0], undo};
+}
+
+/** Asks udev. */
+export function udevadm(args: readonly string[]): AskStep {
+  return {kind: 'udevadm', args, accept: [0], undo: []};
+}
+
+/** The step as the shell line a person could type. */
+export function shellLine(step: Step): string {
+  switch (step.kind) {
+    case 'write-attribute': {
+      const line = `echo '${step.value === '\n' ? '' : step.value}' > ${step.path}`;
+      return step.accept.length > 0 ? `${line} || true` : line;
+    }
+    case 'load-module':
+      return `modprobe ${step.module}`;
+    case 'unload-module':
+      return `modprobe -r ${step.module}`;
+    case 'write-file':
+      return `cat > ${step.path} <<'EOF'\n${step.content}EOF`;
+    case 'remove-file':
+      return `rm ${step.path}`;
+    case 'systemctl':
+    case 'udevadm':
+      return [step.kind, ...step.args].join(' ');
+    case 'expect-driver':
+      return step.driver === undefined
+        ? `test ! -e ${devicePath(step.slot, 'driver')}`
+        : `test -e ${step.driver === 'any' ? devicePath(step.slot, 'driver') : `${driversFolder}/${step.driver}/${step.slot}`}`;
+    case 'expect-registered':
+      return `test -d ${driversFolder}/${step.driver}`;
+  }
+}

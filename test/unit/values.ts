@@ -1,0 +1,44 @@
+import type {Device} from '../../src/pci/device.js';
+import {parseDriver, type Driver} from '../../src/pci/driver.js';
+import {parseId} from '../../src/pci/id.js';
+import {parseSlot} from '../../src/pci/slot.js';
+import {shellLine, type Planned, type Step} from '../../src/plan/step.js';
+
+/** A device with what a test says of it, and nothing special otherwise. */
+export function aDevice(
+  slot: string,
+  rest: Partial<Omit<Device, 'slot' | 'id'>> & {id?: string} = {},
+): Device {
+  const {id = '10de:1b80', ...said} = rest;
+  return {
+    slot: parseSlot(slot),
+    id: parseId(id),
+    subsystem: '1043:8591',
+    classCode: 0x030000,
+    driver: undefined,
+    override: undefined,
+    group: 1,
+    numaNode: undefined,
+    bootDisplay: false,
+    modalias: 'pci:v000010DEd00001B80sv00001043sd00008591bc03sc00i00',
+    ...said,
+  };
+}
+
+/** A driver's name. */
+export function aDriver(name: string): Driver {
+  return parseDriver(name);
+}
+
+/** The plan as shell lines; a refusal as `refused: CODE`. */
+export function linesOf(planned: Planned): string[] {
+  return planned.kind === 'refusal' ? [`refused: ${planned.error.code}`] : planned.steps.map(shellLine);
+}
+
+/** What undoes these steps, in the order in which apply would do it. */
+export function undoLines(steps: readonly Step[]): string[] {
+  return [...steps]
+    .reverse()
+    .flatMap((step) => step.undo)
+    .map(shellLine);
+}
