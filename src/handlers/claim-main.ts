@@ -1,0 +1,4 @@
+import {claim} from './claim.js';
+import {runHandler} from './handler.js';
+
+void runHandler(claim);

@@ -1,0 +1,95 @@
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {HostReader} from '../host/host.js';
+import type {Layout} from '../host/layout.js';
+import {readDevice, type Device} from '../pci/device.js';
+import {parseDriver, type Driver} from '../pci/driver.js';
+import {parseSlot, type Slot} from '../pci/slot.js';
+import {carryOut} from '../plan/carry-out.js';
+import {planClaim} from '../plan/service.js';
+import {readRecordOf, readRecords, type DeviceRecord} from '../record/record.js';
+import {isEnabled} from '../unit/unit.js';
+import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
+
+/**
+ * The start of `pearasys-<slot>@<driver>.service`: the device is put on the driver, together with those that were
+ * installed together with it, when it is the recorded card.
+ */
+export const claim: Handler = async (context, args) => {
+  const {host, layout} = context;
+  const [slotText, driverText] = takeArguments(args, ['SLOT', 'DRIVER']);
+  const slot = parseSlot(slotText);
+  const driver = parseDriver(driverText);
+  const slots = claimedTogether(host, layout, identify(host, layout, slot).record, driver);
+  const outcome = await carryOut(
+    host,
+    slots,
+    () => planClaim(host, {devices: slots.map((one) => identify(host, layout, one).device), driver}),
+    handlerOptions(context),
+  );
+  logOutcome(
+    context,
+    outcome,
+    `${slots.join(', ')} on driver ${driver}`,
+    `${slot} is on driver ${driver} already`,
+  );
+};
+
+/** A device that is the card of its slot's record. */
+interface Identified {
+  readonly device: Device;
+  readonly record: DeviceRecord;
+}
+
+/** @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device is left alone. */
+function identify(host: HostReader, layout: Layout, slot: Slot): Identified {
+  const device = readDevice(host, slot);
+  if (device === undefined)
+    throw new PearasysError({
+      code: 'no-device',
+      exitCode: ExitCode.noDevice,
+      message: `there is no device in slot ${slot}`,
+    });
+  const record = readRecordOf(host, layout, device);
+  if (record === undefined) throw notTheCard(host, layout, device);
+  if ('reason' in record)
+    throw new PearasysError({
+      code: 'bad-record',
+      exitCode: ExitCode.failed,
+      message: `${slot} (${device.id}) is left alone: its record ${record.path} is ignored`,
+      details: [record.reason],
+      hint: `pearasys -s ${slot} service install DRIVER writes it anew`,
+    });
+  return {device, record};
+}
+
+function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysError {
+  const recorded = readRecords(host, layout)
+    .records.filter((record) => record.slot === device.slot)
+    .map((record) => record.id);
+  return new PearasysError({
+    code: 'identity-mismatch',
+    exitCode: ExitCode.refused,
+    message:
+      recorded.length === 0
+        ? `${device.slot} (${device.id}) is left alone: there is no record for it`
+        : `${device.slot} is left alone: the card there is ${device.id}, the recorded one is ${recorded.join(', ')}`,
+    hint: `if this card is to have the driver: pearasys -s ${device.slot} service install DRIVER`,
+  });
+}
+
+/** The slots to be switched in one plan: those of the record whose unit is enabled; `disable` means hands off. */
+function claimedTogether(host: HostReader, layout: Layout, record: DeviceRecord, driver: Driver): Slot[] {
+  if (record.slot === 'any' || record.driver !== driver) return record.slot === 'any' ? [] : [record.slot];
+  const own = record.slot;
+  return record.together.filter((slot) => {
+    if (slot === own) return true;
+    const device = readDevice(host, slot);
+    const theirs = device === undefined ? undefined : readRecordOf(host, layout, device);
+    return (
+      theirs !== undefined &&
+      !('reason' in theirs) &&
+      theirs.driver === driver &&
+      isEnabled(host, {slot, driver})
+    );
+  });
+}

@@ -1,0 +1,4 @@
+import {release} from './release.js';
+import {runHandler} from './handler.js';
+
+void runHandler(release);
