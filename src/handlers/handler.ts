@@ -22,8 +22,11 @@ const writeLimit = 15_000;
 export async function runHandler(handler: Handler): Promise<void> {
   const host = new MachineHost();
   // The journal reads the priority from the line's beginning, see sd-daemon(3).
-  const log: HandlerContext['log'] = (priority, line) => process.stderr.write(`<${priority}>${line}\n`);
+  const log: HandlerContext['log'] = (priority, text) => {
+    for (const line of text.split('\n')) process.stderr.write(`<${priority}>${line}\n`);
+  };
   try {
+    await host.findLocked(writeLimit);
     await handler({host, layout: readLayout(import.meta.dirname), log}, process.argv.slice(2));
   } catch (error) {
     process.exitCode = report(error, log);

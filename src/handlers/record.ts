@@ -3,7 +3,7 @@ import {readDevice} from '../pci/device.js';
 import {readNames} from '../pci/names.js';
 import {parseSlot} from '../pci/slot.js';
 import {carryOut} from '../plan/carry-out.js';
-import {planInstall, readServices} from '../plan/service.js';
+import {planInstall, readServices, servicesLock} from '../plan/service.js';
 import {plan} from '../plan/step.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
@@ -14,7 +14,7 @@ export const record: Handler = async (context, args) => {
   const slot = parseSlot(slotText);
   const outcome = await carryOut(
     host,
-    [slot],
+    [servicesLock],
     () => {
       const device = readDevice(host, slot);
       const state = readServices(

@@ -109,9 +109,7 @@ export class StuckError extends PearasysError {
       exitCode: ExitCode.stuck,
       message: `writing ${quoteValue(value)} to ${path} did not return within ${limit / 1000} s`,
       details:
-        pid === undefined
-          ? []
-          : [`process ${pid} waits in the kernel for that write and cannot be killed (state D in ps)`],
+        pid === undefined ? [] : [`process ${pid} waits in the kernel for that write and cannot be killed`],
     });
     this.name = 'StuckError';
     this.path = path;

@@ -43,10 +43,12 @@ export interface HostReader {
   readonly userId: number;
   /**
    * The text of a file without its final newline; undefined when it is not there (ENOENT, ENOTDIR), or when
-   * its device has just gone (ENODEV, ENXIO).
+   * its device or process has just gone (ENODEV, ENXIO, ESRCH).
    * @throws FileError for any other failure.
    */
   readText(path: string): string | undefined;
+  /** The bytes of a large file, for searching in it; undefined when it is not there. */
+  readBytes(path: string): Buffer | undefined;
   /** The target text of a symbolic link; undefined when there is no such link. */
   readLink(path: string): string | undefined;
   /** The path with all links resolved, as seen from {@link root}; undefined when it leads nowhere. */
@@ -74,6 +76,14 @@ export interface WriteFileOptions {
 
 /** The one boundary through which the machine is read and changed. Only `src/plan/apply.ts` calls what changes. */
 export interface Host extends HostReader {
+  /**
+   * Finds the devices that the kernel keeps locked because a write to them, or a driver's probe, does not return.
+   * Reading `driver_override` or `uevent` of one would wait as long as that does, and could not be ended: from
+   * here on these are as if they were not there. To be called before devices are read; starts a process only
+   * when one of the machine's waits in the kernel in a way that may come from this.
+   * @param limit milliseconds to wait for each of them.
+   */
+  findLocked(limit: number): Promise<void>;
   /**
    * Writes one value to a kernel attribute in one write(2), from a child process: a write to `unbind`, `bind`,
    * `remove` or `reset` may never return, and a process inside it can neither be killed nor end.

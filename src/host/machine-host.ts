@@ -10,16 +10,26 @@ import {runState} from './layout.js';
 /** sbin is not in every service's PATH, and modprobe lives there. */
 const commandPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-const gone = new Set(['ENOENT', 'ENOTDIR', 'ENODEV', 'ENXIO']);
+const gone = new Set(['ENOENT', 'ENOTDIR', 'ENODEV', 'ENXIO', 'ESRCH']);
 
-/** A sysfs attribute is at most one page; anything longer takes the slow way. */
-const page = Buffer.allocUnsafe(4096);
+/** Attributes whose reading takes the device's lock: driver_override always, uevent in some kernels (6.10 to 6.12). */
+const lockTaking = ['driver_override', 'uevent'];
+
+/** The parent of all kernel threads, kthreadd; of these only state D tells anything. */
+const kernelThreads = '2';
+
+const pciDevices = '/sys/bus/pci/devices';
+
+/** Node opens, reads and closes in one call when it is asked like this. */
+const asText = {encoding: 'utf8', flag: 'r'} as const;
 
 /** The machine itself, or an image of one below a folder. */
 export class MachineHost implements Host {
   readonly root: string;
   readonly userId: number;
   readonly #prefix: string;
+  /** Attributes that must not be read, as `0000:04:00.0/driver_override`; see {@link findLocked}. */
+  readonly #locked = new Set<string>();
   #writer: ChildProcess | undefined;
 
   constructor(root = '/') {
@@ -29,26 +39,26 @@ export class MachineHost implements Host {
   }
 
   readText(path: string): string | undefined {
-    let file: number;
+    // By the device's own folder too, not only by the link in the bus's.
+    if (
+      this.#locked.size > 0 &&
+      this.#locked.has(path.slice(path.lastIndexOf('/', path.lastIndexOf('/') - 1) + 1))
+    )
+      return undefined;
+    let text: string;
     try {
-      file = fs.openSync(this.#prefix + path, fs.constants.O_RDONLY);
+      text = fs.readFileSync(this.#prefix + path, asText);
     } catch (error) {
       return this.#absent('reading', path, error);
     }
+    return text.endsWith('\n') ? text.slice(0, -1) : text;
+  }
+
+  readBytes(path: string): Buffer | undefined {
     try {
-      const length = fs.readSync(file, page, 0, page.length, null);
-      // procfs answers with less than was asked for; only an empty read is the end of a file.
-      const chunks = [Buffer.from(page.subarray(0, length))];
-      for (let more = length; more > 0;) {
-        more = fs.readSync(file, page, 0, page.length, null);
-        if (more > 0) chunks.push(Buffer.from(page.subarray(0, more)));
-      }
-      const text = (chunks.length === 1 ? chunks[0] : Buffer.concat(chunks))?.toString('utf8') ?? '';
-      return text.endsWith('\n') ? text.slice(0, -1) : text;
+      return fs.readFileSync(this.#prefix + path);
     } catch (error) {
       return this.#absent('reading', path, error);
-    } finally {
-      fs.closeSync(file);
     }
   }
 
@@ -121,12 +131,30 @@ export class MachineHost implements Host {
   isClaimedByKernel(node: string): boolean {
     let file: number;
     try {
-      file = fs.openSync(this.#prefix + node, fs.constants.O_RDONLY | fs.constants.O_EXCL);
+      file = fs.openSync(
+        this.#prefix + node,
+        fs.constants.O_RDONLY | fs.constants.O_EXCL | fs.constants.O_NONBLOCK,
+      );
     } catch (error) {
       return errnoOf(error) === 'EBUSY';
     }
     fs.closeSync(file);
     return false;
+  }
+
+  async findLocked(limit: number): Promise<void> {
+    if (this.root !== '/' || !this.#someTaskWaits()) return;
+    let rest = this.list(pciDevices);
+    while (rest.length > 0) {
+      const answered = await countAnswers(
+        rest.map((slot) => `${pciDevices}/${slot}/driver_override`),
+        limit,
+      );
+      const locked = rest[answered];
+      if (locked !== undefined)
+        for (const attribute of lockTaking) this.#locked.add(`${locked}/${attribute}`);
+      rest = rest.slice(answered + 1);
+    }
   }
 
   async writeAttribute(path: string, value: string, limit: number): Promise<void> {
@@ -248,11 +276,60 @@ export class MachineHost implements Host {
     writer?.unref();
   }
 
+  /**
+   * Whether a process waits in the kernel in a way that may keep a device locked: uninterruptibly (state D, see
+   * proc_pid_stat(5)), or in a function of the driver core or of VFIO, whose unregistering of a device that is in
+   * use waits interruptibly. Only root is shown where a process waits (proc_pid_wchan(5)).
+   */
+  #someTaskWaits(): boolean {
+    return this.list('/proc').some((name) => {
+      if (!/^\d+$/.test(name)) return false;
+      const stat = this.readText(`/proc/${name}/stat`);
+      if (stat === undefined) return false;
+      const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ', 2);
+      if (state === 'D') return true;
+      if (this.userId !== 0 || parent === kernelThreads) return false;
+      return /^(?:vfio_|driver_|device_|__device_|uevent_|bus_)/.test(
+        this.readText(`/proc/${name}/wchan`) ?? '',
+      );
+    });
+  }
+
   #absent(action: string, path: string, error: unknown): undefined {
     const errno = errnoOf(error);
     if (gone.has(errno)) return undefined;
     throw new FileError(action, path, errno, error);
   }
+}
+
+/**
+ * Reads the attributes one after the other in a child, which is left behind when one does not answer: nobody can end
+ * a process that waits for a device's lock.
+ * @returns how many answered, each within the limit.
+ */
+function countAnswers(paths: readonly string[], limit: number): Promise<number> {
+  return new Promise((resolve) => {
+    const child = spawn('sh', ['-c', 'for path; do read -r _ <"$path"; echo; done', 'sh', ...paths], {
+      detached: true,
+      stdio: ['ignore', 'pipe', 'ignore'],
+      env: {PATH: commandPath},
+    });
+    let answered = 0;
+    const end = () => {
+      clearTimeout(timer);
+      child.stdout.destroy();
+      child.unref();
+      resolve(answered);
+    };
+    let timer = setTimeout(end, limit);
+    child.stdout.on('data', (data: Buffer) => {
+      answered += data.length;
+      clearTimeout(timer);
+      timer = setTimeout(end, limit);
+    });
+    child.once('error', end);
+    child.once('close', end);
+  });
 }
 
 /** `major:minor` as the kernel encodes it in dev_t, see makedev(3). */

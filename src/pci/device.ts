@@ -20,6 +20,11 @@ export interface Device {
   /** Whether the firmware showed its messages on this one. */
   readonly bootDisplay: boolean;
   readonly modalias: string;
+  /**
+   * Whether the kernel keeps the device locked, for a write or a probe that does not return: then the override is
+   * not known, and whoever reads or writes it waits as well.
+   */
+  readonly locked: boolean;
 }
 
 /** Where the kernel lists the devices. */
@@ -47,19 +52,42 @@ export function readDevices(host: HostReader): Device[] {
           : 'an image has no devices of its own: name them by slot and id',
     });
   const devices: Device[] = [];
+  const numaNodes = new Map<string, string | undefined>();
   for (const name of names) {
     const slot = asSlot(name);
-    const device = slot === undefined ? undefined : readDevice(host, slot);
+    if (slot === undefined) continue;
+    const folder = ownFolder(host, slot);
+    // The kernel gives all devices of a bus the bus's node (pci_device_add): one read for each bus.
+    const bus = slot.slice(0, slot.lastIndexOf(':'));
+    if (!numaNodes.has(bus)) numaNodes.set(bus, host.readText(`${folder}/numa_node`));
+    const device = readFrom(host, slot, folder, numaNodes.get(bus));
     if (device !== undefined) devices.push(device);
   }
   return devices;
 }
 
+/** Where the link in the bus's folder leads to: the kernel need not follow it again for each attribute. */
+function ownFolder(host: HostReader, slot: Slot): string {
+  const link = host.readLink(devicePath(slot));
+  return link?.startsWith('../../../devices/') === true
+    ? `/sys/${link.slice('../../../'.length)}`
+    : devicePath(slot);
+}
+
 /** One PCI function; undefined when it is not there, or goes away while it is read. */
 export function readDevice(host: HostReader, slot: Slot): Device | undefined {
   const folder = devicePath(slot);
+  return readFrom(host, slot, folder, host.readText(`${folder}/numa_node`));
+}
+
+function readFrom(
+  host: HostReader,
+  slot: Slot,
+  folder: string,
+  numaText: string | undefined,
+): Device | undefined {
   // One read for most of it: the kernel prints class, ids, driver and modalias together.
-  const uevent = host.readText(`${folder}/uevent`);
+  const uevent = host.readText(`${folder}/uevent`) ?? readWithoutLock(host, folder);
   if (uevent === undefined) return undefined;
   const id = asId(field(uevent, 'PCI_ID'));
   if (id === undefined) return undefined;
@@ -67,7 +95,7 @@ export function readDevice(host: HostReader, slot: Slot): Device | undefined {
   const driver = field(uevent, 'DRIVER');
   const override = host.readText(`${folder}/driver_override`);
   const group = host.readLink(`${folder}/iommu_group`);
-  const numaNode = Number(host.readText(`${folder}/numa_node`) ?? -1);
+  const numaNode = Number(numaText ?? -1);
   return {
     slot,
     id,
@@ -80,7 +108,23 @@ export function readDevice(host: HostReader, slot: Slot): Device | undefined {
     numaNode: numaNode < 0 ? undefined : numaNode,
     bootDisplay: classCode >>> 16 === 0x03 && host.readText(`${folder}/boot_vga`) === '1',
     modalias: field(uevent, 'MODALIAS'),
+    locked: override === undefined,
   };
+}
+
+/** What uevent says, from attributes that can be read while the device is locked; undefined when it is gone. */
+function readWithoutLock(host: HostReader, folder: string): string | undefined {
+  const read = (attribute: string) => host.readText(`${folder}/${attribute}`)?.replace(/^0x/, '');
+  const vendor = read('vendor');
+  if (vendor === undefined) return undefined;
+  const driver = host.readLink(`${folder}/driver`);
+  return [
+    `PCI_ID=${vendor}:${read('device') ?? ''}`,
+    `PCI_SUBSYS_ID=${read('subsystem_vendor') ?? ''}:${read('subsystem_device') ?? ''}`,
+    `PCI_CLASS=${read('class') ?? ''}`,
+    `MODALIAS=${read('modalias') ?? ''}`,
+    ...(driver === undefined ? [] : [`DRIVER=${driver.slice(driver.lastIndexOf('/') + 1)}`]),
+  ].join('\n');
 }
 
 /** Whether the device is a bridge to another bus (class 0x0604..): a member of groups that is never bound. */

@@ -2,6 +2,7 @@ import {ExitCode, PearasysError, StuckError, WriteError} from '../host/errors.js
 import type {Host} from '../host/host.js';
 import {readDevice} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
+import {describeVfioUsers} from '../pci/holders/processes.js';
 import type {Slot} from '../pci/slot.js';
 import {shellLine, type Plan, type Step} from './step.js';
 
@@ -66,6 +67,7 @@ async function undoAll(
     }
   }
   if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
+  if (stuck !== undefined) details.push(...describeVfioUsers(host));
   details.push(...describeState(host, plan, stuck));
   return new PearasysError({
     code: error.code,

@@ -14,7 +14,7 @@ import {
   type Refusal,
   type Step,
 } from './step.js';
-import {bringDriver, refuseBridges, refuseHeld} from './refusals.js';
+import {bringDriver, refuseBridges, refuseHeld, refuseLocked} from './refusals.js';
 import {planSwitch, readSwitch} from './switch.js';
 
 /** What one link of a `pci` chain does to its devices; `ls` only lists and is not planned. */
@@ -185,7 +185,9 @@ function refuseNoDriver(verb: string): Refusal {
 }
 
 function refuseInUse(host: HostReader, devices: readonly Device[], force: boolean): Refusal | undefined {
-  return refuseBridges(devices) ?? refuseHeld(devices, readHolders(host, devices), force);
+  return (
+    refuseLocked(devices) ?? refuseBridges(devices) ?? refuseHeld(devices, readHolders(host, devices), force)
+  );
 }
 
 function skipDriverless({slot}: Device): string {

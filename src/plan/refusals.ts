@@ -19,6 +19,19 @@ export function refuseBridges(devices: readonly Device[]): Refusal | undefined {
   });
 }
 
+/** Refuses devices that the kernel keeps locked: whatever is written to them would not return either. */
+export function refuseLocked(devices: readonly Device[]): Refusal | undefined {
+  const locked = devices.find((device) => device.locked);
+  if (locked === undefined) return undefined;
+  return refuse({
+    code: 'write-stuck',
+    exitCode: ExitCode.stuck,
+    message: `${locked.slot} (${locked.id}) is locked by the kernel: an earlier write to it, or its driver's probe, has not returned`,
+    details: ['nothing was changed'],
+    hint: 'end whoever uses the device (`ps -eo pid,wchan:32,args` shows who waits where in the kernel), then try again',
+  });
+}
+
 /** Refuses devices that are in use, naming each holder; with `force` only where harm is certain. */
 export function refuseHeld(
   devices: readonly Device[],

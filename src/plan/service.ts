@@ -19,6 +19,12 @@ import {
 import {plan, refuse, removeFile, systemctl, udevadm, writeFile, type Planned, type Step} from './step.js';
 import {planSwitch, readSwitch, type SwitchRules} from './switch.js';
 
+/**
+ * What is locked while records and units are written. Not the slots: a plan may start or stop a unit, whose own
+ * program locks these.
+ */
+export const servicesLock = 'services';
+
 /** A wish that is to last: these devices, together, on this driver. */
 export interface ServiceWish {
   readonly devices: readonly Pick<Device, 'slot' | 'id'>[];

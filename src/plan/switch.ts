@@ -4,7 +4,7 @@ import {isBridge, readGroupMembers, type Device} from '../pci/device.js';
 import {isVfio, noDriver, type Driver} from '../pci/driver.js';
 import {readHolders, type Holder} from '../pci/holders.js';
 import {findDriver, modulesFor, type DriverSource} from '../pci/modules.js';
-import {bringDriver, refuseBridges, refuseHeld} from './refusals.js';
+import {bringDriver, refuseBridges, refuseHeld, refuseLocked} from './refusals.js';
 import {
   expectDriver,
   plan,
@@ -68,7 +68,8 @@ export function readSwitch(
         ? []
         : readHolders(
             host,
-            changing.filter((device) => device.driver !== undefined),
+            // The firmware's framebuffer shows on a boot display that has no driver yet.
+            changing.filter((device) => device.driver !== undefined || device.bootDisplay),
           ),
     members: [...groups.values()].flatMap((device) => readGroupMembers(host, device)),
     source: target.kind === 'claim' ? findDriver(host, target.driver) : {kind: 'present'},
@@ -84,11 +85,12 @@ export function readSwitch(
  * override, unbind, probe, and a look at the driver link.
  */
 export function planSwitch(input: SwitchInput): Planned {
-  const changing = input.devices.filter((device) => !isRight(device, input.target));
+  const changing = input.devices.filter((device) => device.locked || !isRight(device, input.target));
   if (changing.length === 0) return plan([]);
   const {target, source, holders, rules} = input;
   const bringing = target.kind === 'claim' ? bringDriver(target.driver, source) : [];
   const refusal =
+    refuseLocked(input.devices) ??
     refuseBridges(changing) ??
     ('kind' in bringing ? bringing : undefined) ??
     refuseWithoutIommu(changing, input) ??

@@ -21,6 +21,7 @@ export function aDevice(
     numaNode: undefined,
     bootDisplay: false,
     modalias: 'pci:v000010DEd00001B80sv00001043sd00008591bc03sc00i00',
+    locked: false,
     ...said,
   };
 }

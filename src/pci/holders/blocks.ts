@@ -1,0 +1,90 @@
+import {posix} from 'node:path';
+import type {HostReader} from '../../host/host.js';
+import type {Slot} from '../slot.js';
+import {absolute, byNumber, lastPart, ownersOf, type Scope} from './scope.js';
+
+/** A disk, a partition, or what is built of them. */
+export interface BlockDevice {
+  /** The kernel's name: `nvme0n1p2`, `dm-0`. */
+  readonly name: string;
+  /** `major:minor` */
+  readonly number: string;
+  /** The node people know: `/dev/nvme0n1p2`, `/dev/mapper/vg-root`. */
+  readonly node: string;
+  /** Its folder in sysfs. */
+  readonly path: string;
+  /** The device mapper's name; undefined for everything else. */
+  readonly mapped: string | undefined;
+  /** The devices that it goes with; none for what is built of others. */
+  readonly owners: readonly Slot[];
+}
+
+/** All block devices of the machine, by what people and the kernel call them. */
+export class Blocks {
+  readonly all: readonly BlockDevice[];
+  readonly #host: HostReader;
+  readonly #byName: ReadonlyMap<string, BlockDevice>;
+  readonly #byNumber: ReadonlyMap<string, BlockDevice>;
+  readonly #byNode: ReadonlyMap<string, BlockDevice>;
+  readonly #byFolder = new Map<string, BlockDevice[]>();
+
+  constructor(host: HostReader, all: readonly BlockDevice[]) {
+    this.#host = host;
+    this.all = all;
+    this.#byName = new Map(all.map((block) => [block.name, block]));
+    this.#byNumber = new Map(all.map((block) => [block.number, block]));
+    this.#byNode = new Map(
+      all.flatMap((block) => [[block.node, block] as const, [`/dev/${block.name}`, block] as const]),
+    );
+    for (const block of all) {
+      const folder = posix.dirname(block.path);
+      this.#byFolder.set(folder, [...(this.#byFolder.get(folder) ?? []), block]);
+    }
+  }
+
+  named(name: string): BlockDevice | undefined {
+    return this.#byName.get(name);
+  }
+
+  numbered(number: string): BlockDevice | undefined {
+    return this.#byNumber.get(number);
+  }
+
+  /** What a path in /dev means, also through a link such as /dev/disk/by-uuid/… or /dev/vg/root. */
+  at(path: string): BlockDevice | undefined {
+    const known = this.#byNode.get(path);
+    if (known !== undefined || !path.startsWith('/dev/')) return known;
+    const link = this.#host.readLink(path);
+    const target =
+      link === undefined ? undefined : this.#byNode.get(posix.resolve(posix.dirname(path), link));
+    return target ?? this.#byNumber.get(this.#host.info(path)?.deviceNumber ?? '');
+  }
+
+  partitionsOf(block: BlockDevice): readonly BlockDevice[] {
+    return this.#byFolder.get(block.path) ?? [];
+  }
+
+  isPartition(block: BlockDevice): boolean {
+    return this.#byName.has(lastPart(posix.dirname(block.path)));
+  }
+}
+
+/** Reads /sys/dev/block (Documentation/ABI/testing/sysfs-dev): one link for each disk, partition and stack. */
+export function readBlocks(scope: Scope): Blocks {
+  const {host} = scope;
+  const blocks: BlockDevice[] = [];
+  for (const number of host.list('/sys/dev/block')) {
+    const link = host.readLink(`/sys/dev/block/${number}`);
+    if (link === undefined) continue;
+    const path = absolute(link);
+    const name = lastPart(path);
+    const mapped = name.startsWith('dm-') ? host.readText(`${path}/dm/name`) : undefined;
+    // A ! in the kernel's name stands for the / of the node's path, as in cciss!c0d0.
+    const node = mapped === undefined ? `/dev/${name.replaceAll('!', '/')}` : `/dev/mapper/${mapped}`;
+    blocks.push({name, number, node, path, mapped, owners: ownersOf(scope, link)});
+  }
+  return new Blocks(
+    host,
+    blocks.sort((a, b) => byNumber(a.name, b.name)),
+  );
+}

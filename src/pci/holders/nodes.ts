@@ -1,0 +1,156 @@
+import type {HostReader} from '../../host/host.js';
+import {devicePath, isBridge} from '../device.js';
+import {isVfio} from '../driver.js';
+import {slotInPath} from '../find.js';
+import type {Slot} from '../slot.js';
+import type {Blocks} from './blocks.js';
+import {lastPart, ownersOf, type Scope} from './scope.js';
+
+/** A file that a process uses one or more of the devices through. */
+export interface Node {
+  readonly path: string;
+  readonly owners: readonly Slot[];
+  /** Whether the driver's removal waits for it to be closed, for ever if need be. */
+  readonly waits: boolean;
+}
+
+interface NumberedNode extends Node {
+  readonly type: 'block' | 'char';
+}
+
+/** The nodes of the devices, to be found by what a process has open. */
+export class Nodes {
+  readonly #scope: Scope;
+  readonly #byPath = new Map<string, Node>();
+  readonly #byNumber = new Map<string, NumberedNode[]>();
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  get empty(): boolean {
+    return this.#byPath.size === 0;
+  }
+
+  add(node: Node, type: 'block' | 'char', number?: string): void {
+    this.#byPath.set(node.path, node);
+    if (number !== undefined)
+      this.#byNumber.set(number, [...(this.#byNumber.get(number) ?? []), {...node, type}]);
+  }
+
+  /**
+   * The node that an open file leads to.
+   * @param link the text of the link in /proc/<pid>/fd, see proc(5).
+   * @param path that link's own path.
+   */
+  find(link: string, path: string): Node | undefined {
+    return this.#byPath.get(link) ?? this.#resource(link) ?? this.#numbered(link, path);
+  }
+
+  /**
+   * A process that drives the hardware itself maps the device's regions from sysfs (Documentation/PCI/sysfs-pci.rst).
+   */
+  #resource(link: string): Node | undefined {
+    const file = /^\/sys\/.*\/((?:resource\d+(?:_wc)?)|config)$/.exec(link)?.[1];
+    const slot = file === undefined ? undefined : slotInPath(link);
+    if (file === undefined || slot === undefined || !this.#scope.devices.has(slot)) return undefined;
+    return {path: devicePath(slot, file), owners: [slot], waits: false};
+  }
+
+  /** A container may have the node elsewhere, and a node that was removed is still open: the number tells. */
+  #numbered(link: string, path: string): Node | undefined {
+    // Most of what processes have open in /dev is none of a device's, and stat(2) is the dear part.
+    if (!link.includes('/dev/') || /^\/dev\/(?:null|pts\/|shm\/)/.test(link)) return undefined;
+    const {host} = this.#scope;
+    const number = host.info(path)?.deviceNumber;
+    if (number === undefined) return undefined;
+    return this.#byNumber.get(number)?.find((node) => {
+      // Block and character devices are numbered apart, and the number alone does not say which it is.
+      const other = node.type === 'block' ? 'char' : 'block';
+      return (
+        !host.exists(`/sys/dev/${other}/${number}`) ||
+        lastPart(link.replace(/ \(deleted\)$/, '')) === lastPart(node.path)
+      );
+    });
+  }
+}
+
+/** The nodes of the devices: from /sys/dev/char and the block devices, and VFIO's and NVIDIA's own. */
+export function readNodes(scope: Scope, blocks: Blocks): Nodes {
+  const nodes = new Nodes(scope);
+  // Of a disk that is merely open, the data at risk is that of one process, which can be told to end: a file
+  // system, swap or stack on it is reported by itself.
+  for (const {node, number, owners} of blocks.all)
+    if (owners.length > 0) nodes.add({path: node, owners, waits: false}, 'block', number);
+  addCharacterNodes(scope, nodes);
+  addGroupNodes(scope, nodes);
+  addNvidiaNodes(scope, nodes);
+  return nodes;
+}
+
+/** /sys/dev/char (Documentation/ABI/testing/sysfs-dev); a device's uevent has the node's path below /dev. */
+function addCharacterNodes(scope: Scope, nodes: Nodes): void {
+  const {host} = scope;
+  for (const number of host.list('/sys/dev/char')) {
+    const link = host.readLink(`/sys/dev/char/${number}`);
+    const owners = link === undefined ? [] : ownersOf(scope, link);
+    if (owners.length === 0) continue;
+    const name = /^DEVNAME=(.+)$/m.exec(host.readText(`/sys/dev/char/${number}/uevent`) ?? '')?.[1];
+    if (name === undefined) continue;
+    nodes.add({path: `/dev/${name}`, owners, waits: name.startsWith('vfio/')}, 'char', number);
+  }
+}
+
+/**
+ * VFIO's group nodes (Documentation/driver-api/vfio.rst). Who has one open may have any device of the group; for
+ * a mediated device's group that is its parent.
+ */
+function addGroupNodes(scope: Scope, nodes: Nodes): void {
+  const {host, devices} = scope;
+  const names = new Set([...host.list('/dev/vfio'), ...host.list('/sys/class/vfio')]);
+  const members = new Map<string, Slot[]>();
+  for (const {slot, driver, group} of devices.values()) {
+    if (group === undefined) continue;
+    members.set(String(group), [...(members.get(String(group)) ?? []), slot]);
+    if (isVfio(driver)) names.add(String(group));
+  }
+  for (const name of names) {
+    const group = /^(?:noiommu-)?(\d+)$/.exec(name)?.[1];
+    if (group === undefined) continue;
+    // A group of PCI devices has no others; one without any may be a mediated device's.
+    const all = new Set(members.get(group) ?? ownersOfGroup(scope, group));
+    const owners = [...all].filter((slot) => {
+      const device = devices.get(slot);
+      return device !== undefined && !isBridge(device);
+    });
+    const number = host.readText(`/sys/class/vfio/${name}/dev`);
+    if (owners.length > 0) nodes.add({path: `/dev/vfio/${name}`, owners, waits: true}, 'char', number);
+  }
+}
+
+/** What a group's own folder lists (Documentation/ABI/testing/sysfs-kernel-iommu_groups), mediated devices too. */
+function ownersOfGroup(scope: Scope, group: string): Slot[] {
+  const folder = `/sys/kernel/iommu_groups/${group}/devices`;
+  return scope.host
+    .list(folder)
+    .flatMap((member) => ownersOf(scope, scope.host.readLink(`${folder}/${member}`) ?? member));
+}
+
+/**
+ * /dev/nvidia<N>, which sysfs does not know. nvidiactl, nvidia-uvm and nvidia-modeset are left out: all cards share
+ * them, and who uses a card has its own node open as well. The driver's removal waits for the card's node, and
+ * does not notice that it is closed meanwhile (NVIDIA/open-gpu-kernel-modules, issues 1119 and 1374).
+ */
+function addNvidiaNodes({host, devices}: Scope, nodes: Nodes): void {
+  for (const {slot, driver} of devices.values()) {
+    if (driver !== 'nvidia') continue;
+    const minor = nvidiaMinor(host, slot);
+    if (minor !== undefined)
+      nodes.add({path: `/dev/nvidia${minor}`, owners: [slot], waits: true}, 'char', `195:${minor}`);
+  }
+}
+
+function nvidiaMinor(host: HostReader, slot: Slot): string | undefined {
+  const text = host.readText(`/proc/driver/nvidia/gpus/${slot}/information`);
+  return /^Device Minor:\s*(\d+)/m.exec(text ?? '')?.[1];
+}

@@ -1,0 +1,147 @@
+import {FileError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import type {ProcessHolder} from '../holders.js';
+import type {Slot} from '../slot.js';
+import type {Node, Nodes} from './nodes.js';
+import {byNumber, lastPart, type Scope} from './scope.js';
+
+/** How many parents are looked at for the display manager; only a loop made of reused PIDs is longer. */
+const mostParents = 64;
+
+/** Processes that have one of the nodes open, by /proc/<pid>/fd (proc(5)). */
+export function readProcessHolders(scope: Scope, nodes: Nodes): ProcessHolder[] {
+  const {host} = scope;
+  // No node, no process to find; /proc is by far the largest folder of all.
+  if (nodes.empty) return [];
+  const displayManagers = readDisplayManagers(host);
+  const holders: ProcessHolder[] = [];
+  for (const pid of host
+    .list('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .sort(byNumber)) {
+    if (host.root === '/' && Number(pid) === process.pid) continue;
+    const open = openNodes(host, nodes, pid);
+    if (open.size === 0) continue;
+    const command = readOfProcess(host, pid, 'comm');
+    // It has ended meanwhile, and holds nothing any more.
+    if (command === undefined) continue;
+    const {unit, user} = unitOf(host, pid);
+    for (const [slot, held] of open)
+      holders.push({
+        kind: 'process',
+        slot,
+        harm: mayWait(scope, slot, held) ? 'certain' : 'forcible',
+        pid: Number(pid),
+        command,
+        unit,
+        ...(user === undefined ? {} : {unitUser: user}),
+        nodes: [...new Set(held.map(({path}) => path))].sort(byNumber),
+        displayManager: isDisplayManager(host, pid, held, displayManagers),
+      });
+  }
+  return holders;
+}
+
+/**
+ * Processes that have a device open through VFIO, whichever it is: the descriptor of the device itself does not say
+ * so, and the group's node may be closed again. In words, for what is stuck already.
+ */
+export function describeVfioUsers(host: HostReader): string[] {
+  return host
+    .list('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .sort(byNumber)
+    .filter((pid) =>
+      host
+        .list(`/proc/${pid}/fd`)
+        .some((file) => host.readLink(`/proc/${pid}/fd/${file}`) === 'anon_inode:[vfio-device]'),
+    )
+    .map((pid) => {
+      const {unit} = unitOf(host, pid);
+      const where = unit === undefined ? '' : ` of ${unit}`;
+      return `process ${pid} (${readOfProcess(host, pid, 'comm') ?? '?'})${where} has a device open through VFIO`;
+    });
+}
+
+/** What a process has open, by device. Another user's process shows nothing to anybody but root. */
+function openNodes(host: HostReader, nodes: Nodes, pid: string): Map<Slot, Node[]> {
+  const open = new Map<Slot, Node[]>();
+  for (const file of host.list(`/proc/${pid}/fd`)) {
+    const path = `/proc/${pid}/fd/${file}`;
+    const link = host.readLink(path);
+    const node = link?.startsWith('/') === true ? nodes.find(link, path) : undefined;
+    if (node === undefined) continue;
+    for (const slot of node.owners) open.set(slot, [...(open.get(slot) ?? []), node]);
+  }
+  return open;
+}
+
+/** Without a driver there is none whose removal could wait: a member of an open group, for one. */
+function mayWait({devices}: Scope, slot: Slot, held: readonly Node[]): boolean {
+  return devices.get(slot)?.driver !== undefined && held.some(({waits}) => waits);
+}
+
+/**
+ * The systemd unit of a process by its control group (cgroups(7)): the first service or scope on the path, as what
+ * is below belongs to a container or service; below a user's manager, which is itself a service, the unit of that.
+ */
+function unitOf(host: HostReader, pid: string): {unit: string | undefined; user: number | undefined} {
+  const lines = (readOfProcess(host, pid, 'cgroup') ?? '').split('\n');
+  const line =
+    lines.find((one) => one.includes(':name=systemd:')) ?? lines.find((one) => one.startsWith('0::')) ?? '';
+  const units = line.split('/').filter((part) => /\.(?:service|scope)$/.test(part));
+  const user = /^user@(\d+)\.service$/.exec(units[0] ?? '')?.[1];
+  return user === undefined || units[1] === undefined
+    ? {unit: units[0], user: undefined}
+    : {unit: units[1], user: Number(user)};
+}
+
+/** The names of the display manager's unit; display-manager.service is a link to it, see systemd.special(7). */
+function readDisplayManagers(host: HostReader): ReadonlySet<string> {
+  const alias = '/etc/systemd/system/display-manager.service';
+  const targets = [host.readLink(alias), host.realPath(alias)];
+  return new Set(targets.filter((target) => target !== undefined).map(lastPart));
+}
+
+/**
+ * Whether the process is the display manager's: in its unit, or a display server that it started, which runs in
+ * the session's own scope. Of the other programs of a session none opens the card's primary node or framebuffer.
+ */
+function isDisplayManager(
+  host: HostReader,
+  pid: string,
+  held: readonly Node[],
+  units: ReadonlySet<string>,
+): boolean {
+  const isIn = (one: string) => {
+    const {unit, user} = unitOf(host, one);
+    return unit !== undefined && user === undefined && units.has(unit);
+  };
+  if (units.size === 0) return false;
+  if (isIn(pid)) return true;
+  if (!held.some(({path}) => /^\/dev\/(?:dri\/card|fb)\d+$/.test(path))) return false;
+  let parent = parentOf(host, pid);
+  for (let step = 0; step < mostParents && parent !== undefined; step++) {
+    if (isIn(parent)) return true;
+    parent = parentOf(host, parent);
+  }
+  return false;
+}
+
+/** The parent's PID; undefined for those that the kernel or nobody started. */
+function parentOf(host: HostReader, pid: string): string | undefined {
+  const stat = readOfProcess(host, pid, 'stat') ?? '';
+  // The command stands in brackets before it, and may have any character in it.
+  const parent = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1];
+  return parent === undefined || parent === '0' ? undefined : parent;
+}
+
+/** A file of a process; undefined once it has ended, or when proc(5) is mounted so that it is hidden. */
+function readOfProcess(host: HostReader, pid: string, file: string): string | undefined {
+  try {
+    return host.readText(`/proc/${pid}/${file}`);
+  } catch (error) {
+    if (error instanceof FileError && ['EPERM', 'EACCES'].includes(error.errno)) return undefined;
+    throw error;
+  }
+}

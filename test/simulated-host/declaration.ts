@@ -1,0 +1,214 @@
+/** What a simulated machine is made from. Plain mutable values, so that a test may change one field of the standard machine. */
+export interface MachineDeclaration {
+  /** Kernel release; the folder below /lib/modules. */
+  release: string;
+  /** The kernel's command line, /proc/cmdline. */
+  cmdline: string;
+  /** The IOMMU's name in /sys/class/iommu, or false for a machine whose IOMMU is off. */
+  iommu: string | false;
+  functions: FunctionDeclaration[];
+  drivers: DriverDeclaration[];
+  modules: ModuleDeclaration[];
+  processes: ProcessDeclaration[];
+  mounts: MountDeclaration[];
+  swaps: SwapDeclaration[];
+  routes: RouteDeclaration[];
+  /** Block devices made of others: LVM, dm-crypt, md. */
+  stacks: StackDeclaration[];
+  /** Interfaces that are no hardware: bonds and bridges. `lo` is always there. */
+  virtualInterfaces: VirtualInterfaceDeclaration[];
+  /** Further device nodes that the kernel holds for itself (a ZFS pool): open(2) with O_EXCL answers EBUSY. */
+  claimed: string[];
+  /** The display manager's unit name, linked as display-manager.service. */
+  displayManager?: string;
+  /** A framebuffer of the firmware that still has the console: the platform driver's name. */
+  firmwareFramebuffer?: 'efi-framebuffer' | 'simple-framebuffer' | 'vesa-framebuffer';
+  /** Further files, by path; for a test's own needs. */
+  files: Record<string, string>;
+}
+
+/** One PCI function. */
+export interface FunctionDeclaration {
+  /** `0000:01:00.0` */
+  slot: string;
+  /** `10de:1b80` */
+  id: string;
+  /** Subsystem, `1043:8599`; default `0000:0000`. */
+  subsystem?: string;
+  /** Class code, six hexadecimal digits: `030000`. */
+  class: string;
+  /** Two hexadecimal digits; default `00`. */
+  revision?: string;
+  /** The driver it is bound to at the start; without one it is unbound, whatever would match. */
+  driver?: string;
+  /** The `driver_override` at the start. */
+  override?: string;
+  /** The bridge it is behind; without one it is on the root bus. */
+  behind?: string;
+  /** Its IOMMU group. */
+  group?: number;
+  /** Default -1, as on a machine with one node. */
+  numaNode?: number;
+  /** A display adapter that the firmware started with. */
+  bootDisplay?: boolean;
+  /** Reset methods it supports, in the kernel's order; none: neither `reset` nor `reset_method` exists. */
+  resetMethods?: string[];
+  /** False: it is not in its slot until {@link SimulatedMachine.hotAdd} or a rescan after `plug`. */
+  present?: boolean;
+  /** Single-root I/O virtualisation: how many, and the id of a virtual function. */
+  sriov?: SriovDeclaration;
+  /** Sizes of its memory regions. */
+  regions?: number[];
+  /** Its first configuration bytes instead of what follows from the fields above; all 0xff is a card that died. */
+  config?: number[];
+  /** Further attributes, by path below the device; writable ones keep what is written. */
+  attributes?: Record<string, string>;
+  net?: NetDeclaration[];
+  drm?: DrmDeclaration;
+  sound?: boolean;
+  nvme?: NvmeDeclaration;
+  /** A disk behind a SATA or SAS controller. */
+  disk?: DiskDeclaration;
+  usb?: UsbDeclaration;
+}
+
+export interface SriovDeclaration {
+  total: number;
+  /** `8086:10ca` */
+  virtualId: string;
+  /** How far the first one's routing id is from the physical function's; default 128. */
+  offset?: number;
+  stride?: number;
+  /** The IOMMU group of the first one; the others follow. */
+  group?: number;
+}
+
+export interface NetDeclaration {
+  name: string;
+  address: string;
+  up?: boolean;
+  carrier?: boolean;
+  /** Addresses as `192.0.2.10/24`. */
+  addresses?: string[];
+}
+
+export interface DrmDeclaration {
+  /** `DP-1: connected` */
+  connectors?: Record<string, 'connected' | 'disconnected'>;
+  /** It has a framebuffer device (and the console, when it is the boot display). */
+  framebuffer?: boolean;
+}
+
+export interface PartitionDeclaration {
+  /** Sectors of 512 bytes. */
+  size?: number;
+}
+
+export interface NvmeDeclaration {
+  model: string;
+  serial: string;
+  size?: number;
+  partitions?: PartitionDeclaration[];
+  /** The kernel's own multipath: the disk is below nvme-subsystem, and only a hidden path device below the function. */
+  multipath?: boolean;
+}
+
+export interface DiskDeclaration {
+  name: string;
+  model: string;
+  size?: number;
+  partitions?: PartitionDeclaration[];
+}
+
+export interface UsbDeclaration {
+  bus: number;
+  devices?: {port: string; product: string; id: string}[];
+}
+
+/** What a driver makes below a function it has. */
+export type Gift = 'net' | 'drm' | 'sound' | 'nvme' | 'disk' | 'usb' | 'vfio' | 'uio';
+
+/** A PCI driver. It is registered when its module is loaded, or has none. */
+export interface DriverDeclaration {
+  /** As in /sys/bus/pci/drivers: `vfio-pci`. */
+  name: string;
+  /** As in /sys/module: `vfio_pci`. Without one the driver is part of the kernel. */
+  module?: string;
+  /** Match table as in modules.alias; `vfio_pci:…` entries match only under an override. */
+  aliases: string[];
+  gives?: Gift[];
+  /** It waits in its remove function until each node it made is closed. */
+  waitsForClose?: boolean;
+  /** It can make virtual functions. */
+  configuresSriov?: boolean;
+}
+
+export interface ModuleDeclaration {
+  /** With underscores. */
+  name: string;
+  loaded?: boolean;
+  builtin?: boolean;
+  depends?: string[];
+  softdepPre?: string[];
+  softdepPost?: string[];
+  /** Its parameters with their defaults. */
+  parameters?: Record<string, string>;
+  /** Aliases that are no PCI match, as `char-major-10-196` or `mdev:*`. */
+  aliases?: string[];
+}
+
+export interface ProcessDeclaration {
+  pid: number;
+  comm: string;
+  cmdline?: string[];
+  /** `/system.slice/gdm.service`; default `/`. */
+  cgroup?: string;
+  uid?: number;
+  parent?: number;
+  /** What its file descriptors lead to: `/dev/dri/card0`, `anon_inode:[vfio-device]`. */
+  holds?: string[];
+  /** Files it has mapped, as /proc/<pid>/maps shows them. */
+  maps?: string[];
+}
+
+export interface MountDeclaration {
+  source: string;
+  target: string;
+  type: string;
+  /** `major:minor` in mountinfo; default that of the source's node, or an anonymous `0:NN`. */
+  device?: string;
+  options?: string;
+}
+
+export interface SwapDeclaration {
+  /** A node, or a file. */
+  path: string;
+  size?: number;
+}
+
+export interface RouteDeclaration {
+  interface: string;
+  /** `0.0.0.0/0`, `192.0.2.0/24`, `::/0`, `2001:db8::/64`. */
+  destination: string;
+  gateway?: string;
+  metric?: number;
+}
+
+export interface StackDeclaration {
+  /** `dm-0`, `md0` */
+  name: string;
+  /** The device mapper's name and UUID; without them it is no dm device. */
+  dm?: {name: string; uuid: string};
+  /** The block devices it is made of: `nvme1n1p1`. */
+  on: string[];
+  size?: number;
+}
+
+export interface VirtualInterfaceDeclaration {
+  name: string;
+  kind: 'bond' | 'bridge' | 'vlan' | 'other';
+  /** Interfaces below it. */
+  lower?: string[];
+  up?: boolean;
+  addresses?: string[];
+}

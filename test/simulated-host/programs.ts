@@ -1,0 +1,554 @@
+import {posix} from 'node:path';
+import type {CommandResult} from '../../src/host/host.js';
+import {Errno, NeverReturns, type SimulatedMachine} from './machine.js';
+import {moduleName, parameters, probeModule, removeModule, resolveModule} from './modprobe.js';
+import {matchesPattern} from './render.js';
+import {templateOf, Userland, type JobResult} from './userland.js';
+
+type Program = (
+  machine: SimulatedMachine,
+  userId: number,
+  args: readonly string[],
+) => Answer | Promise<Answer>;
+type Answer = CommandResult;
+
+const ok: Answer = {status: 0, stdout: '', stderr: ''};
+const said = (stdout: string, status = 0): Answer => ({status, stdout, stderr: ''});
+const complained = (stderr: string, status = 1): Answer => ({status, stdout: '', stderr});
+
+/**
+ * Runs a program of the simulated machine; undefined when it has no such program.
+ * @throws Error for a use that is not simulated: a test must not pass because nothing happened.
+ */
+export async function runProgram(
+  machine: SimulatedMachine,
+  userId: number,
+  file: string,
+  args: readonly string[],
+): Promise<CommandResult | undefined> {
+  const program = programs.get(posix.basename(file));
+  return program === undefined ? undefined : await program(machine, userId, args);
+}
+
+function unsupported(program: string, word: string): never {
+  throw new Error(`the simulated ${program} does not know ${word}: add it to programs.ts`);
+}
+
+// -------------------------------------------------------------------- modprobe
+
+const modprobeOptions: Readonly<Record<string, string>> = {
+  '-r': 'remove',
+  '--remove': 'remove',
+  '-b': 'blacklist',
+  '--use-blacklist': 'blacklist',
+  '-q': 'quiet',
+  '--quiet': 'quiet',
+  '-n': 'dry run',
+  '--dry-run': 'dry run',
+  '-a': 'all',
+  '--all': 'all',
+  '-v': 'verbose',
+  '--verbose': 'verbose',
+};
+
+const modprobe: Program = (machine, userId, args) => {
+  const options = new Set<string>();
+  const end = args.includes('--') ? args.indexOf('--') : args.length;
+  const words = args.slice(end + 1);
+  for (const arg of args.slice(0, end).reverse())
+    if (arg.startsWith('-')) options.add(modprobeOptions[arg] ?? unsupported('modprobe', arg));
+    else words.unshift(arg);
+  const remove = options.has('remove');
+  const all = options.has('all');
+  const {release} = machine.declaration;
+  const names = remove || all ? words : words.slice(0, 1);
+  if (names.length === 0) return complained('modprobe: ERROR: missing parameters. See -h.');
+  for (const text of names) {
+    const resolved = resolveModule(machine, text);
+    if (resolved.length === 0)
+      return options.has('quiet')
+        ? complained('')
+        : complained(
+            remove
+              ? `modprobe: FATAL: Module ${text} not found.`
+              : `modprobe: FATAL: Module ${text} not found in directory /lib/modules/${release}`,
+          );
+    if (options.has('dry run')) continue;
+    try {
+      if (remove) {
+        for (const name of resolved) {
+          const builtin = machine.declaration.modules.find((each) => each.name === name)?.builtin === true;
+          if (builtin) return complained(`modprobe: FATAL: Module ${name} is builtin.`);
+          if (!machine.isLoaded(name)) continue;
+          if (userId !== 0)
+            return complained(`modprobe: ERROR: could not remove '${name}': Operation not permitted`);
+          if (machine.moduleUsers(name) > 0) return complained(`modprobe: FATAL: Module ${name} is in use.`);
+          removeModule(machine, name);
+        }
+      } else {
+        const missing = resolved.find((name) => !machine.isLoaded(name));
+        if (userId !== 0 && missing !== undefined)
+          return complained(`modprobe: ERROR: could not insert '${missing}': Operation not permitted`);
+        probeModule(machine, text, {
+          blacklist: options.has('blacklist'),
+          parameters: all ? {} : parameters(words.slice(1)),
+        });
+      }
+    } catch (error) {
+      if (error instanceof NeverReturns) {
+        machine.elapsed += 90_000;
+        return {status: 124, stdout: '', stderr: `modprobe: ${error.message}`};
+      }
+      if (!(error instanceof Errno)) throw error;
+      return complained(`modprobe: ERROR: could not insert '${moduleName(text)}': ${error.message}`);
+    }
+  }
+  return ok;
+};
+
+const rmmod: Program = (machine, userId, args) => {
+  for (const text of args) {
+    const name = moduleName(text);
+    if (text.startsWith('-')) unsupported('rmmod', text);
+    if (!machine.isLoaded(name)) return complained(`rmmod: ERROR: Module ${name} is not currently loaded`);
+    if (machine.moduleUsers(name) > 0) return complained(`rmmod: ERROR: Module ${name} is in use`);
+    if (userId !== 0) return complained(`rmmod: ERROR: could not remove '${name}': Operation not permitted`);
+    machine.unloadModule(name);
+  }
+  return ok;
+};
+
+// -------------------------------------------------------------------- udevadm
+
+const udevadm: Program = (machine, userId, args) => {
+  const userland = Userland.of(machine);
+  const [verb = '', ...rest] = args;
+  switch (verb) {
+    case 'settle':
+      for (const arg of rest)
+        if (!/^(?:--timeout=|-t|-E|--exit-if-exists=|\d)/.test(arg)) unsupported('udevadm settle', arg);
+      userland.handleEvents();
+      return ok;
+    case 'control':
+      if (userId !== 0) return complained('Failed to send request: Permission denied');
+      for (const arg of rest)
+        if (arg === '--stop-exec-queue' || arg === '-s') userland.pauseEvents(true);
+        else if (arg === '--start-exec-queue' || arg === '-S') userland.pauseEvents(false);
+        // Rules are read anew for each event here.
+        else if (!['--reload', '--reload-rules', '-R', '--ping'].includes(arg))
+          unsupported('udevadm control', arg);
+      return ok;
+    case 'trigger':
+      return trigger(machine, userId, rest);
+    case '--version':
+      return said('252');
+    default:
+      return unsupported('udevadm', verb);
+  }
+};
+
+const synthetic = '22222222-2222-2222-2222-222222222222';
+
+function trigger(machine: SimulatedMachine, userId: number, args: readonly string[]): Answer {
+  if (userId !== 0) return complained('Permission denied');
+  let action = 'change';
+  const subsystems: string[] = [];
+  const names: string[] = [];
+  const paths: string[] = [];
+  for (let index = 0; index < args.length; index++) {
+    const [option = '', inline] = (args[index] ?? '').split(/=(.*)/s);
+    const value = () => inline ?? args[++index] ?? '';
+    if (option === '--action' || option === '-c') action = value();
+    else if (option === '--subsystem-match' || option === '-s') subsystems.push(value());
+    else if (option === '--sysname-match' || option === '-y') names.push(value());
+    else if (option === '--type' || option === '-t') {
+      if (value() !== 'devices') unsupported('udevadm trigger', '--type other than devices');
+    } else if (option === '--settle' || option === '-w') continue;
+    else if (option.startsWith('-')) unsupported('udevadm trigger', option);
+    else paths.push(args[index] ?? '');
+  }
+  const found = paths.length > 0 ? [] : allDevices(machine);
+  for (const path of paths) {
+    const real = machine.tree.resolve(path);
+    if (real === undefined || !machine.tree.has(`${real}/uevent`))
+      return complained(`Failed to open the device '${path}': No such device`);
+    found.push(real);
+  }
+  for (const path of found) {
+    const subsystem = posix.basename(machine.tree.resolve(`${path}/subsystem`) ?? '');
+    if (subsystems.length > 0 && !subsystems.some((pattern) => matchesPattern(pattern, subsystem))) continue;
+    if (names.length > 0 && !names.some((pattern) => matchesPattern(pattern, posix.basename(path)))) continue;
+    machine.trigger(path, action, synthetic);
+  }
+  Userland.of(machine).handleEvents();
+  return ok;
+}
+
+/** Every device that has an event, the functions first. */
+function allDevices(machine: SimulatedMachine): string[] {
+  return [...machine.functions.values()].flatMap(({path, parts}) => [
+    path,
+    ...parts.map((part) => part.path),
+  ]);
+}
+
+// -------------------------------------------------------------------- systemctl
+
+const systemctl: Program = async (machine, userId, args) => {
+  const options = new Map<string, string>();
+  const words: string[] = [];
+  for (let index = 0; index < args.length; index++) {
+    const arg = args[index] ?? '';
+    if (!arg.startsWith('-') || arg === '-') {
+      words.push(arg);
+      continue;
+    }
+    const [name = '', inline] = arg.split(/=(.*)/s);
+    const long = shortOptions.get(name) ?? name;
+    if (!flags.has(long) && !valued.has(long)) unsupported('systemctl', arg);
+    options.set(long, valued.has(long) ? (inline ?? args[++index] ?? '') : (inline ?? ''));
+  }
+  const [verb = 'list-units', ...units] = words;
+  const run = verbs.get(verb);
+  if (run === undefined) return unsupported('systemctl', verb);
+  const call: Call = {
+    machine,
+    userland: Userland.of(machine),
+    options,
+    units: units.map(withSuffix),
+    words: units,
+  };
+  const root = options.get('--root');
+  if (root !== undefined && root !== '/' && root !== machine.folder)
+    unsupported('systemctl', `--root=${root}`);
+  if (userId !== 0 && changing.has(verb))
+    return complained(`Failed to ${verb} ${units[0] ?? ''}: Interactive authentication required.`);
+  return await run(call);
+};
+
+const flags = new Set([
+  '--quiet',
+  '--no-block',
+  '--now',
+  '--runtime',
+  '--no-reload',
+  '--plain',
+  '--no-legend',
+  '--legend',
+  '--no-pager',
+  '--all',
+  '--full',
+  '--value',
+  '--force',
+  '--system',
+  '--no-ask-password',
+]);
+const valued = new Set(['--property', '--type', '--state', '--root', '--job-mode', '--output']);
+const shortOptions = new Map([
+  ['-q', '--quiet'],
+  ['-a', '--all'],
+  ['-l', '--full'],
+  ['-p', '--property'],
+  ['-P', '--property'],
+  ['-t', '--type'],
+  ['-f', '--force'],
+]);
+const changing = new Set([
+  'start',
+  'stop',
+  'restart',
+  'try-restart',
+  'enable',
+  'disable',
+  'daemon-reload',
+  'reset-failed',
+  'mask',
+  'unmask',
+  'link',
+]);
+
+interface Call {
+  readonly machine: SimulatedMachine;
+  readonly userland: Userland;
+  readonly options: ReadonlyMap<string, string>;
+  readonly units: readonly string[];
+  /** The same as they were given. */
+  readonly words: readonly string[];
+}
+
+function withSuffix(unit: string): string {
+  return /\.(?:service|target|device|socket|mount|path|timer|slice|scope)$/.test(unit) || /[*?[]/.test(unit)
+    ? unit
+    : `${unit}.service`;
+}
+
+async function each(call: Call, work: (unit: string) => Promise<JobResult>): Promise<Answer> {
+  if (call.options.has('--no-block')) {
+    // The job is queued; what becomes of it is seen in the unit's state.
+    for (const unit of call.units) void work(unit).catch(() => undefined);
+    return ok;
+  }
+  const results: JobResult[] = [];
+  for (const unit of call.units) results.push(await work(unit));
+  const failed = results.filter(({status}) => status !== 0);
+  return {
+    status: failed.at(-1)?.status ?? 0,
+    stdout: '',
+    stderr: failed.map(({stderr}) => stderr).join('\n'),
+  };
+}
+
+function expand({userland, units}: Call): string[] {
+  return units.flatMap((unit) =>
+    /[*?[]/.test(unit) ? [...userland.units.keys()].filter((name) => matchesPattern(unit, name)) : [unit],
+  );
+}
+
+const verbs = new Map<string, (call: Call) => Answer | Promise<Answer>>([
+  [
+    'daemon-reload',
+    ({userland}) => {
+      userland.reload();
+      return ok;
+    },
+  ],
+  ['start', (call) => each(call, (unit) => call.userland.start(unit))],
+  ['stop', (call) => each({...call, units: expand(call)}, (unit) => call.userland.stop(unit))],
+  [
+    'restart',
+    (call) =>
+      each(call, async (unit) => {
+        if (call.userland.state(unit) === 'active') await call.userland.stop(unit);
+        return await call.userland.start(unit);
+      }),
+  ],
+  [
+    'try-restart',
+    (call) =>
+      each(call, async (unit) => {
+        if (call.userland.state(unit) !== 'active') return {status: 0, stderr: ''};
+        await call.userland.stop(unit);
+        return await call.userland.start(unit);
+      }),
+  ],
+  [
+    'reset-failed',
+    (call) => {
+      for (const unit of call.units.length === 0 ? [...call.userland.units.keys()] : expand(call))
+        if (call.userland.state(unit) === 'failed') call.userland.setState(unit, 'inactive');
+      return ok;
+    },
+  ],
+  [
+    'is-active',
+    (call) => {
+      const states = expand(call).map((unit) => call.userland.state(unit));
+      const status = states.includes('active') ? 0 : 3;
+      return said(call.options.has('--quiet') ? '' : states.join('\n'), status);
+    },
+  ],
+  [
+    'is-failed',
+    (call) => {
+      const states = expand(call).map((unit) => call.userland.state(unit));
+      return said(call.options.has('--quiet') ? '' : states.join('\n'), states.includes('failed') ? 0 : 1);
+    },
+  ],
+  [
+    'is-enabled',
+    ({userland, units, options}) => {
+      const states: string[] = [];
+      for (const unit of units) {
+        const state = userland.enablement(unit);
+        if (state === undefined)
+          return complained(`Failed to get unit file state for ${unit}: No such file or directory`);
+        states.push(state);
+      }
+      const yes = states.some((state) => ['enabled', 'enabled-runtime', 'static', 'alias'].includes(state));
+      return said(options.has('--quiet') ? '' : states.join('\n'), yes ? 0 : 1);
+    },
+  ],
+  [
+    'link',
+    ({machine, words}) => {
+      for (const path of words) {
+        if (machine.tree.resolve(path) === undefined)
+          return complained(`Failed to link unit: File ${path}: No such file or directory`);
+        machine.tree.textLink(`/etc/systemd/system/${posix.basename(path)}`, path);
+      }
+      return ok;
+    },
+  ],
+  ['enable', enable],
+  ['disable', disable],
+  [
+    'mask',
+    ({machine, units}) => {
+      for (const unit of units) {
+        const path = `/etc/systemd/system/${unit}`;
+        if (machine.tree.has(path)) return complained(`Failed to mask unit: File ${path} already exists.`);
+        machine.tree.textLink(path, '/dev/null');
+      }
+      return ok;
+    },
+  ],
+  [
+    'unmask',
+    ({machine, units}) => {
+      for (const unit of units)
+        if (machine.tree.resolve(`/etc/systemd/system/${unit}`) === '/dev/null')
+          machine.tree.remove(`/etc/systemd/system/${unit}`);
+      return ok;
+    },
+  ],
+  ['show', show],
+  [
+    'list-units',
+    (call) => {
+      const all = call.options.has('--all');
+      const states = call.options.get('--state')?.split(',');
+      const lines = [...call.userland.units]
+        .filter(
+          ([unit]) => call.units.length === 0 || call.units.some((pattern) => matchesPattern(pattern, unit)),
+        )
+        .filter(([, state]) => (states === undefined ? all || state !== 'inactive' : states.includes(state)))
+        .sort(([one], [other]) => (one < other ? -1 : 1))
+        .map(([unit, state]) => {
+          const description = call.userland.unitFile(unit)?.values.get('Unit.Description')?.at(-1) ?? unit;
+          const loaded = call.userland.unitFile(unit) === undefined ? 'not-found' : 'loaded';
+          return `${unit} ${loaded} ${state} ${subState(call.userland, unit)} ${description}`;
+        });
+      return said(lines.join('\n'));
+    },
+  ],
+  [
+    'list-unit-files',
+    (call) => {
+      const names = new Set<string>();
+      for (const folder of ['/etc/systemd/system', '/run/systemd/system', '/usr/lib/systemd/system']) {
+        for (const name of call.machine.tree.list(folder)) {
+          if (/\.(?:service|target|socket|path)$/.test(name)) names.add(name);
+          if (/\.(?:wants|requires)$/.test(name))
+            for (const unit of call.machine.tree.list(`${folder}/${name}`)) names.add(unit);
+        }
+      }
+      const states = call.options.get('--state')?.split(',');
+      const lines = [...names]
+        .filter(
+          (unit) => call.units.length === 0 || call.units.some((pattern) => matchesPattern(pattern, unit)),
+        )
+        .map((unit) => [unit, call.userland.enablement(unit) ?? 'bad'] as const)
+        .filter(([, state]) => states?.includes(state) ?? true)
+        .sort(([one], [other]) => (one < other ? -1 : 1))
+        .map(([unit, state]) => `${unit} ${state} ${state === 'static' ? '-' : 'enabled'}`);
+      return said(lines.join('\n'));
+    },
+  ],
+]);
+
+async function enable(call: Call): Promise<Answer> {
+  const {machine, userland, units, options} = call;
+  const folder = options.has('--runtime') ? '/run/systemd/system' : '/etc/systemd/system';
+  const lines: string[] = [];
+  for (const unit of units) {
+    const file = userland.unitFile(unit);
+    if (file === undefined) return complained(`Failed to enable unit: Unit file ${unit} does not exist.`);
+    if (userland.enablement(unit) === 'masked')
+      return complained(`Failed to enable unit: Unit file ${folder}/${unit} is masked.`);
+    const install = (key: string) => file.values.get(`Install.${key}`) ?? [];
+    const made = [
+      ...install('WantedBy').map((target) => `${folder}/${target}.wants/${unit}`),
+      ...install('RequiredBy').map((target) => `${folder}/${target}.requires/${unit}`),
+      ...install('Alias').map((alias) => `${folder}/${alias}`),
+    ];
+    if (made.length === 0 && install('Also').length === 0)
+      lines.push(
+        'The unit files have no installation config (WantedBy=, RequiredBy=, Also=,\n' +
+          'Alias= settings in the [Install] section, and DefaultInstance= for template\n' +
+          'units). This means they are not meant to be enabled using systemctl.',
+      );
+    for (const link of made) {
+      if (machine.tree.has(link)) continue;
+      machine.tree.textLink(link, file.path);
+      lines.push(`Created symlink ${link} → ${file.path}.`);
+    }
+    for (const other of install('Also')) lines.push((await enable({...call, units: [other]})).stderr);
+  }
+  userland.reload();
+  const stderr = options.has('--quiet') ? '' : lines.filter((line) => line !== '').join('\n');
+  if (!options.has('--now')) return {status: 0, stdout: '', stderr};
+  const started = await each(call, (unit) => userland.start(unit));
+  return {...started, stderr: [stderr, started.stderr].filter((text) => text !== '').join('\n')};
+}
+
+async function disable(call: Call): Promise<Answer> {
+  const {machine, userland, units, options} = call;
+  const lines: string[] = [];
+  for (const unit of units) {
+    const links = userland.linksOf(unit);
+    const template = templateOf(unit);
+    if (links.length === 0 && userland.unitFile(unit) === undefined && template !== undefined)
+      return complained(`Failed to disable unit: Unit file ${unit} does not exist.`);
+    for (const link of links) {
+      machine.tree.remove(link);
+      machine.tree.removeEmpty(posix.dirname(link));
+      lines.push(`Removed "${link}".`);
+    }
+    for (const alias of userland.unitFile(unit)?.values.get('Install.Alias') ?? []) {
+      const link = `/etc/systemd/system/${alias}`;
+      if (machine.tree.stat(link)?.isSymbolicLink() !== true) continue;
+      machine.tree.remove(link);
+      lines.push(`Removed "${link}".`);
+    }
+  }
+  userland.reload();
+  const stderr = options.has('--quiet') ? '' : lines.join('\n');
+  if (!options.has('--now')) return {status: 0, stdout: '', stderr};
+  const stopped = await each(call, (unit) => userland.stop(unit));
+  return {...stopped, stderr: [stderr, stopped.stderr].filter((text) => text !== '').join('\n')};
+}
+
+function subState(userland: Userland, unit: string): string {
+  const state = userland.state(unit);
+  if (state === 'active')
+    return userland.unitFile(unit)?.values.get('Service.Type')?.at(-1) === 'oneshot' ? 'exited' : 'running';
+  return {inactive: 'dead', failed: 'failed', activating: 'start', deactivating: 'stop'}[state];
+}
+
+function show({userland, units, options}: Call): Answer {
+  const wanted = options.get('--property')?.split(',');
+  if (wanted === undefined) return unsupported('systemctl show', 'without --property');
+  const blocks = units.map((unit) => {
+    const file = userland.unitFile(unit);
+    const state = userland.state(unit);
+    const all: Readonly<Record<string, string>> = {
+      Id: unit,
+      Names: unit,
+      LoadState: file === undefined ? (userland.hasDevice(unit) ? 'loaded' : 'not-found') : 'loaded',
+      ActiveState: unit.endsWith('.device') ? (userland.hasDevice(unit) ? 'active' : 'inactive') : state,
+      SubState: subState(userland, unit),
+      UnitFileState: userland.enablement(unit) ?? '',
+      FragmentPath: file?.path ?? '',
+      Description: file?.values.get('Unit.Description')?.at(-1) ?? unit,
+      Conflicts: (file?.values.get('Unit.Conflicts') ?? []).join(' '),
+      BindsTo: (file?.values.get('Unit.BindsTo') ?? []).join(' '),
+      Result: state === 'failed' ? 'exit-code' : 'success',
+      ExecMainStatus: state === 'failed' ? '1' : '0',
+    };
+    return wanted
+      .map((name) => {
+        const value = all[name];
+        if (value === undefined) return unsupported('systemctl show', name);
+        return options.has('--value') ? value : `${name}=${value}`;
+      })
+      .join('\n');
+  });
+  return said(blocks.join('\n\n'));
+}
+
+const programs = new Map<string, Program>([
+  ['modprobe', modprobe],
+  ['rmmod', rmmod],
+  ['udevadm', udevadm],
+  ['systemctl', systemctl],
+]);

@@ -1,0 +1,404 @@
+import {randomUUID} from 'node:crypto';
+import fs from 'node:fs';
+import {posix} from 'node:path';
+import {setTimeout as wait} from 'node:timers/promises';
+import {
+  CommandError,
+  errnoOf,
+  ExitCode,
+  FileError,
+  PearasysError,
+  StuckError,
+  WriteError,
+} from '../../src/host/errors.js';
+import type {CommandResult, FileInfo, Host, Lock, RunOptions, WriteFileOptions} from '../../src/host/host.js';
+import {MachineHost} from '../../src/host/machine-host.js';
+import type {MachineDeclaration} from './declaration.js';
+import {effectText, type Effect} from './journal.js';
+import {Errno, NeverReturns, SimulatedMachine} from './machine.js';
+import {runProgram} from './programs.js';
+import {patternToExpression} from './render.js';
+import {standardMachine} from './standard-machine.js';
+import {Userland} from './userland.js';
+
+/** A path as a shell pattern (`*` matches slashes too) or an expression; matched against the path given and the one without links. */
+export type PathPattern = string | RegExp;
+
+/** Called before or after an effect. It may change the machine: pull the card, bind it elsewhere, throw. */
+export type EffectHook = (effect: Effect) => void | Promise<void>;
+
+/** What a host no longer reads of a device that was found locked. */
+const lockTaking = ['driver_override', 'uevent'];
+
+interface Fault {
+  readonly matches: (text: string) => boolean;
+  readonly errno: string;
+  left: number;
+}
+
+/**
+ * One process's view of a simulated machine: what the product gets as its `Host`. Several may share a machine.
+ * Every effect is in {@link journal}; the `fail…`, `refuse…` and `never…` methods script what goes wrong.
+ */
+export class SimulatedHost implements Host {
+  readonly machine: SimulatedMachine;
+  /** systemd and udev of this machine. */
+  readonly userland: Userland;
+  /**
+   * What the product takes this for: `/` is the running machine. Set it to the machine's folder to be taken for an
+   * image. Paths are looked up in the folder in either case.
+   */
+  root = '/';
+  /** As who the product runs; 0 is root. */
+  userId = 0;
+  /** Every effect that was asked for, with the kernel's answer. */
+  readonly journal: Effect[] = [];
+  /** Whether a read of an attribute that needs a stuck device's lock fails the test: on a machine it would hang. */
+  hangingReads = true;
+  /** The longest {@link lock} really waits, whatever its limit: tests have no time. */
+  lockPatience = 1000;
+  readonly #files: MachineHost;
+  /** Devices that {@link findLocked} has found. */
+  readonly #locked = new Set<string>();
+  readonly #writeFaults: Fault[] = [];
+  readonly #fileFaults: Fault[] = [];
+  readonly #commandFaults: (Fault & {stderr: string})[] = [];
+  readonly #stuckFaults: {matches: (text: string) => boolean; returns: (() => void)[]}[] = [];
+  readonly #before: EffectHook[] = [];
+  readonly #after: EffectHook[] = [];
+
+  constructor(machine: SimulatedMachine = new SimulatedMachine()) {
+    this.machine = machine;
+    this.userland = Userland.of(machine);
+    this.#files = new MachineHost(machine.folder);
+  }
+
+  /** A host on a new standard machine, changed by `tweak`. */
+  static standard(tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
+    const declaration = standardMachine();
+    tweak?.(declaration);
+    return new SimulatedHost(new SimulatedMachine(declaration));
+  }
+
+  /** Another host on the machine in this folder. */
+  static at(folder: string): SimulatedHost {
+    const machine = SimulatedMachine.at(folder);
+    if (machine === undefined) throw new Error(`there is no simulated machine in ${folder}`);
+    return new SimulatedHost(machine);
+  }
+
+  /** The journal as lines that a person could type. */
+  effects(): string[] {
+    return this.journal.map(effectText);
+  }
+
+  /** Removes the machine's folder. */
+  dispose(): void {
+    this.machine.dispose();
+  }
+
+  // ---------------------------------------------------------------- scripting what goes wrong
+
+  /** Writes to this path are answered with an errno, the next `times` times, and have no effect. */
+  failWrite(path: PathPattern, errno: string, times = Infinity): void {
+    this.#writeFaults.push({matches: matcher(path), errno, left: times});
+  }
+
+  /** Writing or removing this file fails, and changes nothing. */
+  failFile(path: PathPattern, errno: string, times = Infinity): void {
+    this.#fileFaults.push({matches: matcher(path), errno, left: times});
+  }
+
+  /** A command line (`modprobe vfio-pci`, `systemctl *`) ends with this exit code and text. */
+  failCommand(commandLine: PathPattern, status: number, stderr = '', times = Infinity): void {
+    this.#commandFaults.push({matches: matcher(commandLine), errno: String(status), left: times, stderr});
+  }
+
+  /** See {@link SimulatedMachine.refuseProbe}. */
+  refuseProbe(slot: string, driver: string, errno?: string, times?: number): void {
+    this.machine.refuseProbe(slot, driver, errno, times);
+  }
+
+  /**
+   * Writes to this path do not return: the caller gets a StuckError at once, the machine's time goes on by its
+   * limit, and the device's lock stays held.
+   * @returns lets them return, and the kernel do what was asked.
+   */
+  neverReturn(path: PathPattern): () => void {
+    const fault = {matches: matcher(path), returns: [] as (() => void)[]};
+    this.#stuckFaults.push(fault);
+    return () => {
+      this.#stuckFaults.splice(this.#stuckFaults.indexOf(fault), 1);
+      for (const each of fault.returns) each();
+    };
+  }
+
+  /** Calls this before each effect. What it throws reaches the caller, and the effect does not happen. */
+  beforeEffect(hook: EffectHook): void {
+    this.#before.push(hook);
+  }
+
+  /** Calls this after each effect, whatever its answer. */
+  afterEffect(hook: EffectHook): void {
+    this.#after.push(hook);
+  }
+
+  // ---------------------------------------------------------------- reading
+
+  readText(path: string): string | undefined {
+    const real = this.machine.tree.resolve(path);
+    if (real === undefined || this.#private(real)) return undefined;
+    if ([...this.#locked].some((slot) => lockTaking.some((name) => real.endsWith(`/${slot}/${name}`))))
+      return undefined;
+    const locking = this.machine.takesLock(real);
+    if (this.hangingReads && locking !== undefined && this.machine.isStuck(locking))
+      throw new Error(`reading ${path} would never return: a write to that device is stuck in the kernel`);
+    const stat = this.machine.tree.stat(real);
+    // sysfs checks the permission bits for root too: `remove`, `bind` and their like cannot be read.
+    if (stat?.isFile() === true && (stat.mode & 0o444) === 0) throw new FileError('reading', path, 'EACCES');
+    return this.#files.readText(real);
+  }
+
+  readBytes(path: string): Buffer | undefined {
+    const real = this.machine.tree.resolve(path);
+    return real === undefined || this.#private(real) ? undefined : this.#files.readBytes(real);
+  }
+
+  readLink(path: string): string | undefined {
+    const real = this.machine.tree.resolve(path, false);
+    return real === undefined || this.#private(real) ? undefined : this.#files.readLink(real);
+  }
+
+  realPath(path: string): string | undefined {
+    return this.machine.tree.resolve(path);
+  }
+
+  list(path: string): string[] {
+    const real = this.machine.tree.resolve(path);
+    return real === undefined || this.#private(real) ? [] : this.#files.list(real);
+  }
+
+  exists(path: string): boolean {
+    return this.machine.tree.resolve(path) !== undefined;
+  }
+
+  info(path: string, follow = true): FileInfo | undefined {
+    const real = this.machine.tree.resolve(path, follow);
+    const info = real === undefined ? undefined : this.#files.info(real, false);
+    if (info === undefined || real === undefined) return undefined;
+    const node = this.machine.tree.nodes.get(real);
+    return {
+      ...info,
+      uid: this.machine.owners.get(real) ?? 0,
+      ...(node === undefined
+        ? {}
+        : {kind: 'device' as const, mode: node.mode, deviceNumber: node.number, size: 0}),
+    };
+  }
+
+  addresses(): ReadonlyMap<string, readonly string[]> {
+    return new Map(this.machine.addresses());
+  }
+
+  isClaimedByKernel(node: string): boolean {
+    const real = this.machine.tree.resolve(node);
+    if (this.userId !== 0 || real === undefined || this.machine.tree.nodes.get(real)?.type !== 'block')
+      return false;
+    return this.machine.isClaimed(real);
+  }
+
+  /** As on a machine: a device that keeps its lock for more than the limit is as if it were not there. */
+  findLocked(limit: number): Promise<void> {
+    for (const slot of this.machine.functions.keys()) {
+      if (!this.machine.isStuck(slot) || this.#locked.has(slot)) continue;
+      this.machine.elapsed += limit;
+      this.#locked.add(slot);
+    }
+    return Promise.resolve();
+  }
+
+  // ---------------------------------------------------------------- effects
+
+  async writeAttribute(path: string, value: string, limit: number): Promise<void> {
+    const effect: Effect = {kind: 'write', path, value, answer: ''};
+    await this.#perform(effect, () => {
+      const fault = this.#next(this.#writeFaults, path);
+      if (fault !== undefined) {
+        effect.answer = fault.errno;
+        throw new WriteError(path, value, fault.errno);
+      }
+      try {
+        const stuck = this.#stuckFaults.find(({matches}) => this.#matchesPath(matches, path));
+        if (stuck !== undefined) this.#hold(stuck.returns, path, value);
+        this.machine.write(path, value, this.userId);
+      } catch (error) {
+        if (error instanceof Errno) {
+          effect.answer = error.errno;
+          throw new WriteError(path, value, error.errno);
+        }
+        if (error instanceof NeverReturns) {
+          effect.answer = 'never returns';
+          this.machine.elapsed += limit;
+          throw new StuckError(path, value, limit);
+        }
+        throw error;
+      }
+    });
+  }
+
+  async writeFile(path: string, content: string, options: WriteFileOptions = {}): Promise<void> {
+    const effect: Effect = {kind: 'file', path, content, mode: options.mode ?? 0o644, answer: ''};
+    await this.#perform(effect, () => {
+      this.#mayChange(effect, 'writing');
+      this.#replace(path, content, effect.mode);
+    });
+  }
+
+  async removeFile(path: string, options: {readonly prune?: boolean} = {}): Promise<void> {
+    const effect: Effect = {kind: 'remove', path, answer: ''};
+    await this.#perform(effect, async () => {
+      this.#mayChange(effect, 'removing');
+      const folder = this.machine.tree.resolve(posix.dirname(path));
+      if (folder !== undefined)
+        await this.#files.removeFile(posix.join(folder, posix.basename(path)), options);
+    });
+  }
+
+  async run(file: string, args: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
+    const effect: Effect = {kind: 'run', file, args: [...args], answer: ''};
+    return await this.#perform(effect, async () => {
+      const commandLine = [file, ...args].join(' ');
+      const fault = this.#commandFaults.find((each) => each.left > 0 && each.matches(commandLine));
+      if (fault !== undefined) fault.left--;
+      const result =
+        fault === undefined
+          ? await runProgram(this.machine, this.userId, file, args)
+          : {status: Number(fault.errno), stdout: '', stderr: fault.stderr};
+      if (result === undefined) {
+        effect.answer = 'ENOENT';
+        throw new CommandError(file, args, undefined, `spawn ${file} ENOENT`);
+      }
+      if ((options.accept ?? [0]).includes(result.status)) return result;
+      effect.answer = `exit code ${result.status}`;
+      throw new CommandError(file, args, result.status, result.stderr);
+    });
+  }
+
+  async lock(name: string, limit: number): Promise<Lock> {
+    const {locks} = this.machine;
+    const patience = new AbortController();
+    const late = wait(Math.min(limit, this.lockPatience), 'late' as const, {signal: patience.signal}).catch(
+      () => 'late' as const,
+    );
+    for (let held = locks.get(name); held !== undefined; held = locks.get(name)) {
+      if ((await Promise.race([held, late])) !== 'late') continue;
+      this.machine.elapsed += limit;
+      throw new PearasysError({
+        code: 'busy',
+        exitCode: ExitCode.refused,
+        message: `another run of pearasys is working on ${name}, and did not end within ${limit / 1000} s`,
+        details: ['nothing was changed'],
+        hint: 'wait for it, then try again',
+      });
+    }
+    patience.abort();
+    let open: () => void = () => undefined;
+    const promise = new Promise<void>((resolve) => (open = resolve));
+    locks.set(name, promise);
+    return {
+      release: () => {
+        if (locks.get(name) === promise) locks.delete(name);
+        open();
+        return Promise.resolve();
+      },
+    };
+  }
+
+  close(): void {
+    this.#files.close();
+  }
+
+  // ---------------------------------------------------------------- inside
+
+  async #perform<Result>(effect: Effect, action: () => Result | Promise<Result>): Promise<Result> {
+    for (const hook of this.#before) await hook(effect);
+    this.journal.push(effect);
+    try {
+      return await action();
+    } catch (error) {
+      if (effect.answer === '' && error instanceof FileError) effect.answer = error.errno;
+      throw error;
+    } finally {
+      this.userland.handleEvents();
+      for (const hook of this.#after) await hook(effect);
+    }
+  }
+
+  /** A scripted write that does not return holds the device's lock until it is let go, and is carried out then. */
+  #hold(returns: (() => void)[], path: string, value: string): never {
+    const real = this.machine.tree.resolve(path) ?? path;
+    const slots = `${real} ${value}`.match(/[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/g) ?? [];
+    const slot = slots.at(-1);
+    if (slot !== undefined) {
+      const operation = posix.basename(real);
+      returns.push(
+        this.machine.holdLock(slot, () => this.machine.write(path, value, this.userId), operation),
+      );
+    }
+    throw new NeverReturns(slot, 'scripted');
+  }
+
+  #mayChange(effect: Effect & {readonly path: string}, action: string): void {
+    const fault = this.#next(this.#fileFaults, effect.path);
+    const errno = fault?.errno ?? (this.userId === 0 ? undefined : 'EACCES');
+    if (errno === undefined) return;
+    effect.answer = errno;
+    throw new FileError(action, effect.path, errno);
+  }
+
+  #next(faults: readonly Fault[], path: string): Fault | undefined {
+    const found = faults.find((fault) => fault.left > 0 && this.#matchesPath(fault.matches, path));
+    if (found !== undefined) found.left--;
+    return found;
+  }
+
+  #matchesPath(matches: (text: string) => boolean, path: string): boolean {
+    return matches(path) || matches(this.machine.tree.resolve(path) ?? path);
+  }
+
+  /** A new file beside it, renamed over it, as the machine's host does; not synced, which makes up most of its time. */
+  #replace(path: string, content: string, mode: number): void {
+    const target = this.machine.folder + this.#target(path);
+    const beside = `${target}.${randomUUID()}`;
+    try {
+      fs.mkdirSync(posix.dirname(target), {recursive: true, mode: 0o755});
+      fs.writeFileSync(beside, content);
+      fs.chmodSync(beside, mode);
+      fs.renameSync(beside, target);
+    } catch (error) {
+      fs.rmSync(beside, {force: true});
+      throw new FileError('writing', path, errnoOf(error), error);
+    }
+  }
+
+  /** Where a file is really written: links are followed within the machine. */
+  #target(path: string): string {
+    const real = this.machine.tree.resolve(path);
+    if (real !== undefined) return real;
+    for (let folder = posix.dirname(path); ; folder = posix.dirname(folder)) {
+      const found = this.machine.tree.resolve(folder);
+      if (found !== undefined) return posix.join(found, path.slice(folder.length));
+    }
+  }
+
+  /** What the kernel shows of a process only to its owner and to root. */
+  #private(real: string): boolean {
+    const pid = /^\/proc\/(\d+)\/(?:fd|maps)(?:\/|$)/.exec(real)?.[1];
+    return pid !== undefined && this.userId !== 0 && this.machine.ownerOf(Number(pid)) !== this.userId;
+  }
+}
+
+function matcher(pattern: PathPattern): (text: string) => boolean {
+  const expression = typeof pattern === 'string' ? patternToExpression(pattern) : pattern;
+  return (text) => expression.test(text);
+}

@@ -1,0 +1,517 @@
+import {posix} from 'node:path';
+import {Errno, NeverReturns, type KernelEvent, type SimulatedMachine} from './machine.js';
+import {patternToExpression} from './render.js';
+
+/** `KEY{attribute}operator"value"` of a rule. */
+export interface Token {
+  readonly key: string;
+  readonly attribute: string | undefined;
+  readonly operator: string;
+  readonly value: string;
+}
+
+/** One line of a rules file. */
+export interface Rule {
+  readonly file: string;
+  readonly line: number;
+  readonly tokens: readonly Token[];
+}
+
+/** What the rules made of one event. */
+export interface UdevResult {
+  readonly event: KernelEvent;
+  /** The event's properties with what rules set. */
+  readonly properties: Record<string, string>;
+  /** The tags of this event. */
+  readonly tags: Set<string>;
+  readonly symlinks: Set<string>;
+  /** Writes that rules made, as `path=value`, with the errno when the kernel refused. */
+  readonly writes: string[];
+  /** `kmod load pci:…`, run after all rules. */
+  readonly builtins: string[];
+  /** What would have been started as a process of its own: each one costs a fork for each event. */
+  readonly processes: string[];
+  /** What the worker would have logged. */
+  readonly log: string[];
+  /** Set when a write of a rule never returned: the worker is killed after 180 s. */
+  stuck: boolean;
+}
+
+/**
+ * Within one line udev does not go from left to right: it sorts by kind, matches first. So an ENV match sees what
+ * was there before an IMPORT on the same line, and a TEST is done before it.
+ */
+const order = [
+  'match ACTION',
+  'match DEVPATH',
+  'match KERNEL',
+  'match ENV',
+  'match TAG',
+  'match SUBSYSTEM',
+  'match DRIVER',
+  'match ATTR',
+  'match KERNELS',
+  'match SUBSYSTEMS',
+  'match DRIVERS',
+  'match ATTRS',
+  'match TEST',
+  'match PROGRAM',
+  'IMPORT file',
+  'IMPORT program',
+  'IMPORT cmdline',
+  'match RESULT',
+  'set OPTIONS',
+  'set OWNER',
+  'set GROUP',
+  'set MODE',
+  'set ENV',
+  'set TAG',
+  'set SYMLINK',
+  'set ATTR',
+  'set RUN',
+  'set GOTO',
+  'set LABEL',
+];
+
+const comparisons = new Set(['==', '!=']);
+
+function kindOf(token: Token): string {
+  if (token.key === 'IMPORT') return `IMPORT ${token.attribute ?? ''}`;
+  if (token.key === 'TEST' || token.key === 'PROGRAM') return `match ${token.key}`;
+  return `${comparisons.has(token.operator) ? 'match' : 'set'} ${token.key}`;
+}
+
+/**
+ * Reads a rules file.
+ * @throws Error for anything that this subset does not know: a rule that is skipped silently would prove nothing.
+ */
+export function parseRules(text: string, file = 'rules'): Rule[] {
+  const rules: Rule[] = [];
+  const lines = text.split('\n');
+  for (let index = 0; index < lines.length; index++) {
+    const number = index + 1;
+    const fail = (why: string): never => {
+      throw new Error(`${file}:${number}: ${why}`);
+    };
+    let line = (lines[index] ?? '').trim();
+    if (line === '' || line.startsWith('#')) continue;
+    while (line.endsWith('\\')) {
+      const next = (lines[++index] ?? '').trim();
+      // A comment within a continued line is left out, and the line goes on.
+      line = line.slice(0, -1) + (next.startsWith('#') ? '\\' : next);
+    }
+    const tokens: Token[] = [];
+    const expression = /\s*([A-Z]+)(?:\{([^}]*)\})?\s*(==|!=|\+=|-=|:=|=)\s*"((?:[^"\\]|\\.)*)"\s*(,|$)/y;
+    for (let at = 0; at < line.length; at = expression.lastIndex) {
+      expression.lastIndex = at;
+      const match = expression.exec(line);
+      if (match === null) return fail(`not a rule of this subset: ${line.slice(at)}`);
+      const [, key = '', attribute, operator = '', value = ''] = match as (string | undefined)[];
+      const token: Token = {key, attribute, operator, value: value.replaceAll('\\"', '"')};
+      if (!order.includes(kindOf(token))) fail(`${key}${operator} is not in this subset`);
+      check(token, fail);
+      tokens.push(token);
+    }
+    tokens.sort((one, other) => order.indexOf(kindOf(one)) - order.indexOf(kindOf(other)));
+    rules.push({file, line: number, tokens});
+  }
+  for (const rule of rules)
+    for (const token of rule.tokens)
+      if (token.key === 'GOTO' && findLabel(rules, rule, token.value) === -1)
+        throw new Error(`${file}:${rule.line}: no label ${token.value} after this line`);
+  return rules;
+}
+
+const withAttribute = new Set(['ENV', 'ATTR', 'ATTRS']);
+const operators: Readonly<Record<string, readonly string[]>> = {
+  'set ENV': ['=', '+='],
+  'set TAG': ['=', '+=', '-='],
+  'set SYMLINK': ['=', '+=', '-='],
+  'set ATTR': ['='],
+  'set RUN': ['=', '+=', ':='],
+};
+
+function check(token: Token, fail: (why: string) => never): void {
+  const {key, attribute, operator, value} = token;
+  const kind = kindOf(token);
+  if (withAttribute.has(key) && (attribute === undefined || attribute === ''))
+    fail(`${key} needs a name in braces`);
+  const braces = withAttribute.has(key) || key === 'TEST' || key === 'IMPORT' || key === 'RUN';
+  if (!braces && attribute !== undefined) fail(`${key} takes no braces`);
+  if (key === 'RUN' && attribute !== undefined && !['builtin', 'program'].includes(attribute))
+    fail(`RUN{${attribute}} is not in this subset`);
+  if (key === 'TEST' && attribute !== undefined && !/^[0-7]+$/.test(attribute))
+    fail(`TEST{${attribute}} is no mode`);
+  const allowed = operators[kind];
+  if (allowed !== undefined && !allowed.includes(operator)) fail(`${key}${operator} is not allowed`);
+  // On the left of a match udev compares patterns: a substitution there stays text, which is never meant.
+  if (
+    kind.startsWith('match') &&
+    !['TEST', 'PROGRAM'].includes(key) &&
+    /\$(?:kernel|attr|env|id|devpath)/.test(value)
+  )
+    fail(`${key} does not substitute in what it matches: ${value}`);
+}
+
+/** A label is looked for after the line that goes there. */
+function findLabel(rules: readonly Rule[], from: Rule, label: string): number {
+  return rules.findIndex(
+    (rule) =>
+      rule.file === from.file &&
+      rule.line > from.line &&
+      rule.tokens.some((token) => token.key === 'LABEL' && token.value === label),
+  );
+}
+
+/** Applies rules to one event of a machine, with the writes they make. Loading modules is the caller's, by {@link UdevResult.builtins}. */
+export function applyRules(
+  machine: SimulatedMachine,
+  event: KernelEvent,
+  rules: readonly Rule[],
+): UdevResult {
+  const result: UdevResult = {
+    event,
+    properties: {...event.properties},
+    tags: new Set(),
+    symlinks: new Set(),
+    writes: [],
+    builtins: [],
+    processes: [],
+    log: [],
+    stuck: false,
+  };
+  const worker = new Worker(machine, result);
+  for (let index = 0; index < rules.length && !result.stuck;) {
+    const rule = rules[index];
+    if (rule === undefined) break;
+    const label = worker.apply(rule);
+    index = label === undefined ? index + 1 : findLabel(rules, rule, label) + 1;
+  }
+  return result;
+}
+
+class Worker {
+  readonly #machine: SimulatedMachine;
+  readonly #result: UdevResult;
+  readonly #syspath: string;
+  readonly #kernel: string;
+  #program = '';
+
+  constructor(machine: SimulatedMachine, result: UdevResult) {
+    this.#machine = machine;
+    this.#result = result;
+    this.#syspath = `/sys${result.event.devpath}`;
+    this.#kernel = posix.basename(result.event.devpath).replaceAll('!', '/');
+  }
+
+  /** Runs one line. Returns the label it goes to. */
+  apply(rule: Rule): string | undefined {
+    let label: string | undefined;
+    for (const token of rule.tokens) {
+      if (token.key === 'GOTO') label = token.value;
+      else if (comparisons.has(token.operator) || ['IMPORT', 'TEST', 'PROGRAM'].includes(token.key)) {
+        if (!this.#matches(token)) return undefined;
+      } else this.#assign(token);
+      if (this.#result.stuck) return undefined;
+    }
+    return label;
+  }
+
+  #matches(token: Token): boolean {
+    const {key, attribute = '', operator, value} = token;
+    const wanted = operator !== '!=';
+    const same = (text: string | undefined) => patternToExpression(value, true).test(text ?? '') === wanted;
+    const {event, properties, tags} = this.#result;
+    switch (key) {
+      case 'ACTION':
+        return same(event.action);
+      case 'DEVPATH':
+        return same(event.devpath);
+      case 'KERNEL':
+        return same(this.#kernel);
+      case 'SUBSYSTEM':
+        return same(event.subsystem);
+      case 'DRIVER':
+        return same(this.#linkName(`${this.#syspath}/driver`));
+      case 'ENV':
+        return same(properties[attribute]);
+      case 'TAG':
+        return [...tags].some((tag) => patternToExpression(value, true).test(tag)) === wanted;
+      case 'ATTR': {
+        const found = this.#attribute(this.#attributePath(attribute));
+        // An attribute that is not there matches nothing, not even `!=`.
+        if (found === undefined) return false;
+        return same(/\s$/.test(value) ? found : found.trimEnd());
+      }
+      case 'KERNELS':
+      case 'SUBSYSTEMS':
+      case 'DRIVERS':
+      case 'ATTRS':
+        return this.#matchesParent(token);
+      case 'TEST': {
+        const stat = this.#machine.tree.resolve(this.#pathOf(this.#format(value)));
+        if (stat === undefined) return !wanted;
+        if (attribute === '') return wanted;
+        const mode = this.#machine.tree.nodes.get(stat)?.mode ?? this.#machine.tree.stat(stat)?.mode ?? 0;
+        return (mode & parseInt(attribute, 8)) > 0 === wanted;
+      }
+      case 'PROGRAM':
+        this.#result.processes.push(this.#format(value));
+        this.#program = '';
+        return !wanted;
+      case 'RESULT':
+        return same(this.#program);
+      case 'IMPORT':
+        return this.#import(token) === wanted;
+      default:
+        throw new Error(`udev: ${key} is not in this subset`);
+    }
+  }
+
+  #matchesParent(token: Token): boolean {
+    for (let path = this.#syspath; path.startsWith('/sys/devices/'); path = posix.dirname(path)) {
+      const subsystem = this.#linkName(`${path}/subsystem`);
+      if (subsystem === undefined) continue;
+      const text =
+        token.key === 'KERNELS'
+          ? posix.basename(path)
+          : token.key === 'SUBSYSTEMS'
+            ? subsystem
+            : token.key === 'DRIVERS'
+              ? (this.#linkName(`${path}/driver`) ?? '')
+              : this.#attribute(`${path}/${token.attribute ?? ''}`)?.trimEnd();
+      if (
+        text !== undefined &&
+        patternToExpression(token.value, true).test(text) === (token.operator !== '!=')
+      )
+        return true;
+    }
+    return false;
+  }
+
+  #import({attribute, value}: Token): boolean {
+    const text = this.#format(value);
+    if (attribute === 'program') {
+      this.#result.processes.push(text);
+      return false;
+    }
+    if (attribute === 'cmdline') {
+      const found = (this.#machine.tree.read('/proc/cmdline') ?? '')
+        .trim()
+        .split(/\s+/)
+        .findLast((each) => each === text || each.startsWith(`${text}=`));
+      if (found === undefined) return false;
+      this.#result.properties[text] = found === text ? '1' : found.slice(text.length + 1);
+      return true;
+    }
+    const content = this.#machine.tree.read(text);
+    if (content === undefined) return false;
+    for (const line of content.split('\n')) {
+      const trimmed = line.trim();
+      if (trimmed === '' || trimmed.startsWith('#')) continue;
+      const at = trimmed.indexOf('=');
+      const key = trimmed.slice(0, Math.max(at, 0)).trim();
+      let own = trimmed.slice(at + 1).trim();
+      const quote = own.charAt(0);
+      if (quote === '"' || quote === "'") {
+        if (own.length === 1 || !own.endsWith(quote)) {
+          this.#result.log.push(`${text}: inconsistent quoting: ${trimmed}`);
+          continue;
+        }
+        own = own.slice(1, -1);
+      }
+      if (key === '') this.#result.log.push(`${text}: cannot parse: ${trimmed}`);
+      else this.#result.properties[key] = own;
+    }
+    return true;
+  }
+
+  #assign(token: Token): void {
+    const {key, attribute = '', operator, value} = token;
+    const {properties, tags, symlinks, builtins, processes} = this.#result;
+    switch (key) {
+      case 'ENV': {
+        if (value === '') {
+          if (operator === '=') Reflect.deleteProperty(properties, attribute);
+          return;
+        }
+        const before = operator === '+=' ? properties[attribute] : undefined;
+        properties[attribute] =
+          before === undefined ? this.#format(value) : `${before} ${this.#format(value)}`;
+        return;
+      }
+      case 'TAG':
+      case 'SYMLINK': {
+        const set = key === 'TAG' ? tags : symlinks;
+        if (operator === '=') set.clear();
+        for (const each of key === 'TAG'
+          ? [this.#format(value)]
+          : this.#format(value).split(' ').filter(Boolean))
+          if (operator === '-=') set.delete(each);
+          else set.add(each);
+        return;
+      }
+      case 'ATTR':
+        this.#write(this.#attributePath(attribute), this.#format(value));
+        return;
+      case 'RUN': {
+        if (operator !== '+=') {
+          builtins.length = 0;
+          processes.length = 0;
+        }
+        const list = attribute === 'builtin' ? builtins : processes;
+        // Substituted when it is run, after all rules.
+        if (value !== '') list.push(this.#format(value));
+        return;
+      }
+      case 'OPTIONS':
+      case 'OWNER':
+      case 'GROUP':
+      case 'MODE':
+      case 'LABEL':
+        return;
+      default:
+        throw new Error(`udev: ${key} is not in this subset`);
+    }
+  }
+
+  /** A plain write by the worker, without a newline; what the kernel refuses is logged and nothing more. */
+  #write(path: string, value: string): void {
+    const {writes, log} = this.#result;
+    try {
+      this.#machine.write(path, value);
+      writes.push(`${path}=${value}`);
+    } catch (error) {
+      if (error instanceof NeverReturns) {
+        writes.push(`${path}=${value} # never returns`);
+        log.push(`worker is blocked in a write to ${path}, and is killed after 180 s`);
+        this.#result.stuck = true;
+        return;
+      }
+      if (!(error instanceof Errno)) throw error;
+      writes.push(`${path}=${value} # ${error.errno}`);
+      log.push(`Failed to write ATTR{${path}}="${value}": ${error.errno}`);
+    }
+  }
+
+  #attributePath(attribute: string): string {
+    const path = this.#pathOf(attribute);
+    if (!path.includes('/*/')) return path;
+    // One folder's name may be left open.
+    const [above = '', below = ''] = path.split('/*/', 2);
+    const name = this.#machine.tree
+      .list(above)
+      .find((each) => this.#machine.tree.has(`${above}/${each}/${below}`));
+    return name === undefined ? path : `${above}/${name}/${below}`;
+  }
+
+  /** A path as given, one below the device, or `[subsystem/name]attribute`. */
+  #pathOf(text: string): string {
+    const match = /^\[([^/\]]+)\/([^\]]+)\]\/?(.*)$/.exec(text);
+    if (match === null) return text.startsWith('/') ? text : `${this.#syspath}/${text}`;
+    const [, subsystem = '', name = '', attribute = ''] = match;
+    const [bus = '', driver = ''] = name.split(/:(.*)/s);
+    const candidates =
+      subsystem === 'subsystem'
+        ? [`/sys/bus/${name}`, `/sys/class/${name}`]
+        : subsystem === 'drivers'
+          ? [`/sys/bus/${bus}/drivers/${driver}`]
+          : subsystem === 'module'
+            ? [`/sys/module/${name}`]
+            : [`/sys/bus/${subsystem}/devices/${name}`, `/sys/class/${subsystem}/${name}`];
+    const folder =
+      candidates.find((each) => this.#machine.tree.resolve(each) !== undefined) ?? candidates[0] ?? '';
+    return attribute === '' ? folder : `${folder}/${attribute}`;
+  }
+
+  #attribute(path: string): string | undefined {
+    const link = this.#machine.tree.stat(path);
+    // Of these links the name of what they lead to is the value.
+    if (link?.isSymbolicLink() === true && ['driver', 'subsystem', 'module'].includes(posix.basename(path)))
+      return this.#linkName(path);
+    const real = this.#machine.tree.resolve(path);
+    const stat = real === undefined ? undefined : this.#machine.tree.stat(real);
+    if (stat?.isFile() !== true || (stat.mode & 0o444) === 0) return undefined;
+    return this.#machine.tree.read(path)?.replace(/\n$/, '');
+  }
+
+  #linkName(path: string): string | undefined {
+    const real = this.#machine.tree.resolve(path);
+    return real === undefined ? undefined : posix.basename(real);
+  }
+
+  /** Substitutes `$kernel`, `%k`, `$attr{…}` and the others, see udev(7). */
+  #format(text: string): string {
+    const {event, properties} = this.#result;
+    const replace = (name: string, argument: string | undefined): string => {
+      switch (name) {
+        case 'k':
+        case 'kernel':
+          return this.#kernel;
+        case 'n':
+        case 'number':
+          return /\d+$/.exec(this.#kernel)?.[0] ?? '';
+        case 'p':
+        case 'devpath':
+          return event.devpath;
+        case 'd':
+        case 'driver':
+          return this.#linkName(`${this.#syspath}/driver`) ?? '';
+        case 's':
+        case 'attr':
+          if (argument === undefined) throw new Error(`udev: ${name} needs a name in braces: ${text}`);
+          return this.#attribute(this.#attributePath(argument))?.trimEnd() ?? '';
+        case 'E':
+        case 'env':
+          if (argument === undefined) throw new Error(`udev: ${name} needs a name in braces: ${text}`);
+          return properties[argument] ?? '';
+        case 'M':
+        case 'major':
+          return properties['MAJOR'] ?? '0';
+        case 'm':
+        case 'minor':
+          return properties['MINOR'] ?? '0';
+        case 'S':
+        case 'sys':
+          return '/sys';
+        case 'r':
+        case 'root':
+          return '/dev';
+        case 'N':
+        case 'devnode':
+          return properties['DEVNAME'] ?? '';
+        default:
+          throw new Error(`udev: substitution ${name} is not in this subset: ${text}`);
+      }
+    };
+    return text.replace(
+      /\$\$|%%|\$([a-z]+)(?:\{([^}]*)\})?|%([a-zA-Z])(?:\{([^}]*)\})?/g,
+      (whole, long?: string, longArgument?: string, short?: string, shortArgument?: string) => {
+        if (whole === '$$' || whole === '%%') return whole.charAt(0);
+        if (short !== undefined) return replace(short, shortArgument);
+        // As udev: the longest name that it knows at this place; what follows is text.
+        const word = long ?? '';
+        const name = substitutions.find((each) => word.startsWith(each));
+        if (name === undefined) throw new Error(`udev: substitution $${word} is not in this subset: ${text}`);
+        const rest = word.slice(name.length);
+        if (rest !== '')
+          return replace(name, undefined) + rest + (longArgument === undefined ? '' : `{${longArgument}}`);
+        return replace(name, longArgument);
+      },
+    );
+  }
+}
+
+const substitutions = [
+  'devnode',
+  'devpath',
+  'driver',
+  'kernel',
+  'number',
+  'major',
+  'minor',
+  'attr',
+  'env',
+  'root',
+  'sys',
+];
