@@ -1,0 +1,247 @@
+/** Talks to the agent in the machine (`image/agent.pl`), which runs the commands. */
+import {EventEmitter} from 'node:events';
+import type {Socket} from 'node:net';
+import {setTimeout as sleep} from 'node:timers/promises';
+import {dial} from './dial.js';
+
+/** What a command has, unless told otherwise. Generous, as the emulated processor is slow and may have company. */
+export const DEFAULT_TIMEOUT = 60_000;
+
+/** Kept in step with the agent's. */
+const MAGIC = Buffer.from('\0pearasys-agent\0\n');
+
+/** How a command in the machine ended. */
+export interface Result {
+  /** The exit code; 128 and the signal's number for a command that a signal ended. */
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface RunOptions {
+  /** Milliseconds until the command is killed and {@link CommandError} is thrown; 60,000 unless told. */
+  timeout?: number;
+  /** What the command reads on its standard input; nothing unless told. */
+  input?: string | Uint8Array;
+}
+
+/** A command that failed, did not end in time, or was lost with its machine. Has all that it printed until then. */
+export class CommandError extends Error {
+  override name = 'CommandError';
+  readonly command: string;
+  /** undefined when it has not ended */
+  readonly code: number | undefined;
+  readonly stdout: string;
+  readonly stderr: string;
+
+  constructor(why: string, command: string, printed: {code?: number; stdout: string; stderr: string}) {
+    const section = (title: string, text: string): string =>
+      text ? `\n--- ${title}\n${text.trimEnd()}` : '';
+    super(`${why}: ${command}${section('stdout', printed.stdout)}${section('stderr', printed.stderr)}`);
+    this.command = command;
+    this.code = printed.code;
+    this.stdout = printed.stdout;
+    this.stderr = printed.stderr;
+  }
+}
+
+/** A command in the machine, from `Machine.start`. */
+export class GuestProcess {
+  readonly command: string;
+  /** Of the shell that runs the command, which is also the process group: start it with `exec` to have it replaced. */
+  pid = 0;
+  /** Settled when the command ends. Rejected with {@link CommandError} when the machine goes down before. */
+  readonly exited: Promise<Result>;
+  readonly #output: Buffer[] = [];
+  readonly #errors: Buffer[] = [];
+  readonly #changed = new EventEmitter();
+  readonly #signal: (name: string) => void;
+  #finish!: (result: Result) => void;
+  #fail!: (error: Error) => void;
+  #ended = false;
+
+  /** @internal */
+  constructor(command: string, signal: (name: string) => void) {
+    this.command = command;
+    this.#signal = signal;
+    this.exited = new Promise((resolve, reject) => {
+      this.#finish = resolve;
+      this.#fail = reject;
+    });
+    // Nobody has to look at a background process whose machine is closed.
+    this.exited.catch(() => undefined);
+  }
+
+  /** What it has printed so far. */
+  get stdout(): string {
+    return this.stdoutBytes.toString();
+  }
+
+  get stdoutBytes(): Buffer {
+    return Buffer.concat(this.#output);
+  }
+
+  get stderr(): string {
+    return Buffer.concat(this.#errors).toString();
+  }
+
+  /** Whether it has ended, or was lost. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Sends a signal to the command and what it has started in its process group. */
+  kill(signal = 'KILL'): void {
+    if (!this.#ended) this.#signal(signal);
+  }
+
+  /** Waits until its standard output matches. Throws when it ends before, or when the time is over. */
+  async printed(pattern: RegExp, timeout = DEFAULT_TIMEOUT): Promise<void> {
+    const until = Date.now() + timeout;
+    while (!pattern.test(this.stdout)) {
+      if (this.#ended) throw this.error(`ended without printing ${String(pattern)}`);
+      if (Date.now() > until) throw this.error(`has not printed ${String(pattern)} in ${timeout / 1000} s`);
+      await this.changed();
+    }
+  }
+
+  /**
+   * Waits for its end.
+   * @throws CommandError when it has not ended in time; it is killed then, as far as it can be
+   */
+  async wait(timeout = DEFAULT_TIMEOUT): Promise<Result> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => {
+        reject(this.error(`not ended in ${timeout / 1000} s`));
+        this.kill();
+      }, timeout);
+    });
+    try {
+      return await Promise.race([this.exited, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** @internal Some news of it, or half a second without. */
+  async changed(): Promise<void> {
+    await Promise.race([new Promise((wake) => this.#changed.once('change', wake)), sleep(500)]);
+  }
+
+  /** @internal */
+  error(why: string, code?: number): CommandError {
+    const {stdout, stderr} = this;
+    return new CommandError(why, this.command, {stdout, stderr, ...(code === undefined ? {} : {code})});
+  }
+
+  /** @internal One of the agent's frames about this command. */
+  frame(type: string, data: Buffer): void {
+    if (type === 'P') this.pid = Number(data.toString());
+    else if (type === 'O') this.#output.push(data);
+    else if (type === 'E') this.#errors.push(data);
+    else if (type === 'X') {
+      const [code = -1, signal = 0] = data.toString().split(' ').map(Number);
+      this.#ended = true;
+      if (code < 0) this.#fail(this.error(`not started, ${data.toString().slice(3)}`));
+      else this.#finish({code: signal ? 128 + signal : code, stdout: this.stdout, stderr: this.stderr});
+    }
+    this.#changed.emit('change');
+  }
+
+  /** @internal */
+  lost(why: string): void {
+    this.#ended = true;
+    this.#fail(this.error(why));
+    this.#changed.emit('change');
+  }
+}
+
+/** The connection to the agent, which stays through the machine's reboots while agents come and go. */
+export class Agent {
+  readonly #commands = new Map<number, GuestProcess>();
+  #socket: Socket | undefined;
+  #input: Buffer = Buffer.alloc(0);
+  /** Whether the magic was seen since the last reset: then frame follows frame. */
+  #framed = false;
+  #up = false;
+  #number = 0;
+
+  async connect(socket: string): Promise<void> {
+    this.#socket = await dial(socket, (data) => {
+      this.#input = this.#input.length > 0 ? Buffer.concat([this.#input, data]) : data;
+      while (this.#parse());
+    });
+  }
+
+  /** Whether there is an agent that takes commands. */
+  get up(): boolean {
+    return this.#up;
+  }
+
+  /** Starts a command and gives it back once it has a process id. */
+  async start(command: string, input: string | Uint8Array = ''): Promise<GuestProcess> {
+    if (!this.#up) throw new Error('the machine is not up');
+    const id = ++this.#number;
+    const process = new GuestProcess(command, (name) => this.#send('K', id, Buffer.from(name)));
+    this.#commands.set(id, process);
+    const text = Buffer.from(command);
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(text.length);
+    this.#send('R', id, Buffer.concat([length, text, Buffer.from(input)]));
+    const until = Date.now() + DEFAULT_TIMEOUT;
+    while (process.pid === 0 && !process.ended) {
+      if (Date.now() > until) throw process.error('the agent does not answer');
+      await process.changed();
+    }
+    return process;
+  }
+
+  /** The agent is gone, with all commands; another may come. */
+  reset(why: string): void {
+    this.#up = false;
+    this.#framed = false;
+    this.#input = Buffer.alloc(0);
+    for (const command of this.#commands.values()) command.lost(why);
+    this.#commands.clear();
+  }
+
+  /** For good. */
+  close(why: string): void {
+    this.reset(why);
+    this.#socket?.destroy();
+  }
+
+  #send(type: 'R' | 'K', id: number, data: Buffer): void {
+    const head = Buffer.alloc(9);
+    head.write(type, 'latin1');
+    head.writeUInt32BE(id, 1);
+    head.writeUInt32BE(data.length, 5);
+    this.#socket?.write(Buffer.concat([head, data]));
+  }
+
+  /** Takes one thing from what was received. @returns whether there was a whole one */
+  #parse(): boolean {
+    // No frame begins with the magic's first byte: it is an agent that starts.
+    if (!this.#framed || this.#input[0] === 0) {
+      const at = this.#input.indexOf(MAGIC);
+      if (at < 0) return false;
+      const rest = this.#input.subarray(at + MAGIC.length);
+      this.reset('the agent was started again');
+      this.#input = rest;
+      this.#framed = true;
+    }
+    if (this.#input.length < 9) return false;
+    const end = 9 + this.#input.readUInt32BE(5);
+    if (this.#input.length < end) return false;
+    const type = this.#input.toString('latin1', 0, 1);
+    const id = this.#input.readUInt32BE(1);
+    // A copy, as a part of it would keep the whole, which may be megabytes.
+    const data = Buffer.from(this.#input.subarray(9, end));
+    this.#input = this.#input.subarray(end);
+    if (type === 'H') this.#up = true;
+    this.#commands.get(id)?.frame(type, data);
+    if (type === 'X') this.#commands.delete(id);
+    return true;
+  }
+}

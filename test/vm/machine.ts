@@ -1,0 +1,485 @@
+/**
+ * A real kernel to test on: a Debian in QEMU, with an emulated IOMMU, the devices of `devices.ts`, and an agent in it
+ * that runs commands for the tests.
+ *
+ * ```ts
+ * let machine: Machine;
+ * before(async function () {
+ *   this.timeout(BOOT_LIMIT);
+ *   await skipUnlessAvailable(this);
+ *   machine = await Machine.boot();
+ * });
+ * after(() => machine?.close());
+ * explainFailures(() => machine);
+ *
+ * it('has a display', async () => {
+ *   assert.match(await machine.sh('lspci -s 00:0a.0'), /Display/);
+ * });
+ * ```
+ */
+import {spawn, type ChildProcess} from 'node:child_process';
+import {existsSync, rmSync} from 'node:fs';
+import {
+  appendFile,
+  copyFile,
+  mkdir,
+  mkdtemp,
+  open,
+  readFile,
+  rm,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
+import {tmpdir} from 'node:os';
+import path from 'node:path';
+import {setTimeout as sleep} from 'node:timers/promises';
+import {
+  Agent,
+  CommandError,
+  DEFAULT_TIMEOUT,
+  type GuestProcess,
+  type Result,
+  type RunOptions,
+} from './agent.js';
+import {deviceArguments} from './devices.js';
+import {available, cacheFolder, chosenSuite, ensureImage, type Recipe} from './image.js';
+import {Monitor, type MachineEvent} from './monitor.js';
+
+export {CommandError, type GuestProcess, type Result, type RunOptions} from './agent.js';
+export type {MachineEvent} from './monitor.js';
+
+/** For `this.timeout()` of a hook that boots: includes making the image and waiting for another machine's end. */
+export const BOOT_LIMIT = 1_200_000;
+
+/** Where the checkout is in the machine, read-only. */
+export const CHECKOUT = '/mnt/checkout';
+
+const BOOT_TIMEOUT = 180_000;
+/** What flock ends with when its turn has not come. */
+const NOT_OUR_TURN = 75;
+const checkout = path.resolve(import.meta.dirname, '../..');
+
+/** Options of {@link Machine.boot}. */
+export interface BootOptions extends Partial<Recipe> {
+  /** Megabytes; 1536 unless told. */
+  memory?: number;
+  /** Further devices, as QEMU's `-device` takes them: `'e1000e,bus=hotplug0,id=extra,romfile='`. */
+  extraDevices?: readonly string[];
+  /** Further arguments for QEMU. */
+  extraArguments?: readonly string[];
+  /** Added to the kernel's command line. */
+  kernelParameters?: string;
+  /** Drivers loaded before the real system starts, as an initramfs with all drivers does. */
+  early?: readonly ('nvme' | 'e1000e')[];
+  /** Further folders to carry in, read-only: mounted as `/mnt/<name>`. */
+  shares?: Readonly<Record<string, string>>;
+}
+
+/** The machines that run, so that none outlives the tests. */
+const running = new Set<Machine>();
+process.on('exit', () => {
+  for (const machine of running) machine.abandon();
+});
+
+/** A running test machine. */
+export class Machine {
+  readonly recipe: Recipe;
+  /** Milliseconds from QEMU's start to the end of the first boot. */
+  bootTime = 0;
+  readonly #folder: string;
+  readonly #shares: Readonly<Record<string, string>>;
+  readonly #qemu: ChildProcess;
+  readonly #agent = new Agent();
+  readonly #monitor = new Monitor();
+  #gone: string | undefined;
+
+  private constructor(recipe: Recipe, folder: string, qemu: ChildProcess, shares: Record<string, string>) {
+    this.recipe = recipe;
+    this.#folder = folder;
+    this.#qemu = qemu;
+    this.#shares = shares;
+    running.add(this);
+    qemu.on('error', (error) => this.#end(`QEMU could not be started: ${error.message}`));
+    qemu.on('exit', (code, signal) =>
+      this.#end(
+        code === NOT_OUR_TURN
+          ? 'another test machine runs on this host, and does not end'
+          : `QEMU ended with ${signal ?? `code ${String(code)}`}`,
+      ),
+    );
+    this.#monitor.on(({event}) => {
+      if (event === 'RESET') this.#agent.reset('the machine was reset');
+    });
+  }
+
+  /**
+   * Starts a machine on a fresh copy of the suite's image and waits until its boot is finished, whatever units have
+   * failed. Waits first for the end of any other test machine on this host.
+   */
+  static async boot(options: BootOptions = {}): Promise<Machine> {
+    const {suite = chosenSuite(), packages, script} = options;
+    const recipe: Recipe = {
+      suite,
+      ...(packages ? {packages} : {}),
+      ...(script === undefined ? {} : {script}),
+    };
+    const image = await ensureImage(recipe);
+    const folder = await mkdtemp(path.join(tmpdir(), 'pearasys-vm-'));
+    const shares = {checkout, ...options.shares};
+    for (const name of ['disk0', 'disk1', 'sriov']) {
+      await writeFile(path.join(folder, name), '');
+      await truncate(path.join(folder, name), 256 * 1024 * 1024);
+    }
+    const command = [
+      // The kernel ends QEMU with us, however we end.
+      ...['setpriv', '--pdeathsig', 'KILL'],
+      // Two machines at a time on a small host only make each other's tests run into their limits.
+      ...['flock', '--no-fork', '--timeout', '1000', '--conflict-exit-code', String(NOT_OUR_TURN)],
+      path.join(cacheFolder(), 'machine.lock'),
+      'qemu-system-x86_64',
+      ...['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none'],
+      ...['-machine', 'q35,kernel-irqchip=split', '-smp', '2', '-m', `${options.memory ?? 1536}M`],
+      ...['-accel', process.env['PEARASYS_VM_ACCEL'] ?? 'tcg,thread=multi'],
+      ...['-device', 'intel-iommu,intremap=on,caching-mode=on'],
+      ...['-kernel', image.kernel, '-initrd', image.initrd, '-append', kernelParameters(options)],
+      ...['-chardev', `file,id=console,path=${folder}/console.log`, '-serial', 'chardev:console'],
+      ...['-qmp', `unix:${folder}/qmp,server=on,wait=off`],
+      // The machine's changes are in a nameless file of QEMU's, which lives as long as QEMU: through reboots.
+      ...['-drive', `file=${image.disk},format=raw,if=none,id=root,snapshot=on,cache=unsafe`],
+      ...['-device', 'virtio-blk-pci,drive=root,addr=2'],
+      ...['-device', 'virtio-serial-pci,addr=3'],
+      ...['-chardev', `socket,id=agent,path=${folder}/agent,server=on,wait=off`],
+      ...['-device', 'virtserialport,chardev=agent,name=pearasys.agent'],
+      ...Object.entries(shares).flatMap(([name, from], index) => [
+        ...['-fsdev', `local,id=share${index},path=${from},security_model=none,readonly=on`],
+        ...['-device', `virtio-9p-pci,fsdev=share${index},mount_tag=${name}${index === 0 ? ',addr=4' : ''}`],
+      ]),
+      ...deviceArguments(folder),
+      ...(options.extraDevices ?? []).flatMap((device) => ['-device', device]),
+      ...(options.extraArguments ?? []),
+    ];
+    const log = await open(path.join(folder, 'qemu.log'), 'a');
+    const qemu = spawn(command[0]!, command.slice(1), {
+      stdio: ['ignore', log.fd, log.fd],
+      env: {...process.env, TMPDIR: folder},
+    });
+    await log.close();
+    const machine = new Machine(recipe, folder, qemu, shares);
+    try {
+      await machine.#connect();
+      const started = Date.now();
+      await machine.#up(BOOT_TIMEOUT);
+      machine.bootTime = Date.now() - started;
+      return machine;
+    } catch (error) {
+      await machine.#explain(error, 'boot');
+      await machine.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Runs a command line in a fresh `sh` in the machine, as root, in /root. A non-zero exit code is a result like any
+   * other.
+   * @throws CommandError when it has not ended in time; it is killed then, and the machine stays usable even if the
+   *   command cannot be
+   */
+  async run(command: string, options: RunOptions = {}): Promise<Result> {
+    return (await this.start(command, options)).wait(options.timeout);
+  }
+
+  /**
+   * Runs a command line and gives what it printed, without the newlines at its end, as `$(…)` does.
+   * @throws CommandError when it fails
+   */
+  async sh(command: string, options: RunOptions = {}): Promise<string> {
+    const process = await this.start(command, options);
+    const {code, stdout} = await process.wait(options.timeout);
+    if (code !== 0) throw process.error(`exit code ${code}`, code);
+    return stdout.replace(/\n+$/, '');
+  }
+
+  /** Starts a command line and gives it back once it runs. It is ended by {@link GuestProcess.kill} or with the machine. */
+  async start(command: string, {input}: Pick<RunOptions, 'input'> = {}): Promise<GuestProcess> {
+    if (this.#gone !== undefined) throw new Error(this.#gone);
+    return this.#agent.start(command, input);
+  }
+
+  /** A file of the machine, whole. */
+  async readFile(file: string): Promise<Buffer> {
+    const process = await this.start(`exec cat -- ${quote(file)}`);
+    const {code} = await process.wait();
+    if (code !== 0) throw process.error(`exit code ${code}`, code);
+    return process.stdoutBytes;
+  }
+
+  /** Writes a file of the machine, with the folders above it. Not for sysfs: use `sh('printf … > …')` there. */
+  async writeFile(file: string, content: string | Uint8Array, mode = 0o644): Promise<void> {
+    const [name, folder] = [quote(file), quote(path.posix.dirname(file))];
+    await this.sh(`mkdir -p ${folder} && cat >${name} && chmod ${mode.toString(8)} ${name}`, {
+      input: content,
+    });
+  }
+
+  /**
+   * Waits until a shell condition holds. It is tried ten times a second inside the machine.
+   * @throws CommandError with the output of the last try
+   */
+  async waitUntil(condition: string, {timeout = DEFAULT_TIMEOUT}: {timeout?: number} = {}): Promise<void> {
+    const seconds = Math.ceil(timeout / 1000);
+    const loop = `read -r now _ </proc/uptime
+end=$((\${now%.*} + ${seconds}))
+until printed=$( { ${condition}
+} 2>&1 ); do
+  read -r now _ </proc/uptime
+  if [ "\${now%.*}" -gt "$end" ]; then printf '%s' "$printed"; exit 124; fi
+  sleep 0.1
+done`;
+    const {code, stdout, stderr} = await this.run(loop, {timeout: timeout + 20_000});
+    if (code !== 0) throw new CommandError(`not so within ${seconds} s`, condition, {code, stdout, stderr});
+  }
+
+  /** The journal of this boot, or what else `journalctl` is asked for: `journal('-b -1')`, `journal('-u mdev@…')`. */
+  async journal(args = '-b'): Promise<string> {
+    return this.sh(`journalctl --no-pager -o short-precise ${args}`);
+  }
+
+  /** The kernel's log of this boot. */
+  async kernelLog(): Promise<string> {
+    return this.sh('dmesg');
+  }
+
+  /** All that the kernel and systemd have printed to the console, all boots. */
+  async consoleLog(): Promise<string> {
+    return readFile(path.join(this.#folder, 'console.log'), 'utf8').catch(() => '');
+  }
+
+  /** A command of QEMU's machine protocol (QMP): `monitor('query-pci')`. */
+  async monitor(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
+    return this.#monitor.command(command, args);
+  }
+
+  /** A command of QEMU's monitor for people: `monitorText('info pci')`. */
+  async monitorText(command: string): Promise<string> {
+    return String(await this.monitor('human-monitor-command', {'command-line': command}));
+  }
+
+  /**
+   * Plugs a device in: `deviceAdd('e1000e', {id: 'card', bus: 'hotplug0'})`. The kernel finds it a moment later;
+   * wait for what is expected of it.
+   */
+  async deviceAdd(driver: string, properties: {id: string} & Record<string, unknown>): Promise<void> {
+    // Like the devices that are there from the start, and there may be no ROM for it on this host.
+    const rom = /^(e1000|virtio-net)/.test(driver) ? {romfile: ''} : {};
+    await this.monitor('device_add', {driver, ...rom, ...properties});
+  }
+
+  /** Asks the machine to let a device go, as the button beside a hot-plug slot does, and waits until it has. */
+  async deviceDel(id: string, {timeout = DEFAULT_TIMEOUT}: {timeout?: number} = {}): Promise<void> {
+    const deleted = this.event(
+      (event) => event.event === 'DEVICE_DELETED' && event.data['device'] === id,
+      timeout,
+    );
+    await this.monitor('device_del', {id});
+    await deleted.catch((error: unknown) => {
+      throw new Error(`the machine does not let go of the device ${id}`, {cause: error});
+    });
+  }
+
+  /** The next event of QEMU that is the wanted one. */
+  async event(wanted: (event: MachineEvent) => boolean, timeout = DEFAULT_TIMEOUT): Promise<MachineEvent> {
+    return this.#monitor.event(wanted, timeout);
+  }
+
+  /**
+   * Reboots with `systemctl reboot` and waits for the end of the new boot. The disk and what is plugged in stay.
+   * @param options.timeout milliseconds the machine has to go down, 120,000 unless told: more than the 90 s that
+   *   systemd gives a unit to stop
+   * @throws Error with what still ran when the machine does not go down in that time; it stays as it is, to be looked
+   *   at, and {@link powerCycle} brings it back
+   */
+  async reboot({timeout = 120_000}: {timeout?: number} = {}): Promise<void> {
+    const down = this.#monitor.event(({event}) => event === 'RESET', timeout);
+    await this.start('exec systemctl reboot');
+    try {
+      await down;
+    } catch (cause) {
+      const state = await this.run(LEFT_OVER, {timeout: 10_000}).then(
+        ({stdout}) => stdout,
+        (error: unknown) => String(error),
+      );
+      throw new Error(
+        `the machine has not gone down in ${timeout / 1000} s\n${state}\n${await this.#lastWords()}`,
+        {
+          cause,
+        },
+      );
+    }
+    await this.#up(BOOT_TIMEOUT);
+  }
+
+  /** A power cut: resets the machine without asking it, and waits for the end of the new boot. */
+  async powerCycle(): Promise<void> {
+    const down = this.#monitor.event(({event}) => event === 'RESET', DEFAULT_TIMEOUT);
+    await this.monitor('system_reset');
+    await down;
+    await this.#up(BOOT_TIMEOUT);
+  }
+
+  /** Ends the machine without asking it, and forgets its disk. */
+  async close(): Promise<void> {
+    if (!running.delete(this)) return;
+    this.#end('the machine is closed');
+    if (this.#qemu.exitCode === null && this.#qemu.signalCode === null && this.#qemu.pid !== undefined) {
+      const exited = new Promise((resolve) => this.#qemu.once('exit', resolve));
+      this.#qemu.kill('SIGKILL');
+      await exited;
+    }
+    await rm(this.#folder, {recursive: true, force: true});
+  }
+
+  /** @internal For the end of this process, when nothing can be waited for. */
+  abandon(): void {
+    this.#qemu.kill('SIGKILL');
+    rmSync(this.#folder, {recursive: true, force: true});
+  }
+
+  /**
+   * Writes all that may explain a failure into a folder of its own, under `$PEARASYS_VM_LOGS` or the image cache's
+   * `logs`: the console, the journal of all boots, devices with drivers and groups, processes and where they wait.
+   * @returns the folder
+   */
+  async dump(title: string): Promise<string> {
+    const parent = process.env['PEARASYS_VM_LOGS'] ?? path.join(cacheFolder(), 'logs');
+    const name = `${new Date().toISOString().replaceAll(':', '')}-${title.replaceAll(/[^A-Za-z0-9]+/g, '-')}`;
+    const folder = path.join(parent, name.slice(0, 120));
+    await mkdir(folder, {recursive: true});
+    for (const file of ['console.log', 'qemu.log']) {
+      await copyFile(path.join(this.#folder, file), path.join(folder, file)).catch(() => undefined);
+    }
+    for (const [file, command] of Object.entries(REPORTS)) {
+      if (!this.#agent.up) break;
+      // A machine that is badly stuck answers some and not others; each has its own short limit.
+      const text = await this.run(command, {timeout: 20_000}).then(
+        ({stdout, stderr}) => stdout + stderr,
+        (error: unknown) => String(error),
+      );
+      await writeFile(path.join(folder, file), text);
+    }
+    return folder;
+  }
+
+  async #connect(): Promise<void> {
+    const began = Date.now();
+    let told = false;
+    while (!existsSync(path.join(this.#folder, 'qmp'))) {
+      if (this.#gone !== undefined) throw new Error(this.#gone);
+      if (!told && Date.now() - began > 5000) {
+        told = true;
+        process.stderr.write('waiting for another test machine to end\n');
+      }
+      await sleep(50);
+    }
+    await this.#agent.connect(path.join(this.#folder, 'agent'));
+    await this.#monitor.connect(path.join(this.#folder, 'qmp'));
+  }
+
+  #end(why: string): void {
+    if (this.#gone !== undefined) return;
+    this.#gone = why;
+    this.#agent.close(why);
+    this.#monitor.close(why);
+  }
+
+  /** Waits for the agent and then for the end of the boot. */
+  async #up(timeout: number): Promise<void> {
+    const until = Date.now() + timeout;
+    while (!this.#agent.up) {
+      if (this.#gone !== undefined) throw new Error(this.#gone);
+      if (Date.now() > until) {
+        throw new Error(`the machine has not booted in ${timeout / 1000} s\n${await this.#lastWords()}`);
+      }
+      await sleep(50);
+    }
+    const mounts = Object.keys(this.#shares).map((name) => {
+      const folder = quote(`/mnt/${name}`);
+      const options = 'ro,trans=virtio,version=9p2000.L,msize=512000';
+      return `mkdir -p ${folder} && mount -t 9p -o ${options} ${quote(name)} ${folder}`;
+    });
+    // The first question is asked so early that systemd may not listen yet. Not all units need to be well.
+    const ready = `until [ -S /run/systemd/private ]; do sleep 0.1; done
+systemctl is-system-running --wait >/dev/null
+udevadm settle
+${mounts.join(' && ')}`;
+    await this.sh(ready, {timeout: Math.max(until - Date.now(), 10_000)});
+  }
+
+  async #lastWords(): Promise<string> {
+    const log = await this.consoleLog();
+    return `--- console, last lines\n${log.split('\n').slice(-40).join('\n')}`;
+  }
+
+  async #explain(error: unknown, title: string): Promise<void> {
+    const folder = await this.dump(title);
+    const log = await readFile(path.join(this.#folder, 'qemu.log'), 'utf8').catch(() => '');
+    if (error instanceof Error) error.message += `\n${log.trim()}\nlogs: ${folder}`;
+    await appendFile(path.join(folder, 'error.txt'), String(error));
+  }
+}
+
+/** For a suite's `before`: skips the suite, and says why, where no machine can be run. In CI it fails instead. */
+export async function skipUnlessAvailable(context: Mocha.Context, recipe?: Recipe): Promise<void> {
+  const why = await available(recipe);
+  if (why === undefined) return;
+  process.stderr.write(`skipped: ${why}\n`);
+  context.skip();
+}
+
+/** For a suite: after each failed test of it writes {@link Machine.dump} and says where. */
+export function explainFailures(machine: () => Machine | undefined): void {
+  afterEach(async function () {
+    if (this.currentTest?.state !== 'failed') return;
+    this.timeout(180_000);
+    const folder = await machine()?.dump(this.currentTest.fullTitle());
+    if (folder !== undefined) process.stderr.write(`the machine's logs: ${folder}\n`);
+  });
+}
+
+/** Makes a word for the machine's shell of any text. */
+export function quote(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** Who is left, and where in the kernel those wait that cannot be killed. */
+const LEFT_OVER = `systemctl list-jobs --no-pager
+ps -eo pid,ppid,stat,wchan:32,args | awk 'NR == 1 || $2 > 2 && $1 > 2 || $3 ~ /D/'
+for task in /proc/[0-9]*; do
+  grep -q '^State:.D' "$task/status" 2>/dev/null && { echo "--- $task"; cat "$task/stack"; }
+done
+true`;
+
+const REPORTS = {
+  'journal.txt': 'journalctl --no-pager -o short-precise -n 20000',
+  'kernel.txt': 'dmesg',
+  'devices.txt': `lspci -Dnnk
+for device in /sys/bus/pci/devices/*; do
+  echo "$device group $(basename "$(readlink "$device/iommu_group")")" \\
+    "driver $(basename "$(readlink "$device/driver")")" \\
+    "override $(cat "$device/driver_override")"
+done`,
+  'units.txt':
+    'systemctl --no-pager --all list-units; systemctl --no-pager list-jobs; systemctl --no-pager --failed',
+  'processes.txt': LEFT_OVER,
+} as const;
+
+function kernelParameters({early, kernelParameters = ''}: BootOptions): string {
+  return [
+    'root=/dev/vda console=ttyS0 intel_iommu=on iommu=pt',
+    // Only time: nothing here has secrets, and the emulated processor pays much for it.
+    'mitigations=off cryptomgr.notests',
+    // A message in the console's log is worth more than the colours around it.
+    'systemd.log_color=0 SYSTEMD_COLORS=0',
+    ...(early ? [`early=${early.join(',')}`] : []),
+    kernelParameters,
+  ].join(' ');
+}

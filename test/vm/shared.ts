@@ -1,0 +1,94 @@
+/** The machine that the product's suites share: booted once, with the product installed in it. */
+import {installProduct} from './install.js';
+import {BOOT_LIMIT, explainFailures, Machine, quote, skipUnlessAvailable, type Result} from './machine.js';
+
+let booting: Promise<Machine> | undefined;
+
+/** The product as it stands in the machine. */
+export class Product {
+  readonly machine: Machine;
+
+  constructor(machine: Machine) {
+    this.machine = machine;
+  }
+
+  /** Runs `pearasys` with these arguments. */
+  async run(...args: string[]): Promise<Result> {
+    return this.machine.run(['pearasys', ...args].map(quote).join(' '));
+  }
+
+  /** Runs `pearasys`, which must succeed. @returns its standard output. */
+  async sh(...args: string[]): Promise<string> {
+    return this.machine.sh(['pearasys', ...args].map(quote).join(' '));
+  }
+
+  /** Runs `pearasys … --json`, which must succeed. */
+  async json<T>(...args: string[]): Promise<T> {
+    return JSON.parse(await this.sh(...args, '--json')) as T;
+  }
+
+  /** The driver that the slot's device is on; empty when on none. */
+  async driverOf(slot: string): Promise<string> {
+    return this.machine.sh(`basename "$(readlink /sys/bus/pci/devices/${slot}/driver)"`);
+  }
+
+  /** The device's override; `(null)` when it has none. */
+  async overrideOf(slot: string): Promise<string> {
+    return this.machine.sh(`cat /sys/bus/pci/devices/${slot}/driver_override`);
+  }
+
+  /** systemd's ActiveState of a unit. */
+  async stateOf(unit: string): Promise<string> {
+    return this.machine.sh(`systemctl show --value --property=ActiveState ${quote(unit)}`);
+  }
+
+  /** Waits for a driver; empty for none. */
+  async untilDriver(slot: string, driver: string): Promise<void> {
+    await this.machine.waitUntil(
+      `test "$(basename "$(readlink /sys/bus/pci/devices/${slot}/driver)")" = "${driver}"`,
+    );
+  }
+
+  /** Waits for a unit's ActiveState. */
+  async untilState(unit: string, state: string): Promise<void> {
+    await this.machine.waitUntil(
+      `test "$(systemctl show --value --property=ActiveState ${quote(unit)})" = ${state}`,
+    );
+  }
+
+  /** The journal of this boot from a unit, its messages alone. */
+  async journalOf(unit: string): Promise<string> {
+    return this.machine.sh(`journalctl --no-pager -b -o cat -u ${quote(unit)}`);
+  }
+}
+
+/**
+ * For a suite: the machine with the product, booted with the first suite that asks and closed after the last.
+ * @returns how tests get at it.
+ */
+export function withProduct(suite: Mocha.Suite): () => Product {
+  suite.timeout(180_000);
+  let product: Product | undefined;
+  suite.beforeAll(async function () {
+    this.timeout(BOOT_LIMIT);
+    await skipUnlessAvailable(this);
+    booting ??= boot();
+    product = new Product(await booting);
+  });
+  explainFailures(() => product?.machine);
+  return () => {
+    if (product === undefined) throw new Error('the machine is asked for before it has booted');
+    return product;
+  };
+}
+
+/** Shuts the shared machine down; does nothing when no suite has booted it. */
+export async function closeShared(): Promise<void> {
+  await (await booting)?.close();
+}
+
+async function boot(): Promise<Machine> {
+  const machine = await Machine.boot();
+  await installProduct(machine);
+  return machine;
+}

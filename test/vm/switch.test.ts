@@ -1,0 +1,289 @@
+/** Listing, binding, refusing, undoing: what the command line does to a real kernel. */
+import assert from 'node:assert/strict';
+import {DEVICES, HOTPLUG} from './devices.js';
+import {withProduct} from './shared.js';
+
+interface ListedDevice {
+  readonly slot: string;
+  readonly id: string;
+  readonly driver: string | null;
+  readonly group: number | null;
+}
+
+describe('the command line on a real kernel', function () {
+  const product = withProduct(this);
+  const {spareNetwork, network, disk0, disk1, display, displayAudio, edu0, edu1} = DEVICES;
+
+  it('lists what lspci lists', async () => {
+    const {machine} = product();
+    const lspci = (await machine.sh('lspci -Dnn')).split('\n').map((line) => ({
+      slot: line.slice(0, 12),
+      id: /\[([0-9a-f]{4}:[0-9a-f]{4})\](?: \(rev .*\))?(?: \(prog-if .*\))?$/.exec(line)?.[1],
+    }));
+    const {devices} = await product().json<{devices: ListedDevice[]}>('list');
+    assert.deepEqual(
+      devices.map(({slot, id}) => ({slot, id})),
+      lspci,
+    );
+    const shown = await machine.sh('lspci -Dnnk');
+    for (const {slot, driver} of devices) {
+      const block = shown.slice(shown.indexOf(slot)).split(/\n(?=[0-9a-f])/)[0] ?? '';
+      assert.equal(driver ?? undefined, /Kernel driver in use: (\S+)/.exec(block)?.[1], slot);
+    }
+  });
+
+  it('works as any user where nothing is changed', async () => {
+    const {machine} = product();
+    for (const words of [
+      'list',
+      `show ${disk1.slot}`,
+      `bind vfio-pci ${disk1.slot} --dry-run`,
+      'service list',
+    ]) {
+      const {code, stderr} = await machine.run(`setpriv --reuid=65534 --clear-groups pearasys ${words}`);
+      assert.equal(code, 0, `${words}: ${stderr}`);
+    }
+    const {code, stderr} = await machine.run(
+      `setpriv --reuid=65534 --clear-groups pearasys bind vfio-pci ${disk1.slot}`,
+    );
+    assert.equal(code, 1);
+    assert.match(stderr, /needs root/);
+    assert.equal(await product().driverOf(disk1.slot), 'nvme');
+  });
+
+  describe('bind', () => {
+    const singles = [
+      ['an NVMe disk', disk1],
+      ['a network card', spareNetwork],
+    ] as const;
+    for (const [what, device] of singles)
+      for (const driver of ['vfio-pci', 'uio_pci_generic', 'pci-stub'])
+        it(`puts ${what} on ${driver}, and back`, async () => {
+          await product().sh('bind', driver, device.slot);
+          assert.equal(await product().driverOf(device.slot), driver);
+          await product().sh('bind', 'default', device.slot);
+          assert.equal(await product().driverOf(device.slot), device.driver);
+          assert.equal(await product().overrideOf(device.slot), '(null)');
+        });
+
+    it('puts both functions of a display card on vfio-pci, and back on their own drivers', async () => {
+      await product().sh('bind', 'vfio-pci', display.slot, '--siblings');
+      assert.equal(await product().driverOf(display.slot), 'vfio-pci');
+      assert.equal(await product().driverOf(displayAudio.slot), 'vfio-pci');
+      await product().sh('bind', 'default', display.slot, '--group');
+      assert.equal(await product().driverOf(display.slot), display.driver);
+      assert.equal(await product().driverOf(displayAudio.slot), displayAudio.driver);
+    });
+
+    it('refuses one function alone when its group would not be viable', async () => {
+      const {code, stderr} = await product().run('bind', 'vfio-pci', display.slot);
+      assert.equal(code, 3);
+      assert.match(stderr, new RegExp(`${displayAudio.slot} .* is on ${displayAudio.driver}`));
+      assert.equal(await product().driverOf(display.slot), display.driver);
+    });
+
+    it('knows a device by its interface and by its disk', async () => {
+      const {machine} = product();
+      const name = await machine.sh(`ls /sys/bus/pci/devices/${spareNetwork.slot}/net`);
+      await product().sh('bind', 'pci-stub', name);
+      assert.equal(await product().driverOf(spareNetwork.slot), 'pci-stub');
+      await product().sh('bind', 'default', spareNetwork.slot.slice(5));
+      const disk = await machine.sh(
+        `ls /sys/bus/pci/devices/${disk1.slot}/nvme/nvme*/ | grep -o '^nvme.*n1$'`,
+      );
+      await product().sh('bind', 'pci-stub', disk);
+      assert.equal(await product().driverOf(disk1.slot), 'pci-stub');
+      await product().sh('bind', 'default', disk1.slot);
+      assert.equal(await product().driverOf(disk1.slot), 'nvme');
+    });
+
+    it('refuses an id of twins, takes one of them by slot, and both with --all', async () => {
+      const {code, stderr} = await product().run('bind', 'vfio-pci', edu0.id);
+      assert.equal(code, 2);
+      assert.match(stderr, new RegExp(`${edu0.slot}, ${edu1.slot}`));
+      await product().sh('bind', 'vfio-pci', edu0.slot);
+      assert.equal(await product().driverOf(edu1.slot), '');
+      await product().sh('bind', 'vfio-pci', edu0.id, '--all');
+      assert.equal(await product().driverOf(edu1.slot), 'vfio-pci');
+      await product().sh('unbind', edu0.id, '--all');
+      assert.equal(await product().driverOf(edu0.slot), '');
+      assert.equal(await product().overrideOf(edu1.slot), '(null)');
+    });
+
+    it('keeps every driver off with none', async () => {
+      await product().sh('bind', 'none', disk1.slot);
+      assert.equal(await product().driverOf(disk1.slot), '');
+      await product().machine.sh(`echo ${disk1.slot} > /sys/bus/pci/drivers_probe`);
+      assert.equal(await product().driverOf(disk1.slot), '');
+      await product().sh('bind', 'default', disk1.slot);
+      assert.equal(await product().driverOf(disk1.slot), 'nvme');
+    });
+
+    it('says that there is nothing to do, and does nothing', async () => {
+      const {changed, steps} = await product().json<{changed: boolean; steps: string[]}>(
+        'bind',
+        'nvme',
+        disk1.slot,
+      );
+      assert.equal(changed, false);
+      assert.deepEqual(steps, []);
+    });
+
+    it('shows with --dry-run what it would do, and does not', async () => {
+      const lines = (await product().sh('bind', 'pci-stub', disk1.slot, '--dry-run')).split('\n');
+      assert.ok(lines.includes(`echo '${disk1.slot}' > /sys/bus/pci/drivers/nvme/unbind`));
+      assert.equal(await product().driverOf(disk1.slot), 'nvme');
+    });
+  });
+
+  describe('refusals', () => {
+    it('does not take a mounted disk, forced or not', async () => {
+      const {machine} = product();
+      const disk = await machine.sh(
+        `ls /sys/bus/pci/devices/${disk0.slot}/nvme/nvme*/ | grep -o '^nvme.*n1$'`,
+      );
+      await machine.sh(`mkfs.ext4 -q -F /dev/${disk} && mkdir -p /mnt/data && mount /dev/${disk} /mnt/data`);
+      for (const force of [[], ['--force']]) {
+        const {code, stderr} = await product().run('bind', 'vfio-pci', disk0.slot, ...force);
+        assert.equal(code, 3);
+        assert.match(stderr, /\/mnt\/data/);
+        assert.match(stderr, /umount \/mnt\/data/);
+      }
+      await machine.sh(`umount /mnt/data && wipefs -qa /dev/${disk}`);
+      assert.equal(await product().driverOf(disk0.slot), 'nvme');
+    });
+
+    it('does not take an interface with a route, and the last route not even when forced', async () => {
+      const {machine} = product();
+      const name = await machine.sh(`ls /sys/bus/pci/devices/${network.slot}/net`);
+      await machine.sh(`ip link set ${name} up && ip address replace 10.0.2.15/24 dev ${name}`);
+      await machine.waitUntil(`ip route show dev ${name} | grep -q 10.0.2.0/24`);
+      await machine.sh(`ip route replace default via 10.0.2.2 dev ${name}`);
+      for (const force of [[], ['--force']]) {
+        const {code, stderr} = await product().run('bind', 'vfio-pci', network.slot, ...force);
+        assert.equal(code, 3);
+        assert.match(stderr, new RegExp(`${name}.*default`));
+      }
+      await machine.sh(`ip address flush dev ${name}; ip link set ${name} down`);
+      assert.equal(await product().driverOf(network.slot), 'e1000e');
+    });
+
+    it('does not take a disk that LVM or dm uses', async () => {
+      const {machine} = product();
+      const disk = await machine.sh(
+        `ls /sys/bus/pci/devices/${disk0.slot}/nvme/nvme*/ | grep -o '^nvme.*n1$'`,
+      );
+      await machine.sh(`dmsetup create held --table "0 2048 linear /dev/${disk} 0"`);
+      const {code, stderr} = await product().run('unbind', disk, '--force');
+      await machine.sh('dmsetup remove held');
+      assert.equal(code, 3);
+      assert.match(stderr, /held/);
+    });
+
+    it('names the process that has a node of the card open', async () => {
+      const {machine} = product();
+      const card = await machine.sh(`ls /sys/bus/pci/devices/${display.slot}/drm | grep card`);
+      const holder = await machine.start(`exec sleep infinity </dev/dri/${card}`);
+      const {code, stderr} = await product().run('bind', 'vfio-pci', display.slot, '--siblings');
+      holder.kill();
+      assert.equal(code, 3);
+      assert.match(stderr, new RegExp(`${holder.pid} \\(sleep\\).*/dev/dri/${card}`));
+    });
+
+    it('does not take the boot display with its console unless forced', async () => {
+      const {code, stderr} = await product().run('unbind', DEVICES.bootDisplay.slot);
+      assert.equal(code, 3);
+      assert.match(stderr, /console|framebuffer/);
+    });
+
+    it('refuses a device that a guest has through VFIO, instead of hanging', async () => {
+      const {machine} = product();
+      await product().sh('bind', 'vfio-pci', spareNetwork.slot);
+      const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${spareNetwork.slot}`);
+      await guest.printed(/held/);
+      const {code, stderr} = await product().run('unbind', spareNetwork.slot, '--force');
+      assert.equal(code, 3);
+      assert.match(stderr, new RegExp(`${guest.pid} \\(.*\\).*/dev/vfio/\\d+`));
+      guest.kill();
+      await guest.exited;
+      await product().sh('bind', 'default', spareNetwork.slot);
+      assert.equal(await product().driverOf(spareNetwork.slot), 'e1000e');
+    });
+  });
+
+  it('does not hang with a write that never returns', async () => {
+    const {machine} = product();
+    await product().sh('bind', 'vfio-pci', spareNetwork.slot);
+    // The group's node is closed again: nothing tells beforehand whose device the process has.
+    const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${spareNetwork.slot} hidden`);
+    await guest.printed(/held/);
+    const {code, stderr} = await product().run('unbind', spareNetwork.slot, '--timeout', '3');
+    assert.equal(code, 5, stderr);
+    assert.match(stderr, /drivers\/vfio-pci\/unbind did not return within 3 s/);
+    assert.match(stderr, new RegExp(`${guest.pid} \\(.*\\)`));
+    assert.match(
+      await machine.sh('ps -ewwo wchan:32,args'),
+      /^vfio_unregister_group_dev .*attribute-writer/m,
+    );
+    // The kernel keeps the device locked meanwhile: even to read its override is to hang.
+    const {devices} = await product().json<{devices: ListedDevice[]}>('list');
+    assert.ok(devices.some(({slot}) => slot === spareNetwork.slot));
+    await product().sh('show', spareNetwork.slot);
+    assert.equal((await product().run('bind', 'default', spareNetwork.slot)).code, 5);
+    guest.kill();
+    await guest.exited;
+    await machine.waitUntil('! ps -eo args | grep -q [a]ttribute-writer');
+    await product().untilDriver(spareNetwork.slot, '');
+    await product().sh('bind', 'default', spareNetwork.slot);
+    assert.equal(await product().driverOf(spareNetwork.slot), 'e1000e');
+  });
+
+  it('puts the first function back when the second does not take the driver', async () => {
+    const {machine} = product();
+    const {bus, slot} = HOTPLUG.hotplug0;
+    const second = slot.replace(/0$/, '1');
+    await machine.deviceAdd('edu', {id: 'second', bus, addr: '0.1', multifunction: true});
+    await machine.deviceAdd('e1000e', {id: 'first', bus, addr: '0.0', multifunction: true, romfile: ''});
+    await machine.waitUntil(`test -e /sys/bus/pci/devices/${slot} && test -e /sys/bus/pci/devices/${second}`);
+    await product().untilDriver(slot, 'e1000e');
+    await product().sh('bind', 'vfio-pci', slot, second);
+    const {code, stderr} = await product().run('bind', 'e1000e', slot, second);
+    assert.equal(code, 1, stderr);
+    assert.match(stderr, new RegExp(`driver e1000e took ${second}|took ${second}`));
+    assert.match(stderr, new RegExp(`state of ${slot}: on driver vfio-pci`));
+    assert.equal(await product().driverOf(slot), 'vfio-pci');
+    assert.equal(await product().driverOf(second), 'vfio-pci');
+    await machine.deviceDel('first');
+    await machine.waitUntil(`test ! -e /sys/bus/pci/devices/${slot}`);
+  });
+
+  describe("the first pearasys's command line", () => {
+    it('chains, and prints each write with -v', async () => {
+      const {code, stdout, stderr} = await product().run(
+        ...['-v', '-s', disk1.slot, 'pci', 'device', '--driver', 'vfio-pci', 'bind', 'device', 'unbind'],
+        ...['driver', 'nvme', 'bind'],
+      );
+      assert.equal(code, 0, stderr);
+      assert.match(stdout + stderr, /^echo '0000:03:00\.0' > \/sys\/bus\/pci\/drivers\/nvme\/unbind$/m);
+      assert.equal(await product().driverOf(disk1.slot), 'nvme');
+      await product().sh('bind', 'default', disk1.slot);
+    });
+
+    it('binds by new-id, unbinds, takes the id away, removes and rescans', async () => {
+      await product().sh('-s', edu0.slot, 'pci', 'driver', 'pci-stub', 'new-id');
+      assert.equal(await product().driverOf(edu0.slot), 'pci-stub');
+      await product().sh(
+        ...['-s', edu0.slot, '-s', edu1.slot, 'pci', 'device', 'unbind', 'driver', 'pci-stub', 'remove-id'],
+        ...['device', 'remove', 'rescan'],
+      );
+      assert.equal(await product().driverOf(edu0.slot), '');
+      assert.equal(await product().driverOf(edu1.slot), '');
+    });
+
+    it('skips with a warning what is so already', async () => {
+      const {code, stderr} = await product().run('-s', disk1.slot, 'pci', 'driver', 'nvme', 'bind');
+      assert.equal(code, 0);
+      assert.match(stderr, /Skipping device 0000:03:00\.0, current driver is nvme/);
+    });
+  });
+});
