@@ -26,19 +26,16 @@ export function readDeviceNames(
   const ids = new Set<string>(devices.map(({id}) => id));
   const classes = new Set(devices.map(({classCode}) => classWord(classCode)));
   const names = devices.length === 0 ? new Map<string, string>() : searchNames(readFile(host), ids, classes);
-  return new Map(
-    devices.map(({slot, id, classCode}) => {
-      const subclass = classWord(classCode);
-      return [
-        slot,
-        {
-          class: names.get(`C ${subclass}`) ?? names.get(`C ${subclass.slice(0, 2)}`),
-          vendor: names.get(id.slice(0, 4)),
-          device: names.get(id),
-        },
-      ];
-    }),
-  );
+  const result = new Map<Slot, DeviceNames>();
+  for (const {slot, id, classCode} of devices) {
+    const subclass = classWord(classCode);
+    result.set(slot, {
+      class: names.get(`C ${subclass}`) ?? names.get(`C ${subclass.slice(0, 2)}`),
+      vendor: names.get(id.slice(0, 4)),
+      device: names.get(id),
+    });
+  }
+  return result;
 }
 
 /** Each device's name in one line, by slot: vendor and device, or the numbers in their place. */

@@ -1,0 +1,113 @@
+# make            builds dist/
+# make demo       shows what it does, on a simulated machine
+# make test       linter, types, unit and command-line tests, and end to end in a virtual machine (SUITE)
+# make bench      compares with the tools that are used today
+# make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
+# make uninstall  removes all of it; /etc/pearasys stays
+
+PREFIX = /usr/local
+SYSCONFDIR = /etc
+# Both are searched below /usr/local too: systemd.unit(5), udev(7).
+UNITDIR = $(PREFIX)/lib/systemd/system
+UDEVDIR = $(PREFIX)/lib/udev/rules.d
+DESTDIR =
+NODE = $(shell command -v node)
+# The Debian release in the test machine, bookworm or trixie, and which of its tests: all whose name has this.
+SUITE = bookworm
+GREP =
+# Only the tests whose names match this expression.
+GREP =
+
+sbindir = $(PREFIX)/sbin
+libdir = $(PREFIX)/lib/pearasys
+libexecdir = $(PREFIX)/libexec/pearasys
+# Where `pearasys service install` puts its units, see systemd.unit(5).
+slotunits = /etc/systemd/system
+mandir = $(PREFIX)/share/man/man8
+bashdir = $(PREFIX)/share/bash-completion/completions
+zshdir = $(PREFIX)/share/zsh/site-functions
+
+# Environment that makes each start of node several times slower, or differ from what is installed.
+bare = env -u NODE_OPTIONS -u NODE_EXTRA_CA_CERTS
+mocha = node_modules/.bin/mocha $(if $(GREP),--fail-zero --grep '$(GREP)')
+# Units that are the same on every machine; those of a slot are written by `pearasys service install`.
+units = $(filter-out pearasys-slot@%,$(notdir $(basename $(wildcard systemd-templates/*.hbs))))
+
+.PHONY: all demo test lint test-unit test-vm bench install uninstall clean
+.DELETE_ON_ERROR:
+
+all: dist/pearasys.cjs
+
+# node_modules is needed to build, not to install what is built: no prerequisite, or `make install` would want it.
+dist/pearasys.cjs: package.json package-lock.json $(shell find src build systemd-templates -type f)
+	@if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then \
+		npm ci --no-audit --no-fund; \
+	fi
+	$(bare) node --import tsx build/bundle.ts
+
+demo: all
+	$(bare) node --import tsx test/demo/demo.ts
+
+test: lint test-unit test-vm
+
+# Building has the packages installed.
+lint: all
+	node_modules/.bin/eslint .
+	node_modules/.bin/prettier --check --log-level warn .
+	node_modules/.bin/tsc -p .
+
+test-unit: all
+	$(bare) $(mocha) 'test/unit/**/*.test.ts' 'test/cli/**/*.test.ts'
+
+test-vm: all
+	$(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts $(if $(GREP),--grep '$(GREP)') \
+		'test/vm/**/*.test.ts'
+
+bench: all
+	$(bare) unshare --mount node --import tsx test/bench/bench.ts
+
+substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g' \
+	-e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@NODE@|$(NODE)|g'
+
+install: all
+	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libexecdir) $(UNITDIR) $(UDEVDIR) $(mandir) \
+		$(bashdir) $(zshdir) $(SYSCONFDIR)/pearasys/pci)
+	rm -f $(DESTDIR)$(libdir)/*.cache
+	install -m 644 dist/*.cjs $(DESTDIR)$(libdir)
+	install -m 644 dist/lib/*.cjs $(DESTDIR)$(libdir)/lib
+	printf '{"config": "%s", "libexec": "%s", "command": "%s"}\n' \
+		'$(SYSCONFDIR)/pearasys' '$(libexecdir)' '$(sbindir)/pearasys' >$(DESTDIR)$(libdir)/install.json
+	set -e; put() { $(substitute) "$$1" >"$$2.new"; chmod "$$3" "$$2.new"; mv "$$2.new" "$$2"; }; \
+	for file in sbin/*; do put $$file $(DESTDIR)$(sbindir)/$${file##*/} 755; done; \
+	for file in libexec/*; do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 755; done; \
+	for file in udev/*.rules; do put $$file $(DESTDIR)$(UDEVDIR)/$${file##*/} 644; done
+	set -e; for unit in $(units); do \
+		$(NODE) dist/render-template.cjs $$unit libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys \
+			>$(DESTDIR)$(UNITDIR)/$$unit; \
+	done
+	install -m 644 dist/share/pearasys.8 $(DESTDIR)$(mandir)
+	install -m 644 dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys
+	install -m 644 dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys
+	$(bare) $(NODE) $(DESTDIR)$(libdir)/make-code-cache.cjs
+	$(reload)
+
+# What `pearasys service install` wrote for single slots goes too. No device is touched: each stays on its driver.
+uninstall:
+	rm -rf $(DESTDIR)$(slotunits)/pearasys-*:*@* $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants/pearasys-*:*@*
+	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants 2>/dev/null || true
+	rm -rf $(DESTDIR)/run/pearasys
+	rm -f $(addprefix $(DESTDIR)$(sbindir)/,$(notdir $(wildcard sbin/*)))
+	rm -f $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(wildcard udev/*.rules)))
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(units))
+	rm -f $(DESTDIR)$(mandir)/pearasys.8 $(DESTDIR)$(bashdir)/pearasys $(DESTDIR)$(zshdir)/_pearasys
+	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir)
+	$(reload)
+
+# systemd and udev read the new files; nothing to do in an image, or where they do not run.
+reload = @if [ -z '$(DESTDIR)' ]; then \
+		[ ! -d /run/systemd/system ] || systemctl daemon-reload; \
+		[ ! -e /run/udev/control ] || udevadm control --reload; \
+	fi
+
+clean:
+	rm -rf dist dist.new

@@ -1,0 +1,162 @@
+/**
+ * Makes dist/, which needs no node_modules: the bundle of the command line and what starts it, the child that
+ * writes attributes, a small bundle for each handler, and each package that is loaded only when it is used.
+ */
+import {createHash} from 'node:crypto';
+import {mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'node:fs';
+import {isBuiltin} from 'node:module';
+import {join} from 'node:path';
+import {build as bundle, type BuildOptions, type Plugin} from 'esbuild';
+import {completionScript, shells} from '../src/cli/completion.js';
+import {lazyModules} from './lazy.js';
+import {manualPage} from './man.js';
+import {precompiledTemplates} from './templates.js';
+
+const root = join(import.meta.dirname, '..');
+/** Built aside and renamed when it is complete, so that dist/ is never half made. */
+const dist = join(root, 'dist.new');
+
+const common: BuildOptions = {
+  absWorkingDir: root,
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node20',
+  // One byte a character, see src/cli/code-cache.ts.
+  charset: 'ascii',
+  // White space is a third of the text, and reading and hashing it is work; names are kept for stack traces.
+  minifyWhitespace: true,
+  minifySyntax: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+  // oclif looks for them when it runs from TypeScript sources, which a bundle does not.
+  external: ['typescript', 'ts-node', 'tsx'],
+  define: {'import.meta.dirname': '__dirname', 'import.meta.filename': '__filename'},
+  // import() becomes require(): there are no ES modules in dist/.
+  supported: {'dynamic-import': false},
+};
+
+/** The packages that sources load by import(): each becomes a file of its own in dist/lib. */
+const lazyPackages = new Set<string>();
+
+/** Points import() of a package at dist/lib. */
+const lazy: Plugin = {
+  name: 'lazy-packages',
+  setup(build) {
+    build.onResolve({filter: /^[@a-z]/}, ({path, kind, importer}) => {
+      const ours = importer.startsWith(join(root, 'src')) && !path.startsWith('@oclif/');
+      if (kind !== 'dynamic-import' || !ours || isBuiltin(path)) return undefined;
+      lazyPackages.add(path);
+      return {path: `./lib/${libName(path)}`, external: true};
+    });
+  },
+};
+
+function libName(packageName: string): string {
+  return `${packageName.replace('@', '').replaceAll('/', '-')}.cjs`;
+}
+
+async function bundleProgram(): Promise<void> {
+  const {outputFiles} = await bundle({
+    ...common,
+    entryPoints: ['src/cli/pearasys.ts'],
+    write: false,
+    alias: {'wsl-utils': join(root, 'build/no-wsl.ts')},
+    plugins: [
+      lazyModules({
+        builtins: [
+          'child_process',
+          'fs/promises',
+          'os',
+          'tty',
+          'net',
+          'readline',
+          'perf_hooks',
+          'crypto',
+          'assert',
+        ],
+        packages: [
+          'ansis',
+          'clean-stack',
+          'cli-spinners',
+          'debug',
+          'ejs',
+          'indent-string',
+          'lilconfig',
+          'minimatch',
+          'string-width',
+          'supports-color',
+          'tinyglobby',
+          'widest-line',
+          'wrap-ansi',
+        ],
+        files: [
+          '@oclif/core/lib/config/plugin.js',
+          '@oclif/core/lib/config/ts-path.js',
+          '@oclif/core/lib/errors/handle.js',
+          '@oclif/core/lib/errors/errors/pretty-print.js',
+          '@oclif/core/lib/help/index.js',
+          '@oclif/core/lib/module-loader.js',
+          '@oclif/core/lib/parser/errors.js',
+          '@oclif/core/lib/parser/help.js',
+          '@oclif/core/lib/screen.js',
+          '@oclif/core/lib/ux/index.js',
+        ],
+        locate: (name) => {
+          lazyPackages.add(name);
+          return `./lib/${libName(name)}`;
+        },
+      }),
+      lazy,
+      precompiledTemplates(root),
+    ],
+  });
+  const body = `(function(exports,require,module,__filename,__dirname){${outputFiles[0]?.text ?? ''}\n})`;
+  const digest = createHash('sha256').update(body).digest('hex').slice(0, 16);
+  writeFileSync(join(dist, 'pearasys.cjs'), `/*${digest}*/${body}`);
+}
+
+async function bundleRest(): Promise<void> {
+  const handlers = readdirSync(join(root, 'src/handlers')).filter((name) => name.endsWith('-main.ts'));
+  await bundle({
+    ...common,
+    entryPoints: [
+      {in: 'src/cli/start.ts', out: 'start'},
+      {in: 'src/cli/make-code-cache.ts', out: 'make-code-cache'},
+      {in: 'src/host/attribute-writer.ts', out: 'attribute-writer'},
+      {in: 'src/unit/render-template.ts', out: 'render-template'},
+      ...handlers.map((name) => ({in: `src/handlers/${name}`, out: name.replace(/-main\.ts$/, '')})),
+    ],
+    outdir: dist,
+    outExtension: {'.js': '.cjs'},
+    plugins: [lazy, precompiledTemplates(root)],
+  });
+}
+
+async function bundlePackages(): Promise<void> {
+  await bundle({
+    ...common,
+    entryPoints: Object.fromEntries(
+      [...lazyPackages].map((name) => [libName(name).replace(/\.cjs$/, ''), name]),
+    ),
+    outdir: join(dist, 'lib'),
+    outExtension: {'.js': '.cjs'},
+  });
+}
+
+/** What is for the shells and for man(1). */
+async function writeShare(): Promise<void> {
+  mkdirSync(join(dist, 'share'));
+  for (const shell of shells)
+    writeFileSync(join(dist, 'share', `pearasys.${shell}`), await completionScript(shell));
+  writeFileSync(join(dist, 'share', 'pearasys.8'), await manualPage());
+}
+
+rmSync(dist, {recursive: true, force: true});
+mkdirSync(dist);
+await bundleProgram();
+await bundleRest();
+await bundlePackages();
+await writeShare();
+rmSync(join(root, 'dist'), {recursive: true, force: true});
+renameSync(dist, join(root, 'dist'));

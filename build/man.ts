@@ -1,0 +1,85 @@
+import type {Command} from '@oclif/core/command';
+import {BaseCommand} from '../src/cli/base-command.js';
+import {commands} from '../src/cli/commands.js';
+import {description, name, version} from '../src/cli/version.js';
+
+/** The manual page pearasys(8), made of what the commands say of themselves. */
+export async function manualPage(): Promise<string> {
+  const entries = await Promise.all(
+    Object.entries(commands)
+      .filter(([, {hidden}]) => hidden !== true)
+      .map(async ([id, {summary, load}]) => command(id, summary, (await load()).default)),
+  );
+  return [
+    `.TH ${name.toUpperCase()} 8 "" "${name} ${version}"`,
+    '.SH NAME',
+    text(`${name} - ${description.charAt(0).toLowerCase()}${description.slice(1)}`),
+    '.SH SYNOPSIS',
+    `.B ${name}`,
+    '[\\fIOPTION\\fR...] \\fICOMMAND\\fR [\\fIARGUMENT\\fR...]',
+    '.SH DESCRIPTION',
+    text(
+      'A device is named by its slot (0000:04:00.0, or 04:00.0 in domain 0000), by its id (10de:1b80, vendor and ' +
+        'device), or by the name of its interface or disk (eth0, nvme0n1). Options may stand before the command or ' +
+        'after it.',
+    ),
+    '.SH OPTIONS',
+    ...options(BaseCommand.baseFlags),
+    ...item('-h, --help', 'Print help on the command, or on everything.'),
+    ...item('--version', 'Print the version.'),
+    '.SH COMMANDS',
+    ...entries,
+    '.SH EXIT STATUS',
+    ...item('0', 'Done, or nothing to do.'),
+    ...item('1', 'Failed; what was done was undone.'),
+    ...item('2', 'Wrong usage.'),
+    ...item('3', 'Refused before any effect: in use, group not viable, another card than the recorded one.'),
+    ...item('4', 'No such device.'),
+    ...item('5', 'A write to the kernel did not return.'),
+    '.SH FILES',
+    ...item('/etc/pearasys/pci/', 'Records: which device is to have which driver. One file a device.'),
+    ...item(
+      '/etc/systemd/system/pearasys-SLOT@DRIVER.service',
+      'The unit of a device. Enabled, it claims the device at boot and at each hot-add.',
+    ),
+    ...item('/usr/share/misc/pci.ids, /usr/share/hwdata/pci.ids', 'Names of devices, classes and vendors.'),
+    '.SH SEE ALSO',
+    text('systemctl(1), udev(7), lspci(8)'),
+    '',
+  ].join('\n');
+}
+
+function command(id: string, summary: string, loaded: Command.Class): string {
+  const args = Object.entries(loaded.args).map(([arg, {required}]) => {
+    const word = `\\fI${arg.toUpperCase()}\\fR`;
+    return required === true ? word : `[${word}]`;
+  });
+  return [
+    `.SS ${[name, id.replaceAll(':', ' '), ...args].join(' ')}`,
+    text(`${summary}.`),
+    ...(loaded.description === undefined ? [] : ['.PP', text(loaded.description)]),
+    ...options(loaded.flags),
+  ].join('\n');
+}
+
+function options(flags: Command.Class['flags'] | undefined): string[] {
+  return Object.entries(flags ?? {})
+    .filter(([, flag]) => flag.hidden !== true)
+    .flatMap(([name, flag]) => {
+      const {char, summary = ''} = flag;
+      const value = flag.type === 'option' ? ` ${[flag.helpValue ?? 'VALUE'].flat().join(' ')}` : '';
+      return item(`${char === undefined ? '' : `-${char}, `}--${name}${value}`, `${summary}.`);
+    });
+}
+
+function item(term: string, says: string): string[] {
+  return ['.TP', `\\fB${escape(term)}\\fR`, text(says)];
+}
+
+function text(words: string): string {
+  return escape(words).replace(/^(['.])/, '\\&$1');
+}
+
+function escape(words: string): string {
+  return words.replaceAll('\\', '\\e').replaceAll('-', '\\-');
+}

@@ -1,0 +1,34 @@
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {HostReader} from '../host/host.js';
+import {isBridge, readDevices} from '../pci/device.js';
+import {readNames} from '../pci/names.js';
+import type {Context} from './context.js';
+
+/**
+ * Lets the person at the terminal pick devices when the command line names none.
+ * @returns the slots.
+ * @throws PearasysError `usage` without a terminal, or when none is picked.
+ */
+export async function chooseDevices(context: Context, host: HostReader): Promise<string[]> {
+  if (!context.interactive)
+    throw new PearasysError({
+      code: 'usage',
+      exitCode: ExitCode.usage,
+      message: 'no device was named',
+      hint: 'name it by slot (-s 04:00.0) or id (-d 10de:1b80); `pearasys list` shows what there is',
+    });
+  const devices = readDevices(host).filter((device) => !isBridge(device));
+  const names = readNames(host, devices);
+  const {checkbox} = await import('@inquirer/prompts');
+  return checkbox(
+    {
+      message: 'Which devices?',
+      required: true,
+      choices: devices.map((device) => ({
+        value: device.slot as string,
+        name: `${device.slot}  ${device.id}  ${names.get(device.slot) ?? ''}  [${device.driver ?? 'no driver'}]`,
+      })),
+    },
+    {output: process.stderr},
+  );
+}

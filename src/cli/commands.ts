@@ -1,0 +1,56 @@
+import type {Command} from '@oclif/core/command';
+
+/** A command in the table of commands: what help says of it, and where it is. */
+export interface CommandEntry {
+  /** One line for the list of commands. */
+  readonly summary: string;
+  /** Not shown in the list of commands. */
+  readonly hidden?: boolean;
+  /** Loads the module of the command, which nothing else does. */
+  readonly load: () => Promise<{readonly default: Command.Class}>;
+}
+
+/** Every command by its id: its words joined by colons. In the order in which help shows them. */
+export const commands: Readonly<Record<string, CommandEntry>> = {
+  list: {
+    summary: 'List the PCI devices with driver, IOMMU group, record and holders',
+    load: () => import('./commands/list.js'),
+  },
+  show: {
+    summary: 'Show all that is known of one device',
+    load: () => import('./commands/show.js'),
+  },
+  bind: {
+    summary: 'Bind devices to a driver, all of them or none',
+    load: () => import('./commands/bind.js'),
+  },
+  unbind: {
+    summary: 'Unbind devices from their drivers, all of them or none',
+    load: () => import('./commands/unbind.js'),
+  },
+  pci: {
+    summary: "Write to the kernel's PCI attributes, in a chain",
+    load: () => import('./commands/pci.js'),
+  },
+  'service:install': {
+    summary: 'Claim devices at boot and at each hot-add',
+    load: () => import('./commands/service/install.js'),
+  },
+  'service:uninstall': {
+    summary: 'Take back what `service install` did',
+    load: () => import('./commands/service/uninstall.js'),
+  },
+  'service:list': {
+    summary: 'List records and units with their states',
+    load: () => import('./commands/service/list.js'),
+  },
+  completion: {
+    summary: 'Print or install the completion of this command line for your shell',
+    load: () => import('./commands/completion.js'),
+  },
+};
+
+/** What the first words of commands with several words stand for, by that word. */
+export const topics: Readonly<Record<string, string>> = {
+  service: 'Claim devices at boot and at each hot-add',
+};

@@ -1,0 +1,62 @@
+import {string} from '@oclif/core/args';
+import {boolean} from '@oclif/core/flags';
+import {usageError} from '../../host/errors.js';
+import {BaseCommand} from '../base-command.js';
+import {completionScript, shells, type Shell} from '../completion.js';
+
+/** What `pearasys completion --json` prints. */
+export interface CompletionResult {
+  readonly shell: Shell;
+  readonly script: string;
+  /** Where it was written; null when it was only printed. */
+  readonly path: string | null;
+}
+
+/** `pearasys completion`: the script that completes this command line. */
+export default class Completion extends BaseCommand {
+  static override description =
+    '`make install` has installed the scripts for everybody; this is for a shell that does not look there. SHELL ' +
+    'is bash or zsh; without it, your own. With --install the script goes where the shell looks for those of the ' +
+    'user.';
+  static override examples = ['source <(<%= config.bin %> completion bash)'];
+  static override args = {
+    shell: string({description: 'bash or zsh', ignoreStdin: true}),
+  };
+  static override flags = {
+    install: boolean({summary: 'Write the script into your home folder'}),
+  };
+
+  async run(): Promise<CompletionResult> {
+    const {args, flags} = await this.parse(Completion);
+    const shell = this.#shell(args.shell);
+    const script = await completionScript(shell);
+    if (!flags.install) {
+      this.log(script.trimEnd());
+      return {shell, script, path: null};
+    }
+    const path = this.#path(shell);
+    const host = await this.openHost();
+    await host.writeFile(path, script);
+    this.log(`Written to ${path}; new shells read it.`);
+    if (shell === 'zsh') this.log('In ~/.zshrc, before compinit: fpath=(~/.zfunc $fpath)');
+    return {shell, script, path};
+  }
+
+  #shell(word: string | undefined): Shell {
+    const wanted = word ?? this.context.environment['SHELL']?.split('/').at(-1) ?? 'bash';
+    const shell = shells.find((one) => one === wanted);
+    if (shell === undefined)
+      throw usageError(`there is no completion for the shell '${wanted}'`, `one of ${shells.join(', ')}`);
+    return shell;
+  }
+
+  /** Where the user's own completions are: bash-completion's README, and the zsh manual's custom. */
+  #path(shell: Shell): string {
+    const {HOME: home, XDG_DATA_HOME: data} = this.context.environment;
+    if (home === undefined || !home.startsWith('/'))
+      throw usageError('HOME is not set: there is nowhere to write to', 'pearasys completion > FILE');
+    return shell === 'bash'
+      ? `${data ?? `${home}/.local/share`}/bash-completion/completions/pearasys`
+      : `${home}/.zfunc/_pearasys`;
+  }
+}

@@ -1,0 +1,223 @@
+import {string} from '@oclif/core/flags';
+import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
+import {classWords, readDevices, type Device} from '../../pci/device.js';
+import {parseDriver} from '../../pci/driver.js';
+import type {Holder} from '../../pci/holders.js';
+import {asId} from '../../pci/id.js';
+import {BaseCommand} from '../base-command.js';
+import {hasColours} from '../context.js';
+import {
+  blindSpot,
+  nameInReport,
+  readSurroundings,
+  reportDevice,
+  type DeviceReport,
+} from '../device-report.js';
+import {suggest} from '../errors.js';
+
+/** What `pearasys list --json` prints. */
+export interface ListResult {
+  readonly devices: readonly DeviceReport[];
+  /** Record files that are ignored, and why. */
+  readonly problems: readonly {readonly path: string; readonly reason: string}[];
+}
+
+/** Whether a device is wanted. */
+type Filter = (device: Device) => boolean;
+
+/** `pearasys list`: the PCI functions of this machine. */
+export default class List extends BaseCommand {
+  static override description =
+    'On a terminal a table, where * marks the display that the firmware started with. Otherwise one line a device, tab-separated: slot, id, class code, driver, override, ' +
+    'IOMMU group, `boot-display`, recorded driver (`!` after it when the card is another one), units, holders, ' +
+    "class, name; - stands for none. Filters add up; one given twice means either. Names come from the system's " +
+    'pci.ids.';
+  static override examples = [
+    '<%= config.bin %> list --class display',
+    '<%= config.bin %> list --driver none --id 10de',
+    '<%= config.bin %> list --group 14 --json',
+  ];
+  static override flags = {
+    class: string({
+      summary: `Only devices of this class: ${Object.keys(classWords).join(', ')}, all, or hexadecimal as in 0300`,
+      helpValue: 'WORD',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+    driver: string({
+      summary: 'Only devices on this driver; `none` for those without one',
+      helpValue: 'NAME',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+    group: string({
+      summary: 'Only members of this IOMMU group',
+      helpValue: 'NUMBER',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+    id: string({
+      summary: 'Only devices of this vendor, or of this vendor and device',
+      helpValue: 'VENDOR[:DEVICE]',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+  };
+
+  async run(): Promise<ListResult> {
+    const {flags} = await this.parse(List);
+    const filters = [
+      (flags.class ?? []).map(byClass),
+      (flags.driver ?? []).map(byDriver),
+      (flags.group ?? []).map(byGroup),
+      (flags.id ?? []).map(byId),
+    ].filter((alternatives) => alternatives.length > 0);
+    const host = await this.openHost();
+    const all = readDevices(host);
+    const devices = all.filter((device) =>
+      filters.every((alternatives) => alternatives.some((matches) => matches(device))),
+    );
+    const complete = devices.length === all.length;
+    const surroundings = await readSurroundings(host, this.context.layout, devices, {complete});
+    const reports = devices.map((device) => reportDevice(device, surroundings));
+    const {problems} = surroundings;
+    if (!this.jsonEnabled()) await this.#print(reports);
+    for (const {path, reason} of problems) this.warn(`the record ${path} is ignored: ${reason}`);
+    const blind = blindSpot(host);
+    if (blind !== undefined) this.note(blind);
+    return {devices: reports, problems};
+  }
+
+  async #print(reports: readonly DeviceReport[]): Promise<void> {
+    const {stdout, environment} = this.context;
+    if (!stdout.isTerminal) {
+      let text = '';
+      for (const report of reports) text += line(report);
+      stdout.write(text);
+      return;
+    }
+    if (reports.length === 0) {
+      this.log('No such device.');
+      return;
+    }
+    const {printTable} = await import('../table.js');
+    const columns = [
+      {head: 'SLOT'},
+      {head: 'ID'},
+      {head: 'CLASS'},
+      {head: 'DRIVER', shrinks: true},
+      {head: 'GROUP'},
+      {head: 'RECORD', shrinks: true},
+      {head: 'HELD BY', shrinks: true},
+      {head: 'NAME', shrinks: true},
+    ];
+    this.log(await printTable(stdout, hasColours(stdout, environment), columns, reports.map(row)));
+  }
+}
+
+/** The stable line for programs. */
+function line(report: DeviceReport): string {
+  const {slot, id, driver, override, group, bootDisplay, units, holders, className} = report;
+  const unitWords = units.map((unit) => `${unit.driver}:${enabledWord(unit.enabled)}:${unit.active ?? '-'}`);
+  const holderWords = holders.map((holder) => `${holder.kind}:${holderName(holder)}`);
+  return `${slot}\t${id}\t${report.class}\t${driver ?? '-'}\t${override ?? '-'}\t${group ?? '-'}\t${
+    bootDisplay ? 'boot-display' : '-'
+  }\t${recordWord(report)}\t${joined(unitWords)}\t${joined(holderWords)}\t${className ?? '-'}\t${nameInReport(report)}\n`;
+}
+
+/** The cells of the table for people. */
+function row(report: DeviceReport): string[] {
+  const driver = report.driver ?? '-';
+  const unit = report.units.find(({enabled}) => enabled);
+  const state = unit === undefined || unit.active === 'active' ? '' : ` ${unit.active ?? ''}`;
+  return [
+    report.slot,
+    report.id,
+    `${classWordOf(report.class)}${report.bootDisplay ? '*' : ''}`,
+    report.override === null || report.override === report.driver ? driver : `${driver} (${report.override})`,
+    String(report.group ?? '-'),
+    `${recordWord(report)}${state}`,
+    [...new Set(report.holders.map(holderName))].join(' '),
+    nameInReport(report),
+  ];
+}
+
+/** The word that `--class` takes for it, or its digits. */
+function classWordOf(code: string): string {
+  const base = Number.parseInt(code.slice(0, 2), 16);
+  return Object.entries(classWords).find(([, number]) => number === base)?.[0] ?? code.slice(0, 4);
+}
+
+function recordWord({record}: DeviceReport): string {
+  if (record === null) return '-';
+  return record.matches ? record.driver : `${record.driver}!`;
+}
+
+function enabledWord(enabled: boolean): string {
+  return enabled ? 'enabled' : 'disabled';
+}
+
+/** What holds the device, in a word: `Xorg[812]`, `/home`, `eth0`. */
+function holderName(holder: Holder): string {
+  switch (holder.kind) {
+    case 'process':
+      return `${holder.command.replaceAll(/[\s,]/g, '_')}[${holder.pid}]`;
+    case 'mount':
+      return holder.target;
+    case 'swap':
+      return holder.source;
+    case 'stack':
+      return holder.by?.split(' ')[0] ?? holder.source;
+    case 'virtual-function':
+      return holder.virtualFunction;
+    case 'interface':
+    case 'framebuffer':
+    case 'console':
+      return holder.name;
+  }
+}
+
+function joined(words: readonly string[]): string {
+  return words.length === 0 ? '-' : words.join(',');
+}
+
+function byClass(text: string): Filter {
+  const word = text.toLowerCase();
+  if (word === 'all') return () => true;
+  const base = Object.hasOwn(classWords, word) ? classWords[word] : undefined;
+  if (base !== undefined) return ({classCode}) => classCode >>> 16 === base;
+  const digits = /^(?:0x)?([0-9a-f]{2}(?:[0-9a-f]{2}){0,2})$/.exec(word)?.[1];
+  if (digits !== undefined)
+    return ({classCode}) => classCode.toString(16).padStart(6, '0').startsWith(digits);
+  const words = [...Object.keys(classWords), 'all'];
+  const nearest = suggest(word, words);
+  throw usageError(
+    `'${text}' is not a class`,
+    nearest === undefined ? `one of ${words.join(', ')}, or hexadecimal as in 0300` : `--class ${nearest}`,
+  );
+}
+
+function byDriver(text: string): Filter {
+  const name = parseDriver(text);
+  return ({driver}) => (driver ?? 'none') === name;
+}
+
+function byGroup(text: string): Filter {
+  if (!/^\d{1,9}$/.test(text))
+    throw usageError(`'${text}' is not an IOMMU group`, 'a group is a number, as in --group 14');
+  return ({group}) => group === Number(text);
+}
+
+function byId(text: string): Filter {
+  const vendor = /^(?:0x)?([0-9a-f]{4}):?$/.exec(text.toLowerCase())?.[1];
+  if (vendor !== undefined) return ({id}) => id.startsWith(vendor);
+  const wanted = asId(text);
+  if (wanted === undefined)
+    throw new PearasysError({
+      code: 'bad-id',
+      exitCode: ExitCode.usage,
+      message: `'${text}' is neither a vendor nor an id`,
+      hint: 'a vendor is four hexadecimal digits, as in 10de, an id vendor:device, as in 10de:1b80',
+    });
+  return ({id}) => id === wanted;
+}

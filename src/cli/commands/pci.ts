@@ -1,0 +1,92 @@
+import {string} from '@oclif/core/flags';
+import type {Host} from '../../host/host.js';
+import type {Device} from '../../pci/device.js';
+import {readDevices} from '../../pci/device.js';
+import {findDevices} from '../../pci/find.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../../plan/carry-out.js';
+import {planLink, type Link} from '../../plan/chain.js';
+import {BaseCommand, switchFlags} from '../base-command.js';
+import {parseChain, type ChainLink} from '../chain.js';
+import {chooseDevices} from '../choose.js';
+import {changeResult, reread, withChanges, type ChangeResult} from '../switching.js';
+
+/** `pearasys [-s SLOT]... [-d ID]... pci …`: the kernel's own words, one link after the other. */
+export default class Pci extends BaseCommand {
+  static override summary = "Write to the kernel's PCI attributes, in a chain";
+  static override description =
+    'A chain of `rescan`, `driver DRIVER bind|unbind|new-id|remove-id|ls` and `device [--driver DRIVER] ' +
+    'bind|unbind|new-id|remove-id|driver-override|remove|rescan|reset`. The devices are those of -s and -d before ' +
+    '`pci`; a link with its own -s or -d uses these instead. Each link is checked, done and undone on failure by ' +
+    'itself; a chain ends with the first that fails.';
+  static override examples = [
+    '<%= config.bin %> -d 10de:10f0 -d 10de:1b80 pci driver vfio-pci unbind driver nvidia new-id',
+    '<%= config.bin %> -s 04:00.0 pci device --driver vfio-pci bind',
+    '<%= config.bin %> -d 10de:10f0 pci driver vfio-pci remove-id device remove rescan',
+  ];
+  static override strict = false;
+  static override flags = {
+    ...switchFlags,
+    slot: string({
+      char: 's',
+      summary: 'A device by its slot',
+      helpValue: 'SLOT',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+    pid: string({
+      char: 'd',
+      summary: 'A device by its id',
+      helpValue: 'VENDOR:DEVICE',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+  };
+
+  async run(): Promise<ChangeResult> {
+    const {flags} = await this.parse(Pci);
+    // As they were written, after the `--` of the prelude: oclif's own list mixes up words that come twice.
+    const chain = parseChain(this.argv.slice(this.argv.indexOf('--') + 1));
+    const host = await this.openHost();
+    const outer = [...(flags.slot ?? []), ...(flags.pid ?? [])];
+    if (outer.length === 0 && chain.some(needsDevices))
+      outer.push(...(await chooseDevices(this.context, host)));
+    // All devices of the chain are found before its first write: a link may take one away that a later one names.
+    const links = chain.map((link) => ({...link, devices: this.#find(host, link, outer)}));
+    const notes: string[] = [];
+    const outcomes: Outcome[] = [];
+    await withChanges(this, flags, notes, async (options) => {
+      for (const {action, devices} of links)
+        if (action.noun === 'driver' && action.verb === 'ls') this.#listBound(host, action.driver);
+        else outcomes.push(await this.#runLink(host, action as Link, devices, flags.force, options));
+    });
+    const devices = new Map(links.flatMap((link) => link.devices).map((device) => [device.slot, device]));
+    const result = changeResult(host, outcomes, flags, notes, [...devices.values()]);
+    if (result.dryRun) for (const line of result.steps) this.log(line);
+    return result;
+  }
+
+  #find(host: Host, link: ChainLink, outer: readonly string[]): Device[] {
+    if (!needsDevices(link) && link.words.length === 0) return [];
+    return findDevices(host, readDevices(host), link.words.length > 0 ? link.words : outer, {all: true});
+  }
+
+  async #runLink(
+    host: Host,
+    link: Link,
+    devices: readonly Device[],
+    force: boolean,
+    options: CarryOutOptions,
+  ) {
+    const slots = devices.map((device) => device.slot);
+    return carryOut(host, slots, () => planLink(host, link, reread(host, devices), force), options);
+  }
+
+  #listBound(host: Host, driver: string): void {
+    for (const device of readDevices(host))
+      if (device.driver === driver) this.log(`${device.slot} ${device.id}`);
+  }
+}
+
+function needsDevices({action, words}: ChainLink): boolean {
+  return words.length === 0 && action.noun !== 'rescan' && action.verb !== 'ls';
+}

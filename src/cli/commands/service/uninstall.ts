@@ -1,0 +1,79 @@
+import {boolean, string} from '@oclif/core/flags';
+import {usageError} from '../../../host/errors.js';
+import {parseId} from '../../../pci/id.js';
+import {parseSlot} from '../../../pci/slot.js';
+import {carryOut} from '../../../plan/carry-out.js';
+import {planUninstall, planUninstallAnySlot, readServices, servicesLock} from '../../../plan/service.js';
+import {readRecords} from '../../../record/record.js';
+import {readUnitStates} from '../../../unit/unit.js';
+import {BaseCommand, switchFlags} from '../../base-command.js';
+import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
+
+/** `pearasys service uninstall`: the lasting wish for a device is taken back. */
+export default class ServiceUninstall extends BaseCommand {
+  static override summary = 'Take back what `service install` did';
+  static override description =
+    'Stops the units of a slot, which releases the device, disables them, and removes them with the record. The card ' +
+    'need not be there any more.';
+  static override examples = ['<%= config.bin %> -s 04:00.0 service uninstall'];
+  static override flags = {
+    ...switchFlags,
+    slot: string({char: 's', summary: 'A slot', helpValue: 'SLOT', multiple: true, multipleNonGreedy: true}),
+    device: string({
+      char: 'd',
+      summary: 'Each recorded slot of a card with this id',
+      helpValue: 'VENDOR:DEVICE',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+    'any-slot': boolean({summary: 'The record by id alone'}),
+  };
+
+  async run(): Promise<ChangeResult> {
+    const {flags} = await this.parse(ServiceUninstall);
+    const host = await this.openHost();
+    const {layout} = this.context;
+    const ids = (flags.device ?? []).map(parseId);
+    const [id] = ids;
+    if (flags['any-slot'] && (id === undefined || ids.length > 1 || flags.slot !== undefined))
+      throw usageError('--any-slot takes one id, and no slot', '--any-slot -d VENDOR:DEVICE');
+    const recorded = readRecords(host, layout)
+      .records.filter((record) => record.slot !== 'any' && ids.includes(record.id))
+      .map((record) => parseSlot(record.slot));
+    const slots = flags['any-slot'] ? [] : [...new Set([...(flags.slot ?? []).map(parseSlot), ...recorded])];
+    if (slots.length === 0 && !flags['any-slot'])
+      throw usageError(
+        id === undefined ? 'no slot was named' : `there is no record for id ${ids.join(', ')}`,
+        '`pearasys service list` shows what is installed',
+      );
+    const states = (await readUnitStates(host)).filter((unit) => unit.active === 'active');
+    const active = new Set(states.map((unit) => unit.unit));
+    const notes: string[] = [];
+    const outcome = await withChanges(this, flags, notes, (options) =>
+      carryOut(
+        host,
+        [servicesLock],
+        () => {
+          const state = readServices(host, layout, slots, {active});
+          return id !== undefined && flags['any-slot']
+            ? planUninstallAnySlot(id, state)
+            : planUninstall(slots, state);
+        },
+        options,
+      ),
+    );
+    const result = changeResult(
+      host,
+      [outcome],
+      flags,
+      notes,
+      slots.map((slot) => ({slot})),
+    );
+    for (const {slot, driver} of result.devices)
+      if (!result.dryRun && states.some((unit) => unit.slot === slot && unit.driver === driver))
+        this.warn(`${slot} is still on ${driver ?? ''}: its unit could not release it, journalctl says why`);
+    if (result.dryRun) for (const line of result.steps) this.log(line);
+    else this.log(`uninstalled: ${flags['any-slot'] ? `id ${id ?? ''} in any slot` : slots.join(', ')}`);
+    return result;
+  }
+}

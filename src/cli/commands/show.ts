@@ -1,0 +1,208 @@
+import {string} from '@oclif/core/args';
+import {boolean} from '@oclif/core/flags';
+import type {HostReader} from '../../host/host.js';
+import {
+  devicePath,
+  devicesFolder,
+  isBridge,
+  readDevice,
+  readDevices,
+  readGroupMembers,
+  siblingsOf,
+  type Device,
+} from '../../pci/device.js';
+import {findDevices} from '../../pci/find.js';
+import {asSlot, cardOf} from '../../pci/slot.js';
+import {moduleOfDriver, modulesFor} from '../../pci/modules.js';
+import {leavesGroupViable} from '../../plan/switch.js';
+import {BaseCommand} from '../base-command.js';
+import {
+  blindSpot,
+  nameInReport,
+  readSurroundings,
+  reportDevice,
+  type DeviceReport,
+  type Surroundings,
+} from '../device-report.js';
+
+/** Another device that this one is together with. */
+export interface Companion {
+  readonly slot: string;
+  readonly id: string;
+  readonly name: string;
+  readonly driver: string | null;
+  /** Whether it is a bridge, which is never bound. */
+  readonly bridge: boolean;
+}
+
+/** All that is known of one device. */
+export interface ShownDevice extends DeviceReport {
+  /** The name in one line. */
+  readonly name: string;
+  /** The module of the driver that has it; null without a driver, and for a built-in one. */
+  readonly module: string | null;
+  /** The modules whose aliases take the device. */
+  readonly modules: readonly string[];
+  /** The other functions of the same slot. */
+  readonly siblings: readonly Companion[];
+  /** The other members of its IOMMU group. */
+  readonly members: readonly Companion[];
+  /** Whether the group could be used through VFIO as it is now; null without an IOMMU. */
+  readonly viable: boolean | null;
+  /** Members, this device too, whose drivers keep the group from VFIO. */
+  readonly inTheWay: readonly string[];
+  /** The ways to reset it, in the order in which the kernel tries them. */
+  readonly resetMethods: readonly string[];
+  readonly power: {
+    /** `D0`, `D3hot`, `D3cold`, …; null where the kernel does not tell. */
+    readonly state: string | null;
+    /** Whether the kernel may suspend it while it is idle: `auto`, or `on` for never. */
+    readonly control: string | null;
+    readonly d3coldAllowed: boolean | null;
+  };
+}
+
+/** What `pearasys show --json` prints. */
+export interface ShowResult {
+  /** One, unless a disk is reached through several, or `--all` was given. */
+  readonly devices: readonly ShownDevice[];
+}
+
+/** `pearasys show`: one device, its card and its group. */
+export default class Show extends BaseCommand {
+  static override description =
+    'DEVICE is a slot (0000:04:00.0 or 04:00.0), an id (10de:1b80), or the name of an interface or disk (eth0, ' +
+    'nvme0n1).';
+  static override examples = ['<%= config.bin %> show 04:00.0', '<%= config.bin %> show eth0 --json'];
+  static override args = {
+    device: string({description: 'the device', required: true, ignoreStdin: true}),
+  };
+  static override flags = {
+    all: boolean({summary: 'Let an id mean each device that has it'}),
+  };
+
+  async run(): Promise<ShowResult> {
+    const {args, flags} = await this.parse(Show);
+    const host = await this.openHost();
+    const all = readCard(host, args.device) ?? readDevices(host);
+    const chosen = findDevices(host, all, [args.device], {all: flags.all});
+    const companions = chosen.flatMap((device) => [
+      ...siblingsOf(device, all),
+      ...readGroupMembers(host, device),
+    ]);
+    const surroundings = await readSurroundings(host, this.context.layout, chosen, {others: companions});
+    const devices = chosen.map((device) => showDevice(host, device, all, surroundings));
+    if (!this.jsonEnabled()) this.log(devices.map(print).join('\n\n'));
+    const blind = blindSpot(host);
+    if (blind !== undefined) this.note(blind);
+    return {devices};
+  }
+}
+
+/** The functions of the card that a slot names, which spares reading all devices; undefined for any other word. */
+function readCard(host: HostReader, word: string): Device[] | undefined {
+  const slot = asSlot(word);
+  if (slot === undefined) return undefined;
+  const functions = host
+    .list(devicesFolder)
+    .map(asSlot)
+    .filter((one) => one !== undefined)
+    .filter((one) => cardOf(one) === cardOf(slot))
+    .map((one) => readDevice(host, one))
+    .filter((one) => one !== undefined);
+  return functions.some((one) => one.slot === slot) ? functions : undefined;
+}
+
+function showDevice(
+  host: HostReader,
+  device: Device,
+  all: readonly Device[],
+  surroundings: Surroundings,
+): ShownDevice {
+  const report = reportDevice(device, surroundings);
+  const companion = (other: Device): Companion => {
+    const {slot, id, driver} = reportDevice(other, surroundings);
+    return {slot, id, driver, name: nameInReport(reportDevice(other, surroundings)), bridge: isBridge(other)};
+  };
+  const group = device.group === undefined ? [] : readGroupMembers(host, device);
+  const inTheWay = group.filter((member) => !leavesGroupViable(member)).map(({slot}) => slot);
+  const attribute = (name: string) => host.readText(devicePath(device.slot, name)) ?? null;
+  const d3cold = attribute('d3cold_allowed');
+  return {
+    ...report,
+    name: nameInReport(report),
+    module: (device.driver === undefined ? undefined : moduleOfDriver(host, device.driver)) ?? null,
+    modules: modulesFor(host, device),
+    siblings: siblingsOf(device, all).map(companion),
+    members: group.filter(({slot}) => slot !== device.slot).map(companion),
+    viable: device.group === undefined ? null : inTheWay.length === 0,
+    inTheWay,
+    resetMethods: (attribute('reset_method') ?? '').split(' ').filter((method) => method !== ''),
+    power: {
+      state: attribute('power_state'),
+      control: attribute('power/control'),
+      d3coldAllowed: d3cold === null ? null : d3cold === '1',
+    },
+  };
+}
+
+/** The device for people: a line a fact. */
+function print(device: ShownDevice): string {
+  const lines: string[] = [`${device.slot} ${device.name}`];
+  const fact = (name: string, ...values: (string | null | undefined)[]) => {
+    for (const [index, value] of values.filter((one) => one !== null && one !== undefined).entries())
+      lines.push(`  ${(index === 0 ? name : '').padEnd(10)} ${value}`);
+  };
+  const {record, power} = device;
+  fact('id', device.subsystem === '0000:0000' ? device.id : `${device.id}, subsystem ${device.subsystem}`);
+  fact('class', `${device.class}${device.className === null ? '' : ` ${device.className}`}`);
+  fact('display', device.bootDisplay ? 'the firmware started with it' : undefined);
+  fact('driver', driverWords(device));
+  fact('override', device.override);
+  fact('modules', device.modules.join(' ') || 'none takes it');
+  fact('record', record === null ? 'none' : recordWords(record));
+  fact(
+    'units',
+    ...device.units.map(
+      ({unit, enabled, active}) => `${unit} (${enabled ? 'enabled' : 'disabled'}, ${active ?? 'no systemd'})`,
+    ),
+  );
+  fact('siblings', ...device.siblings.map(companionWords));
+  fact('group', groupWords(device));
+  fact('members', ...device.members.map(companionWords));
+  fact('NUMA node', device.numaNode === null ? undefined : String(device.numaNode));
+  fact('reset', device.resetMethods.join(' ') || 'there is no way to reset it');
+  fact(
+    'power',
+    [
+      power.state,
+      power.control === null ? null : `runtime suspend ${power.control}`,
+      power.d3coldAllowed === null ? null : `D3cold ${power.d3coldAllowed ? 'allowed' : 'not allowed'}`,
+    ]
+      .filter((word) => word !== null)
+      .join(', ') || undefined,
+  );
+  fact('held by', ...device.holders.flatMap(({text, advice}) => [text, `  to end it: ${advice}`]));
+  return lines.join('\n');
+}
+
+function driverWords({driver, module}: ShownDevice): string {
+  if (driver === null) return 'none';
+  return module === null || module === driver ? driver : `${driver} (module ${module})`;
+}
+
+function recordWords(record: NonNullable<DeviceReport['record']>): string {
+  if (!record.matches) return `${record.driver}, for another card (${record.id}): this one is left alone`;
+  return record.slot === 'any' ? `${record.driver}, for each card with this id` : record.driver;
+}
+
+function groupWords({group, viable, inTheWay}: ShownDevice): string {
+  if (group === null) return 'none: no IOMMU, or it is off';
+  return viable === true
+    ? `${group}, viable for VFIO`
+    : `${group}, not viable for VFIO: ${inTheWay.join(' ')} on a host driver`;
+}
+
+function companionWords({slot, id, name, driver, bridge}: Companion): string {
+  return `${slot} ${id} ${name} (${bridge ? 'bridge' : (driver ?? 'no driver')})`;
+}

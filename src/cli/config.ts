@@ -1,0 +1,101 @@
+import {Config} from '@oclif/core/config';
+import type {Logger, PJSON, Plugin, Theme} from '@oclif/core/interfaces';
+import type {Command} from '@oclif/core/command';
+import {ExitCode} from '../host/errors.js';
+import {commands, topics, type CommandEntry} from './commands.js';
+import type {Context} from './context.js';
+import {description, name, version} from './version.js';
+
+/**
+ * oclif's configuration of this program: made of the table of commands, without looking for files, and carrying
+ * what the run works with.
+ */
+export class CliConfig extends Config {
+  readonly context: Context;
+  /** How the run ends when no error is thrown. */
+  exitCode: ExitCode = ExitCode.done;
+
+  private constructor(context: Context) {
+    super({root: import.meta.dirname, plugins: new Map([[name, plugin()]]), logger: quiet});
+    this.context = context;
+  }
+
+  static async open(context: Context): Promise<CliConfig> {
+    const config = new CliConfig(context);
+    await config.load();
+    return config;
+  }
+
+  /** No theme file of the user's is looked for: this runs as root. */
+  override loadTheme(): Promise<Theme | undefined> {
+    return Promise.resolve(undefined);
+  }
+}
+
+/** oclif's own tracing, which the environment would turn on. */
+const quiet: Logger = {
+  namespace: name,
+  child: () => quiet,
+  debug: () => undefined,
+  error: () => undefined,
+  info: () => undefined,
+  trace: () => undefined,
+  warn: () => undefined,
+};
+
+const pjson: PJSON = {
+  name,
+  version,
+  description,
+  oclif: {
+    bin: name,
+    topicSeparator: ' ',
+    commands: {strategy: 'explicit', target: './commands.js', identifier: 'commands'},
+  },
+};
+
+/** The one plugin, which has all commands, each loaded when it runs. */
+function plugin(): Plugin {
+  const loadable = Object.entries(commands).map(([id, entry]) => loadableCommand(id, entry));
+  const find = (id: string) => loadable.find((command) => command.id === id)?.load();
+  return {
+    _base: '',
+    alias: name,
+    commandIDs: Object.keys(commands),
+    commands: loadable,
+    commandsDir: undefined,
+    findCommand: find as Plugin['findCommand'],
+    hasManifest: false,
+    hooks: {},
+    isRoot: true,
+    load: () => Promise.resolve(),
+    moduleType: 'commonjs',
+    name,
+    options: {root: import.meta.dirname},
+    pjson,
+    root: import.meta.dirname,
+    topics: Object.entries(topics).map(([topic, text]) => ({name: topic, description: text})),
+    type: 'core',
+    valid: true,
+    version,
+  };
+}
+
+function loadableCommand(id: string, entry: CommandEntry): Command.Loadable {
+  return {
+    id,
+    summary: entry.summary,
+    hidden: entry.hidden === true,
+    aliases: [],
+    hiddenAliases: [],
+    args: {},
+    flags: {},
+    pluginName: name,
+    load: async () => {
+      const {default: command} = await entry.load();
+      command.id = id;
+      command.summary = entry.summary;
+      return command;
+    },
+  };
+}

@@ -1,0 +1,24 @@
+import type {Host} from '../host/host.js';
+import type {Layout} from '../host/layout.js';
+import type {LogLevel} from '../host/log.js';
+import type {Output} from './output.js';
+
+/** What a run of the command line works with. Commands have it from their Config; nothing is kept in modules. */
+export interface Context {
+  /** The machine, or what stands for it. */
+  readonly openHost: (root: string | undefined) => Host | Promise<Host>;
+  readonly layout: Layout;
+  readonly stdout: Output;
+  readonly stderr: Output;
+  /** Writes a message on standard error; in a unit with the journal's priority. */
+  readonly message: (level: LogLevel, text: string) => void;
+  /** Whether questions can be asked. */
+  readonly interactive: boolean;
+  readonly environment: NodeJS.ProcessEnv;
+}
+
+/** Whether text for this output may carry colours, see https://no-color.org. */
+export function hasColours(output: Output, environment: NodeJS.ProcessEnv): boolean {
+  const {NO_COLOR: noColour, TERM: terminal} = environment;
+  return output.isTerminal && (noColour === undefined || noColour === '') && terminal !== 'dumb';
+}

@@ -1,0 +1,158 @@
+import type {Host, HostReader} from '../host/host.js';
+import type {Layout} from '../host/layout.js';
+import type {Device} from '../pci/device.js';
+import {adviseOnHolder, describeHolder, readHolders, seesAllProcesses, type Holder} from '../pci/holders.js';
+import {printName, readDeviceNames, type DeviceNames} from '../pci/names.js';
+import type {Slot} from '../pci/slot.js';
+import {readRecords, type DeviceRecord, type RecordProblem} from '../record/record.js';
+import {readUnitStates, type UnitState} from '../unit/unit.js';
+
+/** A holder as `--json` prints it: the fields of its kind, the same in words, and what ends its use. */
+export type HolderReport = Holder & {readonly text: string; readonly advice: string};
+
+/** What is recorded about a device. */
+export interface RecordReport {
+  readonly driver: string;
+  /** The recorded slot; `any` for a record by id alone. */
+  readonly slot: string;
+  readonly id: string;
+  /** Whether the card in the slot is the recorded one; when not, nothing is done to it. */
+  readonly matches: boolean;
+}
+
+/** A unit of the device. */
+export interface UnitReport {
+  readonly unit: string;
+  readonly driver: string;
+  /** Whether it claims the device at boot and at each hot-add. */
+  readonly enabled: boolean;
+  /** systemd's word for its state; null where no systemd runs. */
+  readonly active: string | null;
+}
+
+/** A device as `--json` prints it. */
+export interface DeviceReport {
+  readonly slot: string;
+  /** `10de:1b80` */
+  readonly id: string;
+  /** Subsystem vendor and device; `0000:0000` where the card has none. */
+  readonly subsystem: string;
+  /** Base class, subclass and programming interface, six hexadecimal digits. */
+  readonly class: string;
+  /** Names from the system's pci.ids; null for what it does not know. */
+  readonly className: string | null;
+  readonly vendorName: string | null;
+  readonly deviceName: string | null;
+  readonly driver: string | null;
+  readonly override: string | null;
+  /** IOMMU group; null without an IOMMU. */
+  readonly group: number | null;
+  readonly numaNode: number | null;
+  readonly bootDisplay: boolean;
+  readonly record: RecordReport | null;
+  readonly units: readonly UnitReport[];
+  readonly holders: readonly HolderReport[];
+}
+
+/** What the reports of several devices are made from, read once. */
+export interface Surroundings {
+  readonly names: ReadonlyMap<Slot, DeviceNames>;
+  /** By slot; those by id alone under `any`. */
+  readonly records: ReadonlyMap<string, readonly DeviceRecord[]>;
+  /** Record files that are ignored. */
+  readonly problems: readonly RecordProblem[];
+  readonly units: ReadonlyMap<Slot, readonly UnitState[]>;
+  readonly holders: ReadonlyMap<Slot, readonly Holder[]>;
+}
+
+/** What {@link readSurroundings} reads beyond the devices themselves. */
+export interface SurroundingsOptions {
+  /** Further devices to be named. */
+  readonly others?: readonly Device[];
+  /** Whether these are all devices of the machine. */
+  readonly complete?: boolean;
+}
+
+/** Reads what reports on these devices need. */
+export async function readSurroundings(
+  host: Host,
+  layout: Layout,
+  devices: readonly Device[],
+  {others = [], complete = false}: SurroundingsOptions = {},
+): Promise<Surroundings> {
+  const {records, problems} = readRecords(host, layout);
+  return {
+    names: readDeviceNames(host, [...devices, ...others]),
+    records: bySlot(records),
+    problems,
+    units: bySlot(await readUnitStates(host)),
+    holders: bySlot(readHolders(host, devices, {alone: true, complete})),
+  };
+}
+
+function bySlot<K extends string, T extends {readonly slot: K}>(list: readonly T[]): Map<K, T[]> {
+  const map = new Map<K, T[]>();
+  for (const one of list) {
+    const known = map.get(one.slot);
+    if (known === undefined) map.set(one.slot, [one]);
+    else known.push(one);
+  }
+  return map;
+}
+
+/** One device's report. */
+export function reportDevice(device: Device, surroundings: Surroundings): DeviceReport {
+  const names = surroundings.names.get(device.slot);
+  return {
+    slot: device.slot,
+    id: device.id,
+    subsystem: device.subsystem,
+    class: device.classCode.toString(16).padStart(6, '0'),
+    className: names?.class ?? null,
+    vendorName: names?.vendor ?? null,
+    deviceName: names?.device ?? null,
+    driver: device.driver ?? null,
+    override: device.override ?? null,
+    group: device.group ?? null,
+    numaNode: device.numaNode ?? null,
+    bootDisplay: device.bootDisplay,
+    record: reportRecord(device, surroundings.records),
+    units: (surroundings.units.get(device.slot) ?? []).map(({unit, driver, enabled, active = null}) => ({
+      unit,
+      driver,
+      enabled,
+      active,
+    })),
+    holders: (surroundings.holders.get(device.slot) ?? []).map((holder) => ({
+      ...holder,
+      text: describeHolder(holder),
+      advice: adviseOnHolder(holder),
+    })),
+  };
+}
+
+/** The device's name in one line. */
+export function nameInReport({id, vendorName, deviceName, className}: DeviceReport): string {
+  return printName(id, {
+    vendor: vendorName ?? undefined,
+    device: deviceName ?? undefined,
+    class: className ?? undefined,
+  });
+}
+
+/** What to tell when not everything could be seen; undefined when it could. */
+export function blindSpot(host: HostReader): string | undefined {
+  return seesAllProcesses(host)
+    ? undefined
+    : 'pearasys: not root: what processes of other users have open cannot be seen';
+}
+
+/** The record of this very card, or by its id alone; else one of another card in its slot. */
+function reportRecord({slot, id}: Device, records: Surroundings['records']): RecordReport | null {
+  const own = records.get(slot) ?? [];
+  const record =
+    own.find((one) => one.id === id) ?? records.get('any')?.find((one) => one.id === id) ?? own[0];
+  return record === undefined
+    ? null
+    : {driver: record.driver, slot: record.slot, id: record.id, matches: record.id === id};
+}

@@ -1,0 +1,101 @@
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {Host} from '../host/host.js';
+import {defaultLayout} from '../host/layout.js';
+import type {Log} from '../host/log.js';
+import {commands} from './commands.js';
+import type {Context} from './context.js';
+import {DescriptorOutput} from './output.js';
+import {hasSwitch, readCommandLine} from './prelude.js';
+import {name, version} from './version.js';
+
+/** What {@link main} works with; what is left out is the real thing. */
+export interface MainOptions extends Partial<Omit<Context, 'openHost' | 'message'>> {
+  /** The host for a command line without `--root`. */
+  readonly host?: Host;
+}
+
+/**
+ * Runs a command line.
+ * @param argv the words after the program's name.
+ * @returns the exit code.
+ */
+export async function main(argv: readonly string[], options: MainOptions = {}): Promise<ExitCode> {
+  const log = await openLog(options);
+  const context = makeContext(options, log);
+  try {
+    return await run(argv, context);
+  } catch (error) {
+    const {printError} = await import('./errors.js');
+    return printError(context, error, {json: hasSwitch(argv, '--json'), debug: hasSwitch(argv, '--debug')});
+  } finally {
+    await log?.flush();
+  }
+}
+
+async function run(argv: readonly string[], context: Context): Promise<ExitCode> {
+  const ids = Object.keys(commands);
+  const line = readCommandLine(argv, ids);
+  switch (line.kind) {
+    case 'version':
+      context.stdout.write(`${name} ${version}\n`);
+      return ExitCode.done;
+    case 'help': {
+      const {showHelp} = await import('./help.js');
+      await showHelp(context, line.words);
+      return ExitCode.done;
+    }
+    case 'unknown':
+      throw await unknownCommand(line.words, ids);
+    case 'run': {
+      const {loadOclif} = await import('./oclif.js');
+      await loadOclif();
+      const {CliConfig} = await import('./config.js');
+      const config = await CliConfig.open(context);
+      await config.runCommand(line.id, [...line.argv]);
+      return config.exitCode;
+    }
+  }
+}
+
+async function unknownCommand(words: readonly string[], ids: readonly string[]): Promise<PearasysError> {
+  const {suggest} = await import('./errors.js');
+  const known = ids.map((id) => id.replaceAll(':', ' '));
+  const nearest = suggest(words.slice(0, 2).join(' '), known) ?? suggest(words[0] ?? '', known);
+  return new PearasysError({
+    code: 'usage',
+    exitCode: ExitCode.usage,
+    message: `there is no command '${words.join(' ')}'`,
+    hint: nearest === undefined ? `${name} --help` : `${name} ${nearest}`,
+  });
+}
+
+/** The log of a process that is a systemd service; undefined for one that a person started. */
+async function openLog({environment = process.env, stderr}: MainOptions): Promise<Log | undefined> {
+  if (environment['JOURNAL_STREAM'] === undefined) return undefined;
+  const {createLog, isInUnit} = await import('../host/log.js');
+  const output = stderr ?? new DescriptorOutput(2);
+  return isInUnit(environment, output.isTerminal)
+    ? createLog({journal: true, least: 'debug', output: (text) => output.write(text)})
+    : undefined;
+}
+
+function makeContext(options: MainOptions, log: Log | undefined): Context {
+  const {host} = options;
+  const stderr = options.stderr ?? new DescriptorOutput(2);
+  return {
+    openHost: async (root) => {
+      if (root === undefined && host !== undefined) return host;
+      const {MachineHost} = await import('../host/machine-host.js');
+      return new MachineHost(root);
+    },
+    layout: options.layout ?? defaultLayout,
+    stdout: options.stdout ?? new DescriptorOutput(1),
+    stderr,
+    message: (level, text) => (log === undefined ? stderr.write(`${text}\n`) : log.write(level, text)),
+    // Asked only where it matters: Node makes these streams when they are first named.
+    get interactive() {
+      return options.interactive ?? (process.stdin.isTTY && process.stderr.isTTY);
+    },
+    environment: options.environment ?? process.env,
+  };
+}

@@ -1,0 +1,10 @@
+import {loadTemplate} from './template-source.js';
+
+/**
+ * The text of a file from its template in systemd-templates/.
+ * @param name the template's file name without `.hbs`.
+ * @param values what it names; a missing one is an error.
+ */
+export function render(name: string, values: object): string {
+  return loadTemplate(name)(values);
+}

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import {spawnSync} from 'node:child_process';
+import {completionScript} from '../../src/cli/completion.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {run} from './runs.js';
+
+/** What bash would offer for the last of these words. */
+async function offered(...words: string[]): Promise<string[]> {
+  const script = `${await completionScript('bash')}
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+_pearasys
+printf '%s\\n' "\${COMPREPLY[@]}"`;
+  const {status, stdout, stderr} = spawnSync('bash', ['--norc', '-c', script, 'bash', 'pearasys', ...words], {
+    encoding: 'utf8',
+  });
+  assert.equal(stderr, '');
+  assert.equal(status, 0);
+  return stdout.trimEnd().split('\n');
+}
+
+describe('completion', () => {
+  const cases: [words: string[], expected: string[]][] = [
+    [['li'], ['list']],
+    [
+      ['service', ''],
+      ['install', 'uninstall', 'list'],
+    ],
+    [['-s', '04:00.0', 'service', 'un'], ['uninstall']],
+    [['list', '--cl'], ['--class']],
+    [
+      ['list', '--class', 'd'],
+      ['display', 'docking'],
+    ],
+    [
+      ['pci', 'device', 're'],
+      ['rescan', 'remove-id', 'remove', 'reset'],
+    ],
+    [
+      ['completion', ''],
+      ['bash', 'zsh'],
+    ],
+    [['bind', 'vfio-pci', '--sib'], ['--siblings']],
+    [['bind', 'no'], ['none']],
+    [['bind', '--group', 'no'], ['none']],
+    [['--root', '/us'], ['/usr']],
+  ];
+  for (const [words, expected] of cases)
+    it(`of ${words.join(' ')}`, async () => {
+      assert.deepEqual(await offered(...words), expected);
+    });
+
+  it('is of a syntax that bash takes', async () => {
+    const {status, stderr} = spawnSync('bash', ['-n'], {
+      input: await completionScript('bash'),
+      encoding: 'utf8',
+    });
+    assert.equal(stderr, '');
+    assert.equal(status, 0);
+  });
+
+  describe('the command', () => {
+    let host: SimulatedHost;
+    before(() => (host = SimulatedHost.standard()));
+    after(() => host.dispose());
+
+    it('prints the script for the shell that runs it', async () => {
+      const {exitCode, stdout} = await run(host, ['--show-completion'], {
+        environment: {SHELL: '/usr/bin/zsh'},
+      });
+      assert.equal(exitCode, 0);
+      assert.match(stdout, /^#compdef pearasys\n/);
+    });
+
+    it('writes it where the shell looks for it', async () => {
+      const environment = {SHELL: '/bin/bash', HOME: '/root'};
+      const {exitCode, stdout} = await run(host, ['--install-completion'], {environment});
+      assert.equal(exitCode, 0);
+      const path = '/root/.local/share/bash-completion/completions/pearasys';
+      assert.match(stdout, new RegExp(`^Written to ${path}`));
+      assert.match(host.readText(path) ?? '', /^complete -F _pearasys pearasys$/m);
+    });
+
+    it('refuses a shell it does not know', async () => {
+      const {exitCode, stderr} = await run(host, ['completion', 'tcsh']);
+      assert.equal(exitCode, 2);
+      assert.match(stderr, /one of bash, zsh/);
+    });
+  });
+});

@@ -1,0 +1,44 @@
+import {main, type MainOptions} from '../../src/cli/main.js';
+import type {Output} from '../../src/cli/output.js';
+import type {SimulatedHost} from '../simulated-host/simulated-host.js';
+
+/** What a command line left. */
+export interface Run {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+class Collector implements Output {
+  readonly isTerminal = false;
+  readonly columns = 80;
+  text = '';
+
+  write(text: string): void {
+    this.text += text;
+  }
+}
+
+/** Runs a command line in this process; each option and argument a word, as the shell would give them. */
+export async function run(
+  host: SimulatedHost,
+  argv: readonly string[],
+  options: Partial<MainOptions> = {},
+): Promise<Run> {
+  const stdout = new Collector();
+  const stderr = new Collector();
+  const exitCode = await main(argv, {
+    host,
+    stdout,
+    stderr,
+    interactive: false,
+    environment: {},
+    ...options,
+  });
+  return {exitCode, stdout: stdout.text, stderr: stderr.text};
+}
+
+/** Runs a command line without quotes, cut at its blanks. */
+export function typed(host: SimulatedHost, line: string, options: Partial<MainOptions> = {}): Promise<Run> {
+  return run(host, line.split(' '), options);
+}

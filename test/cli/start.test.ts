@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import {execFileSync, spawnSync} from 'node:child_process';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import {loadProgram} from '../../src/cli/code-cache.js';
+
+const repository = join(import.meta.dirname, '../..');
+
+describe('the launcher', () => {
+  let folder: string;
+  let launcher: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'pearasys-launcher-'));
+    launcher = join(folder, 'pearasys');
+    const script = readFileSync(join(repository, 'sbin/pearasys'), 'utf8').replaceAll('@LIBDIR@', folder);
+    writeFileSync(launcher, script, {mode: 0o755});
+    writeFileSync(
+      join(folder, 'start.cjs'),
+      'console.log(JSON.stringify({argv: process.argv.slice(2), environment: process.env}))',
+    );
+  });
+  afterEach(() => rmSync(folder, {recursive: true}));
+
+  it('hands the words over as they are, and the result back', () => {
+    const words = ['pci', '', 'a b', '$HOME', '*', '--', '-n'];
+    const printed = execFileSync(launcher, words, {encoding: 'utf8'});
+    assert.deepEqual((JSON.parse(printed) as {argv: string[]}).argv, words);
+    writeFileSync(join(folder, 'start.cjs'), 'process.exit(5)');
+    assert.equal(spawnSync(launcher).status, 5);
+  });
+
+  it('keeps from Node what the environment would have it do', () => {
+    const hostile = {
+      NODE_OPTIONS: '--require=/nonexistent/evil.js',
+      NODE_PATH: '/nonexistent',
+      NODE_EXTRA_CA_CERTS: '/nonexistent',
+      NODE_V8_COVERAGE: folder,
+    };
+    const printed = execFileSync(launcher, [], {encoding: 'utf8', env: {...process.env, ...hostile}});
+    const {environment} = JSON.parse(printed) as {environment: NodeJS.ProcessEnv};
+    for (const name of Object.keys(hostile)) assert.equal(environment[name], undefined, name);
+  });
+
+  it('says so when there is no node', () => {
+    const bin = join(folder, 'bin');
+    mkdirSync(bin);
+    symlinkSync('/bin/sh', join(bin, 'sh'));
+    const {status, stdout, stderr} = spawnSync(launcher, ['list'], {encoding: 'utf8', env: {PATH: bin}});
+    assert.equal(status, 1);
+    assert.equal(stdout, '');
+    assert.match(stderr, /^pearasys: it needs Node\.js 20\.19 or newer, and there is no node in PATH\n/);
+  });
+
+  it('in a checkout without dist/ says what to do, also through a link', () => {
+    mkdirSync(join(folder, 'checkout/sbin'), {recursive: true});
+    const original = join(folder, 'checkout/sbin/pearasys');
+    writeFileSync(original, readFileSync(join(repository, 'sbin/pearasys')), {mode: 0o755});
+    symlinkSync('checkout/sbin/pearasys', join(folder, 'link'));
+    for (const command of [original, join(folder, 'link')]) {
+      const {status, stderr} = spawnSync(command, ['list'], {encoding: 'utf8'});
+      assert.equal(status, 1);
+      assert.match(stderr, /checkout\/sbin\/\.\.\/dist is not there: run make first/);
+    }
+  });
+});
+
+describe('the code cache', () => {
+  let folder: string;
+  beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'pearasys-cache-'))));
+  afterEach(() => rmSync(folder, {recursive: true}));
+
+  function putBundle(digest: string, answer: number): void {
+    const body = `exports.pearasys = async () => ${answer}`;
+    const text = `/*${digest}*/(function(exports,require,module,__filename,__dirname){${body}\n})`;
+    writeFileSync(join(folder, 'pearasys.cjs'), text);
+  }
+
+  function writeCache(): string {
+    const {script, cachePath} = loadProgram(folder, false);
+    writeFileSync(cachePath, script.createCachedData());
+    return cachePath;
+  }
+
+  const answer = async () => loadProgram(folder, true).program.pearasys([]);
+
+  it('is used, and is of this Node', async () => {
+    putBundle('0123456789abcdef', 7);
+    const path = writeCache();
+    assert.ok(path.endsWith(`-${process.version}-${process.arch}.cache`));
+    assert.equal(loadProgram(folder, true).script.cachedDataRejected, false);
+    assert.equal(await answer(), 7);
+  });
+
+  it('of another bundle is never run, though it is as long', async () => {
+    putBundle('0123456789abcdef', 7);
+    writeCache();
+    putBundle('fedcba9876543210', 8);
+    assert.equal(loadProgram(folder, true).script.cachedDataRejected, undefined);
+    assert.equal(await answer(), 8);
+    assert.equal(readdirSync(folder).length, 2);
+  });
+
+  it('may be missing, empty, cut off or nonsense', async () => {
+    putBundle('0123456789abcdef', 7);
+    assert.equal(await answer(), 7);
+    const path = writeCache();
+    truncateSync(path, 100);
+    assert.equal(await answer(), 7);
+    truncateSync(path, 0);
+    assert.equal(await answer(), 7);
+    writeFileSync(path, Buffer.alloc(5000, 0xa5));
+    assert.equal(await answer(), 7);
+  });
+});
