@@ -5,6 +5,7 @@ import {parseSlot} from '../pci/slot.js';
 import {carryOut} from '../plan/carry-out.js';
 import {planInstall, readServices, servicesLock} from '../plan/service.js';
 import {plan} from '../plan/step.js';
+import {isNamedFor} from '../record/record.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
 /** `pearasys-record@<slot>.service`: a record by id alone becomes the slot's own record and unit. */
@@ -17,15 +18,14 @@ export const record: Handler = async (context, args) => {
     [servicesLock],
     () => {
       const device = readDevice(host, slot);
-      const state = readServices(
-        host,
-        layout,
-        [slot],
-        device === undefined ? undefined : readNames(host, [device]),
-      );
-      const wish = state.records.records.find((one) => one.slot === 'any' && one.id === device?.id);
-      const recorded = state.records.records.some((one) => one.slot === slot && one.id === device?.id);
-      if (device === undefined || wish === undefined || recorded) return plan([]);
+      if (device === undefined) return plan([]);
+      const state = readServices(host, layout, [slot], {names: readNames(host, [device])});
+      const {records, problems} = state.records;
+      const wish = records.find((one) => one.slot === 'any' && one.id === device.id);
+      // Neither another card's record nor one that is ignored is replaced without being asked.
+      const recorded =
+        records.some((one) => one.slot === slot) || problems.some(({path}) => isNamedFor(slot, path));
+      if (wish === undefined || recorded) return plan([]);
       return planInstall(
         {devices: [device], driver: wish.driver, folder: systemdUnits, start: 'queue'},
         state,

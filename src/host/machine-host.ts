@@ -1,10 +1,11 @@
 import {fork, spawn, type ChildProcess} from 'node:child_process';
 import fs from 'node:fs';
 import {networkInterfaces} from 'node:os';
-import {dirname, extname, join} from 'node:path';
+import {dirname, extname, join, relative} from 'node:path';
 import type {WriteRequest} from './attribute-writer.js';
 import {CommandError, errnoOf, ExitCode, FileError, PearasysError, StuckError, WriteError} from './errors.js';
 import type {CommandResult, FileInfo, Host, Lock, RunOptions, WriteFileOptions} from './host.js';
+import {pathInImage} from './image-path.js';
 import {runState} from './layout.js';
 
 /** sbin is not in every service's PATH, and modprobe lives there. */
@@ -27,44 +28,39 @@ const asText = {encoding: 'utf8', flag: 'r'} as const;
 export class MachineHost implements Host {
   readonly root: string;
   readonly userId: number;
-  readonly #prefix: string;
-  /** Attributes that must not be read, as `0000:04:00.0/driver_override`; see {@link findLocked}. */
+  /** Attributes that must not be read; see {@link findLocked}. */
   readonly #locked = new Set<string>();
   #writer: ChildProcess | undefined;
 
   constructor(root = '/') {
     this.root = root === '/' ? '/' : root.replace(/\/+$/, '');
-    this.#prefix = this.root === '/' ? '' : this.root;
     this.userId = process.geteuid?.() ?? 0;
   }
 
   readText(path: string): string | undefined {
-    // By the device's own folder too, not only by the link in the bus's.
-    if (
-      this.#locked.size > 0 &&
-      this.#locked.has(path.slice(path.lastIndexOf('/', path.lastIndexOf('/') - 1) + 1))
-    )
-      return undefined;
+    if (this.#locked.has(path)) return undefined;
     let text: string;
     try {
-      text = fs.readFileSync(this.#prefix + path, asText);
+      text = fs.readFileSync(this.#locate(path), asText);
     } catch (error) {
-      return this.#absent('reading', path, error);
+      this.#absent('reading', path, error);
+      return;
     }
     return text.endsWith('\n') ? text.slice(0, -1) : text;
   }
 
   readBytes(path: string): Buffer | undefined {
     try {
-      return fs.readFileSync(this.#prefix + path);
+      return fs.readFileSync(this.#locate(path));
     } catch (error) {
-      return this.#absent('reading', path, error);
+      this.#absent('reading', path, error);
+      return;
     }
   }
 
   readLink(path: string): string | undefined {
     try {
-      return fs.readlinkSync(this.#prefix + path);
+      return fs.readlinkSync(this.#locate(path, false));
     } catch {
       return undefined;
     }
@@ -72,8 +68,8 @@ export class MachineHost implements Host {
 
   realPath(path: string): string | undefined {
     try {
-      const real = fs.realpathSync(this.#prefix + path);
-      return real.startsWith(this.#prefix) ? real.slice(this.#prefix.length) : real;
+      const real = fs.realpathSync(this.#locate(path));
+      return this.root === '/' ? real : `/${relative(fs.realpathSync(this.root), real)}`;
     } catch {
       return undefined;
     }
@@ -81,20 +77,20 @@ export class MachineHost implements Host {
 
   list(path: string): string[] {
     try {
-      return fs.readdirSync(this.#prefix + path).sort();
+      return fs.readdirSync(this.#locate(path)).sort();
     } catch {
       return [];
     }
   }
 
   exists(path: string): boolean {
-    return fs.existsSync(this.#prefix + path);
+    return fs.existsSync(this.#locate(path));
   }
 
   info(path: string, follow = true): FileInfo | undefined {
     let stat: fs.Stats;
     try {
-      stat = follow ? fs.statSync(this.#prefix + path) : fs.lstatSync(this.#prefix + path);
+      stat = follow ? fs.statSync(this.#locate(path)) : fs.lstatSync(this.#locate(path, false));
     } catch {
       return undefined;
     }
@@ -132,7 +128,7 @@ export class MachineHost implements Host {
     let file: number;
     try {
       file = fs.openSync(
-        this.#prefix + node,
+        this.#locate(node),
         fs.constants.O_RDONLY | fs.constants.O_EXCL | fs.constants.O_NONBLOCK,
       );
     } catch (error) {
@@ -152,7 +148,7 @@ export class MachineHost implements Host {
       );
       const locked = rest[answered];
       if (locked !== undefined)
-        for (const attribute of lockTaking) this.#locked.add(`${locked}/${attribute}`);
+        for (const attribute of lockTaking) this.#locked.add(`${pciDevices}/${locked}/${attribute}`);
       rest = rest.slice(answered + 1);
     }
   }
@@ -166,10 +162,10 @@ export class MachineHost implements Host {
         resolve(result);
       };
       const timer = setTimeout(() => end(undefined), limit);
-      writer.once('message', (errno) => end(String(errno)));
+      writer.once('message', (errno) => end(errno as string));
       writer.once('error', (error) => end(errnoOf(error)));
       writer.once('exit', () => end('ECHILD'));
-      writer.send({path: this.#prefix + path, value} satisfies WriteRequest);
+      writer.send({path: this.#locate(path), value} satisfies WriteRequest);
     });
     if (answer === undefined) {
       this.close();
@@ -179,7 +175,7 @@ export class MachineHost implements Host {
   }
 
   async writeFile(path: string, content: string, options: WriteFileOptions = {}): Promise<void> {
-    const target = this.#prefix + path;
+    const target = this.#locate(path);
     try {
       fs.mkdirSync(dirname(target), {recursive: true, mode: 0o755});
       const {default: writeFileAtomic} = await import('write-file-atomic');
@@ -192,13 +188,13 @@ export class MachineHost implements Host {
   // eslint-disable-next-line @typescript-eslint/require-await -- an error must reach the caller as a rejection
   async removeFile(path: string, options: {readonly prune?: boolean} = {}): Promise<void> {
     try {
-      fs.rmSync(this.#prefix + path, {force: true});
+      fs.rmSync(this.#locate(path, false), {force: true});
     } catch (error) {
       throw new FileError('removing', path, errnoOf(error), error);
     }
     if (options.prune === true)
       try {
-        fs.rmdirSync(this.#prefix + dirname(path));
+        fs.rmdirSync(this.#locate(dirname(path)));
       } catch {
         // Somebody else's files are still in it, or it is gone: both are fine.
       }
@@ -224,7 +220,7 @@ export class MachineHost implements Host {
   }
 
   async lock(name: string, limit: number): Promise<Lock> {
-    const folder = join(this.#prefix + runState, 'lock');
+    const folder = join(this.#locate(runState), 'lock');
     try {
       fs.mkdirSync(folder, {recursive: true, mode: 0o755});
     } catch (error) {
@@ -293,6 +289,11 @@ export class MachineHost implements Host {
         this.readText(`/proc/${name}/wchan`) ?? '',
       );
     });
+  }
+
+  /** Where the path is on this machine. */
+  #locate(path: string, follow = true): string {
+    return this.root === '/' ? path : pathInImage(this.root, path, follow);
   }
 
   #absent(action: string, path: string, error: unknown): undefined {

@@ -53,31 +53,24 @@ export function readDevices(host: HostReader): Device[] {
     });
   const devices: Device[] = [];
   const numaNodes = new Map<string, string | undefined>();
+  const hasGroups = host.list('/sys/kernel/iommu_groups').length > 0;
   for (const name of names) {
     const slot = asSlot(name);
     if (slot === undefined) continue;
-    const folder = ownFolder(host, slot);
+    const folder = devicePath(slot);
     // The kernel gives all devices of a bus the bus's node (pci_device_add): one read for each bus.
     const bus = slot.slice(0, slot.lastIndexOf(':'));
     if (!numaNodes.has(bus)) numaNodes.set(bus, host.readText(`${folder}/numa_node`));
-    const device = readFrom(host, slot, folder, numaNodes.get(bus));
+    const device = readFrom(host, slot, folder, numaNodes.get(bus), hasGroups);
     if (device !== undefined) devices.push(device);
   }
   return devices;
 }
 
-/** Where the link in the bus's folder leads to: the kernel need not follow it again for each attribute. */
-function ownFolder(host: HostReader, slot: Slot): string {
-  const link = host.readLink(devicePath(slot));
-  return link?.startsWith('../../../devices/') === true
-    ? `/sys/${link.slice('../../../'.length)}`
-    : devicePath(slot);
-}
-
 /** One PCI function; undefined when it is not there, or goes away while it is read. */
 export function readDevice(host: HostReader, slot: Slot): Device | undefined {
   const folder = devicePath(slot);
-  return readFrom(host, slot, folder, host.readText(`${folder}/numa_node`));
+  return readFrom(host, slot, folder, host.readText(`${folder}/numa_node`), true);
 }
 
 function readFrom(
@@ -85,6 +78,7 @@ function readFrom(
   slot: Slot,
   folder: string,
   numaText: string | undefined,
+  hasGroup: boolean,
 ): Device | undefined {
   // One read for most of it: the kernel prints class, ids, driver and modalias together.
   const uevent = host.readText(`${folder}/uevent`) ?? readWithoutLock(host, folder);
@@ -94,7 +88,7 @@ function readFrom(
   const classCode = Number.parseInt(field(uevent, 'PCI_CLASS'), 16);
   const driver = field(uevent, 'DRIVER');
   const override = host.readText(`${folder}/driver_override`);
-  const group = host.readLink(`${folder}/iommu_group`);
+  const group = hasGroup ? host.readLink(`${folder}/iommu_group`) : undefined;
   const numaNode = Number(numaText ?? -1);
   return {
     slot,
@@ -125,6 +119,16 @@ function readWithoutLock(host: HostReader, folder: string): string | undefined {
     `MODALIAS=${read('modalias') ?? ''}`,
     ...(driver === undefined ? [] : [`DRIVER=${driver.slice(driver.lastIndexOf('/') + 1)}`]),
   ].join('\n');
+}
+
+/**
+ * When udev first saw the device, in microseconds since the boot (USEC_INITIALIZED, sd_device(3)): a device that was
+ * taken away and is back has another one. Undefined while udev has not seen it yet.
+ */
+export function readInitialized(host: HostReader, slot: Slot): number | undefined {
+  const database = host.readText(`/run/udev/data/+pci:${slot}`);
+  const initialized = /^I:(\d+)$/m.exec(database ?? '')?.[1];
+  return initialized === undefined ? undefined : Number(initialized);
 }
 
 /** Whether the device is a bridge to another bus (class 0x0604..): a member of groups that is never bound. */

@@ -30,5 +30,5 @@ export function parseDriver(text: string): Driver {
  * (`mlx5_vfio_pci`, `nvgrace-gpu-vfio-pci`, …), which match only under an override.
  */
 export function isVfio(driver: string | undefined): boolean {
-  return driver !== undefined && /(?:^|[-_])vfio[-_]pci$/.test(driver);
+  return driver !== undefined && driver.includes('vfio') && /(?:^|[-_])vfio[-_]pci$/.test(driver);
 }

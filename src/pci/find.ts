@@ -1,7 +1,7 @@
 import {closest} from 'fastest-levenshtein';
 import {ExitCode, PearasysError, usageError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
-import {readDevice, type Device} from './device.js';
+import type {Device} from './device.js';
 import {asId} from './id.js';
 import {asSlot, type Slot} from './slot.js';
 
@@ -93,7 +93,7 @@ function findOne(host: HostReader, devices: readonly Device[], word: string, opt
     return matching;
   }
   const slots = slotsOfName(host, word);
-  if (slots.length > 0) return slots.map((one) => readDevice(host, one)).filter((one) => one !== undefined);
+  if (slots.length > 0) return devices.filter((device) => slots.includes(device.slot));
   const names = [...host.list('/sys/class/net'), ...host.list('/sys/class/block')];
   if (names.includes(word)) throw usageError(`${word} is not on the PCI bus`, 'only PCI devices have a slot');
   if (/^[0-9a-f:.x]+$/i.test(word) && /[:.]/.test(word))

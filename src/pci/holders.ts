@@ -192,7 +192,9 @@ function readPhysicalFunctions(
   const found = new Map<Slot, Device[]>();
   for (const device of devices) {
     if (!isVfio(device.driver) && !holders.has(device.slot)) continue;
-    const physical = slotInPath(host.readLink(devicePath(device.slot, 'physfn')) ?? '');
+    const link = devicePath(device.slot, 'physfn');
+    // Asked first, as most have none and a link that is not there costs an exception.
+    const physical = host.exists(link) ? slotInPath(host.readLink(link) ?? '') : undefined;
     if (physical !== undefined) found.set(physical, [...(found.get(physical) ?? []), device]);
   }
   return found;

@@ -1,11 +1,17 @@
 import type {HostReader} from '../host/host.js';
 import type {Device} from './device.js';
 import {driversFolder, noDriver, type Driver} from './driver.js';
+import {asSlot} from './slot.js';
 
 /** What it takes to have a driver: it is there, a module brings it, or nobody knows it. */
 export type DriverSource =
   | {readonly kind: 'present'}
-  | {readonly kind: 'module'; readonly module: string}
+  | {
+      readonly kind: 'module';
+      readonly module: string;
+      /** Whether that module is there already, without such a driver. */
+      readonly loaded?: boolean;
+    }
   | {readonly kind: 'unknown'; readonly known: readonly string[]};
 
 /**
@@ -16,7 +22,8 @@ export function findDriver(host: HostReader, driver: Driver): DriverSource {
   if (driver === noDriver || host.exists(`${driversFolder}/${driver}`)) return {kind: 'present'};
   const tree = moduleTree(host);
   const known = tree === undefined ? undefined : moduleNames(host, tree);
-  if (known === undefined || known.has(underscored(driver))) return {kind: 'module', module: driver};
+  if (known === undefined || known.has(underscored(driver)))
+    return {kind: 'module', module: driver, loaded: host.exists(`/sys/module/${underscored(driver)}`)};
   return {
     kind: 'unknown',
     known: [...new Set([...host.list(driversFolder), ...pciModules(host, tree ?? '')])],
@@ -54,6 +61,14 @@ export function modulesFor(host: HostReader, device: Device): string[] {
 export function moduleOfDriver(host: HostReader, driver: string): string | undefined {
   const link = host.readLink(`${driversFolder}/${driver}/module`);
   return link?.slice(link.lastIndexOf('/') + 1);
+}
+
+/** Whether a PCI driver of this loaded module has a device: these would lose it if the module were unloaded. */
+export function hasDevices(host: HostReader, module: string): boolean {
+  const folder = `/sys/module/${underscored(module)}/drivers`;
+  return host
+    .list(folder)
+    .some((driver) => host.list(`${folder}/${driver}`).some((name) => asSlot(name) !== undefined));
 }
 
 function moduleTree(host: HostReader): string | undefined {

@@ -2,6 +2,7 @@ import {ExitCode, PearasysError, StuckError, WriteError} from '../host/errors.js
 import type {Host} from '../host/host.js';
 import {readDevice} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
+import {hasDevices} from '../pci/modules.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
 import type {Slot} from '../pci/slot.js';
 import {shellLine, type Plan, type Step} from './step.js';
@@ -25,11 +26,9 @@ export async function applyPlan(host: Host, plan: Plan, options: ApplyOptions): 
   for (const step of plan.steps) {
     try {
       if (options.signal?.aborted === true) throw interrupted();
-      options.onStep?.(shellLine(step), false);
-      await applyStep(host, step, options.limit);
-      done.push(step);
+      tell(options, step, false);
+      if (await applyStep(host, step, options.limit)) done.push(step);
     } catch (error) {
-      if (!(error instanceof PearasysError)) throw error;
       throw await undoAll(host, plan, {done, failed: step, error}, options);
     }
   }
@@ -39,7 +38,8 @@ export async function applyPlan(host: Host, plan: Plan, options: ApplyOptions): 
 interface Failure {
   readonly done: readonly Step[];
   readonly failed: Step;
-  readonly error: PearasysError;
+  /** A {@link PearasysError}, unless it is a fault of this program. */
+  readonly error: unknown;
 }
 
 async function undoAll(
@@ -47,31 +47,43 @@ async function undoAll(
   plan: Plan,
   {done, failed, error}: Failure,
   options: ApplyOptions,
-): Promise<PearasysError> {
+): Promise<unknown> {
   // The kernel holds the device's lock while a write to it is stuck: any other write would be stuck as well.
-  const stuck = error instanceof StuckError ? failed.slot : undefined;
-  const details = [...error.details];
+  const stuck = new Set<Slot>();
+  let anyStuck = false;
+  const noteStuck = (problem: unknown, step: Step) => {
+    if (!(problem instanceof StuckError)) return;
+    anyStuck = true;
+    if (step.slot !== undefined) stuck.add(step.slot);
+  };
+  noteStuck(error, failed);
+  const details = error instanceof PearasysError ? [...error.details] : [];
   let undone = 0;
   // A failed request to systemd may have been granted in part; a failed write has had no effect.
   const partial = failed.kind === 'systemctl' ? [failed] : [];
   const undoing = [...partial, ...[...done].reverse()].flatMap((step) => step.undo);
   for (const step of done.length > 0 ? [...undoing, ...plan.afterUndo] : undoing) {
-    if (stuck !== undefined && step.slot === stuck) continue;
+    if (step.slot !== undefined && stuck.has(step.slot)) continue;
     try {
-      options.onStep?.(shellLine(step), true);
-      await applyStep(host, step, options.limit);
-      undone += 1;
+      tell(options, step, true);
+      if (await applyStep(host, step, options.limit)) undone += 1;
     } catch (problem) {
-      if (!(problem instanceof PearasysError)) throw problem;
-      details.push(`could not be undone: ${shellLine(step)}: ${problem.message}`);
+      noteStuck(problem, step);
+      const reason = problem instanceof Error ? problem.message : String(problem);
+      details.push(`could not be undone: ${shellLine(step)}: ${reason}`);
     }
   }
+  if (!(error instanceof PearasysError)) return error;
   if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
-  if (stuck !== undefined) details.push(...describeVfioUsers(host));
+  if (anyStuck) {
+    details.push(...describeVfioUsers(host));
+    // Reading a device that is locked would wait as long as that write.
+    await host.findLocked(options.limit);
+  }
   details.push(...describeState(host, plan, stuck));
   return new PearasysError({
     code: error.code,
-    exitCode: error.exitCode,
+    exitCode: anyStuck ? ExitCode.stuck : error.exitCode,
     message: error.message,
     details,
     ...(error.hint === undefined ? {} : {hint: error.hint}),
@@ -79,39 +91,52 @@ async function undoAll(
   });
 }
 
-function describeState(host: Host, plan: Plan, stuck: Slot | undefined): string[] {
+/** A terminal that has gone must keep nothing from being done or undone. */
+function tell(options: ApplyOptions, step: Step, undoing: boolean): void {
+  try {
+    options.onStep?.(shellLine(step), undoing);
+  } catch {
+    // Nobody is there to be told.
+  }
+}
+
+function describeState(host: Host, plan: Plan, stuck: ReadonlySet<Slot>): string[] {
   const slots = new Set(plan.steps.map((step) => step.slot).filter((slot) => slot !== undefined));
   return [...slots].map((slot) => {
-    if (slot === stuck)
+    const device = stuck.has(slot) ? 'stuck' : readDevice(host, slot);
+    if (device === 'stuck' || device?.locked === true)
       return `state of ${slot}: unknown until that write returns, which it does when whoever uses the device lets go of it`;
-    const device = readDevice(host, slot);
     if (device === undefined) return `state of ${slot}: the device is gone`;
     const override = device.override === undefined ? '' : `, override ${device.override}`;
     return `state of ${slot}: ${device.driver === undefined ? 'no driver' : `on driver ${device.driver}`}${override}`;
   });
 }
 
-async function applyStep(host: Host, step: Step, limit: number): Promise<void> {
+/** @returns whether there is anything to undo: false when the kernel answered that it is so already. */
+async function applyStep(host: Host, step: Step, limit: number): Promise<boolean> {
   switch (step.kind) {
     case 'write-attribute':
       try {
         await host.writeAttribute(step.path, step.value, limit);
       } catch (error) {
-        if (!(error instanceof WriteError && step.accept.includes(error.errno))) throw error;
+        if (error instanceof WriteError && step.accept.includes(error.errno)) return false;
+        throw error;
       }
-      return;
+      return true;
     case 'load-module':
       await host.run('modprobe', ['--', step.module]);
-      return;
+      return true;
     case 'unload-module':
+      // Another run may have given a device to it meanwhile, which would lose its driver.
+      if (hasDevices(host, step.module)) return false;
       await host.run('modprobe', ['-r', '--', step.module]);
-      return;
+      return true;
     case 'write-file':
       await host.writeFile(step.path, step.content, {mode: step.mode});
-      return;
+      return true;
     case 'remove-file':
       await host.removeFile(step.path, {prune: true});
-      return;
+      return true;
     case 'systemctl':
     case 'udevadm':
       await host.run(
@@ -121,10 +146,10 @@ async function applyStep(host: Host, step: Step, limit: number): Promise<void> {
           accept: step.accept,
         },
       );
-      return;
+      return true;
     case 'expect-driver':
       checkDriver(host, step.slot, step.driver);
-      return;
+      return true;
     case 'expect-registered':
       if (!host.exists(`${driversFolder}/${step.driver}`))
         throw new PearasysError({
@@ -133,6 +158,7 @@ async function applyStep(host: Host, step: Step, limit: number): Promise<void> {
           message: `the module was loaded, but it brought no PCI driver called ${step.driver}`,
           hint: `\`ls ${driversFolder}\` shows what the drivers call themselves`,
         });
+      return true;
   }
 }
 
@@ -153,7 +179,7 @@ function checkDriver(host: Host, slot: Slot, wanted: string | undefined): void {
     message:
       wanted === undefined
         ? `${slot} should have no driver now, but ${found}`
-        : `${wanted === 'any' ? 'no driver' : `driver ${wanted}`} took ${slot} (${device.id}): ${found}`,
+        : `${wanted === 'any' ? 'no driver took' : `driver ${wanted} did not take`} ${slot} (${device.id}): ${found}`,
     hint: `the kernel's reason is in its log: journalctl -k --grep '${slot}'`,
   });
 }

@@ -46,6 +46,8 @@ export type Link =
 export function planLink(host: HostReader, link: Link, devices: readonly Device[], force: boolean): Planned {
   if (link.noun === 'rescan') return plan([writeAttribute('/sys/bus/pci/rescan', '1')]);
   const {verb, driver} = link;
+  const locked = refuseLocked(devices);
+  if (locked !== undefined) return locked;
   switch (verb) {
     case 'bind':
       return driver === undefined ? refuseNoDriver(verb) : planBind(host, devices, driver, force);
@@ -92,10 +94,9 @@ function planUnbind(
     });
   const refusal = refuseInUse(host, bound, force);
   if (refusal !== undefined) return refusal;
-  return plan(
-    bound.map((device) => unbind(device.slot, device.driver ?? '')),
-    {notes: devices.filter((device) => device.driver === undefined).map(skipDriverless)},
-  );
+  return plan(bound.map(unbind), {
+    notes: devices.filter((device) => device.driver === undefined).map(skipDriverless),
+  });
 }
 
 function planIds(
@@ -108,6 +109,7 @@ function planIds(
   const steps: Step[] = [];
   const notes: string[] = [];
   const written = new Set<string>();
+  const brought = new Set<string>();
   for (const device of devices) {
     const driver = viaDriver ? chosen : (device.driver ?? chosen);
     if (driver === undefined) {
@@ -120,16 +122,29 @@ function planIds(
     const value = device.id.replace(':', ' ');
     if (!written.has(path + value)) {
       written.add(path + value);
+      if (!brought.has(driver)) steps.push(...bringing);
+      brought.add(driver);
       const opposite = `${driversFolder}/${driver}/${verb === 'new-id' ? 'remove_id' : 'new_id'}`;
-      steps.push(...(written.size === 1 ? bringing : []));
+      const taken = verb === 'new-id' ? readUnbound(host, device) : [];
       steps.push(
         writeAttribute(path, value, {
           // An id that the driver knows already is no failure; the device is then bound by the next write.
           accept: verb === 'new-id' ? ['EEXIST'] : [],
-          undo: [writeAttribute(opposite, value, {accept: ['ENODEV', 'EEXIST']})],
+          undo: [
+            ...taken.map(({slot}) =>
+              writeAttribute(`${driversFolder}/${driver}/unbind`, slot, {slot, accept: ['ENODEV', 'ENOENT']}),
+            ),
+            writeAttribute(opposite, value, {accept: ['ENODEV', 'EEXIST']}),
+          ],
         }),
       );
-      if (verb === 'new-id') notes.push(...warnOfTwins(host, device, devices, driver));
+      notes.push(
+        ...taken
+          .filter((other) => !devices.some((one) => one.slot === other.slot))
+          .map(
+            (other) => `${driver} will take ${other.slot} too: it has the same id ${other.id} and no driver`,
+          ),
+      );
     }
     if (verb === 'new-id' && device.driver === undefined)
       steps.push(
@@ -195,9 +210,6 @@ function skipDriverless({slot}: Device): string {
 }
 
 /** new_id makes the driver probe every unbound device of the pair, not only the one that was named. */
-function warnOfTwins(host: HostReader, device: Device, named: readonly Device[], driver: string): string[] {
-  return readDevices(host)
-    .filter((other) => other.id === device.id && other.driver === undefined)
-    .filter((other) => !named.some((one) => one.slot === other.slot))
-    .map((other) => `${driver} will take ${other.slot} too: it has the same id ${other.id} and no driver`);
+function readUnbound(host: HostReader, {id}: Device): Device[] {
+  return readDevices(host).filter((other) => other.id === id && other.driver === undefined);
 }

@@ -62,7 +62,11 @@ export function bringDriver(driver: Driver, source: DriverSource): Step[] | Refu
     case 'present':
       return [];
     case 'module':
-      return [loadModule(source.module), {kind: 'expect-registered', driver, undo: []}];
+      return [
+        // What was loaded before is not ours to unload.
+        {...loadModule(source.module), ...(source.loaded === true ? {undo: []} : {})},
+        {kind: 'expect-registered', driver, undo: []},
+      ];
     case 'unknown':
       return refuse({
         code: 'no-driver',

@@ -1,11 +1,20 @@
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {runState, systemdUnits, type Layout} from '../host/layout.js';
-import {devicePath, isBridge, readDevice, type Device} from '../pci/device.js';
+import {devicePath, type Device} from '../pci/device.js';
 import type {Driver} from '../pci/driver.js';
 import type {DeviceId} from '../pci/id.js';
-import {asSlot, type Slot} from '../pci/slot.js';
-import {printRecord, readRecords, recordPath, type DeviceRecord, type Records} from '../record/record.js';
+import type {Slot} from '../pci/slot.js';
+import {
+  isForeign,
+  isNamedFor,
+  printRecord,
+  readRecords,
+  recordPath,
+  type DeviceRecord,
+  type RecordProblem,
+  type Records,
+} from '../record/record.js';
 import {slotTemplate, unitSettings} from '../unit/files.js';
 import {
   dropInFolder,
@@ -16,7 +25,18 @@ import {
   unitName,
   type UnitIdentity,
 } from '../unit/unit.js';
-import {plan, refuse, removeFile, systemctl, udevadm, writeFile, type Planned, type Step} from './step.js';
+import {
+  plan,
+  refuse,
+  removeFile,
+  systemctl,
+  udevadm,
+  writeFile,
+  type FileState,
+  type Planned,
+  type Refusal,
+  type Step,
+} from './step.js';
 import {planSwitch, readSwitch, type SwitchRules} from './switch.js';
 
 /**
@@ -29,7 +49,7 @@ export const servicesLock = 'services';
 export interface ServiceWish {
   readonly devices: readonly Pick<Device, 'slot' | 'id'>[];
   readonly driver: Driver;
-  /** The folder for the units; {@link systemdUnits} unless the person chose another. */
+  /** The folder for the templates; {@link systemdUnits} unless the person chose another, which is linked then. */
   readonly folder: string;
   /**
    * Whether the units are started: at once and waited for, only queued (from within another unit's start, which
@@ -47,8 +67,10 @@ export interface ServiceState {
   readonly enabled: ReadonlySet<string>;
   /** Names of the units of {@link units} that are active. */
   readonly active: ReadonlySet<string>;
-  /** The text of each file that a plan may write or remove, by path; absent for a file that is not there. */
-  readonly files: ReadonlyMap<string, string>;
+  /** Each file that a plan may write or remove, by path; absent for a file that is not there. */
+  readonly files: ReadonlyMap<string, FileState>;
+  /** Where templates in {@link systemdUnits} that are links lead to, by path. */
+  readonly links: ReadonlyMap<string, string>;
   /** Whether a systemd and a udev run that answer for this host; none does for an image. */
   readonly running: boolean;
   /** Slots of the wish whose device is there now. */
@@ -57,9 +79,14 @@ export interface ServiceState {
   readonly names: ReadonlyMap<Slot, string>;
 }
 
-/** The file of a unit's drop-in. */
-function dropInPath(unit: UnitIdentity, folder: string): string {
-  return `${dropInFolder(unit, folder)}/50-pearasys.conf`;
+/** The file of a unit's drop-in. Not beside a template elsewhere: systemd looks for it in its own folders only. */
+function dropInPath(unit: UnitIdentity): string {
+  return `${dropInFolder(unit)}/50-pearasys.conf`;
+}
+
+/** Where systemd finds the slot's template: the file, or a link to it. */
+function templatePath(slot: Slot, folder: string = systemdUnits): string {
+  return `${folder}/${templateName(slot)}`;
 }
 
 /** The mark of a device that was released by hand: a synthetic add event leaves it alone until the next claim. */
@@ -67,25 +94,43 @@ export function releasedMark(slot: Slot): string {
   return `${runState}/released/${slot}`;
 }
 
+/** What {@link readServices} is told beside the slots. */
+export interface ServiceHints extends Partial<Pick<ServiceState, 'names' | 'active'>> {
+  /** As in {@link ServiceWish}. */
+  readonly folder?: string;
+}
+
 /** Reads what the planners of this file need to know about these slots. */
 export function readServices(
   host: HostReader,
   layout: Layout,
   slots: readonly Slot[],
-  names: ReadonlyMap<Slot, string> = new Map(),
-  active: ReadonlySet<string> = new Set(),
+  {names = new Map(), active = new Set(), folder = systemdUnits}: ServiceHints = {},
 ): ServiceState {
   const records = readRecords(host, layout);
   const units = readUnits(host);
+  const templates = slots.map((slot) => templatePath(slot));
+  const links = new Map<string, string>();
+  for (const path of templates) {
+    const target = host.readLink(path);
+    if (target !== undefined) links.set(path, target);
+  }
   const paths = [
     ...records.records.map((record) => recordPath(layout, record)),
-    ...slots.map((slot) => `${systemdUnits}/${templateName(slot)}`),
-    ...units.map((unit) => dropInPath(unit, systemdUnits)),
+    ...records.problems.map(({path}) => path),
+    ...templates.filter((path) => !links.has(path)),
+    ...links.values(),
+    ...slots.map((slot) => templatePath(slot, folder)).filter((path) => !links.has(path)),
+    ...units.map(dropInPath),
   ];
-  const files = new Map<string, string>();
+  const files = new Map<string, FileState>();
   for (const path of paths) {
-    const text = host.readText(path);
-    if (text !== undefined) files.set(path, `${text}\n`);
+    const info = host.info(path, false);
+    // What could not be put back as it was is not written over.
+    if (info?.kind !== 'file' || isForeign(host, info)) continue;
+    // Byte for byte: one that has lost its end must not have it back.
+    const bytes = host.readBytes(path);
+    if (bytes !== undefined) files.set(path, {content: bytes.toString(), mode: info.mode});
   }
   return {
     layout,
@@ -94,6 +139,7 @@ export function readServices(
     enabled: new Set(units.filter((unit) => isEnabled(host, unit)).map(unitName)),
     active,
     files,
+    links,
     running: host.root === '/' || hasSystemd(host),
     present: new Set(slots.filter((slot) => host.exists(devicePath(slot)))),
     names,
@@ -112,24 +158,36 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   const stale = state.records.records.filter((record) =>
     wish.devices.some((device) => device.slot === record.slot && device.id !== record.id),
   );
-  const notes = stale.map(
-    (record) => `the record for the card ${record.id} in slot ${record.slot} is replaced`,
+  const ignored = problemsAt(
+    wish.devices.map((device) => recordPath(state.layout, device)),
+    state,
   );
+  const refusal = refuseRecords(ignored, state);
+  if (refusal !== undefined) return refusal;
+  const notes = [
+    ...stale.map((record) => `the record for the card ${record.id} in slot ${record.slot} is replaced`),
+    ...ignored.map(({path, reason}) => `the record ${path}, which was ignored, is replaced: ${reason}`),
+  ];
 
   const files: Step[] = [];
   const put = (path: string, content: string): void => {
     const previous = state.files.get(path);
-    if (previous !== content) files.push(writeFile(path, content, previous));
+    if (previous?.content !== content || ignored.some((problem) => problem.path === path))
+      files.push(writeFile(path, content, previous));
   };
   for (const record of stale) files.push(...dropFile(recordPath(state.layout, record), state));
   for (const {slot, id} of wish.devices) {
     const record = {slot, id, driver: wish.driver, together: slots};
     put(recordPath(state.layout, record), printRecord(record));
-    put(`${wish.folder}/${templateName(slot)}`, slotTemplate(slot, slots, state.layout));
+    const template = templatePath(slot);
+    const chosen = templatePath(slot, wish.folder);
+    if (chosen === template ? state.links.has(template) : state.links.get(template) !== chosen)
+      files.push(...dropTemplate(slot, state));
+    put(chosen, slotTemplate(slot, slots, state.layout));
   }
   for (const unit of units.filter((one) => slots.includes(one.slot)))
     put(
-      dropInPath(unit, wish.folder),
+      dropInPath(unit),
       unitSettings(unit, {
         name: state.names.get(unit.slot) ?? 'Device',
         rivals: units.filter((rival) => rival.slot === unit.slot),
@@ -140,12 +198,19 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   const rivals = units.filter((unit) => slots.includes(unit.slot) && !own.has(unitName(unit))).map(unitName);
   const disable = rivals.filter((unit) => state.enabled.has(unit));
   const enable = [...own].filter((unit) => !state.enabled.has(unit));
-  const linked =
-    wish.folder === systemdUnits ? [] : slots.map((slot) => `${wish.folder}/${templateName(slot)}`);
+  const unlinked =
+    wish.folder === systemdUnits
+      ? []
+      : slots.filter((slot) => state.links.get(templatePath(slot)) !== templatePath(slot, wish.folder));
   const tagged = slots.filter((slot) => state.present.has(slot));
   const steps: Step[] = [...files];
-  if (linked.length > 0)
-    steps.push(systemctl(['link', ...linked], [systemctl(['disable', ...linked.map(lastName)])]));
+  if (unlinked.length > 0)
+    steps.push(
+      systemctl(
+        ['link', ...unlinked.map((slot) => templatePath(slot, wish.folder))],
+        unlinked.map((slot) => ({kind: 'remove-file', path: templatePath(slot), undo: []})),
+      ),
+    );
   if (state.running && files.length > 0) {
     steps.push(systemctl(['daemon-reload']));
     // The rule now tags the device, so that systemd knows it. Before the unit is enabled: a device unit that
@@ -169,34 +234,49 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
     (record) => record.slot !== 'any' && slots.includes(record.slot),
   );
   const files = [
-    ...records.map((record) => recordPath(state.layout, record)),
-    ...units.map((unit) => dropInPath(unit, systemdUnits)),
-    ...slots.map((slot) => `${systemdUnits}/${templateName(slot)}`),
-  ].flatMap((path) => dropFile(path, state));
+    ...[...records.map((record) => recordPath(state.layout, record)), ...units.map(dropInPath)].flatMap(
+      (path) => dropFile(path, state),
+    ),
+    ...slots.flatMap((slot) => [
+      ...dropTemplate(slot, state),
+      ...dropFile(state.links.get(templatePath(slot)) ?? '', state),
+    ]),
+  ];
+  const left = state.records.problems
+    .filter(({path}) => slots.some((slot) => isNamedFor(slot, path)))
+    .map(({path, reason}) => `the record ${path} is ignored and left as it is: ${reason}`);
   if (files.length === 0 && units.length === 0)
     return refuse({
       code: 'no-device',
       exitCode: ExitCode.noDevice,
       message: `nothing is installed for ${slots.join(', ')}`,
+      details: left,
       hint: '`pearasys service list` shows what is',
     });
   const names = units.map(unitName);
   const enabled = names.filter((name) => state.enabled.has(name));
+  const active = names.filter((name) => state.active.has(name));
   const steps: Step[] = [];
-  if (state.running && names.length > 0) steps.push(systemctl(['stop', ...names]));
+  if (state.running && names.length > 0)
+    steps.push(systemctl(['stop', ...names], active.length > 0 ? [systemctl(['start', ...active])] : []));
   if (enabled.length > 0) steps.push(systemctl(['disable', ...enabled], [systemctl(['enable', ...enabled])]));
   steps.push(...files);
   if (state.running) steps.push(systemctl(['daemon-reload']));
-  return plan(steps, {afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
+  return plan(steps, {notes: left, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
 }
 
 /** The plan that records a driver for each card with this id, in whatever slot it appears. */
 export function planInstallAnySlot(id: DeviceId, driver: Driver, state: ServiceState): Planned {
   const record: DeviceRecord = {slot: 'any', id, driver, together: []};
   const path = recordPath(state.layout, record);
+  const ignored = problemsAt([path], state);
+  const refusal = refuseRecords(ignored, state);
+  if (refusal !== undefined) return refusal;
   const previous = state.files.get(path);
   const content = printRecord(record);
-  return plan(previous === content ? [] : [writeFile(path, content, previous)]);
+  return plan(
+    previous?.content === content && ignored.length === 0 ? [] : [writeFile(path, content, previous)],
+  );
 }
 
 /** The plan that takes a record by id alone back. Slots that it has recorded meanwhile keep their records. */
@@ -228,7 +308,7 @@ export function planClaim(host: HostReader, claim: Claim): Planned {
   const marks = devices
     .map((device) => releasedMark(device.slot))
     .filter((mark) => host.exists(mark))
-    .map((mark) => removeFile(mark, ''));
+    .map((mark) => removeFile(mark, {content: '', mode: 0o644}));
   return {...planned, steps: [...planned.steps, ...marks]};
 }
 
@@ -241,9 +321,8 @@ export interface Claim {
 /** The plan of a unit's stop: the device has no driver and no override, for binding by hand. */
 export function planRelease(host: HostReader, device: Device, driver: Driver): Planned {
   // Somebody has moved it meanwhile: it is not this unit's to let go of.
-  const theirs = device.driver !== undefined && device.driver !== driver;
-  if (theirs)
-    return plan([], {notes: [`${device.slot} is on ${device.driver ?? ''}, not on ${driver}: left alone`]});
+  if (device.driver !== undefined && device.driver !== driver)
+    return plan([], {notes: [`${device.slot} is on ${device.driver}, not on ${driver}: left alone`]});
   const planned = planSwitch(
     readSwitch(host, [device], {kind: 'release'}, {force: false, wholeGroup: false}),
   );
@@ -251,14 +330,14 @@ export function planRelease(host: HostReader, device: Device, driver: Driver): P
   return {...planned, steps: [...planned.steps, writeFile(releasedMark(device.slot), '', undefined)]};
 }
 
-/** The slots of the siblings, never bridges, that are there with this device. */
-export function readTogether(host: HostReader, slots: readonly string[]): Device[] {
-  return slots
-    .map((slot) => asSlot(slot))
-    .filter((slot) => slot !== undefined)
-    .map((slot) => readDevice(host, slot))
-    .filter((device) => device !== undefined)
-    .filter((device) => !isBridge(device));
+/**
+ * The plan of a unit's stop when its device has gone and is back already: the device is not this unit's, and is left
+ * alone. systemd refused to start the unit while it stops (EDEADLK), so that the start is asked for again.
+ */
+export function planRestart(unit: UnitIdentity, enabled: boolean): Planned {
+  return plan(enabled ? [systemctl(['start', '--no-block', unitName(unit)])] : [], {
+    notes: [`${unit.slot} went away and is back: ${enabled ? 'its unit starts again' : 'left alone'}`],
+  });
 }
 
 /** A start that fails has stopped the other units of the slots before: those that were active are started again. */
@@ -271,6 +350,31 @@ function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], stat
   ];
 }
 
+/** The files at these paths that are not obeyed. */
+function problemsAt(paths: readonly string[], state: ServiceState): RecordProblem[] {
+  return state.records.problems.filter(({path}) => paths.includes(path));
+}
+
+/** Refuses to write records that nobody would obey, and over what is no file. */
+function refuseRecords(ignored: readonly RecordProblem[], state: ServiceState): Refusal | undefined {
+  const problem = state.records.folderProblem ?? ignored.find(({path}) => !state.files.has(path));
+  if (problem === undefined) return undefined;
+  return refuse({
+    code: 'bad-record',
+    exitCode: ExitCode.refused,
+    message: `no record is written: ${problem.path} is not trusted`,
+    details: [problem.reason, 'nothing was changed'],
+  });
+}
+
+/** Takes the slot's template from systemd's folder: the file, or the link to it. */
+function dropTemplate(slot: Slot, state: ServiceState): Step[] {
+  const path = templatePath(slot);
+  const target = state.links.get(path);
+  if (target === undefined) return dropFile(path, state);
+  return [{kind: 'remove-file', path, undo: [systemctl(['link', target])]}];
+}
+
 function dropFile(path: string, state: ServiceState): Step[] {
   const previous = state.files.get(path);
   return previous === undefined ? [] : [removeFile(path, previous)];
@@ -278,8 +382,4 @@ function dropFile(path: string, state: ServiceState): Step[] {
 
 function togetherOf(unit: UnitIdentity, records: readonly DeviceRecord[]): readonly Slot[] {
   return records.find((record) => record.slot === unit.slot && record.driver === unit.driver)?.together ?? [];
-}
-
-function lastName(path: string): string {
-  return path.slice(path.lastIndexOf('/') + 1);
 }

@@ -1,5 +1,5 @@
 import type {ErrorDetails} from '../host/errors.js';
-import {devicePath} from '../pci/device.js';
+import {devicePath, type Device} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
 import type {Slot} from '../pci/slot.js';
 
@@ -142,12 +142,14 @@ export function setOverride(slot: Slot, override: string | undefined, previous: 
  * Unbinds the device from the driver it has. Undone by binding it to that driver again, under an override: the
  * plain bind takes only a driver that matches, and the device may have an override for another one by then.
  */
-export function unbind(slot: Slot, driver: string): Step {
+export function unbind({slot, driver = '', override}: Pick<Device, 'slot' | 'driver' | 'override'>): Step {
+  const path = devicePath(slot, 'driver_override');
   return writeAttribute(`${driversFolder}/${driver}/unbind`, slot, {
     slot,
     undo: [
-      writeAttribute(devicePath(slot, 'driver_override'), driver, {slot}),
+      writeAttribute(path, driver, {slot}),
       writeAttribute(`${driversFolder}/${driver}/bind`, slot, {slot, accept: ['EBUSY']}),
+      writeAttribute(path, override ?? '\n', {slot}),
     ],
   });
 }
@@ -173,8 +175,15 @@ export function loadModule(module: string): Step {
   return {kind: 'load-module', module, undo: [{kind: 'unload-module', module, undo: []}]};
 }
 
+/** What a file holds before a step changes it. */
+export interface FileState {
+  readonly content: string;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
 /** Writes a file. Undone by writing what it held before, or by removing it when it was not there. */
-export function writeFile(path: string, content: string, previous: string | undefined): Step {
+export function writeFile(path: string, content: string, previous: FileState | undefined): Step {
   return {
     kind: 'write-file',
     path,
@@ -183,17 +192,17 @@ export function writeFile(path: string, content: string, previous: string | unde
     undo: [
       previous === undefined
         ? {kind: 'remove-file', path, undo: []}
-        : {kind: 'write-file', path, content: previous, mode: 0o644, undo: []},
+        : {kind: 'write-file', path, ...previous, undo: []},
     ],
   };
 }
 
 /** Removes a file. Undone by writing what it held. */
-export function removeFile(path: string, previous: string): Step {
+export function removeFile(path: string, previous: FileState): Step {
   return {
     kind: 'remove-file',
     path,
-    undo: [{kind: 'write-file', path, content: previous, mode: 0o644, undo: []}],
+    undo: [{kind: 'write-file', path, ...previous, undo: []}],
   };
 }
 

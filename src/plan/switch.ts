@@ -121,7 +121,7 @@ function stepsFor(device: Device, {target, modules}: SwitchInput): Step[] {
   if (device.override !== override) steps.push(setOverride(device.slot, override, device.override));
   const wanted = target.kind === 'claim' && target.driver !== noDriver ? target.driver : undefined;
   if (wanted !== undefined && device.driver === wanted) return steps;
-  if (device.driver !== undefined) steps.push(unbind(device.slot, device.driver));
+  if (device.driver !== undefined) steps.push(unbind(device));
   if (target.kind === 'default') {
     const candidates = modules.get(device.slot) ?? [];
     steps.push(...(candidates.length > 0 ? [loadDefault(device)] : []), probe(device.slot));

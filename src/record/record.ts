@@ -1,5 +1,5 @@
 import {PearasysError, ExitCode} from '../host/errors.js';
-import type {HostReader} from '../host/host.js';
+import type {FileInfo, HostReader} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
 import type {Device} from '../pci/device.js';
 import {parseDriver, type Driver} from '../pci/driver.js';
@@ -27,6 +27,8 @@ export interface Records {
   readonly records: readonly DeviceRecord[];
   /** Files that are ignored and left as they are. */
   readonly problems: readonly RecordProblem[];
+  /** Why nothing in the folder is obeyed; undefined when it may be. */
+  readonly folderProblem: RecordProblem | undefined;
 }
 
 /** How a record and the machine agree. */
@@ -110,6 +112,8 @@ export function parseRecord(path: string, text: string): DeviceRecord {
       return one;
     },
   );
+  if (parsedSlot !== 'any' && !together.includes(parsedSlot))
+    throw badRecord(path, `${keys.together} leaves out ${parsedSlot} itself`);
   let parsedDriver: Driver;
   try {
     parsedDriver = parseDriver(driver);
@@ -139,7 +143,16 @@ export function readRecords(host: HostReader, layout: Layout): Records {
       problems.push({path, reason: error.details[0] ?? error.message});
     }
   }
-  return {records, problems};
+  return {
+    records,
+    problems,
+    folderProblem: folderProblem === undefined ? undefined : {path: folder, reason: folderProblem},
+  };
+}
+
+/** Whether the file, readable or not, is by its name a record for this slot. */
+export function isNamedFor(slot: Slot, path: string): boolean {
+  return path.slice(path.lastIndexOf('/') + 1).startsWith(`${slot}-`);
 }
 
 /** The record for this very card in this very slot, or the reason why its file is not obeyed. */
@@ -181,14 +194,17 @@ function readRecord(host: HostReader, layout: Layout, path: string): DeviceRecor
   return record;
 }
 
+/** Whether the file is another user's. An image or a simulated host belongs to whoever unpacked it. */
+export function isForeign(host: HostReader, {uid}: FileInfo): boolean {
+  return uid !== 0 && (host.root === '/' || uid !== host.userId);
+}
+
 /** Why the file may not be obeyed by something that runs as root; undefined when it may. */
 function distrust(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
   const info = host.info(path, false);
   if (info === undefined) return undefined;
   if (info.kind !== kind) return `it is not a ${kind}`;
-  // An image or a simulated host belongs to whoever unpacked it.
-  if (info.uid !== 0 && (host.root === '/' || info.uid !== host.userId))
-    return `${path} is owned by user ${info.uid}, not by root: chown root ${path}`;
+  if (isForeign(host, info)) return `${path} is owned by user ${info.uid}, not by root: chown root ${path}`;
   if ((info.mode & 0o022) !== 0) return `${path} is writable by others: chmod go-w ${path}`;
   return undefined;
 }

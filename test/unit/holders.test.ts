@@ -61,6 +61,8 @@ class Tree extends MachineHost {
   override readText(path: string): string | undefined {
     this.reads.push(path);
     const errno = this.unreadable[path];
+    // As MachineHost has it: what has gone is no error.
+    if (errno === 'ESRCH') return undefined;
     if (errno !== undefined) throw new FileError('reading', path, errno);
     return super.readText(path);
   }

@@ -46,6 +46,7 @@ describe('planSwitch', () => {
       "echo 'nouveau' > /sys/bus/pci/devices/0000:01:00.0/driver_override",
       "echo '0000:01:00.0' > /sys/bus/pci/drivers/nouveau/bind || true",
       "echo '' > /sys/bus/pci/devices/0000:01:00.0/driver_override",
+      "echo '' > /sys/bus/pci/devices/0000:01:00.0/driver_override",
     ]);
   });
 

@@ -107,12 +107,17 @@ function addCharacterNodes(scope: Scope, nodes: Nodes): void {
  */
 function addGroupNodes(scope: Scope, nodes: Nodes): void {
   const {host, devices} = scope;
-  const names = new Set([...host.list('/dev/vfio'), ...host.list('/sys/class/vfio')]);
+  const numbered = new Set(host.list('/sys/class/vfio'));
+  const names = new Set([...host.list('/dev/vfio'), ...numbered]);
+  for (const {driver, group} of devices.values())
+    if (group !== undefined && isVfio(driver)) names.add(String(group));
+  if (names.size === 0) return;
   const members = new Map<string, Slot[]>();
-  for (const {slot, driver, group} of devices.values()) {
+  for (const {slot, group} of devices.values()) {
     if (group === undefined) continue;
-    members.set(String(group), [...(members.get(String(group)) ?? []), slot]);
-    if (isVfio(driver)) names.add(String(group));
+    const known = members.get(String(group));
+    if (known === undefined) members.set(String(group), [slot]);
+    else known.push(slot);
   }
   for (const name of names) {
     const group = /^(?:noiommu-)?(\d+)$/.exec(name)?.[1];
@@ -123,7 +128,7 @@ function addGroupNodes(scope: Scope, nodes: Nodes): void {
       const device = devices.get(slot);
       return device !== undefined && !isBridge(device);
     });
-    const number = host.readText(`/sys/class/vfio/${name}/dev`);
+    const number = numbered.has(name) ? host.readText(`/sys/class/vfio/${name}/dev`) : undefined;
     if (owners.length > 0) nodes.add({path: `/dev/vfio/${name}`, owners, waits: true}, 'char', number);
   }
 }

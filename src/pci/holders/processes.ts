@@ -18,7 +18,7 @@ export function readProcessHolders(scope: Scope, nodes: Nodes): ProcessHolder[] 
   for (const pid of host
     .list('/proc')
     .filter((name) => /^\d+$/.test(name))
-    .sort(byNumber)) {
+    .sort((a, b) => Number(a) - Number(b))) {
     if (host.root === '/' && Number(pid) === process.pid) continue;
     const open = openNodes(host, nodes, pid);
     if (open.size === 0) continue;
@@ -50,7 +50,7 @@ export function describeVfioUsers(host: HostReader): string[] {
   return host
     .list('/proc')
     .filter((name) => /^\d+$/.test(name))
-    .sort(byNumber)
+    .sort((a, b) => Number(a) - Number(b))
     .filter((pid) =>
       host
         .list(`/proc/${pid}/fd`)

@@ -1,0 +1,432 @@
+import assert from 'node:assert/strict';
+import {PearasysError} from '../../src/host/errors.js';
+import {readDevice, readDevices, type Device} from '../../src/pci/device.js';
+import {findDriver} from '../../src/pci/modules.js';
+import {parseSlot} from '../../src/pci/slot.js';
+import {applyPlan, type ApplyOptions} from '../../src/plan/apply.js';
+import {bringDriver} from '../../src/plan/refusals.js';
+import {
+  loadModule,
+  plan,
+  removeFile,
+  setOverride,
+  systemctl,
+  udevadm,
+  unbind,
+  writeAttribute,
+  writeFile,
+  type Plan,
+  type Planned,
+  type Step,
+} from '../../src/plan/step.js';
+import {planSwitch, readSwitch, type Target} from '../../src/plan/switch.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {functionOf} from '../simulated-host/standard-machine.js';
+import {aDriver} from './values.js';
+
+const card = parseSlot('02:00.0');
+const sound = parseSlot('02:00.1');
+const drivers = '/sys/bus/pci/drivers';
+const vfio: Target = {kind: 'claim', driver: aDriver('vfio-pci')};
+
+describe('applyPlan', () => {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+
+  function made(tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
+    const host = SimulatedHost.standard(tweak);
+    hosts.push(host);
+    return host;
+  }
+
+  function accepted(planned: Planned): Plan {
+    assert.equal(planned.kind, 'plan');
+    return planned;
+  }
+
+  function devicesOf(host: SimulatedHost, ...slots: string[]): Device[] {
+    return readDevices(host).filter((device) => slots.includes(device.slot));
+  }
+
+  function switching(host: SimulatedHost, target: Target, ...slots: string[]): Plan {
+    const rules = {force: false, wholeGroup: true};
+    return accepted(planSwitch(readSwitch(host, devicesOf(host, ...slots), target, rules)));
+  }
+
+  const apply = (host: SimulatedHost, steps: Plan, options: Partial<ApplyOptions> = {}) =>
+    applyPlan(host, steps, {limit: 5000, ...options});
+
+  async function failure(work: Promise<unknown>): Promise<PearasysError> {
+    try {
+      await work;
+    } catch (error) {
+      assert.ok(error instanceof PearasysError, String(error));
+      return error;
+    }
+    assert.fail('it did not fail');
+  }
+
+  it('does the steps in order, and tells each before it is done', async () => {
+    const host = made();
+    const told: string[] = [];
+    const steps = switching(host, vfio, card, sound);
+    await apply(host, steps, {onStep: (line, undoing) => told.push(`${undoing ? 'undo ' : ''}${line}`)});
+    assert.deepEqual(told, [
+      'modprobe vfio-pci',
+      'test -d /sys/bus/pci/drivers/vfio-pci',
+      `echo 'vfio-pci' > /sys/bus/pci/devices/${card}/driver_override`,
+      `echo '${card}' > ${drivers}/nouveau/unbind`,
+      `echo '${card}' > /sys/bus/pci/drivers_probe`,
+      `test -e ${drivers}/vfio-pci/${card}`,
+      `echo 'vfio-pci' > /sys/bus/pci/devices/${sound}/driver_override`,
+      `echo '${sound}' > ${drivers}/snd_hda_intel/unbind`,
+      `echo '${sound}' > /sys/bus/pci/drivers_probe`,
+      `test -e ${drivers}/vfio-pci/${sound}`,
+    ]);
+    assert.deepEqual(host.machine.bindings().slice(12, 14), [
+      `${card} vfio-pci (vfio-pci)`,
+      `${sound} vfio-pci (vfio-pci)`,
+    ]);
+  });
+
+  it('puts the device back on its first driver when the new one does not take it, and unloads what it loaded', async () => {
+    const host = made();
+    host.refuseProbe(card, 'vfio-pci');
+    const before = host.machine.bindings();
+    const error = await failure(apply(host, switching(host, vfio, card, sound)));
+    assert.equal(error.code, 'not-bound');
+    assert.equal(error.exitCode, 1);
+    assert.equal(error.message, `driver vfio-pci did not take ${card} (10de:1b80): it has no driver`);
+    assert.equal(error.hint, `the kernel's reason is in its log: journalctl -k --grep '${card}'`);
+    assert.deepEqual(error.details, [
+      'undone: 5 steps of what had been done before',
+      `state of ${card}: on driver nouveau`,
+      `state of ${sound}: on driver snd_hda_intel`,
+    ]);
+    assert.deepEqual(host.machine.bindings(), before);
+    assert.deepEqual(host.effects(), [
+      'modprobe -- vfio-pci',
+      `echo 'vfio-pci' > /sys/bus/pci/devices/${card}/driver_override`,
+      `echo '${card}' > ${drivers}/nouveau/unbind`,
+      `echo '${card}' > /sys/bus/pci/drivers_probe`,
+      `echo '${card}' > /sys/bus/pci/devices/${card}/driver/unbind # ENOENT`,
+      `echo 'nouveau' > /sys/bus/pci/devices/${card}/driver_override`,
+      `echo '${card}' > ${drivers}/nouveau/bind`,
+      `echo '' > /sys/bus/pci/devices/${card}/driver_override`,
+      `echo '' > /sys/bus/pci/devices/${card}/driver_override`,
+      'modprobe -r -- vfio-pci',
+    ]);
+    assert.equal(host.machine.isLoaded('vfio_pci'), false);
+  });
+
+  it('a second function that fails brings the first back', async () => {
+    const host = made();
+    host.refuseProbe(sound, 'vfio-pci');
+    const before = host.machine.bindings();
+    const error = await failure(apply(host, switching(host, vfio, card, sound)));
+    assert.equal(error.exitCode, 1);
+    assert.deepEqual(host.machine.bindings(), before);
+    assert.deepEqual(host.machine.harm, []);
+  });
+
+  it('puts back the override that was there, though it was not the one to be changed', async () => {
+    const host = made((declaration) => {
+      functionOf(declaration, card).override = 'vfio-pci';
+    });
+    host.refuseProbe(card, 'vfio-pci');
+    const before = host.machine.bindings();
+    assert.equal(before[12], `${card} nouveau (vfio-pci)`);
+    await failure(apply(host, switching(host, vfio, card, sound)));
+    assert.deepEqual(host.machine.bindings(), before);
+  });
+
+  it('a write that the kernel refuses is told, and what came before is undone in reverse', async () => {
+    const host = made();
+    host.failWrite(`${drivers}/snd_hda_intel/unbind`, 'EBUSY');
+    const before = host.machine.bindings();
+    const error = await failure(apply(host, switching(host, vfio, card, sound)));
+    assert.equal(error.code, 'write-failed');
+    assert.equal(
+      error.message,
+      `writing '${sound}' to ${drivers}/snd_hda_intel/unbind failed: EBUSY (the device or resource is busy)`,
+    );
+    assert.deepEqual(host.machine.bindings(), before);
+  });
+
+  it('tells what could not be undone, and undoes the rest', async () => {
+    const host = made();
+    host.refuseProbe(sound, 'vfio-pci');
+    host.failWrite(`${drivers}/nouveau/bind`, 'EIO');
+    const error = await failure(apply(host, switching(host, vfio, card, sound)));
+    assert.ok(
+      error.details.includes(
+        `could not be undone: echo '${card}' > ${drivers}/nouveau/bind || true: writing '${card}' to ${drivers}/nouveau/bind failed: EIO (input/output error)`,
+      ),
+      error.details.join('\n'),
+    );
+    assert.ok(error.details.includes(`state of ${card}: no driver`));
+    assert.ok(error.details.includes(`state of ${sound}: on driver snd_hda_intel`));
+    assert.equal(host.machine.device(card).override, undefined);
+  });
+
+  describe('a write that does not return', () => {
+    it('ends with 5; the other devices are undone, the stuck one is not touched and not read', async () => {
+      const host = made();
+      host.neverReturn(`${drivers}/snd_hda_intel/unbind`);
+      const error = await failure(apply(host, switching(host, vfio, card, sound)));
+      assert.equal(error.code, 'write-stuck');
+      assert.equal(error.exitCode, 5);
+      assert.match(error.message, /did not return within 5 s$/);
+      assert.ok(error.details.includes(`state of ${card}: on driver nouveau`), error.details.join('\n'));
+      assert.match(error.details.join('\n'), new RegExp(`state of ${sound}: unknown until`));
+      assert.equal(host.machine.device(card).driver, 'nouveau');
+      assert.equal(host.machine.device(card).override, undefined);
+      const stuckAt = host.effects().findIndex((line) => line.endsWith('# never returns'));
+      assert.ok(
+        host
+          .effects()
+          .slice(stuckAt + 1)
+          .every((line) => !line.includes(sound)),
+      );
+    });
+
+    it('in the undo is told too; that device is left alone from then on, the others are undone', async () => {
+      const host = made();
+      host.refuseProbe(sound, 'vfio-pci');
+      host.neverReturn(`/sys/bus/pci/devices/${card}/driver/unbind`);
+      const error = await failure(apply(host, switching(host, vfio, card, sound)));
+      assert.equal(error.exitCode, 5);
+      assert.match(error.details.join('\n'), new RegExp(`could not be undone: .*${card}/driver/unbind`));
+      assert.match(error.details.join('\n'), new RegExp(`state of ${card}: unknown until`));
+      assert.ok(error.details.includes(`state of ${sound}: on driver snd_hda_intel`));
+      const stuck = host.effects().filter((line) => line.endsWith('# never returns'));
+      assert.equal(stuck.length, 1);
+    });
+
+    it('to a file of no device in particular: the device whose lock it holds is not read', async () => {
+      const host = made();
+      await host.run('modprobe', ['vfio-pci']);
+      host.neverReturn('/sys/bus/pci/rescan');
+      const held = host.machine.holdLock.bind(host.machine);
+      host.beforeEffect((effect) => {
+        if (effect.kind === 'write' && effect.path === '/sys/bus/pci/rescan') held(card);
+      });
+      const steps = plan([
+        setOverride(sound, 'none', undefined),
+        writeAttribute('/sys/bus/pci/rescan', '1'),
+        setOverride(card, 'none', undefined),
+      ]);
+      const error = await failure(apply(host, steps));
+      assert.equal(error.exitCode, 5);
+      assert.match(error.details.join('\n'), new RegExp(`state of ${card}: unknown until`));
+      assert.ok(error.details.includes(`state of ${sound}: on driver snd_hda_intel`));
+    });
+  });
+
+  it('an interrupt ends the step under way, and all is undone', async () => {
+    const host = made();
+    const controller = new AbortController();
+    host.afterEffect((effect) => {
+      if (effect.kind === 'write' && effect.path.endsWith('/nouveau/unbind')) controller.abort();
+    });
+    const before = host.machine.bindings();
+    const error = await failure(apply(host, switching(host, vfio, card, sound), {signal: controller.signal}));
+    assert.equal(error.code, 'interrupted');
+    assert.equal(error.exitCode, 1);
+    assert.equal(error.message, 'interrupted');
+    assert.ok(error.details.includes(`state of ${card}: on driver nouveau`));
+    assert.deepEqual(host.machine.bindings(), before);
+  });
+
+  it('a device that goes away in mid-switch: 4, and the other function is undone', async () => {
+    const host = made();
+    host.afterEffect((effect) => {
+      if (effect.kind === 'write' && effect.path.endsWith('/snd_hda_intel/unbind'))
+        host.machine.hotRemove(sound);
+    });
+    const error = await failure(apply(host, switching(host, vfio, card, sound)));
+    assert.equal(error.code, 'write-failed');
+    assert.ok(error.details.includes(`state of ${sound}: the device is gone`));
+    assert.ok(error.details.includes(`state of ${card}: on driver nouveau`));
+    assert.equal(host.machine.device(card).override, undefined);
+    const other = made();
+    other.afterEffect((effect) => {
+      if (effect.kind === 'write' && effect.path === '/sys/bus/pci/drivers_probe')
+        if (effect.value === card) other.machine.hotRemove(card);
+    });
+    const gone = await failure(apply(other, switching(other, vfio, card, sound)));
+    assert.equal(gone.exitCode, 4);
+    assert.equal(gone.message, `${card} went away while its driver was changed`);
+    assert.equal(other.machine.device(sound).driver, 'snd_hda_intel');
+  });
+
+  it('a fault of the program itself is undone as well', async () => {
+    const host = made();
+    host.beforeEffect((effect) => {
+      if (effect.kind === 'write' && effect.path === '/sys/bus/pci/drivers_probe')
+        throw new TypeError('no such thing');
+    });
+    const before = host.machine.bindings();
+    await assert.rejects(apply(host, switching(host, vfio, card, sound)), TypeError);
+    assert.deepEqual(host.machine.bindings(), before);
+  });
+
+  it('a terminal that has gone does not keep anything from being done or undone', async () => {
+    const host = made();
+    host.refuseProbe(sound, 'vfio-pci');
+    const before = host.machine.bindings();
+    const onStep = () => {
+      throw Object.assign(new Error('EIO'), {code: 'EIO'});
+    };
+    const error = await failure(apply(host, switching(host, vfio, card, sound), {onStep}));
+    assert.equal(error.code, 'not-bound');
+    assert.deepEqual(host.machine.bindings(), before);
+  });
+
+  describe('modules', () => {
+    it('that were loaded already are not unloaded by an undo', async () => {
+      const host = made();
+      await host.run('modprobe', ['uio']);
+      const driver = aDriver('uio');
+      const bringing = bringDriver(driver, findDriver(host, driver));
+      assert.ok(!('kind' in bringing));
+      const error = await failure(apply(host, plan(bringing)));
+      assert.equal(error.code, 'no-driver');
+      assert.equal(error.exitCode, 1);
+      assert.equal(error.message, 'the module was loaded, but it brought no PCI driver called uio');
+      assert.equal(host.machine.isLoaded('uio'), true);
+    });
+
+    it('that brought no such driver are unloaded', async () => {
+      const host = made();
+      const driver = aDriver('uio');
+      const bringing = bringDriver(driver, findDriver(host, driver));
+      assert.ok(!('kind' in bringing));
+      await failure(apply(host, plan(bringing)));
+      assert.equal(host.machine.isLoaded('uio'), false);
+    });
+
+    it('are not unloaded from under a device that another run has bound meanwhile', async () => {
+      const host = made();
+      host.refuseProbe(card, 'vfio-pci');
+      const other = SimulatedHost.at(host.machine.folder);
+      host.afterEffect(async (effect) => {
+        if (effect.kind !== 'write' || effect.path !== '/sys/bus/pci/drivers_probe') return;
+        await apply(other, switching(other, vfio, '0000:04:00.0'));
+      });
+      await failure(apply(host, switching(host, vfio, card, sound)));
+      assert.equal(host.machine.device('0000:04:00.0').driver, 'vfio-pci');
+    });
+
+    it('a failing modprobe is told in its own words', async () => {
+      const host = made();
+      host.failCommand('modprobe *', 1, "modprobe: ERROR: could not insert 'vfio_pci': Key was rejected");
+      const error = await failure(apply(host, switching(host, vfio, card, sound)));
+      assert.equal(error.code, 'command-failed');
+      assert.match(error.message, /^modprobe -- vfio-pci failed \(exit code 1\)$/);
+      assert.match(error.details[0] ?? '', /Key was rejected/);
+    });
+  });
+
+  describe('files', () => {
+    it('are put back as they were, in reverse, and what was not there is removed with its folder', async () => {
+      const host = made();
+      await host.writeFile('/etc/one', 'before\n');
+      await host.writeFile('/etc/two', 'gone\n');
+      const steps = [
+        writeFile('/etc/one', 'after\n', {content: 'before\n', mode: 0o600}),
+        removeFile('/etc/two', {content: 'gone\n', mode: 0o644}),
+        writeFile('/etc/new/three', 'x\n', undefined),
+      ];
+      host.failFile('/etc/four', 'ENOSPC');
+      const error = await failure(apply(host, plan([...steps, writeFile('/etc/four', 'y\n', undefined)])));
+      assert.equal(error.code, 'file-failed');
+      assert.equal(error.message, 'writing /etc/four failed: ENOSPC (no space left)');
+      assert.equal(host.readText('/etc/one'), 'before');
+      assert.equal(host.info('/etc/one')?.mode, 0o600);
+      assert.equal(host.readText('/etc/two'), 'gone');
+      assert.equal(host.exists('/etc/new'), false);
+      assert.equal(host.exists('/etc/four'), false);
+      assert.deepEqual(error.details, ['undone: 3 steps of what had been done before']);
+    });
+  });
+
+  describe('requests to systemd', () => {
+    const undo: Step[] = [systemctl(['stop', 'a.service'])];
+
+    it('a failed one may have been granted in part: it is undone too', async () => {
+      const host = made();
+      host.failCommand('systemctl start *', 1, 'Job for a.service failed.');
+      host.failCommand('systemctl stop *', 0);
+      const error = await failure(apply(host, plan([systemctl(['start', 'a.service'], undo)])));
+      assert.deepEqual(host.effects(), [
+        'systemctl start a.service # exit code 1',
+        'systemctl stop a.service',
+      ]);
+      assert.deepEqual(error.details, [
+        'Job for a.service failed.',
+        'undone: 1 step of what had been done before',
+      ]);
+    });
+
+    it('what must follow an undo follows it, and only when something was undone', async () => {
+      const host = made();
+      host.failCommand('udevadm trigger', 1);
+      const steps = [writeFile('/etc/one', 'x\n', undefined), udevadm(['trigger'])];
+      await failure(apply(host, plan(steps, {afterUndo: [systemctl(['daemon-reload'])]})));
+      assert.deepEqual(host.effects(), [
+        'write /etc/one',
+        'udevadm trigger # exit code 1',
+        'rm /etc/one',
+        'systemctl daemon-reload',
+      ]);
+      const other = made();
+      other.failFile('/etc/one', 'EROFS');
+      await failure(apply(other, plan(steps, {afterUndo: [systemctl(['daemon-reload'])]})));
+      assert.deepEqual(other.effects(), ['write /etc/one # EROFS']);
+    });
+
+    it('name the root that is not the running machine', async () => {
+      const host = made();
+      host.root = host.machine.folder;
+      await apply(host, plan([systemctl(['daemon-reload'])]));
+      assert.deepEqual(host.effects(), [`systemctl --root=${host.machine.folder} daemon-reload`]);
+    });
+  });
+
+  it('an errno that is accepted has changed nothing, and is not undone', async () => {
+    const host = made();
+    const attribute = writeAttribute(`${drivers}/e1000e/new_id`, '8086 10d3', {
+      accept: ['EEXIST'],
+      undo: [writeAttribute(`${drivers}/e1000e/remove_id`, '8086 10d3')],
+    });
+    host.failFile('/etc/one', 'ENOSPC');
+    const error = await failure(apply(host, plan([attribute, writeFile('/etc/one', '', undefined)])));
+    assert.deepEqual(host.effects(), [
+      `echo '8086 10d3' > ${drivers}/e1000e/new_id # EEXIST`,
+      'write /etc/one # ENOSPC',
+    ]);
+    assert.deepEqual(error.details, []);
+  });
+
+  it('an unbind by itself is undone to the driver and the override of before', async () => {
+    const host = made();
+    host.failFile('/etc/one', 'ENOSPC');
+    const device = readDevice(host, card);
+    assert.ok(device?.driver !== undefined);
+    await failure(apply(host, plan([unbind(device), writeFile('/etc/one', '', undefined)])));
+    assert.equal(host.machine.bindings()[12], `${card} nouveau`);
+  });
+
+  it('a module without an inverse is left loaded', async () => {
+    const host = made();
+    host.failFile('/etc/one', 'ENOSPC');
+    await failure(
+      apply(host, plan([{...loadModule('igb'), undo: []}, writeFile('/etc/one', '', undefined)])),
+    );
+    assert.equal(host.machine.isLoaded('igb'), true);
+  });
+});

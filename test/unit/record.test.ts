@@ -1,0 +1,237 @@
+import assert from 'node:assert/strict';
+import {PearasysError} from '../../src/host/errors.js';
+import {defaultLayout} from '../../src/host/layout.js';
+import {parseId} from '../../src/pci/id.js';
+import {parseSlot} from '../../src/pci/slot.js';
+import {
+  isNamedFor,
+  matchRecord,
+  parseRecord,
+  printRecord,
+  readRecordOf,
+  readRecords,
+  recordPath,
+  type DeviceRecord,
+} from '../../src/record/record.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {aDevice, aDriver} from './values.js';
+
+const slot = parseSlot('02:00.0');
+const id = parseId('10de:1b80');
+const path = '/etc/pearasys/pci/0000:02:00.0-0x10de-0x1b80';
+const record: DeviceRecord = {slot, id, driver: aDriver('vfio-pci'), together: [slot]};
+const text = 'PEARASYS_SLOT=0000:02:00.0\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=vfio-pci\n';
+
+describe('a record', () => {
+  it('has a name that is the check of the card, as the rule builds it of sysfs', () => {
+    assert.equal(recordPath(defaultLayout, record), path);
+    assert.equal(
+      recordPath({...defaultLayout, config: '/opt/etc/pearasys'}, {slot: 'any', id}),
+      '/opt/etc/pearasys/pci/any-0x10de-0x1b80',
+    );
+  });
+
+  it('is printed as lines that udev imports', () => {
+    assert.equal(
+      printRecord(record),
+      '# Written by pearasys: the card with id 10de:1b80 in slot 0000:02:00.0 is to have this driver.\n' +
+        '# udev (60-pearasys.rules) obeys it at each add event; another card in the slot is left alone.\n' +
+        '# To undo it: pearasys -s 0000:02:00.0 service uninstall\n' +
+        'PEARASYS_SLOT=0000:02:00.0\n' +
+        'PEARASYS_ID=10de:1b80\n' +
+        'PEARASYS_DRIVER=vfio-pci\n',
+    );
+  });
+
+  it('names those installed together, when there are others', () => {
+    const together = [slot, parseSlot('02:00.1')];
+    const printed = printRecord({...record, together});
+    assert.match(printed, /^PEARASYS_TOGETHER=0000:02:00\.0,0000:02:00\.1\n$/m);
+    assert.deepEqual(parseRecord(path, printed).together, together);
+  });
+
+  it('by id alone says so', () => {
+    const any: DeviceRecord = {slot: 'any', id, driver: aDriver('none'), together: []};
+    assert.equal(
+      printRecord(any),
+      '# Written by pearasys: each card with id 10de:1b80 that appears, in whatever slot, is to have this driver.\n' +
+        '# udev (60-pearasys.rules) obeys it at each add event; another card in the slot is left alone.\n' +
+        '# To undo it: pearasys --any-slot -d 10de:1b80 service uninstall\n' +
+        'PEARASYS_SLOT=any\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=none\n',
+    );
+    assert.deepEqual(parseRecord('any', printRecord(any)), any);
+  });
+
+  it('is read back as it was printed', () => {
+    assert.deepEqual(parseRecord(path, printRecord(record)), record);
+  });
+
+  const bad: readonly [what: string, text: string, reason: RegExp][] = [
+    ['a line that is none', `${text}vfio-pci\n`, /^line 4 is 'vfio-pci', expected one of PEARASYS_SLOT, /],
+    ['a key of somebody else', `${text}LD_PRELOAD=/tmp/x\n`, /^line 4 is 'LD_PRELOAD=\/tmp\/x'/],
+    ['a key twice', `${text}PEARASYS_DRIVER=none\n`, /^line 4 says PEARASYS_DRIVER a second time$/],
+    ['no driver', text.replace(/PEARASYS_DRIVER.*\n/, ''), /^there is no line PEARASYS_DRIVER=$/],
+    ['nothing', '', /^there is no line PEARASYS_SLOT=$/],
+    ['a slot that is none', text.replace('02:00.0', '02:20.0'), /^PEARASYS_SLOT=0000:02:20\.0 is not a slot$/],
+    ['an id that is none', text.replace('1b80', '1b8'), /^PEARASYS_ID=10de:1b8 is not an id$/],
+    [
+      'a driver that leads elsewhere',
+      text.replace('vfio-pci', '../../x'),
+      /^PEARASYS_DRIVER=\.\.\/\.\.\/x is not a driver's name$/,
+    ],
+    ['a quoted value', text.replace('vfio-pci', '"vfio-pci"'), /is not a driver's name$/],
+    ['the line ends of another system', text.replaceAll('\n', '\r\n'), /is not a slot$/],
+    ['a companion that is no slot', `${text}PEARASYS_TOGETHER=0000:02:00.0,x\n`, /names 'x', which is not a slot$/],
+    [
+      'companions without itself',
+      `${text}PEARASYS_TOGETHER=0000:02:00.1\n`,
+      /^PEARASYS_TOGETHER leaves out 0000:02:00\.0 itself$/,
+    ],
+  ];
+  for (const [what, content, reason] of bad)
+    it(`with ${what} is refused, and it is said why`, () => {
+      assert.throws(
+        () => parseRecord(path, content),
+        (error) => {
+          assert.ok(error instanceof PearasysError);
+          assert.equal(error.code, 'bad-record');
+          assert.equal(error.message, `the record ${path} is ignored`);
+          assert.match(error.details[0] ?? '', reason);
+          assert.equal(error.hint, 'write it anew with `pearasys service install`, or remove it');
+          return true;
+        },
+      );
+    });
+
+  it('is for the slot that its name begins with', () => {
+    assert.equal(isNamedFor(slot, path), true);
+    assert.equal(isNamedFor(parseSlot('02:00.1'), path), false);
+    assert.equal(isNamedFor(slot, '/etc/pearasys/pci/any-0x10de-0x1b80'), false);
+  });
+});
+
+describe('matchRecord', () => {
+  const there = aDevice('02:00.0');
+  it('matches the recorded card in its slot, and any card by id alone', () => {
+    assert.deepEqual(matchRecord(record, [there]), {kind: 'matches'});
+    assert.deepEqual(matchRecord({...record, slot: 'any'}, []), {kind: 'matches'});
+  });
+
+  it('says where the card is instead', () => {
+    const moved = aDevice('04:00.0');
+    assert.deepEqual(matchRecord(record, [moved]), {kind: 'absent', elsewhere: ['0000:04:00.0']});
+    assert.deepEqual(matchRecord(record, [aDevice('02:00.0', {id: '10de:1b81'}), moved]), {
+      kind: 'other-card',
+      found: '10de:1b81',
+      elsewhere: ['0000:04:00.0'],
+    });
+  });
+});
+
+describe('readRecords', () => {
+  let host: SimulatedHost;
+  beforeEach(() => {
+    host = SimulatedHost.standard();
+  });
+  afterEach(() => host.dispose());
+  const put = (content: string, mode = 0o644, to = path) => host.machine.tree.file(to, content, mode);
+  const device = aDevice('02:00.0');
+
+  /** What a record with this trouble is: none, and a problem; for all and for the one. */
+  function ignored(reason: RegExp): void {
+    const {records, problems} = readRecords(host, defaultLayout);
+    assert.deepEqual(records, []);
+    assert.equal(problems[0]?.path, path);
+    assert.match(problems[0].reason, reason);
+    assert.deepEqual(readRecordOf(host, defaultLayout, device), problems[0]);
+  }
+
+  it('reads none where there is no folder', () => {
+    assert.deepEqual(readRecords(host, defaultLayout), {
+      records: [],
+      problems: [],
+      folderProblem: undefined,
+    });
+    assert.equal(readRecordOf(host, defaultLayout, device), undefined);
+  });
+
+  it('reads what is right beside what is not, and names that', () => {
+    put(text);
+    put('nonsense\n', 0o644, '/etc/pearasys/pci/README');
+    const {records, problems} = readRecords(host, defaultLayout);
+    assert.deepEqual(records, [record]);
+    assert.equal(problems.length, 1);
+    assert.equal(problems[0]?.path, '/etc/pearasys/pci/README');
+    assert.match(problems[0].reason, /^line 1 is 'nonsense'/);
+    assert.deepEqual(readRecordOf(host, defaultLayout, device), record);
+  });
+
+  it('ignores a truncated one, though what is left of it would do', () => {
+    put(text.slice(0, -4));
+    ignored(/^it is truncated: its last line has no end$/);
+  });
+
+  it('ignores an empty one', () => {
+    put('');
+    ignored(/truncated|there is no line/);
+  });
+
+  it('ignores one whose name and content disagree', () => {
+    put(text.replace('1b80', '1b81'));
+    ignored(/^it is about slot 0000:02:00\.0 and id 10de:1b81, its name is not$/);
+  });
+
+  it('ignores one that is not root’s', () => {
+    put(text);
+    host.machine.owners.set(path, 1000);
+    ignored(/is owned by user 1000, not by root: chown root \/etc\/pearasys\/pci\//);
+  });
+
+  for (const mode of [0o664, 0o646, 0o666])
+    it(`ignores one that others may write (${mode.toString(8)})`, () => {
+      put(text, mode);
+      ignored(/is writable by others: chmod go-w \/etc\/pearasys\/pci\//);
+    });
+
+  it('ignores a link, wherever it leads', () => {
+    put(text, 0o644, '/etc/elsewhere');
+    host.machine.tree.textLink(path, '/etc/elsewhere');
+    ignored(/^it is not a file$/);
+  });
+
+  it('ignores a folder', () => {
+    host.machine.tree.directory(path);
+    ignored(/^it is not a file$/);
+  });
+
+  it('ignores all of a folder that others may write', () => {
+    put(text);
+    host.machine.owners.set('/etc/pearasys/pci', 1000);
+    ignored(/^\/etc\/pearasys\/pci is owned by user 1000/);
+    assert.equal(readRecords(host, defaultLayout).folderProblem?.path, '/etc/pearasys/pci');
+  });
+
+  it('an image belongs to whoever unpacked it', () => {
+    put(text);
+    host.machine.owners.set(path, 1000);
+    host.userId = 1000;
+    host.root = host.machine.folder;
+    assert.equal(readRecords(host, defaultLayout).records.length, 1);
+    host.userId = 1001;
+    assert.equal(readRecords(host, defaultLayout).records.length, 0);
+  });
+
+  it('a record that cannot be read is a problem, not the end', () => {
+    put(text);
+    put(text, 0o644, path.replace('1b80', '1b81'));
+    const read = host.readText.bind(host);
+    host.readText = (file) => {
+      if (file === path) throw new PearasysError({code: 'file-failed', exitCode: 1, message: 'EIO'});
+      return read(file);
+    };
+    assert.deepEqual(
+      readRecords(host, defaultLayout).problems.map(({reason}) => reason),
+      ['EIO', 'it is about slot 0000:02:00.0 and id 10de:1b80, its name is not'],
+    );
+  });
+});

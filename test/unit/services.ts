@@ -1,0 +1,81 @@
+import fs from 'node:fs';
+import {join} from 'node:path';
+import {claim} from '../../src/handlers/claim.js';
+import {report, type Handler, type HandlerContext} from '../../src/handlers/handler.js';
+import {record} from '../../src/handlers/record.js';
+import {release} from '../../src/handlers/release.js';
+import {defaultLayout} from '../../src/host/layout.js';
+import {render} from '../../src/unit/templates.js';
+import {parseUnitName} from '../../src/unit/unit.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+
+const repository = join(import.meta.dirname, '../..');
+
+/** The text of a shipped file as `make install` without settings puts it. */
+export function shipped(path: string): string {
+  return fs
+    .readFileSync(join(repository, path), 'utf8')
+    .replaceAll('@SYSCONFDIR@', '/etc')
+    .replaceAll('@LIBDIR@', '/usr/local/lib/pearasys')
+    .replaceAll('@NODE@', '/usr/bin/node');
+}
+
+/** Puts the rule file and the one unit that is the same everywhere on the machine. */
+export function withProduct(declaration: MachineDeclaration): void {
+  declaration.files['/usr/lib/udev/rules.d/60-pearasys.rules'] = shipped('udev/60-pearasys.rules');
+  declaration.files['/usr/lib/systemd/system/pearasys-record@.service'] = render(
+    'pearasys-record@.service',
+    defaultLayout,
+  );
+}
+
+/** A handler's run: its exit code and its lines for the journal. */
+export interface HandlerRun {
+  readonly exitCode: number;
+  readonly journal: readonly string[];
+}
+
+/** Runs a handler in this process as `runHandler` does in its own. */
+export async function runOn(
+  host: SimulatedHost,
+  handler: Handler,
+  ...args: readonly string[]
+): Promise<HandlerRun> {
+  const journal: string[] = [];
+  const log: HandlerContext['log'] = (priority, text) => {
+    for (const line of text.split('\n')) journal.push(`<${priority}>${line}`);
+  };
+  try {
+    await host.findLocked(1000);
+    await handler({host, layout: defaultLayout, log}, args);
+    return {exitCode: 0, journal};
+  } catch (error) {
+    return {exitCode: report(error, log), journal};
+  }
+}
+
+/** What the units of a machine have run, by unit. */
+export interface UnitRuns {
+  readonly runs: ReadonlyMap<string, HandlerRun>;
+  /** The host that the handlers work on: its journal is theirs. */
+  readonly host: SimulatedHost;
+}
+
+/** Lets the units of this machine run the product's handlers, each as a process of its own. */
+export function runUnits(host: SimulatedHost): UnitRuns {
+  const runs = new Map<string, HandlerRun>();
+  const own = SimulatedHost.at(host.machine.folder);
+  host.userland.runUnit = async (unit, action) => {
+    const recorded = /^pearasys-record@(.+)\.service$/.exec(unit)?.[1];
+    const named = parseUnitName(unit);
+    if (recorded === undefined && named === undefined) return 0;
+    const run =
+      recorded !== undefined
+        ? await runOn(own, record, recorded)
+        : await runOn(own, action === 'start' ? claim : release, named?.slot ?? '', named?.driver ?? '');
+    runs.set(unit, run);
+    return run.exitCode;
+  };
+  return {runs, host: own};
+}

@@ -1,0 +1,208 @@
+import assert from 'node:assert/strict';
+import {defaultLayout} from '../../src/host/layout.js';
+import {parseSlot} from '../../src/pci/slot.js';
+import {slotTemplate, unitSettings} from '../../src/unit/files.js';
+import {render} from '../../src/unit/templates.js';
+import {
+  deviceUnit,
+  dropInFolder,
+  enabledLink,
+  isEnabled,
+  parseUnitName,
+  readUnits,
+  readUnitStates,
+  templateName,
+  unitName,
+  type UnitIdentity,
+} from '../../src/unit/unit.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {aDriver} from './values.js';
+
+const slot = parseSlot('02:00.0');
+const sound = parseSlot('02:00.1');
+const unit = (driver: string, of = slot): UnitIdentity => ({slot: of, driver: aDriver(driver)});
+const vfio = unit('vfio-pci');
+
+describe('names of units', () => {
+  it('need no escaping', () => {
+    assert.equal(unitName(vfio), 'pearasys-0000:02:00.0@vfio-pci.service');
+    assert.equal(templateName(slot), 'pearasys-0000:02:00.0@.service');
+    assert.equal(deviceUnit(slot), 'sys-bus-pci-devices-0000:02:00.0.device');
+    assert.equal(
+      enabledLink(vfio),
+      '/etc/systemd/system/sys-bus-pci-devices-0000:02:00.0.device.wants/pearasys-0000:02:00.0@vfio-pci.service',
+    );
+    assert.equal(
+      dropInFolder(vfio),
+      '/etc/systemd/system/pearasys-0000:02:00.0@vfio-pci.service.d',
+    );
+  });
+
+  it('are read back', () => {
+    for (const one of [vfio, unit('none'), unit('mlx5_vfio_pci'), unit('8139too')])
+      assert.deepEqual(parseUnitName(unitName(one)), one);
+  });
+
+  for (const name of [
+    'pearasys-0000:02:00.0@.service',
+    'pearasys-record@0000:02:00.0.service',
+    'pearasys-guest@win10.service',
+    'pearasys-0000:02:00.0@../x.service',
+    'pearasys-0000:02:00.0@vfio-pci.socket',
+    'xpearasys-0000:02:00.0@vfio-pci.service',
+    'gdm.service',
+    '',
+  ])
+    it(`'${name}' is none of them`, () => assert.equal(parseUnitName(name), undefined));
+});
+
+describe('the template of a slot', () => {
+  it('is the same to the byte', () => {
+    assert.equal(
+      slotTemplate(slot, [slot], defaultLayout),
+      `# Written by pearasys for the device in slot 0000:02:00.0: each instance gives it to one driver,
+# pearasys-0000:02:00.0@vfio-pci.service to vfio-pci. In this file %j is the slot, %i the driver.
+# Enabled, it claims the device at boot and at each hot-add; disabled, nobody touches it.
+# To undo: pearasys -s 0000:02:00.0 service uninstall
+[Unit]
+Description=PCI device %j on driver %i
+Documentation=man:pearasys(8)
+# Ahead of display managers, libvirtd and the network, which would take the device first.
+DefaultDependencies=no
+Before=basic.target
+After=systemd-modules-load.service local-fs-pre.target
+# Stops with the device, and comes back with it.
+BindsTo=sys-bus-pci-devices-%j.device
+After=sys-bus-pci-devices-%j.device
+RequiresMountsFor=/etc/pearasys /usr/local/libexec/pearasys
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+# The template's own slice conflicts with shutdown.target: stopping it would unbind at power-off a device that a
+# guest still uses, and that write never returns. At shutdown this unit is left alone.
+Slice=system.slice
+ExecStart=/usr/local/libexec/pearasys/claim %j %i
+ExecStop=/usr/local/libexec/pearasys/release %j %i
+TimeoutSec=120
+# A write that is stuck in the kernel can be killed by nobody; do not wait for it.
+KillMode=process
+RuntimeDirectory=pearasys
+RuntimeDirectoryPreserve=yes
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_SYS_MODULE CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_SYS_ADMIN
+ProtectHome=read-only
+ProtectSystem=strict
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_UNIX AF_NETLINK
+IPAddressDeny=any
+LockPersonality=yes
+SystemCallArchitectures=native
+UMask=0022
+
+[Install]
+WantedBy=sys-bus-pci-devices-%j.device
+`,
+    );
+  });
+
+  it('is wanted by the units of the siblings installed with it, and not by itself', () => {
+    const lines = slotTemplate(slot, [slot, sound], {...defaultLayout, libexec: '/opt/x'}).split('\n');
+    assert.deepEqual(lines.slice(lines.indexOf('[Install]') + 1), [
+      'WantedBy=sys-bus-pci-devices-%j.device',
+      "# Installed together with this one: starting the sibling's unit starts this one too.",
+      'WantedBy=pearasys-0000:02:00.1@%i.service',
+      '',
+    ]);
+    assert.ok(lines.includes('ExecStart=/opt/x/claim %j %i'));
+  });
+
+  it('a value that a template names and nobody gives is an error, not an empty one', () => {
+    assert.throws(() => render('pearasys-record@.service', {config: '/etc/pearasys'}), /libexec/);
+  });
+});
+
+describe('the settings of a unit', () => {
+  const alone = {name: 'GP104', rivals: [], together: [slot]};
+
+  it('of a single one only describe it', () => {
+    assert.equal(
+      unitSettings(vfio, alone),
+      `# Written by pearasys: how pearasys-0000:02:00.0@vfio-pci.service and the other units of its card go together.
+# To undo: pearasys -s 0000:02:00.0 service uninstall
+[Unit]
+Description=GP104 (PCI device 0000:02:00.0) on driver vfio-pci
+`,
+    );
+  });
+
+  it('exclude the other units of the slot, and only one of two comes after the other', () => {
+    const rivals = [unit('nouveau'), vfio, unit('xyz')];
+    const lines = (own: UnitIdentity) =>
+      unitSettings(own, {...alone, rivals})
+        .split('\n')
+        .filter((line) => /^(?:Conflicts|After)=/.test(line));
+    assert.deepEqual(lines(vfio), [
+      'Conflicts=pearasys-0000:02:00.0@nouveau.service',
+      'Conflicts=pearasys-0000:02:00.0@xyz.service',
+      'After=pearasys-0000:02:00.0@nouveau.service',
+    ]);
+    assert.deepEqual(lines(unit('nouveau')), [
+      'Conflicts=pearasys-0000:02:00.0@vfio-pci.service',
+      'Conflicts=pearasys-0000:02:00.0@xyz.service',
+    ]);
+  });
+
+  it('stop with the siblings of the same driver', () => {
+    assert.match(
+      unitSettings(vfio, {...alone, together: [slot, sound]}),
+      /^PartOf=pearasys-0000:02:00\.1@vfio-pci\.service\n$/m,
+    );
+  });
+
+  it('take a percent sign of a name as it is', () => {
+    assert.match(unitSettings(vfio, {...alone, name: '100% %n'}), /^Description=100%% %%n \(PCI device/m);
+  });
+});
+
+describe('the units of a host', () => {
+  let host: SimulatedHost;
+  beforeEach(() => {
+    host = SimulatedHost.standard();
+  });
+  afterEach(() => host.dispose());
+
+  it('are those with settings, and those enabled; nobody else’s', async () => {
+    const {tree} = host.machine;
+    tree.directory(dropInFolder(vfio));
+    tree.textLink(enabledLink(unit('nouveau', sound)), '/etc/systemd/system/x');
+    tree.directory('/etc/systemd/system/pearasys-nonsense@x.service.d');
+    tree.directory('/etc/systemd/system/sshd.service.d');
+    assert.deepEqual(readUnits(host), [vfio, unit('nouveau', sound)]);
+    assert.equal(isEnabled(host, vfio), false);
+    // The link counts, whether what it leads to is there or not: the rule sees no more.
+    assert.equal(isEnabled(host, unit('nouveau', sound)), true);
+    host.userland.setState(unitName(vfio), 'failed');
+    assert.deepEqual(await readUnitStates(host), [
+      {...vfio, unit: unitName(vfio), enabled: false, active: 'failed'},
+      {...unit('nouveau', sound), unit: unitName(unit('nouveau', sound)), enabled: true, active: 'inactive'},
+    ]);
+    assert.equal(host.effects().length, 1);
+  });
+
+  it('that there are none of are not asked for; without systemd nobody is asked', async () => {
+    assert.deepEqual(await readUnitStates(host), []);
+    host.machine.tree.directory(dropInFolder(vfio));
+    host.machine.tree.remove('/run/systemd');
+    assert.deepEqual(await readUnitStates(host), [
+      {...vfio, unit: unitName(vfio), enabled: false, active: undefined},
+    ]);
+    assert.deepEqual(host.effects(), []);
+  });
+});
