@@ -1,14 +1,21 @@
 import type {Host, HostReader} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
 import type {Device} from '../pci/device.js';
-import {adviseOnHolder, describeHolder, readHolders, seesAllProcesses, type Holder} from '../pci/holders.js';
+import {readHolders, seesAllProcesses} from '../pci/holders.js';
+import type {Holder} from '../pci/holders/holder.js';
+import {adviseOnHolder, describeHolder} from '../pci/holders/words.js';
 import {printName, readDeviceNames, type DeviceNames} from '../pci/names.js';
 import type {Slot} from '../pci/slot.js';
 import {readRecords, type DeviceRecord, type RecordProblem} from '../record/record.js';
 import {readUnitStates, type UnitState} from '../unit/unit.js';
 
 /** A holder as `--json` prints it: the fields of its kind, the same in words, and what ends its use. */
-export type HolderReport = Holder & {readonly text: string; readonly advice: string};
+export type HolderReport = Told<Holder> & {readonly text: string; readonly advice: string};
+
+/** A value with `null` for what is not there: `--json` leaves no key out. */
+type Told<T> = T extends object
+  ? {readonly [Key in keyof T]: Exclude<T[Key], undefined> | (undefined extends T[Key] ? null : never)}
+  : never;
 
 /** What is recorded about a device. */
 export interface RecordReport {
@@ -123,12 +130,15 @@ export function reportDevice(device: Device, surroundings: Surroundings): Device
       enabled,
       active,
     })),
-    holders: (surroundings.holders.get(device.slot) ?? []).map((holder) => ({
-      ...holder,
-      text: describeHolder(holder),
-      advice: adviseOnHolder(holder),
-    })),
+    holders: (surroundings.holders.get(device.slot) ?? []).map(reportHolder),
   };
+}
+
+function reportHolder(holder: Holder): HolderReport {
+  const told = Object.fromEntries(
+    Object.entries(holder).map(([key, value]: [string, unknown]) => [key, value ?? null]),
+  );
+  return {...(told as unknown as Told<Holder>), text: describeHolder(holder), advice: adviseOnHolder(holder)};
 }
 
 /** The device's name in one line. */

@@ -14,12 +14,17 @@ export type DriverSource =
     }
   | {readonly kind: 'unknown'; readonly known: readonly string[]};
 
+/** Drivers without hardware of their own, whose names are not their modules'. */
+const namesOfModules: Readonly<Record<string, string>> = {vfio_pci: 'vfio-pci', pci_stub: 'pci-stub'};
+
 /**
  * Where the driver would come from. A module of the driver's own name is what modprobe would load; where the
  * module tree of the running kernel cannot be read, modprobe is left to decide.
  */
 export function findDriver(host: HostReader, driver: Driver): DriverSource {
   if (driver === noDriver || host.exists(`${driversFolder}/${driver}`)) return {kind: 'present'};
+  const ownName = namesOfModules[driver];
+  if (ownName !== undefined) return {kind: 'unknown', known: [ownName]};
   const tree = moduleTree(host);
   const known = tree === undefined ? undefined : moduleNames(host, tree);
   if (known === undefined || known.has(underscored(driver)))
@@ -89,7 +94,9 @@ function moduleNames(host: HostReader, tree: string): Set<string> | undefined {
 
 function pciModules(host: HostReader, tree: string): string[] {
   const text = host.readText(`${tree}/modules.alias`) ?? '';
-  return [...text.matchAll(/^alias (?:vfio_)?pci:\S+ (\S+)$/gm)].map((match) => match[1] ?? '');
+  return [...text.matchAll(/^alias (?:vfio_)?pci:\S+ (\S+)$/gm)].map(
+    ([, module = '']) => namesOfModules[module] ?? module,
+  );
 }
 
 /** modprobe takes - and _ for the same; /sys/module has the underscore. */

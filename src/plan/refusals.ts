@@ -2,7 +2,8 @@ import {ExitCode} from '../host/errors.js';
 import {isBridge, type Device} from '../pci/device.js';
 import type {Driver} from '../pci/driver.js';
 import {nearest} from '../pci/find.js';
-import {adviseOnHolder, describeHolder, type Holder} from '../pci/holders.js';
+import type {Holder} from '../pci/holders/holder.js';
+import {adviseOnHolder, describeHolder} from '../pci/holders/words.js';
 import type {DriverSource} from '../pci/modules.js';
 import {loadModule, refuse, type Refusal, type Step} from './step.js';
 
@@ -71,7 +72,7 @@ export function bringDriver(driver: Driver, source: DriverSource): Step[] | Refu
       return refuse({
         code: 'no-driver',
         exitCode: ExitCode.usage,
-        message: `there is no PCI driver called ${driver}, and no module of that name for the running kernel`,
+        message: `there is no PCI driver called ${driver}, and no module of the running kernel brings one`,
         details: ['nothing was changed'],
         hint: `\`pearasys show DEVICE\` lists the modules that know a device${nearest(driver, source.known)}`,
       });

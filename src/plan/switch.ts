@@ -2,7 +2,8 @@ import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {isBridge, readGroupMembers, type Device} from '../pci/device.js';
 import {isVfio, noDriver, type Driver} from '../pci/driver.js';
-import {readHolders, type Holder} from '../pci/holders.js';
+import {readHolders} from '../pci/holders.js';
+import type {Holder} from '../pci/holders/holder.js';
 import {findDriver, modulesFor, type DriverSource} from '../pci/modules.js';
 import {bringDriver, refuseBridges, refuseHeld, refuseLocked} from './refusals.js';
 import {

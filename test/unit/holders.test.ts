@@ -6,13 +6,9 @@ import {FileError} from '../../src/host/errors.js';
 import type {FileInfo} from '../../src/host/host.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import {readDevice, readDevices, type Device} from '../../src/pci/device.js';
-import {
-  adviseOnHolder,
-  describeHolder,
-  readHolders,
-  seesAllProcesses,
-  type Holder,
-} from '../../src/pci/holders.js';
+import {readHolders, seesAllProcesses} from '../../src/pci/holders.js';
+import type {Holder} from '../../src/pci/holders/holder.js';
+import {adviseOnHolder, describeHolder} from '../../src/pci/holders/words.js';
 import {parseSlot, type Slot} from '../../src/pci/slot.js';
 
 const root = '/sys/devices/pci0000:00';

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type {Holder} from '../../src/pci/holders.js';
+import type {Holder} from '../../src/pci/holders/holder.js';
 import {planSwitch, type SwitchInput, type Target} from '../../src/plan/switch.js';
 import {aDevice, aDriver, linesOf, undoLines} from './values.js';
 

@@ -6,7 +6,6 @@ import {selectionFlags, switchDevices, type ChangeResult} from '../switching.js'
 
 /** `pearasys bind`: devices on a driver now. */
 export default class Bind extends BaseCommand {
-  static override summary = 'Bind devices to a driver, all of them or none';
   static override description =
     'DRIVER is a PCI driver (its module is loaded when needed), `none` to keep every driver off, or `default` to ' +
     'give the device back to the driver that the kernel chooses. A DEVICE is a slot (0000:04:00.0 or 04:00.0), an ' +

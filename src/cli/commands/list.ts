@@ -2,7 +2,6 @@ import {string} from '@oclif/core/flags';
 import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
 import {classWords, readDevices, type Device} from '../../pci/device.js';
 import {parseDriver} from '../../pci/driver.js';
-import type {Holder} from '../../pci/holders.js';
 import {asId} from '../../pci/id.js';
 import {BaseCommand} from '../base-command.js';
 import {hasColours} from '../context.js';
@@ -12,6 +11,7 @@ import {
   readSurroundings,
   reportDevice,
   type DeviceReport,
+  type HolderReport,
 } from '../device-report.js';
 import {suggest} from '../errors.js';
 
@@ -158,7 +158,7 @@ function enabledWord(enabled: boolean): string {
 }
 
 /** What holds the device, in a word: `Xorg[812]`, `/home`, `eth0`. */
-function holderName(holder: Holder): string {
+function holderName(holder: HolderReport): string {
   switch (holder.kind) {
     case 'process':
       return `${holder.command.replaceAll(/[\s,]/g, '_')}[${holder.pid}]`;

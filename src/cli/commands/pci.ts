@@ -12,7 +12,6 @@ import {changeResult, reread, withChanges, type ChangeResult} from '../switching
 
 /** `pearasys [-s SLOT]... [-d ID]... pci …`: the kernel's own words, one link after the other. */
 export default class Pci extends BaseCommand {
-  static override summary = "Write to the kernel's PCI attributes, in a chain";
   static override description =
     'A chain of `rescan`, `driver DRIVER bind|unbind|new-id|remove-id|ls` and `device [--driver DRIVER] ' +
     'bind|unbind|new-id|remove-id|driver-override|remove|rescan|reset`. The devices are those of -s and -d before ' +

@@ -4,7 +4,6 @@ import {selectionFlags, switchDevices, type ChangeResult} from '../switching.js'
 
 /** `pearasys unbind`: devices without a driver, free for binding by hand. */
 export default class Unbind extends BaseCommand {
-  static override summary = 'Unbind devices from their drivers, all of them or none';
   static override description =
     'Leaves each DEVICE without a driver and without an override. A DEVICE is a slot (0000:04:00.0 or 04:00.0), an ' +
     'id (10de:1b80), or the name of an interface or disk (eth0, nvme0n1). To give a device back to the driver that ' +

@@ -1,7 +1,7 @@
 import type {HostReader} from '../../host/host.js';
 import {devicePath} from '../device.js';
 import {slotInPath} from '../find.js';
-import type {DisplayHolder} from '../holders.js';
+import type {DisplayHolder} from './holder.js';
 import type {Slot} from '../slot.js';
 import {byNumber, ownersOf, type Scope} from './scope.js';
 

@@ -1,5 +1,5 @@
 import {endianness} from 'node:os';
-import type {InterfaceHolder} from '../holders.js';
+import type {InterfaceHolder} from './holder.js';
 import type {Slot} from '../slot.js';
 import {lastPart, ownersOf, type Scope} from './scope.js';
 

@@ -1,6 +1,6 @@
 import {FileError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
-import type {ProcessHolder} from '../holders.js';
+import type {ProcessHolder} from './holder.js';
 import type {Slot} from '../slot.js';
 import type {Node, Nodes} from './nodes.js';
 import {byNumber, lastPart, type Scope} from './scope.js';

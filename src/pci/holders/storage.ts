@@ -1,5 +1,5 @@
 import type {HostReader} from '../../host/host.js';
-import type {MountHolder, StackHolder} from '../holders.js';
+import type {MountHolder, StackHolder} from './holder.js';
 import type {Slot} from '../slot.js';
 import type {BlockDevice, Blocks} from './blocks.js';
 import {lastPart} from './scope.js';

@@ -27,7 +27,6 @@ export interface InstallResult extends ChangeResult {
 
 /** `pearasys service install`: a device on a driver at every boot and at every hot-add. */
 export default class ServiceInstall extends BaseCommand {
-  static override summary = 'Claim devices at boot and at each hot-add';
   static override description =
     'Writes the record of each device (its slot, its id, the driver), writes its unit and enables it. The device is ' +
     'claimed from the next boot or hot-add on, with --now at once. `systemctl disable` and `systemctl enable` of ' +

@@ -30,7 +30,6 @@ export interface ServiceListResult {
 
 /** `pearasys service list`: what is recorded and enabled. */
 export default class ServiceList extends BaseCommand {
-  static override summary = 'List records and units with their states';
   static override description =
     'One line a unit, tab-separated: slot, recorded id, driver, enabled or disabled, the state of the unit, and ' +
     'whether the card is the recorded one. A record that is ignored is told on standard error.';

@@ -11,7 +11,6 @@ import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 
 /** `pearasys service uninstall`: the lasting wish for a device is taken back. */
 export default class ServiceUninstall extends BaseCommand {
-  static override summary = 'Take back what `service install` did';
   static override description =
     'Stops the units of a slot, which releases the device, disables them, and removes them with the record. The card ' +
     'need not be there any more.';

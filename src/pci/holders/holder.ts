@@ -1,0 +1,80 @@
+import type {Slot} from '../slot.js';
+
+/** What every holder has. */
+interface HolderBase {
+  /** The device that is held. */
+  readonly slot: Slot;
+  /**
+   * `certain`: taking the device is sure to lose data, cut the machine off or never return, and is refused even
+   * with `--force`; `forcible`: the person may decide.
+   */
+  readonly harm: 'certain' | 'forcible';
+}
+
+/** A process that has a node of the device open. */
+export interface ProcessHolder extends HolderBase {
+  readonly kind: 'process';
+  readonly pid: number;
+  /** The command's name, as in /proc/<pid>/comm. */
+  readonly command: string;
+  /** The systemd unit it runs in; undefined outside of one. */
+  readonly unit: string | undefined;
+  /** The user ID of the service manager that runs the unit; absent for the system's. */
+  readonly unitUser?: number;
+  /** The nodes it has open, as in `/dev/dri/card0`. */
+  readonly nodes: readonly string[];
+  /** Whether it is in the display manager's unit, or is a display server that was started from there. */
+  readonly displayManager: boolean;
+}
+
+/** A file system or swap on a disk of the device. */
+export interface MountHolder extends HolderBase {
+  readonly kind: 'mount' | 'swap';
+  /** The block device: `/dev/nvme0n1p2`. */
+  readonly source: string;
+  /** The mount point; the word `swap` for swap. */
+  readonly target: string;
+  /** Whether the system runs from it: /, /usr, /boot, /var, … */
+  readonly system: boolean;
+}
+
+/** Another block device built on a disk of the device: LVM, RAID, dm-crypt, or a claim the kernel does not name. */
+export interface StackHolder extends HolderBase {
+  readonly kind: 'stack';
+  readonly source: string;
+  /** What is built on it: `dm-0 (vg-root)`, `md0`; undefined when the kernel only says that it is in use. */
+  readonly by: string | undefined;
+}
+
+/** A network interface that is up with an address, or in a route. */
+export interface InterfaceHolder extends HolderBase {
+  readonly kind: 'interface';
+  readonly name: string;
+  readonly addresses: readonly string[];
+  /** Destinations routed over it: `default via 192.168.1.1`, `192.168.1.0/24`. */
+  readonly routes: readonly string[];
+  /** The bridge, bond or VLAN that carries the address or route, when it is not the interface itself. */
+  readonly through: string | undefined;
+  /** Whether without it no route leads to the machine. */
+  readonly last: boolean;
+}
+
+/** A framebuffer or console shown on the device. */
+export interface DisplayHolder extends HolderBase {
+  readonly kind: 'framebuffer' | 'console';
+  /** `fb0`, `vtcon1`. */
+  readonly name: string;
+  /** What makes the framebuffer, the console's name: `efi-framebuffer.0`, `nouveaudrmfb`, `frame buffer device`. */
+  readonly description: string;
+}
+
+/** Virtual functions of the device that are in use. */
+export interface VirtualFunctionHolder extends HolderBase {
+  readonly kind: 'virtual-function';
+  readonly virtualFunction: Slot;
+  readonly driver: string;
+}
+
+/** Who uses a device now. */
+export type Holder =
+  ProcessHolder | MountHolder | StackHolder | InterfaceHolder | DisplayHolder | VirtualFunctionHolder;

@@ -1,0 +1,141 @@
+import {devicePath} from '../device.js';
+import type {DisplayHolder, Holder, InterfaceHolder, ProcessHolder, StackHolder} from './holder.js';
+
+/** A holder in words, for a refusal: `process 812 (Xorg) of gdm.service has /dev/dri/card0 open`. */
+export function describeHolder(holder: Holder): string {
+  switch (holder.kind) {
+    case 'process':
+      return `process ${holder.pid} (${holder.command})${unitInWords(holder)} has ${shortList(holder.nodes)} open`;
+    case 'mount':
+      return `${holder.source} is mounted at ${holder.target}`;
+    case 'swap':
+      return `${holder.source} is used as swap`;
+    case 'stack':
+      return `${holder.source} is ${holder.by === undefined ? 'in use by the kernel' : `part of ${holder.by}`}`;
+    case 'interface':
+      return describeInterface(holder);
+    case 'framebuffer':
+    case 'console':
+      return `${holder.kind} ${holder.name} (${holder.description}) is shown on it`;
+    case 'virtual-function':
+      return `its virtual function ${holder.virtualFunction} is in use (driver ${holder.driver})`;
+  }
+}
+
+/** What ends this holder's use: `systemctl stop gdm.service`, `umount /mnt/data`. */
+export function adviseOnHolder(holder: Holder): string {
+  switch (holder.kind) {
+    case 'process':
+      return adviseOnProcess(holder);
+    case 'mount':
+      return holder.system
+        ? "the system runs from it: it can't be taken"
+        : `umount ${shellWord(holder.target)}`;
+    case 'swap':
+      return `swapoff ${shellWord(holder.source)}`;
+    case 'stack':
+      return adviseOnStack(holder);
+    case 'interface':
+      return holder.last
+        ? "without it this machine is cut off: it can't be taken before another interface has a default route"
+        : `ip link set ${shellWord(holder.name)} down`;
+    case 'framebuffer':
+      return adviseOnFramebuffer(holder);
+    case 'console':
+      return `echo 0 > /sys/class/vtconsole/${holder.name}/bind`;
+    case 'virtual-function':
+      return holder.harm === 'certain'
+        ? `end the use of ${holder.virtualFunction} first`
+        : `echo 0 > ${devicePath(holder.slot, 'sriov_numvfs')}`;
+  }
+}
+
+function unitInWords({unit, unitUser, displayManager}: ProcessHolder): string {
+  const words = [
+    ...(unit === undefined ? [] : [` of ${unit}`]),
+    ...(unitUser === undefined ? [] : [` (user ${unitUser})`]),
+    ...(displayManager ? [' (display manager)'] : []),
+  ];
+  return words.join('');
+}
+
+function describeInterface({name, addresses, routes, through, last}: InterfaceHolder): string {
+  const way = through === undefined ? '' : ` through ${through}`;
+  if (last) {
+    const defaults = routes.filter((route) => route.startsWith('default'));
+    const named = defaults.length > 0 ? defaults : [...addresses, ...routes];
+    return `${name} carries the last route to this machine (${named.join(', ')})${way}`;
+  }
+  const uses = [
+    ...(addresses.length === 0 ? [] : [`is up with ${shortList(addresses)}`]),
+    ...(routes.length === 0
+      ? []
+      : [`carries the route${routes.length === 1 ? '' : 's'} ${shortList(routes)}`]),
+  ];
+  return `${name} ${uses.join(' and ')}${way}`;
+}
+
+/** Units that are not to be stopped for one device, and what ends their use instead. */
+const unitAdvice: Readonly<Record<string, string>> = {
+  'init.scope': 'it is the service manager itself: see RuntimeWatchdogSec= in systemd-system.conf(5)',
+  'systemd-logind.service': 'end the session that it opened it for: loginctl list-sessions',
+  'systemd-udevd.service': 'udevadm settle',
+};
+
+function adviseOnProcess({unit, unitUser, displayManager, pid}: ProcessHolder): string {
+  const kill = `kill ${pid}`;
+  if (unitUser !== undefined)
+    return unit?.endsWith('.service') === true
+      ? `systemctl --user --machine=${unitUser}@ stop ${shellWord(unit)}`
+      : kill;
+  const service = unit?.endsWith('.service') === true ? unit : undefined;
+  if (displayManager) return `systemctl stop ${shellWord(service ?? 'display-manager.service')}`;
+  const special = unit === undefined ? undefined : unitAdvice[unit];
+  if (special !== undefined) return special;
+  const guest = /^machine-qemu\\x2d\d+\\x2d(.+)\.scope$/.exec(unit ?? '')?.[1];
+  if (guest !== undefined) return `virsh shutdown ${shellWord(unescapeUnit(guest))}`;
+  // A user's manager is a service too, but ending all that the user runs is more than is needed.
+  return service === undefined || service.startsWith('user@') ? kill : `systemctl stop ${shellWord(service)}`;
+}
+
+function adviseOnStack({source, by}: StackHolder): string {
+  if (by === undefined)
+    return `lsblk ${shellWord(source)}, zpool status and btrfs filesystem show tell what uses it`;
+  const mapped = /^dm-\d+ \((.+)\)$/.exec(by)?.[1];
+  if (mapped !== undefined) return `dmsetup remove ${shellWord(mapped)}`;
+  if (/^md\d/.test(by)) return `mdadm --stop ${shellWord(`/dev/${by}`)}`;
+  if (by.startsWith('bcache')) return `echo 1 > /sys/block/${by}/bcache/stop`;
+  return `stop ${by}`;
+}
+
+function adviseOnFramebuffer({name, description}: DisplayHolder): string {
+  const driver = /^((?:efi|simple|vesa)-framebuffer)\.\d+$/.exec(description)?.[1];
+  return driver === undefined
+    ? `see that nobody needs the screen of ${name}: it is off until a driver has the device again`
+    : `echo ${description} > /sys/bus/platform/drivers/${driver}/unbind`;
+}
+
+/** The first few of a list, and how many more there are. */
+function shortList(list: readonly string[]): string {
+  const most = 3;
+  return list.length <= most + 1
+    ? list.join(', ')
+    : `${list.slice(0, most).join(', ')} and ${list.length - most} more`;
+}
+
+/** `\x2d` and the like in a unit's name, see systemd.unit(5). */
+function unescapeUnit(text: string): string {
+  const bytes = text.replace(/\\x([0-9a-f]{2})|[^\\]/giu, (all, digits?: string) =>
+    digits === undefined ? encodeURIComponent(all) : `%${digits}`,
+  );
+  try {
+    return decodeURIComponent(bytes);
+  } catch {
+    return text;
+  }
+}
+
+/** A word as a shell takes it: quoted only where needed. */
+function shellWord(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
