@@ -94,7 +94,7 @@ function takeOptions(rest: string[], where: string, takesDriver: boolean): LinkO
     const [, name = word, attached] = /^(--[a-z-]+)=(.*)$/s.exec(word) ?? /^(-[sd])(.+)$/s.exec(word) ?? [];
     const value = attached ?? rest.shift();
     if (value === undefined) throw usageError(`pearasys ${where}: ${name} needs a value`);
-    if (['-s', '--slot', '-d', '--pid'].includes(name)) options.words.push(value);
+    if (['-s', '--slot', '-d', '--id', '--pid'].includes(name)) options.words.push(value);
     else if (takesDriver && name === '--driver') options.driver = value;
     else
       throw usageError(

@@ -20,15 +20,25 @@ export async function chooseDevices(context: Context, host: HostReader): Promise
   const devices = readDevices(host).filter((device) => !isBridge(device));
   const names = readNames(host, devices);
   const {checkbox} = await import('@inquirer/prompts');
-  return checkbox(
+  const answer = checkbox(
     {
       message: 'Which devices?',
       required: true,
       choices: devices.map((device) => ({
-        value: device.slot as string,
+        value: device.slot,
         name: `${device.slot}  ${device.id}  ${names.get(device.slot) ?? ''}  [${device.driver ?? 'no driver'}]`,
       })),
     },
     {output: process.stderr},
   );
+  return answer.catch((error: unknown) => {
+    // Told by its name: its class is in a package of its own.
+    if (!(error instanceof Error && error.name === 'ExitPromptError')) throw error;
+    throw new PearasysError({
+      code: 'interrupted',
+      exitCode: ExitCode.failed,
+      message: 'interrupted',
+      details: ['nothing was changed'],
+    });
+  });
 }

@@ -133,7 +133,7 @@ _${name}_options() {
 ${all
   .map(({words, options}) => `    ${quoted(words)}) echo ${options.flatMap(({names}) => names).join(' ')} ;;`)
   .join('\n')}
-    *) echo --help --version --json --root --slot --device -s -d -v ;;
+    *) echo --help --version --json --root --slot --id -s -d -v ;;
   esac
 }
 
@@ -194,7 +194,7 @@ ${all
       `      ${quoted(words)}) found=(${options.flatMap(({names, summary}) => names.map((one) => described(one, summary))).join(' ')}) ;;`,
   )
   .join('\n')}
-      *) found=(--help --version --json --root --slot --device -s -d -v) ;;
+      *) found=(--help --version --json --root --slot --id -s -d -v) ;;
     esac
     _describe -o option found
   elif [[ -n $kind ]]; then

@@ -14,7 +14,7 @@ export type HolderReport = Told<Holder> & {readonly text: string; readonly advic
 
 /** A value with `null` for what is not there: `--json` leaves no key out. */
 type Told<T> = T extends object
-  ? {readonly [Key in keyof T]: Exclude<T[Key], undefined> | (undefined extends T[Key] ? null : never)}
+  ? {readonly [Key in keyof T]-?: Exclude<T[Key], undefined> | (undefined extends T[Key] ? null : never)}
   : never;
 
 /** What is recorded about a device. */
@@ -135,8 +135,9 @@ export function reportDevice(device: Device, surroundings: Surroundings): Device
 }
 
 function reportHolder(holder: Holder): HolderReport {
+  const all = holder.kind === 'process' ? {...holder, unitUser: holder.unitUser} : holder;
   const told = Object.fromEntries(
-    Object.entries(holder).map(([key, value]: [string, unknown]) => [key, value ?? null]),
+    Object.entries(all).map(([key, value]: [string, unknown]) => [key, value ?? null]),
   );
   return {...(told as unknown as Told<Holder>), text: describeHolder(holder), advice: adviseOnHolder(holder)};
 }

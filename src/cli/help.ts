@@ -36,7 +36,7 @@ function overview(words: readonly string[]): string {
     'OPTIONS, before the command or after it',
     ...table([
       ['-s, --slot SLOT', 'A device by slot: 0000:04:00.0, or 04:00.0; may be given several times'],
-      ['-d, --device ID', 'Devices by vendor:device, as in 10de:1b80; may be given several times'],
+      ['-d, --id ID', 'Devices by vendor:device, as in 10de:1b80; may be given several times'],
       ['--json', 'Print the result as JSON'],
       ['--dry-run', 'Show what would be done, and do nothing'],
       ['-v, --verbose', 'Print each step as the shell line that does the same'],

@@ -72,9 +72,9 @@ async function unknownCommand(words: readonly string[], ids: readonly string[]):
 /** The log of a process that is a systemd service; undefined for one that a person started. */
 async function openLog({environment = process.env, stderr}: MainOptions): Promise<Log | undefined> {
   if (environment['JOURNAL_STREAM'] === undefined) return undefined;
-  const {createLog, isInUnit} = await import('../host/log.js');
+  const {createLog, isJournal} = await import('../host/log.js');
   const output = stderr ?? new DescriptorOutput(2);
-  return isInUnit(environment, output.isTerminal)
+  return isJournal(environment, output.file)
     ? createLog({journal: true, least: 'debug', output: (text) => output.write(text)})
     : undefined;
 }

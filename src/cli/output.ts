@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import {errnoOf, FileError} from '../host/errors.js';
 
 /** A stream of text for a person or a program. */
 export interface Output {
@@ -6,6 +7,8 @@ export interface Output {
   readonly isTerminal: boolean;
   /** The width of the terminal; 80 where there is none. */
   readonly columns: number;
+  /** The device and inode of the file that it is, `8:1`; undefined where it is none. */
+  readonly file?: string | undefined;
   write(text: string): void;
 }
 
@@ -23,6 +26,11 @@ export class DescriptorOutput implements Output {
     return fs.fstatSync(this.#descriptor).isCharacterDevice() && this.#stream.isTTY;
   }
 
+  get file(): string {
+    const {dev, ino} = fs.fstatSync(this.#descriptor);
+    return `${dev}:${ino}`;
+  }
+
   get columns(): number {
     const {columns} = this.#stream;
     return this.isTerminal && columns > 0 ? columns : 80;
@@ -38,12 +46,18 @@ export class DescriptorOutput implements Output {
       try {
         at += fs.writeSync(this.#descriptor, bytes, at);
       } catch (error) {
-        const {code} = error as NodeJS.ErrnoException;
+        const code = errnoOf(error);
         // Whoever read us has seen enough (`| head`): that is no error of ours.
         if (code === 'EPIPE') this.#closed = true;
         // Somebody made the pipe non-blocking, and it is full.
         else if (code === 'EAGAIN') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-        else throw error;
+        else
+          throw new FileError(
+            'writing to',
+            this.#descriptor === 1 ? 'standard output' : 'standard error',
+            code,
+            error,
+          );
       }
     }
   }

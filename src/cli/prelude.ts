@@ -19,7 +19,7 @@ export type CommandLine =
   | {readonly kind: 'unknown'; readonly words: readonly string[]};
 
 /** Options before the command that take a value. */
-const valued = new Set(['-s', '--slot', '-d', '--device', '--pid', '--root', '--timeout']);
+const valued = new Set(['-s', '--slot', '-d', '--id', '--pid', '--pid', '--root', '--timeout']);
 
 /** Options that mean the same wherever they stand in a `pci` chain, none of whose words begins with a dash. */
 const anywhere = new Set([

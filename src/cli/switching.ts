@@ -68,7 +68,8 @@ export function reread(host: HostReader, devices: readonly Device[]): Device[] {
 
 /** Flags of commands that change something. */
 export interface ChangeFlags {
-  readonly 'dry-run': boolean;
+  /** Not there when it was not given. */
+  readonly 'dry-run'?: boolean;
   /** Seconds. */
   readonly timeout?: number;
 }
@@ -86,7 +87,7 @@ export async function withChanges<T>(
   for (const signal of signals) process.on(signal, interrupt);
   try {
     return await work({
-      dryRun: flags['dry-run'],
+      dryRun: flags['dry-run'] === true,
       limit: (flags.timeout ?? 15) * 1000,
       signal: controller.signal,
       onStep: (line, undoing) => command.trace(undoing ? `${line}  # undoing` : line),
@@ -110,7 +111,7 @@ export function changeResult(
 ): ChangeResult {
   return {
     changed: outcomes.some((outcome) => outcome.changed),
-    dryRun: flags['dry-run'],
+    dryRun: flags['dry-run'] === true,
     steps: outcomes.flatMap((outcome) => outcome.lines),
     notes,
     devices: devices

@@ -15,7 +15,7 @@ export const release: Handler = async (context, args) => {
   const [slotText, driverText] = takeArguments(args, ['SLOT', 'DRIVER']);
   const unit = {slot: parseSlot(slotText), driver: parseDriver(driverText)};
   const started = await readStart(host, unit);
-  let released = false;
+  const freed: string[] = [];
   const outcome = await carryOut(
     host,
     [unit.slot],
@@ -28,12 +28,12 @@ export const release: Handler = async (context, args) => {
       // The device went, which is why this unit stops, and is back already: it is not what this unit had claimed.
       const initialized = readInitialized(host, unit.slot);
       if (initialized === undefined || initialized > started) return planRestart(unit, isEnabled(host, unit));
-      released = true;
+      freed.push(unit.slot);
       return planRelease(host, device, unit.driver);
     },
     handlerOptions(context),
   );
-  if (released)
+  if (freed.length > 0)
     logOutcome(
       context,
       outcome,

@@ -10,7 +10,7 @@ export interface Log {
 
 /** Settings of {@link createLog}. */
 export interface LogOptions {
-  /** Whether the journal reads what is written; see {@link isInUnit}. */
+  /** Whether the journal reads what is written; see {@link isJournal}. */
   readonly journal: boolean;
   /** Lines below this level are left out. */
   readonly least: LogLevel;
@@ -21,13 +21,13 @@ export interface LogOptions {
 /** Priorities that the journal takes from the beginning of a line, see sd-daemon(3). */
 const priorities: Readonly<Record<LogLevel, number>> = {error: 3, warn: 4, info: 6, debug: 7};
 
-/** Whether this process is a systemd service whose standard error the journal has, see systemd.exec(5). */
-export function isInUnit(environment: NodeJS.ProcessEnv, stderrIsTerminal: boolean): boolean {
-  return (
-    !stderrIsTerminal &&
-    environment['INVOCATION_ID'] !== undefined &&
-    environment['JOURNAL_STREAM'] !== undefined
-  );
+/**
+ * Whether what is written to a file goes to the journal. A service's children have its environment as well, and
+ * what they write may go elsewhere: JOURNAL_STREAM says which file is the journal's, see systemd.exec(5).
+ * @param file the file's device and inode, `8:1`; undefined for none.
+ */
+export function isJournal(environment: NodeJS.ProcessEnv, file: string | undefined): boolean {
+  return file !== undefined && environment['JOURNAL_STREAM'] === file;
 }
 
 /**

@@ -36,13 +36,9 @@ export function readHolders(
   const known = new Map(devices.map((device) => [device.slot, device]));
   const complete = options.complete === true;
   const below = complete ? new Map<Slot, Device[]>() : readVirtualFunctions(host, known);
-  const scope: Scope = {
-    host,
-    devices: new Map([
-      ...known,
-      ...[...below.values()].flat().map((device) => [device.slot, device] as const),
-    ]),
-  };
+  const all = new Map(known);
+  for (const device of [...below.values()].flat()) all.set(device.slot, device);
+  const scope: Scope = {host, devices: all};
   // A device's virtual functions go with it.
   const withVirtual = (slot: Slot) => [
     slot,
@@ -59,10 +55,14 @@ export function readHolders(
   ]);
   // Among all devices, those in use are few: asking these for what they are part of is quicker than asking all.
   const virtualFunctions = complete ? readPhysicalFunctions(host, devices, holders) : below;
-  return devices.flatMap(({slot}) => [
-    ...(holders.get(slot) ?? []),
-    ...virtualFunctionHolders(slot, virtualFunctions.get(slot) ?? [], holders),
-  ]);
+  const found: Holder[] = [];
+  for (const {slot} of devices) {
+    const own = holders.get(slot);
+    if (own !== undefined) found.push(...own);
+    const virtual = virtualFunctions.get(slot);
+    if (virtual !== undefined) found.push(...virtualFunctionHolders(slot, virtual, holders));
+  }
+  return found;
 }
 
 function bySlot(holders: readonly Holder[]): Map<Slot, Holder[]> {

@@ -26,11 +26,13 @@ export function readDeviceNames(
   const ids = new Set<string>(devices.map(({id}) => id));
   const classes = new Set(devices.map(({classCode}) => classWord(classCode)));
   const names = devices.length === 0 ? new Map<string, string>() : searchNames(readFile(host), ids, classes);
+  const classNames = new Map<number, string | undefined>();
   const result = new Map<Slot, DeviceNames>();
   for (const {slot, id, classCode} of devices) {
-    const subclass = classWord(classCode);
+    const subclass = classCode >>> 8;
+    if (!classNames.has(subclass)) classNames.set(subclass, className(names, classCode));
     result.set(slot, {
-      class: names.get(`C ${subclass}`) ?? names.get(`C ${subclass.slice(0, 2)}`),
+      class: classNames.get(subclass),
       vendor: names.get(id.slice(0, 4)),
       device: names.get(id),
     });
@@ -122,6 +124,12 @@ function byPrefix(words: ReadonlySet<string>, length: number): Map<string, strin
     else group.push(word.slice(length));
   }
   return groups;
+}
+
+/** The subclass's name, or the base class's where that is not known. */
+function className(names: ReadonlyMap<string, string>, classCode: number): string | undefined {
+  const word = classWord(classCode);
+  return names.get(`C ${word}`) ?? names.get(`C ${word.slice(0, 2)}`);
 }
 
 /** Base class and subclass: `0300`. */

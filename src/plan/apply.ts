@@ -50,10 +50,10 @@ async function undoAll(
 ): Promise<unknown> {
   // The kernel holds the device's lock while a write to it is stuck: any other write would be stuck as well.
   const stuck = new Set<Slot>();
-  let anyStuck = false;
+  const stuckWrites: StuckError[] = [];
   const noteStuck = (problem: unknown, step: Step) => {
     if (!(problem instanceof StuckError)) return;
-    anyStuck = true;
+    stuckWrites.push(problem);
     if (step.slot !== undefined) stuck.add(step.slot);
   };
   noteStuck(error, failed);
@@ -75,18 +75,22 @@ async function undoAll(
   }
   if (!(error instanceof PearasysError)) return error;
   if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
+  const anyStuck = stuckWrites.length > 0;
   if (anyStuck) {
     details.push(...describeVfioUsers(host));
     // Reading a device that is locked would wait as long as that write.
     await host.findLocked(options.limit);
   }
   details.push(...describeState(host, plan, stuck));
+  const hint = anyStuck
+    ? 'end the process or guest that uses the device, then run the same command again'
+    : error.hint;
   return new PearasysError({
     code: error.code,
     exitCode: anyStuck ? ExitCode.stuck : error.exitCode,
     message: error.message,
     details,
-    ...(error.hint === undefined ? {} : {hint: error.hint}),
+    ...(hint === undefined ? {} : {hint}),
     cause: error,
   });
 }

@@ -44,7 +44,9 @@ export function refuseHeld(
   const slots = [...new Set(stopping.map((holder) => holder.slot))];
   const named = slots.map((slot) => `${slot} (${devices.find((device) => device.slot === slot)?.id ?? '?'})`);
   const forcible = stopping.every((holder) => holder.harm === 'forcible');
-  const advice = [...new Set(stopping.map(adviseOnHolder))];
+  // Where the machine itself would be lost there is nothing else to do first.
+  const vital = stopping.filter(isVital);
+  const advice = [...new Set((vital.length > 0 ? vital : stopping).map(adviseOnHolder))];
   return refuse({
     code: 'in-use',
     exitCode: ExitCode.refused,
@@ -55,6 +57,11 @@ export function refuseHeld(
     ],
     hint: `${advice.join('; ')}${forcible ? '; or go on nevertheless with --force' : ''}`,
   });
+}
+
+/** Whether the machine runs from the device, or is reached by it alone. */
+function isVital(holder: Holder): boolean {
+  return holder.kind === 'interface' ? holder.last : holder.kind === 'mount' && holder.system;
 }
 
 /** The steps that bring a driver: none when it is there; a refusal when nothing is called so. */

@@ -17,6 +17,7 @@ import {
 } from '../record/record.js';
 import {slotTemplate, unitSettings} from '../unit/files.js';
 import {
+  deviceUnit,
   dropInFolder,
   hasSystemd,
   isEnabled,
@@ -213,12 +214,13 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
     );
   if (state.running && files.length > 0) {
     steps.push(systemctl(['daemon-reload']));
-    // The rule now tags the device, so that systemd knows it. Before the unit is enabled: a device unit that
-    // appears starts what is enabled for it, and that is for --now alone to say.
-    if (tagged.length > 0)
-      steps.push(
-        udevadm(['trigger', '--action=change', '--settle', ...tagged.map((slot) => devicePath(slot))]),
-      );
+    // The rule now tags the device, so that systemd knows it; the start of a device unit is the wait for that. It
+    // comes before the enabling: a device unit that appears starts what is enabled for it, and that is for --now
+    // alone to say. From within an add event the device is tagged already.
+    if (tagged.length > 0 && wish.start !== 'queue') {
+      steps.push(udevadm(['trigger', '--action=change', ...tagged.map((slot) => devicePath(slot))]));
+      steps.push(systemctl(['start', ...tagged.map(deviceUnit)]));
+    }
   }
   if (disable.length > 0) steps.push(systemctl(['disable', ...disable], [systemctl(['enable', ...disable])]));
   if (enable.length > 0) steps.push(systemctl(['enable', ...enable], [systemctl(['disable', ...enable])]));
@@ -293,7 +295,8 @@ export function planUninstallAnySlot(id: DeviceId, state: ServiceState): Planned
   const recorded = state.records.records.filter((one) => one.id === id && one.slot !== 'any');
   return plan(steps, {
     notes: recorded.map(
-      (one) => `slot ${one.slot} keeps its own record for this card: service uninstall -s ${one.slot}`,
+      (one) =>
+        `slot ${one.slot} keeps its own record for this card: pearasys -s ${one.slot} service uninstall`,
     ),
   });
 }

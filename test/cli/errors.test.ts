@@ -89,7 +89,7 @@ describe('errors on the command line', () => {
   });
 
   it('in a unit, lines carry the priority of the journal', async () => {
-    const environment = {INVOCATION_ID: 'aa', JOURNAL_STREAM: '8:1'};
+    const environment = {JOURNAL_STREAM: '8:1'};
     const {stderr} = await typed(host, 'show 03:00.7', {environment});
     for (const line of stderr.trimEnd().split('\n')) assert.match(line, /^<3>/);
   });

@@ -12,6 +12,8 @@ export interface Run {
 class Collector implements Output {
   readonly isTerminal = false;
   readonly columns = 80;
+  /** As a pipe has it; a test says with JOURNAL_STREAM whether it is the journal's. */
+  readonly file = '8:1';
   text = '';
 
   write(text: string): void {

@@ -285,7 +285,7 @@ function withSuffix(unit: string): string {
 async function each(call: Call, work: (unit: string) => Promise<JobResult>): Promise<Answer> {
   if (call.options.has('--no-block')) {
     // The job is queued; what becomes of it is seen in the unit's state.
-    for (const unit of call.units) void work(unit).catch(() => undefined);
+    for (const unit of call.units) call.userland.queue(work(unit));
     return ok;
   }
   const results: JobResult[] = [];
@@ -532,6 +532,7 @@ function show({userland, units, options}: Call): Answer {
       Description: file?.values.get('Unit.Description')?.at(-1) ?? unit,
       Conflicts: (file?.values.get('Unit.Conflicts') ?? []).join(' '),
       BindsTo: (file?.values.get('Unit.BindsTo') ?? []).join(' '),
+      InactiveExitTimestampMonotonic: String(userland.startedAt(unit)),
       Result: state === 'failed' ? 'exit-code' : 'success',
       ExecMainStatus: state === 'failed' ? '1' : '0',
     };

@@ -62,6 +62,9 @@ export class Userland {
   readonly #errors: unknown[] = [];
   /** Processes that ended with their unit, and come back with it. */
   readonly #ended = new Map<string, ProcessDeclaration[]>();
+  /** When a unit was last started, and a device first seen, in microseconds since the boot. */
+  readonly #started = new Map<string, number>();
+  #clock = 1_000_000;
   #paused = false;
   #busy = false;
 
@@ -71,8 +74,10 @@ export class Userland {
     const {displayManager} = machine.declaration;
     if (displayManager !== undefined) this.#states.set(displayManager, 'active');
     // What is in the machine at the start went through udev when it booted.
-    for (const {path, slot} of machine.functions.values())
+    for (const {path, slot} of machine.functions.values()) {
       this.#devices.set(path, new Set([deviceUnit(path), deviceUnit(`/sys/bus/pci/devices/${slot}`)]));
+      this.#initialize(slot);
+    }
   }
 
   static of(machine: SimulatedMachine): Userland {
@@ -131,6 +136,7 @@ export class Userland {
    */
   coldplug(): void {
     this.#devices.clear();
+    this.machine.tree.remove('/run/udev/data');
     for (const {path} of [...this.machine.functions.values()])
       this.machine.trigger(path, 'add', '11111111-1111-1111-1111-111111111111');
     this.handleEvents();
@@ -191,11 +197,13 @@ export class Userland {
   /** systemd's part of an event: device units come and go, and with them what they want and what is bound to them. */
   #follow(event: KernelEvent, result: UdevResult, onlyStock: boolean): void {
     const path = `/sys${event.devpath}`;
+    const slot = posix.basename(path);
     if (event.action === 'remove') {
+      if (event.subsystem === 'pci') this.machine.tree.remove(`/run/udev/data/+pci:${slot}`);
       this.#forget(path);
       return;
     }
-    const slot = posix.basename(path);
+    if (event.subsystem === 'pci') this.#initialize(slot);
     const names = new Set([deviceUnit(path)]);
     for (const alias of (result.properties['SYSTEMD_ALIAS'] ?? '').split(' ').filter(Boolean))
       names.add(deviceUnit(alias));
@@ -211,7 +219,13 @@ export class Userland {
     this.#devices.set(path, names);
     const wanted = (result.properties['SYSTEMD_WANTS'] ?? '').split(' ').filter(Boolean);
     for (const name of names) if (before?.has(name) !== true) wanted.push(...this.#wantedBy(name));
-    for (const unit of wanted) this.#spawn(this.start(unit));
+    for (const unit of wanted) this.queue(this.start(unit));
+  }
+
+  /** udev's record of a device keeps when it was first seen. */
+  #initialize(slot: string): void {
+    const path = `/run/udev/data/+pci:${slot}`;
+    if (!this.machine.tree.has(path)) this.machine.tree.file(path, `I:${++this.#clock}\n`, 0o644);
   }
 
   #forget(path: string): void {
@@ -221,7 +235,7 @@ export class Userland {
     for (const [unit, state] of this.#states) {
       if (state !== 'active' && state !== 'activating') continue;
       const bound = this.unitFile(unit)?.values.get('Unit.BindsTo') ?? [];
-      if (bound.some((name) => names?.has(name) === true)) this.#spawn(this.stop(unit));
+      if (bound.some((name) => names?.has(name) === true)) this.queue(this.stop(unit));
     }
   }
 
@@ -240,7 +254,8 @@ export class Userland {
     );
   }
 
-  #spawn(work: Promise<unknown>): void {
+  /** Leaves work to the background; {@link idle} waits for it. */
+  queue(work: Promise<unknown>): void {
     const guarded = work
       .catch((error: unknown) => this.#errors.push(error))
       .finally(() => {
@@ -259,6 +274,11 @@ export class Userland {
 
   state(unit: string): UnitState {
     return this.#states.get(unit) ?? 'inactive';
+  }
+
+  /** When the unit was last started, in microseconds since the boot; 0 for never. */
+  startedAt(unit: string): number {
+    return this.#started.get(unit) ?? 0;
   }
 
   setState(unit: string, state: UnitState): void {
@@ -297,12 +317,22 @@ export class Userland {
         return {status: 1, stderr: `Failed to start ${unit}: Resource deadlock avoided`};
       return await running;
     }
+    if (unit.endsWith('.device')) return await this.#awaitDevice(unit);
     const file = this.unitFile(unit);
     if (file === undefined) return {status: 5, stderr: `Failed to start ${unit}: Unit ${unit} not found.`};
     if (this.#isMasked(unit)) return {status: 1, stderr: `Failed to start ${unit}: Unit ${unit} is masked.`};
     if (this.state(unit) === 'active') return done;
     this.#states.set(unit, 'activating');
+    this.#started.set(unit, ++this.#clock);
     return await this.#job(unit, () => this.#start(unit, file));
+  }
+
+  /** The start of a device unit is the wait for it, see systemd.device(5). */
+  async #awaitDevice(unit: string): Promise<JobResult> {
+    if (!this.hasDevice(unit)) await this.idle();
+    if (this.hasDevice(unit)) return done;
+    this.machine.elapsed += 90_000;
+    return {status: 1, stderr: `Job for ${unit} timed out.`};
   }
 
   async stop(unit: string): Promise<JobResult> {
@@ -344,7 +374,7 @@ export class Userland {
     ].filter((other) => this.unitFile(other) !== undefined);
     for (const other of new Set(pulled))
       if (file.values.get('Unit.After')?.includes(other) === true) await this.start(other);
-      else this.#spawn(this.start(other));
+      else this.queue(this.start(other));
     if (!this.#conditionsHold(file)) {
       this.#states.set(unit, 'inactive');
       return done;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import {createLog, isInUnit} from '../../src/host/log.js';
+import {createLog, isJournal} from '../../src/host/log.js';
 
 describe('the log', () => {
   function lines(journal: boolean, least: 'debug' | 'info' = 'debug') {
@@ -25,11 +25,11 @@ describe('the log', () => {
     assert.equal(written.join(''), 'done {"a":1}\n');
   });
 
-  it('knows a unit by what systemd sets, unless at a terminal', () => {
-    const unit = {INVOCATION_ID: 'a', JOURNAL_STREAM: '8:1'};
-    assert.equal(isInUnit(unit, false), true);
-    assert.equal(isInUnit(unit, true), false);
-    assert.equal(isInUnit({JOURNAL_STREAM: '8:1'}, false), false);
-    assert.equal(isInUnit({}, false), false);
+  it('knows the journal by the file that systemd names', () => {
+    const unit = {JOURNAL_STREAM: '8:1'};
+    assert.equal(isJournal(unit, '8:1'), true);
+    assert.equal(isJournal(unit, '8:12'), false);
+    assert.equal(isJournal(unit, undefined), false);
+    assert.equal(isJournal({}, undefined), false);
   });
 });

@@ -72,7 +72,11 @@ describe('a record', () => {
     ['a key twice', `${text}PEARASYS_DRIVER=none\n`, /^line 4 says PEARASYS_DRIVER a second time$/],
     ['no driver', text.replace(/PEARASYS_DRIVER.*\n/, ''), /^there is no line PEARASYS_DRIVER=$/],
     ['nothing', '', /^there is no line PEARASYS_SLOT=$/],
-    ['a slot that is none', text.replace('02:00.0', '02:20.0'), /^PEARASYS_SLOT=0000:02:20\.0 is not a slot$/],
+    [
+      'a slot that is none',
+      text.replace('02:00.0', '02:20.0'),
+      /^PEARASYS_SLOT=0000:02:20\.0 is not a slot$/,
+    ],
     ['an id that is none', text.replace('1b80', '1b8'), /^PEARASYS_ID=10de:1b8 is not an id$/],
     [
       'a driver that leads elsewhere',
@@ -80,8 +84,12 @@ describe('a record', () => {
       /^PEARASYS_DRIVER=\.\.\/\.\.\/x is not a driver's name$/,
     ],
     ['a quoted value', text.replace('vfio-pci', '"vfio-pci"'), /is not a driver's name$/],
-    ['the line ends of another system', text.replaceAll('\n', '\r\n'), /is not a slot$/],
-    ['a companion that is no slot', `${text}PEARASYS_TOGETHER=0000:02:00.0,x\n`, /names 'x', which is not a slot$/],
+    ['the line ends of another system', text.replaceAll('\n', '\r\n'), /^line 1 is /],
+    [
+      'a companion that is no slot',
+      `${text}PEARASYS_TOGETHER=0000:02:00.0,x\n`,
+      /names 'x', which is not a slot$/,
+    ],
     [
       'companions without itself',
       `${text}PEARASYS_TOGETHER=0000:02:00.1\n`,

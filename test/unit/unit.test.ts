@@ -32,10 +32,7 @@ describe('names of units', () => {
       enabledLink(vfio),
       '/etc/systemd/system/sys-bus-pci-devices-0000:02:00.0.device.wants/pearasys-0000:02:00.0@vfio-pci.service',
     );
-    assert.equal(
-      dropInFolder(vfio),
-      '/etc/systemd/system/pearasys-0000:02:00.0@vfio-pci.service.d',
-    );
+    assert.equal(dropInFolder(vfio), '/etc/systemd/system/pearasys-0000:02:00.0@vfio-pci.service.d');
   });
 
   it('are read back', () => {

@@ -87,8 +87,19 @@ export async function closeShared(): Promise<void> {
   await (await booting)?.close();
 }
 
+/** Every file of the machine but for data, logs and the agent of these tests, with its size, one a line. */
+const FILES =
+  "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var -o -path /opt -o -path /root \\) -prune -o ! -name '*pearasys-agent*' ! -type d -printf '%p %s\\n' | sort";
+
+/** What is in the machine now and was not before the product was installed, or the other way round. */
+export async function changedFiles(machine: Machine): Promise<string> {
+  return machine.sh(`${FILES} >/var/files.now; diff /var/files.before /var/files.now | grep '^[<>]' || true`);
+}
+
 async function boot(): Promise<Machine> {
-  const machine = await Machine.boot();
+  // The disks' driver comes first at each boot, from the initramfs: what is claimed must be taken from it.
+  const machine = await Machine.boot({early: ['nvme']});
+  await machine.sh(`${FILES} >/var/files.before`);
   await installProduct(machine);
   return machine;
 }

@@ -22,6 +22,9 @@ export interface ListResult {
   readonly problems: readonly {readonly path: string; readonly reason: string}[];
 }
 
+/** Characters that are written at once: what a pipe takes, see pipe(7). */
+const chunk = 65_536;
+
 /** Whether a device is wanted. */
 type Filter = (device: Device) => boolean;
 
@@ -79,24 +82,35 @@ export default class List extends BaseCommand {
     );
     const complete = devices.length === all.length;
     const surroundings = await readSurroundings(host, this.context.layout, devices, {complete});
-    const reports = devices.map((device) => reportDevice(device, surroundings));
     const {problems} = surroundings;
-    if (!this.jsonEnabled()) await this.#print(reports);
+    const report = (device: Device) => reportDevice(device, surroundings);
+    if (!this.jsonEnabled()) await this.#print(devices, report);
     for (const {path, reason} of problems) this.warn(`the record ${path} is ignored: ${reason}`);
     const blind = blindSpot(host);
     if (blind !== undefined) this.note(blind);
-    return {devices: reports, problems};
+    return {
+      // Only where they are asked for: thousands of them are work that lines do not need.
+      get devices() {
+        return devices.map(report);
+      },
+      problems,
+    };
   }
 
-  async #print(reports: readonly DeviceReport[]): Promise<void> {
+  async #print(devices: readonly Device[], report: (device: Device) => DeviceReport): Promise<void> {
     const {stdout, environment} = this.context;
     if (!stdout.isTerminal) {
       let text = '';
-      for (const report of reports) text += line(report);
+      for (const device of devices) {
+        text += line(report(device));
+        if (text.length < chunk) continue;
+        stdout.write(text);
+        text = '';
+      }
       stdout.write(text);
       return;
     }
-    if (reports.length === 0) {
+    if (devices.length === 0) {
       this.log('No such device.');
       return;
     }
@@ -111,7 +125,9 @@ export default class List extends BaseCommand {
       {head: 'HELD BY', shrinks: true},
       {head: 'NAME', shrinks: true},
     ];
-    this.log(await printTable(stdout, hasColours(stdout, environment), columns, reports.map(row)));
+    this.log(
+      await printTable(stdout, hasColours(stdout, environment), columns, devices.map(report).map(row)),
+    );
   }
 }
 

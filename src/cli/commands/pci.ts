@@ -32,7 +32,8 @@ export default class Pci extends BaseCommand {
       multiple: true,
       multipleNonGreedy: true,
     }),
-    pid: string({
+    id: string({
+      aliases: ['pid'],
       char: 'd',
       summary: 'A device by its id',
       helpValue: 'VENDOR:DEVICE',
@@ -46,7 +47,7 @@ export default class Pci extends BaseCommand {
     // As they were written, after the `--` of the prelude: oclif's own list mixes up words that come twice.
     const chain = parseChain(this.argv.slice(this.argv.indexOf('--') + 1));
     const host = await this.openHost();
-    const outer = [...(flags.slot ?? []), ...(flags.pid ?? [])];
+    const outer = [...(flags.slot ?? []), ...(flags.id ?? [])];
     if (outer.length === 0 && chain.some(needsDevices))
       outer.push(...(await chooseDevices(this.context, host)));
     // All devices of the chain are found before its first write: a link may take one away that a later one names.
@@ -55,8 +56,9 @@ export default class Pci extends BaseCommand {
     const outcomes: Outcome[] = [];
     await withChanges(this, flags, notes, async (options) => {
       for (const {action, devices} of links)
-        if (action.noun === 'driver' && action.verb === 'ls') this.#listBound(host, action.driver);
-        else outcomes.push(await this.#runLink(host, action as Link, devices, flags.force, options));
+        if (action.noun === 'driver' && action.verb === 'ls')
+          devices.push(...this.#listBound(host, action.driver));
+        else outcomes.push(await this.#runLink(host, action, devices, flags.force, options));
     });
     const devices = new Map(links.flatMap((link) => link.devices).map((device) => [device.slot, device]));
     const result = changeResult(host, outcomes, flags, notes, [...devices.values()]);
@@ -80,9 +82,10 @@ export default class Pci extends BaseCommand {
     return carryOut(host, slots, () => planLink(host, link, reread(host, devices), force), options);
   }
 
-  #listBound(host: Host, driver: string): void {
-    for (const device of readDevices(host))
-      if (device.driver === driver) this.log(`${device.slot} ${device.id}`);
+  #listBound(host: Host, driver: string): Device[] {
+    const bound = readDevices(host).filter((device) => device.driver === driver);
+    for (const {slot, id} of bound) this.log(`${slot} ${id}`);
+    return bound;
   }
 }
 

@@ -159,7 +159,7 @@ function print(device: ShownDevice): string {
   fact('display', device.bootDisplay ? 'the firmware started with it' : undefined);
   fact('driver', driverWords(device));
   fact('override', device.override);
-  fact('modules', device.modules.join(' ') || 'none takes it');
+  fact('modules', device.modules.join(' ') || 'none known');
   fact('record', record === null ? 'none' : recordWords(record));
   fact(
     'units',

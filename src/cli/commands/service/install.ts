@@ -51,7 +51,8 @@ export default class ServiceInstall extends BaseCommand {
       multiple: true,
       multipleNonGreedy: true,
     }),
-    device: string({
+    id: string({
+      aliases: ['pid'],
       char: 'd',
       summary: 'A device by its id',
       helpValue: 'VENDOR:DEVICE',
@@ -107,19 +108,19 @@ export default class ServiceInstall extends BaseCommand {
     host: Host,
     flags: {
       readonly slot?: string[] | undefined;
-      readonly device?: string[] | undefined;
+      readonly id?: string[] | undefined;
       readonly all: boolean;
       readonly siblings: boolean;
     },
   ): Promise<readonly Pick<Device, 'slot' | 'id'>[]> {
-    const {slot = [], device = []} = flags;
+    const {slot = [], id = []} = flags;
     // An image has no devices to look at: there a slot and an id say together which one is meant.
     if (host.root !== '/' && !host.exists(devicesFolder)) {
-      if (slot.length !== 1 || device.length !== 1)
+      if (slot.length !== 1 || id.length !== 1)
         throw usageError('an image has no devices of its own', 'name one by both: -s SLOT -d VENDOR:DEVICE');
-      return [{slot: parseSlot(slot[0] ?? ''), id: parseId(device[0] ?? '')}];
+      return [{slot: parseSlot(slot[0] ?? ''), id: parseId(id[0] ?? '')}];
     }
-    const words = [...slot, ...device];
+    const words = [...slot, ...id];
     return selectDevices(host, words.length > 0 ? words : await chooseDevices(this.context, host), flags);
   }
 
@@ -128,13 +129,13 @@ export default class ServiceInstall extends BaseCommand {
     driver: Driver,
     flags: {
       readonly slot?: string[] | undefined;
-      readonly device?: string[] | undefined;
+      readonly id?: string[] | undefined;
       readonly now: boolean;
       readonly 'dry-run': boolean;
       readonly timeout: number;
     },
   ): Promise<InstallResult> {
-    const [id, ...more] = (flags.device ?? []).map(parseId);
+    const [id, ...more] = (flags.id ?? []).map(parseId);
     if (id === undefined || more.length > 0 || flags.slot !== undefined)
       throw usageError('--any-slot takes one id, and no slot', '--any-slot -d VENDOR:DEVICE');
     if (flags.now)
@@ -206,7 +207,6 @@ function checkPrefix(host: Host, prefix: string): string {
       `${systemdUnits}, or a folder outside of systemd's own`,
     );
   const info = host.info(folder);
-  if (info !== undefined && info.kind !== 'directory')
-    throw bad(`${folder} is not a folder`, `${systemdUnits}`);
+  if (info !== undefined && info.kind !== 'directory') throw bad(`${folder} is not a folder`, systemdUnits);
   return folder;
 }

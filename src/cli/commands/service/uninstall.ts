@@ -18,7 +18,8 @@ export default class ServiceUninstall extends BaseCommand {
   static override flags = {
     ...switchFlags,
     slot: string({char: 's', summary: 'A slot', helpValue: 'SLOT', multiple: true, multipleNonGreedy: true}),
-    device: string({
+    id: string({
+      aliases: ['pid'],
       char: 'd',
       summary: 'Each recorded slot of a card with this id',
       helpValue: 'VENDOR:DEVICE',
@@ -32,7 +33,7 @@ export default class ServiceUninstall extends BaseCommand {
     const {flags} = await this.parse(ServiceUninstall);
     const host = await this.openHost();
     const {layout} = this.context;
-    const ids = (flags.device ?? []).map(parseId);
+    const ids = (flags.id ?? []).map(parseId);
     const [id] = ids;
     if (flags['any-slot'] && (id === undefined || ids.length > 1 || flags.slot !== undefined))
       throw usageError('--any-slot takes one id, and no slot', '--any-slot -d VENDOR:DEVICE');

@@ -1,0 +1,90 @@
+/**
+ * What it costs, in ratios to what is used today, whole processes each. Run by `make bench` as root in a mount
+ * namespace of its own: the made-up devices are mounted over /sys there, and nowhere else.
+ */
+import {execFileSync, spawnSync} from 'node:child_process';
+import {existsSync, mkdtempSync, readlinkSync, rmSync} from 'node:fs';
+import {release, tmpdir} from 'node:os';
+import {join} from 'node:path';
+import {makeFakeTree} from './fake-tree.js';
+import {peakMemory, printResult, timeAll, type Contender} from './measure.js';
+
+if (readlinkSync('/proc/self/ns/mnt') === readlinkSync(`/proc/${process.ppid}/ns/mnt`) && process.pid !== 1)
+  throw new Error('run it with `make bench`: it must not see the mounts of the machine');
+execFileSync('mount', ['--make-rprivate', '/']);
+
+// In memory, as the kernel's own is.
+const work = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'pearasys-bench-'));
+try {
+  const program = install(join(work, 'prefix'));
+  benchStart(program);
+  benchList(program, 1000, 1, 10);
+  benchList(program, 4000, 0.6, 5);
+} finally {
+  rmSync(work, {recursive: true, force: true});
+}
+
+/** Installs as `make install` does, below a folder. @returns the command. */
+function install(prefix: string): string {
+  // A reload concerns the machine's own systemd and udev.
+  execFileSync('make', ['install', `PREFIX=${prefix}`, `SYSCONFDIR=${join(prefix, 'etc')}`, 'reload='], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  return join(prefix, 'sbin/pearasys');
+}
+
+function benchStart(program: string): void {
+  const devices = execFileSync('ls', ['/sys/bus/pci/devices'], {encoding: 'utf8'}).split('\n');
+  const [slot = ''] = devices;
+  const contenders: Contender[] = [
+    {name: 'node -e 0', command: ['node', '-e', '0']},
+    {name: 'pearasys --version', command: [program, '--version']},
+    {name: 'pearasys --help', command: [program, '--help']},
+    {name: 'pearasys show SLOT --json', command: [program, 'show', slot, '--json']},
+    {name: 'pearasys list', command: [program, 'list']},
+  ];
+  const times = timeAll(slot === '' ? contenders.slice(0, 3) : contenders, 40);
+  const base = times.get('node -e 0') ?? Number.NaN;
+  process.stdout.write(
+    `Starting (${devices.length - 1} functions, node -e 0 is ${base.toFixed(1)} ms and 1)\n`,
+  );
+  for (const [name, time] of times)
+    if (name !== 'node -e 0') printResult(name, time / base, name === 'pearasys list' ? undefined : 1.8);
+}
+
+function benchList(program: string, count: number, target: number, runs: number): void {
+  const tree = join(work, `sys-${count}`);
+  makeFakeTree(tree, count);
+  execFileSync('mount', ['--bind', tree, '/sys']);
+  try {
+    const lspci: Contender = {name: 'lspci -Dnnk', command: ['lspci', '-Dnnk']};
+    const peers: Contender[] = [
+      {name: 'driverctl -v list-devices', command: ['driverctl', '-v', 'list-devices']},
+      {name: 'dpdk-devbind.py -s', command: ['dpdk-devbind.py', '-s']},
+    ];
+    const own: Contender[] = [
+      {name: 'pearasys list', command: [program, 'list']},
+      {name: 'pearasys list --json', command: [program, 'list', '--json']},
+    ];
+    const times = new Map([
+      ...timeAll([lspci, ...own], runs),
+      ...timeAll(count > 1000 ? [] : peers.filter(({command: [file]}) => isInstalled(file)), 1),
+    ]);
+    const base = times.get(lspci.name) ?? Number.NaN;
+    process.stdout.write(`Listing ${count} functions (lspci -Dnnk is ${base.toFixed(1)} ms and 1)\n`);
+    if (!existsSync(`/lib/modules/${release()}/modules.alias.bin`))
+      process.stdout.write('  There are no modules here; elsewhere lspci looks up those of each function.\n');
+    for (const [name, time] of times)
+      if (name !== lspci.name) printResult(name, time / base, name === 'pearasys list' ? target : undefined);
+    const start = join(program, '../../lib/pearasys/start.cjs');
+    printResult('pearasys list, memory', peakMemory(start, ['list']), 80, ' MB');
+  } finally {
+    execFileSync('umount', ['--lazy', '/sys']);
+  }
+}
+
+function isInstalled(file: string): boolean {
+  const found = spawnSync('sh', ['-c', `command -v ${file}`]).status === 0;
+  if (!found) process.stdout.write(`${file} is not installed: left out\n`);
+  return found;
+}

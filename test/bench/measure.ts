@@ -1,0 +1,64 @@
+import {spawnSync} from 'node:child_process';
+
+/** A program to be timed. */
+export interface Contender {
+  readonly name: string;
+  readonly command: readonly [file: string, ...args: string[]];
+}
+
+/** The environment of everything that is timed: certificates alone make Node start three times slower. */
+export function bareEnvironment(): NodeJS.ProcessEnv {
+  const environment = {...process.env};
+  for (const name of ['NODE_EXTRA_CA_CERTS', 'NODE_OPTIONS', 'NODE_PATH'])
+    Reflect.deleteProperty(environment, name);
+  return environment;
+}
+
+/** Milliseconds that whole processes take, by name: the median of the runs, which take turns. */
+export function timeAll(contenders: readonly Contender[], runs: number): ReadonlyMap<string, number> {
+  const env = bareEnvironment();
+  const times = new Map(contenders.map(({name}) => [name, [] as number[]]));
+  for (let run = 0; run < runs; run++)
+    for (const {name, command} of contenders) {
+      const [file, ...args] = command;
+      const began = performance.now();
+      const {status, error, stderr} = spawnSync(file, args, {
+        env,
+        stdio: ['ignore', 'pipe', 'pipe'],
+        maxBuffer: 1 << 28,
+      });
+      times.get(name)?.push(performance.now() - began);
+      if (error !== undefined) throw error;
+      if (status !== 0)
+        throw new Error(`${command.join(' ')} ended with ${String(status)}: ${stderr.toString()}`);
+    }
+  return new Map([...times].map(([name, list]) => [name, median(list)]));
+}
+
+/** The most memory a Node program has at once, in MB. */
+export function peakMemory(script: string, args: readonly string[]): number {
+  const report =
+    'process.on("exit",()=>require("fs").writeSync(2,"peak "+process.resourceUsage().maxRSS+"\\n"))';
+  const hook = `data:text/javascript,import{createRequire}from"node:module";const require=createRequire("/");${report}`;
+  const {stderr} = spawnSync('node', ['--import', hook, script, ...args], {
+    env: bareEnvironment(),
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const kilobytes = /^peak (\d+)$/m.exec(stderr.toString())?.[1];
+  if (kilobytes === undefined) throw new Error(`no peak in: ${stderr.toString()}`);
+  return Number(kilobytes) / 1024;
+}
+
+/** A line of the report: what was measured, as a ratio or in its own unit, and what it should be at most. */
+export function printResult(name: string, value: number, target: number | undefined, unit = ''): void {
+  const verdict =
+    target === undefined ? '' : value <= target ? `  at most ${target}: yes` : `  at most ${target}: NO`;
+  process.stdout.write(`  ${name.padEnd(52)} ${value.toFixed(2).padStart(8)}${unit.padEnd(3)}${verdict}\n`);
+}
+
+function median(list: readonly number[]): number {
+  const sorted = [...list].sort((a, b) => a - b);
+  const half = sorted.length >>> 1;
+  const upper = sorted[half] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : (upper + (sorted[half - 1] ?? Number.NaN)) / 2;
+}

@@ -1,0 +1,322 @@
+import assert from 'node:assert/strict';
+import type {ChangeResult} from '../../src/cli/switching.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {functionOf} from '../simulated-host/standard-machine.js';
+import {run, typed} from './runs.js';
+
+const card = '0000:02:00.0';
+const sound = '0000:02:00.1';
+
+describe('pearasys bind', () => {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+
+  function made(tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
+    const host = SimulatedHost.standard(tweak);
+    hosts.push(host);
+    return host;
+  }
+
+  const drivers = (host: SimulatedHost, ...slots: string[]) =>
+    slots.map((slot) => host.machine.device(slot).driver);
+
+  /** It ends with this code and text, and nothing is lost. */
+  async function refused(
+    host: SimulatedHost,
+    argv: readonly string[],
+    code: number,
+    message: RegExp,
+  ): Promise<string> {
+    const before = host.machine.bindings();
+    const {exitCode, stdout, stderr} = await run(host, argv);
+    assert.equal(exitCode, code, `${argv.join(' ')}\n${stderr}`);
+    assert.match(stderr, message);
+    assert.equal(stdout, '');
+    assert.deepEqual(host.machine.bindings(), before);
+    assert.deepEqual(host.machine.harm, []);
+    return stderr;
+  }
+
+  it('puts a card with all its functions on the driver, and back on its own', async () => {
+    const host = made();
+    const before = host.machine.bindings();
+    assert.deepEqual(await typed(host, 'bind vfio-pci 02:00.0 --siblings'), {
+      exitCode: 0,
+      stdout: `${card} (10de:1b80) is on vfio-pci\n${sound} (10de:10f0) is on vfio-pci\n`,
+      stderr: '',
+    });
+    assert.deepEqual(await typed(host, 'bind vfio-pci 02:00.0 02:00.1'), {
+      exitCode: 0,
+      stdout: `${card} (10de:1b80) is on vfio-pci already\n${sound} (10de:10f0) is on vfio-pci already\n`,
+      stderr: '',
+    });
+    assert.deepEqual(await typed(host, 'bind default --group 02:00.1'), {
+      exitCode: 0,
+      stdout: `${card} (10de:1b80) is on nouveau\n${sound} (10de:10f0) is on snd_hda_intel\n`,
+      stderr: '',
+    });
+    assert.deepEqual(host.machine.bindings(), before);
+  });
+
+  it('none keeps every driver off', async () => {
+    const host = made();
+    assert.equal(
+      (await typed(host, 'bind none nvme1n1')).stdout,
+      '0000:04:00.0 (144d:a80a) has no driver, and every driver is kept off\n',
+    );
+    assert.equal(host.machine.device('0000:04:00.0').override, 'none');
+  });
+
+  it('prints one shape as JSON', async () => {
+    const host = made();
+    const {stdout, stderr} = await typed(host, '--json bind vfio-pci eth1');
+    assert.equal(stderr, '');
+    assert.deepEqual(JSON.parse(stdout), {
+      changed: true,
+      dryRun: false,
+      steps: [
+        'modprobe vfio-pci',
+        'test -d /sys/bus/pci/drivers/vfio-pci',
+        "echo 'vfio-pci' > /sys/bus/pci/devices/0000:05:00.0/driver_override",
+        "echo '0000:05:00.0' > /sys/bus/pci/drivers/e1000e/unbind",
+        "echo '0000:05:00.0' > /sys/bus/pci/drivers_probe",
+        'test -e /sys/bus/pci/drivers/vfio-pci/0000:05:00.0',
+      ],
+      notes: [],
+      devices: [{slot: '0000:05:00.0', id: '8086:10d3', driver: 'vfio-pci', override: 'vfio-pci'}],
+    } satisfies ChangeResult);
+  });
+
+  it('--dry-run shows the steps without being root, and does nothing', async () => {
+    const host = made();
+    host.userId = 1000;
+    const {exitCode, stdout} = await typed(host, 'bind none eth1 --dry-run');
+    assert.equal(exitCode, 0);
+    assert.equal(
+      stdout,
+      "echo 'none' > /sys/bus/pci/devices/0000:05:00.0/driver_override\n" +
+        "echo '0000:05:00.0' > /sys/bus/pci/drivers/e1000e/unbind\n" +
+        'test ! -e /sys/bus/pci/devices/0000:05:00.0/driver\n',
+    );
+    assert.deepEqual(host.effects(), []);
+    const nothing = await typed(host, 'bind e1000e eth1 --dry-run');
+    assert.deepEqual(nothing, {exitCode: 0, stdout: '', stderr: 'nothing to do\n'});
+  });
+
+  it('-v prints each step before it is done, and what is undone', async () => {
+    const host = made();
+    host.refuseProbe('0000:05:00.0', 'vfio-pci');
+    const {exitCode, stderr} = await typed(host, '-v bind vfio-pci eth1');
+    assert.equal(exitCode, 1);
+    assert.match(stderr, /^echo '0000:05:00\.0' > \/sys\/bus\/pci\/drivers\/e1000e\/unbind$/m);
+    assert.match(
+      stderr,
+      /^echo '0000:05:00\.0' > \/sys\/bus\/pci\/drivers\/e1000e\/bind \|\| true {2}# undoing$/m,
+    );
+  });
+
+  it('bad words are refused with 2, with what was expected', async () => {
+    const host = made();
+    for (const [argv, message] of [
+      [['bind'], /missing: DRIVER/],
+      [['bind', 'vfio-pci'], /no device was named/],
+      [
+        ['bind', 'vfio-pci', '02:00'],
+        /'02:00' is neither a slot nor an id\ntry: a slot is as in .* the nearest is 0000:02:00\.0/,
+      ],
+      [['bind', 'vfio-pci', '2:0.0'], /neither a slot nor an id/],
+      [['bind', 'vfio-pci', '02:00.8'], /neither a slot nor an id/],
+      [['bind', 'vfio-pci', '0000:02:00.0:1'], /neither a slot nor an id/],
+      [['bind', 'vfio-pci', '10de:1b8g'], /neither a slot nor an id|no device, interface or disk/],
+      [
+        ['bind', '02:00.0', 'vfio-pci'],
+        /'02:00\.0' is not a driver's name\ntry: it looks like a device: the driver comes first/,
+      ],
+      [['bind', '../../etc', '02:00.0'], /'\.\.\/\.\.\/etc' is not a driver's name/],
+      [['bind', '', '02:00.0'], /is not a driver's name/],
+      [['bind', 'a'.repeat(65), '02:00.0'], /is not a driver's name/],
+      [['bind', 'vfio pci', '02:00.0'], /is not a driver's name/],
+      [
+        ['bind', 'vfio-pcii', '02:00.0', '--siblings'],
+        /no PCI driver called vfio-pcii.*\n.*\n.*the nearest is vfio-pci\n/,
+      ],
+      [['bind', 'vfio_pci', '02:00.0', '--siblings'], /the nearest is vfio-pci\n/],
+      [['bind', 'vfio-pci', 'lo'], /lo is not on the PCI bus/],
+      [
+        ['bind', 'vfio-pci', '10de:1b80'],
+        /id 10de:1b80 is that of 2 devices: 0000:01:00\.0, 0000:02:00\.0\n.*--all/,
+      ],
+      [['bind', 'vfio-pci', '02:00.0', '--timeout', '0'], /timeout/],
+      [['bind', 'vfio-pci', '02:00.0', '--farce'], /there is no option --farce here\n.*--force/],
+    ] as const)
+      if (argv.includes('10de:1b8g' as never)) await refused(host, argv, 4, message);
+      else await refused(host, argv, 2, message);
+    assert.deepEqual(host.effects(), []);
+  });
+
+  it('a device that is not there is 4, with the nearest', async () => {
+    const host = made();
+    await refused(
+      host,
+      ['bind', 'vfio-pci', '02:00.2'],
+      4,
+      /no device in slot 0000:02:00\.2\n.*the nearest is 0000:02:00\.[01]/,
+    );
+    await refused(
+      host,
+      ['bind', 'vfio-pci', '10de:1b81'],
+      4,
+      /no device with id 10de:1b81\n.*the nearest is 10de:1b80/,
+    );
+    await refused(host, ['bind', 'vfio-pci', 'eth9'], 4, /called 'eth9'\n.*the nearest is eth0/);
+    host.machine.hotRemove(sound);
+    await refused(host, ['bind', 'vfio-pci', '02:00.1'], 4, /no device in slot/);
+  });
+
+  it('a device that goes while this waits for its lock is 4, and the other one is not touched', async () => {
+    const host = made();
+    const other = SimulatedHost.at(host.machine.folder);
+    const lock = await other.lock(card, 1000);
+    const waiting = typed(host, 'bind vfio-pci 02:00.0 02:00.1');
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    host.machine.hotRemove(sound);
+    await lock.release();
+    const {exitCode, stderr} = await waiting;
+    assert.equal(exitCode, 4, stderr);
+    assert.deepEqual(drivers(host, card), ['nouveau']);
+    assert.deepEqual(host.effects(), []);
+  });
+
+  it('a device in use, a bridge, a group that is not viable: 3, and nothing is lost', async () => {
+    const host = made();
+    await refused(
+      host,
+      ['bind', 'vfio-pci', 'nvme0n1'],
+      3,
+      /0000:03:00\.0 \(144d:a808\) is in use\n(?:.*\n)*.*nothing was changed/,
+    );
+    await refused(host, ['bind', 'vfio-pci', 'nvme0n1', '--force'], 3, /is in use/);
+    await refused(host, ['bind', 'vfio-pci', 'eth0', '--force'], 3, /is in use/);
+    await refused(host, ['bind', 'vfio-pci', '01:00.0', '--siblings'], 3, /Xorg/);
+    await refused(host, ['bind', 'vfio-pci', '00:01.0'], 3, /is a bridge/);
+    await refused(host, ['bind', 'vfio-pci', '02:00.0'], 3, /group 2 would not be viable/);
+    assert.deepEqual(host.effects(), []);
+  });
+
+  it('without an IOMMU vfio-pci is refused with 3, another driver is not', async () => {
+    const host = made((declaration) => (declaration.iommu = false));
+    await refused(
+      host,
+      ['bind', 'vfio-pci', 'eth1'],
+      3,
+      /has no IOMMU group, and vfio-pci needs one\n(?:.*\n)*.*intel_iommu=on/,
+    );
+    assert.equal((await typed(host, 'bind pci-stub eth1')).exitCode, 0);
+  });
+
+  it('without sysfs, and without being root: 1, clearly', async () => {
+    const host = made();
+    host.userId = 1000;
+    const stderr = await refused(
+      host,
+      ['bind', 'pci-stub', 'eth1'],
+      1,
+      /^pearasys: changing a device needs root\n {2}nothing was changed\n/,
+    );
+    assert.match(stderr, /--dry-run/);
+    await refused(host, ['bind', 'vfio-pci', '02:00.0'], 3, /would not be viable/);
+    host.userId = 0;
+    host.machine.tree.remove('/sys');
+    const {exitCode, stderr: told} = await typed(host, 'bind pci-stub 05:00.0');
+    assert.equal(exitCode, 1);
+    assert.match(told, /sysfs is not mounted\ntry: mount sysfs with: mount -t sysfs sysfs \/sys\n$/);
+  });
+
+  it('a driver that does not take the device: 1, back where it was, with the error as JSON', async () => {
+    const host = made();
+    host.refuseProbe(sound, 'vfio-pci');
+    const before = host.machine.bindings();
+    const {exitCode, stdout} = await typed(host, 'bind vfio-pci 02:00.0 --siblings --json');
+    assert.equal(exitCode, 1);
+    const {error} = JSON.parse(stdout) as {error: {code: string; details: string[]}};
+    assert.equal(error.code, 'not-bound');
+    assert.ok(error.details.includes(`state of ${card}: on driver nouveau`));
+    assert.deepEqual(host.machine.bindings(), before);
+  });
+
+  it('a write that does not return: 5; a second call is refused with 5 at once', async () => {
+    const host = made();
+    host.neverReturn('/sys/bus/pci/drivers/e1000e/unbind');
+    const {exitCode, stderr} = await typed(host, 'bind pci-stub eth1 --timeout 3');
+    assert.equal(exitCode, 5);
+    assert.match(stderr, /did not return within 3 s/);
+    assert.match(stderr, /state of 0000:05:00\.0: unknown until that write returns/);
+    const writes = host.journal.length;
+    const again = await typed(host, 'bind pci-stub 05:00.0');
+    assert.equal(again.exitCode, 5);
+    assert.match(again.stderr, /is locked by the kernel/);
+    assert.equal(host.journal.length, writes);
+  });
+
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    it(`${signal} in mid-switch is undone`, async () => {
+      const host = made();
+      const before = host.machine.bindings();
+      host.afterEffect((effect) => {
+        if (effect.kind === 'write' && effect.path.endsWith('/nouveau/unbind')) process.emit(signal);
+      });
+      const {exitCode, stderr} = await typed(host, 'bind vfio-pci 02:00.0 --siblings');
+      assert.equal(exitCode, 1);
+      assert.match(stderr, /^pearasys: interrupted\n/);
+      assert.deepEqual(host.machine.bindings(), before);
+      assert.equal(process.listenerCount(signal), 0);
+    });
+
+  it('two at once on one card: one waits for the other, and the state is that of the last', async () => {
+    const host = made();
+    const other = SimulatedHost.at(host.machine.folder);
+    const [one, two] = await Promise.all([
+      typed(host, 'bind vfio-pci 02:00.0 02:00.1'),
+      typed(other, 'bind pci-stub 02:00.1 02:00.0'),
+    ]);
+    assert.deepEqual([one.exitCode, two.exitCode], [0, 0]);
+    const [first, second] = drivers(host, card, sound);
+    assert.equal(first, second);
+    assert.ok(first === 'vfio-pci' || first === 'pci-stub');
+  });
+
+  it('or is refused with 3 when the other takes too long', async () => {
+    const host = made();
+    host.lockPatience = 20;
+    const lock = await SimulatedHost.at(host.machine.folder).lock(sound, 1000);
+    await refused(
+      host,
+      ['bind', 'vfio-pci', '02:00.0', '--siblings'],
+      3,
+      /another run of pearasys is working on 0000:02:00\.1, and did not end within 15 s/,
+    );
+    await lock.release();
+    assert.equal((await typed(host, 'bind vfio-pci 02:00.0 --siblings')).exitCode, 0);
+  });
+
+  it('a device named twice, by slot, id and interface, is switched once', async () => {
+    const host = made();
+    const {stdout} = await typed(host, 'bind pci-stub eth1 05:00.0 8086:10d3 0000:05:00.0');
+    assert.equal(stdout, '0000:05:00.0 (8086:10d3) is on pci-stub\n');
+    assert.equal(host.effects().filter((line) => line.includes('/unbind')).length, 1);
+  });
+
+  it('--all lets an id mean both cards', async () => {
+    const host = made((declaration) => {
+      declaration.processes = [];
+      for (const slot of ['0000:01:00.0', '0000:02:00.0']) delete functionOf(declaration, slot).driver;
+      delete functionOf(declaration, '0000:01:00.0').bootDisplay;
+    });
+    const {exitCode, stderr} = await typed(host, 'bind pci-stub 10de:1b80 --all');
+    assert.equal(exitCode, 0, stderr);
+    assert.deepEqual(drivers(host, '0000:01:00.0', card), ['pci-stub', 'pci-stub']);
+  });
+});

@@ -1,0 +1,791 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import {mkdtempSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import type {ServiceListResult} from '../../src/cli/commands/service/list.js';
+import type {InstallResult} from '../../src/cli/commands/service/install.js';
+import {MachineHost} from '../../src/host/machine-host.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {functionOf} from '../simulated-host/standard-machine.js';
+import {runUnits, withProduct} from '../unit/services.js';
+import {run, typed} from './runs.js';
+
+const card = '0000:02:00.0';
+const sound = '0000:02:00.1';
+const folder = '/etc/systemd/system';
+const record = `/etc/pearasys/pci/${card}-0x10de-0x1b80`;
+const template = `${folder}/pearasys-${card}@.service`;
+const unit = (driver: string, slot = card) => `pearasys-${slot}@${driver}.service`;
+const settings = (driver: string, slot = card) => `${folder}/${unit(driver, slot)}.d/50-pearasys.conf`;
+const link = (driver: string, slot = card) =>
+  `${folder}/sys-bus-pci-devices-${slot}.device.wants/${unit(driver, slot)}`;
+
+describe('pearasys service', () => {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+
+  function made(tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
+    const host = SimulatedHost.standard((declaration) => {
+      withProduct(declaration);
+      tweak?.(declaration);
+    });
+    hosts.push(host);
+    return host;
+  }
+
+  /** Everything below /etc, with texts and links: to be compared whole. */
+  function etc(host: SimulatedHost): Record<string, string> {
+    const found: Record<string, string> = {};
+    const look = (path: string) => {
+      for (const entry of fs.readdirSync(host.machine.folder + path, {withFileTypes: true})) {
+        const own = `${path}/${entry.name}`;
+        const real = host.machine.folder + own;
+        if (entry.isDirectory()) look(own);
+        else
+          found[own] = entry.isSymbolicLink() ? `-> ${fs.readlinkSync(real)}` : fs.readFileSync(real, 'utf8');
+      }
+    };
+    look('/etc');
+    return found;
+  }
+
+  const driverOf = (host: SimulatedHost, slot = card) => host.machine.device(slot).driver;
+
+  async function ok(host: SimulatedHost, line: string): Promise<string> {
+    const {exitCode, stdout, stderr} = await typed(host, line);
+    assert.equal(exitCode, 0, stderr);
+    await host.userland.idle();
+    return stdout;
+  }
+
+  const list = async (host: SimulatedHost) =>
+    JSON.parse((await typed(host, 'service list --json')).stdout) as ServiceListResult;
+
+  describe('install', () => {
+    it('writes record, template and settings, enables, and says how to start; the device stays as it is', async () => {
+      const host = made();
+      const before = host.machine.bindings();
+      assert.equal(
+        await ok(host, `-s ${card} service install vfio-pci`),
+        `${unit('vfio-pci')} (${template}), enabled\n` +
+          `systemctl start ${unit('vfio-pci')}\n` +
+          `systemctl stop ${unit('vfio-pci')}\n`,
+      );
+      assert.deepEqual(host.effects(), [
+        `write ${record}`,
+        `write ${template}`,
+        `write ${settings('vfio-pci')}`,
+        'systemctl daemon-reload',
+        `udevadm trigger --action=change /sys/bus/pci/devices/${card}`,
+        `systemctl start sys-bus-pci-devices-${card}.device`,
+        `systemctl enable ${unit('vfio-pci')}`,
+      ]);
+      assert.deepEqual(host.machine.bindings(), before);
+      assert.deepEqual(host.userland.jobs, []);
+      assert.equal(host.info(record)?.mode, 0o644);
+      assert.equal(host.readLink(link('vfio-pci')), template);
+    });
+
+    it('a second time changes nothing', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install vfio-pci --siblings`);
+      const before = etc(host);
+      const asked = host.journal.length;
+      const {stdout} = await typed(host, `-s ${card} service install vfio-pci --siblings --json`);
+      const result = JSON.parse(stdout) as InstallResult;
+      assert.equal(result.changed, false);
+      assert.deepEqual(result.steps, []);
+      assert.deepEqual(result.units, [unit('vfio-pci'), unit('vfio-pci', sound)]);
+      assert.deepEqual(etc(host), before);
+      assert.deepEqual(
+        host
+          .effects()
+          .slice(asked)
+          .filter((line) => !line.startsWith('systemctl show')),
+        [],
+      );
+    });
+
+    it('--dry-run shows the steps and changes nothing', async () => {
+      const host = made();
+      host.userId = 1000;
+      const before = etc(host);
+      const shown = await ok(host, `-s ${card} service install vfio-pci --dry-run`);
+      assert.match(shown, new RegExp(`^cat > ${record} <<'EOF'\n# Written by pearasys`));
+      assert.match(shown, new RegExp(`^systemctl enable ${unit('vfio-pci')}$`, 'm'));
+      assert.deepEqual(etc(host), before);
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('--now starts the unit, whose handler does not wait for a lock of this run', async () => {
+      const host = made();
+      const {runs} = runUnits(host);
+      await ok(host, `-s ${card} service install vfio-pci --siblings --now`);
+      assert.deepEqual([driverOf(host), driverOf(host, sound)], ['vfio-pci', 'vfio-pci']);
+      assert.equal(host.userland.state(unit('vfio-pci')), 'active');
+      assert.equal(host.userland.state(unit('vfio-pci', sound)), 'active');
+      assert.equal(runs.get(unit('vfio-pci'))?.exitCode, 0);
+    });
+
+    it('--now takes several cards at once: the units are started in one request', async () => {
+      const host = made();
+      runUnits(host);
+      await ok(host, '-s 04:00.0 -s 05:00.0 service install vfio-pci --now');
+      assert.deepEqual(
+        [driverOf(host, '0000:04:00.0'), driverOf(host, '0000:05:00.0')],
+        ['vfio-pci', 'vfio-pci'],
+      );
+    });
+
+    it('--now that fails is undone: files, enabling, the device', async () => {
+      const host = made();
+      runUnits(host);
+      host.refuseProbe(card, 'vfio-pci');
+      const before = etc(host);
+      const bindings = host.machine.bindings();
+      const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci --siblings --now`);
+      await host.userland.idle();
+      assert.equal(exitCode, 1);
+      assert.match(stderr, /Job for pearasys-0000:02:00\.0@vfio-pci\.service failed/);
+      assert.match(stderr, /undone: /);
+      assert.deepEqual(etc(host), before);
+      assert.deepEqual(host.machine.bindings(), bindings);
+      assert.equal(host.effects().at(-1), 'systemctl daemon-reload');
+    });
+
+    it('--now is refused before anything is written when the device is in use or the group is not viable', async () => {
+      const host = made();
+      const before = etc(host);
+      for (const line of [
+        '-s 01:00.0 service install vfio-pci --siblings --now',
+        '-s 03:00.0 service install vfio-pci --now',
+        `-s ${card} service install vfio-pci --now`,
+      ]) {
+        const {exitCode, stderr} = await typed(host, line);
+        assert.equal(exitCode, 3, line);
+        assert.match(stderr, /nothing was changed/);
+      }
+      assert.deepEqual(etc(host), before);
+      assert.ok(host.effects().every((line) => line.startsWith('systemctl show')));
+    });
+
+    it('siblings stand and fall together', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install vfio-pci --siblings`);
+      assert.match(host.readText(template) ?? '', new RegExp(`WantedBy=pearasys-${sound}@%i\\.service$`));
+      assert.match(
+        host.readText(settings('vfio-pci')) ?? '',
+        new RegExp(`^PartOf=${unit('vfio-pci', sound)}$`, 'm'),
+      );
+      assert.match(
+        host.readText(settings('vfio-pci', sound)) ?? '',
+        new RegExp(`^PartOf=${unit('vfio-pci')}$`, 'm'),
+      );
+      assert.equal(host.exists(link('vfio-pci', sound)), true);
+      assert.match(host.readText(record) ?? '', new RegExp(`^PEARASYS_TOGETHER=${card},${sound}$`, 'm'));
+    });
+
+    it('another driver for the slot: the first unit is disabled, and the two exclude each other', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install vfio-pci`);
+      await ok(host, `-s ${card} service install nouveau`);
+      assert.equal(host.exists(link('vfio-pci')), false);
+      assert.equal(host.exists(link('nouveau')), true);
+      assert.match(host.readText(record) ?? '', /^PEARASYS_DRIVER=nouveau$/m);
+      assert.match(
+        host.readText(settings('vfio-pci')) ?? '',
+        new RegExp(`^Conflicts=${unit('nouveau')}$`, 'm'),
+      );
+      assert.match(
+        host.readText(settings('nouveau')) ?? '',
+        new RegExp(`^Conflicts=${unit('vfio-pci')}$`, 'm'),
+      );
+    });
+
+    it('a rival that was disabled and stopped is enabled and started again when the new unit fails', async () => {
+      const host = made();
+      runUnits(host);
+      await ok(host, `-s ${card} service install vfio-pci --siblings --now`);
+      const before = etc(host);
+      host.refuseProbe(card, 'pci-stub');
+      const {exitCode} = await typed(host, `-s ${card} service install pci-stub --siblings --now`);
+      await host.userland.idle();
+      assert.equal(exitCode, 1);
+      assert.deepEqual(etc(host), before);
+      assert.equal(host.userland.state(unit('vfio-pci')), 'active');
+      assert.deepEqual([driverOf(host), driverOf(host, sound)], ['vfio-pci', 'vfio-pci']);
+    });
+
+    it('replaces the record of the card that was in the slot before, and says so', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install vfio-pci`);
+      host.machine.hotRemove(card);
+      host.machine.hotAdd({...functionOf(host.machine.declaration, card), id: '10de:1b81'});
+      const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci`);
+      assert.equal(exitCode, 0);
+      assert.equal(
+        stderr,
+        `pearasys: warning: the record for the card 10de:1b80 in slot ${card} is replaced\n`,
+      );
+      assert.deepEqual(host.list('/etc/pearasys/pci'), [`${card}-0x10de-0x1b81`]);
+    });
+
+    it('writes over a record that was ignored, and puts it back as it was when it fails', async () => {
+      const host = made();
+      const truncated = 'PEARASYS_SLOT=0000:02:00.0\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=vfio';
+      host.machine.tree.file(record, truncated, 0o664);
+      const before = etc(host);
+      host.failCommand('systemctl enable *', 1, 'no', 1);
+      assert.equal((await typed(host, `-s ${card} service install vfio-pci`)).exitCode, 1);
+      assert.deepEqual(etc(host), before);
+      assert.equal(host.info(record)?.mode, 0o664);
+      const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci`);
+      assert.equal(exitCode, 0);
+      assert.match(
+        stderr,
+        /^pearasys: warning: the record .*, which was ignored, is replaced: .* chmod go-w/,
+      );
+      assert.equal((await list(host)).problems.length, 0);
+    });
+
+    it('refuses to write where nobody would obey it, and over what is not root’s or no file', async () => {
+      const host = made();
+      const {tree, owners} = host.machine;
+      tree.file(record, 'x\n', 0o644);
+      owners.set(record, 1000);
+      const refused = async () => {
+        const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci`);
+        assert.equal(exitCode, 3);
+        assert.match(stderr, /^pearasys: no record is written: \/etc\/pearasys\/pci.* is not trusted\n/);
+        assert.match(stderr, /nothing was changed/);
+        return stderr;
+      };
+      assert.match(await refused(), /chown root/);
+      owners.clear();
+      tree.remove(record);
+      tree.directory(record);
+      assert.match(await refused(), /it is not a file/);
+      tree.remove(record);
+      owners.set('/etc/pearasys/pci', 1000);
+      assert.match(await refused(), /chown root \/etc\/pearasys\/pci/);
+      assert.equal(host.exists(template), false);
+    });
+
+    it('no space: the old record is whole, and nothing is half installed', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install nouveau`);
+      const before = etc(host);
+      for (const path of [record, template, settings('vfio-pci')]) {
+        host.failFile(path, 'ENOSPC', 1);
+        const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci --siblings`);
+        assert.equal(exitCode, 1);
+        assert.equal(stderr.split('\n')[0], `pearasys: writing ${path} failed: ENOSPC (no space left)`);
+        assert.deepEqual(etc(host), before, path);
+      }
+    });
+
+    for (const verb of ['daemon-reload', 'enable'] as const)
+      it(`a systemctl ${verb} that fails is undone`, async () => {
+        const host = made();
+        const before = etc(host);
+        host.failCommand(`systemctl ${verb}*`, 1, 'Failed: no reason', 1);
+        const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci`);
+        assert.equal(exitCode, 1);
+        assert.match(stderr, /Failed: no reason/);
+        assert.deepEqual(etc(host), before);
+      });
+
+    it('an interrupt in between is undone', async () => {
+      const host = made();
+      const before = etc(host);
+      host.afterEffect((effect) => {
+        if (effect.kind === 'file' && effect.path === template) process.emit('SIGTERM');
+      });
+      const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci`);
+      assert.equal(exitCode, 1);
+      assert.match(stderr, /^pearasys: interrupted\n/);
+      assert.deepEqual(etc(host), before);
+      assert.equal(process.listenerCount('SIGTERM'), 0);
+    });
+
+    it('without being root: 1, and nothing is changed', async () => {
+      const host = made();
+      host.userId = 1000;
+      const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci`);
+      assert.equal(exitCode, 1);
+      assert.match(stderr, /^pearasys: changing a device needs root\n/);
+      assert.match(stderr, /sudo/);
+    });
+
+    it('names and ids that are wrong are refused with 2, and devices that are not there with 4', async () => {
+      const host = made();
+      const wrong: [string[], number, RegExp][] = [
+        [['-s', '02:00', 'service', 'install', 'vfio-pci'], 2, /'02:00' is neither a slot nor an id/],
+        [['-s', '2:0.0', 'service', 'install', 'vfio-pci'], 2, /is neither a slot nor an id/],
+        [['-d', '10de:1b8', 'service', 'install', 'vfio-pci'], 2, /is neither a slot nor an id/],
+        [['-d', '10de:1b80', 'service', 'install', 'vfio-pci'], 2, /that of 2 devices/],
+        [['-d', '10de:ffff', 'service', 'install', 'vfio-pci'], 4, /no device with id 10de:ffff/],
+        [['-s', '77:00.0', 'service', 'install', 'vfio-pci'], 4, /no device in slot 0000:77:00\.0/],
+        [['-s', card, 'service', 'install', '../x'], 2, /is not a driver's name/],
+        [['-s', card, 'service', 'install', '04:00.0'], 2, /looks like a device/],
+        [['-s', card, 'service', 'install', ''], 2, /is not a driver's name|missing/],
+        [['-s', card, 'service', 'install', 'vfoi-pci'], 2, /the nearest is vfio-pci/],
+        [['-s', card, 'service', 'install', 'a@b'], 2, /is not a driver's name/],
+        [['-s', card, 'service', 'install'], 2, /missing: DRIVER/],
+        [['service', 'install', 'vfio-pci'], 2, /no device was named/],
+        [['-s', '00:01.1', 'service', 'install', 'vfio-pci'], 3, /is a bridge/],
+      ];
+      const before = etc(host);
+      for (const [argv, code, message] of wrong) {
+        const {exitCode, stderr} = await run(host, argv);
+        assert.equal(exitCode, code, `${argv.join(' ')}\n${stderr}`);
+        assert.match(stderr, message);
+      }
+      assert.deepEqual(etc(host), before);
+    });
+
+    it('a device that goes while this waits for the lock: still recorded, as a unit without its card', async () => {
+      const host = made();
+      host.beforeEffect((effect) => {
+        if (effect.kind === 'file' && effect.path === record && host.machine.functions.has(card))
+          host.machine.hotRemove(card);
+      });
+      const {exitCode} = await typed(host, `-s ${card} service install vfio-pci`);
+      // The trigger names a device that has gone: undone.
+      assert.equal(exitCode, 1);
+      assert.equal(host.exists(record), false);
+      assert.equal(host.exists(template), false);
+    });
+
+    describe('--prefix', () => {
+      const prefix = '/opt/units';
+      const linked = `${prefix}/pearasys-${card}@.service`;
+
+      it('writes the template there and links it; the settings stay where systemd looks for them', async () => {
+        const host = made();
+        runUnits(host);
+        assert.equal(
+          (await ok(host, `-s ${card} service install vfio-pci --siblings --now --prefix ${prefix}`)).split(
+            '\n',
+          )[0],
+          `${unit('vfio-pci')} (${linked}), enabled`,
+        );
+        assert.equal(host.readLink(template), linked);
+        assert.equal(host.exists(settings('vfio-pci')), true);
+        assert.deepEqual(host.list(prefix), [`pearasys-${card}@.service`, `pearasys-${sound}@.service`]);
+        assert.equal(driverOf(host), 'vfio-pci');
+      });
+
+      it('a second time changes nothing, and uninstall takes all of it away', async () => {
+        const host = made();
+        const before = etc(host);
+        await ok(host, `-s ${card} service install vfio-pci --prefix ${prefix}/`);
+        const {stdout} = await typed(host, `-s ${card} service install vfio-pci --prefix ${prefix} --json`);
+        assert.equal((JSON.parse(stdout) as InstallResult).changed, false);
+        const installed = etc(host);
+        host.failFile(linked, 'EROFS', 1);
+        assert.equal((await typed(host, `-s ${card} service uninstall`)).exitCode, 1);
+        assert.deepEqual(etc(host), installed);
+        await ok(host, `-s ${card} service uninstall`);
+        assert.deepEqual(etc(host), before);
+        assert.equal(host.exists(prefix), false);
+      });
+
+      it('moves a template that was installed elsewhere, both ways', async () => {
+        const host = made();
+        await ok(host, `-s ${card} service install vfio-pci`);
+        const plain = etc(host);
+        await ok(host, `-s ${card} service install vfio-pci --prefix ${prefix}`);
+        assert.equal(host.readLink(template), linked);
+        await ok(host, `-s ${card} service install vfio-pci`);
+        assert.deepEqual(etc(host), plain);
+      });
+
+      it('that fails is undone', async () => {
+        const host = made();
+        const before = etc(host);
+        host.failCommand('systemctl link *', 1, 'no', 1);
+        const {exitCode, stderr} = await typed(
+          host,
+          `-s ${card} service install vfio-pci --prefix ${prefix}`,
+        );
+        assert.equal(exitCode, 1);
+        assert.doesNotMatch(stderr, /could not be undone/);
+        assert.deepEqual(etc(host), before);
+        assert.equal(host.exists(prefix), false);
+      });
+
+      it('is refused where it is no place for units', async () => {
+        const host = made();
+        host.machine.tree.file('/opt/file', 'x');
+        host.machine.tree.textLink('/opt/link', '/usr/lib/systemd/system');
+        const before = etc(host);
+        for (const [wrong, message] of [
+          ['units', /is not a folder for units/],
+          ['', /is not a folder for units/],
+          ['/opt/../etc', /is not a folder for units/],
+          ['/opt/./units', /is not a folder for units/],
+          ['/opt/a b', /is not a folder for units/],
+          ['/opt/file', /is not a folder\n/],
+          ['/run/systemd/system', /searched by systemd itself/],
+          ['/usr/lib/systemd/system', /searched by systemd itself/],
+          ['/lib/systemd', /searched by systemd itself/],
+          ['/etc/systemd', /searched by systemd itself/],
+          ['/etc//systemd/user', /searched by systemd itself/],
+          ['/etc/systemd/system/x.d', /searched by systemd itself/],
+          ['/opt/link', /searched by systemd itself/],
+        ] as const) {
+          const {exitCode, stderr} = await run(host, [
+            ...['-s', card, 'service', 'install', 'vfio-pci', '--prefix', wrong],
+          ]);
+          assert.equal(exitCode, 2, `${wrong}: ${stderr}`);
+          assert.match(stderr, message);
+        }
+        assert.deepEqual(etc(host), before);
+      });
+    });
+
+    describe('--any-slot', () => {
+      const any = '/etc/pearasys/pci/any-0x8086-0x10d3';
+
+      it('records the id alone, once', async () => {
+        const host = made();
+        assert.equal(
+          await ok(host, 'service install vfio-pci --any-slot -d 8086:10d3'),
+          'Each card with id 8086:10d3 gets a unit for vfio-pci when it appears, at boot or at a hot-add.\n',
+        );
+        assert.deepEqual(host.effects(), [`write ${any}`]);
+        await ok(host, '-d 8086:10d3 service install vfio-pci --any-slot');
+        assert.equal(host.journal.length, 1);
+        assert.deepEqual((await list(host)).services, [
+          {
+            id: '8086:10d3',
+            card: 'matches',
+            elsewhere: [],
+            slot: 'any',
+            driver: 'vfio-pci',
+            unit: null,
+            enabled: true,
+            active: null,
+          },
+        ]);
+      });
+
+      it('takes one id, no slot, not --now, and a driver that there is', async () => {
+        const host = made();
+        for (const [line, message] of [
+          ['service install vfio-pci --any-slot', /takes one id/],
+          ['-d 8086:10d3 -d 10de:1b80 service install vfio-pci --any-slot', /takes one id/],
+          ['-s 05:00.0 -d 8086:10d3 service install vfio-pci --any-slot', /takes one id/],
+          ['-d 8086:10d3 service install vfio-pci --any-slot --now', /not about now/],
+          ['-d eth1 service install vfio-pci --any-slot', /'eth1' is not an id/],
+          ['-d 8086:10d3 service install vfio --any-slot --dry-run', undefined],
+          ['-d 8086:10d3 service install vfoi-pci --any-slot', /the nearest is vfio-pci/],
+        ] as const) {
+          const {exitCode, stderr} = await typed(host, line);
+          assert.equal(exitCode, message === undefined ? 0 : 2, `${line}\n${stderr}`);
+          if (message !== undefined) assert.match(stderr, message);
+        }
+        assert.deepEqual(host.effects(), []);
+      });
+
+      it('a card of it that appears gets its own record and unit, and is claimed', async () => {
+        const host = made((declaration) => {
+          functionOf(declaration, '0000:05:00.0').present = false;
+        });
+        runUnits(host);
+        await ok(host, '-d 8086:10d3 service install vfio-pci --any-slot');
+        host.machine.hotAdd('0000:05:00.0');
+        await host.userland.idle();
+        // Its start was only queued.
+        console.log(
+          host.userland.state(unit('vfio-pci', '0000:05:00.0')),
+          host.userland.jobs,
+          host.journal.slice(-8),
+        );
+        await host.run('systemctl', ['start', unit('vfio-pci', '0000:05:00.0')]);
+        assert.equal(driverOf(host, '0000:05:00.0'), 'vfio-pci');
+        assert.equal(host.userland.state(unit('vfio-pci', '0000:05:00.0')), 'active');
+        assert.equal(host.exists(link('vfio-pci', '0000:05:00.0')), true);
+        assert.equal(host.exists('/etc/pearasys/pci/0000:05:00.0-0x8086-0x10d3'), true);
+        await ok(host, '-d 8086:10d3 service uninstall --any-slot');
+        assert.equal(host.exists(any), false);
+        assert.equal(driverOf(host, '0000:05:00.0'), 'vfio-pci');
+      });
+    });
+  });
+
+  describe('uninstall', () => {
+    it('stops, disables and removes all of it; the device is released', async () => {
+      const host = made();
+      runUnits(host);
+      const before = etc(host);
+      await ok(host, `-s ${card} service install vfio-pci --siblings --now`);
+      assert.equal(
+        await ok(host, `-s ${card} -s ${sound} service uninstall`),
+        `uninstalled: ${card}, ${sound}\n`,
+      );
+      assert.deepEqual(etc(host), before);
+      assert.deepEqual([driverOf(host), driverOf(host, sound)], [undefined, undefined]);
+      assert.deepEqual(await list(host), {services: [], problems: []});
+    });
+
+    it('needs no card', async () => {
+      const host = made();
+      runUnits(host);
+      const before = etc(host);
+      await ok(host, `-s ${card} service install vfio-pci`);
+      host.machine.hotRemove(card);
+      await host.userland.idle();
+      await ok(host, '-d 10de:1b80 service uninstall');
+      assert.deepEqual(etc(host), before);
+    });
+
+    it('takes the units of all drivers of the slot', async () => {
+      const host = made();
+      const before = etc(host);
+      await ok(host, `-s ${card} service install vfio-pci`);
+      await ok(host, `-s ${card} service install nouveau`);
+      await ok(host, `-s ${card} service uninstall`);
+      assert.deepEqual(etc(host), before);
+    });
+
+    it('that fails is undone, and what was stopped is started again', async () => {
+      const host = made();
+      runUnits(host);
+      await ok(host, `-s ${card} service install vfio-pci --siblings --now`);
+      const before = etc(host);
+      host.failFile(template, 'EROFS', 1);
+      const {exitCode, stderr} = await typed(host, `-s ${card} -s ${sound} service uninstall`);
+      await host.userland.idle();
+      assert.equal(exitCode, 1);
+      assert.match(stderr, /^pearasys: removing .* failed: EROFS/);
+      assert.deepEqual(etc(host), before);
+      assert.deepEqual([driverOf(host), driverOf(host, sound)], ['vfio-pci', 'vfio-pci']);
+      assert.equal(host.userland.state(unit('vfio-pci')), 'active');
+    });
+
+    it('a device that a guest still uses is told, and stays where it is', async () => {
+      const host = made();
+      runUnits(host);
+      await ok(host, '-s 05:00.0 service install vfio-pci --now');
+      host.machine.addProcess({
+        pid: 4321,
+        comm: 'qemu-system-x86',
+        holds: ['/dev/vfio/11', 'anon_inode:[vfio-device]'],
+      });
+      const {exitCode, stderr} = await typed(host, '-s 05:00.0 service uninstall');
+      assert.equal(exitCode, 0);
+      assert.equal(
+        stderr,
+        'pearasys: warning: 0000:05:00.0 is still on vfio-pci: its unit could not release it, journalctl says why\n',
+      );
+      assert.equal(driverOf(host, '0000:05:00.0'), 'vfio-pci');
+    });
+
+    it('leaves a record that is ignored, and says so', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install vfio-pci`);
+      const other = `/etc/pearasys/pci/${card}-0x10de-0x1b81`;
+      host.machine.tree.file(other, 'nonsense\n', 0o644);
+      const {exitCode, stderr} = await typed(host, `-s ${card} service uninstall`);
+      assert.equal(exitCode, 0);
+      assert.match(
+        stderr,
+        /^pearasys: warning: the record .*1b81 is ignored and left as it is: line 1 is 'nonsense'/,
+      );
+      assert.equal(host.readText(other), 'nonsense');
+      const again = await typed(host, `-s ${card} service uninstall`);
+      assert.equal(again.exitCode, 4);
+      assert.match(again.stderr, /is ignored and left as it is/);
+    });
+
+    it('of nothing is 4, of no one is 2', async () => {
+      const host = made();
+      for (const [line, code, message] of [
+        [`-s ${card} service uninstall`, 4, /nothing is installed for 0000:02:00\.0/],
+        ['service uninstall', 2, /no slot was named/],
+        ['-s nonsense service uninstall', 2, /'nonsense' is not a slot/],
+        ['-d 10de:ffff service uninstall', 2, /there is no record for id 10de:ffff/],
+        ['-d 10de service uninstall', 2, /'10de' is not an id/],
+        ['-d 10de:1b80 service uninstall --any-slot', 4, /no record for id 10de:1b80 in any slot/],
+        ['service uninstall --any-slot', 2, /takes one id/],
+      ] as const) {
+        const {exitCode, stderr} = await typed(host, line);
+        assert.equal(exitCode, code, `${line}\n${stderr}`);
+        assert.match(stderr, message);
+      }
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('--dry-run changes nothing', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install vfio-pci`);
+      const before = etc(host);
+      assert.equal(
+        await ok(host, `-s ${card} service uninstall --dry-run`),
+        `systemctl stop ${unit('vfio-pci')}\n` +
+          `systemctl disable ${unit('vfio-pci')}\n` +
+          `rm ${record}\nrm ${settings('vfio-pci')}\nrm ${template}\n` +
+          'systemctl daemon-reload\n',
+      );
+      assert.deepEqual(etc(host), before);
+    });
+  });
+
+  describe('list', () => {
+    it('is empty where nothing is installed', async () => {
+      const host = made();
+      assert.equal(await ok(host, 'service list'), '');
+    });
+
+    it('shows enabled and disabled, active and failed, and whether the card is the recorded one', async () => {
+      const host = made();
+      runUnits(host);
+      await ok(host, `-s ${card} service install vfio-pci --siblings --now`);
+      await ok(host, '-s 05:00.0 service install vfio-pci');
+      await ok(host, '-s 04:00.0 service install nvme');
+      await host.run('systemctl', ['disable', unit('nvme', '0000:04:00.0')]);
+      host.machine.hotRemove('0000:05:00.0');
+      await host.userland.idle();
+      host.machine.hotRemove(card);
+      await host.userland.idle();
+      host.machine.hotAdd({...functionOf(host.machine.declaration, card), id: '10de:1b81'});
+      await host.userland.idle();
+      assert.equal(
+        await ok(host, 'service list'),
+        `${card}\t10de:1b80\tvfio-pci\tenabled\tfailed\tother-card, now in 0000:01:00.0\n` +
+          `${sound}\t10de:10f0\tvfio-pci\tenabled\tactive\tmatches\n` +
+          '0000:04:00.0\t144d:a80a\tnvme\tdisabled\tinactive\tmatches\n' +
+          '0000:05:00.0\t8086:10d3\tvfio-pci\tenabled\tinactive\tabsent\n',
+      );
+    });
+
+    it('names records that are ignored, on standard error and in JSON', async () => {
+      const host = made();
+      host.machine.tree.file(record, 'nonsense\n', 0o644);
+      const {exitCode, stdout, stderr} = await typed(host, 'service list');
+      assert.equal(exitCode, 0);
+      assert.equal(stdout, '');
+      assert.match(
+        stderr,
+        new RegExp(`^pearasys: warning: the record ${record} is ignored: line 1 is 'nonsense'`),
+      );
+      assert.deepEqual(
+        (await list(host)).problems.map(({path}) => path),
+        [record],
+      );
+    });
+
+    it('shows a unit without a record, a record without a unit, and both records of a slot', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install vfio-pci`);
+      await ok(host, '-s 05:00.0 service install vfio-pci');
+      host.machine.tree.remove('/etc/pearasys/pci/0000:05:00.0-0x8086-0x10d3');
+      const other = `${record.slice(0, -1)}1`;
+      host.machine.tree.file(other, (host.readText(record) ?? '').replaceAll('1b80', '1b81') + '\n', 0o644);
+      host.machine.tree.file(
+        '/etc/pearasys/pci/0000:09:00.0-0x10de-0x1b80',
+        'PEARASYS_SLOT=0000:09:00.0\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=none\n',
+        0o644,
+      );
+      const {services} = await list(host);
+      assert.deepEqual(
+        services.map(({slot, id, unit: name, card: match, enabled}) => [slot, id, name, match, enabled]),
+        [
+          [card, '10de:1b80', unit('vfio-pci'), 'matches', true],
+          [card, '10de:1b81', null, 'other-card', false],
+          ['0000:05:00.0', null, unit('vfio-pci', '0000:05:00.0'), 'unrecorded', true],
+          ['0000:09:00.0', '10de:1b80', null, 'absent', false],
+        ],
+      );
+    });
+  });
+
+  it('disable means hands off at the next hot-add, enable brings it back; nothing of the files changes', async () => {
+    const host = made();
+    runUnits(host);
+    await ok(host, `-s ${card} service install vfio-pci`);
+    await host.run('systemctl', ['disable', unit('vfio-pci')]);
+    const replug = async () => {
+      host.machine.hotRemove(card);
+      host.machine.hotAdd(card);
+      await host.userland.idle();
+      return driverOf(host);
+    };
+    assert.equal(await replug(), 'nouveau');
+    await host.run('systemctl', ['enable', unit('vfio-pci')]);
+    assert.equal(await replug(), 'vfio-pci');
+  });
+
+  describe('on an image', () => {
+    let image: string;
+    beforeEach(() => {
+      image = mkdtempSync(join(tmpdir(), 'pearasys-image-'));
+      fs.mkdirSync(`${image}/etc`);
+    });
+    afterEach(() => fs.rmSync(image, {recursive: true, force: true}));
+
+    /** The image as its own host, but for systemctl: it is asked to work in the image. */
+    class ImageHost extends MachineHost {
+      readonly asked: string[] = [];
+      override run(file: string, args: readonly string[]) {
+        this.asked.push([file, ...args].join(' '));
+        return Promise.resolve({status: 0, stdout: '', stderr: ''});
+      }
+      override lock() {
+        return Promise.resolve({release: () => Promise.resolve()});
+      }
+    }
+
+    const install = (host: MachineHost, ...argv: string[]) =>
+      run(host as unknown as SimulatedHost, [...argv, '--json']);
+
+    it('slot and id together say which card; nothing runs but systemctl enable in the image', async () => {
+      const host = new ImageHost(image);
+      const {exitCode, stderr} = await install(
+        host,
+        '-s',
+        card,
+        '-d',
+        '10de:1b80',
+        'service',
+        'install',
+        'vfio-pci',
+      );
+      assert.equal(exitCode, 0, stderr);
+      assert.deepEqual(host.asked, [`systemctl --root=${image} enable ${unit('vfio-pci')}`]);
+      assert.equal(fs.existsSync(image + record), true);
+      assert.equal(fs.existsSync(image + template), true);
+      assert.match(
+        fs.readFileSync(image + settings('vfio-pci'), 'utf8'),
+        /^Description=device 10de:1b80 \(PCI device/m,
+      );
+      const again = await install(host, '-s', card, '-d', '10de:1b80', 'service', 'install', 'vfio-pci');
+      assert.deepEqual((JSON.parse(again.stdout) as InstallResult).steps, [
+        `systemctl enable ${unit('vfio-pci')}`,
+      ]);
+      assert.equal((await install(host, '-s', card, 'service', 'uninstall')).exitCode, 0);
+      assert.equal(fs.existsSync(image + record), false);
+    });
+
+    it('one of them alone, and --now, are refused', async () => {
+      const host = new ImageHost(image);
+      for (const [argv, message] of [
+        [['-s', card, 'service', 'install', 'vfio-pci'], /an image has no devices of its own/],
+        [['-d', '10de:1b80', 'service', 'install', 'vfio-pci'], /an image has no devices of its own/],
+        [['-s', card, '-d', '10de:1b80', 'service', 'install', 'vfio-pci', '--now'], /--now has no meaning/],
+      ] as const) {
+        const {exitCode, stderr} = await install(host, ...argv);
+        assert.equal(exitCode, 2, stderr);
+        assert.match(stderr, message);
+      }
+      assert.deepEqual(host.asked, []);
+      assert.deepEqual(fs.readdirSync(`${image}/etc`), []);
+    });
+  });
+});

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import {PearasysError} from '../../src/host/errors.js';
+import {carryOut, type CarryOutOptions} from '../../src/plan/carry-out.js';
+import {plan, refuse, writeFile, type Planned} from '../../src/plan/step.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+
+describe('carryOut', () => {
+  let host: SimulatedHost;
+  beforeEach(() => {
+    host = SimulatedHost.standard();
+  });
+  afterEach(() => host.dispose());
+
+  const options: CarryOutOptions = {limit: 1000, dryRun: false};
+  const write = () => plan([writeFile('/etc/x', 'x\n', undefined)], {notes: ['a note']});
+  const refusal = () => refuse({code: 'in-use', exitCode: 3, message: 'in use'});
+  const held = () => [...host.machine.locks.keys()];
+
+  it('locks, plans under the locks in one order for everybody, applies and lets go', async () => {
+    const seen: string[][] = [];
+    const notes: string[] = [];
+    const outcome = await carryOut(
+      host,
+      ['b', 'a', 'b'],
+      () => {
+        seen.push(held());
+        return write();
+      },
+      {...options, onNote: (note) => notes.push(note)},
+    );
+    assert.deepEqual(seen, [['a', 'b']]);
+    assert.deepEqual(held(), []);
+    assert.deepEqual(notes, ['a note']);
+    assert.equal(outcome.changed, true);
+    assert.deepEqual(outcome.lines, ["cat > /etc/x <<'EOF'\nx\nEOF"]);
+  });
+
+  it('lets go after a refusal, a failure and a fault', async () => {
+    await assert.rejects(carryOut(host, ['a'], refusal, options), {code: 'in-use', exitCode: 3});
+    host.failFile('/etc/x', 'ENOSPC');
+    await assert.rejects(carryOut(host, ['a'], write, options), {code: 'file-failed', exitCode: 1});
+    const fault = (): Planned => {
+      throw new TypeError('fault');
+    };
+    await assert.rejects(carryOut(host, ['a'], fault, options), TypeError);
+    assert.deepEqual(held(), []);
+  });
+
+  it('a dry run takes no lock, needs no root and changes nothing', async () => {
+    host.userId = 1000;
+    const outcome = await carryOut(host, ['a'], write, {...options, dryRun: true});
+    assert.equal(outcome.changed, false);
+    assert.equal(outcome.lines.length, 1);
+    assert.deepEqual(host.effects(), []);
+    await assert.rejects(carryOut(host, ['a'], refusal, {...options, dryRun: true}), {code: 'in-use'});
+  });
+
+  it('without root says what would be refused anyway, else that root is missing', async () => {
+    host.userId = 1000;
+    await assert.rejects(carryOut(host, ['a'], refusal, options), {code: 'in-use'});
+    await assert.rejects(carryOut(host, ['a'], write, options), (error) => {
+      assert.ok(error instanceof PearasysError);
+      assert.deepEqual([error.code, error.exitCode], ['not-root', 1]);
+      assert.deepEqual(error.details, ['nothing was changed']);
+      return true;
+    });
+  });
+
+  it('gives the locks back that it had when another one is not to be had', async () => {
+    host.lockPatience = 10;
+    const other = await host.lock('b', 1000);
+    await assert.rejects(carryOut(host, ['b', 'a'], write, options), {code: 'busy', exitCode: 3});
+    assert.deepEqual(held(), ['b']);
+    await other.release();
+    assert.deepEqual(host.effects(), []);
+  });
+
+  it('two that want the same in other orders do not wait for each other', async () => {
+    const other = SimulatedHost.at(host.machine.folder);
+    await Promise.all([
+      carryOut(host, ['a', 'b', 'c'], write, options),
+      carryOut(other, ['c', 'b', 'a'], write, options),
+    ]);
+    assert.deepEqual(held(), []);
+  });
+
+  it('nothing to do is no change', async () => {
+    assert.equal((await carryOut(host, ['a'], () => plan([]), options)).changed, false);
+  });
+});

@@ -1,0 +1,321 @@
+import assert from 'node:assert/strict';
+import {claim} from '../../src/handlers/claim.js';
+import {report, takeArguments} from '../../src/handlers/handler.js';
+import {record} from '../../src/handlers/record.js';
+import {release} from '../../src/handlers/release.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {functionOf} from '../simulated-host/standard-machine.js';
+import {typed} from '../cli/runs.js';
+import {runOn, withProduct} from './services.js';
+
+const card = '0000:02:00.0';
+const sound = '0000:02:00.1';
+const file = `/etc/pearasys/pci/${card}-0x10de-0x1b80`;
+const mark = `/run/pearasys/released/${card}`;
+const unit = (slot: string, driver = 'vfio-pci') => `pearasys-${slot}@${driver}.service`;
+
+describe('the handlers', () => {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+
+  /** A machine where this was typed; its units do nothing by themselves. */
+  async function made(
+    lines: readonly string[],
+    tweak?: (declaration: MachineDeclaration) => void,
+  ): Promise<SimulatedHost> {
+    const host = SimulatedHost.standard((declaration) => {
+      withProduct(declaration);
+      tweak?.(declaration);
+    });
+    hosts.push(host);
+    for (const line of lines) {
+      const {exitCode, stderr} = await typed(host, line);
+      assert.equal(exitCode, 0, stderr);
+    }
+    await host.userland.idle();
+    host.journal.length = 0;
+    return host;
+  }
+
+  const install = `-s ${card} service install vfio-pci`;
+  const drivers = (host: SimulatedHost) =>
+    [card, sound].map((slot) => host.machine.functions.get(slot)?.driver);
+  const changes = (host: SimulatedHost) =>
+    host.effects().filter((line) => !line.startsWith('systemctl show'));
+
+  describe('claim', () => {
+    it('puts the recorded card on the driver, and tells the journal', async () => {
+      const host = await made([install]);
+      const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
+      assert.equal(exitCode, 0);
+      assert.deepEqual(drivers(host), ['vfio-pci', 'snd_hda_intel']);
+      assert.ok(journal.includes(`<7>echo '${card}' > /sys/bus/pci/drivers/nouveau/unbind`));
+      assert.match(journal[0] ?? '', /^<4>group 2 is not viable for VFIO while 0000:02:00\.1/);
+      assert.equal(journal.at(-1), `<6>${card} on driver vfio-pci`);
+    });
+
+    it('does nothing to a card that is there, and says so', async () => {
+      const host = await made([install]);
+      await runOn(host, claim, card, 'vfio-pci');
+      const before = host.journal.length;
+      assert.deepEqual(await runOn(host, claim, card, 'vfio-pci'), {
+        exitCode: 0,
+        journal: [`<6>${card} is on driver vfio-pci already`],
+      });
+      assert.equal(host.journal.length, before);
+    });
+
+    it('takes along those installed with it', async () => {
+      const host = await made([`${install} --siblings`]);
+      const {journal} = await runOn(host, claim, sound, 'vfio-pci');
+      assert.deepEqual(drivers(host), ['vfio-pci', 'vfio-pci']);
+      assert.equal(journal.at(-1), `<6>${card}, ${sound} on driver vfio-pci`);
+    });
+
+    it('but not one whose unit was disabled, whose record is for another driver, or is ignored', async () => {
+      const host = await made([`${install} --siblings`]);
+      await host.run('systemctl', ['disable', unit(sound)]);
+      await runOn(host, claim, card, 'vfio-pci');
+      assert.deepEqual(drivers(host), ['vfio-pci', 'snd_hda_intel']);
+      const other = await made([`${install} --siblings`]);
+      const path = `/etc/pearasys/pci/${sound}-0x10de-0x10f0`;
+      other.machine.tree.file(path, other.machine.tree.read(path) ?? '', 0o666);
+      await runOn(other, claim, card, 'vfio-pci');
+      assert.deepEqual(drivers(other), ['vfio-pci', 'snd_hda_intel']);
+      const third = await made([`${install} --siblings`]);
+      third.machine.tree.file(
+        path,
+        (third.machine.tree.read(path) ?? '').replace('DRIVER=vfio-pci', 'DRIVER=none'),
+        0o644,
+      );
+      await runOn(third, claim, card, 'vfio-pci');
+      assert.deepEqual(drivers(third), ['vfio-pci', 'snd_hda_intel']);
+    });
+
+    it('all of them or none', async () => {
+      const host = await made([`${install} --siblings`]);
+      host.refuseProbe(sound, 'vfio-pci');
+      const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
+      assert.equal(exitCode, 1);
+      assert.deepEqual(drivers(host), ['nouveau', 'snd_hda_intel']);
+      assert.ok(journal.includes(`<3>driver vfio-pci did not take ${sound} (10de:10f0): it has no driver`));
+      assert.ok(journal.includes(`<3>  state of ${card}: on driver nouveau`));
+      assert.ok(journal.some((line) => line.startsWith('<4>undoing: ')));
+    });
+
+    it('refuses another card in the slot with 3 and says which', async () => {
+      const host = await made([install]);
+      host.machine.hotRemove(card);
+      host.machine.hotAdd({...functionOf(host.machine.declaration, card), id: '10de:1b81'});
+      await host.userland.idle();
+      host.journal.length = 0;
+      const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
+      assert.equal(exitCode, 3);
+      assert.deepEqual(journal, [
+        `<3>${card} is left alone: the card there is 10de:1b81, the recorded one is 10de:1b80`,
+        `<3>  try: if this card is to have the driver: pearasys -s ${card} service install DRIVER`,
+      ]);
+      assert.deepEqual(host.effects(), []);
+      host.machine.tree.remove('/etc/pearasys/pci');
+      assert.equal(
+        (await runOn(host, claim, card, 'vfio-pci')).journal[0],
+        `<3>${card} (10de:1b81) is left alone: there is no record for it`,
+      );
+    });
+
+    it('leaves a card with an ignored record alone, with the reason, and the record as it is', async () => {
+      const host = await made([install]);
+      const bad = 'PEARASYS_SLOT=nonsense\n';
+      host.machine.tree.file(file, bad, 0o644);
+      const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
+      assert.equal(exitCode, 1);
+      assert.deepEqual(journal, [
+        `<3>${card} (10de:1b80) is left alone: its record ${file} is ignored`,
+        '<3>  there is no line PEARASYS_ID=',
+        `<3>  try: pearasys -s ${card} service install DRIVER writes it anew`,
+      ]);
+      assert.equal(host.machine.tree.read(file), bad);
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('is 4 for a device that is not there, or goes while it waits', async () => {
+      const host = await made([install]);
+      const lock = await host.lock(card, 1000);
+      const waiting = runOn(SimulatedHost.at(host.machine.folder), claim, card, 'vfio-pci');
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      host.machine.hotRemove(card);
+      await lock.release();
+      assert.deepEqual(await waiting, {exitCode: 4, journal: [`<3>there is no device in slot ${card}`]});
+      assert.equal((await runOn(host, claim, card, 'vfio-pci')).exitCode, 4);
+    });
+
+    it('refuses a device that is in use with 3 and its holders', async () => {
+      const host = await made(['-s 04:00.0 service install vfio-pci']);
+      host.machine.mount({source: '/dev/nvme1n1', target: '/mnt/data', type: 'ext4'});
+      const {exitCode, journal} = await runOn(host, claim, '0000:04:00.0', 'vfio-pci');
+      assert.equal(exitCode, 3);
+      assert.equal(journal[0], '<3>0000:04:00.0 (144d:a80a) is in use');
+      assert.match(journal[1] ?? '', /^<3> {2}0000:04:00\.0: .*\/mnt\/data/);
+      assert.deepEqual(host.machine.harm, []);
+    });
+
+    it('ends with 5 when a write does not return', async () => {
+      const host = await made([install]);
+      host.neverReturn('/sys/bus/pci/drivers/nouveau/unbind');
+      const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
+      assert.equal(exitCode, 5);
+      assert.match(journal.join('\n'), /did not return within 15 s/);
+    });
+
+    it('takes the mark of a release away', async () => {
+      const host = await made([install]);
+      await host.writeFile(mark, '');
+      await runOn(host, claim, card, 'vfio-pci');
+      assert.equal(host.exists(mark), false);
+    });
+
+    it('another driver than the recorded one is claimed for the slot alone', async () => {
+      const host = await made([`${install} --siblings`]);
+      await runOn(host, claim, card, 'pci-stub');
+      assert.deepEqual(drivers(host), ['pci-stub', 'snd_hda_intel']);
+    });
+
+    it('takes two arguments that are a slot and a driver, and is 2 for others', async () => {
+      const host = await made([]);
+      for (const [args, message] of [
+        [[], '<3>expected SLOT DRIVER, got nothing'],
+        [[card], `<3>expected SLOT DRIVER, got ${card}`],
+        [['../../x', 'vfio-pci'], "<3>'../../x' is not a slot"],
+        [[card, '../x'], "<3>'../x' is not a driver's name"],
+      ] as const) {
+        const {exitCode, journal} = await runOn(host, claim, ...args);
+        assert.equal(exitCode, 2);
+        assert.equal(journal[0], message);
+      }
+    });
+  });
+
+  describe('release', () => {
+    /** Claimed by its unit, as systemd has started it. */
+    async function claimed(line = install): Promise<SimulatedHost> {
+      const host = await made([line]);
+      await host.run('systemctl', ['start', unit(card)]);
+      await runOn(host, claim, card, 'vfio-pci');
+      host.journal.length = 0;
+      return host;
+    }
+
+    it('leaves the device without driver and override, and marks it', async () => {
+      const host = await claimed();
+      const {exitCode, journal} = await runOn(host, release, card, 'vfio-pci');
+      assert.equal(exitCode, 0);
+      assert.equal(host.machine.device(card).driver, undefined);
+      assert.equal(host.machine.device(card).override, undefined);
+      assert.equal(host.exists(mark), true);
+      assert.equal(journal.at(-1), `<6>${card} is released from vfio-pci`);
+    });
+
+    it('leaves a device alone that somebody has moved meanwhile', async () => {
+      const host = await claimed();
+      await typed(host, `bind default ${card}`);
+      host.journal.length = 0;
+      const {exitCode, journal} = await runOn(host, release, card, 'vfio-pci');
+      assert.equal(exitCode, 0);
+      assert.equal(journal[0], `<4>${card} is on nouveau, not on vfio-pci: left alone`);
+      assert.deepEqual(changes(host), []);
+    });
+
+    it('leaves another card alone, and one that is gone', async () => {
+      const host = await claimed();
+      host.machine.hotRemove(card);
+      host.machine.hotAdd({...functionOf(host.machine.declaration, card), id: '10de:1b81'});
+      const {exitCode, journal} = await runOn(host, release, card, 'vfio-pci');
+      assert.equal(exitCode, 0);
+      assert.equal(journal[0], `<4>${card} (10de:1b81) is left alone: it is not the recorded card`);
+      host.machine.hotRemove(card);
+      assert.equal((await runOn(host, release, card, 'vfio-pci')).exitCode, 0);
+      assert.deepEqual(changes(host), []);
+      assert.equal(host.exists(mark), false);
+    });
+
+    it('of a device that went and is back asks for the start again, and does not touch it', async () => {
+      const host = await claimed();
+      host.machine.hotRemove(card);
+      host.machine.hotAdd({...functionOf(host.machine.declaration, card), id: '10de:1b80'});
+      host.userland.handleEvents();
+      const {exitCode, journal} = await runOn(host, release, card, 'vfio-pci');
+      assert.equal(exitCode, 0);
+      assert.equal(journal[0], `<4>${card} went away and is back: its unit starts again`);
+      assert.deepEqual(changes(host), [`systemctl start --no-block ${unit(card)}`]);
+    });
+
+    it('refuses a device that a guest uses with 3: the write would never return', async () => {
+      const host = await claimed();
+      host.machine.addProcess({
+        pid: 4321,
+        comm: 'qemu-system-x86',
+        holds: ['/dev/vfio/2', 'anon_inode:[vfio-device]'],
+      });
+      const {exitCode, journal} = await runOn(host, release, card, 'vfio-pci');
+      assert.equal(exitCode, 3);
+      assert.match(journal.join('\n'), /4321 \(qemu-system-x86\)/);
+      assert.equal(host.machine.isStuck(card), false);
+    });
+  });
+
+  describe('record', () => {
+    const slot = '0000:05:00.0';
+    const any = '-d 8086:10d3 service install vfio-pci --any-slot';
+    const own = `/etc/pearasys/pci/${slot}-0x8086-0x10d3`;
+
+    it('makes the record of an id the slot’s own, enables the unit and only queues its start', async () => {
+      const host = await made([any]);
+      const {exitCode, journal} = await runOn(host, record, slot);
+      assert.equal(exitCode, 0);
+      assert.equal(journal.at(-1), `<6>${slot} is recorded, as its id is`);
+      assert.match(host.readText(own) ?? '', /^PEARASYS_DRIVER=vfio-pci$/m);
+      assert.equal(host.effects().at(-1), `systemctl start --no-block ${unit(slot)}`);
+    });
+
+    it('does nothing for a device that is recorded, gone, or nobody’s', async () => {
+      const host = await made([any, `-s ${slot} service install none`]);
+      for (const one of [slot, card, '0000:77:00.0']) {
+        const {exitCode, journal} = await runOn(host, record, one);
+        assert.equal(exitCode, 0);
+        assert.deepEqual(journal, [`<6>${one} has nothing to be recorded`]);
+      }
+      assert.deepEqual(host.effects(), []);
+      assert.match(host.readText(own) ?? '', /^PEARASYS_DRIVER=none$/m);
+    });
+
+    it('never replaces a record that is ignored, nor that of another card', async () => {
+      const host = await made([any]);
+      host.machine.tree.file(own, 'nonsense\n', 0o644);
+      await runOn(host, record, slot);
+      assert.equal(host.readText(own), 'nonsense');
+      host.machine.tree.remove(own);
+      const other = own.replace('10d3', '10d4');
+      host.machine.tree.file(
+        other,
+        'PEARASYS_SLOT=0000:05:00.0\nPEARASYS_ID=8086:10d4\nPEARASYS_DRIVER=none\n',
+        0o644,
+      );
+      await runOn(host, record, slot);
+      assert.equal(host.exists(other), true);
+      assert.deepEqual(host.effects(), []);
+    });
+  });
+
+  it('a fault of the program is told with its stack, each line with its priority', () => {
+    const lines: string[] = [];
+    assert.equal(
+      report(new TypeError('no such thing'), (priority, line) => lines.push(`<${priority}>${line}`)),
+      1,
+    );
+    assert.match(lines[0] ?? '', /^<3>a fault in pearasys itself: TypeError: no such thing\n +at /);
+    assert.throws(() => takeArguments(['a', 'b'], ['SLOT']), /expected SLOT, got a b/);
+  });
+});

@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict';
+import {readDevices} from '../../src/pci/device.js';
+import {findDriver, hasDevices, moduleOfDriver, modulesFor} from '../../src/pci/modules.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {addNvidia} from '../simulated-host/standard-machine.js';
+import {aDevice, aDriver} from './values.js';
+
+describe('modules', () => {
+  let host: SimulatedHost;
+  beforeEach(() => {
+    host = SimulatedHost.standard(addNvidia);
+  });
+  afterEach(() => host.dispose());
+  const aliases = '/usr/lib/modules/6.1.0-18-amd64/modules.alias';
+
+  describe('findDriver', () => {
+    it('one that is there, and none', () => {
+      assert.deepEqual(findDriver(host, aDriver('nouveau')), {kind: 'present'});
+      assert.deepEqual(findDriver(host, aDriver('none')), {kind: 'present'});
+    });
+
+    it('one that a module of its name brings, with either dash', () => {
+      assert.deepEqual(findDriver(host, aDriver('vfio-pci')), {
+        kind: 'module',
+        module: 'vfio-pci',
+        loaded: false,
+      });
+      assert.deepEqual(findDriver(host, aDriver('igb')), {kind: 'module', module: 'igb', loaded: false});
+    });
+
+    it('one whose module is loaded already without it', () => {
+      assert.deepEqual(findDriver(host, aDriver('drm')), {kind: 'module', module: 'drm', loaded: true});
+      assert.equal(findDriver(host, aDriver('i915')).kind, 'module');
+    });
+
+    it('one that nobody knows, with what is known', () => {
+      const source = findDriver(host, aDriver('vfoi-pci'));
+      assert.equal(source.kind, 'unknown');
+      for (const name of ['nouveau', 'vfio-pci', 'nvidia', 'mlx5_vfio_pci'])
+        assert.ok(source.known.includes(name), name);
+      assert.ok(!source.known.includes('vfio_pci'));
+      assert.equal(new Set(source.known).size, source.known.length);
+    });
+
+    it('the module’s name in the driver’s place', () => {
+      assert.deepEqual(findDriver(host, aDriver('vfio_pci')), {kind: 'unknown', known: ['vfio-pci']});
+      assert.deepEqual(findDriver(host, aDriver('pci_stub')), {kind: 'unknown', known: ['pci-stub']});
+    });
+
+    it('where the modules cannot be read modprobe decides', () => {
+      host.machine.tree.remove('/usr/lib/modules');
+      assert.deepEqual(findDriver(host, aDriver('anything')), {
+        kind: 'module',
+        module: 'anything',
+        loaded: false,
+      });
+    });
+  });
+
+  describe('modulesFor', () => {
+    const modalias = 'pci:v000010DEd00001B80sv00001043sd00008591bc03sc00i00';
+
+    it('by vendor, class, and VFIO’s variants last', () => {
+      const device = readDevices(host).find(({slot}) => slot === '0000:02:00.0');
+      assert.deepEqual(modulesFor(host, device!), ['nouveau', 'nvidia', 'vfio_pci']);
+    });
+
+    it('takes stars, question marks and ranges as depmod writes them, and dots as they are', () => {
+      host.machine.tree.file(
+        aliases,
+        'alias pci:v000010DEd00001B8[0-3]sv*sd*bc*sc*i* range\n' +
+          'alias pci:v000010DEd00001B8[4-9]sv*sd*bc*sc*i* other\n' +
+          'alias pci:v000010DEd00001B8?sv*sd*bc03sc*i* mark\n' +
+          'alias pci:v*d*sv*sd*bc03sc00i00* class\n' +
+          'alias pci:v*d*sv*sd*bc04sc00i00* sound\n' +
+          'alias usb:v000010DEd00001B80* usb\n' +
+          'alias pci:v000010DEd00001B80sv00001043sd00008591bc03sc00i0. dot\n' +
+          '# alias pci:v000010DEd00001B80sv*sd*bc*sc*i* comment\n' +
+          'alias pci:v000010DEd00001B80sv*sd*bc*sc*i* last',
+      );
+      assert.deepEqual(modulesFor(host, aDevice('02:00.0', {modalias})), ['range', 'mark', 'last', 'class']);
+    });
+
+    it('none without a modalias, or without the list', () => {
+      assert.deepEqual(modulesFor(host, aDevice('02:00.0', {modalias: ''})), []);
+      host.machine.tree.remove(aliases);
+      assert.deepEqual(modulesFor(host, aDevice('02:00.0', {modalias})), []);
+    });
+  });
+
+  it('the module of a driver, which need not have its name', () => {
+    assert.equal(moduleOfDriver(host, 'xhci_hcd'), 'xhci_pci');
+    assert.equal(moduleOfDriver(host, 'pcieport'), undefined);
+  });
+
+  it('whether a module has devices', async () => {
+    assert.equal(hasDevices(host, 'e1000e'), true);
+    await host.run('modprobe', ['vfio-pci']);
+    assert.equal(hasDevices(host, 'vfio-pci'), false);
+    assert.equal(hasDevices(host, 'nothing'), false);
+  });
+});

@@ -1,0 +1,207 @@
+import assert from 'node:assert/strict';
+import {defaultLayout, systemdUnits} from '../../src/host/layout.js';
+import {parseId} from '../../src/pci/id.js';
+import {parseSlot, type Slot} from '../../src/pci/slot.js';
+import {
+  planInstall,
+  planInstallAnySlot,
+  planUninstall,
+  planUninstallAnySlot,
+  type ServiceState,
+  type ServiceWish,
+} from '../../src/plan/service.js';
+import type {FileState, Planned} from '../../src/plan/step.js';
+import {printRecord, recordPath, type DeviceRecord} from '../../src/record/record.js';
+import {unitName, type UnitIdentity} from '../../src/unit/unit.js';
+import {aDriver, linesOf, undoLines} from './values.js';
+
+const slot = parseSlot('02:00.0');
+const id = parseId('10de:1b80');
+const mine: UnitIdentity = {slot, driver: aDriver('vfio-pci')};
+const own = unitName(mine);
+const rival: UnitIdentity = {slot, driver: aDriver('nouveau')};
+const record: DeviceRecord = {slot, id, driver: aDriver('vfio-pci'), together: [slot]};
+const path = recordPath(defaultLayout, record);
+
+function state(rest: Partial<ServiceState> = {}): ServiceState {
+  return {
+    layout: defaultLayout,
+    records: {records: [], problems: [], folderProblem: undefined},
+    units: [],
+    enabled: new Set(),
+    active: new Set(),
+    files: new Map(),
+    links: new Map(),
+    running: true,
+    present: new Set([slot]),
+    names: new Map([[slot, 'GP104']]),
+    ...rest,
+  };
+}
+
+function wish(rest: Partial<ServiceWish> = {}): ServiceWish {
+  return {devices: [{slot, id}], driver: aDriver('vfio-pci'), folder: systemdUnits, start: 'later', ...rest};
+}
+
+/** What asks systemd or udev; files are written before. */
+const asked = (planned: Planned) => linesOf(planned).filter((line) => /^(?:systemctl|udevadm) /.test(line));
+const file = (content: string): FileState => ({content, mode: 0o644});
+
+describe('planInstall', () => {
+  it('tags the device before the unit is enabled, which would start it', () => {
+    const planned = planInstall(wish(), state());
+    assert.deepEqual(asked(planned), [
+      'systemctl daemon-reload',
+      `udevadm trigger --action=change /sys/bus/pci/devices/${slot}`,
+      `systemctl start sys-bus-pci-devices-${slot}.device`,
+      `systemctl enable ${own}`,
+    ]);
+    assert.equal(planned.kind, 'plan');
+    assert.deepEqual(planned.afterUndo.length, 1);
+    assert.deepEqual(undoLines(planned.steps), [
+      `systemctl disable ${own}`,
+      `rm /etc/systemd/system/${own}.d/50-pearasys.conf`,
+      `rm /etc/systemd/system/pearasys-${slot}@.service`,
+      `rm ${path}`,
+    ]);
+  });
+
+  it('triggers no device that is not there, and nothing at all in an image', () => {
+    assert.deepEqual(asked(planInstall(wish(), state({present: new Set<Slot>()}))), [
+      'systemctl daemon-reload',
+      `systemctl enable ${own}`,
+    ]);
+    assert.deepEqual(asked(planInstall(wish(), state({running: false}))), [`systemctl enable ${own}`]);
+  });
+
+  it('starts now, or only queues from within another unit’s start', () => {
+    assert.equal(asked(planInstall(wish({start: 'now'}), state())).at(-1), `systemctl start ${own}`);
+    assert.equal(
+      asked(planInstall(wish({start: 'queue'}), state())).at(-1),
+      `systemctl start --no-block ${own}`,
+    );
+  });
+
+  it('disables an enabled rival; undone, it is enabled and, if it was active, started again', () => {
+    const name = unitName(rival);
+    const planned = planInstall(
+      wish({start: 'now'}),
+      state({units: [rival], enabled: new Set([name]), active: new Set([name])}),
+    );
+    assert.equal(planned.kind, 'plan');
+    assert.deepEqual(asked(planned).slice(3), [
+      `systemctl disable ${name}`,
+      `systemctl enable ${own}`,
+      `systemctl start ${own}`,
+    ]);
+    assert.deepEqual(undoLines(planned.steps).slice(0, 4), [
+      `systemctl stop ${own}`,
+      `systemctl start ${name}`,
+      `systemctl disable ${own}`,
+      `systemctl enable ${name}`,
+    ]);
+  });
+
+  it('does not stop on undo what ran before', () => {
+    const planned = planInstall(
+      wish({start: 'now'}),
+      state({units: [mine], enabled: new Set([own]), active: new Set([own])}),
+    );
+    assert.equal(planned.kind, 'plan');
+    assert.ok(undoLines(planned.steps).every((line) => !line.startsWith('systemctl stop')));
+  });
+
+  it('a record of another card in the slot goes, and comes back on undo', () => {
+    const old = {...record, id: parseId('10de:1b81')};
+    const oldPath = recordPath(defaultLayout, old);
+    const planned = planInstall(
+      wish(),
+      state({
+        records: {records: [old], problems: [], folderProblem: undefined},
+        files: new Map([[oldPath, file(printRecord(old))]]),
+      }),
+    );
+    assert.equal(planned.kind, 'plan');
+    assert.equal(linesOf(planned)[0], `rm ${oldPath}`);
+    assert.match(undoLines(planned.steps).at(-1) ?? '', new RegExp(`^cat > ${oldPath}`));
+    assert.equal(planned.notes.length, 1);
+  });
+
+  it('is refused where no record would be obeyed', () => {
+    const problem = {path: '/etc/pearasys/pci', reason: 'chown root'};
+    for (const planned of [
+      planInstall(wish(), state({records: {records: [], problems: [], folderProblem: problem}})),
+      planInstallAnySlot(
+        id,
+        aDriver('none'),
+        state({records: {records: [], problems: [], folderProblem: problem}}),
+      ),
+      planInstall(
+        wish(),
+        state({records: {records: [], problems: [{path, reason: 'x'}], folderProblem: undefined}}),
+      ),
+    ]) {
+      assert.equal(planned.kind, 'refusal');
+      assert.equal(planned.error.exitCode, 3);
+    }
+  });
+});
+
+describe('planUninstall', () => {
+  it('stops, disables, removes; the undo of the stop starts what was active', () => {
+    const planned = planUninstall(
+      [slot],
+      state({
+        records: {records: [record], problems: [], folderProblem: undefined},
+        units: [mine, rival],
+        enabled: new Set([own]),
+        active: new Set([own]),
+        files: new Map([[path, file(printRecord(record))]]),
+      }),
+    );
+    assert.equal(planned.kind, 'plan');
+    assert.deepEqual(linesOf(planned), [
+      `systemctl stop ${own} ${unitName(rival)}`,
+      `systemctl disable ${own}`,
+      `rm ${path}`,
+      'systemctl daemon-reload',
+    ]);
+    assert.deepEqual(undoLines(planned.steps).slice(1), [
+      `systemctl enable ${own}`,
+      `systemctl start ${own}`,
+    ]);
+  });
+
+  it('of a template that is a link removes the link and what it leads to', () => {
+    const template = `${systemdUnits}/pearasys-${slot}@.service`;
+    const there = `/opt/pearasys-${slot}@.service`;
+    const planned = planUninstall(
+      [slot],
+      state({links: new Map([[template, there]]), files: new Map([[there, file('x\n')]]), running: false}),
+    );
+    assert.equal(planned.kind, 'plan');
+    assert.deepEqual(linesOf(planned), [`rm ${template}`, `rm ${there}`]);
+    assert.deepEqual(undoLines(planned.steps), [`cat > ${there} <<'EOF'\nx\nEOF`, `systemctl link ${there}`]);
+  });
+
+  it('of nothing is refused with 4', () => {
+    for (const planned of [planUninstall([slot], state()), planUninstallAnySlot(id, state())]) {
+      assert.equal(planned.kind, 'refusal');
+      assert.equal(planned.error.exitCode, 4);
+    }
+  });
+
+  it('of an id names the slots that keep records of their own', () => {
+    const any: DeviceRecord = {slot: 'any', id, driver: aDriver('none'), together: []};
+    const planned = planUninstallAnySlot(
+      id,
+      state({
+        records: {records: [any, record], problems: [], folderProblem: undefined},
+        files: new Map([[recordPath(defaultLayout, any), file(printRecord(any))]]),
+      }),
+    );
+    assert.equal(planned.kind, 'plan');
+    assert.deepEqual(linesOf(planned), ['rm /etc/pearasys/pci/any-0x10de-0x1b80']);
+    assert.match(planned.notes[0] ?? '', /slot 0000:02:00\.0 keeps its own record/);
+  });
+});
