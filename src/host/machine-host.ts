@@ -1,7 +1,9 @@
 import {fork, spawn, type ChildProcess} from 'node:child_process';
+import {randomUUID} from 'node:crypto';
 import fs from 'node:fs';
 import {networkInterfaces} from 'node:os';
 import {dirname, extname, join, relative} from 'node:path';
+import {setTimeout as wait} from 'node:timers/promises';
 import type {WriteRequest} from './attribute-writer.js';
 import {CommandError, errnoOf, ExitCode, FileError, PearasysError, StuckError, WriteError} from './errors.js';
 import type {CommandResult, FileInfo, Host, Lock, RunOptions, WriteFileOptions} from './host.js';
@@ -15,6 +17,9 @@ const gone = new Set(['ENOENT', 'ENOTDIR', 'ENODEV', 'ENXIO', 'ESRCH']);
 
 /** Attributes whose reading takes the device's lock: driver_override always, uevent in some kernels (6.10 to 6.12). */
 const lockTaking = ['driver_override', 'uevent'];
+
+/** Milliseconds that a program has to end by itself, and again to be killed. */
+const killDelay = 1000;
 
 /** The parent of all kernel threads, kthreadd; of these only state D tells anything. */
 const kernelThreads = '2';
@@ -154,7 +159,8 @@ export class MachineHost implements Host {
   }
 
   async writeAttribute(path: string, value: string, limit: number): Promise<void> {
-    const writer = (this.#writer ??= startWriter());
+    if (this.#writer?.connected !== true) this.#writer = startWriter();
+    const writer = this.#writer;
     const answer = await new Promise<string | undefined>((resolve) => {
       const end = (result: string | undefined) => {
         clearTimeout(timer);
@@ -174,12 +180,18 @@ export class MachineHost implements Host {
     if (answer !== '') throw new WriteError(path, value, answer);
   }
 
+  // eslint-disable-next-line @typescript-eslint/require-await -- an error must reach the caller as a rejection
   async writeFile(path: string, content: string, options: WriteFileOptions = {}): Promise<void> {
     const target = this.#locate(path);
+    const temporary = `${target}.${randomUUID()}.new`;
     try {
       fs.mkdirSync(dirname(target), {recursive: true, mode: 0o755});
-      const {default: writeFileAtomic} = await import('write-file-atomic');
-      await writeFileAtomic(target, content, {mode: options.mode ?? 0o644});
+      try {
+        writeNewFile(temporary, content, options.mode ?? 0o644);
+        fs.renameSync(temporary, target);
+      } finally {
+        fs.rmSync(temporary, {force: true});
+      }
     } catch (error) {
       throw new FileError('writing', path, errnoOf(error), error);
     }
@@ -202,17 +214,29 @@ export class MachineHost implements Host {
 
   async run(file: string, args: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
     const {execa} = await import('execa');
-    const result = await execa(file, args, {
+    const limit = options.limit ?? 90_000;
+    const running = execa(file, args, {
       reject: false,
       extendEnv: false,
       env: {PATH: commandPath, LC_ALL: 'C', SYSTEMD_COLORS: '0'},
       stdin: 'ignore',
-      timeout: options.limit ?? 90_000,
-      forceKillAfterDelay: 1000,
+      timeout: limit,
+      forceKillAfterDelay: killDelay,
       // An interrupt at the terminal is for us, who must undo; the program that runs finishes its work.
       detached: true,
       cleanup: false,
     });
+    // A program that waits in the kernel is not ended by a signal: modprobe in a driver's probe, for one.
+    const result = await Promise.race([running, wait(limit + 2 * killDelay, undefined, {ref: false})]);
+    if (result === undefined) {
+      running.unref();
+      throw new CommandError(
+        file,
+        args,
+        undefined,
+        `it did not end within ${limit / 1000} s, and cannot be killed`,
+      );
+    }
     const accept = options.accept ?? [0];
     if (result.exitCode === undefined || !accept.includes(result.exitCode))
       throw new CommandError(file, args, result.exitCode, result.stderr || (result.shortMessage ?? ''));
@@ -300,6 +324,19 @@ export class MachineHost implements Host {
     const errno = errnoOf(error);
     if (gone.has(errno)) return undefined;
     throw new FileError(action, path, errno, error);
+  }
+}
+
+/** @throws what the system answered, with the file still there. */
+function writeNewFile(path: string, content: string, mode: number): void {
+  const file = fs.openSync(path, 'wx', mode);
+  try {
+    // On the open file: it goes on after a short write, and finds the disk full.
+    fs.writeFileSync(file, content);
+    fs.fchmodSync(file, mode);
+    fs.fsyncSync(file);
+  } finally {
+    fs.closeSync(file);
   }
 }
 

@@ -502,11 +502,6 @@ describe('pearasys service', () => {
         host.machine.hotAdd('0000:05:00.0');
         await host.userland.idle();
         // Its start was only queued.
-        console.log(
-          host.userland.state(unit('vfio-pci', '0000:05:00.0')),
-          host.userland.jobs,
-          host.journal.slice(-8),
-        );
         await host.run('systemctl', ['start', unit('vfio-pci', '0000:05:00.0')]);
         assert.equal(driverOf(host, '0000:05:00.0'), 'vfio-pci');
         assert.equal(host.userland.state(unit('vfio-pci', '0000:05:00.0')), 'active');
@@ -520,6 +515,21 @@ describe('pearasys service', () => {
   });
 
   describe('uninstall', () => {
+    it('takes along what was installed together, and says how to give the devices back', async () => {
+      const host = made();
+      runUnits(host);
+      await ok(host, '-s 02:00.0 service install vfio-pci --siblings --now');
+      const {exitCode, stdout, stderr} = await typed(host, '-s 02:00.1 service uninstall');
+      assert.equal(exitCode, 0, stderr);
+      assert.equal(stdout, 'uninstalled: 0000:02:00.0, 0000:02:00.1\n');
+      assert.match(stderr, /to give back: pearasys bind default 0000:02:00\.0 0000:02:00\.1\n$/);
+      assert.deepEqual(host.list('/etc/pearasys/pci'), []);
+      assert.deepEqual(
+        host.list('/etc/systemd/system').filter((name) => name.includes('pearasys')),
+        [],
+      );
+    });
+
     it('stops, disables and removes all of it; the device is released', async () => {
       const host = made();
       runUnits(host);

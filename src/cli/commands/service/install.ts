@@ -166,11 +166,13 @@ export default class ServiceInstall extends BaseCommand {
   #show(result: InstallResult, folder: string, slots: readonly Device['slot'][]): void {
     if (result.dryRun) {
       for (const line of result.steps) this.log(line);
+      if (result.steps.length === 0) this.note('nothing to do');
       return;
     }
     for (const [index, unit] of result.units.entries()) {
       const slot = slots[index];
-      if (slot !== undefined) this.log(`${unit} (${folder}/${templateName(slot)}), enabled`);
+      const state = result.changed ? 'enabled' : 'enabled already';
+      if (slot !== undefined) this.log(`${unit} (${folder}/${templateName(slot)}), ${state}`);
     }
     this.log(`systemctl start ${result.units.join(' ')}`);
     this.log(`systemctl stop ${result.units.join(' ')}`);

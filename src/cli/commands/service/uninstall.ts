@@ -1,7 +1,7 @@
 import {boolean, string} from '@oclif/core/flags';
 import {usageError} from '../../../host/errors.js';
 import {parseId} from '../../../pci/id.js';
-import {parseSlot} from '../../../pci/slot.js';
+import {parseSlot, type Slot} from '../../../pci/slot.js';
 import {carryOut} from '../../../plan/carry-out.js';
 import {planUninstall, planUninstallAnySlot, readServices, servicesLock} from '../../../plan/service.js';
 import {readRecords} from '../../../record/record.js';
@@ -12,8 +12,8 @@ import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 /** `pearasys service uninstall`: the lasting wish for a device is taken back. */
 export default class ServiceUninstall extends BaseCommand {
   static override description =
-    'Stops the units of a slot, which releases the device, disables them, and removes them with the record. The card ' +
-    'need not be there any more.';
+    'Stops the units of a slot, which releases the device, disables them, and removes them with the record; the ' +
+    'slots that were installed together with it go along. The card need not be there any more.';
   static override examples = ['<%= config.bin %> -s 04:00.0 service uninstall'];
   static override flags = {
     ...switchFlags,
@@ -37,10 +37,15 @@ export default class ServiceUninstall extends BaseCommand {
     const [id] = ids;
     if (flags['any-slot'] && (id === undefined || ids.length > 1 || flags.slot !== undefined))
       throw usageError('--any-slot takes one id, and no slot', '--any-slot -d VENDOR:DEVICE');
-    const recorded = readRecords(host, layout)
-      .records.filter((record) => record.slot !== 'any' && ids.includes(record.id))
-      .map((record) => parseSlot(record.slot));
-    const slots = flags['any-slot'] ? [] : [...new Set([...(flags.slot ?? []).map(parseSlot), ...recorded])];
+    const {records} = readRecords(host, layout);
+    const named = new Set<Slot>((flags.slot ?? []).map(parseSlot));
+    for (const record of records)
+      if (record.slot !== 'any' && ids.includes(record.id)) named.add(record.slot);
+    // What was installed together is one wish, and goes together.
+    const together = records.filter((record) => record.slot !== 'any' && named.has(record.slot));
+    const slots = flags['any-slot']
+      ? []
+      : [...new Set([...named, ...together.flatMap((record) => record.together)])].sort();
     if (slots.length === 0 && !flags['any-slot'])
       throw usageError(
         id === undefined ? 'no slot was named' : `there is no record for id ${ids.join(', ')}`,
@@ -74,6 +79,11 @@ export default class ServiceUninstall extends BaseCommand {
         this.warn(`${slot} is still on ${driver ?? ''}: its unit could not release it, journalctl says why`);
     if (result.dryRun) for (const line of result.steps) this.log(line);
     else this.log(`uninstalled: ${flags['any-slot'] ? `id ${id ?? ''} in any slot` : slots.join(', ')}`);
+    const released = result.devices.filter(({driver}) => driver === null).map(({slot}) => slot);
+    if (!result.dryRun && released.length > 0)
+      this.note(
+        `${released.join(', ')} without a driver now; to give back: pearasys bind default ${released.join(' ')}`,
+      );
     return result;
   }
 }
