@@ -52,6 +52,21 @@ const lazy: Plugin = {
   },
 };
 
+/** An entry point `required:NAME` is what `require('NAME')` gives: oclif must find in a package what it finds without us. */
+const required: Plugin = {
+  name: 'required-packages',
+  setup({onResolve, onLoad}) {
+    onResolve({filter: /^required:/}, ({path}) => ({
+      path: path.slice('required:'.length),
+      namespace: 'required',
+    }));
+    onLoad({filter: /.*/, namespace: 'required'}, ({path}) => ({
+      contents: `module.exports = require(${JSON.stringify(path)});`,
+      resolveDir: root,
+    }));
+  },
+};
+
 function libName(packageName: string): string {
   return `${packageName.replace('@', '').replaceAll('/', '-')}.cjs`;
 }
@@ -137,9 +152,10 @@ async function bundlePackages(): Promise<void> {
   await bundle({
     ...common,
     entryPoints: Object.fromEntries(
-      [...lazyPackages].map((name) => [libName(name).replace(/\.cjs$/, ''), name]),
+      [...lazyPackages].map((name) => [libName(name).replace(/\.cjs$/, ''), `required:${name}`]),
     ),
     outdir: join(dist, 'lib'),
+    plugins: [required],
     outExtension: {'.js': '.cjs'},
   });
 }

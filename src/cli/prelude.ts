@@ -39,6 +39,9 @@ const optionCommands: Readonly<Record<string, readonly string[]>> = {
   '--show-completion': ['completion'],
 };
 
+/** Commands whose arguments are devices: what -s and -d before them name is one more argument. */
+const takesDevices = new Set(['bind', 'unbind', 'show']);
+
 /** The command whose arguments are a chain of links with options of their own. */
 const chained = 'pci';
 
@@ -61,7 +64,8 @@ export function readCommandLine(words: readonly string[], ids: readonly string[]
   if (id === undefined) return asksForHelp(rest) || isTopic(rest, ids) ? helpOn(rest, ids) : unknown(rest);
   const own = rest.slice(id.split(':').length);
   if (asksForHelp(own)) return {kind: 'help', words: id.split(':')};
-  return {kind: 'run', id, argv: id === chained ? readChain(leading, own) : [...leading, ...own]};
+  if (id === chained) return {kind: 'run', id, argv: readChain(leading, own)};
+  return {kind: 'run', id, argv: takesDevices.has(id) ? nameDevices(leading, own) : [...leading, ...own]};
 }
 
 /** Whether a long option without a value stands among the words, before any `--`. */
@@ -76,6 +80,20 @@ function takeLeading(words: readonly string[]): [leading: string[], rest: string
   for (let word = words[0]; word !== undefined && isOption(word); word = words[end])
     end += takesValue(word) ? 2 : 1;
   return [words.slice(0, end), words.slice(end)];
+}
+
+/** The devices of leading options come after the command's own words. */
+function nameDevices(leading: readonly string[], own: readonly string[]): string[] {
+  const options: string[] = [];
+  const devices: string[] = [];
+  for (let at = 0; at < leading.length; at++) {
+    const word = leading[at] ?? '';
+    const [, attached] = /^(?:-[sd]|--(?:slot|id|pid)=)(.+)$/s.exec(word) ?? [];
+    if (attached !== undefined) devices.push(attached);
+    else if (/^(?:-[sd]|--(?:slot|id|pid))$/.test(word)) devices.push(leading[++at] ?? '');
+    else options.push(word);
+  }
+  return [...options, ...own, ...devices];
 }
 
 /** Options for everybody go before the `--`, what is left is the chain. */

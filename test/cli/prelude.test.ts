@@ -15,6 +15,11 @@ describe('the argv prelude', () => {
     ['-v --root /mnt list --class display', 'list', '-v --root /mnt --class display'],
     ['--root=/mnt list', 'list', '--root=/mnt'],
     ['show 04:00.0', 'show', '04:00.0'],
+    [
+      '-s 04:00.0 -d10de:1b80 --pid=8086:10d3 -v bind vfio-pci',
+      'bind',
+      '-v vfio-pci 04:00.0 10de:1b80 8086:10d3',
+    ],
     ['service install vfio-pci', 'service:install', 'vfio-pci'],
     ['-s 04:00.0 service install vfio-pci', 'service:install', '-s 04:00.0 vfio-pci'],
     [
