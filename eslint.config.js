@@ -1,4 +1,5 @@
 import js from '@eslint/js';
+import {defineConfig} from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
 /** The house rule "nothing looks up": each folder of src may import only from the ones named for it. */
@@ -14,13 +15,16 @@ const below = {
 };
 const rooms = [...Object.keys(below), 'cli'];
 
-export default tseslint.config(
+export default defineConfig(
   {ignores: ['dist/', 'node_modules/']},
   js.configs.recommended,
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: {
-      parserOptions: {projectService: {allowDefaultProject: ['eslint.config.js']}, tsconfigRootDir: import.meta.dirname},
+      parserOptions: {
+        projectService: {allowDefaultProject: ['eslint.config.js']},
+        tsconfigRootDir: import.meta.dirname,
+      },
     },
     rules: {
       '@typescript-eslint/restrict-template-expressions': ['error', {allowNumber: true}],

@@ -55,12 +55,12 @@ const lazy: Plugin = {
 /** An entry point `required:NAME` is what `require('NAME')` gives: oclif must find in a package what it finds without us. */
 const required: Plugin = {
   name: 'required-packages',
-  setup({onResolve, onLoad}) {
-    onResolve({filter: /^required:/}, ({path}) => ({
+  setup(build) {
+    build.onResolve({filter: /^required:/}, ({path}) => ({
       path: path.slice('required:'.length),
       namespace: 'required',
     }));
-    onLoad({filter: /.*/, namespace: 'required'}, ({path}) => ({
+    build.onLoad({filter: /.*/, namespace: 'required'}, ({path}) => ({
       contents: `module.exports = require(${JSON.stringify(path)});`,
       resolveDir: root,
     }));

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {hasSwitch, readCommandLine, type CommandLine} from '../../src/cli/prelude.js';
 
-const ids = ['list', 'show', 'pci', 'service:install', 'service:uninstall', 'completion'];
+const ids = ['list', 'show', 'bind', 'pci', 'service:install', 'service:uninstall', 'completion'];
 
 function read(line: string): CommandLine {
   return readCommandLine(line === '' ? [] : line.split(' '), ids);
