@@ -88,6 +88,7 @@ async function bundleProgram(): Promise<void> {
           'readline',
           'perf_hooks',
           'crypto',
+          'timers/promises',
           'assert',
         ],
         packages: [
@@ -144,7 +145,17 @@ async function bundleRest(): Promise<void> {
     ],
     outdir: dist,
     outExtension: {'.js': '.cjs'},
-    plugins: [lazy, precompiledTemplates(root)],
+    plugins: [
+      // A handler whose device is right already starts no process and has no use for these.
+      lazyModules({
+        builtins: ['child_process', 'crypto', 'os', 'timers/promises'],
+        packages: [],
+        files: [],
+        locate: libName,
+      }),
+      lazy,
+      precompiledTemplates(root),
+    ],
   });
 }
 

@@ -5,7 +5,7 @@ import {readDevice, type Device} from '../pci/device.js';
 import {parseDriver, type Driver} from '../pci/driver.js';
 import {parseSlot, type Slot} from '../pci/slot.js';
 import {carryOut} from '../plan/carry-out.js';
-import {planClaim} from '../plan/service.js';
+import {planClaim} from '../plan/claim.js';
 import {readRecordOf, readRecords, type DeviceRecord} from '../record/record.js';
 import {isEnabled} from '../unit/unit.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';

@@ -1,3 +1,4 @@
+import {writeSync} from 'node:fs';
 import {ExitCode, PearasysError, usageError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {readLayout, type Layout} from '../host/layout.js';
@@ -23,7 +24,8 @@ export async function runHandler(handler: Handler): Promise<void> {
   const host = new MachineHost();
   // The journal reads the priority from the line's beginning, see sd-daemon(3).
   const log: HandlerContext['log'] = (priority, text) => {
-    for (const line of text.split('\n')) process.stderr.write(`<${priority}>${line}\n`);
+    // Not by process.stderr: Node takes its time to make that stream.
+    for (const line of text.split('\n')) writeSync(2, `<${priority}>${line}\n`);
   };
   try {
     await host.findLocked(writeLimit);

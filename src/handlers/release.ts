@@ -3,7 +3,7 @@ import {readDevice, readInitialized} from '../pci/device.js';
 import {parseDriver} from '../pci/driver.js';
 import {parseSlot} from '../pci/slot.js';
 import {carryOut} from '../plan/carry-out.js';
-import {planRelease, planRestart} from '../plan/service.js';
+import {planRelease, planRestart} from '../plan/claim.js';
 import {plan} from '../plan/step.js';
 import {readRecordOf} from '../record/record.js';
 import {isEnabled, unitName, type UnitIdentity} from '../unit/unit.js';

@@ -33,11 +33,13 @@ export async function carryOut(
   readAndPlan: () => Planned,
   options: CarryOutOptions,
 ): Promise<Outcome> {
-  if (options.dryRun) {
-    const planned = accept(readAndPlan(), options);
+  const early = readAndPlan();
+  // What is so already needs neither root nor lock, nor does what would be done.
+  if (options.dryRun || (early.kind === 'plan' && early.steps.length === 0)) {
+    const planned = accept(early, options);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: false};
   }
-  requireRoot(host, readAndPlan);
+  requireRoot(host, early);
   const locks: Lock[] = [];
   try {
     // In one order for everybody, or two runs could wait for each other.
@@ -56,10 +58,9 @@ function accept(planned: Planned, options: CarryOutOptions): Plan {
   return planned;
 }
 
-function requireRoot(host: Host, readAndPlan: () => Planned): void {
+function requireRoot(host: Host, planned: Planned): void {
   if (host.userId === 0 || host.root !== '/') return;
   // What would be refused anyway is better told than that root is missing.
-  const planned = readAndPlan();
   if (planned.kind === 'refusal') throw new PearasysError(planned.error);
   throw new PearasysError({
     code: 'not-root',

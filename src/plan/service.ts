@@ -1,6 +1,6 @@
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
-import {runState, systemdUnits, type Layout} from '../host/layout.js';
+import {systemdUnits, type Layout} from '../host/layout.js';
 import {devicePath, type Device} from '../pci/device.js';
 import type {Driver} from '../pci/driver.js';
 import type {DeviceId} from '../pci/id.js';
@@ -38,7 +38,6 @@ import {
   type Refusal,
   type Step,
 } from './step.js';
-import {planSwitch, readSwitch, type SwitchRules} from './switch.js';
 
 /**
  * What is locked while records and units are written. Not the slots: a plan may start or stop a unit, whose own
@@ -88,11 +87,6 @@ function dropInPath(unit: UnitIdentity): string {
 /** Where systemd finds the slot's template: the file, or a link to it. */
 function templatePath(slot: Slot, folder: string = systemdUnits): string {
   return `${folder}/${templateName(slot)}`;
-}
-
-/** The mark of a device that was released by hand: a synthetic add event leaves it alone until the next claim. */
-export function releasedMark(slot: Slot): string {
-  return `${runState}/released/${slot}`;
 }
 
 /** What {@link readServices} is told beside the slots. */
@@ -298,48 +292,6 @@ export function planUninstallAnySlot(id: DeviceId, state: ServiceState): Planned
       (one) =>
         `slot ${one.slot} keeps its own record for this card: pearasys -s ${one.slot} service uninstall`,
     ),
-  });
-}
-
-/** The plan of a unit's start: the device, and those installed together with it, on the driver. */
-export function planClaim(host: HostReader, claim: Claim): Planned {
-  const {devices, driver} = claim;
-  // The group of a device becomes viable only with the last of its members' units.
-  const rules: SwitchRules = {force: false, wholeGroup: false};
-  const planned = planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));
-  if (planned.kind === 'refusal') return planned;
-  const marks = devices
-    .map((device) => releasedMark(device.slot))
-    .filter((mark) => host.exists(mark))
-    .map((mark) => removeFile(mark, {content: '', mode: 0o644}));
-  return {...planned, steps: [...planned.steps, ...marks]};
-}
-
-/** What a unit's start is to bring about. */
-export interface Claim {
-  readonly devices: readonly Device[];
-  readonly driver: Driver;
-}
-
-/** The plan of a unit's stop: the device has no driver and no override, for binding by hand. */
-export function planRelease(host: HostReader, device: Device, driver: Driver): Planned {
-  // Somebody has moved it meanwhile: it is not this unit's to let go of.
-  if (device.driver !== undefined && device.driver !== driver)
-    return plan([], {notes: [`${device.slot} is on ${device.driver}, not on ${driver}: left alone`]});
-  const planned = planSwitch(
-    readSwitch(host, [device], {kind: 'release'}, {force: false, wholeGroup: false}),
-  );
-  if (planned.kind === 'refusal') return planned;
-  return {...planned, steps: [...planned.steps, writeFile(releasedMark(device.slot), '', undefined)]};
-}
-
-/**
- * The plan of a unit's stop when its device has gone and is back already: the device is not this unit's, and is left
- * alone. systemd refused to start the unit while it stops (EDEADLK), so that the start is asked for again.
- */
-export function planRestart(unit: UnitIdentity, enabled: boolean): Planned {
-  return plan(enabled ? [systemctl(['start', '--no-block', unitName(unit)])] : [], {
-    notes: [`${unit.slot} went away and is back: ${enabled ? 'its unit starts again' : 'left alone'}`],
   });
 }
 
