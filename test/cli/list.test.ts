@@ -128,6 +128,21 @@ describe('pearasys list', () => {
       assert.equal(words.get('0000:01:00.0'), '-');
     });
 
+    it('tells of a recorded card that is not in its slot, and where one like it is', async () => {
+      recorded(
+        record('0000:09:00.0', '144d:a80a', 'vfio-pci'),
+        record('0000:0b:00.0', '1234:5678', 'vfio-pci'),
+      );
+      const {exitCode, stderr} = await typed(host, 'list');
+      assert.equal(exitCode, 0);
+      const [first, second] = stderr.split('\n');
+      assert.match(
+        first ?? '',
+        /144d:a80a is not in slot 0000:09:00\.0; one is in 0000:04:00\.0.*: left alone$/,
+      );
+      assert.match(second ?? '', /1234:5678 is not in slot 0000:0b:00\.0: left alone$/);
+    });
+
     it('shows the units of a device', async () => {
       assert.equal((await typed(host, '-s 02:00.0 service install vfio-pci')).exitCode, 0);
       const fields = (await lines()).find(([slot]) => slot === '0000:02:00.0');

@@ -44,6 +44,7 @@ describe('pearasys show', () => {
       siblings: [],
       members: [],
       viable: false,
+      locked: false,
       inTheWay: ['0000:04:00.0'],
       resetMethods: ['flr', 'bus'],
       power: {state: 'D0', control: 'on', d3coldAllowed: true},

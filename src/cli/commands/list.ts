@@ -3,6 +3,7 @@ import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
 import {classWords, readDevices, type Device} from '../../pci/device.js';
 import {parseDriver} from '../../pci/driver.js';
 import {asId} from '../../pci/id.js';
+import {matchRecord, type DeviceRecord} from '../../record/record.js';
 import {BaseCommand} from '../base-command.js';
 import {hasColours} from '../context.js';
 import {
@@ -20,6 +21,16 @@ export interface ListResult {
   readonly devices: readonly DeviceReport[];
   /** Record files that are ignored, and why. */
   readonly problems: readonly {readonly path: string; readonly reason: string}[];
+  /** Records whose card is not in its slot; nothing is done for them. */
+  readonly missing: readonly MissingCard[];
+}
+
+/** A recorded card that is not where it was. */
+export interface MissingCard {
+  readonly slot: string;
+  readonly id: string;
+  /** Slots where a card with this id is now, besides those recorded for themselves. */
+  readonly elsewhere: readonly string[];
 }
 
 /** Characters that are written at once: what a pipe takes, see pipe(7). */
@@ -86,6 +97,11 @@ export default class List extends BaseCommand {
     const report = (device: Device) => reportDevice(device, surroundings);
     if (!this.jsonEnabled()) await this.#print(devices, report);
     for (const {path, reason} of problems) this.warn(`the record ${path} is ignored: ${reason}`);
+    const missing = missingCards([...surroundings.records.values()].flat(), all);
+    for (const {slot, id, elsewhere} of missing)
+      this.warn(
+        `the recorded card ${id} is not in slot ${slot}${elsewhere.length === 0 ? '' : `; one is in ${elsewhere.join(', ')}`}: left alone`,
+      );
     const blind = blindSpot(host);
     if (blind !== undefined) this.note(blind);
     return {
@@ -94,6 +110,7 @@ export default class List extends BaseCommand {
         return devices.map(report);
       },
       problems,
+      missing,
     };
   }
 
@@ -129,6 +146,17 @@ export default class List extends BaseCommand {
       await printTable(stdout, hasColours(stdout, environment), columns, devices.map(report).map(row)),
     );
   }
+}
+
+/** Records whose card has gone from its slot, or has made room for another. */
+function missingCards(records: readonly DeviceRecord[], devices: readonly Device[]): MissingCard[] {
+  const recorded = new Set<string>(records.map((record) => record.slot));
+  return records.flatMap((record) => {
+    const match = matchRecord(record, devices);
+    if (match.kind === 'matches') return [];
+    const elsewhere = match.elsewhere.filter((slot) => !recorded.has(slot));
+    return [{slot: record.slot, id: record.id, elsewhere}];
+  });
 }
 
 /** The stable line for programs. */

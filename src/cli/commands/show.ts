@@ -39,6 +39,8 @@ export interface Companion {
 export interface ShownDevice extends DeviceReport {
   /** The name in one line. */
   readonly name: string;
+  /** Whether a write to it, or its driver's probe, does not return: override and driver are not to be known then. */
+  readonly locked: boolean;
   /** The module of the driver that has it; null without a driver, and for a built-in one. */
   readonly module: string | null;
   /** The modules whose aliases take the device. */
@@ -131,6 +133,7 @@ function showDevice(
   return {
     ...report,
     name: nameInReport(report),
+    locked: device.locked,
     module: (device.driver === undefined ? undefined : moduleOfDriver(host, device.driver)) ?? null,
     modules: modulesFor(host, device),
     siblings: siblingsOf(device, all).map(companion),
@@ -157,7 +160,10 @@ function print(device: ShownDevice): string {
   fact('id', device.subsystem === '0000:0000' ? device.id : `${device.id}, subsystem ${device.subsystem}`);
   fact('class', `${device.class}${device.className === null ? '' : ` ${device.className}`}`);
   fact('display', device.bootDisplay ? 'the firmware started with it' : undefined);
-  fact('driver', driverWords(device));
+  fact(
+    'driver',
+    device.locked ? 'not known: an earlier write to it, or a probe, has not returned' : driverWords(device),
+  );
   fact('override', device.override);
   fact('modules', device.modules.join(' ') || 'none known');
   fact('record', record === null ? 'none' : recordWords(record));
