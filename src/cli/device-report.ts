@@ -114,7 +114,7 @@ export function reportDevice(device: Device, surroundings: Surroundings): Device
     slot: device.slot,
     id: device.id,
     subsystem: device.subsystem,
-    class: device.classCode.toString(16).padStart(6, '0'),
+    class: printClass(device.classCode),
     className: names?.class ?? null,
     vendorName: names?.vendor ?? null,
     deviceName: names?.device ?? null,
@@ -132,6 +132,11 @@ export function reportDevice(device: Device, surroundings: Surroundings): Device
     })),
     holders: (surroundings.holders.get(device.slot) ?? []).map(reportHolder),
   };
+}
+
+/** A class code as it is printed. */
+export function printClass(classCode: number): string {
+  return classCode.toString(16).padStart(6, '0');
 }
 
 function reportHolder(holder: Holder): HolderReport {
@@ -159,7 +164,8 @@ export function blindSpot(host: HostReader): string | undefined {
 }
 
 /** The record of this very card, or by its id alone; else one of another card in its slot. */
-function reportRecord({slot, id}: Device, records: Surroundings['records']): RecordReport | null {
+export function reportRecord({slot, id}: Device, records: Surroundings['records']): RecordReport | null {
+  if (records.size === 0) return null;
   const own = records.get(slot) ?? [];
   const record =
     own.find((one) => one.id === id) ?? records.get('any')?.find((one) => one.id === id) ?? own[0];

@@ -27,13 +27,14 @@ export async function printTable(
     ].map((part) => [part, '']),
   );
   const table = new Table({
-    head: columns.map(({head}) => head),
+    // By ourselves: the library would look at the environment of the process for whether colours are wanted.
+    head: columns.map(({head}) => (colours ? `\u001b[1m${head}\u001b[22m` : head)),
     colWidths: fit(output.columns, columns, rows),
     chars: none,
     style: {
       'padding-left': 0,
       'padding-right': gap,
-      head: colours ? ['bold'] : [],
+      head: [],
       border: [],
       compact: true,
     },

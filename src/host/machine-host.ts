@@ -43,7 +43,7 @@ export class MachineHost implements Host {
   }
 
   readText(path: string): string | undefined {
-    if (this.#locked.has(path)) return undefined;
+    if (this.#locked.size > 0 && this.#locked.has(path)) return undefined;
     let text: string;
     try {
       text = fs.readFileSync(this.#locate(path), asText);

@@ -52,16 +52,24 @@ export function readDevices(host: HostReader): Device[] {
           : 'an image has no devices of its own: name them by slot and id',
     });
   const devices: Device[] = [];
-  const numaNodes = new Map<string, string | undefined>();
-  const hasGroups = host.list('/sys/kernel/iommu_groups').length > 0;
+  const shared: Shared = {
+    hasGroups: undefined,
+    ids: new Map(),
+  };
+  let lastBus = '';
+  let numaText: string | undefined;
   for (const name of names) {
     const slot = asSlot(name);
     if (slot === undefined) continue;
     const folder = devicePath(slot);
-    // The kernel gives all devices of a bus the bus's node (pci_device_add): one read for each bus.
-    const bus = slot.slice(0, slot.lastIndexOf(':'));
-    if (!numaNodes.has(bus)) numaNodes.set(bus, host.readText(`${folder}/numa_node`));
-    const device = readFrom(host, slot, folder, numaNodes.get(bus), hasGroups);
+    // The kernel gives all devices of a bus the bus's node (pci_device_add): one read for each bus, whose devices
+    // follow one another.
+    const bus = slot.slice(0, -4);
+    if (bus !== lastBus) {
+      numaText = host.readText(`${folder}/numa_node`);
+      lastBus = bus;
+    }
+    const device = readFrom(host, slot, folder, numaText, shared);
     if (device !== undefined) devices.push(device);
   }
   return devices;
@@ -70,7 +78,18 @@ export function readDevices(host: HostReader): Device[] {
 /** One PCI function; undefined when it is not there, or goes away while it is read. */
 export function readDevice(host: HostReader, slot: Slot): Device | undefined {
   const folder = devicePath(slot);
-  return readFrom(host, slot, folder, host.readText(`${folder}/numa_node`), true);
+  return readFrom(host, slot, folder, host.readText(`${folder}/numa_node`), {
+    hasGroups: true,
+    ids: new Map(),
+  });
+}
+
+/** What the reading of several devices shares. */
+interface Shared {
+  /** Whether there are IOMMU groups; undefined while nobody had to ask. */
+  hasGroups: boolean | undefined;
+  /** Ids by how the kernel prints them: machines with many functions have many of a kind. */
+  readonly ids: Map<string, DeviceId>;
 }
 
 function readFrom(
@@ -78,32 +97,47 @@ function readFrom(
   slot: Slot,
   folder: string,
   numaText: string | undefined,
-  hasGroup: boolean,
+  shared: Shared,
 ): Device | undefined {
   // One read for most of it: the kernel prints class, ids, driver and modalias together.
   const uevent = host.readText(`${folder}/uevent`) ?? readWithoutLock(host, folder);
   if (uevent === undefined) return undefined;
-  const id = asId(field(uevent, 'PCI_ID'));
-  if (id === undefined) return undefined;
-  const classCode = Number.parseInt(field(uevent, 'PCI_CLASS'), 16);
-  const driver = field(uevent, 'DRIVER');
+  const lines = `\n${uevent}\n`;
+  const idText = field(lines, '\nPCI_ID=');
+  let id = shared.ids.get(idText);
+  if (id === undefined) {
+    id = asId(idText);
+    if (id === undefined) return undefined;
+    shared.ids.set(idText, id);
+  }
+  const classCode = Number.parseInt(field(lines, '\nPCI_CLASS='), 16);
+  const driver = field(lines, '\nDRIVER=');
   const override = host.readText(`${folder}/driver_override`);
-  const group = hasGroup ? host.readLink(`${folder}/iommu_group`) : undefined;
+  const group = readGroup(host, folder, shared);
   const numaNode = Number(numaText ?? -1);
   return {
     slot,
     id,
-    subsystem: field(uevent, 'PCI_SUBSYS_ID').toLowerCase(),
+    subsystem: field(lines, '\nPCI_SUBSYS_ID=').toLowerCase(),
     classCode,
     driver: driver === '' ? undefined : driver,
     // A cleared override reads back as (null).
     override: override === undefined || override === '(null)' || override === '' ? undefined : override,
-    group: group === undefined ? undefined : Number(group.slice(group.lastIndexOf('/') + 1)),
+    group,
     numaNode: numaNode < 0 ? undefined : numaNode,
     bootDisplay: classCode >>> 16 === 0x03 && host.readText(`${folder}/boot_vga`) === '1',
-    modalias: field(uevent, 'MODALIAS'),
+    modalias: field(lines, '\nMODALIAS='),
     locked: override === undefined,
   };
+}
+
+/** The number of the device's group. Without an IOMMU no device is asked but the first: each answer is an exception. */
+function readGroup(host: HostReader, folder: string, shared: Shared): number | undefined {
+  if (shared.hasGroups === false) return undefined;
+  const link = host.readLink(`${folder}/iommu_group`);
+  if (link !== undefined) return Number(link.slice(link.lastIndexOf('/') + 1));
+  shared.hasGroups ??= host.list('/sys/kernel/iommu_groups').length > 0;
+  return undefined;
 }
 
 /** What uevent says, from attributes that can be read while the device is locked; undefined when it is gone. */
@@ -169,11 +203,9 @@ export const classWords: Readonly<Record<string, number>> = {
   serial: 0x0c,
 };
 
-/** The value of one `KEY=value` line of a uevent; empty when it has none. */
-function field(uevent: string, key: string): string {
-  let start = uevent.startsWith(`${key}=`) ? 0 : uevent.indexOf(`\n${key}=`);
+/** The value after `\nKEY=` in the lines of a uevent, each between newlines; empty when there is none. */
+function field(lines: string, key: string): string {
+  const start = lines.indexOf(key);
   if (start < 0) return '';
-  start += key.length + (start === 0 ? 1 : 2);
-  const end = uevent.indexOf('\n', start);
-  return end < 0 ? uevent.slice(start) : uevent.slice(start, end);
+  return lines.slice(start + key.length, lines.indexOf('\n', start + 1));
 }

@@ -32,11 +32,18 @@ export function findDevices(
  * interface may hang below a virtio function, and that one below a bridge.
  */
 export function slotInPath(path: string): Slot | undefined {
-  return path
-    .split('/')
-    .reverse()
-    .map(asSlot)
-    .find((slot) => slot !== undefined);
+  return slotsInPath(path).at(-1);
+}
+
+/** The slots of all PCI devices on a path, the deepest last. */
+export function slotsInPath(path: string): Slot[] {
+  const slots: Slot[] = [];
+  for (const part of path.split('/')) {
+    // Most parts are none, and end in no function.
+    const slot = part.charAt(part.length - 2) === '.' ? asSlot(part) : undefined;
+    if (slot !== undefined) slots.push(slot);
+  }
+  return slots;
 }
 
 /** The slots of the functions behind an interface or disk; several for an NVMe disk with more than one path. */

@@ -24,18 +24,25 @@ export function readDeviceNames(
   devices: readonly Pick<Device, 'slot' | 'id' | 'classCode'>[],
 ): ReadonlyMap<Slot, DeviceNames> {
   const ids = new Set<string>(devices.map(({id}) => id));
-  const classes = new Set(devices.map(({classCode}) => classWord(classCode)));
+  const subclasses = new Set(devices.map(({classCode}) => classCode >>> 8));
+  const classes = new Set([...subclasses].map(classWord));
   const names = devices.length === 0 ? new Map<string, string>() : searchNames(readFile(host), ids, classes);
-  const classNames = new Map<number, string | undefined>();
+  // Devices of one kind, of which there may be thousands, share what is made once.
+  const kinds = new Map([...subclasses].map((subclass) => [subclass, new Map<string, DeviceNames>()]));
   const result = new Map<Slot, DeviceNames>();
   for (const {slot, id, classCode} of devices) {
     const subclass = classCode >>> 8;
-    if (!classNames.has(subclass)) classNames.set(subclass, className(names, classCode));
-    result.set(slot, {
-      class: classNames.get(subclass),
-      vendor: names.get(id.slice(0, 4)),
-      device: names.get(id),
-    });
+    const kind = kinds.get(subclass);
+    let known = kind?.get(id);
+    if (known === undefined) {
+      known = {
+        class: className(names, subclass),
+        vendor: names.get(id.slice(0, 4)),
+        device: names.get(id),
+      };
+      kind?.set(id, known);
+    }
+    result.set(slot, known);
   }
   return result;
 }
@@ -127,14 +134,14 @@ function byPrefix(words: ReadonlySet<string>, length: number): Map<string, strin
 }
 
 /** The subclass's name, or the base class's where that is not known. */
-function className(names: ReadonlyMap<string, string>, classCode: number): string | undefined {
-  const word = classWord(classCode);
+function className(names: ReadonlyMap<string, string>, subclass: number): string | undefined {
+  const word = classWord(subclass);
   return names.get(`C ${word}`) ?? names.get(`C ${word.slice(0, 2)}`);
 }
 
 /** Base class and subclass: `0300`. */
-function classWord(classCode: number): string {
-  return (classCode >>> 8).toString(16).padStart(4, '0');
+function classWord(subclass: number): string {
+  return subclass.toString(16).padStart(4, '0');
 }
 
 function readFile(host: HostReader): Buffer {

@@ -5,9 +5,12 @@ export type Slot = string & {readonly __brand: 'Slot'};
 
 // Domains above ffff are what the kernel gives to Intel VMD and Hyper-V buses; devices go to 1f, functions to 7.
 const pattern = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])$/;
+/** A slot as the kernel and we print it; most are, and need no work. */
+const canonical = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
 
 /** The slot in the text, `04:00.0` meaning domain 0000; undefined when it is not one. */
 export function asSlot(text: string): Slot | undefined {
+  if (canonical.test(text)) return text as Slot;
   const match = pattern.exec(text.toLowerCase());
   if (match === null) return undefined;
   const [, domain = '0000', bus, device, fn] = match;

@@ -3,16 +3,23 @@ import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
 import {classWords, readDevices, type Device} from '../../pci/device.js';
 import {parseDriver} from '../../pci/driver.js';
 import {asId} from '../../pci/id.js';
+import type {Holder} from '../../pci/holders/holder.js';
+import {printName} from '../../pci/names.js';
 import {matchRecord, type DeviceRecord} from '../../record/record.js';
+import type {UnitState} from '../../unit/unit.js';
 import {BaseCommand} from '../base-command.js';
 import {hasColours} from '../context.js';
 import {
   blindSpot,
   nameInReport,
+  printClass,
   readSurroundings,
   reportDevice,
+  reportRecord,
   type DeviceReport,
   type HolderReport,
+  type RecordReport,
+  type Surroundings,
 } from '../device-report.js';
 import {suggest} from '../errors.js';
 
@@ -94,8 +101,7 @@ export default class List extends BaseCommand {
     const complete = devices.length === all.length;
     const surroundings = await readSurroundings(host, this.context.layout, devices, {complete});
     const {problems} = surroundings;
-    const report = (device: Device) => reportDevice(device, surroundings);
-    if (!this.jsonEnabled()) await this.#print(devices, report);
+    if (!this.jsonEnabled()) await this.#print(devices, surroundings);
     for (const {path, reason} of problems) this.warn(`the record ${path} is ignored: ${reason}`);
     const missing = missingCards([...surroundings.records.values()].flat(), all);
     for (const {slot, id, elsewhere} of missing)
@@ -107,19 +113,19 @@ export default class List extends BaseCommand {
     return {
       // Only where they are asked for: thousands of them are work that lines do not need.
       get devices() {
-        return devices.map(report);
+        return devices.map((device) => reportDevice(device, surroundings));
       },
       problems,
       missing,
     };
   }
 
-  async #print(devices: readonly Device[], report: (device: Device) => DeviceReport): Promise<void> {
+  async #print(devices: readonly Device[], surroundings: Surroundings): Promise<void> {
     const {stdout, environment} = this.context;
     if (!stdout.isTerminal) {
       let text = '';
       for (const device of devices) {
-        text += line(report(device));
+        text += line(device, surroundings);
         if (text.length < chunk) continue;
         stdout.write(text);
         text = '';
@@ -143,7 +149,12 @@ export default class List extends BaseCommand {
       {head: 'NAME', shrinks: true},
     ];
     this.log(
-      await printTable(stdout, hasColours(stdout, environment), columns, devices.map(report).map(row)),
+      await printTable(
+        stdout,
+        hasColours(stdout, environment),
+        columns,
+        devices.map((device) => row(reportDevice(device, surroundings))),
+      ),
     );
   }
 }
@@ -159,14 +170,17 @@ function missingCards(records: readonly DeviceRecord[], devices: readonly Device
   });
 }
 
-/** The stable line for programs. */
-function line(report: DeviceReport): string {
-  const {slot, id, driver, override, group, bootDisplay, units, holders, className} = report;
-  const unitWords = units.map((unit) => `${unit.driver}:${enabledWord(unit.enabled)}:${unit.active ?? '-'}`);
-  const holderWords = holders.map((holder) => `${holder.kind}:${holderName(holder)}`);
-  return `${slot}\t${id}\t${report.class}\t${driver ?? '-'}\t${override ?? '-'}\t${group ?? '-'}\t${
+/** The stable line for programs: what its report says, without making one, as there may be thousands. */
+function line(device: Device, surroundings: Surroundings): string {
+  const {slot, id, classCode, driver, override, group, bootDisplay} = device;
+  const names = surroundings.names.get(slot);
+  const units = surroundings.units.get(slot)?.map(unitWord);
+  const holders = surroundings.holders.get(slot)?.map(holderWord);
+  return `${slot}\t${id}\t${printClass(classCode)}\t${driver ?? '-'}\t${override ?? '-'}\t${group ?? '-'}\t${
     bootDisplay ? 'boot-display' : '-'
-  }\t${recordWord(report)}\t${joined(unitWords)}\t${joined(holderWords)}\t${className ?? '-'}\t${nameInReport(report)}\n`;
+  }\t${recordWord(reportRecord(device, surroundings.records))}\t${joined(units)}\t${joined(holders)}\t${
+    names?.class ?? '-'
+  }\t${printName(id, names)}\n`;
 }
 
 /** The cells of the table for people. */
@@ -180,7 +194,7 @@ function row(report: DeviceReport): string[] {
     `${classWordOf(report.class)}${report.bootDisplay ? '*' : ''}`,
     report.override === null || report.override === report.driver ? driver : `${driver} (${report.override})`,
     String(report.group ?? '-'),
-    `${recordWord(report)}${state}`,
+    `${recordWord(report.record)}${state}`,
     [...new Set(report.holders.map(holderName))].join(' '),
     nameInReport(report),
   ];
@@ -192,7 +206,7 @@ function classWordOf(code: string): string {
   return Object.entries(classWords).find(([, number]) => number === base)?.[0] ?? code.slice(0, 4);
 }
 
-function recordWord({record}: DeviceReport): string {
+function recordWord(record: RecordReport | null): string {
   if (record === null) return '-';
   return record.matches ? record.driver : `${record.driver}!`;
 }
@@ -202,7 +216,7 @@ function enabledWord(enabled: boolean): string {
 }
 
 /** What holds the device, in a word: `Xorg[812]`, `/home`, `eth0`. */
-function holderName(holder: HolderReport): string {
+function holderName(holder: Holder | HolderReport): string {
   switch (holder.kind) {
     case 'process':
       return `${holder.command.replaceAll(/[\s,]/g, '_')}[${holder.pid}]`;
@@ -221,8 +235,16 @@ function holderName(holder: HolderReport): string {
   }
 }
 
-function joined(words: readonly string[]): string {
-  return words.length === 0 ? '-' : words.join(',');
+function joined(words: readonly string[] | undefined): string {
+  return words === undefined ? '-' : words.join(',');
+}
+
+function unitWord({driver, enabled, active}: UnitState): string {
+  return `${driver}:${enabledWord(enabled)}:${active ?? '-'}`;
+}
+
+function holderWord(holder: Holder): string {
+  return `${holder.kind}:${holderName(holder)}`;
 }
 
 function byClass(text: string): Filter {

@@ -1,7 +1,7 @@
 import {posix} from 'node:path';
 import type {HostReader} from '../../host/host.js';
 import type {Slot} from '../slot.js';
-import {absolute, byNumber, lastPart, ownersOf, type Scope} from './scope.js';
+import {absolute, lastPart, padded, ownersOf, type Scope} from './scope.js';
 
 /** A disk, a partition, or what is built of them. */
 export interface BlockDevice {
@@ -83,8 +83,11 @@ export function readBlocks(scope: Scope): Blocks {
     const node = mapped === undefined ? `/dev/${name.replaceAll('!', '/')}` : `/dev/mapper/${mapped}`;
     blocks.push({name, number, node, path, mapped, owners: ownersOf(scope, link)});
   }
+  // As byNumber, with each name looked at once: there may be hundreds of disks.
+  const placed = blocks.map((block) => ({block, place: padded(block.name)}));
+  placed.sort((a, b) => (a.place < b.place ? -1 : a.place > b.place ? 1 : 0));
   return new Blocks(
     host,
-    blocks.sort((a, b) => byNumber(a.name, b.name)),
+    placed.map(({block}) => block),
   );
 }

@@ -17,6 +17,14 @@ interface Interface {
   readonly routes: readonly string[];
 }
 
+/** What /sys/class/net lists. */
+interface InterfaceLink {
+  readonly name: string;
+  /** Where it leads; undefined when it has gone meanwhile. */
+  readonly link: string | undefined;
+  readonly owners: readonly Slot[];
+}
+
 /**
  * Interfaces of the devices that are up and carry an address or a route, themselves or through what is built on
  * them. An address or route that is only the link's own (fe80::/10) makes no use.
@@ -27,9 +35,12 @@ export function readInterfaceHolders(
   takenWith: (slot: Slot) => ReadonlySet<Slot>,
 ): InterfaceHolder[] {
   const {host} = scope;
-  const links = host.list('/sys/class/net').map((name) => host.readLink(`/sys/class/net/${name}`) ?? '');
-  if (!links.some((link) => ownersOf(scope, link).length > 0)) return [];
-  const network = new Network(readInterfaces(scope));
+  const links = host.list('/sys/class/net').map((name) => {
+    const link = host.readLink(`/sys/class/net/${name}`);
+    return {name, link, owners: link === undefined ? [] : ownersOf(scope, link)};
+  });
+  if (links.every(({owners}) => owners.length === 0)) return [];
+  const network = new Network(readInterfaces(scope, links));
   const holders: InterfaceHolder[] = [];
   for (const lower of network.all)
     for (const slot of lower.up ? lower.owners : [])
@@ -106,19 +117,18 @@ function isDefault(route: string): boolean {
 }
 
 /** All interfaces but the loopback (Documentation/ABI/testing/sysfs-class-net). */
-function readInterfaces(scope: Scope): Interface[] {
+function readInterfaces(scope: Scope, links: readonly InterfaceLink[]): Interface[] {
   const {host} = scope;
   const addresses = host.addresses();
   const routes = readRoutes(scope);
   const interfaces: Interface[] = [];
-  const names = host.list('/sys/class/net');
-  for (const name of names) {
-    const link = host.readLink(`/sys/class/net/${name}`);
+  const names = links.map(({name}) => name);
+  for (const {name, link, owners} of links) {
     if (link === undefined || name === 'lo') continue;
     const up = (Number(host.readText(`/sys/class/net/${name}/flags`) ?? 0) & 1) === 1;
     interfaces.push({
       name,
-      owners: ownersOf(scope, link),
+      owners,
       physical: !link.includes('/virtual/'),
       up,
       uppers: up ? uppersOf(scope, name, names) : [],

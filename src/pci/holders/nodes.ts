@@ -1,5 +1,5 @@
 import type {HostReader} from '../../host/host.js';
-import {devicePath, isBridge} from '../device.js';
+import {devicePath, isBridge, type Device} from '../device.js';
 import {isVfio} from '../driver.js';
 import {slotInPath} from '../find.js';
 import type {Slot} from '../slot.js';
@@ -109,36 +109,33 @@ function addGroupNodes(scope: Scope, nodes: Nodes): void {
   const {host, devices} = scope;
   const numbered = new Set(host.list('/sys/class/vfio'));
   const names = new Set([...host.list('/dev/vfio'), ...numbered]);
-  for (const {driver, group} of devices.values())
-    if (group !== undefined && isVfio(driver)) names.add(String(group));
-  if (names.size === 0) return;
-  const members = new Map<string, Slot[]>();
-  for (const {slot, group} of devices.values()) {
+  const members = new Map<number, Device[]>();
+  for (const device of devices.values()) {
+    const {driver, group} = device;
     if (group === undefined) continue;
-    const known = members.get(String(group));
-    if (known === undefined) members.set(String(group), [slot]);
-    else known.push(slot);
+    const known = members.get(group);
+    if (known === undefined) members.set(group, [device]);
+    else known.push(device);
+    if (isVfio(driver)) names.add(String(group));
   }
   for (const name of names) {
     const group = /^(?:noiommu-)?(\d+)$/.exec(name)?.[1];
     if (group === undefined) continue;
     // A group of PCI devices has no others; one without any may be a mediated device's.
-    const all = new Set(members.get(group) ?? ownersOfGroup(scope, group));
-    const owners = [...all].filter((slot) => {
-      const device = devices.get(slot);
-      return device !== undefined && !isBridge(device);
-    });
+    const all = members.get(Number(group)) ?? ownersOfGroup(scope, group);
+    const owners = all.filter((device) => !isBridge(device)).map(({slot}) => slot);
     const number = numbered.has(name) ? host.readText(`/sys/class/vfio/${name}/dev`) : undefined;
     if (owners.length > 0) nodes.add({path: `/dev/vfio/${name}`, owners, waits: true}, 'char', number);
   }
 }
 
 /** What a group's own folder lists (Documentation/ABI/testing/sysfs-kernel-iommu_groups), mediated devices too. */
-function ownersOfGroup(scope: Scope, group: string): Slot[] {
+function ownersOfGroup(scope: Scope, group: string): Device[] {
   const folder = `/sys/kernel/iommu_groups/${group}/devices`;
-  return scope.host
+  const owners = scope.host
     .list(folder)
     .flatMap((member) => ownersOf(scope, scope.host.readLink(`${folder}/${member}`) ?? member));
+  return [...new Set(owners)].map((slot) => scope.devices.get(slot)).filter((device) => device !== undefined);
 }
 
 /**

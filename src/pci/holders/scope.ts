@@ -1,7 +1,7 @@
 import type {HostReader} from '../../host/host.js';
 import {devicePath, isBridge, type Device} from '../device.js';
-import {slotInPath, slotsOfPath} from '../find.js';
-import {asSlot, type Slot} from '../slot.js';
+import {slotsInPath, slotsOfPath} from '../find.js';
+import type {Slot} from '../slot.js';
 
 /** Where holders are looked for: the devices asked about, and the virtual functions that go when those go. */
 export interface Scope {
@@ -18,21 +18,17 @@ export function ownersOf({host, devices}: Scope, link: string): Slot[] {
   // Most links lead to terminals and virtual devices: no need to look closer.
   if (link.includes('/devices/') && !/\/pci|\/nvme-subsystem\//.test(link)) return [];
   const path = absolute(link);
+  const own = slotsInPath(path);
   const lines =
-    slotInPath(path) === undefined
-      ? slotsOfPath(host, path).map((slot) => host.readLink(devicePath(slot)) ?? slot)
-      : [path];
+    own.length > 0
+      ? [own]
+      : slotsOfPath(host, path).map((slot) => slotsInPath(host.readLink(devicePath(slot)) ?? slot));
   const owners = new Set<Slot>();
-  for (const line of lines) {
-    const slots = line
-      .split('/')
-      .map(asSlot)
-      .filter((slot) => slot !== undefined);
+  for (const slots of lines)
     slots.forEach((slot, index) => {
       const device = devices.get(slot);
       if (device !== undefined && (index === slots.length - 1 || !isBridge(device))) owners.add(slot);
     });
-  }
   return [...owners];
 }
 
@@ -48,9 +44,12 @@ export function lastPart(path: string): string {
 
 /** Sorts `sda2` before `sda10`. Not by localeCompare, whose first call takes longer than all the reading here. */
 export function byNumber(a: string, b: string): number {
-  const [left, right] = [a, b].map((text) => text.replace(/\d+/g, (digits) => digits.padStart(10, '0'))) as [
-    string,
-    string,
-  ];
+  const left = padded(a);
+  const right = padded(b);
   return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/** The text with all its numbers equally long. */
+export function padded(text: string): string {
+  return text.replace(/\d+/g, (digits) => digits.padStart(10, '0'));
 }
