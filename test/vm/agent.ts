@@ -5,7 +5,7 @@ import {setTimeout as sleep} from 'node:timers/promises';
 import {dial} from './dial.js';
 
 /** What a command has, unless told otherwise. Generous, as the emulated processor is slow and may have company. */
-export const DEFAULT_TIMEOUT = 60_000;
+export const DEFAULT_TIMEOUT = 180_000;
 
 /** Kept in step with the agent's. */
 const MAGIC = Buffer.from('\0pearasys-agent\0\n');
@@ -19,7 +19,7 @@ export interface Result {
 }
 
 export interface RunOptions {
-  /** Milliseconds until the command is killed and {@link CommandError} is thrown; 60,000 unless told. */
+  /** Milliseconds until the command is killed and {@link CommandError} is thrown; 180,000 unless told. */
   timeout?: number;
   /** What the command reads on its standard input; nothing unless told. */
   input?: string | Uint8Array;

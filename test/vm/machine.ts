@@ -54,7 +54,7 @@ export const BOOT_LIMIT = 1_200_000;
 /** Where the checkout is in the machine, read-only. */
 export const CHECKOUT = '/mnt/checkout';
 
-const BOOT_TIMEOUT = 180_000;
+const BOOT_TIMEOUT = 400_000;
 /** What flock ends with when its turn has not come. */
 const NOT_OUR_TURN = 75;
 const checkout = path.resolve(import.meta.dirname, '../..');

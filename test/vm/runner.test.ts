@@ -222,7 +222,7 @@ describe('the test machine', function () {
 
   describe('boots', () => {
     it('keeps its disk over a reboot, and loses its processes', async function () {
-      this.timeout(400_000);
+      this.timeout(900_000);
       const [boot, background] = [await bootId(), await machine.start('sleep 1000')];
       await machine.writeFile('/root/kept', 'kept');
       const began = Date.now();
@@ -237,7 +237,7 @@ describe('the test machine', function () {
     });
 
     it('says so when it does not go down, and can be reset then', async function () {
-      this.timeout(400_000);
+      this.timeout(900_000);
       await machine.sh(`systemd-run --unit=stubborn -p KillMode=none -p TimeoutStopSec=infinity \\
         -p ExecStop='/bin/sleep 1000' /bin/sleep 2000`);
       await assert.rejects(machine.reboot({timeout: 10_000}), /stubborn/);

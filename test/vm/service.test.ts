@@ -288,7 +288,7 @@ describe('services on a real kernel', function () {
   });
 
   describe('across boots', function () {
-    this.timeout(400_000);
+    this.timeout(1_200_000);
 
     it('claims at boot, and holds no shutdown up', async () => {
       const {machine} = product();

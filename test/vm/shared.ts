@@ -67,7 +67,7 @@ export class Product {
  * @returns how tests get at it.
  */
 export function withProduct(suite: Mocha.Suite): () => Product {
-  suite.timeout(180_000);
+  suite.timeout(400_000);
   let product: Product | undefined;
   suite.beforeAll(async function () {
     this.timeout(BOOT_LIMIT);
