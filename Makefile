@@ -87,7 +87,7 @@ install: all
 	install -m 644 dist/share/pearasys.8 $(DESTDIR)$(mandir)
 	install -m 644 dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys
 	install -m 644 dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys
-	$(bare) $(NODE) --no-opt $(DESTDIR)$(libdir)/make-code-cache.cjs
+	$(bare) $(NODE) $(DESTDIR)$(libdir)/make-code-cache.cjs
 	$(reload)
 
 # What `pearasys service install` wrote for single slots goes too. No device is touched: each stays on its driver.

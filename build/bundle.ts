@@ -3,8 +3,7 @@
  * writes attributes, a small bundle for each handler, and each package that is loaded only when it is used.
  */
 import {createHash} from 'node:crypto';
-import * as fs from 'node:fs';
-import {mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'node:fs';
+import fs, {mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'node:fs';
 import {isBuiltin} from 'node:module';
 import {join} from 'node:path';
 import {build as bundle, type BuildOptions, type Plugin} from 'esbuild';
@@ -65,7 +64,10 @@ const wholeBuiltins: Plugin = {
       return kind === 'import-statement' ? {path, namespace: 'whole'} : undefined;
     });
     build.onLoad({filter: /.*/, namespace: 'whole'}, ({path}) => {
-      const names = Object.keys(fs).filter((name) => !['default', 'promises'].includes(name));
+      // Without getters: those of its streams load what makes streams.
+      const names = Object.entries(Object.getOwnPropertyDescriptors(fs))
+        .filter(([, {value}]) => typeof value === 'function')
+        .map(([name]) => name);
       return {
         contents: `
           const whole = require(${JSON.stringify(path)});
