@@ -32,8 +32,11 @@ type Wrapper = (
 /** How `build/bundle.ts` begins the bundle: a comment with its digest. */
 export const digestComment = /^\/\*([0-9a-f]{16})\*\//;
 
-/** Loads `pearasys.cjs` of this folder. */
-export function loadProgram(folder: string, useCache: boolean): LoadedProgram {
+/**
+ * Loads `pearasys.cjs` of this folder.
+ * @param load the caller's `require`, of the same folder: to make another takes longer than most commands run.
+ */
+export function loadProgram(folder: string, useCache: boolean, load: NodeJS.Require): LoadedProgram {
   const filename = join(folder, 'pearasys.cjs');
   // The bundle is all ASCII: as latin1 it needs no decoding, and V8 keeps it in one byte a character.
   const source = readFileSync(filename, 'latin1');
@@ -49,7 +52,6 @@ export function loadProgram(folder: string, useCache: boolean): LoadedProgram {
   const script = new Script(source, {filename, ...(cachedData === undefined ? {} : {cachedData})});
   const module = {exports: {}};
   const wrapper = script.runInThisContext() as Wrapper;
-  // Our own require: it is in the same folder, and to make another takes longer than most commands run.
-  wrapper(module.exports, require, module, filename, folder);
+  wrapper(module.exports, load, module, filename, folder);
   return {program: module.exports as Program, script, cachePath};
 }

@@ -15,7 +15,7 @@ const [slot = '0000:00:00.0'] = existsSync(devices) ? readdirSync(devices) : [];
 const typical = [['--version'], ['--help'], ['list', '--json'], ['list'], ['show', slot, '--json']];
 
 async function makeCodeCache(): Promise<void> {
-  const {program, script, cachePath} = loadProgram(folder, false);
+  const {program, script, cachePath} = loadProgram(folder, false, require);
   for (const words of typical) await program.pearasys(words, {stdout: silent, stderr: silent});
   const temporary = `${cachePath}.new`;
   writeFileSync(temporary, script.createCachedData());

@@ -6,7 +6,7 @@ if (major < 20 || (major === 20 && minor < 19)) {
   console.error(`pearasys: it needs Node.js 20.19 or newer; ${process.execPath} is ${process.version}`);
   process.exit(1);
 }
-void loadProgram(import.meta.dirname, true)
+void loadProgram(import.meta.dirname, true, require)
   .program.pearasys(process.argv.slice(2))
   .then((exitCode) => {
     // Everything is written by now, and a child that is stuck in the kernel must not keep us.

@@ -10,6 +10,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {loadProgram} from '../../src/cli/code-cache.js';
@@ -86,18 +87,18 @@ describe('the code cache', () => {
   }
 
   function writeCache(): string {
-    const {script, cachePath} = loadProgram(folder, false);
+    const {script, cachePath} = loadProgram(folder, false, createRequire(import.meta.url));
     writeFileSync(cachePath, script.createCachedData());
     return cachePath;
   }
 
-  const answer = async () => loadProgram(folder, true).program.pearasys([]);
+  const answer = async () => loadProgram(folder, true, createRequire(import.meta.url)).program.pearasys([]);
 
   it('is used, and is of this Node', async () => {
     putBundle('0123456789abcdef', 7);
     const path = writeCache();
     assert.ok(path.endsWith(`-${process.version}-${process.arch}.cache`));
-    assert.equal(loadProgram(folder, true).script.cachedDataRejected, false);
+    assert.equal(loadProgram(folder, true, createRequire(import.meta.url)).script.cachedDataRejected, false);
     assert.equal(await answer(), 7);
   });
 
@@ -105,7 +106,10 @@ describe('the code cache', () => {
     putBundle('0123456789abcdef', 7);
     writeCache();
     putBundle('fedcba9876543210', 8);
-    assert.equal(loadProgram(folder, true).script.cachedDataRejected, undefined);
+    assert.equal(
+      loadProgram(folder, true, createRequire(import.meta.url)).script.cachedDataRejected,
+      undefined,
+    );
     assert.equal(await answer(), 8);
     assert.equal(readdirSync(folder).length, 2);
   });
