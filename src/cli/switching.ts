@@ -1,4 +1,4 @@
-import {boolean} from '@oclif/core/flags';
+import {boolean, string} from '@oclif/core/flags';
 import {usageError} from '../host/errors.js';
 import type {Host, HostReader} from '../host/host.js';
 import {isBridge, readDevice, readDevices, readGroupMembers, siblingsOf, type Device} from '../pci/device.js';
@@ -34,6 +34,25 @@ export const selectionFlags = {
   all: boolean({summary: 'Let an id mean each device that has it'}),
   siblings: boolean({summary: 'Take the other functions of the same card along'}),
   group: boolean({summary: 'Take all members of the IOMMU group along'}),
+};
+
+/** Flags that name devices, for commands whose arguments are something else. */
+export const namingFlags = {
+  slot: string({
+    char: 's',
+    summary: 'A device by its slot',
+    helpValue: 'SLOT',
+    multiple: true,
+    multipleNonGreedy: true,
+  }),
+  id: string({
+    aliases: ['pid'],
+    char: 'd',
+    summary: 'A device by its id',
+    helpValue: 'VENDOR:DEVICE',
+    multiple: true,
+    multipleNonGreedy: true,
+  }),
 };
 
 /** The values of {@link selectionFlags}. */

@@ -1,4 +1,3 @@
-import {string} from '@oclif/core/flags';
 import type {Host} from '../../host/host.js';
 import type {Device} from '../../pci/device.js';
 import {readDevices} from '../../pci/device.js';
@@ -8,7 +7,7 @@ import {planLink, type Link} from '../../plan/chain.js';
 import {BaseCommand, switchFlags} from '../base-command.js';
 import {parseChain, type ChainLink} from '../chain.js';
 import {chooseDevices} from '../choose.js';
-import {changeResult, reread, withChanges, type ChangeResult} from '../switching.js';
+import {changeResult, reread, withChanges, type ChangeResult, namingFlags} from '../switching.js';
 
 /** `pearasys [-s SLOT]... [-d ID]... pci …`: the kernel's own words, one link after the other. */
 export default class Pci extends BaseCommand {
@@ -25,21 +24,7 @@ export default class Pci extends BaseCommand {
   static override strict = false;
   static override flags = {
     ...switchFlags,
-    slot: string({
-      char: 's',
-      summary: 'A device by its slot',
-      helpValue: 'SLOT',
-      multiple: true,
-      multipleNonGreedy: true,
-    }),
-    id: string({
-      aliases: ['pid'],
-      char: 'd',
-      summary: 'A device by its id',
-      helpValue: 'VENDOR:DEVICE',
-      multiple: true,
-      multipleNonGreedy: true,
-    }),
+    ...namingFlags,
   };
 
   async run(): Promise<ChangeResult> {

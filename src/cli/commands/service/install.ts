@@ -17,7 +17,14 @@ import {planSwitch, readSwitch} from '../../../plan/switch.js';
 import {templateName, unitName, readUnitStates} from '../../../unit/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
 import {chooseDevices} from '../../choose.js';
-import {changeResult, reread, selectDevices, withChanges, type ChangeResult} from '../../switching.js';
+import {
+  changeResult,
+  reread,
+  selectDevices,
+  withChanges,
+  type ChangeResult,
+  namingFlags,
+} from '../../switching.js';
 
 /** What `--json` prints. */
 export interface InstallResult extends ChangeResult {
@@ -44,21 +51,7 @@ export default class ServiceInstall extends BaseCommand {
   };
   static override flags = {
     ...switchFlags,
-    slot: string({
-      char: 's',
-      summary: 'A device by its slot',
-      helpValue: 'SLOT',
-      multiple: true,
-      multipleNonGreedy: true,
-    }),
-    id: string({
-      aliases: ['pid'],
-      char: 'd',
-      summary: 'A device by its id',
-      helpValue: 'VENDOR:DEVICE',
-      multiple: true,
-      multipleNonGreedy: true,
-    }),
+    ...namingFlags,
     'any-slot': boolean({summary: 'Record the id alone: each card that has it, in whatever slot it appears'}),
     all: boolean({summary: 'Let an id mean each device that has it'}),
     siblings: boolean({
