@@ -1,7 +1,7 @@
 # make            builds dist/
 # make demo       shows what it does, on a simulated machine
 # make test       linter, types, unit and command-line tests, and end to end in a virtual machine (SUITE)
-# make bench      compares with the tools that are used today
+# make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
 # make uninstall  removes all of it; /etc/pearasys stays
 
@@ -14,6 +14,8 @@ DESTDIR =
 NODE = $(shell command -v node)
 # The Debian release in the test machine: bookworm or trixie.
 SUITE = bookworm
+# For the benchmark on a machine without modules of its kernel: a /lib/modules/VERSION after depmod.
+MODULES =
 # Only the tests whose names match this expression.
 GREP =
 
@@ -62,7 +64,7 @@ test-vm: all
 	$(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts 'test/vm/**/*.test.ts'
 
 bench: all
-	$(bare) unshare --mount node --import tsx test/bench/bench.ts
+	$(bare) MODULES='$(MODULES)' unshare --mount node --import tsx test/bench/bench.ts
 
 substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g' \
 	-e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@NODE@|$(NODE)|g'
@@ -87,7 +89,8 @@ install: all
 	install -m 644 dist/share/pearasys.8 $(DESTDIR)$(mandir)
 	install -m 644 dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys
 	install -m 644 dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys
-	$(bare) $(NODE) $(DESTDIR)$(libdir)/make-code-cache.cjs
+# With the flags of V8 that sbin/pearasys has.
+	$(bare) $(NODE) --no-rehash-snapshot $(DESTDIR)$(libdir)/make-code-cache.cjs
 	$(reload)
 
 # What `pearasys service install` wrote for single slots goes too. No device is touched: each stays on its driver.
