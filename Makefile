@@ -40,7 +40,7 @@ units = $(filter-out pearasys-slot@%,$(notdir $(basename $(wildcard systemd-temp
 all: dist/pearasys.cjs
 
 # node_modules is needed to build, not to install what is built: no prerequisite, or `make install` would want it.
-dist/pearasys.cjs: package.json package-lock.json $(shell find src build systemd-templates -type f)
+dist/pearasys.cjs: package.json package-lock.json $(shell find src build systemd-templates libvirt-templates -type f)
 	@if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then \
 		npm ci --no-audit --no-fund; \
 	fi
@@ -72,7 +72,7 @@ substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g'
 install: all
 	@[ -n '$(NODE)' ] || { echo 'there is no node in PATH: make install NODE=/path/to/node' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libexecdir) $(UNITDIR) $(UDEVDIR) $(mandir) \
-		$(bashdir) $(zshdir) $(SYSCONFDIR)/pearasys/pci)
+		$(bashdir) $(zshdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
 	rm -f $(DESTDIR)$(libdir)/*.cache
 	install -m 644 dist/*.cjs $(DESTDIR)$(libdir)
 	install -m 644 dist/lib/*.cjs $(DESTDIR)$(libdir)/lib

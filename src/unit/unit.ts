@@ -95,7 +95,8 @@ export function hasSystemd(host: HostReader): boolean {
   return host.exists('/run/systemd/system');
 }
 
-async function readActiveStates(host: Host, names: readonly string[]): Promise<Map<string, string>> {
+/** systemd's ActiveState of each of these units, by their own names; empty where no systemd runs. */
+export async function readActiveStates(host: Host, names: readonly string[]): Promise<Map<string, string>> {
   const states = new Map<string, string>();
   if (names.length === 0 || !hasSystemd(host)) return states;
   const {stdout} = await host.run('systemctl', ['show', '--property=Id,ActiveState', ...names]);

@@ -127,6 +127,10 @@ export class SimulatedMachine {
   #mounts: MachineDeclaration['mounts'];
   #swaps: MachineDeclaration['swaps'];
   #nextInterface = 2;
+  /** When the next process is started, in clock ticks since the boot. */
+  #ticks = 100;
+  /** What is to happen, by the time at which it does. */
+  readonly #later: {readonly at: number; readonly work: () => void}[] = [];
   #sequence = 1000;
   #autoprobe = true;
   #booting = true;
@@ -200,6 +204,13 @@ export class SimulatedMachine {
     return [...found.values()].map((process) => ({...process, holds: [...(process.holds ?? [])]}));
   }
 
+  /** The processes whose control group is below one of these. */
+  processesIn(groups: readonly string[]): ProcessDeclaration[] {
+    return [...this.#processes.values()]
+      .filter(({cgroup = ''}) => groups.some((group) => cgroup.startsWith(group)))
+      .map((process) => ({...process, holds: [...(process.holds ?? [])]}));
+  }
+
   /** The user ID of a process. */
   ownerOf(pid: number): number {
     return this.#process(pid).uid ?? 0;
@@ -270,7 +281,7 @@ export class SimulatedMachine {
     );
     this.tree.file(
       `${folder}/stat`,
-      `${process.pid} (${process.comm}) S ${process.parent ?? 1} 0 0 0 -1 4194560\n`,
+      `${process.pid} (${process.comm}) S ${process.parent ?? 1} 0 0 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 ${this.#ticks++}\n`,
     );
     this.tree.file(
       `${folder}/maps`,
@@ -298,6 +309,30 @@ export class SimulatedMachine {
     process.descriptors.splice(at, 1);
     this.#renderDescriptors(process);
     this.#wake();
+  }
+
+  /** A signal that was sent to a process, see signal(7): it ends, unless its declaration says otherwise. */
+  signal(pid: number, signal: 'SIGTERM' | 'SIGKILL'): void {
+    const process = this.#process(pid);
+    if (process.ignores?.includes(signal) === true) return;
+    const {takes = 0} = process;
+    if (signal === 'SIGKILL' || takes === 0) this.endProcess(pid);
+    else this.after(takes, () => this.#processes.get(pid) === process && this.endProcess(pid));
+  }
+
+  /** Has something happen when the machine's time has gone on by so many milliseconds. */
+  after(duration: number, work: () => void): void {
+    this.#later.push({at: this.elapsed + duration, work});
+  }
+
+  /** Lets the machine's time go on. */
+  letPass(duration: number): void {
+    this.elapsed += duration;
+    const due = this.#later.filter(({at}) => at <= this.elapsed);
+    for (const each of due) {
+      this.#later.splice(this.#later.indexOf(each), 1);
+      each.work();
+    }
   }
 
   /** Ends a process; a write that waited for it returns. */
