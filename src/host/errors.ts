@@ -22,6 +22,11 @@ export type ErrorCode =
   | 'bad-driver'
   | 'bad-path'
   | 'bad-record'
+  | 'bad-uuid'
+  | 'bad-parent'
+  | 'bad-type'
+  | 'bad-attribute'
+  | 'bad-definition'
   | 'no-device'
   | 'ambiguous-device'
   | 'no-driver'
@@ -31,6 +36,16 @@ export type ErrorCode =
   | 'group-not-viable'
   | 'no-iommu'
   | 'identity-mismatch'
+  | 'no-parent'
+  | 'not-registered'
+  | 'no-type'
+  | 'no-instances'
+  | 'uuid-in-use'
+  | 'type-mismatch'
+  | 'not-defined'
+  | 'already-defined'
+  | 'ambiguous-definition'
+  | 'callout-failed'
   | 'not-switchable'
   | 'busy'
   | 'write-failed'
@@ -143,8 +158,16 @@ export class CommandError extends PearasysError {
   /** The program's exit code; undefined when it could not be started or was ended by a signal. */
   readonly status: number | undefined;
   readonly stderr: string;
+  /** Whether it did not end in time. */
+  readonly late: boolean;
 
-  constructor(file: string, args: readonly string[], status: number | undefined, stderr: string) {
+  constructor(
+    file: string,
+    args: readonly string[],
+    status: number | undefined,
+    stderr: string,
+    late: boolean = false,
+  ) {
     const answer = stderr.trim();
     super({
       code: 'command-failed',
@@ -157,6 +180,7 @@ export class CommandError extends PearasysError {
     this.args = args;
     this.status = status;
     this.stderr = stderr;
+    this.late = late;
   }
 }
 
@@ -176,6 +200,7 @@ const errnoMeaning: Readonly<Record<string, string>> = {
   ENXIO: 'no such device or address',
   EOPNOTSUPP: 'not supported',
   EPERM: 'not permitted',
+  EUSERS: 'too many users: no more can be created',
   EPROBE_DEFER: 'the driver waits for another one',
   EROFS: 'the file system is read-only',
   ETIMEDOUT: 'timed out',

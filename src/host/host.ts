@@ -23,7 +23,9 @@ export interface RunOptions {
   /** Milliseconds after which the program is ended; default 90,000. */
   readonly limit?: number;
   /** Exit codes that are no failure; default only 0. */
-  readonly accept?: readonly number[];
+  readonly accept?: readonly number[] | 'any';
+  /** What the program reads on standard input; default nothing. */
+  readonly input?: string;
 }
 
 /** A held lock; see {@link Host.lock}. */
@@ -104,6 +106,8 @@ export interface Host extends HostReader {
    * @throws CommandError when it cannot be started, or ends with a code that is not accepted.
    */
   run(file: string, args: readonly string[], options?: RunOptions): Promise<CommandResult>;
+  /** Waits, in milliseconds: for what the kernel does by itself. */
+  pause(milliseconds: number): Promise<void>;
   /**
    * Holds the lock of this name (a slot, a UUID) until it is released or this process ends, however it ends.
    * @param limit milliseconds to wait for another holder.

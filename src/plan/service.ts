@@ -1,12 +1,12 @@
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {systemdUnits, type Layout} from '../host/layout.js';
+import {isForeign} from '../host/trust.js';
 import {devicePath, type Device} from '../pci/device.js';
 import type {Driver} from '../pci/driver.js';
 import type {DeviceId} from '../pci/id.js';
 import type {Slot} from '../pci/slot.js';
 import {
-  isForeign,
   isNamedFor,
   printRecord,
   readRecords,

@@ -1,4 +1,7 @@
 import type {ErrorDetails} from '../host/errors.js';
+import {calloutArguments, type CalloutCall} from '../mdev/callout.js';
+import {mdevPath} from '../mdev/mdev.js';
+import type {Uuid} from '../mdev/uuid.js';
 import {devicePath, type Device} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
 import type {Slot} from '../pci/slot.js';
@@ -7,6 +10,8 @@ import type {Slot} from '../pci/slot.js';
 interface StepBase {
   /** The device the step works on; a step on a device that is stuck is not tried. */
   readonly slot?: Slot;
+  /** The mediated device the step works on, as {@link slot} for a PCI device. */
+  readonly uuid?: Uuid;
   /** The steps that put things back, in order; empty where there is nothing to put back. */
   readonly undo: readonly Step[];
 }
@@ -18,6 +23,10 @@ export interface WriteAttributeStep extends StepBase {
   readonly value: string;
   /** Errno names that mean that what is wanted is so already. */
   readonly accept: readonly string[];
+  /** Errno names that mean that the kernel is not ready for it yet: the write is tried again, within its limit. */
+  readonly again?: readonly string[];
+  /** The folder that the attribute must be in once links are followed. */
+  readonly within?: string;
 }
 
 /** modprobe(8) of a module, or of a modalias. */
@@ -39,6 +48,8 @@ export interface WriteFileStep extends StepBase {
 export interface RemoveFileStep extends StepBase {
   readonly kind: 'remove-file';
   readonly path: string;
+  /** Whether its folder stays though it is empty. */
+  readonly keepFolder?: boolean;
 }
 
 /** A request to systemd or udev. */
@@ -63,6 +74,25 @@ export interface ExpectRegisteredStep extends StepBase {
   readonly driver: string;
 }
 
+/** A wait for a mediated device to be there, or to be gone: its folder may follow the write that makes it. */
+export interface ExpectMdevStep extends StepBase {
+  readonly kind: 'expect-mdev';
+  readonly uuid: Uuid;
+  readonly present: boolean;
+}
+
+/** A call of the scripts for a mediated device, see mdevctl(8), INVOKING EXTERNAL SCRIPTS FOR DEVICE EVENTS. */
+export interface CalloutStep extends StepBase {
+  readonly kind: 'callout';
+  readonly call: CalloutCall;
+  /** Tried in order until one takes the call; for `notify` all are called. */
+  readonly scripts: readonly string[];
+  /** For `pre` and `live`: whether the plan goes on though the script fails. */
+  readonly force: boolean;
+  /** For `pre` and `live`: the call that follows when the script fails, and nothing is done. */
+  readonly onRefusal?: readonly CalloutStep[];
+}
+
 /** One effect on the machine, or one look at what an effect has done. */
 export type Step =
   | WriteAttributeStep
@@ -71,7 +101,9 @@ export type Step =
   | RemoveFileStep
   | AskStep
   | ExpectDriverStep
-  | ExpectRegisteredStep;
+  | ExpectRegisteredStep
+  | ExpectMdevStep
+  | CalloutStep;
 
 /** What a command will do. */
 export interface Plan {
@@ -104,8 +136,7 @@ export function refuse(error: ErrorDetails): Refusal {
 }
 
 /** Settings of {@link writeAttribute}. */
-interface WriteAttributeOptions {
-  readonly slot?: Slot;
+interface WriteAttributeOptions extends Pick<WriteAttributeStep, 'slot' | 'uuid' | 'again' | 'within'> {
   readonly undo?: readonly Step[];
   readonly accept?: readonly string[];
 }
@@ -116,14 +147,7 @@ export function writeAttribute(
   value: string,
   options: WriteAttributeOptions = {},
 ): WriteAttributeStep {
-  return {
-    kind: 'write-attribute',
-    path,
-    value,
-    accept: options.accept ?? [],
-    undo: options.undo ?? [],
-    ...(options.slot === undefined ? {} : {slot: options.slot}),
-  };
+  return {kind: 'write-attribute', path, value, accept: [], undo: [], ...options};
 }
 
 /**
@@ -183,7 +207,7 @@ export interface FileState {
 }
 
 /** Writes a file. Undone by writing what it held before, or by removing it when it was not there. */
-export function writeFile(path: string, content: string, previous: FileState | undefined): Step {
+export function writeFile(path: string, content: string, previous: FileState | undefined): WriteFileStep {
   return {
     kind: 'write-file',
     path,
@@ -198,7 +222,7 @@ export function writeFile(path: string, content: string, previous: FileState | u
 }
 
 /** Removes a file. Undone by writing what it held. */
-export function removeFile(path: string, previous: FileState): Step {
+export function removeFile(path: string, previous: FileState): RemoveFileStep {
   return {
     kind: 'remove-file',
     path,
@@ -220,7 +244,8 @@ export function udevadm(args: readonly string[]): AskStep {
 export function shellLine(step: Step): string {
   switch (step.kind) {
     case 'write-attribute': {
-      const line = `echo '${step.value === '\n' ? '' : step.value}' > ${step.path}`;
+      const value = step.value === '\n' ? '' : step.value;
+      const line = `echo '${value.replaceAll("'", `'\\''`)}' > ${step.path}`;
       return step.accept.length > 0 ? `${line} || true` : line;
     }
     case 'load-module':
@@ -240,5 +265,23 @@ export function shellLine(step: Step): string {
         : `test -e ${step.driver === 'any' ? devicePath(step.slot, 'driver') : `${driversFolder}/${step.driver}/${step.slot}`}`;
     case 'expect-registered':
       return `test -d ${driversFolder}/${step.driver}`;
+    case 'expect-mdev':
+      return `test ${step.present ? '' : '! '}-e ${mdevPath(step.uuid)}`;
+    case 'callout':
+      return calloutLine(step);
   }
+}
+
+function calloutLine({call, scripts}: CalloutStep): string {
+  const input = `echo ${quote(call.input ?? '')} |`;
+  const args = calloutArguments(call).map(quote).join(' ');
+  if (scripts.length === 1) return `${input} ${scripts.map(quote).join('')} ${args}`;
+  // 2 is the answer of a script for other types.
+  const end = call.event === 'notify' ? '' : '; [ $? = 2 ] || break';
+  return `for script in ${scripts.map(quote).join(' ')}; do ${input} "$script" ${args}${end}; done`;
+}
+
+/** A word as a shell takes it: quoted only where needed. */
+function quote(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

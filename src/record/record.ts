@@ -1,6 +1,7 @@
 import {PearasysError, ExitCode} from '../host/errors.js';
-import type {FileInfo, HostReader} from '../host/host.js';
+import type {HostReader} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
+import {distrust} from '../host/trust.js';
 import type {Device} from '../pci/device.js';
 import {parseDriver, type Driver} from '../pci/driver.js';
 import {asId, sysfsIds, type DeviceId} from '../pci/id.js';
@@ -192,21 +193,6 @@ function readRecord(host: HostReader, layout: Layout, path: string): DeviceRecor
   if (recordPath(layout, record) !== path)
     throw badRecord(path, `it is about slot ${record.slot} and id ${record.id}, its name is not`);
   return record;
-}
-
-/** Whether the file is another user's. An image or a simulated host belongs to whoever unpacked it. */
-export function isForeign(host: HostReader, {uid}: FileInfo): boolean {
-  return uid !== 0 && (host.root === '/' || uid !== host.userId);
-}
-
-/** Why the file may not be obeyed by something that runs as root; undefined when it may. */
-function distrust(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
-  const info = host.info(path, false);
-  if (info === undefined) return undefined;
-  if (info.kind !== kind) return `it is not a ${kind}`;
-  if (isForeign(host, info)) return `${path} is owned by user ${info.uid}, not by root: chown root ${path}`;
-  if ((info.mode & 0o022) !== 0) return `${path} is writable by others: chmod go-w ${path}`;
-  return undefined;
 }
 
 function badRecord(path: string, reason: string, cause?: unknown): PearasysError {

@@ -15,7 +15,8 @@ import type {CommandResult, FileInfo, Host, Lock, RunOptions, WriteFileOptions} 
 import {MachineHost} from '../../src/host/machine-host.js';
 import type {MachineDeclaration} from './declaration.js';
 import {effectText, type Effect} from './journal.js';
-import {Errno, NeverReturns, SimulatedMachine} from './machine.js';
+import {Errno, NeverReturns} from './errno.js';
+import {SimulatedMachine} from './machine.js';
 import {runProgram} from './programs.js';
 import {patternToExpression} from './render.js';
 import {standardMachine} from './standard-machine.js';
@@ -278,10 +279,16 @@ export class SimulatedHost implements Host {
         effect.answer = 'ENOENT';
         throw new CommandError(file, args, undefined, `spawn ${file} ENOENT`);
       }
-      if ((options.accept ?? [0]).includes(result.status)) return result;
+      if (options.accept === 'any' || (options.accept ?? [0]).includes(result.status)) return result;
       effect.answer = `exit code ${result.status}`;
       throw new CommandError(file, args, result.status, result.stderr);
     });
+  }
+
+  pause(milliseconds: number): Promise<void> {
+    this.machine.pass(milliseconds);
+    this.userland.handleEvents();
+    return Promise.resolve();
   }
 
   async lock(name: string, limit: number): Promise<Lock> {

@@ -1,0 +1,16 @@
+import type {FileInfo, HostReader} from './host.js';
+
+/** Whether the file is another user's. An image or a simulated host belongs to whoever unpacked it. */
+export function isForeign(host: HostReader, {uid}: FileInfo): boolean {
+  return uid !== 0 && (host.root === '/' || uid !== host.userId);
+}
+
+/** Why the file may not be obeyed by something that runs as root; undefined when it may, or is not there. */
+export function distrust(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
+  const info = host.info(path, false);
+  if (info === undefined) return undefined;
+  if (info.kind !== kind) return `it is not a ${kind}`;
+  if (isForeign(host, info)) return `${path} is owned by user ${info.uid}, not by root: chown root ${path}`;
+  if ((info.mode & 0o022) !== 0) return `${path} is writable by others: chmod go-w ${path}`;
+  return undefined;
+}
