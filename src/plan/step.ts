@@ -253,7 +253,10 @@ export function shellLine(step: Step): string {
     case 'unload-module':
       return `modprobe -r ${step.module}`;
     case 'write-file':
-      return `cat > ${step.path} <<'EOF'\n${step.content}EOF`;
+      // A here-document always ends with a newline.
+      return step.content.endsWith('\n')
+        ? `cat > ${step.path} <<'EOF'\n${step.content}EOF`
+        : `printf %s ${quote(step.content)} > ${step.path}`;
     case 'remove-file':
       return `rm ${step.path}`;
     case 'systemctl':
