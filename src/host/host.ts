@@ -26,6 +26,8 @@ export interface RunOptions {
   readonly accept?: readonly number[] | 'any';
   /** What the program reads on standard input; default nothing. */
   readonly input?: string;
+  /** Whether it gets the environment of this process instead of a clean one: for scripts of the administrator. */
+  readonly inheritEnvironment?: boolean;
 }
 
 /** A held lock; see {@link Host.lock}. */

@@ -218,7 +218,10 @@ export class MachineHost implements Host {
     const running = execa(file, args, {
       reject: false,
       extendEnv: false,
-      env: {PATH: commandPath, LC_ALL: 'C', SYSTEMD_COLORS: '0'},
+      env:
+        options.inheritEnvironment === true
+          ? {PATH: commandPath, ...process.env}
+          : {PATH: commandPath, LC_ALL: 'C', SYSTEMD_COLORS: '0'},
       ...(options.input === undefined ? {stdin: 'ignore' as const} : {input: options.input}),
       timeout: limit,
       forceKillAfterDelay: killDelay,

@@ -1,4 +1,4 @@
-import {CommandError} from '../host/errors.js';
+import {CommandError, PearasysError} from '../host/errors.js';
 import type {CommandResult, Host, HostReader} from '../host/host.js';
 import {distrust} from '../host/trust.js';
 import {definitionsFolder, parseAttributes, type Attribute} from './definition.js';
@@ -128,6 +128,28 @@ export async function readCalloutAttributes(
   return parseAttributes(value);
 }
 
+/**
+ * The attributes of several devices that are there, by UUID, from their scripts. A script that fails tells nothing of
+ * its device, as mdevctl has it in lists.
+ */
+export async function readMdevAttributes(
+  host: Host,
+  subjects: readonly CalloutSubject[],
+  limit: number,
+): Promise<ReadonlyMap<Uuid, readonly Attribute[]>> {
+  const found = new Map<Uuid, readonly Attribute[]>();
+  // Starts nothing where there is no script.
+  if (subjects.length === 0 || readCallouts(host).scripts.length === 0) return found;
+  for (const subject of subjects)
+    try {
+      const callouts = await readCalloutsOf(host, subject, limit);
+      found.set(subject.uuid, await readCalloutAttributes(host, callouts, subject, limit));
+    } catch (error) {
+      if (!(error instanceof PearasysError)) throw error;
+    }
+  return found;
+}
+
 /** Whether the callouts are called for this: a script that told what it supports may not know it. */
 export function isSupported(
   {supports}: Pick<Callouts, 'supports'>,
@@ -189,6 +211,7 @@ async function callScript(
   try {
     const result = await host.run(path, calloutArguments(call), {
       accept: 'any',
+      inheritEnvironment: true,
       limit,
       input: call.input ?? '',
     });

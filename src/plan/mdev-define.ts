@@ -35,10 +35,16 @@ export interface DefinitionState extends CalloutRules {
   readonly definitions: Definitions;
   /** Their files, by path; absent for a file that is not there. */
   readonly files: ReadonlyMap<string, FileState>;
+  /** Whether attributes may have names that no device is started with: mdevctl looks at them only then. */
+  readonly anyAttribute?: boolean;
 }
 
 /** Reads what the planners of this file need to know. */
-export function readDefinitionState(host: HostReader, uuid: Uuid, rules: CalloutRules): DefinitionState {
+export function readDefinitionState(
+  host: HostReader,
+  uuid: Uuid,
+  rules: CalloutRules & Pick<DefinitionState, 'anyAttribute'>,
+): DefinitionState {
   const definitions = readDefinitions(host, {uuid});
   const files = new Map<string, FileState>();
   for (const path of definitions.definitions.map(definitionPath)) {
@@ -65,7 +71,7 @@ export function planMdevDefine(wish: MdevWish, state: DefinitionState): Planned 
       details: ['nothing was changed'],
       hint: `pearasys mdev modify -u ${wish.uuid} -p ${wish.parent} changes it, undefine takes it away`,
     });
-  const wrong = refuseAttributes(wish.attributes);
+  const wrong = state.anyAttribute === true ? undefined : refuseAttributes(wish.attributes);
   if (wrong !== undefined) return wrong;
   return withCallouts({subject: wish, action: 'define', config: wish}, state, [
     {...writeFile(path, printConfig(wish), undefined), uuid: wish.uuid},
@@ -120,6 +126,9 @@ export function planMdevModify(
 ): Planned {
   const found = findDefinition(uuid, parent, state.definitions);
   const changed = changeDefinition(found, change);
+  const wrong =
+    state.anyAttribute === true ? undefined : refuseAttributes(change.config?.attributes ?? [change.add]);
+  if (wrong !== undefined) return wrong;
   const path = definitionPath(found);
   const previous = state.files.get(path);
   if (previous === undefined) return refuseForeign(path);
@@ -232,17 +241,15 @@ function matching(
   return {definitions: definitions.filter(wanted), broken: broken.filter(wanted)};
 }
 
-/** @throws PearasysError `usage` or `bad-attribute`. */
+/** @throws PearasysError `usage`. */
 function changeDefinition(definition: Definition, change: DefinitionChange): Definition {
   const {config} = change;
   if (config !== undefined) {
-    config.attributes.forEach(({name}) => checkAttributeName(name));
     return {...definition, type: config.type, start: config.start, attributes: config.attributes};
   }
   const attributes = [...definition.attributes];
   const {add, remove} = change;
   if (add !== undefined) {
-    checkAttributeName(add.name);
     checkIndex(add.index, attributes, attributes.length);
     attributes.splice(add.index ?? attributes.length, 0, {name: add.name, value: add.value});
   } else if (remove !== undefined) {
@@ -267,9 +274,9 @@ function checkIndex(index: number | undefined, attributes: readonly Attribute[],
   );
 }
 
-function refuseAttributes(attributes: readonly Attribute[]): Refusal | undefined {
+function refuseAttributes(attributes: readonly (Attribute | undefined)[]): Refusal | undefined {
   try {
-    attributes.forEach(({name}) => checkAttributeName(name));
+    for (const one of attributes) if (one !== undefined) checkAttributeName(one.name);
   } catch (error) {
     if (!(error instanceof PearasysError)) throw error;
     const {code, exitCode, message, hint = ''} = error;

@@ -31,6 +31,8 @@ import {plan} from './step.js';
 export interface MdevOptions extends CarryOutOptions {
   /** Whether a script that fails keeps nothing from being done. */
   readonly force: boolean;
+  /** Whether definitions may have attributes that no device is started with, as mdevctl's may. */
+  readonly anyAttribute?: boolean;
 }
 
 /** Settings of {@link startMdev}. */
