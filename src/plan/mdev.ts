@@ -7,12 +7,19 @@ import {
   type Callouts,
   type CalloutSubject,
 } from '../mdev/callout.js';
-import {readDefinitions, type Attribute, type MdevConfig, type StartMode} from '../mdev/definition.js';
+import {
+  isDefined,
+  readDefinitions,
+  type Attribute,
+  type MdevConfig,
+  type StartMode,
+} from '../mdev/definition.js';
 import {readMdev, waitForType, type Mdev} from '../mdev/mdev.js';
 import type {ParentName} from '../mdev/name.js';
 import {waitForParent} from '../mdev/parent.js';
 import type {Uuid} from '../mdev/uuid.js';
 import {carryOut, type CarryOutOptions, type Outcome} from './carry-out.js';
+import {together} from './mdev-callouts.js';
 import {
   findDefinition,
   planMdevDefine,
@@ -166,6 +173,52 @@ export async function modifyMdevLive(
         ...readDefinitionState(host, uuid, {...options, callouts}),
         defined: options.defined,
       }),
+    options,
+  );
+}
+
+/**
+ * Defines a device and starts it, both or neither: as the first mdevctl does, all of whose devices are started as
+ * their parent registers.
+ */
+export async function createMdev(
+  host: Host,
+  subject: CalloutSubject,
+  options: StartOptions,
+): Promise<Outcome> {
+  const {uuid, parent} = subject;
+  await waitForParent(host, parent, options.patience);
+  const callouts = await readCalloutsOf(host, subject, options.limit);
+  const rules = {...options, callouts};
+  const wish: MdevWish = {...subject, start: 'auto', attributes: []};
+  return await carryOut(
+    host,
+    [uuid],
+    () =>
+      together([
+        planMdevDefine(wish, readDefinitionState(host, uuid, rules)),
+        planMdevStart(readMdevStart(host, {uuid, parent, config: wish}, rules)),
+      ]),
+    options,
+  );
+}
+
+/** Stops a device and takes all its definitions away, both or neither. */
+export async function discardMdev(host: Host, uuid: Uuid, options: MdevOptions): Promise<Outcome> {
+  const [definition] = readDefinitions(host, {uuid}).definitions;
+  const subject = subjectOf(readMdev(host, uuid)) ?? definition;
+  const callouts = await calloutsOf(host, subject, options.limit);
+  const rules = {...options, callouts};
+  return await carryOut(
+    host,
+    [uuid],
+    () => {
+      const stop = planMdevStop(readMdevStop(host, uuid, {...rules, mayBeGone: true}));
+      const isOnlyThere = readMdev(host, uuid) !== undefined && !isDefined(host, uuid);
+      return isOnlyThere
+        ? stop
+        : together([stop, planMdevUndefine(uuid, undefined, readDefinitionState(host, uuid, rules))]);
+    },
     options,
   );
 }
