@@ -136,7 +136,7 @@ function stepsFor(device: Device, {target, modules}: SwitchInput): Step[] {
 }
 
 /** By modalias, as udev does it, so that what modprobe.d says of the device's modules counts. Not undone: it is the host's own. */
-function loadDefault(device: Device): Step {
+export function loadDefault(device: Device): Step {
   return {kind: 'load-module', module: modaliasOf(device), undo: []};
 }
 
