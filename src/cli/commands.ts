@@ -44,6 +44,10 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'List records and units with their states',
     load: () => import('./commands/service/list.js'),
   },
+  'service:import': {
+    summary: 'Take over what driverctl has saved',
+    load: () => import('./commands/service/import.js'),
+  },
   'guest:setup': {
     summary: 'Say which devices a guest takes when it starts',
     load: () => import('./commands/guest/setup.js'),

@@ -6,6 +6,7 @@ import {devicePath, type Device} from '../pci/device.js';
 import type {Driver} from '../pci/driver.js';
 import type {DeviceId} from '../pci/id.js';
 import type {Slot} from '../pci/slot.js';
+import type {DriverctlRecord} from '../record/driverctl.js';
 import {
   isNamedFor,
   printRecord,
@@ -221,6 +222,14 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   if (wish.start === 'now') steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state)));
   if (wish.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
   return plan(steps, {notes, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
+}
+
+/** The plan that makes a wish that driverctl has saved ours, and removes its file: only one of the two is to act. */
+export function planImport(saved: DriverctlRecord, wish: ServiceWish, state: ServiceState): Planned {
+  const planned = planInstall(wish, state);
+  if (planned.kind === 'refusal') return planned;
+  // The folder is its package's.
+  return {...planned, steps: [...planned.steps, removeFile(saved.path, saved, {prune: 0})]};
 }
 
 /** The plan that takes the lasting wish for these slots back: units are stopped, disabled and removed with the records. */

@@ -24,7 +24,7 @@ describe('completion', () => {
     [['li'], ['list']],
     [
       ['service', ''],
-      ['install', 'uninstall', 'list'],
+      ['install', 'uninstall', 'list', 'import'],
     ],
     [['-s', '04:00.0', 'service', 'un'], ['uninstall']],
     [['list', '--cl'], ['--class']],

@@ -4,6 +4,7 @@ import {mkdtempSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import type {ServiceListResult} from '../../src/cli/commands/service/list.js';
+import type {ImportResult} from '../../src/cli/commands/service/import.js';
 import type {InstallResult} from '../../src/cli/commands/service/install.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
@@ -643,6 +644,64 @@ describe('pearasys service', () => {
           `rm ${record}\nrm ${settings('vfio-pci')}\nrm ${template}\n` +
           'systemctl daemon-reload\n',
       );
+      assert.deepEqual(etc(host), before);
+    });
+  });
+
+  describe('import', () => {
+    const saved = (slot: string) => `/etc/driverctl.d/pci-${slot}`;
+    const savedBy = (files: Record<string, string>, mode = 0o644) => {
+      const host = made();
+      host.machine.tree.directory('/etc/driverctl.d');
+      for (const [path, text] of Object.entries(files)) host.machine.tree.file(path, text, mode);
+      return host;
+    };
+
+    it('takes over what driverctl has saved, and leaves the devices as they are', async () => {
+      const host = savedBy({[saved(card)]: 'vfio-pci\n', [saved('0000:05:00.0')]: 'none\n'});
+      const before = host.machine.bindings();
+      assert.equal(
+        await ok(host, 'service import'),
+        `${unit('vfio-pci')}, enabled; ${saved(card)} is removed\n` +
+          `${unit('none', '0000:05:00.0')}, enabled; ${saved('0000:05:00.0')} is removed\n`,
+      );
+      assert.deepEqual(host.list('/etc/driverctl.d'), []);
+      assert.equal(host.info('/etc/driverctl.d')?.kind, 'directory');
+      assert.match(host.readText(record) ?? '', /^PEARASYS_DRIVER=vfio-pci$/m);
+      assert.equal(host.exists(link('vfio-pci')), true);
+      assert.deepEqual(host.machine.bindings(), before);
+      assert.equal((await typed(host, 'service import')).stderr, 'nothing to import from /etc/driverctl.d\n');
+    });
+
+    it('leaves what it cannot take over, and says why', async () => {
+      const files = {
+        [saved('0000:0f:00.0')]: 'vfio-pci\n',
+        [saved(card)]: 'not a driver\n',
+        '/etc/driverctl.d/vmbus-1': 'x\n',
+      };
+      const host = savedBy(files);
+      const before = etc(host);
+      const {exitCode, stdout} = await typed(host, 'service import --json');
+      assert.equal(exitCode, 0);
+      const {left, changed} = JSON.parse(stdout) as ImportResult;
+      assert.equal(changed, false);
+      assert.deepEqual(left.map(({path}) => path).sort(), Object.keys(files).sort());
+      assert.deepEqual(etc(host), before);
+    });
+
+    it('does not obey a file that others can write', async () => {
+      const host = savedBy({[saved(card)]: 'vfio-pci\n'}, 0o666);
+      assert.match((await typed(host, 'service import')).stderr, /is left: .* is writable by others/);
+      assert.equal(host.exists(record), false);
+    });
+
+    it('puts the file back when installing fails', async () => {
+      const host = savedBy({[saved(card)]: 'vfio-pci\n'});
+      const before = etc(host);
+      host.failCommand('systemctl enable *', 1, 'no', 1);
+      assert.equal((await typed(host, 'service import')).exitCode, 1);
+      assert.deepEqual(etc(host), before);
+      assert.match(await ok(host, 'service import --dry-run'), new RegExp(`^rm ${saved(card)}$`, 'm'));
       assert.deepEqual(etc(host), before);
     });
   });

@@ -47,6 +47,18 @@ describe('set-up on a real machine', function () {
     assert.equal(await product().driverOf(disk1.slot), 'nvme');
   });
 
+  it('takes over what driverctl has saved', async () => {
+    const {machine} = product();
+    await machine.sh(`driverctl set-override ${disk1.slot} vfio-pci`);
+    assert.equal(await machine.sh('driverctl list-overrides'), `${disk1.slot} vfio-pci`);
+    await product().sh('service', 'import');
+    assert.equal(await machine.sh('ls /etc/driverctl.d'), '');
+    assert.equal(await machine.sh(`systemctl is-enabled ${unit}`), 'enabled');
+    assert.equal(await product().driverOf(disk1.slot), 'vfio-pci');
+    await product().sh('-s', disk1.slot, 'service', 'uninstall');
+    await product().sh('bind', 'default', disk1.slot);
+  });
+
   describe('make uninstall', () => {
     // Whichever suite comes next finds the product where it was.
     after(async () => {

@@ -1,0 +1,73 @@
+import type {Host} from '../../../host/host.js';
+import {systemdUnits} from '../../../host/layout.js';
+import {readDevice, type Device} from '../../../pci/device.js';
+import {findDriver} from '../../../pci/modules.js';
+import {readNames} from '../../../pci/names.js';
+import {carryOut, type Outcome} from '../../../plan/carry-out.js';
+import {bringDriver, refuseBridges} from '../../../plan/refusals.js';
+import {planImport, readServices, servicesLock} from '../../../plan/service.js';
+import type {Planned} from '../../../plan/step.js';
+import {readDriverctl, type DriverctlRecord} from '../../../record/driverctl.js';
+import type {RecordProblem} from '../../../record/record.js';
+import {unitName} from '../../../unit/unit.js';
+import {BaseCommand, switchFlags} from '../../base-command.js';
+import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
+
+/** What `--json` prints. */
+export interface ImportResult extends ChangeResult {
+  /** The units, one for each file that was taken over. */
+  readonly units: readonly string[];
+  /** Files that are left as they are, and why. */
+  readonly left: readonly RecordProblem[];
+}
+
+/** `pearasys service import`: what driverctl has saved becomes records and units. */
+export default class ServiceImport extends BaseCommand {
+  static override description =
+    'Takes over what driverctl has saved in /etc/driverctl.d: for each file `service install` of its driver for the ' +
+    'card that is in the slot now, and the file is removed, so that only one of the two has a say. Devices stay as ' +
+    'they are. A file for a slot without a device is left, as driverctl does not say which card it is about.';
+  static override examples = ['<%= config.bin %> service import --dry-run'];
+  static override flags = {'dry-run': switchFlags['dry-run']};
+
+  async run(): Promise<ImportResult> {
+    const {flags} = await this.parse(ServiceImport);
+    const host = await this.openHost();
+    const {records, problems} = readDriverctl(host);
+    const left: RecordProblem[] = [...problems];
+    const notes: string[] = [];
+    const outcomes: Outcome[] = [];
+    const taken: DriverctlRecord[] = [];
+    await withChanges(this, flags, notes, async (options) => {
+      for (const saved of records) {
+        const device = readDevice(host, saved.slot);
+        if (device === undefined) {
+          left.push({path: saved.path, reason: `there is no device in slot ${saved.slot}`});
+          continue;
+        }
+        outcomes.push(await carryOut(host, [servicesLock], () => this.#plan(host, saved, device), options));
+        taken.push(saved);
+        if (!flags['dry-run']) this.log(`${unitName(saved)}, enabled; ${saved.path} is removed`);
+      }
+    });
+    for (const {path, reason} of left) this.warn(`${path} is left: ${reason}`);
+    const result = changeResult(host, outcomes, flags, notes, taken);
+    if (result.dryRun) for (const line of result.steps) this.log(line);
+    if (outcomes.length === 0) this.note('nothing to import from /etc/driverctl.d');
+    return {...result, units: taken.map(unitName), left};
+  }
+
+  #plan(host: Host, saved: DriverctlRecord, device: Device): Planned {
+    const bringing = bringDriver(saved.driver, findDriver(host, saved.driver));
+    if ('kind' in bringing) return bringing;
+    const names = readNames(host, [device]);
+    return (
+      refuseBridges([device]) ??
+      planImport(
+        saved,
+        {devices: [device], driver: saved.driver, folder: systemdUnits, start: 'later'},
+        readServices(host, this.context.layout, [saved.slot], {names}),
+      )
+    );
+  }
+}
