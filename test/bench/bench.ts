@@ -3,10 +3,10 @@
  * namespace of its own: the made-up devices are mounted over /sys there, and nowhere else.
  */
 import {execFileSync, spawnSync} from 'node:child_process';
-import {existsSync, mkdtempSync, readlinkSync, rmSync} from 'node:fs';
+import {existsSync, mkdtempSync, readlinkSync, rmSync, symlinkSync} from 'node:fs';
 import {release, tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {makeFakeTree} from './fake-tree.js';
+import {makeFakeTree, makeMdevTree} from './fake-tree.js';
 import {peakMemory, printResult, timeAll, type Contender} from './measure.js';
 
 if (readlinkSync('/proc/self/ns/mnt') === readlinkSync(`/proc/${process.ppid}/ns/mnt`) && process.pid !== 1)
@@ -20,6 +20,7 @@ try {
   benchStart(program);
   benchList(program, 1000, 1, 10);
   benchList(program, 4000, 0.6, 5);
+  benchMdevctl(program, 500);
 } finally {
   rmSync(work, {recursive: true, force: true});
 }
@@ -78,6 +79,39 @@ function benchList(program: string, count: number, target: number, runs: number)
       if (name !== lspci.name) printResult(name, time / base, name === 'pearasys list' ? target : undefined);
     const start = join(program, '../../lib/pearasys/start.cjs');
     printResult('pearasys list, memory', peakMemory(start, ['list']), 80, ' MB');
+  } finally {
+    execFileSync('umount', ['--lazy', '/sys']);
+  }
+}
+
+function benchMdevctl(program: string, count: number): void {
+  // What cannot be done without: a device's parent and its type are links.
+  const reads = `const fs = require('fs'), folder = '/sys/bus/mdev/devices/';
+    for (const name of fs.readdirSync(folder)) {
+      fs.readlinkSync(folder + name);
+      fs.readlinkSync(folder + name + '/mdev_type');
+    }`;
+  const tree = join(work, `sys-mdev-${count}`);
+  makeMdevTree(tree, count);
+  const mdevctl = join(program, '../mdevctl');
+  symlinkSync('pearasys', mdevctl);
+  execFileSync('mount', ['--bind', tree, '/sys']);
+  try {
+    const own: Contender = {name: 'mdevctl list', command: [mdevctl, 'list']};
+    const times = timeAll(
+      [
+        {name: 'node -e 0', command: ['node', '-e', '0']},
+        {name: 'the reads alone', command: ['node', '-e', reads]},
+        own,
+      ],
+      40,
+    );
+    const of = (name: string) => times.get(name) ?? Number.NaN;
+    const reading = of('the reads alone') - of('node -e 0');
+    process.stdout.write(
+      `Listing ${count} mediated devices (node -e 0 is ${of('node -e 0').toFixed(1)} ms and 1, the reads are ${reading.toFixed(1)} ms)\n`,
+    );
+    printResult('mdevctl list, without the reads', (of(own.name) - reading) / of('node -e 0'), 1.8);
   } finally {
     execFileSync('umount', ['--lazy', '/sys']);
   }
