@@ -1,7 +1,7 @@
 # make            builds dist/
 # make demo       shows what it does, on a simulated machine
 # make test       linter, types, unit and command-line tests, and end to end in a virtual machine (SUITE)
-# make bench      compares with the tools that are used today
+# make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
 # make uninstall  removes all of it; /etc/pearasys stays
 # make install-mdevctl  after that: mdevctl and lsmdev, where no package has these names
@@ -15,6 +15,8 @@ DESTDIR =
 NODE = $(shell command -v node)
 # The Debian release in the test machine: bookworm or trixie.
 SUITE = bookworm
+# For the benchmark on a machine without modules of its kernel: a /lib/modules/VERSION after depmod.
+MODULES =
 # Only the tests whose names match this expression.
 GREP =
 
@@ -39,7 +41,7 @@ units = $(filter-out pearasys-slot@%,$(notdir $(basename $(wildcard systemd-temp
 all: dist/pearasys.cjs
 
 # node_modules is needed to build, not to install what is built: no prerequisite, or `make install` would want it.
-dist/pearasys.cjs: package.json package-lock.json $(shell find src build systemd-templates -type f)
+dist/pearasys.cjs: package.json package-lock.json $(shell find src build systemd-templates libvirt-templates -type f)
 	@if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then \
 		npm ci --no-audit --no-fund; \
 	fi
@@ -63,7 +65,7 @@ test-vm: all
 	$(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts 'test/vm/**/*.test.ts'
 
 bench: all
-	$(bare) unshare --mount node --import tsx test/bench/bench.ts
+	$(bare) MODULES='$(MODULES)' unshare --mount node --import tsx test/bench/bench.ts
 
 substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g' \
 	-e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@NODE@|$(NODE)|g'
@@ -71,7 +73,7 @@ substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g'
 install: all
 	@[ -n '$(NODE)' ] || { echo 'there is no node in PATH: make install NODE=/path/to/node' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libexecdir) $(UNITDIR) $(UDEVDIR) $(mandir) \
-		$(bashdir) $(zshdir) $(SYSCONFDIR)/pearasys/pci)
+		$(bashdir) $(zshdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
 	rm -f $(DESTDIR)$(libdir)/*.cache
 	install -m 644 dist/*.cjs $(DESTDIR)$(libdir)
 	install -m 644 dist/lib/*.cjs $(DESTDIR)$(libdir)/lib
@@ -88,7 +90,8 @@ install: all
 	install -m 644 dist/share/pearasys.8 $(DESTDIR)$(mandir)
 	install -m 644 dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys
 	install -m 644 dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys
-	$(bare) $(NODE) $(DESTDIR)$(libdir)/make-code-cache.cjs
+# With the flags of V8 that sbin/pearasys has.
+	$(bare) $(NODE) --no-rehash-snapshot $(DESTDIR)$(libdir)/make-code-cache.cjs
 	$(reload)
 
 # The launcher looks by which name it is called. A package may own these names: then nothing is touched.

@@ -66,7 +66,7 @@ const wholeBuiltins: Plugin = {
     build.onLoad({filter: /.*/, namespace: 'whole'}, ({path}) => {
       // Without getters: those of its streams load what makes streams.
       const names = Object.entries(Object.getOwnPropertyDescriptors(fs))
-        .filter(([, {value}]) => typeof value === 'function')
+        .filter(([, descriptor]) => 'value' in descriptor)
         .map(([name]) => name);
       return {
         contents: `
@@ -181,6 +181,7 @@ async function bundleRest(): Promise<void> {
         files: [],
         locate: libName,
       }),
+      wholeBuiltins,
       lazy,
       precompiledTemplates(root),
     ],

@@ -1,20 +1,28 @@
 import {readdirSync, readFileSync} from 'node:fs';
-import {join} from 'node:path';
+import {basename, join} from 'node:path';
 import type {Plugin} from 'esbuild';
 import Handlebars from 'handlebars';
 
+/** Where the templates are: of units, and of what libvirt runs. */
+const folders = ['systemd-templates', 'libvirt-templates'];
+
 /** Puts compiled templates, and Handlebars' runtime alone, in the place of src/unit/template-source.ts. */
 export function precompiledTemplates(root: string): Plugin {
-  const folder = join(root, 'systemd-templates');
   return {
     name: 'precompiled-templates',
     setup(build) {
       build.onLoad({filter: /\/src\/unit\/template-source\.ts$/}, () => {
-        const names = readdirSync(folder).filter((name) => name.endsWith('.hbs'));
-        const compiled = names.map((name) => {
-          const text = readFileSync(join(folder, name), 'utf8');
-          const code = Handlebars.precompile(text, {noEscape: true, strict: true}) as string;
-          return `${JSON.stringify(name.slice(0, -'.hbs'.length))}: ${code}`;
+        const files = folders.flatMap((folder) =>
+          readdirSync(join(root, folder))
+            .filter((name) => name.endsWith('.hbs'))
+            .map((name) => join(root, folder, name)),
+        );
+        const compiled = files.map((file) => {
+          const code = Handlebars.precompile(readFileSync(file, 'utf8'), {
+            noEscape: true,
+            strict: true,
+          }) as string;
+          return `${JSON.stringify(basename(file, '.hbs'))}: ${code}`;
         });
         return {
           contents: `
@@ -25,8 +33,8 @@ export function precompiledTemplates(root: string): Plugin {
               return Handlebars.template(compiled[name]);
             }`,
           resolveDir: root,
-          watchDirs: [folder],
-          watchFiles: names.map((name) => join(folder, name)),
+          watchDirs: folders.map((folder) => join(root, folder)),
+          watchFiles: files,
         };
       });
     },

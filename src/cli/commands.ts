@@ -44,6 +44,42 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'List records and units with their states',
     load: () => import('./commands/service/list.js'),
   },
+  'guest:setup': {
+    summary: 'Say which devices a guest takes when it starts',
+    load: () => import('./commands/guest/setup.js'),
+  },
+  'guest:list': {
+    summary: 'List the guests with their devices',
+    load: () => import('./commands/guest/list.js'),
+  },
+  'guest:show': {
+    summary: 'Show all that is known of one guest',
+    load: () => import('./commands/guest/show.js'),
+  },
+  'guest:remove': {
+    summary: 'Take back what `guest setup` did',
+    load: () => import('./commands/guest/remove.js'),
+  },
+  'guest:query': {
+    summary: 'Print variables about guests for a shell',
+    load: () => import('./commands/guest/query.js'),
+  },
+  'guest:of': {
+    summary: 'Print the guests that take a device',
+    load: () => import('./commands/guest/of.js'),
+  },
+  'guest:virsh-name': {
+    summary: 'Print what virsh calls a device',
+    load: () => import('./commands/guest/virsh-name.js'),
+  },
+  'guest:install-hooks': {
+    summary: "Have libvirt start and stop a guest's unit",
+    load: () => import('./commands/guest/install-hooks.js'),
+  },
+  'guest:remove-hooks': {
+    summary: 'Take back what `guest install-hooks` did',
+    load: () => import('./commands/guest/remove-hooks.js'),
+  },
   'mdev:types': {
     summary: 'List the parents of mediated devices and their types',
     load: () => import('./commands/mdev/types.js'),
@@ -121,5 +157,6 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
 /** What the first words of commands with several words stand for, by that word. */
 export const topics: Readonly<Record<string, string>> = {
   service: 'Claim devices at boot and at each hot-add',
+  guest: 'Give devices to virtual machines while they run',
   mdev: 'Mediated devices: their parents and types, definitions, starting and stopping',
 };

@@ -14,6 +14,9 @@ export interface Context {
   readonly message: (level: LogLevel, text: string) => void;
   /** Whether questions can be asked. */
   readonly interactive: boolean;
+  /** Where they are asked; undefined for the process' own terminal. */
+  readonly terminal?:
+    {readonly input: NodeJS.ReadableStream; readonly output: NodeJS.WritableStream} | undefined;
   readonly environment: NodeJS.ProcessEnv;
 }
 

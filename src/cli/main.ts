@@ -96,6 +96,7 @@ function makeContext(options: MainOptions, log: Log | undefined): Context {
     get interactive() {
       return options.interactive ?? (process.stdin.isTTY && process.stderr.isTTY);
     },
+    terminal: options.terminal,
     environment: options.environment ?? process.env,
   };
 }

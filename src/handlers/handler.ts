@@ -11,6 +11,8 @@ export interface HandlerContext {
   readonly layout: Layout;
   /** One line for the journal, at a priority of syslog(3): 3 error, 4 warning, 6 information, 7 debugging. */
   readonly log: (priority: 3 | 4 | 6 | 7, line: string) => void;
+  /** systemd gives up on this run: what was done is to be undone. */
+  readonly signal?: AbortSignal;
 }
 
 /** A handler: what one program of libexec does once its fast path could not decide. */
@@ -27,9 +29,14 @@ export async function runHandler(handler: Handler): Promise<void> {
     // Not by process.stderr: Node takes its time to make that stream.
     for (const line of text.split('\n')) writeSync(2, `<${priority}>${line}\n`);
   };
+  const controller = new AbortController();
+  process.once('SIGTERM', () => controller.abort());
   try {
     await host.findLocked(writeLimit);
-    await handler({host, layout: readLayout(import.meta.dirname), log}, process.argv.slice(2));
+    await handler(
+      {host, layout: readLayout(import.meta.dirname), log, signal: controller.signal},
+      process.argv.slice(2),
+    );
   } catch (error) {
     process.exitCode = report(error, log);
   } finally {
@@ -63,9 +70,10 @@ export function takeArguments<const Names extends readonly string[]>(
 }
 
 /** How a handler has a plan carried out: with its steps and notes in the journal. */
-export function handlerOptions({log}: HandlerContext): CarryOutOptions {
+export function handlerOptions({log, signal}: HandlerContext): CarryOutOptions {
   return {
     limit: writeLimit,
+    ...(signal === undefined ? {} : {signal}),
     dryRun: false,
     onStep: (line, undoing) => log(undoing ? 4 : 7, undoing ? `undoing: ${line}` : line),
     onNote: (note) => log(4, note),

@@ -30,6 +30,13 @@ export interface RunOptions {
   readonly inheritEnvironment?: boolean;
 }
 
+/** A process that is meant: another one may have its number by now. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** When it was started, in clock ticks since the boot, as /proc/<pid>/stat has it (proc(5)). */
+  readonly started: string;
+}
+
 /** A held lock; see {@link Host.lock}. */
 export interface Lock {
   release(): Promise<void>;
@@ -101,8 +108,11 @@ export interface Host extends HostReader {
    * @throws FileError and then neither the old file nor the folder has changed.
    */
   writeFile(path: string, content: string, options?: WriteFileOptions): Promise<void>;
-  /** Removes a file or symbolic link, and its folder when that is left empty and `prune` is set; a missing one is no error. */
-  removeFile(path: string, options?: {readonly prune?: boolean}): Promise<void>;
+  /**
+   * Removes a file or symbolic link; a missing one is no error.
+   * @param options.prune how many folders above it go too when they are left empty; none unless told.
+   */
+  removeFile(path: string, options?: {readonly prune?: number}): Promise<void>;
   /**
    * Runs a program, without a shell, with a clean environment (PATH, LC_ALL=C).
    * @throws CommandError when it cannot be started, or ends with a code that is not accepted.
@@ -110,6 +120,12 @@ export interface Host extends HostReader {
   run(file: string, args: readonly string[], options?: RunOptions): Promise<CommandResult>;
   /** Waits, in milliseconds: for what the kernel does by itself. */
   pause(milliseconds: number): Promise<void>;
+  /**
+   * Sends a signal to a process, see kill(2). One that has ended, and another one that has its number, get none.
+   * @returns whether it was there.
+   * @throws PearasysError `command-failed` when it may not be signalled.
+   */
+  signal(process: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean;
   /**
    * Holds the lock of this name (a slot, a UUID) until it is released or this process ends, however it ends.
    * @param limit milliseconds to wait for another holder.

@@ -5,10 +5,28 @@ import {networkInterfaces} from 'node:os';
 import {dirname, extname, join, relative} from 'node:path';
 import {setTimeout as wait} from 'node:timers/promises';
 import type {WriteRequest} from './attribute-writer.js';
-import {CommandError, errnoOf, ExitCode, FileError, PearasysError, StuckError, WriteError} from './errors.js';
-import type {CommandResult, FileInfo, Host, Lock, RunOptions, WriteFileOptions} from './host.js';
+import {
+  CommandError,
+  errnoOf,
+  ExitCode,
+  explainErrno,
+  FileError,
+  PearasysError,
+  StuckError,
+  WriteError,
+} from './errors.js';
+import type {
+  CommandResult,
+  FileInfo,
+  Host,
+  Lock,
+  ProcessIdentity,
+  RunOptions,
+  WriteFileOptions,
+} from './host.js';
 import {pathInImage} from './image-path.js';
 import {runState} from './layout.js';
+import {startOf} from './process.js';
 
 /** sbin is not in every service's PATH, and modprobe lives there. */
 const commandPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -198,18 +216,22 @@ export class MachineHost implements Host {
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- an error must reach the caller as a rejection
-  async removeFile(path: string, options: {readonly prune?: boolean} = {}): Promise<void> {
+  async removeFile(path: string, {prune = 0}: {readonly prune?: number} = {}): Promise<void> {
     try {
       fs.rmSync(this.#locate(path, false), {force: true});
     } catch (error) {
       throw new FileError('removing', path, errnoOf(error), error);
     }
-    if (options.prune === true)
+    let folder = path;
+    for (let left = prune; left > 0; left--) {
+      folder = dirname(folder);
       try {
-        fs.rmdirSync(this.#locate(dirname(path)));
+        fs.rmdirSync(this.#locate(folder));
       } catch {
         // Somebody else's files are still in it, or it is gone: both are fine.
+        return;
       }
+    }
   }
 
   async run(file: string, args: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
@@ -247,6 +269,18 @@ export class MachineHost implements Host {
         result.timedOut,
       );
     return {status: result.exitCode, stdout: result.stdout, stderr: result.stderr};
+  }
+
+  signal(target: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean {
+    if (startOf(this, target.pid) !== target.started) return false;
+    try {
+      process.kill(target.pid, signal);
+    } catch (error) {
+      const errno = errnoOf(error);
+      if (errno === 'ESRCH') return false;
+      throw new CommandError('kill', [`-${signal}`, String(target.pid)], undefined, explainErrno(errno));
+    }
+    return true;
   }
 
   async pause(milliseconds: number): Promise<void> {

@@ -33,3 +33,8 @@ export function parseSlot(text: string): Slot {
 export function cardOf(slot: Slot): string {
   return slot.slice(0, slot.lastIndexOf('.'));
 }
+
+/** `pci_0000_04_00_0`: what libvirt's node devices are called, see virsh(1), nodedev-list. */
+export function virshName(slot: Slot): string {
+  return `pci_${slot.replace(/[:.]/g, '_')}`;
+}

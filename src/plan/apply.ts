@@ -8,6 +8,7 @@ import {driversFolder} from '../pci/driver.js';
 import {hasDevices} from '../pci/modules.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
 import type {Slot} from '../pci/slot.js';
+import {endProcess, waitUntilFree} from './processes.js';
 import {shellLine, type CalloutStep, type Plan, type Step, type WriteAttributeStep} from './step.js';
 
 /** Settings of {@link applyPlan}. */
@@ -87,6 +88,9 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
     }
   }
   if (!(error instanceof PearasysError)) return error;
+  for (const step of done)
+    if (step.kind === 'end-process')
+      details.push(`process ${step.process.pid} was ended, and cannot be started again from here`);
   if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
   const anyStuck = stuckWrites.length > 0;
   if (anyStuck) {
@@ -150,13 +154,14 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
     case 'unload-module':
       // Another run may have given a device to it meanwhile, which would lose its driver.
       if (hasDevices(host, step.module)) return false;
-      await host.run('modprobe', ['-r', '--', step.module]);
+      if (step.alone === true) await host.run('rmmod', [step.module]);
+      else await host.run('modprobe', ['-r', '--', step.module]);
       return true;
     case 'write-file':
       await host.writeFile(step.path, step.content, {mode: step.mode});
       return true;
     case 'remove-file':
-      await host.removeFile(step.path, {prune: step.keepFolder !== true});
+      await host.removeFile(step.path, {prune: step.prune ?? 1});
       return true;
     case 'systemctl':
     case 'udevadm':
@@ -167,6 +172,12 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
           accept: step.accept,
         },
       );
+      return true;
+    case 'end-process':
+      await endProcess(host, step);
+      return true;
+    case 'expect-free':
+      await waitUntilFree(host, step);
       return true;
     case 'expect-driver':
       checkDriver(host, step.slot, step.driver);

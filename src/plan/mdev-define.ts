@@ -98,7 +98,7 @@ export function planMdevUndefine(
     if (previous === undefined) return refuseForeign(path);
     return withCallouts({subject: definition, action: 'undefine', config: definition}, state, [
       // mdevctl leaves the parent's folder too.
-      {...removeFile(path, previous), keepFolder: true, uuid},
+      {...removeFile(path, previous, {prune: 0}), uuid},
     ]);
   });
   const planned = together(plans);

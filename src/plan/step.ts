@@ -1,4 +1,6 @@
 import type {ErrorDetails} from '../host/errors.js';
+import type {ProcessIdentity} from '../host/host.js';
+import {shellWord} from '../host/shell.js';
 import {calloutArguments, type CalloutCall} from '../mdev/callout.js';
 import {mdevPath} from '../mdev/mdev.js';
 import type {Uuid} from '../mdev/uuid.js';
@@ -33,6 +35,8 @@ export interface WriteAttributeStep extends StepBase {
 export interface ModuleStep extends StepBase {
   readonly kind: 'load-module' | 'unload-module';
   readonly module: string;
+  /** Unloads this one only, as rmmod(8) does; modprobe -r takes along what it depends on and nobody else uses. */
+  readonly alone?: boolean;
 }
 
 /** A whole file, written atomically. */
@@ -48,8 +52,8 @@ export interface WriteFileStep extends StepBase {
 export interface RemoveFileStep extends StepBase {
   readonly kind: 'remove-file';
   readonly path: string;
-  /** Whether its folder stays though it is empty. */
-  readonly keepFolder?: boolean;
+  /** How many folders above it go with it when they are left empty; default 1. */
+  readonly prune?: number;
 }
 
 /** A request to systemd or udev. */
@@ -58,6 +62,25 @@ export interface AskStep extends StepBase {
   readonly args: readonly string[];
   /** Exit codes that are no failure. */
   readonly accept: readonly number[];
+}
+
+/** Asks a process to end, and ends it when it does not. It cannot be put back. */
+export interface EndProcessStep extends StepBase {
+  readonly kind: 'end-process';
+  readonly process: ProcessIdentity;
+  /** Seconds that it has before it is killed. */
+  readonly limit: number;
+}
+
+/**
+ * A look at who has a node of the devices open, once those are gone that were told to go. Waits for them: the last
+ * processes of a session end some time after the service that opened it.
+ */
+export interface ExpectFreeStep extends StepBase {
+  readonly kind: 'expect-free';
+  readonly slots: readonly Slot[];
+  /** Seconds to wait. */
+  readonly limit: number;
 }
 
 /** A look at the `driver` link: `drivers_probe` reports success even when nothing was bound. */
@@ -100,6 +123,8 @@ export type Step =
   | WriteFileStep
   | RemoveFileStep
   | AskStep
+  | EndProcessStep
+  | ExpectFreeStep
   | ExpectDriverStep
   | ExpectRegisteredStep
   | ExpectMdevStep
@@ -206,26 +231,40 @@ export interface FileState {
   readonly mode: number;
 }
 
+/** Settings of {@link writeFile} and {@link removeFile}. */
+interface FileOptions {
+  /** Permission bits; default 0o644. */
+  readonly mode?: number;
+  /** As in {@link RemoveFileStep}, for the removal. */
+  readonly prune?: number;
+}
+
 /** Writes a file. Undone by writing what it held before, or by removing it when it was not there. */
-export function writeFile(path: string, content: string, previous: FileState | undefined): WriteFileStep {
+export function writeFile(
+  path: string,
+  content: string,
+  previous: FileState | undefined,
+  {mode = 0o644, prune = 1}: FileOptions = {},
+): WriteFileStep {
   return {
     kind: 'write-file',
     path,
     content,
-    mode: 0o644,
+    mode,
     undo: [
       previous === undefined
-        ? {kind: 'remove-file', path, undo: []}
+        ? {kind: 'remove-file', path, prune, undo: []}
         : {kind: 'write-file', path, ...previous, undo: []},
     ],
   };
 }
 
 /** Removes a file. Undone by writing what it held. */
-export function removeFile(path: string, previous: FileState): RemoveFileStep {
+export function removeFile(path: string, previous: FileState, {prune = 1}: FileOptions = {}): RemoveFileStep {
   return {
     kind: 'remove-file',
     path,
+    prune,
     undo: [{kind: 'write-file', path, ...previous, undo: []}],
   };
 }
@@ -251,17 +290,23 @@ export function shellLine(step: Step): string {
     case 'load-module':
       return `modprobe ${step.module}`;
     case 'unload-module':
-      return `modprobe -r ${step.module}`;
+      return step.alone === true ? `rmmod ${step.module}` : `modprobe -r ${step.module}`;
     case 'write-file':
       // A here-document always ends with a newline.
       return step.content.endsWith('\n')
-        ? `cat > ${step.path} <<'EOF'\n${step.content}EOF`
-        : `printf %s ${quote(step.content)} > ${step.path}`;
+        ? `cat > ${shellWord(step.path)} <<'EOF'\n${step.content}EOF`
+        : `printf %s ${shellWord(step.content)} > ${shellWord(step.path)}`;
     case 'remove-file':
-      return `rm ${step.path}`;
+      return `rm ${shellWord(step.path)}`;
     case 'systemctl':
     case 'udevadm':
-      return [step.kind, ...step.args].join(' ');
+      return [step.kind, ...step.args.map(shellWord)].join(' ');
+    case 'end-process': {
+      const {pid} = step.process;
+      return `kill ${pid}; timeout ${step.limit} tail --pid=${pid} -f /dev/null || kill -KILL ${pid}`;
+    }
+    case 'expect-free':
+      return `pearasys show ${step.slots.join(' ')}  # waits until no process has it open`;
     case 'expect-driver':
       return step.driver === undefined
         ? `test ! -e ${devicePath(step.slot, 'driver')}`
@@ -276,15 +321,10 @@ export function shellLine(step: Step): string {
 }
 
 function calloutLine({call, scripts}: CalloutStep): string {
-  const input = `echo ${quote(call.input ?? '')} |`;
-  const args = calloutArguments(call).map(quote).join(' ');
-  if (scripts.length === 1) return `${input} ${scripts.map(quote).join('')} ${args}`;
+  const input = `echo ${shellWord(call.input ?? '')} |`;
+  const args = calloutArguments(call).map(shellWord).join(' ');
+  if (scripts.length === 1) return `${input} ${scripts.map(shellWord).join('')} ${args}`;
   // 2 is the answer of a script for other types.
   const end = call.event === 'notify' ? '' : '; [ $? = 2 ] || break';
-  return `for script in ${scripts.map(quote).join(' ')}; do ${input} "$script" ${args}${end}; done`;
-}
-
-/** A word as a shell takes it: quoted only where needed. */
-function quote(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+  return `for script in ${scripts.map(shellWord).join(' ')}; do ${input} "$script" ${args}${end}; done`;
 }

@@ -1,7 +1,7 @@
 import {loadTemplate} from './template-source.js';
 
 /**
- * The text of a file from its template in systemd-templates/.
+ * The text of a file from its template in systemd-templates/ or libvirt-templates/.
  * @param name the template's file name without `.hbs`.
  * @param values what it names; a missing one is an error.
  */

@@ -90,7 +90,7 @@ class Stage {
   }
 
   /** What libexec's programs do for a unit; its warnings are what the journal has. */
-  async #runUnit(unit: string, action: 'start' | 'stop'): Promise<number> {
+  async #runUnit(unit: string, action: 'start' | 'stop' | 'reload'): Promise<number> {
     const {slot, driver} = parseUnitName(unit) ?? {};
     if (slot === undefined || driver === undefined) return 0;
     // libexec/release: the device has gone, and there is nothing to let go of.

@@ -19,7 +19,7 @@ export interface MachineDeclaration {
   virtualInterfaces: VirtualInterfaceDeclaration[];
   /** Further device nodes that the kernel holds for itself (a ZFS pool): open(2) with O_EXCL answers EBUSY. */
   claimed: string[];
-  /** The display manager's unit name, linked as display-manager.service. */
+  /** The display manager's unit name, linked as display-manager.service. Its sessions' users' processes end after it. */
   displayManager?: string;
   /** A framebuffer of the firmware that still has the console: the platform driver's name. */
   firmwareFramebuffer?: 'efi-framebuffer' | 'simple-framebuffer' | 'vesa-framebuffer';
@@ -171,6 +171,10 @@ export interface ProcessDeclaration {
   parent?: number;
   /** What its file descriptors lead to: `/dev/dri/card0`, `anon_inode:[vfio-device]`. */
   holds?: string[];
+  /** Signals it does not end of; SIGKILL for one that waits in the kernel. */
+  ignores?: ('SIGTERM' | 'SIGKILL')[];
+  /** Milliseconds from SIGTERM, or from the end of the unit that it lingers after, to its end; default 0. */
+  takes?: number;
   /** Files it has mapped, as /proc/<pid>/maps shows them. */
   maps?: string[];
 }

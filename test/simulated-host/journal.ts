@@ -9,6 +9,7 @@ export type Effect =
       answer: string;
     }
   | {readonly kind: 'remove'; readonly path: string; answer: string}
+  | {readonly kind: 'signal'; readonly pid: number; readonly signal: string; answer: string}
   | {readonly kind: 'run'; readonly file: string; readonly args: readonly string[]; answer: string};
 
 /**
@@ -24,6 +25,8 @@ export function effectText(effect: Effect): string {
       return `write ${effect.path}${effect.mode === 0o644 ? '' : ` (${effect.mode.toString(8)})`}${answer}`;
     case 'remove':
       return `rm ${effect.path}${answer}`;
+    case 'signal':
+      return `kill -${effect.signal} ${effect.pid}`;
     case 'run':
       return `${[effect.file, ...effect.args].join(' ')}${answer}`;
   }

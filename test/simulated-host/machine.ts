@@ -110,6 +110,8 @@ export class SimulatedMachine {
   #mounts: MachineDeclaration['mounts'];
   #swaps: MachineDeclaration['swaps'];
   #nextInterface = 2;
+  /** When the next process is started, in clock ticks since the boot. */
+  #ticks = 100;
   #sequence = 1000;
   #autoprobe = true;
   #booting = true;
@@ -185,6 +187,13 @@ export class SimulatedMachine {
     return [...found.values()].map((process) => ({...process, holds: [...(process.holds ?? [])]}));
   }
 
+  /** The processes whose control group is below one of these. */
+  processesIn(groups: readonly string[]): ProcessDeclaration[] {
+    return [...this.#processes.values()]
+      .filter(({cgroup = ''}) => groups.some((group) => cgroup.startsWith(group)))
+      .map((process) => ({...process, holds: [...(process.holds ?? [])]}));
+  }
+
   /** The user ID of a process. */
   ownerOf(pid: number): number {
     return this.#process(pid).uid ?? 0;
@@ -255,7 +264,7 @@ export class SimulatedMachine {
     );
     this.tree.file(
       `${folder}/stat`,
-      `${process.pid} (${process.comm}) S ${process.parent ?? 1} 0 0 0 -1 4194560\n`,
+      `${process.pid} (${process.comm}) S ${process.parent ?? 1} 0 0 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 ${this.#ticks++}\n`,
     );
     this.tree.file(
       `${folder}/maps`,
@@ -283,6 +292,15 @@ export class SimulatedMachine {
     process.descriptors.splice(at, 1);
     this.#renderDescriptors(process);
     this.#wake();
+  }
+
+  /** A signal that was sent to a process, see signal(7): it ends, unless its declaration says otherwise. */
+  signal(pid: number, signal: 'SIGTERM' | 'SIGKILL'): void {
+    const process = this.#process(pid);
+    if (process.ignores?.includes(signal) === true) return;
+    const {takes = 0} = process;
+    if (signal === 'SIGKILL' || takes === 0) this.endProcess(pid);
+    else this.after(takes, () => this.#processes.get(pid) === process && this.endProcess(pid));
   }
 
   /** Ends a process; a write that waited for it returns. */

@@ -259,6 +259,7 @@ const changing = new Set([
   'stop',
   'restart',
   'try-restart',
+  'reload-or-restart',
   'enable',
   'disable',
   'daemon-reload',
@@ -331,6 +332,17 @@ const verbs = new Map<string, (call: Call) => Answer | Promise<Answer>>([
         await call.userland.stop(unit);
         return await call.userland.start(unit);
       }),
+  ],
+  [
+    'reload-or-restart',
+    (call) =>
+      each(call, (unit) =>
+        call.userland.state(unit) === 'active' ? call.userland.reloadUnit(unit) : call.userland.start(unit),
+      ),
+  ],
+  [
+    'is-system-running',
+    ({userland}) => said(userland.systemState, userland.systemState === 'running' ? 0 : 1),
   ],
   [
     'reset-failed',

@@ -12,7 +12,16 @@ import {
   StuckError,
   WriteError,
 } from '../../src/host/errors.js';
-import type {CommandResult, FileInfo, Host, Lock, RunOptions, WriteFileOptions} from '../../src/host/host.js';
+import type {
+  CommandResult,
+  FileInfo,
+  Host,
+  Lock,
+  ProcessIdentity,
+  RunOptions,
+  WriteFileOptions,
+} from '../../src/host/host.js';
+import {startOf} from '../../src/host/process.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import type {MachineDeclaration} from './declaration.js';
 import {effectText, type Effect} from './journal.js';
@@ -256,7 +265,7 @@ export class SimulatedHost implements Host {
     });
   }
 
-  async removeFile(path: string, options: {readonly prune?: boolean} = {}): Promise<void> {
+  async removeFile(path: string, options: {readonly prune?: number} = {}): Promise<void> {
     const effect: Effect = {kind: 'remove', path, answer: ''};
     await this.#perform(effect, async () => {
       this.#mayChange(effect, 'removing');
@@ -285,6 +294,13 @@ export class SimulatedHost implements Host {
       effect.answer = `exit code ${result.status}`;
       throw new CommandError(file, args, result.status, result.stderr);
     });
+  }
+
+  signal(process: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean {
+    if (startOf(this, process.pid) !== process.started) return false;
+    this.journal.push({kind: 'signal', pid: process.pid, signal, answer: ''});
+    this.machine.signal(process.pid, signal);
+    return true;
   }
 
   pause(milliseconds: number): Promise<void> {

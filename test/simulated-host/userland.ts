@@ -6,7 +6,7 @@ import {probeModule} from './modprobe.js';
 import {applyRules, parseRules, type Rule, type UdevResult} from './udev-rules.js';
 
 /** What a unit's programs do; the number is the exit code. Plug in the product's handlers here. */
-export type UnitRunner = (unit: string, action: 'start' | 'stop') => number | Promise<number>;
+export type UnitRunner = (unit: string, action: 'start' | 'stop' | 'reload') => number | Promise<number>;
 
 /** A unit's state, as `systemctl is-active` prints it. */
 export type UnitState = 'active' | 'inactive' | 'activating' | 'deactivating' | 'failed';
@@ -33,6 +33,8 @@ const unitFolders = [
   '/lib/systemd/system',
 ];
 const ruleFolders = ['/etc/udev/rules.d', '/run/udev/rules.d', '/usr/lib/udev/rules.d', '/lib/udev/rules.d'];
+/** Milliseconds that a user's manager outlives the user's last session. */
+const userDelay = 10_000;
 const done: JobResult = {status: 0, stderr: ''};
 const known = new WeakMap<SimulatedMachine, Userland>();
 
@@ -45,6 +47,8 @@ export class Userland {
   readonly jobs: string[] = [];
   /** Runs a unit's programs; the default does nothing and succeeds. */
   runUnit: UnitRunner = () => 0;
+  /** What `systemctl is-system-running` answers. */
+  systemState: 'running' | 'stopping' = 'running';
   /**
    * One event at a time, as with udev.children_max=1: the module that one device's event loads may take its twin
    * before the rules have seen that one.
@@ -346,6 +350,20 @@ export class Userland {
     return await this.#job(unit, () => this.#stop(unit));
   }
 
+  /** Runs ExecReload=, which leaves the unit active whatever comes of it. */
+  async reloadUnit(unit: string): Promise<JobResult> {
+    if (this.unitFile(unit)?.values.get('Service.ExecReload') === undefined)
+      return {
+        status: 1,
+        stderr: `Failed to reload ${unit}: Job type reload is not applicable for unit ${unit}.`,
+      };
+    return await this.#job(unit, async () => {
+      this.jobs.push(`reload ${unit}`);
+      if ((await this.runUnit(unit, 'reload')) === 0) return done;
+      return {status: 1, stderr: `Job for ${unit} failed.`};
+    });
+  }
+
   async #job(unit: string, work: () => Promise<JobResult>): Promise<JobResult> {
     // Known as running before it begins: units may want each other.
     const job = Promise.resolve().then(work);
@@ -397,7 +415,8 @@ export class Userland {
           `See "systemctl status ${unit}" and "journalctl -xeu ${unit}" for details.`,
       };
     }
-    for (const process of this.#ended.get(unit) ?? []) this.machine.addProcess(process);
+    for (const process of this.#ended.get(unit) ?? [])
+      if (!this.machine.tree.has(`/proc/${process.pid}`)) this.machine.addProcess(process);
     this.#ended.delete(unit);
     const oneshot = file.values.get('Service.Type')?.at(-1) === 'oneshot';
     const remains = ['yes', 'true', '1', 'on'].includes(
@@ -417,8 +436,17 @@ export class Userland {
       this.#states.set(unit, state);
     }
     const ended = this.machine.processesOf(unit);
+    const users = new Set(ended.map(({cgroup = ''}) => /\/user-(\d+)\.slice\/session-/.exec(cgroup)?.[1]));
     for (const {pid} of ended) this.machine.endProcess(pid);
-    if (ended.length > 0) this.#ended.set(unit, ended);
+    // A user's manager ends with all it runs some time after the user's last session (logind.conf(5), UserStopDelaySec=).
+    const lingering = this.machine.processesIn(
+      [...users].filter((user) => user !== undefined).map((user) => `/user.slice/user-${user}.slice/`),
+    );
+    for (const {pid} of lingering)
+      this.machine.after(userDelay, () => {
+        if (this.machine.tree.has(`/proc/${pid}`)) this.machine.endProcess(pid);
+      });
+    if (ended.length > 0) this.#ended.set(unit, [...ended, ...lingering]);
     return done;
   }
 

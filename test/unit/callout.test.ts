@@ -28,7 +28,9 @@ const definitionFile = `/etc/mdevctl.d/mtty/${uuid}`;
 /** Writes its arguments and its standard input into a file beside it. */
 const logging = `echo "\${0##*/}: $*" >>../../log; cat >>../../log; echo >>../../log`;
 
-describe('callouts', () => {
+describe('callouts', function () {
+  // The scripts are real processes.
+  this.timeout(20_000);
   let host: SimulatedHost;
   let notes: string[];
   let options: StartOptions & {mayBeGone: boolean; defined: boolean};

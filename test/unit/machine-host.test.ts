@@ -98,11 +98,11 @@ describe('MachineHost', function () {
     it('removes them, and a folder that is left empty when asked', async () => {
       await host.writeFile('/etc/a/b', '');
       await host.writeFile('/etc/a/c', '');
-      await host.removeFile('/etc/a/b', {prune: true});
+      await host.removeFile('/etc/a/b', {prune: 1});
       assert.deepEqual(host.list('/etc/a'), ['c']);
-      await host.removeFile('/etc/a/c', {prune: true});
+      await host.removeFile('/etc/a/c', {prune: 1});
       assert.equal(host.exists('/etc/a'), false);
-      await host.removeFile('/etc/a/c', {prune: true});
+      await host.removeFile('/etc/a/c', {prune: 1});
       await assert.rejects(host.removeFile('/etc'), (error) => error instanceof FileError);
     });
 

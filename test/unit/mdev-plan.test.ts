@@ -316,7 +316,7 @@ describe('planMdevUndefine', () => {
     const planned = planMdevUndefine(uuid, other, state(twins));
     assert.deepEqual(linesOf(planned), [`rm /etc/mdevctl.d/other/${uuid}`]);
     const [step] = planned.kind === 'plan' ? planned.steps : [];
-    assert.equal(step?.kind === 'remove-file' && step.keepFolder, true);
+    assert.equal(step?.kind === 'remove-file' && step.prune, 0);
   });
 
   it('leaves what is broken, and says so', () => {

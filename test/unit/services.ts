@@ -1,6 +1,8 @@
 import fs from 'node:fs';
 import {join} from 'node:path';
 import {claim} from '../../src/handlers/claim.js';
+import {guestStart} from '../../src/handlers/guest-start.js';
+import {guestStop} from '../../src/handlers/guest-stop.js';
 import {report, type Handler, type HandlerContext} from '../../src/handlers/handler.js';
 import {record} from '../../src/handlers/record.js';
 import {release} from '../../src/handlers/release.js';
@@ -21,13 +23,11 @@ export function shipped(path: string): string {
     .replaceAll('@NODE@', '/usr/bin/node');
 }
 
-/** Puts the rule file and the one unit that is the same everywhere on the machine. */
+/** Puts the rule file and the units that are the same everywhere on the machine. */
 export function withProduct(declaration: MachineDeclaration): void {
   declaration.files['/usr/lib/udev/rules.d/60-pearasys.rules'] = shipped('udev/60-pearasys.rules');
-  declaration.files['/usr/lib/systemd/system/pearasys-record@.service'] = render(
-    'pearasys-record@.service',
-    defaultLayout,
-  );
+  for (const unit of ['pearasys-record@.service', 'pearasys-guest@.service'])
+    declaration.files[`/usr/lib/systemd/system/${unit}`] = render(unit, defaultLayout);
 }
 
 /** A handler's run: its exit code and its lines for the journal. */
@@ -68,12 +68,15 @@ export function runUnits(host: SimulatedHost): UnitRuns {
   const own = SimulatedHost.at(host.machine.folder);
   host.userland.runUnit = async (unit, action) => {
     const recorded = /^pearasys-record@(.+)\.service$/.exec(unit)?.[1];
+    const guest = /^pearasys-guest@(.+)\.service$/.exec(unit)?.[1];
     const named = parseUnitName(unit);
-    if (recorded === undefined && named === undefined) return 0;
+    if (recorded === undefined && named === undefined && guest === undefined) return 0;
     const run =
-      recorded !== undefined
-        ? await runOn(own, record, recorded)
-        : await runOn(own, action === 'start' ? claim : release, named?.slot ?? '', named?.driver ?? '');
+      guest !== undefined
+        ? await runOn(own, action === 'stop' ? guestStop : guestStart, guest)
+        : recorded !== undefined
+          ? await runOn(own, record, recorded)
+          : await runOn(own, action === 'start' ? claim : release, named?.slot ?? '', named?.driver ?? '');
     runs.set(unit, run);
     return run.exitCode;
   };

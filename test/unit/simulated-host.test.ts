@@ -619,7 +619,7 @@ describe('simulated host', () => {
       await host.writeFile('/etc/pearasys/a', 'x\n', {mode: 0o600});
       assert.equal(host.readText('/etc/pearasys/a'), 'x');
       assert.deepEqual(host.info('/etc/pearasys/a')?.mode, 0o600);
-      await host.removeFile('/etc/pearasys/a', {prune: true});
+      await host.removeFile('/etc/pearasys/a', {prune: 1});
       assert.equal(host.exists('/etc/pearasys'), false);
       await assert.rejects(host.run('modprobe', ['vfio-pci']), CommandError);
       assert.deepEqual(host.effects(), [

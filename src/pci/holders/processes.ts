@@ -114,7 +114,7 @@ function mayWait({devices}: Scope, slot: Slot, held: readonly Node[]): boolean {
  * The systemd unit of a process by its control group (cgroups(7)): the first service or scope on the path, as what
  * is below belongs to a container or service; below a user's manager, which is itself a service, the unit of that.
  */
-function unitOf(host: HostReader, pid: string): {unit: string | undefined; user: number | undefined} {
+export function unitOf(host: HostReader, pid: string): {unit: string | undefined; user: number | undefined} {
   const lines = (readOfProcess(host, pid, 'cgroup') ?? '').split('\n');
   const line =
     lines.find((one) => one.includes(':name=systemd:')) ?? lines.find((one) => one.startsWith('0::')) ?? '';
@@ -126,7 +126,7 @@ function unitOf(host: HostReader, pid: string): {unit: string | undefined; user:
 }
 
 /** The names of the display manager's unit; display-manager.service is a link to it, see systemd.special(7). */
-function readDisplayManagers(host: HostReader): ReadonlySet<string> {
+export function readDisplayManagers(host: HostReader): ReadonlySet<string> {
   const alias = '/etc/systemd/system/display-manager.service';
   const targets = [host.readLink(alias), host.realPath(alias)];
   return new Set(targets.filter((target) => target !== undefined).map(lastPart));
@@ -148,13 +148,18 @@ function isDisplayManager(
   };
   if (units.size === 0) return false;
   if (isIn(pid)) return true;
-  if (!held.some((path) => /^\/dev\/(?:dri\/card|fb)\d+$/.test(path))) return false;
+  return held.some((path) => /^\/dev\/(?:dri\/card|fb)\d+$/.test(path)) && ancestorsOf(host, pid).some(isIn);
+}
+
+/** The PIDs of a process' parents, the nearest first. */
+export function ancestorsOf(host: HostReader, pid: string): string[] {
+  const found: string[] = [];
   let parent = parentOf(host, pid);
-  for (let step = 0; step < mostParents && parent !== undefined; step++) {
-    if (isIn(parent)) return true;
+  while (found.length < mostParents && parent !== undefined) {
+    found.push(parent);
     parent = parentOf(host, parent);
   }
-  return false;
+  return found;
 }
 
 /** The parent's PID; undefined for those that the kernel or nobody started. */

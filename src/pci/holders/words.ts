@@ -1,3 +1,4 @@
+import {shellWord} from '../../host/shell.js';
 import {devicePath} from '../device.js';
 import type {DisplayHolder, Holder, InterfaceHolder, NodeUser, StackHolder} from './holder.js';
 
@@ -139,9 +140,4 @@ function unescapeUnit(text: string): string {
   } catch {
     return text;
   }
-}
-
-/** A word as a shell takes it: quoted only where needed. */
-function shellWord(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

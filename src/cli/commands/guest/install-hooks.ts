@@ -1,0 +1,64 @@
+import {string} from '@oclif/core/args';
+import {ExitCode, PearasysError} from '../../../host/errors.js';
+import {shellWord} from '../../../host/shell.js';
+import {readDomain} from '../../../guest/domain.js';
+import {readGuestFile} from '../../../guest/files.js';
+import {parseGuest} from '../../../guest/name.js';
+import {carryOut} from '../../../plan/carry-out.js';
+import {planInstallHooks, readHooks} from '../../../plan/guest-hooks.js';
+import {guestsLock} from '../../../plan/guest-start.js';
+import {BaseCommand, changeFlags} from '../../base-command.js';
+import {requireDomain} from '../../guests.js';
+import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
+
+/** What `--json` prints. */
+export type GuestHooksResult = ChangeResult & {
+  /** The hooks that libvirt runs now. */
+  readonly hooks: readonly string[];
+};
+
+/** `pearasys guest install-hooks`: libvirt starts and stops the unit of a guest. */
+export default class GuestInstallHooks extends BaseCommand {
+  static override description =
+    'Writes one executable file below /etc/libvirt/hooks/qemu.d. libvirt runs it for all guests; one that is not set ' +
+    'up costs it the test for a file. Where /etc/libvirt/hooks/qemu runs the hooks of each guest from a folder of its ' +
+    'own, as that of VFIO-Tools does, the file is put there. With --root everything is written below a folder, to be ' +
+    'looked at.';
+  static override examples = [
+    '<%= config.bin %> guest install-hooks win11',
+    '<%= config.bin %> guest install-hooks win11 --root /tmp/look',
+  ];
+  static override args = {guest: string({description: 'the guest', required: true, ignoreStdin: true})};
+  static override flags = changeFlags;
+
+  async run(): Promise<GuestHooksResult> {
+    const {args, flags} = await this.parse(GuestInstallHooks);
+    const guest = parseGuest(args.guest);
+    const host = await this.openHost();
+    const {layout} = this.context;
+    requireDomain(guest, await readDomain(host, guest));
+    // A folder to look at need not have all of a machine.
+    if (host.root === '/' && readGuestFile(host, layout, guest) === undefined)
+      throw new PearasysError({
+        code: 'no-guest',
+        exitCode: ExitCode.noDevice,
+        message: `guest ${guest} is not set up: the hook would do nothing for it`,
+        details: ['nothing was changed'],
+        hint: `pearasys guest setup ${shellWord(guest)}`,
+      });
+    const notes: string[] = [];
+    const outcome = await withChanges(this, flags, notes, (options) =>
+      carryOut(host, [guestsLock], () => planInstallHooks(guest, readHooks(host, layout, guest)), options),
+    );
+    const hooks = readHooks(host, layout, guest).ours;
+    const result = {...changeResult(host, [outcome], flags, notes, []), hooks};
+    if (result.dryRun) for (const line of result.steps) this.log(line);
+    else for (const path of hooks) this.log(path);
+    // libvirt looks for hooks when it starts: a folder that was not there then is not looked into.
+    if (result.changed && host.root === '/')
+      this.note(
+        'libvirt looks for new hooks when it starts: systemctl try-restart libvirtd (guests go on running)',
+      );
+    return result;
+  }
+}

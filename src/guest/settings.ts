@@ -1,0 +1,202 @@
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {HostReader} from '../host/host.js';
+import type {Layout} from '../host/layout.js';
+import {distrust} from '../host/trust.js';
+import {asId, type DeviceId} from '../pci/id.js';
+import {asSlot, type Slot} from '../pci/slot.js';
+import {guestsFolder} from './files.js';
+import type {Guest} from './name.js';
+
+/** How a guest's devices are taken from the host and given back. */
+export interface GuestSettings {
+  /**
+   * `StopServices=`: units to stop first, in this order, and to start when the guest has ended. `auto`: the display
+   * manager and nvidia-persistenced, when a display that the guest takes is in use.
+   */
+  readonly stopServices: readonly string[] | 'auto';
+  /**
+   * `DisplayManager=`: when a display manager that was stopped comes back: `at-once` when the devices are taken,
+   * `at-end` when the guest has ended; `auto` at once where another card can drive it.
+   */
+  readonly displayManager: 'auto' | 'at-once' | 'at-end';
+  /** `Processes=`: what is done with other processes that use the devices: nothing is taken, or they are ended. */
+  readonly processes: 'refuse' | 'end';
+  /** `ProcessLimit=`: seconds, 1 to 600, that a process has to end before it is killed. */
+  readonly processLimit: number;
+  /** `UnloadModules=`: modules to unload, in this order; `auto`: NVIDIA's own, when no other card needs them. */
+  readonly unloadModules: readonly string[] | 'auto';
+  /** `ReleaseConsoles=`: whether consoles and the firmware's framebuffer are taken off the guest's displays. */
+  readonly releaseConsoles: boolean;
+  /** `ReturnDevices=`: whether the host has its devices back when the guest has ended. */
+  readonly returnDevices: boolean;
+  /** `Card=SLOT VENDOR:DEVICE`, once a device: another card in the slot is not taken. */
+  readonly cards: ReadonlyMap<Slot, DeviceId>;
+}
+
+/** The settings of a guest for which nothing is set. */
+export const defaultSettings: GuestSettings = {
+  stopServices: 'auto',
+  displayManager: 'auto',
+  processes: 'refuse',
+  processLimit: 10,
+  unloadModules: 'auto',
+  releaseConsoles: true,
+  returnDevices: true,
+  cards: new Map(),
+};
+
+/** The settings of all guests that have none of their own. */
+export function commonSettingsPath(layout: Layout): string {
+  return `${layout.config}/guest.settings`;
+}
+
+/** A guest's own settings. */
+export function settingsPath(layout: Layout, guest: Guest): string {
+  return `${guestsFolder(layout)}/${guest}.settings`;
+}
+
+/**
+ * The settings of a guest: its own, else those of all guests, else the defaults.
+ * @throws PearasysError `bad-settings`, exit code 3, for a file that others can write, and for a line that is none.
+ */
+export function readSettings(host: HostReader, layout: Layout, guest: Guest): GuestSettings {
+  const own = settingsPath(layout, guest);
+  const common = commonSettingsPath(layout);
+  return {
+    ...defaultSettings,
+    ...readFile(host, common, layout.config, false),
+    ...readFile(host, own, guestsFolder(layout), true),
+  };
+}
+
+/**
+ * The settings in a file: `Key=value` lines.
+ * @param path named in the error.
+ * @param perGuest whether `Card=` is one.
+ * @throws PearasysError `bad-settings`: which line is wrong and what was expected.
+ */
+export function parseSettings(path: string, text: string, perGuest: boolean): Partial<GuestSettings> {
+  const settings: Record<string, unknown> = {};
+  const cards = new Map<Slot, DeviceId>();
+  for (const [index, raw] of text.split('\n').entries()) {
+    const line = raw.trim();
+    if (line === '' || line.startsWith('#')) continue;
+    const cut = line.indexOf('=');
+    const key = cut < 0 ? line : line.slice(0, cut).trimEnd();
+    const value = cut < 0 ? '' : line.slice(cut + 1).trim();
+    const bad = (expected: string) =>
+      badSettings(path, `line ${index + 1} is '${line}', expected ${expected}`);
+    if (key === 'Card' && perGuest && cut > 0) {
+      const [slotText = '', idText = '', ...more] = value.split(/\s+/);
+      const [slot, id] = [asSlot(slotText), asId(idText)];
+      if (slot === undefined || id === undefined || more.length > 0) throw bad('Card=SLOT VENDOR:DEVICE');
+      cards.set(slot, id);
+      continue;
+    }
+    const entry = Object.hasOwn(entries, key) && cut > 0 ? entries[key] : undefined;
+    if (entry === undefined) throw bad(`one of ${Object.keys(entries).join(', ')}, = and a value`);
+    const parsed = entry.parse(value);
+    if (parsed === undefined) throw bad(`${key}= and ${entry.expected}`);
+    settings[entry.name] = parsed;
+  }
+  return {...(settings as Partial<GuestSettings>), ...(cards.size > 0 ? {cards} : {})};
+}
+
+/**
+ * The text of a guest's settings with these cards. A new file has all settings in it, as comments; what is in the
+ * file already stays.
+ */
+export function editCards(
+  previous: string | undefined,
+  guest: Guest,
+  cards: ReadonlyMap<Slot, DeviceId>,
+): string {
+  const kept = (previous ?? newSettings(guest))
+    .replace(/\n?$/, '')
+    .split('\n')
+    .filter((line) => !/^\s*Card\s*=/.test(line));
+  return [...kept, ...[...cards].map(([slot, id]) => `Card=${slot} ${id}`), ''].join('\n');
+}
+
+interface Entry {
+  readonly name: keyof GuestSettings;
+  /** The value, or undefined when the text is none. */
+  readonly parse: (text: string) => unknown;
+  /** What a value is, for an error and for people. */
+  readonly expected: string;
+}
+
+const words = (pattern: RegExp) => (text: string) => {
+  if (text === 'auto') return text;
+  const list = text.split(/\s+/).filter((word) => word !== '');
+  return list.every((word) => pattern.test(word)) ? list : undefined;
+};
+const oneOf =
+  (...known: readonly string[]) =>
+  (text: string) =>
+    known.includes(text) ? text : undefined;
+const yesOrNo = (text: string) => (text === 'yes' ? true : text === 'no' ? false : undefined);
+const seconds = (text: string) =>
+  /^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= 600 ? Number(text) : undefined;
+
+const entries: Readonly<Record<string, Entry>> = {
+  StopServices: {
+    name: 'stopServices',
+    parse: words(/^[A-Za-z0-9_][\w@:.\\-]*\.(?:service|target|socket|scope)$/),
+    expected: 'units, as in display-manager.service, or auto',
+  },
+  DisplayManager: {
+    name: 'displayManager',
+    parse: oneOf('auto', 'at-once', 'at-end'),
+    expected: 'auto, at-once or at-end',
+  },
+  Processes: {name: 'processes', parse: oneOf('refuse', 'end'), expected: 'refuse or end'},
+  ProcessLimit: {name: 'processLimit', parse: seconds, expected: 'a number of seconds from 1 to 600'},
+  UnloadModules: {
+    name: 'unloadModules',
+    parse: words(/^[A-Za-z0-9][\w-]*$/),
+    expected: 'modules, as in nvidia_drm nvidia, or auto',
+  },
+  ReleaseConsoles: {name: 'releaseConsoles', parse: yesOrNo, expected: 'yes or no'},
+  ReturnDevices: {name: 'returnDevices', parse: yesOrNo, expected: 'yes or no'},
+};
+
+function newSettings(guest: Guest): string {
+  return [
+    `# Written by pearasys: how the devices of guest ${guest} are taken and given back.`,
+    '# What is not set here is as in guest.settings, one folder above. See pearasys(8).',
+    '# To undo: pearasys guest remove',
+    '#',
+    '# Units to stop first, and to start when the guest has ended.',
+    '#StopServices=auto',
+    '# When a display manager comes back that was stopped: auto, at-once, at-end.',
+    '#DisplayManager=auto',
+    '# Other processes that use the devices: refuse, end.',
+    '#Processes=refuse',
+    '#ProcessLimit=10',
+    '# Modules to unload, in this order.',
+    '#UnloadModules=auto',
+    '#ReleaseConsoles=yes',
+    '#ReturnDevices=yes',
+    '#',
+    '# The cards that are meant: another one in the slot is left alone.',
+    '',
+  ].join('\n');
+}
+
+function readFile(host: HostReader, path: string, folder: string, perGuest: boolean): Partial<GuestSettings> {
+  if (host.info(path, false) === undefined) return {};
+  const reason = distrust(host, folder, 'directory') ?? distrust(host, path, 'file');
+  if (reason !== undefined) throw badSettings(path, reason);
+  return parseSettings(path, host.readText(path) ?? '', perGuest);
+}
+
+function badSettings(path: string, reason: string): PearasysError {
+  return new PearasysError({
+    code: 'bad-settings',
+    exitCode: ExitCode.refused,
+    message: `${path} is not obeyed`,
+    details: [reason, 'nothing was changed'],
+    hint: 'put that line or file right, then try again',
+  });
+}

@@ -1,0 +1,35 @@
+import {guestOfInstance} from '../guest/name.js';
+import {readGuestFile} from '../guest/files.js';
+import {carryOut} from '../plan/carry-out.js';
+import {guestsLock, planGuestStart, readGuestStart, servicesToAsk} from '../plan/guest-start.js';
+import {readActiveStates} from '../unit/unit.js';
+import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
+
+/**
+ * The start of `pearasys-guest@<guest>.service`, and its reload: all devices of the guest are on vfio-pci, or the host
+ * has them as before.
+ */
+export const guestStart: Handler = async (context, args) => {
+  const {host, layout} = context;
+  const [instance] = takeArguments(args, ['GUEST']);
+  const guest = guestOfInstance(instance);
+  const file = readGuestFile(host, layout, guest);
+  const states = await readActiveStates(host, servicesToAsk(host, layout, guest));
+  const active = new Set([...states].filter(([, state]) => runs.has(state)).map(([unit]) => unit));
+  const slots = file?.slots ?? [];
+  const outcome = await carryOut(
+    host,
+    [guestsLock, ...slots],
+    () => planGuestStart(readGuestStart(host, layout, guest, active)),
+    handlerOptions(context),
+  );
+  logOutcome(
+    context,
+    outcome,
+    `guest ${guest} has ${slots.join(', ')}`,
+    `guest ${guest} has ${slots.join(', ')} already`,
+  );
+};
+
+/** systemd's states of a unit that has to be stopped. */
+const runs = new Set(['active', 'activating', 'reloading']);

@@ -1,0 +1,4 @@
+import {guestStop} from './guest-stop.js';
+import {runHandler} from './handler.js';
+
+void runHandler(guestStop);

@@ -1,0 +1,110 @@
+import {ExitCode} from '../host/errors.js';
+import type {HostReader} from '../host/host.js';
+import type {Layout} from '../host/layout.js';
+import {
+  commonHook,
+  guestHookDepth,
+  guestHooks,
+  hooksFolder,
+  isOurHook,
+  readHookKind,
+  readOurHooks,
+  type HookKind,
+} from '../guest/hooks.js';
+import type {Guest} from '../guest/name.js';
+import {render} from '../unit/templates.js';
+import {plan, refuse, removeFile, writeFile, type FileState, type Planned, type Step} from './step.js';
+
+/** Everything the planners of this file decide on. */
+export interface HooksState {
+  readonly kind: HookKind;
+  /** The hook's text. */
+  readonly hook: string;
+  /** What is at the places of our hooks, by path. */
+  readonly files: ReadonlyMap<string, FileState>;
+  /** Whether something that is no folder is where a guest's hooks would have theirs. */
+  readonly blocked: string | undefined;
+  /** Our hooks that are there. */
+  readonly ours: readonly string[];
+}
+
+/** Reads what the planners of this file need to know. */
+export function readHooks(host: HostReader, layout: Layout, guest: Guest | undefined): HooksState {
+  const own = guest === undefined ? [] : guestHooks(guest);
+  const ours = readOurHooks(host);
+  const files = new Map<string, FileState>();
+  for (const path of [commonHook, ...own, ...ours]) {
+    const text = host.readBytes(path);
+    if (text !== undefined) files.set(path, {content: text.toString(), mode: host.info(path)?.mode ?? 0o755});
+  }
+  const folders = own.flatMap((path) => {
+    const folder = path.slice(0, path.lastIndexOf('/'));
+    return [folder, folder.slice(0, folder.lastIndexOf('/'))];
+  });
+  return {
+    kind: readHookKind(host),
+    hook: render('qemu-hook', {config: layout.config}),
+    files,
+    blocked: folders.find((path) => {
+      const info = host.info(path);
+      return info !== undefined && info.kind !== 'directory';
+    }),
+    ours,
+  };
+}
+
+/** The plan that has libvirt run our hook for a guest. */
+export function planInstallHooks(guest: Guest, state: HooksState): Planned {
+  const {kind, hook, files, blocked} = state;
+  if (kind === 'dispatcher' && blocked !== undefined)
+    return refuse({
+      code: 'bad-path',
+      exitCode: ExitCode.refused,
+      message: `${blocked} is no folder: there is no room for another hook beside it`,
+      details: ['nothing was changed'],
+      hint: `make it a folder, and put what it is now into it: ${hooksFolder}/qemu runs each executable there`,
+    });
+  const paths = kind === 'dispatcher' ? guestHooks(guest) : [commonHook];
+  const taken = paths.find((path) => !isOurHook(files.get(path)?.content ?? hook));
+  if (taken !== undefined)
+    return refuse({
+      code: 'bad-path',
+      exitCode: ExitCode.refused,
+      message: `${taken} is somebody else's: it is not written over`,
+      details: ['nothing was changed'],
+      hint: 'give it another name; it is run all the same',
+    });
+  return plan(
+    paths.flatMap((path): Step[] => {
+      const previous = files.get(path);
+      if (previous?.content === hook && previous.mode === 0o755) return [];
+      return [writeFile(path, hook, previous, {mode: 0o755, prune: pruneOf(path)})];
+    }),
+  );
+}
+
+/**
+ * The plan that takes our hooks away: those of one guest, or all of them. What others put there stays.
+ * @param others guests that are set up beside this one, and may need the hook that all share.
+ */
+export function planRemoveHooks(
+  guest: Guest | undefined,
+  others: readonly Guest[],
+  {ours, files}: HooksState,
+): Planned {
+  const own = new Set(guest === undefined ? ours : guestHooks(guest));
+  const shared = guest !== undefined && ours.includes(commonHook);
+  const kept = shared && others.length > 0;
+  if (shared && !kept) own.add(commonHook);
+  const steps = ours
+    .filter((path) => own.has(path))
+    .map((path) => removeFile(path, files.get(path) ?? {content: '', mode: 0o755}, {prune: pruneOf(path)}));
+  return plan(steps, {
+    notes: kept ? [`${commonHook} stays: it is for ${others.join(', ')} too`] : [],
+  });
+}
+
+/** `qemu.d` itself stays: it may be libvirt's package's. */
+function pruneOf(path: string): number {
+  return path === commonHook ? 0 : guestHookDepth;
+}

@@ -1,0 +1,199 @@
+import {ExitCode} from '../host/errors.js';
+import {shellWord} from '../host/shell.js';
+import type {HostReader} from '../host/host.js';
+import type {Layout} from '../host/layout.js';
+import {isForeign} from '../host/trust.js';
+import {
+  editList,
+  editSlots,
+  guestPath,
+  guestsOfSlot,
+  listFor,
+  listPath,
+  readGuestFiles,
+  type GuestFiles,
+  type GuestList,
+} from '../guest/files.js';
+import {guestUnit, type Guest} from '../guest/name.js';
+import {editCards, settingsPath} from '../guest/settings.js';
+import {statePath} from '../guest/state.js';
+import {isBridge, readGroupMembers, type Device} from '../pci/device.js';
+import {refuseBridges} from './refusals.js';
+import {
+  plan,
+  refuse,
+  removeFile,
+  writeFile,
+  type FileState,
+  type Planned,
+  type Refusal,
+  type Step,
+} from './step.js';
+import {leavesGroupViable} from './switch.js';
+
+/** A guest and all the devices it is to take. */
+export interface GuestWish {
+  readonly guest: Guest;
+  readonly devices: readonly Device[];
+  /** The members of the devices' groups. */
+  readonly members: readonly Device[];
+}
+
+/** Everything the planners of this file decide on. */
+export interface GuestFilesState {
+  readonly layout: Layout;
+  readonly files: GuestFiles;
+  /** Each file that a plan may change, by path; absent for one that is not there. */
+  readonly texts: ReadonlyMap<string, FileState>;
+  /** Files at these places that are not ours to change. */
+  readonly foreign: readonly string[];
+  /** Whether the guest has devices now. */
+  readonly running: boolean;
+}
+
+/** Reads what the planners of this file need to know about this guest. */
+export function readGuestFilesState(host: HostReader, layout: Layout, guest: Guest): GuestFilesState {
+  const texts = new Map<string, FileState>();
+  const foreign: string[] = [];
+  for (const path of pathsOf(layout, guest)) {
+    const info = host.info(path, false);
+    if (info === undefined) continue;
+    const bytes = info.kind === 'file' && !isForeign(host, info) ? host.readBytes(path) : undefined;
+    if (bytes === undefined) foreign.push(path);
+    else texts.set(path, {content: bytes.toString(), mode: info.mode});
+  }
+  return {
+    layout,
+    files: readGuestFiles(host, layout),
+    texts,
+    foreign,
+    running: host.exists(statePath(guest)),
+  };
+}
+
+/** The members of these devices' groups, bridges left out. */
+export function readMembers(host: HostReader, devices: readonly Device[]): Device[] {
+  const found = new Map(
+    devices.flatMap((device) => readGroupMembers(host, device)).map((member) => [member.slot, member]),
+  );
+  return [...found.values()].filter((member) => !isBridge(member));
+}
+
+/**
+ * The plan that sets a guest up with these devices, in place of those it had: its file, its place in one of the two
+ * lists or none, and in its settings which cards are meant. Nothing else in these files changes.
+ */
+export function planSetup({guest, devices, members}: GuestWish, state: GuestFilesState): Planned {
+  const {layout, files} = state;
+  const refusal = refuseBridges(devices) ?? refuseBroken(guest, state);
+  if (refusal !== undefined) return refusal;
+  const slots = devices.map(({slot}) => slot);
+  const settings = settingsPath(layout, guest);
+  const steps = [
+    ...put(guestPath(layout, guest), (text) => editSlots(text, slots), state),
+    ...put(
+      settings,
+      (text) => editCards(text, guest, new Map(devices.map(({slot, id}) => [slot, id]))),
+      state,
+    ),
+    ...putLists(guest, listFor(devices), state),
+  ];
+  const left = members.filter((member) => !slots.includes(member.slot));
+  return plan(steps, {
+    notes: [
+      ...left.map(
+        (member) =>
+          `${member.slot} (${member.id}) is in group ${member.group ?? '?'} too, and not among the devices of ${guest}` +
+          (leavesGroupViable(member)
+            ? ''
+            : `: ${guest} cannot start while it is on ${member.driver ?? 'no driver'}`),
+      ),
+      ...slots.flatMap((slot) =>
+        guestsOfSlot(files, slot)
+          .filter((other) => other !== guest)
+          .map((other) => `${slot} is among the devices of ${other} too: only one of them can run at a time`),
+      ),
+      ...(state.running ? [`${guest} has devices now: the change is for its next start`] : []),
+    ],
+  });
+}
+
+/** The plan that takes the set-up of a guest back, its settings too. */
+export function planRemove(guest: Guest, state: GuestFilesState): Planned {
+  const {layout} = state;
+  if (state.running)
+    return refuse({
+      code: 'in-use',
+      exitCode: ExitCode.refused,
+      message: `guest ${guest} has its devices now`,
+      details: ['nothing was changed'],
+      hint: `virsh shutdown ${shellWord(guest)}, or, when it does not run: systemctl stop ${shellWord(guestUnit(guest))}`,
+    });
+  const refusal = refuseForeign(guest, state);
+  if (refusal !== undefined) return refusal;
+  const steps = [
+    ...[guestPath(layout, guest), settingsPath(layout, guest)].flatMap((path): Step[] => {
+      const previous = state.texts.get(path);
+      return previous === undefined ? [] : [removeFile(path, previous, {prune: 0})];
+    }),
+    ...putLists(guest, undefined, state),
+  ];
+  if (steps.length > 0) return plan(steps);
+  const known = state.files.guests.map((file) => file.guest);
+  return refuse({
+    code: 'no-guest',
+    exitCode: ExitCode.noDevice,
+    message: `guest ${guest} is not set up`,
+    hint: known.length === 0 ? 'no guest is' : `these are: ${known.join(', ')}`,
+  });
+}
+
+function pathsOf(layout: Layout, guest: Guest): string[] {
+  return [
+    guestPath(layout, guest),
+    settingsPath(layout, guest),
+    listPath(layout, 'primary'),
+    listPath(layout, 'gpu'),
+  ];
+}
+
+function putLists(guest: Guest, list: GuestList | undefined, state: GuestFilesState): Step[] {
+  return (['primary', 'gpu'] as const).flatMap((each) =>
+    put(listPath(state.layout, each), (text) => editList(text, guest, each === list), state),
+  );
+}
+
+function put(path: string, edit: (text: string | undefined) => string, {texts}: GuestFilesState): Step[] {
+  const previous = texts.get(path);
+  const content = edit(previous?.content);
+  if (content === (previous?.content ?? '')) return [];
+  return [writeFile(path, content, previous, {mode: previous?.mode ?? 0o644, prune: 0})];
+}
+
+/** What is in a guest's file and is no slot may be somebody's mistake, or another program's file. */
+function refuseBroken(guest: Guest, state: GuestFilesState): Refusal | undefined {
+  const foreign = refuseForeign(guest, state);
+  if (foreign !== undefined) return foreign;
+  const file = state.files.guests.find((one) => one.guest === guest);
+  const empty = state.texts.get(guestPath(state.layout, guest))?.content.trim() === '';
+  if (file?.problem === undefined || empty) return undefined;
+  return refuse({
+    code: 'bad-guest',
+    exitCode: ExitCode.refused,
+    message: `${file.path} is not written over`,
+    details: [file.problem, 'nothing was changed'],
+    hint: `put it right, or take it away: pearasys guest remove ${shellWord(guest)}`,
+  });
+}
+
+function refuseForeign(guest: Guest, {foreign}: GuestFilesState): Refusal | undefined {
+  const [path] = foreign;
+  if (path === undefined) return undefined;
+  return refuse({
+    code: 'bad-guest',
+    exitCode: ExitCode.refused,
+    message: `the set-up of guest ${guest} is not changed: ${path} is no file of root's`,
+    details: ['nothing was changed'],
+    hint: `ls -l '${path}'`,
+  });
+}

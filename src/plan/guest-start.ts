@@ -1,0 +1,424 @@
+import {ExitCode} from '../host/errors.js';
+import {shellWord} from '../host/shell.js';
+import type {HostReader} from '../host/host.js';
+import type {Layout} from '../host/layout.js';
+import {startOf} from '../host/process.js';
+import {isDisplay, readGuestFile} from '../guest/files.js';
+import {guestUnit, type Guest} from '../guest/name.js';
+import {readSettings, settingsPath, type GuestSettings} from '../guest/settings.js';
+import {printState, readStates, statePath, type GuestState, type TakenDevice} from '../guest/state.js';
+import {devicePath, readDevice, readDevices, type Device} from '../pci/device.js';
+import {driversFolder, isVfio, parseDriver} from '../pci/driver.js';
+import type {Holder, ProcessHolder} from '../pci/holders/holder.js';
+import {adviseOnHolder} from '../pci/holders/words.js';
+import {endsWithDisplayManager, readDisplaySessions, type DisplaySessions} from '../pci/holders/sessions.js';
+import {asSlot, type Slot} from '../pci/slot.js';
+import {refuseHeld} from './refusals.js';
+import {
+  plan,
+  refuse,
+  systemctl,
+  writeAttribute,
+  writeFile,
+  type FileState,
+  type Planned,
+  type Refusal,
+  type Step,
+} from './step.js';
+import {planSwitch, readSwitch, type SwitchInput} from './switch.js';
+
+/** What is locked while a guest takes or gives back: two guests may want one card. */
+export const guestsLock = 'guests';
+
+/** The driver that a guest's devices are on. One that is on another vfio driver already stays there. */
+const vfio = parseDriver('vfio-pci');
+
+/** NVIDIA's modules in the order in which they can be unloaded. */
+const nvidiaModules = ['nvidia_drm', 'nvidia_modeset', 'nvidia_uvm', 'nvidia'];
+
+/** Seconds for the last processes of a session to end: logind gives users 10 (UserStopDelaySec=, logind.conf(5)). */
+const sessionLimit = 20;
+
+/** Everything {@link planGuestStart} decides on. */
+export interface GuestStart {
+  readonly guest: Guest;
+  /** Where the guest's own settings are, for advice. */
+  readonly settingsPath: string;
+  readonly settings: GuestSettings;
+  /** The slots of the guest's file. */
+  readonly slots: readonly Slot[];
+  /** Those of the devices that are there. */
+  readonly devices: readonly Device[];
+  /** For those that are not on a vfio driver yet. */
+  readonly change: SwitchInput;
+  /** The display manager's own unit; undefined where there is none. */
+  readonly displayManager: string | undefined;
+  /** Which of the services that may have to be stopped are active. */
+  readonly active: ReadonlySet<string>;
+  readonly sessions: DisplaySessions;
+  /** When each process that holds a device was started, by PID. */
+  readonly started: ReadonlyMap<number, string>;
+  /** Whether the host has another display that works. */
+  readonly otherDisplay: boolean;
+  /** Modules that are loaded, of those that may have to be unloaded, with the slots that their drivers have. */
+  readonly modules: ReadonlyMap<string, readonly Slot[]>;
+  /** What this and other guests have. */
+  readonly states: readonly GuestState[];
+  /** The state's file as it is. */
+  readonly stateFile: FileState | undefined;
+}
+
+/** Reads what {@link planGuestStart} needs to know. @throws PearasysError `bad-settings`. */
+export function readGuestStart(
+  host: HostReader,
+  layout: Layout,
+  guest: Guest,
+  active: ReadonlySet<string>,
+): GuestStart | Refusal {
+  const file = readGuestFile(host, layout, guest);
+  if (file === undefined || file.problem !== undefined) return refuseFile(guest, file);
+  const settings = readSettings(host, layout, guest);
+  const {slots} = file;
+  const devices = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
+  const changing = devices.filter(({driver}) => !isVfio(driver));
+  const change = readSwitch(host, changing, {kind: 'claim', driver: vfio}, {force: false, wholeGroup: true});
+  const pids = change.holders.flatMap((holder) => (holder.kind === 'process' ? [holder.pid] : []));
+  const candidates = settings.unloadModules === 'auto' ? nvidiaModules : settings.unloadModules;
+  const path = statePath(guest);
+  const text = host.readText(path);
+  return {
+    guest,
+    settingsPath: settingsPath(layout, guest),
+    settings,
+    slots,
+    devices,
+    change,
+    displayManager: displayManagerUnit(host),
+    active,
+    sessions: readDisplaySessions(host),
+    started: new Map(pids.map((pid) => [pid, startOf(host, pid) ?? ''])),
+    otherDisplay: hasOtherDisplay(host, slots),
+    modules: new Map(
+      candidates
+        .map((module) => module.replaceAll('-', '_'))
+        .filter((module) => host.exists(`/sys/module/${module}`))
+        .map((module) => [module, slotsOfModule(host, module)]),
+    ),
+    states: readStates(host),
+    stateFile: text === undefined ? undefined : {content: `${text}\n`, mode: host.info(path)?.mode ?? 0o644},
+  };
+}
+
+/** The services that may have to be stopped, by the names of their own units: which are active is to be asked. */
+export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): string[] {
+  return resolveServices(readSettings(host, layout, guest), displayManagerUnit(host));
+}
+
+/** The unit that display-manager.service is a link to, see systemd.special(7). */
+export function displayManagerUnit(host: HostReader): string | undefined {
+  const link = '/etc/systemd/system/display-manager.service';
+  const target = host.readLink(link);
+  if (target === undefined) return undefined;
+  const unit = target.slice(target.lastIndexOf('/') + 1);
+  // Masked: there is none.
+  return unit === 'null' ? undefined : unit;
+}
+
+/** Whether the host keeps a display that a driver shows something on, see /sys/class/drm. */
+export function hasOtherDisplay(host: HostReader, taken: readonly Slot[]): boolean {
+  return readDevices(host).some(
+    (device) =>
+      isDisplay(device) &&
+      !taken.includes(device.slot) &&
+      device.driver !== undefined &&
+      !isVfio(device.driver) &&
+      host.list(devicePath(device.slot, 'drm')).some((name) => /^card\d+$/.test(name)),
+  );
+}
+
+/**
+ * The plan of the start of a guest's unit: all its devices on vfio-pci, in one plan, after those were made to let go
+ * that the settings allow. What was stopped, released and unloaded is in the state's file, which is written first.
+ */
+export function planGuestStart(input: GuestStart | Refusal): Planned {
+  if ('kind' in input) return input;
+  const {guest, devices, change, settings} = input;
+  const refusal = refuseShared(input) ?? refuseMissing(input) ?? refuseOtherCards(input);
+  if (refusal !== undefined) return refusal;
+  const previous = input.states.find((state) => state.guest === guest);
+  const makingWay = makeWay(input);
+  const left = refuseHeld(change.devices, makingWay.left, false);
+  if (left !== undefined) return refuse({...left.error, hint: hintFor(makingWay.left, input)});
+  const switching = planSwitch({...change, holders: []});
+  if (switching.kind === 'refusal') return switching;
+  const displayManagerAtOnce =
+    makingWay.services.includes(input.displayManager ?? '') &&
+    (settings.displayManager === 'at-once' || (settings.displayManager === 'auto' && input.otherDisplay));
+  const {before, after, notes} = unloading(input);
+  const state: GuestState = {
+    guest,
+    devices: devices.map((device) => previousOf(previous, device) ?? taken(device)),
+    services: union(
+      previous?.services,
+      makingWay.services.filter((unit) => !displayManagerAtOnce || unit !== input.displayManager),
+    ),
+    modules: union(previous?.modules, [...before, ...after]),
+    consoles: union(previous?.consoles, makingWay.consoles),
+    framebuffers: union(previous?.framebuffers, makingWay.framebuffers),
+  };
+  const changing = change.devices.map(({slot}) => slot);
+  const content = printState(state);
+  const steps: Step[] = [
+    ...(content === input.stateFile?.content ? [] : [writeFile(statePath(guest), content, input.stateFile)]),
+    ...makingWay.services.map((unit) => systemctl(['stop', unit], [systemctl(['start', unit])])),
+    ...makingWay.ending,
+    ...(makingWay.waits
+      ? [{kind: 'expect-free', slots: changing, limit: sessionLimit, undo: []} satisfies Step]
+      : []),
+    ...makingWay.consoles.map(releaseConsole),
+    ...makingWay.framebuffers.map(releaseFramebuffer),
+    ...before.map(unload),
+    ...switching.steps,
+    ...after.map(unload),
+    ...(displayManagerAtOnce ? [systemctl(['start', input.displayManager ?? ''])] : []),
+  ];
+  return plan(steps, {notes: [...notes, ...switching.notes]});
+}
+
+/** What has to let go of the devices, how, and who does not. */
+interface MakingWay {
+  /** Units to stop. */
+  readonly services: readonly string[];
+  readonly ending: readonly Step[];
+  readonly consoles: readonly string[];
+  readonly framebuffers: readonly string[];
+  /** Whether there are processes whose end is to be waited for. */
+  readonly waits: boolean;
+  /** Holders that nothing here may end. */
+  readonly left: readonly Holder[];
+}
+
+function makeWay(input: GuestStart): MakingWay {
+  const {settings, displayManager, sessions} = input;
+  const {holders} = input.change;
+  const processes = holders.filter((holder) => holder.kind === 'process');
+  const services = new Set(
+    (settings.stopServices === 'auto' && !displayIsUsed(input)
+      ? []
+      : resolveServices(settings, displayManager)
+    ).filter((unit) => input.active.has(unit)),
+  );
+  const mayEnd = settings.processes === 'end';
+  if (mayEnd && displayManager !== undefined && processes.some((one) => one.displayManager))
+    services.add(displayManager);
+  const stops = displayManager !== undefined && services.has(displayManager);
+  const left: Holder[] = [];
+  const ending = new Map<number, Step>();
+  for (const holder of processes) {
+    const {unit, unitUser, pid} = holder;
+    if (isUntouchable(holder)) left.push(holder);
+    else if (unitUser === undefined && unit !== undefined && services.has(unit)) continue;
+    else if (stops && endsWithDisplayManager(holder, sessions)) continue;
+    else if (!mayEnd || isSystems(holder)) left.push(holder);
+    else if (unitUser === undefined && unit?.endsWith('.service') === true) services.add(unit);
+    else
+      ending.set(pid, {
+        kind: 'end-process',
+        process: {pid, started: input.started.get(pid) ?? ''},
+        limit: settings.processLimit,
+        undo: [],
+      });
+  }
+  const consoles: string[] = [];
+  const framebuffers: string[] = [];
+  for (const holder of holders)
+    if (holder.kind === 'process') continue;
+    else if (!settings.releaseConsoles) left.push(holder);
+    else if (holder.kind === 'console') consoles.push(holder.name);
+    else if (holder.kind !== 'framebuffer') left.push(holder);
+    else if (isFirmware(holder.description)) framebuffers.push(holder.description);
+  return {
+    services: [...services],
+    ending: [...ending.values()],
+    consoles: [...new Set(consoles)],
+    framebuffers: [...new Set(framebuffers)],
+    waits: processes.length > 0 || services.size > 0,
+    left,
+  };
+}
+
+/** Whether anything is shown on a display that is to be taken, or a process has it open. */
+function displayIsUsed({change}: GuestStart): boolean {
+  const displays = new Set(change.devices.filter(isDisplay).map(({slot}) => slot));
+  return change.holders.some(
+    ({slot, kind}) => displays.has(slot) && ['process', 'console', 'framebuffer'].includes(kind),
+  );
+}
+
+/** Not to be ended whatever the settings say: who has the device through VFIO is a guest, and loses data. */
+function isUntouchable({pid, nodes, unit}: ProcessHolder): boolean {
+  return (
+    pid === 1 ||
+    unit === 'init.scope' ||
+    nodes.some((node) => node.startsWith('/dev/vfio/')) ||
+    unit?.startsWith('machine-') === true
+  );
+}
+
+/** The system's own: their use ends with somebody else's. */
+function isSystems({unit = ''}: ProcessHolder): boolean {
+  return /^(?:systemd-logind|systemd-udevd|user@\d+)\.service$/.test(unit);
+}
+
+function resolveServices(settings: GuestSettings, displayManager: string | undefined): string[] {
+  const alias = 'display-manager.service';
+  const wanted =
+    settings.stopServices === 'auto' ? [alias, 'nvidia-persistenced.service'] : settings.stopServices;
+  return wanted.map((unit) => (unit === alias ? displayManager : unit)).filter((unit) => unit !== undefined);
+}
+
+/** Splits the modules to unload: a driver's own can go only when the devices are off it. */
+function unloading(input: GuestStart): {before: string[]; after: string[]; notes: string[]} {
+  const {modules, settings, change} = input;
+  const changing = new Set(change.devices.map(({slot}) => slot));
+  const before: string[] = [];
+  const after: string[] = [];
+  const notes: string[] = [];
+  const keeps = (slots: readonly Slot[]) => slots.filter((slot) => !changing.has(slot));
+  const automatic = settings.unloadModules === 'auto';
+  if (changing.size === 0) return {before, after, notes};
+  if (automatic) {
+    const own = modules.get('nvidia') ?? [];
+    if (own.length === 0 || keeps(own).length > 0) return {before, after, notes};
+  }
+  for (const [module, slots] of modules) {
+    const others = keeps(slots);
+    if (others.length > 0)
+      notes.push(`module ${module} stays: ${others.join(', ')} stays with the host and needs it`);
+    else (slots.length > 0 ? after : before).push(module);
+  }
+  return {before, after, notes};
+}
+
+function slotsOfModule(host: HostReader, module: string): Slot[] {
+  return host
+    .list(`/sys/module/${module}/drivers`)
+    .map((name) => name.replace(/^pci:/, ''))
+    .flatMap((driver) => host.list(`${driversFolder}/${driver}`))
+    .map(asSlot)
+    .filter((slot) => slot !== undefined);
+}
+
+function unload(module: string): Step {
+  return {kind: 'unload-module', module, alone: true, undo: [{kind: 'load-module', module, undo: []}]};
+}
+
+/** Writing 0 to `bind` takes a console driver off its terminals (Documentation/driver-api/tty/console.rst). */
+function releaseConsole(name: string): Step {
+  const path = consolePath(name);
+  return writeAttribute(path, '0', {undo: [writeAttribute(path, '1')]});
+}
+
+/** The attribute that says whether a console driver has terminals. */
+export function consolePath(name: string): string {
+  return `/sys/class/vtconsole/${name}/bind`;
+}
+
+function releaseFramebuffer(device: string): Step {
+  const folder = framebufferDriver(device);
+  return writeAttribute(`${folder}/unbind`, device, {
+    undo: [writeAttribute(`${folder}/bind`, device, {accept: ['EBUSY']})],
+  });
+}
+
+/** The platform driver of the firmware's framebuffer. */
+export function framebufferDriver(device: string): string {
+  return `/sys/bus/platform/drivers/${device.replace(/\.\d+$/, '')}`;
+}
+
+function isFirmware(description: string): boolean {
+  return /^(?:efi|simple|vesa)-framebuffer\.\d+$/.test(description);
+}
+
+function taken({slot, id, driver, override}: Device): TakenDevice {
+  return {slot, id, driver, override};
+}
+
+/** What a guest has taken before, and did not give back. */
+function previousOf(state: GuestState | undefined, device: Device): TakenDevice | undefined {
+  return isVfio(device.driver)
+    ? state?.devices.find(({slot, id}) => slot === device.slot && id === device.id)
+    : undefined;
+}
+
+function union(first: readonly string[] | undefined, second: readonly string[]): string[] {
+  return [...new Set([...(first ?? []), ...second])];
+}
+
+function refuseFile(guest: Guest, file: ReturnType<typeof readGuestFile>): Refusal {
+  return refuse({
+    code: file === undefined ? 'no-guest' : 'bad-guest',
+    exitCode: file === undefined ? ExitCode.noDevice : ExitCode.refused,
+    message:
+      file === undefined
+        ? `guest ${guest} is not set up`
+        : `guest ${guest} takes nothing: ${file.path} is not obeyed`,
+    details: [...(file?.problem === undefined ? [] : [file.problem]), 'nothing was changed'],
+    hint:
+      file === undefined
+        ? `pearasys guest setup ${shellWord(guest)}`
+        : 'put that file right, one slot a line, then try again',
+  });
+}
+
+function refuseShared({guest, slots, devices, states}: GuestStart): Refusal | undefined {
+  for (const state of states) {
+    const shared = state.devices.find(({slot}) => slots.includes(slot));
+    if (state.guest === guest || shared === undefined) continue;
+    const id = devices.find(({slot}) => slot === shared.slot)?.id ?? shared.id;
+    return refuse({
+      code: 'in-use',
+      exitCode: ExitCode.refused,
+      message: `${shared.slot} (${id}) is with guest ${state.guest}: guest ${guest} cannot have it at the same time`,
+      details: ['nothing was changed'],
+      hint: `virsh shutdown ${shellWord(state.guest)}, or, when that guest does not run: systemctl stop ${shellWord(guestUnit(state.guest))}`,
+    });
+  }
+  return undefined;
+}
+
+function refuseMissing({guest, slots, devices}: GuestStart): Refusal | undefined {
+  const missing = slots.filter((slot) => !devices.some((device) => device.slot === slot));
+  if (missing.length === 0) return undefined;
+  return refuse({
+    code: 'no-device',
+    exitCode: ExitCode.noDevice,
+    message: `guest ${guest} is to have ${missing.join(', ')}, and there is no device`,
+    details: ['nothing was changed'],
+    hint: `\`pearasys list\` shows what there is; pearasys guest setup ${shellWord(guest)} sets it up anew`,
+  });
+}
+
+function refuseOtherCards({guest, devices, settings}: GuestStart): Refusal | undefined {
+  const other = devices.find(({slot, id}) => (settings.cards.get(slot) ?? id) !== id);
+  if (other === undefined) return undefined;
+  return refuse({
+    code: 'identity-mismatch',
+    exitCode: ExitCode.refused,
+    message: `${other.slot} is left alone: the card there is ${other.id}, guest ${guest} is to have ${settings.cards.get(other.slot) ?? ''}`,
+    details: ['nothing was changed'],
+    hint: `if this card is meant: pearasys guest setup ${shellWord(guest)}`,
+  });
+}
+
+/** What ends the use of the devices, and which setting would have it done. */
+function hintFor(left: readonly Holder[], {settings, settingsPath}: GuestStart): string {
+  const advice = [...new Set(left.map(adviseOnHolder))];
+  const couldEnd =
+    settings.processes === 'refuse' &&
+    left.every((holder) => holder.kind === 'process' && !isUntouchable(holder) && !isSystems(holder));
+  return [
+    ...advice,
+    ...(couldEnd ? [`or have it done at each start: Processes=end in ${settingsPath}`] : []),
+  ].join('; ');
+}

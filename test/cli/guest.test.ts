@@ -1,0 +1,446 @@
+import assert from 'node:assert/strict';
+import {spawnSync} from 'node:child_process';
+import {PassThrough} from 'node:stream';
+import type {GuestListResult} from '../../src/cli/commands/guest/list.js';
+import type {GuestQueryResult} from '../../src/cli/commands/guest/query.js';
+import type {GuestSetupResult} from '../../src/cli/commands/guest/setup.js';
+import type {GuestShowResult} from '../../src/cli/commands/guest/show.js';
+import {searchChoices} from '../../src/cli/choose.js';
+import {MachineHost} from '../../src/host/machine-host.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {runUnits, withProduct} from '../unit/services.js';
+import {run, typed} from './runs.js';
+
+const folder = '/etc/pearasys/guests';
+const hooks = '/etc/libvirt/hooks';
+
+function domain(...slots: readonly string[]): string {
+  const devices = slots.map((slot) => {
+    const [, bus = '', device = '', fn = ''] = /:(..):(..)\.(.)/.exec(slot) ?? [];
+    return `<hostdev mode='subsystem' type='pci' managed='no'><source><address domain='0x0000' bus='0x${bus}' slot='0x${device}' function='0x${fn}'/></source></hostdev>`;
+  });
+  return `<domain type='kvm'><name>x</name><devices>${devices.join('')}</devices></domain>\n`;
+}
+
+describe('pearasys guest', () => {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+
+  function made(tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
+    const host = SimulatedHost.standard((declaration) => {
+      withProduct(declaration);
+      tweak?.(declaration);
+    });
+    hosts.push(host);
+    return host;
+  }
+
+  const read = (host: SimulatedHost, path: string) => host.machine.tree.read(path);
+
+  async function ok(host: SimulatedHost, ...argv: readonly string[]): Promise<string> {
+    const {exitCode, stdout, stderr} = await run(host, argv);
+    assert.equal(exitCode, 0, stderr);
+    return stdout;
+  }
+
+  async function json<T>(host: SimulatedHost, ...argv: readonly string[]): Promise<T> {
+    return JSON.parse(await ok(host, ...argv, '--json')) as T;
+  }
+
+  describe('setup', () => {
+    it('writes the slots, the list and the cards that are meant; the devices stay where they are', async () => {
+      const host = made();
+      const before = host.machine.bindings();
+      assert.equal(
+        await ok(host, 'guest', 'setup', 'win11', '--device', '01:00.0', '--siblings'),
+        'guest win11 takes 0000:01:00.0, 0000:01:00.1, with the boot display\n',
+      );
+      assert.equal(read(host, `${folder}/win11.conf`), '0000:01:00.0\n0000:01:00.1\n');
+      assert.equal(read(host, `${folder}/single-gpu-passthrough-guests.conf`), 'win11\n');
+      assert.match(
+        read(host, `${folder}/win11.settings`) ?? '',
+        /\nCard=0000:01:00.0 10de:1b80\nCard=0000:01:00.1 10de:10f0\n$/,
+      );
+      assert.deepEqual(host.machine.bindings(), before);
+      assert.equal(
+        (await json<GuestSetupResult>(host, 'guest', 'setup', 'win11', '-s', '01:00.0', '--siblings'))
+          .changed,
+        false,
+      );
+    });
+
+    it('replaces an earlier set-up, keeps what was written by hand, and has the guest in one list once', async () => {
+      const host = made((declaration) => {
+        declaration.files[`${folder}/win11.conf`] = '# the card\n0000:01:00.0\n0000:01:00.1 # its sound\n';
+        declaration.files[`${folder}/single-gpu-passthrough-guests.conf`] = 'other\nwin11\nwin11\nwin110\n';
+        declaration.files[`${folder}/win11.settings`] = 'Processes=end\nCard=0000:01:00.0 10de:1b80\n';
+      });
+      const {display} = await json<GuestSetupResult>(
+        host,
+        'guest',
+        'setup',
+        'win11',
+        '-s',
+        '02:00.0',
+        '--siblings',
+        '--yes',
+      );
+      assert.equal(display, 'gpu');
+      assert.equal(read(host, `${folder}/win11.conf`), '# the card\n0000:02:00.0\n0000:02:00.1\n');
+      assert.equal(read(host, `${folder}/single-gpu-passthrough-guests.conf`), 'other\nwin110\n');
+      assert.equal(read(host, `${folder}/gpu-passthrough-guests.conf`), 'win11\n');
+      assert.equal(
+        read(host, `${folder}/win11.settings`),
+        'Processes=end\nCard=0000:02:00.0 10de:1b80\nCard=0000:02:00.1 10de:10f0\n',
+      );
+      await ok(host, 'guest', 'setup', 'win11', '--device', 'eth1');
+      assert.equal(read(host, `${folder}/gpu-passthrough-guests.conf`), '');
+    });
+
+    it('says what of the group is left out, and who else takes the card', async () => {
+      const host = made();
+      await ok(host, 'guest', 'setup', 'a', '--device', '02:00.0', '--group');
+      const {stderr, exitCode} = await typed(host, 'guest setup b --device 02:00.0');
+      assert.equal(exitCode, 0);
+      assert.match(
+        stderr,
+        /0000:02:00.1 \(10de:10f0\) is in group 2 too.*cannot start while it is on snd_hda_intel/,
+      );
+      assert.match(stderr, /0000:02:00.0 is among the devices of a too: only one of them can run at a time/);
+    });
+
+    it('takes what the domain has when no device is named, and never asks without a terminal', async () => {
+      const host = made((declaration) => {
+        declaration.files['/etc/libvirt/qemu/win11.xml'] = domain('0000:02:00.0', '0000:02:00.1');
+        declaration.files['/etc/libvirt/qemu/plain.xml'] = domain();
+      });
+      await ok(host, 'guest', 'setup', 'win11');
+      assert.equal(read(host, `${folder}/win11.conf`), '0000:02:00.0\n0000:02:00.1\n');
+      const plain = await typed(host, 'guest setup plain');
+      assert.equal(plain.exitCode, 2);
+      assert.match(plain.stderr, /no device was named for guest plain, and its domain has no PCI device/);
+      const wrong = await typed(host, 'guest setup win12 --device 02:00.0');
+      assert.equal(wrong.exitCode, 4);
+      assert.match(wrong.stderr, /libvirt has no guest called win12\n[^]*did you mean win11\?/);
+      assert.equal(read(host, `${folder}/win12.conf`), undefined);
+    });
+
+    it('refuses bad names, bridges, devices that are not there, and files it did not write, before any effect', async () => {
+      const host = made((declaration) => {
+        declaration.files[`${folder}/broken.conf`] = 'VENDOR=10de\n';
+      });
+      for (const [argv, exitCode, message] of [
+        [['guest', 'setup', '../x', '--device', '02:00.0'], 2, /cannot be the name of a guest/],
+        [['guest', 'setup', 'gpu-passthrough-guests', '--device', '02:00.0'], 2, /cannot be the name/],
+        [['guest', 'setup', 'g', '--device', '00:01.0'], 3, /is a bridge/],
+        [['guest', 'setup', 'g', '--device', '09:00.0'], 4, /no device in slot 0000:09:00.0/],
+        [['guest', 'setup', 'g', '--device', '10de:1b80'], 2, /is that of 2 devices/],
+        [['guest', 'setup', 'g'], 2, /no device was named/],
+        [
+          ['guest', 'setup', 'broken', '--device', '02:00.0'],
+          3,
+          /broken.conf is not written over\n.*line 1 is 'VENDOR=10de'/,
+        ],
+      ] as const) {
+        const {exitCode: found, stderr} = await run(host, argv);
+        assert.equal(found, exitCode, stderr);
+        assert.match(stderr, message);
+      }
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('shows with --dry-run what it would write, as lines that a shell takes', async () => {
+      const host = made();
+      const script = await ok(
+        host,
+        'guest',
+        'setup',
+        "it's $(me)",
+        '--device',
+        '02:00.0',
+        '--siblings',
+        '--dry-run',
+      );
+      assert.match(
+        script,
+        /^cat > '\/etc\/pearasys\/guests\/it'\\''s \$\(me\)\.conf' <<'EOF'\n0000:02:00.0\n/,
+      );
+      assert.equal(spawnSync('sh', ['-n'], {input: script}).status, 0);
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('leaves everything as it was when a file cannot be written', async () => {
+      const host = made();
+      host.failFile(`${folder}/gpu-passthrough-guests.conf`, 'ENOSPC');
+      const {exitCode, stderr} = await typed(host, 'guest setup win11 --device 02:00.0 --siblings');
+      assert.equal(exitCode, 1);
+      assert.match(stderr, /ENOSPC/);
+      assert.deepEqual(host.list(folder), []);
+    });
+  });
+
+  describe('setup on a terminal', () => {
+    /** A person who types at each question, once it is on the screen. */
+    async function answer(
+      host: SimulatedHost,
+      argv: readonly string[],
+      ...keys: readonly [RegExp, string][]
+    ) {
+      const input = new PassThrough();
+      const output = new PassThrough();
+      // Each question pipes to it, and a terminal is not ended by that.
+      output.end = () => output;
+      let screen = '';
+      const left = [...keys];
+      output.on('data', (data: Buffer) => {
+        // Each picture begins where the one before it was taken away.
+        const pictures = (screen + data.toString()).split('\u001b[G');
+        screen = pictures.at(-1) ?? '';
+        // eslint-disable-next-line no-control-regex -- colours and movements of the cursor
+        const text = screen.replaceAll(/\u001b\[[\d;?]*[A-Za-z]/g, '').replaceAll(/\s+/g, ' ');
+        const [next] = left;
+        if (next?.[0].test(text) !== true) return;
+        left.shift();
+        setImmediate(() => input.write(next[1]));
+      });
+      const result = await run(host, argv, {interactive: true, terminal: {input, output}});
+      assert.deepEqual(left, [], screen);
+      return result;
+    }
+
+    it('searches as one types, offers siblings, and asks before it writes', async () => {
+      const host = made();
+      const {exitCode, stderr} = await answer(
+        host,
+        ['guest', 'setup', 'win11'],
+        [/❯ 1\)/, '02:00.0'],
+        [/02:00\.0 ❯ 8\) 0000:02:00\.0/, '\r'],
+        [/❯ That is all: 0000:02:00\.0/, '\r'],
+        [/0000:02:00\.1 .*is in group 2 too\. Take it along\?/, 'y\r'],
+        [/takes 0000:02:00\.0, 0000:02:00\.1 from now on\?/, 'y\r'],
+      );
+      assert.equal(exitCode, 0, stderr);
+      assert.equal(read(host, `${folder}/win11.conf`), '0000:02:00.0\n0000:02:00.1\n');
+    });
+
+    it("proposes the domain's devices, and writes nothing when the answer is no", async () => {
+      const host = made((declaration) => {
+        declaration.files['/etc/libvirt/qemu/win11.xml'] = domain('0000:02:00.0', '0000:02:00.1');
+      });
+      const {exitCode, stderr} = await answer(
+        host,
+        ['guest', 'setup', 'win11'],
+        [/❯ That is all: 0000:02:00\.0, 0000:02:00\.1/, '\r'],
+        [/from now on\?/, 'n\r'],
+      );
+      assert.equal(exitCode, 1);
+      assert.match(stderr, /interrupted\n {2}nothing was changed/);
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('finds by words and by number', () => {
+      const choices = [
+        {slot: 'a', text: '1) 01:00.0  NVIDIA GP104 [nouveau, group 1]'},
+        {slot: 'b', text: '2) 02:00.0  Intel Ethernet [e1000e, group 2]'},
+      ];
+      const found = (term: string) => searchChoices(choices, term).map(({slot}) => slot);
+      assert.deepEqual(found(''), ['a', 'b']);
+      assert.deepEqual(found('nvidia'), ['a']);
+      assert.deepEqual(found('group INTEL'), ['b']);
+      assert.deepEqual(found('2'), ['b']);
+      assert.deepEqual(found('9'), []);
+      assert.deepEqual(found('none'), []);
+    });
+  });
+
+  describe('list, show, of, remove', () => {
+    it('show what is set up, whatever its state', async () => {
+      const host = made((declaration) => {
+        declaration.files[`${folder}/broken.conf`] = 'nonsense\n';
+        declaration.files[`${folder}/gpu-passthrough-guests.conf`] = 'gone\n';
+        declaration.files['/etc/libvirt/qemu/win11.xml'] = domain('0000:01:00.0', '0000:01:00.1');
+      });
+      runUnits(host);
+      await ok(host, 'guest', 'setup', 'win11', '--device', '02:00.0', '--siblings');
+      const {stdout, stderr} = await typed(host, 'guest list');
+      assert.equal(stdout, 'broken\t-\t-\tinactive\t-\nwin11\t0000:02:00.0,0000:02:00.1\tgpu\tinactive\t-\n');
+      assert.match(stderr, /guest broken is left alone: line 1 is 'nonsense'/);
+      assert.match(stderr, /gone is in a list of guests, and is not set up/);
+      await host.run('systemctl', ['start', 'pearasys-guest@win11.service']);
+      const {guests} = await json<GuestListResult>(host, 'guest', 'list');
+      assert.deepEqual(guests[1], {
+        guest: 'win11',
+        slots: ['0000:02:00.0', '0000:02:00.1'],
+        display: 'gpu',
+        unit: 'pearasys-guest@win11.service',
+        active: 'active',
+        taken: ['0000:02:00.0', '0000:02:00.1'],
+        problem: null,
+      });
+      const shown = await json<GuestShowResult>(host, 'guest', 'show', 'win11');
+      assert.deepEqual(
+        shown.devices.map(({slot, driver, taken, hostDriver, expected}) => [
+          slot,
+          driver,
+          taken,
+          hostDriver,
+          expected,
+        ]),
+        [
+          ['0000:02:00.0', 'vfio-pci', true, 'nouveau', '10de:1b80'],
+          ['0000:02:00.1', 'vfio-pci', true, 'snd_hda_intel', '10de:10f0'],
+        ],
+      );
+      assert.deepEqual(shown.domain, {
+        missing: ['0000:01:00.0', '0000:01:00.1'],
+        further: ['0000:02:00.0', '0000:02:00.1'],
+      });
+      assert.equal((await typed(host, 'guest show nobody')).exitCode, 4);
+      assert.match(await ok(host, 'guest', 'show', 'win11'), /taken from nouveau, group 2/);
+      assert.equal(await ok(host, 'guest', 'of', '02:00.1'), 'win11\n');
+      assert.equal((await typed(host, 'guest of 05:00.0')).exitCode, 4);
+      assert.equal(await ok(host, 'guest', 'virsh-name', '02:00.1'), 'pci_0000_02_00_1\n');
+      const busy = await typed(host, 'guest remove win11');
+      assert.equal(busy.exitCode, 3);
+      assert.match(busy.stderr, /guest win11 has its devices now/);
+      await host.run('systemctl', ['stop', 'pearasys-guest@win11.service']);
+      await ok(host, 'guest', 'remove', 'win11');
+      assert.deepEqual(host.list(folder), ['broken.conf', 'gpu-passthrough-guests.conf']);
+      assert.equal((await typed(host, 'guest remove win11')).exitCode, 4);
+    });
+  });
+
+  describe('query', () => {
+    it('is safe to eval whatever a guest is called', async () => {
+      const host = made();
+      const name = `it's "$(touch never)\`id\`\\ x`;
+      await ok(host, 'guest', 'setup', name, '--device', '01:00.0', '--siblings');
+      await ok(host, 'guest', 'setup', 'b', '--device', '02:00.0', '--siblings');
+      const script = await ok(host, 'guest', 'query', name, '02:00.0');
+      const printed = spawnSync(
+        'sh',
+        [
+          '-c',
+          'eval "$1"; printf "%s\\0" "$devices" "$devices_with_virsh_format" "$primary_gpu_passthrough_guests" "$gpu_passthrough_guests" "$guest_gpu_device" "$is_gpu_passthrough_guest" "$is_primary_gpu_passthrough_guest" "$device_pci_id" "$device_virsh_name" "$device_guests"',
+          'sh',
+          script,
+        ],
+        {encoding: 'utf8'},
+      );
+      assert.equal(printed.stderr, '');
+      assert.deepEqual(printed.stdout.split('\0').slice(0, -1), [
+        '0000:01:00.0\n0000:01:00.1',
+        'pci_0000_01_00_0\npci_0000_01_00_1',
+        name,
+        'b',
+        '0000:01:00.0',
+        '',
+        name,
+        '0000:02:00.0',
+        'pci_0000_02_00_0',
+        'b',
+      ]);
+      const all = await json<GuestQueryResult>(host, 'guest', 'query');
+      assert.deepEqual(all.devices, []);
+      assert.deepEqual(all.primary_gpu_passthrough_guests, [name]);
+      assert.deepEqual((await json<GuestQueryResult>(host, 'guest', 'query', '01:00.1')).device_guests, [
+        name,
+      ]);
+    });
+  });
+
+  describe('hooks', () => {
+    async function withGuest(tweak?: (declaration: MachineDeclaration) => void): Promise<SimulatedHost> {
+      const host = made(tweak);
+      await ok(host, 'guest', 'setup', 'win11', '--device', '02:00.0', '--siblings');
+      host.journal.length = 0;
+      return host;
+    }
+
+    it('are one executable file, written once, and gone again', async () => {
+      const host = await withGuest();
+      assert.equal(await ok(host, 'guest', 'install-hooks', 'win11'), `${hooks}/qemu.d/50-pearasys\n`);
+      assert.deepEqual(host.effects(), [`write ${hooks}/qemu.d/50-pearasys (755)`]);
+      const text = read(host, `${hooks}/qemu.d/50-pearasys`) ?? '';
+      assert.equal(spawnSync('sh', ['-n'], {input: text}).status, 0);
+      assert.doesNotMatch(text, /^[^#]*\bvirsh\b/m);
+      await ok(host, 'guest', 'install-hooks', 'win11');
+      assert.equal(host.effects().length, 1);
+      await ok(host, 'guest', 'remove-hooks', 'win11');
+      assert.deepEqual(host.list(`${hooks}/qemu.d`), []);
+      assert.equal(await ok(host, 'guest', 'remove-hooks'), 'there are no hooks to be removed\n');
+    });
+
+    it('take part in a dispatcher without breaking it, and leave what others put there', async () => {
+      const others = `${hooks}/qemu.d/win11/prepare/begin/10-hugepages.sh`;
+      const host = await withGuest((declaration) => {
+        declaration.files[`${hooks}/qemu`] =
+          '#!/bin/bash\nHOOKPATH="$BASEDIR/qemu.d/$GUEST_NAME/$HOOK_NAME/$STATE_NAME"\n';
+        declaration.files[others] = '#!/bin/sh\n';
+      });
+      assert.equal(
+        await ok(host, 'guest', 'install-hooks', 'win11'),
+        `${hooks}/qemu.d/win11/prepare/begin/50-pearasys\n${hooks}/qemu.d/win11/release/end/50-pearasys\n`,
+      );
+      await ok(host, 'guest', 'remove-hooks', 'win11');
+      assert.deepEqual(host.list(`${hooks}/qemu.d/win11`), ['prepare']);
+      assert.deepEqual(host.list(`${hooks}/qemu.d/win11/prepare/begin`), ['10-hugepages.sh']);
+    });
+
+    it('are not written over what is not ours, nor where there is no room', async () => {
+      const host = await withGuest((declaration) => {
+        declaration.files[`${hooks}/qemu.d/50-pearasys`] = '#!/bin/sh\n# mine\n';
+      });
+      const taken = await typed(host, 'guest install-hooks win11');
+      assert.equal(taken.exitCode, 3);
+      assert.match(taken.stderr, /50-pearasys is somebody else's/);
+      await ok(host, 'guest', 'remove-hooks');
+      assert.equal(read(host, `${hooks}/qemu.d/50-pearasys`), '#!/bin/sh\n# mine\n');
+      const narrow = await withGuest((declaration) => {
+        declaration.files[`${hooks}/qemu`] = 'qemu.d/$1/$2/$3\n';
+        declaration.files[`${hooks}/qemu.d/win11/prepare/begin`] = '#!/bin/sh\n';
+      });
+      const blocked = await typed(narrow, 'guest install-hooks win11');
+      assert.equal(blocked.exitCode, 3);
+      assert.match(blocked.stderr, /prepare\/begin is no folder/);
+      assert.deepEqual(
+        [host, narrow].flatMap((each) => each.effects()),
+        [],
+      );
+    });
+
+    it('stay for the other guests that share them', async () => {
+      const host = await withGuest();
+      await ok(host, 'guest', 'setup', 'other', '--device', 'eth1');
+      await ok(host, 'guest', 'install-hooks', 'win11');
+      const {stderr} = await typed(host, 'guest remove-hooks win11');
+      assert.match(stderr, /50-pearasys stays: it is for other too/);
+      assert.deepEqual(host.list(`${hooks}/qemu.d`), ['50-pearasys']);
+    });
+
+    it('are for guests that are set up, and that libvirt has', async () => {
+      const host = await withGuest((declaration) => {
+        declaration.files['/etc/libvirt/qemu/win11.xml'] = domain();
+      });
+      assert.equal((await typed(host, 'guest install-hooks win10')).exitCode, 4);
+      const bare = made();
+      const {exitCode, stderr} = await typed(bare, 'guest install-hooks win11');
+      assert.equal(exitCode, 4);
+      assert.match(stderr, /pearasys guest setup win11/);
+    });
+
+    it('are shown whole in a folder with --root', async () => {
+      const host = made();
+      const root = `${host.machine.folder}/look`;
+      const result = await run(host, ['guest', 'install-hooks', 'win11', '--root', root]);
+      assert.equal(result.exitCode, 0, result.stderr);
+      const look = new MachineHost(root);
+      assert.equal(look.info(`${hooks}/qemu.d/50-pearasys`)?.mode, 0o755);
+      assert.deepEqual(look.list('/'), ['etc', 'run']);
+      assert.deepEqual(host.effects(), []);
+    });
+  });
+});

@@ -1,0 +1,607 @@
+import assert from 'node:assert/strict';
+import {guestStart} from '../../src/handlers/guest-start.js';
+import {guestStop} from '../../src/handlers/guest-stop.js';
+import {defaultLayout} from '../../src/host/layout.js';
+import {parseGuest} from '../../src/guest/name.js';
+import {planGuestStart, readGuestStart} from '../../src/plan/guest-start.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {addNvidia, functionOf} from '../simulated-host/standard-machine.js';
+import {runOn, runUnits, withProduct, type HandlerRun} from './services.js';
+import {linesOf} from './values.js';
+
+const [boot, bootSound] = ['0000:01:00.0', '0000:01:00.1'];
+const [card, sound] = ['0000:02:00.0', '0000:02:00.1'];
+const folder = '/etc/pearasys/guests';
+const state = '/run/pearasys/guest/g';
+
+/** The start and stop of a guest's unit, on the simulated machine. */
+describe('the unit of a guest', () => {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+
+  /** A machine with guest `g`, which takes these devices. */
+  function made(slots: readonly string[], tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
+    const host = SimulatedHost.standard((declaration) => {
+      withProduct(declaration);
+      declaration.files[`${folder}/g.conf`] = slots.map((slot) => `${slot}\n`).join('');
+      tweak?.(declaration);
+    });
+    hosts.push(host);
+    return host;
+  }
+
+  const settings = (declaration: MachineDeclaration, ...lines: readonly string[]) => {
+    declaration.files[`${folder}/g.settings`] = lines.map((line) => `${line}\n`).join('');
+  };
+  const driverOf = (host: SimulatedHost, slot: string) => host.machine.device(slot).driver;
+  const start = (host: SimulatedHost, guest = 'g'): Promise<HandlerRun> => runOn(host, guestStart, guest);
+  const stop = (host: SimulatedHost, guest = 'g'): Promise<HandlerRun> => runOn(host, guestStop, guest);
+  const console1 = (host: SimulatedHost) => host.readText('/sys/class/vtconsole/vtcon1/bind');
+
+  /** All that a start may change, to be compared whole. */
+  const whole = (host: SimulatedHost) => ({
+    bindings: host.machine.bindings(),
+    modules: ['nouveau', 'nvidia', 'nvidia_drm', 'vfio_pci'].filter((module) =>
+      host.machine.isLoaded(module),
+    ),
+    console: console1(host),
+    framebuffer: host.list('/sys/class/graphics').filter((name) => name.startsWith('fb')),
+    displayManager: host.userland.state('gdm.service'),
+    processes: host.list('/proc').filter((name) => /^\d+$/.test(name)),
+    state: host.exists(state),
+    harm: host.machine.harm,
+  });
+
+  /** One graphics card, which has the display and is the guest's. */
+  const single = (declaration: MachineDeclaration) => {
+    declaration.functions = declaration.functions.filter(({slot}) => !slot.startsWith('0000:02:00'));
+  };
+
+  it('takes an idle card, stops nothing for it, and gives it back', async () => {
+    const host = made([card, sound]);
+    const before = whole(host);
+    assert.equal((await start(host)).exitCode, 0);
+    assert.equal(driverOf(host, card), 'vfio-pci');
+    assert.equal(driverOf(host, sound), 'vfio-pci');
+    assert.equal(host.userland.jobs.length, 0);
+    assert.equal((await stop(host)).exitCode, 0);
+    assert.deepEqual({...whole(host), modules: before.modules}, before);
+  });
+
+  it('does nothing the second time, in either direction', async () => {
+    const host = made([card, sound]);
+    await start(host);
+    host.journal.length = 0;
+    assert.match((await start(host)).journal.join(), /guest g has .* already/);
+    assert.deepEqual(
+      host.effects().filter((line) => !line.startsWith('systemctl show')),
+      [],
+    );
+    await stop(host);
+    host.journal.length = 0;
+    assert.match((await stop(host)).journal.join(), /has nothing of the host's/);
+    assert.deepEqual(host.effects(), []);
+  });
+
+  it('gives back what was there: a driver that is not the first to match, an override, no driver at all', async () => {
+    const host = made([card, sound], (declaration) => {
+      addNvidia(declaration);
+      declaration.modules.find(({name}) => name === 'nvidia')!.loaded = true;
+      functionOf(declaration, card).driver = 'nvidia';
+      functionOf(declaration, card).override = 'nvidia';
+      delete functionOf(declaration, sound).driver;
+      functionOf(declaration, sound).override = 'none';
+      settings(declaration, 'UnloadModules=');
+    });
+    const before = host.machine.bindings();
+    await start(host);
+    assert.equal(driverOf(host, card), 'vfio-pci');
+    await stop(host);
+    assert.deepEqual(host.machine.bindings(), before);
+  });
+
+  it('leaves with VFIO what was there before', async () => {
+    const host = made([card, sound], (declaration) => {
+      declaration.modules.find(({name}) => name === 'vfio_pci')!.loaded = true;
+      for (const slot of [card, sound]) functionOf(declaration, slot).driver = 'vfio-pci';
+    });
+    const before = host.machine.bindings();
+    assert.equal((await start(host)).exitCode, 0);
+    assert.ok(host.exists(state));
+    assert.equal((await stop(host)).exitCode, 0);
+    assert.deepEqual(host.machine.bindings(), before);
+    assert.ok(!host.exists(state));
+  });
+
+  describe('with the display in use', () => {
+    it('stops the display manager by its own unit, waits for its sessions, and starts it again at once on the other card', async () => {
+      const host = made([boot, bootSound]);
+      assert.equal((await start(host)).exitCode, 0);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+      assert.equal(driverOf(host, boot), 'vfio-pci');
+      // pipewire, which has the sound card open, went with its user's session.
+      assert.ok(host.machine.elapsed >= 10_000 && host.machine.elapsed < 20_000);
+      assert.deepEqual(host.machine.harm, []);
+      await stop(host);
+      assert.equal(driverOf(host, boot), 'nouveau');
+      assert.equal(host.userland.jobs.length, 2);
+    });
+
+    it('starts it again when the guest has ended, where there is no other card, and restores the console', async () => {
+      const host = made([boot, bootSound], single);
+      assert.equal((await start(host)).exitCode, 0);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+      assert.equal(console1(host), '0');
+      await stop(host);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+      assert.equal(console1(host), '1');
+      assert.equal(driverOf(host, boot), 'nouveau');
+    });
+
+    it('keeps the display manager away until the end when it is told so', async () => {
+      const host = made([boot, bootSound], (declaration) => settings(declaration, 'DisplayManager=at-end'));
+      await start(host);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+      await stop(host);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+    });
+
+    it('does not start it while the machine goes down', async () => {
+      const host = made([boot, bootSound], single);
+      await start(host);
+      host.userland.systemState = 'stopping';
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+      assert.equal(driverOf(host, boot), 'nouveau');
+      assert.ok(!host.exists(state));
+    });
+
+    it('leaves it alone when it is not active, and when it is not to be stopped refuses', async () => {
+      const idle = made([boot, bootSound], (declaration) => {
+        declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
+      });
+      idle.userland.setState('gdm.service', 'inactive');
+      assert.equal((await start(idle)).exitCode, 0);
+      await stop(idle);
+      assert.deepEqual(idle.userland.jobs, []);
+      const host = made([boot, bootSound], (declaration) => settings(declaration, 'StopServices='));
+      const before = whole(host);
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 3);
+      assert.match(journal.join('\n'), /process 901 \(Xorg\).*has \/dev\/dri\/card0 open/);
+      assert.match(journal.join('\n'), /Processes=end in \/etc\/pearasys\/guests\/g.settings/);
+      assert.deepEqual(whole(host), before);
+      assert.deepEqual(host.effects().slice(1), []);
+    });
+
+    it("takes the firmware's framebuffer off and puts it on again", async () => {
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        declaration.firmwareFramebuffer = 'efi-framebuffer';
+        declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
+        delete functionOf(declaration, boot).driver;
+        declaration.modules.find(({name}) => name === 'nouveau')!.loaded = false;
+      });
+      host.userland.setState('gdm.service', 'inactive');
+      const before = whole(host);
+      assert.equal((await start(host)).exitCode, 0);
+      assert.ok(!host.exists('/sys/bus/platform/drivers/efi-framebuffer/efi-framebuffer.0'));
+      assert.equal(console1(host), '0');
+      await stop(host);
+      assert.deepEqual({...whole(host), modules: before.modules}, before);
+    });
+
+    it('refuses consoles that are not to be released', async () => {
+      const host = made([boot, bootSound], (declaration) => settings(declaration, 'ReleaseConsoles=no'));
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 3);
+      assert.match(journal.join('\n'), /console vtcon1/);
+    });
+  });
+
+  describe('with processes that use the devices', () => {
+    const holder = (declaration: MachineDeclaration, more: object = {}) => {
+      declaration.processes.push({
+        pid: 2000,
+        comm: 'blender',
+        cgroup: '/user.slice/user-1001.slice/session-7.scope',
+        uid: 1001,
+        holds: ['/dev/dri/renderD129'],
+        ...more,
+      });
+    };
+
+    it('refuses, names them, and changes nothing', async () => {
+      const host = made([card, sound], holder);
+      const before = whole(host);
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 3);
+      assert.match(journal.join('\n'), /2000 \(blender\) of session-7.scope has \/dev\/dri\/renderD129 open/);
+      assert.deepEqual(whole(host), before);
+    });
+
+    it('asks them to end when it is told so', async () => {
+      const host = made([card, sound], (declaration) => {
+        holder(declaration, {takes: 2000});
+        settings(declaration, 'Processes=end', 'StopServices=');
+      });
+      assert.equal((await start(host)).exitCode, 0);
+      assert.deepEqual(
+        host.effects().filter((line) => line.startsWith('kill')),
+        ['kill -SIGTERM 2000'],
+      );
+      assert.deepEqual(host.machine.harm, []);
+    });
+
+    it('kills those that do not end, after the limit', async () => {
+      const host = made([card, sound], (declaration) => {
+        holder(declaration, {ignores: ['SIGTERM']});
+        settings(declaration, 'Processes=end', 'ProcessLimit=3', 'StopServices=');
+      });
+      assert.equal((await start(host)).exitCode, 0);
+      assert.deepEqual(
+        host.effects().filter((line) => line.startsWith('kill')),
+        ['kill -SIGTERM 2000', 'kill -SIGKILL 2000'],
+      );
+      assert.ok(host.machine.elapsed >= 3000 && host.machine.elapsed < 5000);
+    });
+
+    it('gives up on one that cannot be killed, and has all back as it was', async () => {
+      const host = made([card, sound], (declaration) => {
+        holder(declaration, {ignores: ['SIGTERM', 'SIGKILL']});
+        settings(declaration, 'Processes=end', 'StopServices=gdm.service');
+      });
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 3);
+      assert.match(
+        journal.join('\n'),
+        /process 2000 did not end, neither within 10 s nor when it was killed/,
+      );
+      assert.equal(driverOf(host, card), 'nouveau');
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+      assert.ok(!host.exists(state));
+    });
+
+    it('leaves another process alone that has the number by now', async () => {
+      const host = made([card, sound], (declaration) => {
+        holder(declaration);
+        settings(declaration, 'Processes=end', 'StopServices=');
+      });
+      host.beforeEffect((effect) => {
+        if (effect.kind !== 'file' || !host.exists('/proc/2000')) return;
+        host.machine.endProcess(2000);
+        host.machine.addProcess({pid: 2000, comm: 'innocent'});
+      });
+      assert.equal((await start(host)).exitCode, 0);
+      assert.equal(host.readText('/proc/2000/comm'), 'innocent');
+      assert.ok(!host.effects().some((line) => line.startsWith('kill')));
+    });
+
+    it('stops services by their units, and starts them after the guest', async () => {
+      const host = made([card, sound], (declaration) => {
+        holder(declaration, {cgroup: '/system.slice/miner.service', uid: 0});
+        declaration.files['/etc/systemd/system/miner.service'] = '[Service]\nExecStart=/bin/miner\n';
+        settings(declaration, 'Processes=end', 'StopServices=');
+      });
+      host.userland.setState('miner.service', 'active');
+      assert.equal((await start(host)).exitCode, 0);
+      await stop(host);
+      assert.deepEqual(host.userland.jobs, ['stop miner.service', 'start miner.service']);
+    });
+
+    it('never ends PID 1, logind, or another guest', async () => {
+      for (const more of [
+        {pid: 1, comm: 'systemd', cgroup: '/init.scope'},
+        {cgroup: '/system.slice/systemd-logind.service', comm: 'systemd-logind', uid: 0},
+        {cgroup: '/machine.slice/machine-qemu\\x2d1\\x2dother.scope', comm: 'qemu-system-x86', uid: 0},
+      ]) {
+        const host = made([card, sound], (declaration) => {
+          if (more.pid === 1) declaration.processes = declaration.processes.filter(({pid}) => pid !== 1);
+          holder(declaration, more);
+          settings(declaration, 'Processes=end');
+        });
+        const before = whole(host);
+        assert.equal((await start(host)).exitCode, 3, more.comm);
+        assert.deepEqual(whole(host), before);
+      }
+    });
+  });
+
+  describe('a failure', () => {
+    /** Every step that a start has, failing in turn. */
+    for (const [what, fail] of Object.entries({
+      'the state cannot be written': (host) => host.failFile('/run/pearasys/guest/g', 'ENOSPC'),
+      'the display manager does not stop': (host) =>
+        host.failCommand('systemctl stop gdm.service', 1, 'Job failed'),
+      'the console is not released': (host) => host.failWrite('*/vtcon1/bind', 'EBUSY', 1),
+      'a module is not loaded': (host) => host.failCommand('modprobe -- vfio-pci', 1, 'no'),
+      'an override is refused': (host) => host.failWrite(`*/${boot}/driver_override`, 'EINVAL', 1),
+      'an unbind is refused': (host) => host.failWrite('*/nouveau/unbind', 'EBUSY', 1),
+      'the sound does not go': (host) => host.failWrite('*/snd_hda_intel/unbind', 'EBUSY', 1),
+      'vfio-pci does not take the sound': (host) => host.refuseProbe(bootSound, 'vfio-pci'),
+      'the display manager does not come back': (host) =>
+        host.failCommand('systemctl start gdm.service', 1, 'Job failed', 1),
+    } satisfies Record<string, (host: SimulatedHost) => void>))
+      it(`puts everything back when ${what}`, async () => {
+        const host = made([boot, bootSound]);
+        const before = whole(host);
+        fail(host);
+        const {exitCode, journal} = await start(host);
+        assert.equal(exitCode, 1, journal.join('\n'));
+        assert.deepEqual(whole(host), before);
+      });
+
+    it('of the wait for somebody who came meanwhile puts everything back', async () => {
+      const host = made([boot, bootSound]);
+      const before = whole(host);
+      host.afterEffect((effect) => {
+        if (effect.kind === 'run' && effect.args.join(' ') === 'stop gdm.service')
+          host.machine.addProcess({pid: 3000, comm: 'cat', holds: ['/dev/dri/card0']});
+      });
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 3);
+      assert.match(journal.join('\n'), /0000:01:00.0 still in use after 20 s\n.*process 3000 \(cat\)/);
+      assert.deepEqual(whole(host), {...before, processes: [...before.processes, '3000'].sort()});
+    });
+
+    it('of systemd to wait for it, by its signal, puts everything back', async () => {
+      const host = made([boot, bootSound]);
+      const before = whole(host);
+      const controller = new AbortController();
+      host.afterEffect((effect) => {
+        if (effect.kind === 'write' && effect.path.endsWith('nouveau/unbind')) controller.abort();
+      });
+      await assert.rejects(
+        guestStart({host, layout: defaultLayout, log: () => undefined, signal: controller.signal}, ['g']),
+        /interrupted/,
+      );
+      assert.deepEqual({...whole(host), modules: before.modules}, before);
+    });
+
+    it('that is a write which does not return ends with exit code 5, and names the device', async () => {
+      const host = made([card, sound]);
+      const returns = host.neverReturn('*/snd_hda_intel/unbind');
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 5);
+      assert.match(journal.join('\n'), /state of 0000:02:00.1: unknown until that write returns/);
+      assert.equal(driverOf(host, card), 'nouveau');
+      returns();
+    });
+  });
+
+  describe('modules', () => {
+    const withNvidia = (declaration: MachineDeclaration) => {
+      addNvidia(declaration);
+      declaration.modules.push({name: 'nvidia_drm', loaded: true, depends: ['nvidia']});
+      declaration.modules.find(({name}) => name === 'nvidia')!.loaded = true;
+      declaration.modules.find(({name}) => name === 'nouveau')!.loaded = false;
+      declaration.functions = declaration.functions.filter(({slot}) => !slot.startsWith('0000:01:00'));
+      declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
+      functionOf(declaration, card).driver = 'nvidia';
+    };
+
+    it('of NVIDIA are unloaded in their order around the switch, and loaded again', async () => {
+      const host = made([card, sound], withNvidia);
+      const before = whole(host);
+      const started = await start(host);
+      assert.equal(started.exitCode, 0, started.journal.join('\n'));
+      const lines = host.effects();
+      const at = (line: string) => lines.findIndex((one) => one.startsWith(line));
+      assert.ok(at('rmmod nvidia_drm') >= 0);
+      assert.ok(at('rmmod nvidia_drm') < at(`echo '${card}' > /sys/bus/pci/drivers/nvidia/unbind`));
+      assert.ok(at(`echo '${card}' > /sys/bus/pci/drivers_probe`) < lines.lastIndexOf('rmmod nvidia'));
+      assert.ok(!host.machine.isLoaded('nvidia'));
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.deepEqual(whole(host).bindings, before.bindings);
+      assert.ok(host.machine.isLoaded('nvidia_drm'));
+    });
+
+    it('stay when another card of the host needs them', async () => {
+      const host = made([card, sound], (declaration) => {
+        settings(declaration, 'UnloadModules=nouveau drm');
+      });
+      const {exitCode, journal} = await start(host);
+      assert.match(journal.join('\n'), /module nouveau stays: 0000:01:00.0 stays with the host/);
+      // drm is in use by nouveau: that it cannot go undoes all.
+      assert.equal(exitCode, 1);
+      assert.equal(driverOf(host, card), 'nouveau');
+    });
+  });
+
+  describe('refuses before any effect', () => {
+    const refused = async (host: SimulatedHost, exitCode: number, message: RegExp) => {
+      const before = whole(host);
+      const run = await start(host);
+      assert.equal(run.exitCode, exitCode, run.journal.join('\n'));
+      assert.match(run.journal.join('\n'), message);
+      assert.deepEqual(whole(host), before);
+      assert.ok(host.effects().every((line) => line.startsWith('systemctl show')));
+    };
+
+    it('a guest that is not set up, or whose file is not obeyed', async () => {
+      await refused(
+        made([], (declaration) => {
+          declaration.files = {};
+        }),
+        4,
+        /guest g is not set up/,
+      );
+      await refused(made(['nonsense']), 3, /line 1 is 'nonsense'/);
+      const others = made([card]);
+      others.machine.owners.set(`${folder}/g.conf`, 1000);
+      await refused(others, 3, /is owned by user 1000/);
+    });
+
+    it('settings that are wrong', async () => {
+      await refused(
+        made([card], (declaration) => settings(declaration, 'Processes=maybe')),
+        3,
+        /line 1 is 'Processes=maybe'/,
+      );
+    });
+
+    it('a device that is not there, and another card in its slot', async () => {
+      await refused(made([card, '0000:0a:00.0']), 4, /guest g is to have 0000:0a:00.0/);
+      await refused(
+        made([card, sound], (declaration) => settings(declaration, `Card=${card} 1002:73bf`)),
+        3,
+        /the card there is 10de:1b80, guest g is to have 1002:73bf/,
+      );
+    });
+
+    it('a group that would not be viable', async () => {
+      await refused(made([card]), 3, /IOMMU group 2 would not be viable/);
+    });
+
+    it('a disk that is mounted, whatever the settings say', async () => {
+      await refused(
+        made(['0000:03:00.0'], (declaration) => settings(declaration, 'Processes=end')),
+        3,
+        /is mounted at \//,
+      );
+    });
+  });
+
+  describe('two guests that share a card', () => {
+    it('cannot have it at the same time; the end of the refused one takes nothing from the other', async () => {
+      const host = made([card, sound], (declaration) => {
+        declaration.files[`${folder}/other.conf`] = `${sound}\n0000:05:00.0\n`;
+      });
+      assert.equal((await start(host)).exitCode, 0);
+      const {exitCode, journal} = await start(host, 'other');
+      assert.equal(exitCode, 3);
+      assert.match(
+        journal.join('\n'),
+        /0000:02:00.1 \(10de:10f0\) is with guest g: guest other cannot have it/,
+      );
+      assert.match(journal.join('\n'), /virsh shutdown g/);
+      assert.equal((await stop(host, 'other')).exitCode, 0);
+      assert.equal(driverOf(host, card), 'vfio-pci');
+      assert.equal(driverOf(host, sound), 'vfio-pci');
+      assert.equal(driverOf(host, '0000:05:00.0'), 'e1000e');
+    });
+
+    it('have it one after the other', async () => {
+      const host = made([card, sound], (declaration) => {
+        declaration.files[`${folder}/other.conf`] = `${card}\n${sound}\n`;
+      });
+      for (const guest of ['g', 'other', 'g']) {
+        assert.equal((await start(host, guest)).exitCode, 0);
+        assert.equal((await stop(host, guest)).exitCode, 0);
+        assert.equal(driverOf(host, card), 'nouveau');
+      }
+    });
+  });
+
+  describe('a stop', () => {
+    const qemu = {pid: 4000, comm: 'qemu-system-x86', holds: ['/dev/vfio/2', 'anon_inode:[vfio-device]']};
+
+    it('while the guest runs is refused, and the next one gives all back', async () => {
+      const host = made([card, sound]);
+      await start(host);
+      host.machine.addProcess(qemu);
+      const {exitCode, journal} = await stop(host);
+      assert.equal(exitCode, 1);
+      assert.match(journal.join('\n'), /process 4000 \(qemu-system-x86\)/);
+      assert.match(journal.join('\n'), /the host does not have 0000:02:00.0, 0000:02:00.1 back/);
+      assert.ok(host.exists(state));
+      host.machine.endProcess(4000);
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.equal(driverOf(host, card), 'nouveau');
+      assert.equal(driverOf(host, sound), 'snd_hda_intel');
+    });
+
+    it('gives back what can be, starts services only with the last, and remembers the rest', async () => {
+      const host = made([boot, bootSound], single);
+      await start(host);
+      host.refuseProbe(bootSound, 'snd_hda_intel', 'ENODEV', 1);
+      const {exitCode, journal} = await stop(host);
+      assert.equal(exitCode, 1);
+      assert.match(journal.join('\n'), /gdm.service is not started before that/);
+      assert.equal(driverOf(host, boot), 'nouveau');
+      assert.equal(driverOf(host, bootSound), 'vfio-pci');
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.equal(driverOf(host, bootSound), 'snd_hda_intel');
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+      assert.ok(!host.exists(state));
+    });
+
+    it('after a stop that failed can begin with a start: what was had before is not forgotten', async () => {
+      const host = made([boot, bootSound], single);
+      await start(host);
+      host.refuseProbe(bootSound, 'snd_hda_intel', 'ENODEV', 1);
+      await stop(host);
+      assert.equal((await start(host)).exitCode, 0);
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.equal(driverOf(host, bootSound), 'snd_hda_intel');
+      assert.equal(host.userland.jobs.at(-1), 'start gdm.service');
+    });
+
+    it('leaves alone what somebody else has moved, and what is not there any more', async () => {
+      const host = made([card, sound]);
+      await start(host);
+      host.machine.setOverride(card, 'nouveau');
+      host.machine.unbind('vfio-pci', card);
+      host.machine.probe(card);
+      host.machine.hotRemove(sound);
+      const {exitCode, journal} = await stop(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.match(journal.join('\n'), /0000:02:00.1 is left alone: it is not there any more/);
+      assert.ok(!host.exists(state));
+    });
+
+    it('leaves the devices with VFIO when it is told so', async () => {
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        settings(declaration, 'ReturnDevices=no');
+      });
+      await start(host);
+      const {exitCode, journal} = await stop(host);
+      assert.equal(exitCode, 0);
+      assert.equal(driverOf(host, boot), 'vfio-pci');
+      assert.match(journal.join('\n'), /gdm.service is not started: there is no display for it/);
+      assert.ok(!host.exists(state));
+    });
+
+    it('gives back in spite of settings that are wrong by now', async () => {
+      const host = made([card, sound]);
+      await start(host);
+      await host.writeFile(`${folder}/g.settings`, 'nonsense\n');
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.equal(driverOf(host, card), 'nouveau');
+    });
+  });
+
+  it('is one unit to systemd: start, reload, stop', async () => {
+    const host = made([card, sound]);
+    const {runs} = runUnits(host);
+    const unit = 'pearasys-guest@g.service';
+    await host.run('systemctl', ['reload-or-restart', unit]);
+    await host.run('systemctl', ['reload-or-restart', unit]);
+    assert.deepEqual(host.userland.jobs, [`start ${unit}`, `reload ${unit}`]);
+    assert.match(runs.get(unit)?.journal.join('\n') ?? '', /already/);
+    await host.run('systemctl', ['stop', unit]);
+    assert.equal(driverOf(host, card), 'nouveau');
+  });
+
+  it('has a plan that is the same whoever reads it', () => {
+    const host = made([card, sound]);
+    const planned = () => planGuestStart(readGuestStart(host, defaultLayout, parseGuest('g'), new Set()));
+    const lines = linesOf(planned());
+    assert.deepEqual(linesOf(planned()), lines);
+    assert.deepEqual(lines.slice(1), [
+      'modprobe vfio-pci',
+      'test -d /sys/bus/pci/drivers/vfio-pci',
+      ...[card, sound].flatMap((slot) => [
+        `echo 'vfio-pci' > /sys/bus/pci/devices/${slot}/driver_override`,
+        `echo '${slot}' > /sys/bus/pci/drivers/${slot === card ? 'nouveau' : 'snd_hda_intel'}/unbind`,
+        `echo '${slot}' > /sys/bus/pci/drivers_probe`,
+        `test -e /sys/bus/pci/drivers/vfio-pci/${slot}`,
+      ]),
+    ]);
+  });
+});
