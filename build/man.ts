@@ -20,8 +20,8 @@ export async function manualPage(): Promise<string> {
     '.SH DESCRIPTION',
     text(
       'A device is named by its slot (0000:04:00.0, or 04:00.0 in domain 0000), by its id (10de:1b80, vendor and ' +
-        'device), or by the name of its interface or disk (eth0, nvme0n1). Options may stand before the command or ' +
-        'after it.',
+        'device), or by the name of its interface or disk (eth0, nvme0n1), a mediated device by its UUID. Options ' +
+        'may stand before the command or after it.',
     ),
     '.SH OPTIONS',
     ...options(BaseCommand.baseFlags),
@@ -42,9 +42,14 @@ export async function manualPage(): Promise<string> {
       '/etc/systemd/system/pearasys-SLOT@DRIVER.service',
       'The unit of a device. Enabled, it claims the device at boot and at each hot-add.',
     ),
+    ...item(
+      '/etc/mdevctl.d/PARENT/UUID',
+      'Definitions of mediated devices, shared with mdevctl. Its scripts in /etc/mdevctl.d/scripts.d/ are called.',
+    ),
+    ...item('/etc/pearasys/pearasys.conf', 'Settings.'),
     ...item('/usr/share/misc/pci.ids, /usr/share/hwdata/pci.ids', 'Names of devices, classes and vendors.'),
     '.SH SEE ALSO',
-    text('systemctl(1), udev(7), lspci(8)'),
+    text('systemctl(1), udev(7), lspci(8), mdevctl(8)'),
     '',
   ].join('\n');
 }

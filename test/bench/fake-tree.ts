@@ -175,3 +175,23 @@ function knownIds(): [vendor: string, device: string][] {
   }
   return ids;
 }
+
+/**
+ * Lays out a folder as the kernel lays out /sys for that many mediated devices of one parent, with the types that
+ * mdevctl reads.
+ */
+export function makeMdevTree(folder: string, count: number): void {
+  const parent = join(folder, 'devices/virtual/mtty/mtty');
+  const type = join(parent, 'mdev_supported_types/mtty-1');
+  for (const path of [type, join(folder, 'bus/mdev/devices'), join(folder, 'class/mdev_bus')])
+    mkdirSync(path, {recursive: true});
+  writeFileSync(join(type, 'available_instances'), '0\n');
+  writeFileSync(join(type, 'device_api'), 'vfio-pci\n');
+  symlinkSync('../../devices/virtual/mtty/mtty', join(folder, 'class/mdev_bus/mtty'));
+  for (let number = 0; number < count; number++) {
+    const uuid = `${number.toString(16).padStart(8, '0')}-1111-4111-8111-111111111111`;
+    mkdirSync(join(parent, uuid));
+    symlinkSync('../mdev_supported_types/mtty-1', join(parent, uuid, 'mdev_type'));
+    symlinkSync(`../../../devices/virtual/mtty/mtty/${uuid}`, join(folder, 'bus/mdev/devices', uuid));
+  }
+}

@@ -174,8 +174,35 @@ describe('MachineHost', function () {
     it('one that does not end is ended', async () => {
       await assert.rejects(
         host.run('sleep', ['60'], {limit: 100}),
-        (error) => error instanceof CommandError && error.status === undefined,
+        (error) => error instanceof CommandError && error.status === undefined && error.late,
       );
+    });
+
+    it('with what it has started, which keeps its output open', async () => {
+      const mark = join(folder, 'started');
+      await assert.rejects(
+        host.run('sh', ['-c', `sleep 61 & echo $! >${mark}; wait`], {limit: 300}),
+        (error) => error instanceof CommandError && error.late,
+      );
+      const pid = fs.readFileSync(mark, 'utf8').trim();
+      // Gone, or dead and waiting for its new parent; a test that waits in vain ends by mocha's limit.
+      const isDead = () =>
+        !fs.existsSync(`/proc/${pid}/stat`) || /\) [ZX]/.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8'));
+      while (!isDead()) await host.pause(10);
+    });
+
+    it('gives it something to read, though it may not read it', async () => {
+      assert.equal((await host.run('cat', [], {input: '{"a":1}'})).stdout, '{"a":1}');
+      assert.equal((await host.run('true', [], {input: 'x'.repeat(1 << 20)})).status, 0);
+      assert.equal((await host.run('cat', [])).stdout, '');
+    });
+
+    it('any exit code may be an answer, and the environment handed on', async () => {
+      assert.equal((await host.run('sh', ['-c', 'exit 77'], {accept: 'any'})).status, 77);
+      process.env['PEARASYS_TEST'] = 'x';
+      const {stdout} = await host.run('env', [], {inheritEnvironment: true});
+      delete process.env['PEARASYS_TEST'];
+      assert.match(stdout, /^PEARASYS_TEST=x$/m);
     });
   });
 

@@ -3,7 +3,13 @@ import fs from 'node:fs';
 import {CommandError, FileError, PearasysError, StuckError, WriteError} from '../../src/host/errors.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
-import {addNvidia, beforeUdev, functionOf, sriovCard} from '../simulated-host/standard-machine.js';
+import {
+  addNvidia,
+  addParents,
+  beforeUdev,
+  functionOf,
+  sriovCard,
+} from '../simulated-host/standard-machine.js';
 import {applyRules, parseRules} from '../simulated-host/udev-rules.js';
 import {deviceUnit} from '../simulated-host/userland.js';
 import type {KernelEvent} from '../simulated-host/machine.js';
@@ -999,6 +1005,103 @@ LABEL="end"
         'IMPORT{builtin}="path_id"',
       ])
         assert.throws(() => parseRules(text), /rules:1/, text);
+    });
+  });
+
+  describe('mediated devices', () => {
+    const uuid = '83c32df7-d52e-4ec1-9668-1f3c7e4df107';
+    const other = '93c32df7-d52e-4ec1-9668-1f3c7e4df107';
+    const create = (type: string) => `/sys/class/mdev_bus/mtty/mdev_supported_types/${type}/create`;
+    const device = `/sys/bus/mdev/devices/${uuid}`;
+    const left = (host: SimulatedHost, type: string) =>
+      host.readText(`/sys/class/mdev_bus/mtty/mdev_supported_types/${type}/available_instances`);
+
+    it('are created once, in any form of the same UUID, while there is something left', async () => {
+      const host = made(addParents);
+      await refused(write(host, create('mtty-1'), 'nonsense'), 'EINVAL');
+      await refused(write(host, create('mtty-1'), uuid.replaceAll('-', '')), 'EINVAL');
+      await write(host, create('mtty-1'), `${uuid.toUpperCase()}\n`);
+      assert.deepEqual(host.machine.mdevs.list(), [`${uuid} mtty mtty-1`]);
+      await refused(write(host, create('mtty-2'), uuid), 'EEXIST');
+      assert.deepEqual([left(host, 'mtty-1'), left(host, 'mtty-2')], ['21', '10']);
+      await refused(
+        write(host, '/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-3/create', other),
+        'ENOENT',
+      );
+      host.machine.declaration.mdevParents[0]!.units = 2;
+      await refused(write(host, create('mtty-2'), other), 'ENOSPC');
+      await write(host, `${device}/remove`, '0');
+      assert.equal(host.exists(device), true);
+      await write(host, `${device}/remove`, '1');
+      assert.equal(host.exists(device), false);
+      assert.equal(host.exists('/sys/devices/virtual/mtty/mtty/mdev_supported_types'), true);
+      await refused(write(host, `${device}/remove`, '1'), 'ENOENT');
+    });
+
+    it('have a driver, a type, and a group of their own with its node', async () => {
+      const host = made(addParents);
+      await write(host, create('mtty-1'), uuid);
+      const group = host.readLink(`${device}/iommu_group`)?.split('/').at(-1) ?? '';
+      assert.equal(host.realPath(`${device}/driver`), '/sys/bus/mdev/drivers/vfio_mtty');
+      assert.equal(
+        host.realPath(`${device}/mdev_type`),
+        '/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-1',
+      );
+      assert.equal(host.info(`/dev/vfio/${group}`)?.kind, 'device');
+      await write(host, `${device}/remove`, '1');
+      assert.equal(host.exists(`/dev/vfio/${group}`), false);
+      assert.equal(host.exists(`/sys/kernel/iommu_groups/${group}`), false);
+    });
+
+    it('announce themselves as the kernel does, the type only after the add', async () => {
+      const host = made(addParents);
+      const seen: string[] = [];
+      host.machine.subscribe(({action, subsystem}) =>
+        seen.push(`${action} ${subsystem}${host.exists(`${device}/mdev_type`) ? '' : ' without a type'}`),
+      );
+      await write(host, create('mtty-1'), uuid);
+      assert.deepEqual(seen, ['add mdev without a type', 'add vfio', 'add vfio-dev', 'bind mdev']);
+    });
+
+    it('one that is open is removed when it is closed, and not before', async () => {
+      const host = made(addParents);
+      await write(host, create('mtty-1'), uuid);
+      const group = host.readLink(`${device}/iommu_group`)?.split('/').at(-1) ?? '';
+      host.machine.addProcess({pid: 9, comm: 'qemu', holds: [`/dev/vfio/${group}`]});
+      await assert.rejects(write(host, `${device}/remove`, '1'), StuckError);
+      await refused(write(host, `${device}/remove`, '1'), 'EAGAIN');
+      assert.equal(host.exists(device), true);
+      host.machine.endProcess(9);
+      assert.equal(host.exists(device), false);
+    });
+
+    it('take the values that their attributes take', async () => {
+      const host = made((machine) => {
+        addParents(machine);
+        machine.mdevs = {[uuid]: '0000:02:00.0/vgpu-1'};
+      });
+      await write(host, `${device}/frame_rate`, '60');
+      assert.equal(host.readText(`${device}/frame_rate`), '60');
+      await refused(write(host, `${device}/frame_rate`, 'fast'), 'EINVAL');
+      await refused(write(host, `${device}/nosuch`, '1'), 'ENOENT');
+    });
+
+    it('go with their parent, which says so', () => {
+      const host = made((machine) => {
+        addParents(machine);
+        machine.mdevs = {[uuid]: 'mtty/mtty-1'};
+      });
+      const seen: string[] = [];
+      host.machine.subscribe(({action, properties}) =>
+        seen.push(`${action} ${properties['MDEV_STATE'] ?? ''}`),
+      );
+      const [mtty] = host.machine.declaration.mdevParents;
+      host.machine.mdevs.unregister('mtty');
+      assert.deepEqual(host.machine.mdevs.list(), []);
+      assert.equal(host.exists('/sys/class/mdev_bus/mtty'), false);
+      host.machine.mdevs.register(mtty!);
+      assert.equal(seen[0], 'change unregistered');
+      assert.equal(seen.at(-1), 'change registered');
     });
   });
 });

@@ -1,0 +1,538 @@
+import assert from 'node:assert/strict';
+import {spawnSync} from 'node:child_process';
+import {copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import {mdevctl} from '../../src/cli/mdevctl/main.js';
+import {asUuid} from '../../src/mdev/uuid.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {addParents} from '../simulated-host/standard-machine.js';
+import type {Run} from './runs.js';
+
+const one = '11111111-1111-4111-8111-111111111111';
+const two = '22222222-2222-4222-8222-222222222222';
+const three = '33333333-3333-4333-8333-333333333333';
+
+/** Runs words as mdevctl, or as the program that the first of them names. */
+async function runWords(host: SimulatedHost, words: readonly string[], name = 'mdevctl'): Promise<Run> {
+  let [stdout, stderr] = ['', ''];
+  const output = (write: (text: string) => void) => ({isTerminal: false, columns: 80, write});
+  const exitCode = await mdevctl(name, words, {
+    host,
+    stdout: output((text) => (stdout += text)),
+    stderr: output((text) => (stderr += text)),
+  });
+  return {exitCode, stdout, stderr};
+}
+
+/** What follows was printed by Debian's mdevctl 1.2.0-3. */
+describe('mdevctl 1.2', () => {
+  let host: SimulatedHost;
+  let folder: string;
+  beforeEach(() => {
+    host = SimulatedHost.standard((machine) => {
+      addParents(machine);
+      machine.mdevs = {[one]: 'mtty/mtty-1'};
+    });
+    folder = mkdtempSync(join(tmpdir(), 'pearasys-mdevctl-'));
+  });
+  afterEach(() => {
+    host.dispose();
+    rmSync(folder, {recursive: true});
+  });
+
+  const typed = (line: string) => runWords(host, line.split(' '));
+  const said = (stdout: string): Run => ({exitCode: 0, stdout, stderr: ''});
+  const failed = (stderr: string): Run => ({exitCode: 1, stdout: '', stderr});
+  const wrong = (message: string): Run => ({
+    exitCode: 2,
+    stdout: '',
+    stderr: `error: ${message}\n\nFor more information try --help\n`,
+  });
+  const file = (parent: string, uuid: string) => host.machine.tree.read(`/etc/mdevctl.d/${parent}/${uuid}`);
+  const jsonFile = (text: string) => {
+    const path = join(folder, 'config.json');
+    writeFileSync(path, text);
+    return path;
+  };
+
+  describe('its words', () => {
+    const programHelp = [
+      'mdevctl 1.2.0',
+      'A mediated device management utility for Linux',
+      '',
+      'USAGE:',
+      '    mdevctl <SUBCOMMAND>',
+      '',
+      'OPTIONS:',
+      '    -h, --help       Print help information',
+      '    -V, --version    Print version information',
+      '',
+      'SUBCOMMANDS:',
+      '    define      Define a persistent mediated device',
+      '    help        Print this message or the help of the given subcommand(s)',
+      '    list        List mediated devices',
+      '    modify      Modify the definition of a mediated device',
+      '    start       Start a mediated device',
+      '    stop        Stop a mediated device',
+      '    types       List available mediated device types',
+      '    undefine    Undefine a persistent mediated device',
+      '',
+    ].join('\n');
+
+    it('help: on standard output when asked for, else on standard error with 2', async () => {
+      for (const line of ['--help', '-h', 'help', '-hV'])
+        assert.deepEqual(await typed(line), said(programHelp));
+      assert.deepEqual(await runWords(host, []), {exitCode: 2, stdout: '', stderr: programHelp});
+    });
+
+    it('help on a command: -h in short, --help and `help` in full', async () => {
+      assert.deepEqual(
+        await typed('modify -h'),
+        said(
+          [
+            'mdevctl-modify ',
+            'Modify the definition of a mediated device',
+            '',
+            'USAGE:',
+            '    mdevctl modify [OPTIONS] --uuid <UUID>',
+            '',
+            'OPTIONS:',
+            '    -a, --auto                   Device will be started automatically',
+            '        --addattr <attr_name>    add a new attribute',
+            '        --delattr                Delete an attribute',
+            '    -h, --help                   Print help information',
+            '    -i, --index <INDEX>          Index of the attribute to modify',
+            '    -m, --manual                 Device must be started manually',
+            '    -p, --parent <PARENT>        Parent of the mdev to modify',
+            '    -t, --type <type>            Modify the mdev type for this device',
+            '    -u, --uuid <UUID>            UUID of the mdev to modify',
+            '        --value <attr_value>     Value for the attribute specified by --addattr',
+            '',
+          ].join('\n'),
+        ),
+      );
+      const full = [
+        'mdevctl-types ',
+        'List available mediated device types',
+        '',
+        "Specifying a 'parent' lists only the types provided by the given parent device. The 'dumpjson'",
+        'option provides output in machine readable JSON format.',
+        '',
+        'USAGE:',
+        '    mdevctl types [OPTIONS]',
+        '',
+        'OPTIONS:',
+        '        --dumpjson',
+        '            Output mdev types list in JSON format',
+        '',
+        '    -h, --help',
+        '            Print help information',
+        '',
+        '    -p, --parent <PARENT>',
+        '            Show supported types for the specified parent',
+        '',
+      ].join('\n');
+      assert.deepEqual(await typed('types --help'), said(full));
+      assert.deepEqual(await typed('help types'), said(full));
+    });
+
+    it('versions', async () => {
+      assert.deepEqual(await typed('--version'), said('mdevctl 1.2.0\n'));
+      assert.deepEqual(await typed('list -dV'), said('mdevctl-list 1.2.0\n'));
+      assert.deepEqual(await runWords(host, ['-V'], 'lsmdev'), said('lsmdev 1.2.0\n'));
+    });
+
+    it('what is wrong with a command line: exit code 2', async () => {
+      const unexpected = (word: string, usage: string, meant = '') =>
+        `Found argument '${word}' which wasn't expected, or isn't valid in this context\n\n${meant}\tIf you tried to supply \`${word}\` as a value rather than a flag, use \`-- ${word}\`\n\nUSAGE:\n    ${usage}`;
+      const missing = (words: string[], usage: string) =>
+        `The following required arguments were not provided:\n${words.map((word) => `    ${word}\n`).join('')}\nUSAGE:\n    ${usage}`;
+      for (const [line, message] of [
+        [
+          'list x',
+          "Found argument 'x' which wasn't expected, or isn't valid in this context\n\nUSAGE:\n    mdevctl list [OPTIONS]",
+        ],
+        ['list --foo', unexpected('--foo', 'mdevctl list [OPTIONS]')],
+        [
+          'list --verbos',
+          unexpected('--verbos', 'mdevctl list --verbose', "\tDid you mean '--verbose'?\n\n"),
+        ],
+        ['list -vz', unexpected('-z', 'mdevctl list [OPTIONS]')],
+        [`modify -u ${one} --live`, unexpected('--live', 'mdevctl modify --uuid <UUID>')],
+        [
+          'define',
+          missing(['--uuid <UUID>', '--parent <PARENT>'], 'mdevctl define --uuid <UUID> --parent <PARENT>'),
+        ],
+        [
+          'define -a',
+          missing(
+            ['--uuid <UUID>', '--parent <PARENT>'],
+            'mdevctl define --auto --uuid <UUID> --parent <PARENT>',
+          ),
+        ],
+        ['undefine', missing(['--uuid <UUID>'], 'mdevctl undefine [OPTIONS] --uuid <UUID>')],
+        ['stop', missing(['--uuid <UUID>'], 'mdevctl stop --uuid <UUID>')],
+        [
+          `modify -u ${one} --addattr d`,
+          missing(
+            ['--value <attr_value>'],
+            'mdevctl modify --uuid <UUID> --value <attr_value> --addattr <attr_name>',
+          ),
+        ],
+        [
+          `define -u ${one} --jsonfile a -a`,
+          "The argument '--jsonfile <JSONFILE>' cannot be used with '--auto'\n\nUSAGE:\n    mdevctl define --uuid <UUID> --jsonfile <JSONFILE>",
+        ],
+        [
+          `modify -u ${one} -m -a`,
+          "The argument '--manual' cannot be used with '--auto'\n\nUSAGE:\n    mdevctl modify --uuid <UUID> --manual",
+        ],
+        ['types -p', "The argument '--parent <PARENT>' requires a value but none was supplied"],
+        [
+          'types --dumpjson=1',
+          "The value '1' was provided to '--dumpjson' but it wasn't expecting any more values\n\nmdevctl types [OPTIONS]",
+        ],
+        [
+          'list -d -d',
+          "The argument '--defined' was provided more than once, but cannot be used multiple times\n\nUSAGE:\n    mdevctl list [OPTIONS]",
+        ],
+        [
+          'list -u xx',
+          'Invalid value "xx" for \'--uuid <UUID>\': invalid character: expected an optional prefix of `urn:uuid:` followed by [0-9a-zA-Z], found `x` at 1',
+        ],
+        [
+          'list -u 11111111-1111-4111-8111',
+          'Invalid value "11111111-1111-4111-8111" for \'--uuid <UUID>\': invalid group count: expected 5, found 4',
+        ],
+        [`modify -u ${one} -i x`, 'Invalid value "x" for \'--index <INDEX>\': invalid digit found in string'],
+        ['help foo', "The subcommand 'foo' wasn't recognized\n\nUSAGE:\n    mdevctl <SUBCOMMAND>"],
+        [
+          'undef',
+          "The subcommand 'undef' wasn't recognized\n\n\tDid you mean 'undefine'?\n\nIf you believe you received this message in error, try re-running with 'mdevctl -- undef'\n\nUSAGE:\n    mdevctl <SUBCOMMAND>",
+        ],
+      ] as const)
+        assert.deepEqual(await typed(line), wrong(message), line);
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('a UUID in each form, and values beside their options', async () => {
+      const line = said(`${one} mtty mtty-1 manual\n\n`);
+      for (const words of [
+        `list -u${one}`,
+        `list --uuid=${one}`,
+        `list -u={${one}}`,
+        `list -vu urn:uuid:${one.toUpperCase()}`,
+        `list --uuid ${one.replaceAll('-', '')} --`,
+      ])
+        assert.deepEqual(await typed(words), line, words);
+    });
+  });
+
+  it('list and lsmdev: text ends with an empty line', async () => {
+    assert.deepEqual(await typed('list'), said(`${one} mtty mtty-1 manual\n\n`));
+    assert.deepEqual(await runWords(host, ['-p', 'mtty'], 'lsmdev'), said(`${one} mtty mtty-1 manual\n\n`));
+    assert.deepEqual(await typed('list -d'), said('\n'));
+    assert.deepEqual(await typed('list -d --dumpjson'), said('[]\n'));
+    assert.deepEqual(await typed('list -p nosuch'), said('\n'));
+    assert.deepEqual(
+      await typed(`list -u ${one} --dumpjson`),
+      said('{\n  "mdev_type": "mtty-1",\n  "start": "manual",\n  "attrs": []\n}\n'),
+    );
+    assert.deepEqual(JSON.parse((await typed('list --dumpjson')).stdout), [
+      {mtty: [{[one]: {mdev_type: 'mtty-1', start: 'manual', attrs: []}}]},
+    ]);
+  });
+
+  it('list of a device that is defined tells the attributes of its definition', async () => {
+    await typed(`define -u ${one} -a`);
+    await typed(`modify -u ${one} --addattr b --value 2`);
+    assert.deepEqual(
+      await typed('list -v'),
+      said(`${one} mtty mtty-1 auto (defined)\n  Attrs:\n    @{0}: {"b":"2"}\n\n`),
+    );
+    assert.deepEqual(
+      await typed('list -dv'),
+      said(`${one} mtty mtty-1 auto (active)\n  Attrs:\n    @{0}: {"b":"2"}\n\n`),
+    );
+  });
+
+  it('types', async () => {
+    assert.deepEqual(
+      await typed('types -p mtty'),
+      said(
+        'mtty\n  mtty-1\n    Available instances: 21\n    Device API: vfio-pci\n    Name: Single port serial\n' +
+          '  mtty-2\n    Available instances: 10\n    Device API: vfio-pci\n    Name: Dual port serial\n\n',
+      ),
+    );
+    assert.deepEqual(await typed('types -p nosuch'), said('\n'));
+    assert.deepEqual(await typed('types -p nosuch --dumpjson'), said('[]\n'));
+  });
+
+  it('define', async () => {
+    assert.deepEqual(await typed(`define -u ${one}`), said(''));
+    assert.equal(file('mtty', one), '{\n  "mdev_type": "mtty-1",\n  "start": "manual",\n  "attrs": []\n}');
+    assert.deepEqual(
+      await typed(`define -u ${one} -p mtty`),
+      failed(`Error: Device ${one} on mtty already defined\n`),
+    );
+    assert.deepEqual(await typed(`define -u ${one} -p absent`), said(''));
+    assert.deepEqual(await typed(`define -u ${one} -t mtty-2`), failed('Error: No parent specified\n'));
+    assert.deepEqual(await typed(`define -u ${two}`), failed('Error: No parent specified\n'));
+    assert.deepEqual(await typed(`define -u ${two} -p mtty`), failed('Error: No type specified\n'));
+    const {stdout, exitCode} = await typed('define -p nosuch -t anything -a');
+    assert.deepEqual([exitCode, asUuid(stdout.trimEnd())], [0, stdout.trimEnd()]);
+    const path = jsonFile(
+      '{"start": "auto", "mdev_type": "mtty-1", "x": 1, "attrs": [{"b": "1"}, {"a": "2"}]}',
+    );
+    assert.deepEqual(await typed(`define -u ${three} -p mtty --jsonfile ${path}`), said(''));
+    assert.deepEqual(JSON.parse(file('mtty', three) ?? ''), {
+      mdev_type: 'mtty-1',
+      start: 'auto',
+      attrs: [{b: '1'}, {a: '2'}],
+    });
+    assert.deepEqual(
+      await typed(`define -u ${three} -p mtty --jsonfile ${path}`),
+      failed(`Error: Cowardly refusing to overwrite existing config for mtty/${three}\n`),
+    );
+    assert.deepEqual(
+      await typed(`define -p mtty --jsonfile ${folder}/missing`),
+      failed(
+        `Error: Unable to read jsonfile "${folder}/missing"\n\nCaused by:\n    No such file or directory (os error 2)\n`,
+      ),
+    );
+    assert.deepEqual(
+      await typed(`define -u ${two} --jsonfile ${path}`),
+      failed(`Error: Parent device required to define device via "${path}"\n`),
+    );
+    assert.equal((await typed(`define -u ${two} -p ../x -t y`)).exitCode, 1);
+  });
+
+  it('modify', async () => {
+    await typed(`define -u ${two} -p mtty -t mtty-1`);
+    for (const [line, attrs] of [
+      ['--addattr a --value 1', ['a']],
+      ['--addattr=b --value=2 -i 0', ['b', 'a']],
+      ['--addattr c --value 3', ['b', 'a', 'c']],
+      ['--delattr -i 1', ['b', 'c']],
+      ['--delattr', ['b']],
+      ['--addattr ../../x --value 1', ['b', '../../x']],
+    ] as const) {
+      assert.deepEqual(await typed(`modify -u ${two} ${line}`), said(''), line);
+      const config = JSON.parse(file('mtty', two) ?? '') as {attrs: object[]};
+      assert.deepEqual(
+        config.attrs.map((each) => Object.keys(each)[0]),
+        attrs,
+      );
+    }
+    assert.deepEqual(
+      await typed(`modify -u ${two} --delattr -i 7`),
+      failed('Error: Attribute index 7 is invalid\n'),
+    );
+    assert.deepEqual(await typed(`modify -u ${two} -t other -a`), said(''));
+    assert.match(file('mtty', two) ?? '', /"mdev_type": "other",\n {2}"start": "auto"/);
+    assert.deepEqual(
+      await typed(`modify -u ${three} -a`),
+      failed(`Error: Mediated device ${three} is not defined\n`),
+    );
+    assert.deepEqual(
+      await typed(`modify -u ${three} -p mtty -a`),
+      failed(`Error: Mediated device mtty/${three} is not defined\n`),
+    );
+    await typed(`define -u ${two} -p absent -t x`);
+    assert.deepEqual(
+      await typed(`modify -u ${two} -a`),
+      failed(`Error: Multiple definitions found for ${two}, specify a parent\n`),
+    );
+  });
+
+  it('undefine takes all, or that of one parent', async () => {
+    await typed(`define -u ${two} -p mtty -t mtty-1`);
+    await typed(`define -u ${two} -p absent -t mtty-1`);
+    await typed(`define -u ${two} -p third -t mtty-1`);
+    assert.deepEqual(await typed(`undefine -u ${two} -p absent`), said(''));
+    assert.deepEqual(
+      ['mtty', 'absent', 'third'].map((parent) => file(parent, two) !== undefined),
+      [true, false, true],
+    );
+    assert.deepEqual(await typed(`undefine -u ${two}`), said(''));
+    assert.deepEqual(
+      await typed(`undefine -u ${two}`),
+      failed('Error: No devices match the specified uuid\n'),
+    );
+    // Its folder stays, as mdevctl leaves it.
+    assert.equal(host.exists('/etc/mdevctl.d/absent'), true);
+  });
+
+  it('start', async () => {
+    for (const [line, message] of [
+      [`-u ${one} -p mtty -t mtty-1`, 'Device already exists'],
+      [`-u ${one} -p mtty -t mtty-2`, 'Device exists with different type'],
+      [`-u ${one} -p 0000:02:00.0 -t vgpu-1`, 'Device exists under different parent'],
+      [`-u ${two}`, 'Device is insufficiently specified'],
+      [`-u ${two} -p mtty`, 'Device is insufficiently specified'],
+      [`-u ${two} -t mtty-1`, "can't provide type without parent"],
+      [`-u ${two} -p mtty -t nosuch`, 'Parent mtty does not support mdev type nosuch'],
+      [`-u ${two} -p nosuch -t mtty-1`, "Unable to find parent device 'nosuch'"],
+      [`-u ${two} -p MTTY -t mtty-1`, "Unable to find parent device 'MTTY'. Did you mean 'mtty'?"],
+    ] as const)
+      assert.deepEqual(await typed(`start ${line}`), failed(`Error: ${message}\n`), line);
+    assert.deepEqual(await typed(`start -u ${two} -p 0000:02:00.0 -t vgpu-2`), said(''));
+    assert.deepEqual(
+      await typed(`start -u ${three} -p 0000:02:00.0 -t vgpu-1`),
+      failed('Error: No available instances of vgpu-1 on 0000:02:00.0\n'),
+    );
+    const {stdout} = await typed('start -p mtty -t mtty-2');
+    assert.deepEqual(
+      host.machine.mdevs.list(),
+      [`${one} mtty mtty-1`, `${two} 0000:02:00.0 vgpu-2`, `${stdout.trimEnd()} mtty mtty-2`].sort(),
+    );
+  });
+
+  it('start of definitions', async () => {
+    await typed(`define -u ${two} -p mtty -t mtty-2`);
+    assert.deepEqual(
+      await typed(`start -u ${two} -t mtty-1`),
+      failed(`Error: Device ${two} already exists on parent mtty with type mtty-2\n`),
+    );
+    await typed(`define -u ${two} -p absent -t x`);
+    assert.deepEqual(
+      await typed(`start -u ${two}`),
+      failed(`Error: Multiple definitions found for device ${two}. Please specify a parent.\n`),
+    );
+    assert.deepEqual(await typed(`start -u ${two} -p mtty`), said(''));
+  });
+
+  it('start with attributes: a failing one undoes the creation', async () => {
+    for (const [attribute, message] of [
+      [
+        '"frame_rate": "fast"',
+        'Failed to write fast to attribute frame_rate\n\nCaused by:\n    Invalid argument (os error 22)',
+      ],
+      ['"nosuch": "1"', "Invalid attribute 'nosuch'"],
+      ['"../../../x": "1"', "Invalid attribute '../../../x'"],
+    ] as const) {
+      const path = jsonFile(`{"mdev_type": "vgpu-1", "start": "manual", "attrs": [{${attribute}}]}`);
+      assert.deepEqual(
+        await typed(`start -u ${two} -p 0000:02:00.0 --jsonfile ${path}`),
+        failed(`Error: ${message}\n`),
+      );
+      assert.deepEqual(host.machine.mdevs.list(), [`${one} mtty mtty-1`]);
+    }
+    host.failWrite('*/mtty-1/create', 'ENOSPC');
+    assert.deepEqual(
+      await typed(`start -u ${two} -p mtty -t mtty-1`),
+      failed(
+        `Error: Failed to create mdev ${two}, type mtty-1 on mtty\n\nCaused by:\n    No space left on device (os error 28)\n`,
+      ),
+    );
+  });
+
+  it('stop; of one in use it says by whom, and does not hang', async () => {
+    host.machine.addProcess({pid: 812, comm: 'qemu', holds: ['/dev/vfio/100']});
+    assert.deepEqual(
+      await typed(`stop -u ${one}`),
+      failed(
+        `Error: Error removing device ${one}\n\nCaused by:\n    ${one} on mtty is in use; process 812 (qemu) has /dev/vfio/100 open\n`,
+      ),
+    );
+    host.machine.endProcess(812);
+    assert.deepEqual(await typed(`stop -u ${one}`), said(''));
+    assert.deepEqual(
+      await typed(`stop -u ${one}`),
+      failed(
+        `Error: Error removing device ${one}\n\nCaused by:\n    No such file or directory (os error 2)\n`,
+      ),
+    );
+  });
+
+  it('start-parent-mdevs, which its own udev rule calls: one that fails keeps none of the others', async () => {
+    await typed(`define -u ${two} -p mtty -t mtty-1 -a`);
+    await typed(`define -u ${three} -p mtty -t mtty-2`);
+    await typed(`define -u ${one} -a`);
+    assert.deepEqual(await typed('start-parent-mdevs mtty'), {
+      exitCode: 0,
+      stdout: '',
+      stderr: 'WARN: Device already exists\n',
+    });
+    assert.deepEqual(host.machine.mdevs.list(), [`${one} mtty mtty-1`, `${two} mtty mtty-1`]);
+    assert.deepEqual(await typed('start-parent-mdevs nosuch'), said(''));
+  });
+
+  it('a broken definition is an error, is named, and is left alone', async () => {
+    host.machine.tree.file(`/etc/mdevctl.d/mtty/${two}`, 'broken', 0o644);
+    for (const line of ['list -d', `undefine -u ${two}`, `modify -u ${two} -a`, 'start-parent-mdevs mtty']) {
+      const {exitCode, stdout, stderr} = await typed(line);
+      assert.deepEqual([exitCode, stdout], [1, ''], line);
+      assert.ok(stderr.startsWith(`Error: /etc/mdevctl.d/mtty/${two}: it is not JSON`), stderr);
+    }
+    assert.equal(file('mtty', two), 'broken');
+    assert.deepEqual(await typed('list'), said(`${one} mtty mtty-1 manual\n\n`));
+    assert.deepEqual(await typed(`list -d -u ${one}`), said('\n'));
+  });
+
+  it('without root says what the system would', async () => {
+    host.userId = 1000;
+    assert.deepEqual(
+      await typed(`start -u ${two} -p mtty -t mtty-1`),
+      failed(
+        `Error: Failed to create mdev ${two}, type mtty-1 on mtty\n\nCaused by:\n    Permission denied (os error 13)\n`,
+      ),
+    );
+    assert.deepEqual(
+      await typed(`define -u ${two} -p mtty -t mtty-1`),
+      failed(
+        `Error: Failed to write config for device ${two}\n\nCaused by:\n    Permission denied (os error 13)\n`,
+      ),
+    );
+  });
+});
+
+describe('mdevctl, built', () => {
+  const repository = join(import.meta.dirname, '../..');
+
+  it('is called by its own names through the launcher, and loads no oclif', () => {
+    for (const name of ['mdevctl', 'lsmdev']) {
+      const {stdout, status} = spawnSync(join(repository, 'sbin', name), ['--version'], {encoding: 'utf8'});
+      assert.deepEqual([status, stdout], [0, `${name} 1.2.0\n`]);
+    }
+    assert.doesNotMatch(readFileSync(join(repository, 'dist/mdevctl.cjs'), 'latin1'), /@oclif|oclif\/core/);
+  });
+
+  describe('make install-mdevctl', () => {
+    let folder: string;
+    beforeEach(() => {
+      folder = mkdtempSync(join(tmpdir(), 'pearasys-install-'));
+      const sbin = join(folder, 'usr/local/sbin');
+      spawnSync('mkdir', ['-p', sbin]);
+      copyFileSync(join(repository, 'sbin/pearasys'), join(sbin, 'pearasys'));
+    });
+    afterEach(() => rmSync(folder, {recursive: true}));
+
+    const make = (...goals: string[]) =>
+      spawnSync('make', ['-C', repository, '--no-print-directory', `DESTDIR=${folder}`, ...goals], {
+        encoding: 'utf8',
+        // The outer make's settings are none of this one's.
+        env: {PATH: process.env['PATH']},
+      });
+    const installed = (name: string) =>
+      spawnSync('readlink', [join(folder, 'usr/local/sbin', name)], {encoding: 'utf8'}).stdout.trimEnd();
+
+    it('puts both names beside pearasys, again too, and uninstall takes them back', () => {
+      for (let time = 0; time < 2; time++) assert.equal(make('install-mdevctl').status, 0);
+      assert.deepEqual([installed('mdevctl'), installed('lsmdev')], ['pearasys', 'pearasys']);
+      assert.equal(make('uninstall').status, 0);
+      assert.deepEqual([installed('mdevctl'), installed('lsmdev')], ['', '']);
+    });
+
+    it('touches nothing that is not ours', () => {
+      symlinkSync('/usr/bin/true', join(folder, 'usr/local/sbin/lsmdev'));
+      const {status, stderr} = make('install-mdevctl');
+      assert.notEqual(status, 0);
+      assert.match(stderr, /sbin\/lsmdev is there already, and is not ours/);
+      assert.deepEqual([installed('mdevctl'), installed('lsmdev')], ['', '/usr/bin/true']);
+      make('uninstall');
+      assert.equal(installed('lsmdev'), '/usr/bin/true');
+    });
+  });
+});

@@ -1,0 +1,345 @@
+import assert from 'node:assert/strict';
+import {CommandError, PearasysError} from '../../src/host/errors.js';
+import {
+  readCalloutAttributes,
+  readCallouts,
+  readCalloutsOf,
+  readMdevAttributes,
+} from '../../src/mdev/callout.js';
+import {parseParentName, parseTypeName} from '../../src/mdev/name.js';
+import {parseUuid} from '../../src/mdev/uuid.js';
+import {
+  defineMdev,
+  modifyMdevLive,
+  recordMdev,
+  startMdev,
+  stopMdev,
+  type StartOptions,
+} from '../../src/plan/mdev.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {addParents} from '../simulated-host/standard-machine.js';
+
+const uuid = parseUuid('83c32df7-d52e-4ec1-9668-1f3c7e4df107');
+const subject = {uuid, parent: parseParentName('mtty'), type: parseTypeName('mtty-1')};
+const own = '/etc/mdevctl.d/scripts.d';
+const packaged = '/usr/lib/mdevctl/scripts.d';
+const definitionFile = `/etc/mdevctl.d/mtty/${uuid}`;
+
+/** Writes its arguments and its standard input into a file beside it. */
+const logging = `echo "\${0##*/}: $*" >>../../log; cat >>../../log; echo >>../../log`;
+
+describe('callouts', function () {
+  // The scripts are real processes.
+  this.timeout(20_000);
+  let host: SimulatedHost;
+  let notes: string[];
+  let options: StartOptions & {mayBeGone: boolean; defined: boolean};
+
+  beforeEach(() => {
+    host = SimulatedHost.standard(addParents);
+    notes = [];
+    options = {
+      limit: 5000,
+      patience: 0,
+      dryRun: false,
+      force: false,
+      mayExist: false,
+      mayBeGone: false,
+      defined: false,
+      onNote: (note) => notes.push(note),
+    };
+  });
+  afterEach(() => host.dispose());
+
+  function script(path: string, body: string, mode = 0o755): void {
+    host.machine.tree.file(path, `#!/bin/sh\n${body}\n`, mode);
+  }
+
+  /** What the scripts of the administrator's folder were called with; the questions for capabilities left out. */
+  const calls = () =>
+    (host.machine.tree.read('/etc/mdevctl.d/log') ?? '')
+      .split('\n')
+      .filter((line) => line !== '' && !line.startsWith('{') && !line.includes(' capabilities '))
+      .map((line) => line.replace(` -u ${uuid} -p mtty`, '').replace('-t mtty-1 ', ''));
+
+  const start = (more: Partial<StartOptions> = {}) => startMdev(host, subject, {...options, ...more});
+
+  it('are in mdevctl’s folders, its packages’ first; those that may not be trusted are skipped with the reason', () => {
+    script(`${packaged}/callouts/50-vendor`, '');
+    script(`${own}/callouts/b`, '');
+    script(`${own}/callouts/a`, '');
+    script(`${own}/callouts/open`, '', 0o777);
+    script(`${own}/callouts/text`, '', 0o644);
+    script(`${own}/notifiers/foreign`, '');
+    host.machine.owners.set(`${own}/notifiers/foreign`, 1000);
+    script(`${own}/notifiers/n`, '');
+    host.machine.tree.textLink(`${own}/notifiers/lost`, 'nowhere');
+    host.machine.tree.textLink(`${own}/notifiers/link`, '../callouts/a');
+    const {scripts, notifiers, skipped, supports} = readCallouts(host);
+    assert.deepEqual(scripts, [`${packaged}/callouts/50-vendor`, `${own}/callouts/a`, `${own}/callouts/b`]);
+    assert.deepEqual(notifiers, [`${own}/notifiers/link`, `${own}/notifiers/n`]);
+    assert.equal(supports, undefined);
+    assert.deepEqual(
+      skipped.map(({path, reason}) => `${path.split('/').at(-1) ?? ''}: ${reason}`),
+      [
+        `open: ${own}/callouts/open is writable by others: chmod go-w ${own}/callouts/open`,
+        `text: ${own}/callouts/text is not executable: chmod +x ${own}/callouts/text`,
+        `foreign: ${own}/notifiers/foreign is owned by user 1000, not by root: chown root ${own}/notifiers/foreign`,
+        'lost: it leads nowhere',
+      ],
+    );
+  });
+
+  it('none is run from a folder that others can write to', () => {
+    script(`${own}/callouts/a`, '');
+    host.machine.owners.set(`${own}/callouts`, 1000);
+    const {scripts, skipped} = readCallouts(host);
+    assert.deepEqual(scripts, []);
+    assert.match(skipped[0]?.reason ?? '', /callouts is owned by user 1000/);
+  });
+
+  it('are called before and after with mdevctl’s arguments and the configuration, and the notifiers last', async () => {
+    script(`${own}/callouts/a`, logging);
+    script(`${own}/notifiers/n`, logging);
+    await start();
+    assert.deepEqual(calls(), [
+      'a: -e pre -a start -s none',
+      'a: -e post -a start -s success',
+      'n: -e notify -a start -s success',
+    ]);
+    assert.match(
+      host.machine.tree.read('/etc/mdevctl.d/log') ?? '',
+      /-e pre .*\n\{"mdev_type":"mtty-1","start":"manual","attrs":\[\]\}\n/,
+    );
+    await stopMdev(host, uuid, options);
+    assert.deepEqual(calls().slice(3), [
+      'a: -e pre -a stop -s none',
+      'a: -e post -a stop -s success',
+      'n: -e notify -a stop -s success',
+    ]);
+  });
+
+  it('one that answers 2 is not asked again when another takes the call', async () => {
+    script(`${own}/callouts/a`, `${logging}; exit 2`);
+    script(`${own}/callouts/b`, logging);
+    script(`${own}/callouts/c`, logging);
+    await start();
+    assert.deepEqual(calls(), [
+      'a: -e pre -a start -s none',
+      'b: -e pre -a start -s none',
+      'b: -e post -a start -s success',
+    ]);
+  });
+
+  it('one that fails before keeps anything from being done, and the notifiers hear of it', async () => {
+    script(`${own}/callouts/a`, `${logging}; echo 'not today' >&2; exit 1`);
+    script(`${own}/notifiers/n`, logging);
+    await assert.rejects(start(), (error) => {
+      assert.ok(error instanceof PearasysError);
+      assert.deepEqual([error.code, error.exitCode, error.details[0]], ['callout-failed', 3, 'not today']);
+      return true;
+    });
+    assert.deepEqual(calls(), ['a: -e pre -a start -s none', 'n: -e notify -a start -s none']);
+    assert.deepEqual(host.machine.mdevs.list(), []);
+    assert.deepEqual(notes, ['a: not today']);
+  });
+
+  it('with --force it only says so', async () => {
+    script(`${own}/callouts/a`, 'exit 1');
+    await start({force: true});
+    assert.equal(host.machine.mdevs.list().length, 1);
+    assert.match(notes.join('\n'), /refused to start .*; going on, as --force says/);
+  });
+
+  it('hear of a failure after all is undone', async () => {
+    script(`${own}/callouts/a`, `${logging}; [ ! -e ../../../../sys/bus/mdev/devices/${uuid} ] || exit 1`);
+    script(`${own}/notifiers/n`, logging);
+    host.failWrite('*/mtty-1/create', 'EIO');
+    await assert.rejects(start(), /EIO/);
+    assert.deepEqual(calls(), [
+      'a: -e pre -a start -s none',
+      'a: -e post -a start -s failure',
+      'n: -e notify -a start -s failure',
+    ]);
+    assert.deepEqual(notes, []);
+  });
+
+  it('notifiers alone hear of it too', async () => {
+    script(`${own}/notifiers/n`, logging);
+    host.failWrite('*/mtty-1/create', 'EIO');
+    await assert.rejects(start(), /EIO/);
+    assert.deepEqual(calls(), ['n: -e notify -a start -s failure']);
+  });
+
+  it('what one answers afterwards changes nothing, but is told', async () => {
+    script(`${own}/callouts/a`, 'case "$*" in *post*) exit 7;; esac');
+    script(`${own}/notifiers/n`, 'exit 1');
+    await start();
+    assert.equal(host.machine.mdevs.list().length, 1);
+    assert.deepEqual(notes, [
+      `the script ${own}/callouts/a answered 7 to post of start`,
+      `the script ${own}/notifiers/n answered 1 to notify of start`,
+    ]);
+  });
+
+  it('one that hangs is stopped after the limit: before, nothing is done; after, it is told', async () => {
+    script(`${own}/callouts/a`, 'case "$*" in *capabilities*) exit 1;; esac; sleep 60');
+    await assert.rejects(
+      start({limit: 300}),
+      (error) => error instanceof PearasysError && error.code === 'command-failed',
+    );
+    assert.deepEqual(host.machine.mdevs.list(), []);
+    script(`${own}/callouts/a`, 'case "$*" in *post*) sleep 60;; *) exit 0;; esac');
+    await start({limit: 300});
+    assert.equal(host.machine.mdevs.list().length, 1);
+    assert.match(notes.at(-1) ?? '', /callouts\/a .* could not be run/);
+  });
+
+  it('are not called for a dry run, nor where there is nothing to do', async () => {
+    script(`${own}/callouts/a`, logging);
+    const {lines} = await start({dryRun: true});
+    assert.match(lines[0] ?? '', /-e pre -a start/);
+    assert.deepEqual(calls(), []);
+    host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+    await start({mayExist: true});
+    assert.deepEqual(calls(), []);
+  });
+
+  describe('that tell their version', () => {
+    const answering = (events: string, actions: string) =>
+      `case "$*" in *capabilities*) cat >../../asked; printf '{"supports":{"version":2,"actions":[${actions}],"events":[${events}]}}\\0'; exit 0;; esac; ${logging}`;
+
+    it('are asked in mdevctl’s words, and are then the only ones that are called', async () => {
+      script(`${own}/callouts/a`, logging);
+      script(`${own}/callouts/b`, answering('"pre","post","live"', '"start","modify"'));
+      const callouts = await readCalloutsOf(host, subject, 5000);
+      assert.deepEqual(callouts.scripts, [`${own}/callouts/b`]);
+      assert.deepEqual(callouts.supports, {
+        actions: ['start', 'modify'],
+        events: ['pre', 'post', 'live'],
+      });
+      const {provides} = JSON.parse(host.machine.tree.read('/etc/mdevctl.d/asked') ?? '') as {
+        provides: {version: number; actions: string[]; events: string[]};
+      };
+      assert.equal(provides.version, 2);
+      assert.ok(provides.events.includes('live') && provides.actions.includes('capabilities'));
+      await start();
+      assert.deepEqual(calls(), ['b: -e pre -a start -s none', 'b: -e post -a start -s success']);
+      await assert.rejects(stopMdev(host, uuid, options), /does not support to stop/);
+      assert.equal(host.machine.mdevs.list().length, 1);
+    });
+
+    it('can change a device that is there, and with its definition', async () => {
+      script(`${own}/callouts/a`, answering('"pre","post","live"', '"modify","define"'));
+      host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+      await defineMdev(host, {uuid, start: 'auto'}, options);
+      const config = {...subject, start: 'manual' as const, attributes: [{name: 'x', value: '1'}]};
+      await modifyMdevLive(host, uuid, config, options);
+      assert.equal(calls().at(-1), 'a: -e live -a modify -s none');
+      assert.match(host.readText(definitionFile) ?? '', /"auto"/);
+      await modifyMdevLive(host, uuid, config, {...options, defined: true});
+      assert.deepEqual(JSON.parse(host.readText(definitionFile) ?? ''), {
+        mdev_type: 'mtty-1',
+        start: 'manual',
+        attrs: [{x: '1'}],
+      });
+    });
+
+    it('one that refuses to change a device changes no definition either', async () => {
+      script(
+        `${own}/callouts/a`,
+        `${answering('"pre","post","live"', '"modify","define"')}; case "$*" in *live*) exit 1;; esac`,
+      );
+      host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+      await defineMdev(host, {uuid, start: 'auto'}, options);
+      const before = host.readText(definitionFile);
+      const config = {...subject, start: 'manual' as const, attributes: []};
+      await assert.rejects(
+        modifyMdevLive(host, uuid, config, {...options, defined: true}),
+        /refused to modify/,
+      );
+      assert.equal(host.readText(definitionFile), before);
+    });
+  });
+
+  describe('the attributes of a device that is there', () => {
+    const telling = (text: string, status = 0) =>
+      script(
+        `${own}/callouts/a`,
+        `case "$*" in *-e\\ get\\ -a\\ attributes*) printf '%s' '${text}'; exit ${status};; *capabilities*) exit 1;; esac`,
+      );
+    const read = async () =>
+      await readCalloutAttributes(host, await readCalloutsOf(host, subject, 5000), subject, 5000);
+
+    it('are what the script prints, in its order', async () => {
+      telling('[{"b":"1"},{"a":"2"},{"b":"3"}]');
+      assert.deepEqual(await read(), [
+        {name: 'b', value: '1'},
+        {name: 'a', value: '2'},
+        {name: 'b', value: '3'},
+      ]);
+    });
+
+    it('are none where it prints nothing, or an empty object', async () => {
+      telling('');
+      assert.deepEqual(await read(), []);
+      telling('[{}]');
+      assert.deepEqual(await read(), []);
+      telling('', 2);
+      assert.deepEqual(await read(), []);
+    });
+
+    it('a script that fails or prints nonsense is an error, but not in lists', async () => {
+      for (const [text, status] of [
+        ['', 1],
+        ['nonsense', 0],
+      ] as const) {
+        telling(text, status);
+        await assert.rejects(read(), (error) => error instanceof CommandError);
+        assert.deepEqual([...(await readMdevAttributes(host, [subject], 5000))], []);
+      }
+    });
+
+    it('are defined and recorded with it', async () => {
+      telling('[{"a":"1"}]');
+      host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+      await recordMdev(host, uuid, options);
+      assert.deepEqual(JSON.parse(host.readText(definitionFile) ?? ''), {
+        mdev_type: 'mtty-1',
+        start: 'manual',
+        attrs: [{a: '1'}],
+      });
+    });
+
+    it('a script that fails keeps nothing from being recorded', async () => {
+      telling('', 1);
+      host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+      await recordMdev(host, uuid, options);
+      assert.match(host.readText(definitionFile) ?? '', /"attrs": \[\]/);
+      assert.match(notes[0] ?? '', /^the attributes of .* are not recorded: /);
+    });
+  });
+
+  describe('recording', () => {
+    it('writes a manual definition once, and leaves every definition of the UUID alone', async () => {
+      host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+      assert.equal((await recordMdev(host, uuid, options)).changed, true);
+      assert.match(host.readText(definitionFile) ?? '', /"start": "manual"/);
+      assert.equal((await recordMdev(host, uuid, options)).changed, false);
+      await host.removeFile(definitionFile);
+      for (const [path, text] of [
+        [`/etc/mdevctl.d/other/${uuid}`, '{"mdev_type": "x", "start": "auto"}'],
+        [`/etc/mdevctl.d/other/${uuid}`, 'broken'],
+      ] as const) {
+        host.machine.tree.file(path, text, 0o644);
+        assert.equal((await recordMdev(host, uuid, options)).changed, false);
+        assert.equal(host.exists(definitionFile), false);
+      }
+    });
+
+    it('of a device that has gone does nothing', async () => {
+      assert.equal((await recordMdev(host, uuid, options)).changed, false);
+      assert.deepEqual(host.effects(), []);
+    });
+  });
+});

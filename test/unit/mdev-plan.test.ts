@@ -1,0 +1,462 @@
+import assert from 'node:assert/strict';
+import {PearasysError} from '../../src/host/errors.js';
+import type {Callouts} from '../../src/mdev/callout.js';
+import {printConfig, type Definition, type Definitions, type MdevConfig} from '../../src/mdev/definition.js';
+import {parseParentName, parseTypeName} from '../../src/mdev/name.js';
+import type {Parent} from '../../src/mdev/parent.js';
+import {parseUuid} from '../../src/mdev/uuid.js';
+import {
+  planMdevDefine,
+  planMdevModify,
+  planMdevModifyLive,
+  planMdevUndefine,
+  type DefinitionState,
+} from '../../src/plan/mdev-define.js';
+import {planMdevStart, specifyMdev, type MdevStartInput, type MdevWish} from '../../src/plan/mdev-start.js';
+import {planMdevStop} from '../../src/plan/mdev-stop.js';
+import {together} from '../../src/plan/mdev-callouts.js';
+import {plan, refuse, type Planned} from '../../src/plan/step.js';
+import {linesOf, undoLines} from './values.js';
+
+const uuid = parseUuid('83c32df7-d52e-4ec1-9668-1f3c7e4df107');
+const mtty = parseParentName('mtty');
+const other = parseParentName('other');
+const type = parseTypeName('mtty-1');
+const none: Callouts = {scripts: [], supports: undefined, notifiers: [], skipped: []};
+const device = `/sys/bus/mdev/devices/${uuid}`;
+const create = '/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create';
+const file = `/etc/mdevctl.d/mtty/${uuid}`;
+
+const wish = (more: Partial<MdevWish> = {}): MdevWish => ({
+  uuid,
+  parent: mtty,
+  type,
+  start: 'manual',
+  attributes: [],
+  ...more,
+});
+
+const parent = (more: Partial<Parent> = {}): Parent => ({
+  name: mtty,
+  slot: undefined,
+  registered: true,
+  types: [
+    {name: type, available: 3, deviceApi: 'vfio-pci', title: undefined, description: undefined},
+    {
+      name: parseTypeName('mtty-2'),
+      available: 0,
+      deviceApi: 'vfio-pci',
+      title: undefined,
+      description: undefined,
+    },
+  ],
+  ...more,
+});
+
+const startInput = (more: Partial<MdevStartInput> = {}): MdevStartInput => ({
+  wish: wish(),
+  existing: undefined,
+  parent: parent(),
+  parents: [mtty],
+  mayExist: false,
+  callouts: none,
+  force: false,
+  ...more,
+});
+
+const definition = (more: Partial<Definition> = {}): Definition => ({...wish(), others: {}, ...more});
+
+const state = (definitions: readonly Definition[], more: Partial<DefinitionState> = {}): DefinitionState => ({
+  definitions: {definitions, broken: []},
+  files: new Map(
+    definitions.map((one) => [
+      `/etc/mdevctl.d/${one.parent}/${one.uuid}`,
+      {content: printConfig(one), mode: 0o644},
+    ]),
+  ),
+  callouts: none,
+  force: false,
+  ...more,
+});
+
+function refusal(planned: Planned) {
+  if (planned.kind === 'plan') assert.fail('it was not refused');
+  return planned.error;
+}
+
+const isCode = (code: string) => (error: unknown) => error instanceof PearasysError && error.code === code;
+
+describe('planMdevStart', () => {
+  it('creates, looks, and writes the attributes in order; undone it removes', () => {
+    const attributes = [
+      {name: 'b', value: '1'},
+      {name: 'a', value: "it's"},
+      {name: 'b', value: '2'},
+    ];
+    const planned = planMdevStart(startInput({wish: wish({attributes})}));
+    assert.deepEqual(linesOf(planned), [
+      `echo '${uuid}' > ${create}`,
+      `test -e ${device}`,
+      `echo '1' > ${device}/b`,
+      `echo 'it'\\''s' > ${device}/a`,
+      `echo '2' > ${device}/b`,
+    ]);
+    assert.deepEqual(undoLines(planned.kind === 'plan' ? planned.steps : []), [
+      `echo '1' > ${device}/remove || true`,
+    ]);
+  });
+
+  it('is told before the write what the kernel would refuse', () => {
+    for (const [more, code, exitCode] of [
+      [{parent: undefined}, 'no-parent', 4],
+      [{parent: parent({registered: false, types: []})}, 'not-registered', 3],
+      [{wish: wish({type: parseTypeName('mtty-9')})}, 'no-type', 4],
+      [{wish: wish({type: parseTypeName('mtty-2')})}, 'no-instances', 3],
+      [{existing: {uuid, parent: mtty, type}}, 'uuid-in-use', 3],
+      [{wish: wish({attributes: [{name: '../x', value: '1'}]})}, 'bad-attribute', 3],
+    ] as const) {
+      const error = refusal(planMdevStart(startInput(more)));
+      assert.deepEqual([error.code, error.exitCode], [code, exitCode]);
+      assert.ok(error.details?.includes('nothing was changed'), code);
+      assert.ok(error.hint !== undefined, code);
+    }
+  });
+
+  it('names the nearest, and which types have instances left', () => {
+    const nearType = refusal(planMdevStart(startInput({wish: wish({type: parseTypeName('mtty-11')})})));
+    assert.match(nearType.hint ?? '', /it has mtty-1, mtty-2; the nearest is mtty-1/);
+    const full = refusal(planMdevStart(startInput({wish: wish({type: parseTypeName('mtty-2')})})));
+    assert.match(full.details?.[0] ?? '', /there are some of mtty-1/);
+  });
+
+  it('of a unit: a device that is there already is right, but only of this parent and type', () => {
+    const there = (more: object) =>
+      planMdevStart(startInput({mayExist: true, existing: {uuid, parent: mtty, type, ...more}}));
+    assert.deepEqual(there({}), plan([]));
+    assert.deepEqual(there({type: undefined}), plan([]));
+    assert.equal(refusal(there({parent: other})).code, 'uuid-in-use');
+    assert.equal(refusal(there({type: parseTypeName('mtty-2')})).code, 'uuid-in-use');
+  });
+
+  it('goes on where the parent does not say how many are left', () => {
+    const unknown = parent({
+      types: [{name: type, available: undefined, deviceApi: '', title: undefined, description: undefined}],
+    });
+    assert.equal(planMdevStart(startInput({parent: unknown})).kind, 'plan');
+  });
+
+  describe('with scripts', () => {
+    const scripts = ['/etc/mdevctl.d/scripts.d/callouts/a', '/etc/mdevctl.d/scripts.d/callouts/b'];
+    const notifiers = ['/etc/mdevctl.d/scripts.d/notifiers/n'];
+    const args = (event: string, stateWord: string) =>
+      `-t mtty-1 -e ${event} -a start -s ${stateWord} -u ${uuid} -p mtty`;
+    const input = `echo '{"mdev_type":"mtty-1","start":"manual","attrs":[]}' |`;
+
+    it('one is asked before, and all are told after; also of what was undone', () => {
+      const planned = planMdevStart(
+        startInput({callouts: {...none, scripts: scripts.slice(0, 1), notifiers}}),
+      );
+      const [pre, ...rest] = linesOf(planned);
+      assert.equal(pre, `${input} ${scripts[0] ?? ''} ${args('pre', 'none')}`);
+      assert.deepEqual(rest.slice(-2), [
+        `${input} ${scripts[0] ?? ''} ${args('post', 'success')}`,
+        `${input} ${notifiers[0] ?? ''} ${args('notify', 'success')}`,
+      ]);
+      assert.deepEqual(undoLines(planned.kind === 'plan' ? planned.steps : []).slice(-2), [
+        `${input} ${scripts[0] ?? ''} ${args('post', 'failure')}`,
+        `${input} ${notifiers[0] ?? ''} ${args('notify', 'failure')}`,
+      ]);
+    });
+
+    it('several are tried until one does not answer 2', () => {
+      const [pre] = linesOf(planMdevStart(startInput({callouts: {...none, scripts}})));
+      assert.equal(
+        pre,
+        `for script in ${scripts.join(' ')}; do ${input} "$script" ${args('pre', 'none')}; [ $? = 2 ] || break; done`,
+      );
+    });
+
+    it('one that does not support it refuses, unless it is forced', () => {
+      const callouts = {
+        ...none,
+        scripts: scripts.slice(0, 1),
+        supports: {events: ['pre', 'get'], actions: ['stop']},
+      };
+      assert.equal(refusal(planMdevStart(startInput({callouts}))).code, 'callout-failed');
+      const forced = planMdevStart(startInput({callouts, force: true}));
+      assert.deepEqual(linesOf(forced), [`echo '${uuid}' > ${create}`, `test -e ${device}`]);
+      assert.match(
+        forced.kind === 'plan' ? (forced.notes[0] ?? '') : '',
+        /does not support to start; going on/,
+      );
+    });
+
+    it('those that are not trusted are told', () => {
+      const callouts = {...none, skipped: [{path: '/x', reason: 'it is not executable'}]};
+      const planned = planMdevStart(startInput({callouts}));
+      assert.deepEqual(planned.kind === 'plan' ? planned.notes : [], [
+        'the script /x is not run: it is not executable',
+      ]);
+    });
+  });
+});
+
+describe('what is to be started', () => {
+  const of = (definitions: readonly Definition[], broken: Definitions['broken'] = []) => ({
+    definitions,
+    broken,
+  });
+
+  it('is the one definition of the UUID, or of its parent', () => {
+    const twins = [definition(), definition({parent: other, start: 'auto'})];
+    assert.deepEqual(specifyMdev({uuid}, of(twins.slice(0, 1))), twins[0]);
+    assert.deepEqual(specifyMdev({uuid, type}, of(twins.slice(0, 1))), twins[0]);
+    assert.deepEqual(specifyMdev({uuid, parent: other}, of(twins)), twins[1]);
+    assert.throws(() => specifyMdev({uuid}, of(twins)), isCode('ambiguous-definition'));
+  });
+
+  it('is not of another type than it is defined as', () => {
+    assert.throws(
+      () => specifyMdev({uuid, type: parseTypeName('mtty-2')}, of([definition()])),
+      isCode('type-mismatch'),
+    );
+  });
+
+  it('or a new device of a parent and a type', () => {
+    assert.deepEqual(specifyMdev({uuid, parent: mtty, type}, of([definition({parent: other})])), wish());
+    assert.throws(() => specifyMdev({uuid}, of([])), isCode('not-defined'));
+    assert.throws(() => specifyMdev({uuid, parent: mtty}, of([])), isCode('not-defined'));
+    assert.throws(() => specifyMdev({uuid, type}, of([])), isCode('not-defined'));
+  });
+
+  it('or what a file says', () => {
+    const config: MdevConfig = {type, start: 'auto', attributes: [{name: 'a', value: '1'}]};
+    assert.deepEqual(specifyMdev({uuid, parent: mtty, config}, of([])), wish(config));
+    assert.throws(() => specifyMdev({uuid, config}, of([])), isCode('usage'));
+    assert.throws(() => specifyMdev({uuid, parent: mtty, type, config}, of([])), isCode('usage'));
+  });
+
+  it('is never guessed from a broken definition', () => {
+    const broken = [{path: file, parent: mtty, uuid, reason: 'it is not JSON'}];
+    assert.throws(() => specifyMdev({uuid}, of([], broken)), isCode('bad-definition'));
+    assert.deepEqual(specifyMdev({uuid, parent: mtty, type}, of([], broken)), wish());
+  });
+});
+
+describe('planMdevStop', () => {
+  const input = {
+    uuid,
+    mdev: {uuid, parent: mtty, type},
+    holders: [],
+    mayBeGone: false,
+    callouts: none,
+    force: false,
+  };
+
+  it('removes, and looks', () => {
+    assert.deepEqual(linesOf(planMdevStop(input)), [
+      `echo '1' > ${device}/remove || true`,
+      `test ! -e ${device}`,
+    ]);
+  });
+
+  it('refuses a device in use, forced or not: the write would wait for its user', () => {
+    const holders = [
+      {pid: 812, command: 'qemu', unit: 'x.service', nodes: ['/dev/vfio/9'], displayManager: false},
+    ];
+    for (const force of [false, true]) {
+      const error = refusal(planMdevStop({...input, holders, force}));
+      assert.deepEqual([error.code, error.exitCode], ['in-use', 3]);
+      assert.deepEqual(error.details, [
+        'process 812 (qemu) of x.service has /dev/vfio/9 open',
+        'nothing was changed',
+      ]);
+      assert.equal(error.hint, 'systemctl stop x.service');
+    }
+  });
+
+  it('of one that is not there: a refusal, but right for a unit', () => {
+    assert.equal(refusal(planMdevStop({...input, mdev: undefined})).exitCode, 4);
+    assert.deepEqual(planMdevStop({...input, mdev: undefined, mayBeGone: true}), plan([]));
+  });
+});
+
+describe('planMdevDefine', () => {
+  it('writes mdevctl’s file; undone it is not there', () => {
+    const planned = planMdevDefine(wish({start: 'auto'}), state([]));
+    assert.deepEqual(linesOf(planned), [
+      `printf %s '{\n  "mdev_type": "mtty-1",\n  "start": "auto",\n  "attrs": []\n}' > ${file}`,
+    ]);
+    assert.deepEqual(undoLines(planned.kind === 'plan' ? planned.steps : []), [`rm ${file}`]);
+  });
+
+  it('a twin under another parent is left as it is; one on this parent is not written over', () => {
+    assert.equal(planMdevDefine(wish(), state([definition({parent: other})])).kind, 'plan');
+    assert.equal(refusal(planMdevDefine(wish(), state([definition()]))).code, 'already-defined');
+    const broken = [{path: file, parent: mtty, uuid, reason: 'it is not JSON'}];
+    const error = refusal(planMdevDefine(wish(), state([], {definitions: {definitions: [], broken}})));
+    assert.deepEqual([error.code, error.details?.[0]], ['bad-definition', 'it is not JSON']);
+  });
+
+  it('refuses an attribute that no device is started with, unless mdevctl would take it', () => {
+    const bad = wish({attributes: [{name: '../../x', value: '1'}]});
+    assert.equal(refusal(planMdevDefine(bad, state([]))).code, 'bad-attribute');
+    assert.equal(planMdevDefine(bad, state([], {anyAttribute: true})).kind, 'plan');
+  });
+});
+
+describe('planMdevUndefine', () => {
+  const twins = [definition(), definition({parent: other})];
+
+  it('takes all definitions of a UUID, or that of one parent, and leaves the folders', () => {
+    assert.deepEqual(linesOf(planMdevUndefine(uuid, undefined, state(twins))), [
+      `rm ${file}`,
+      `rm /etc/mdevctl.d/other/${uuid}`,
+    ]);
+    const planned = planMdevUndefine(uuid, other, state(twins));
+    assert.deepEqual(linesOf(planned), [`rm /etc/mdevctl.d/other/${uuid}`]);
+    const [step] = planned.kind === 'plan' ? planned.steps : [];
+    assert.equal(step?.kind === 'remove-file' && step.prune, 0);
+  });
+
+  it('leaves what is broken, and says so', () => {
+    const broken = [
+      {path: `/etc/mdevctl.d/third/${uuid}`, parent: parseParentName('third'), uuid, reason: 'why'},
+    ];
+    const mixed = state(twins, {definitions: {definitions: twins, broken}});
+    const planned = planMdevUndefine(uuid, undefined, mixed);
+    assert.equal(linesOf(planned).length, 2);
+    assert.match(planned.kind === 'plan' ? (planned.notes[0] ?? '') : '', /is broken, and left alone: why/);
+    const alone = state([], {definitions: {definitions: [], broken}});
+    assert.equal(refusal(planMdevUndefine(uuid, undefined, alone)).code, 'bad-definition');
+  });
+
+  it('refuses what is not defined, and what is not root’s', () => {
+    assert.deepEqual([refusal(planMdevUndefine(uuid, undefined, state([]))).code, 4], ['not-defined', 4]);
+    const foreign = state(twins, {files: new Map()});
+    assert.equal(refusal(planMdevUndefine(uuid, undefined, foreign)).code, 'bad-definition');
+  });
+});
+
+describe('planMdevModify', () => {
+  const attributes = [
+    {name: 'a', value: '1'},
+    {name: 'b', value: '2'},
+  ];
+  const modified = (change: Parameters<typeof planMdevModify>[2], from = definition({attributes})) => {
+    const planned = planMdevModify(uuid, undefined, change, state([from]));
+    const [step] = planned.kind === 'plan' ? planned.steps : [];
+    return step?.kind === 'write-file' ? (JSON.parse(step.content) as Record<string, unknown>) : planned;
+  };
+
+  it('adds at the end or before an index, takes the last out or that at an index', () => {
+    const add = {name: 'c', value: '3'};
+    for (const [change, expected] of [
+      [{add}, ['a', 'b', 'c']],
+      [{add: {...add, index: 0}}, ['c', 'a', 'b']],
+      [{add: {...add, index: 2}}, ['a', 'b', 'c']],
+      [{remove: {}}, ['a']],
+      [{remove: {index: 0}}, ['b']],
+    ] as const) {
+      const {attrs} = modified(change) as {attrs: object[]};
+      assert.deepEqual(
+        attrs.map((one) => Object.keys(one)[0]),
+        expected,
+      );
+    }
+    for (const change of [{add: {...add, index: 3}}, {remove: {index: 2}}])
+      assert.throws(() => modified(change), isCode('usage'));
+  });
+
+  it('keeps all that is not to be different, and what it does not know', () => {
+    const from = definition({attributes, others: {newer: {x: 1}}});
+    assert.deepEqual(modified({start: 'auto'}, from), {
+      mdev_type: 'mtty-1',
+      start: 'auto',
+      attrs: [{a: '1'}, {b: '2'}],
+      newer: {x: 1},
+    });
+    assert.deepEqual(modified({type: parseTypeName('mtty-2')}, from), {
+      mdev_type: 'mtty-2',
+      start: 'manual',
+      attrs: [{a: '1'}, {b: '2'}],
+      newer: {x: 1},
+    });
+    assert.deepEqual(modified({config: {type, start: 'auto', attributes: []}}, from), {
+      mdev_type: 'mtty-1',
+      start: 'auto',
+      attrs: [],
+      newer: {x: 1},
+    });
+  });
+
+  it('does nothing where all is so; undone it is as it was', () => {
+    assert.deepEqual(planMdevModify(uuid, undefined, {start: 'manual'}, state([definition()])), plan([]));
+    const planned = planMdevModify(uuid, undefined, {start: 'auto'}, state([definition()]));
+    assert.deepEqual(undoLines(planned.kind === 'plan' ? planned.steps : []), [
+      `printf %s '${printConfig(definition())}' > ${file}`,
+    ]);
+  });
+
+  it('needs one definition', () => {
+    const twins = state([definition(), definition({parent: other})]);
+    assert.throws(
+      () => planMdevModify(uuid, undefined, {start: 'auto'}, twins),
+      isCode('ambiguous-definition'),
+    );
+    assert.throws(() => planMdevModify(uuid, mtty, {}, state([])), isCode('not-defined'));
+  });
+});
+
+describe('planMdevModifyLive', () => {
+  const config: MdevConfig = {type, start: 'manual', attributes: [{name: 'a', value: '1'}]};
+  const script = '/etc/mdevctl.d/scripts.d/callouts/a';
+  const callouts: Callouts = {
+    ...none,
+    scripts: [script],
+    supports: {events: ['live', 'pre', 'post'], actions: ['modify']},
+  };
+  const live = (
+    more: Partial<DefinitionState> & {defined?: boolean} = {},
+    mdev = {uuid, parent: mtty, type},
+  ) =>
+    planMdevModifyLive(mdev, uuid, config, {...state([definition()], {callouts}), defined: false, ...more});
+
+  it('is the script’s work alone, and with --defined the definition’s too', () => {
+    const call = (event: string, stateWord: string) =>
+      `echo '{"mdev_type":"mtty-1","start":"manual","attrs":[{"a":"1"}]}' | ${script} -t mtty-1 -e ${event} -a modify -s ${stateWord} -u ${uuid} -p mtty`;
+    assert.deepEqual(linesOf(live()), [call('live', 'none')]);
+    assert.deepEqual(linesOf(live({defined: true})), [
+      call('live', 'none'),
+      call('pre', 'none'),
+      `printf %s '${printConfig({...definition(), ...config})}' > ${file}`,
+      call('post', 'success'),
+    ]);
+  });
+
+  it('refuses where no script says that it can, for another type, and without a device', () => {
+    assert.equal(refusal(live({callouts: none})).code, 'callout-failed');
+    assert.equal(refusal(live({callouts: {...callouts, supports: undefined}})).code, 'callout-failed');
+    assert.equal(
+      refusal(live({callouts: {...callouts, supports: {events: ['pre'], actions: ['modify']}}})).code,
+      'callout-failed',
+    );
+    assert.equal(
+      refusal(live({}, {uuid, parent: mtty, type: parseTypeName('mtty-2')})).code,
+      'type-mismatch',
+    );
+    assert.equal(
+      refusal(planMdevModifyLive(undefined, uuid, config, {...state([]), defined: false})).code,
+      'no-device',
+    );
+  });
+});
+
+describe('plans together', () => {
+  it('are all of them, or the first refusal', () => {
+    const refused = refuse({code: 'busy', exitCode: 3, message: 'no'});
+    const one = plan([], {notes: ['a', 'b']});
+    assert.equal(together([one, refused, one]), refused);
+    assert.deepEqual(together([one, plan([], {notes: ['b', 'c']})]), plan([], {notes: ['a', 'b', 'c']}));
+  });
+});

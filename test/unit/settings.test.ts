@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import {defaultLayout} from '../../src/host/layout.js';
+import {readSettings} from '../../src/host/settings.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+
+describe('pearasys.conf', () => {
+  const path = '/etc/pearasys/pearasys.conf';
+  let host: SimulatedHost;
+  beforeEach(() => {
+    host = SimulatedHost.standard();
+  });
+  afterEach(() => host.dispose());
+
+  const read = (text: string) => {
+    host.machine.tree.file(path, text, 0o644);
+    return readSettings(host, defaultLayout);
+  };
+
+  it('may be missing: then all is as by default', () => {
+    assert.deepEqual(readSettings(host, defaultLayout), {settings: {autoRecord: true}, problems: []});
+  });
+
+  it('says whether devices that appear are recorded, in systemd’s words for yes and no', () => {
+    for (const [word, expected] of [
+      ['no', false],
+      ['Off', false],
+      ['0', false],
+      ['yes', true],
+      ['true', true],
+      ['on', true],
+    ] as const)
+      assert.deepEqual(read(`# a comment\n; another\n\n AutoRecord = ${word} \n`), {
+        settings: {autoRecord: expected},
+        problems: [],
+      });
+  });
+
+  it('a line that is not understood is told, and changes nothing', () => {
+    const {settings, problems} = read('AutoRecord=no\nAutoRecord=perhaps\nOther=1\nnonsense\n');
+    assert.equal(settings.autoRecord, false);
+    assert.deepEqual(
+      problems.map((problem) => /line (\d)/.exec(problem)?.[1]),
+      ['2', '3', '4'],
+    );
+  });
+
+  it('is not obeyed when others can write it', () => {
+    host.machine.tree.file(path, 'AutoRecord=no\n', 0o666);
+    const {settings, problems} = readSettings(host, defaultLayout);
+    assert.equal(settings.autoRecord, true);
+    assert.match(problems[0] ?? '', /writable by others/);
+  });
+});
