@@ -14,7 +14,9 @@ function built(...words: string[]) {
 }
 
 describe('the built program', () => {
-  it('helps with every command', () => {
+  it('helps with every command', function () {
+    // A process for each.
+    this.timeout(20_000);
     for (const id of Object.keys(commands)) {
       const {status, stdout, stderr} = built('help', ...id.split(':'));
       assert.equal(status, 0, stderr);
