@@ -41,6 +41,8 @@ describe('guests of libvirt', function () {
   const sh = (command: string) => product.machine.sh(command, {timeout: 200_000});
   const define = async (managed: 'yes' | 'no') => {
     await product.machine.writeFile('/tmp/g.xml', domain(managed));
+    // It has no UUID: libvirt takes a second definition for another guest of the same name.
+    await product.machine.run('virsh --quiet undefine g');
     await sh('virsh --quiet define /tmp/g.xml');
   };
   const start = () => sh('virsh --quiet start g');
@@ -135,9 +137,12 @@ describe('guests of libvirt', function () {
     await product.machine.waitUntil('test "$(virsh domstate g)" = running', {timeout: 120_000});
     await assertGuest();
     await sh('virsh --quiet autostart g --disable');
+    // In this time libvirt-guests asks the guest to end, which nobody hears in it, and systemd kills it.
     await product.machine.reboot();
     await assertHost();
-    const before = await sh(`journalctl --no-pager -b -1 -o cat -u ${unit}`);
-    assert.match(before, /guest g has 0000:00:0a.0, 0000:00:0a.1[^]*guest g: the host has its devices back/);
+    assert.equal(await sh('ls /run/pearasys/guest 2>/dev/null || true'), '');
+    const before = await sh('journalctl --no-pager -b -1 -o cat');
+    assert.match(before, /guest g has 0000:00:0a.0, 0000:00:0a.1/);
+    assert.doesNotMatch(before, /State '[a-z-]+' timed out/);
   });
 });
