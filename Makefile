@@ -1,9 +1,10 @@
 # make            builds dist/
 # make demo       shows what it does, on a simulated machine
 # make test       linter, types, unit and command-line tests, and end to end in a virtual machine (SUITE)
-# make bench      compares with the tools that are used today
+# make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
 # make uninstall  removes all of it; /etc/pearasys stays
+# make install-mdevctl  after that: mdevctl and lsmdev, where no package has these names
 
 PREFIX = /usr/local
 SYSCONFDIR = /etc
@@ -14,6 +15,8 @@ DESTDIR =
 NODE = $(shell command -v node)
 # The Debian release in the test machine: bookworm or trixie.
 SUITE = bookworm
+# For the benchmark on a machine without modules of its kernel: a /lib/modules/VERSION after depmod.
+MODULES =
 # Only the tests whose names match this expression.
 GREP =
 
@@ -32,7 +35,7 @@ mocha = node_modules/.bin/mocha $(if $(GREP),--fail-zero --grep '$(GREP)')
 # Units that are the same on every machine; those of a slot are written by `pearasys service install`.
 units = $(filter-out pearasys-slot@%,$(notdir $(basename $(wildcard systemd-templates/*.hbs))))
 
-.PHONY: all demo test lint test-unit test-vm bench install uninstall clean
+.PHONY: all demo test lint test-unit test-vm bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -62,7 +65,7 @@ test-vm: all
 	$(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts 'test/vm/**/*.test.ts'
 
 bench: all
-	$(bare) unshare --mount node --import tsx test/bench/bench.ts
+	$(bare) MODULES='$(MODULES)' unshare --mount node --import tsx test/bench/bench.ts
 
 substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g' \
 	-e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@NODE@|$(NODE)|g'
@@ -77,7 +80,7 @@ install: all
 	printf '{"config": "%s", "libexec": "%s", "command": "%s"}\n' \
 		'$(SYSCONFDIR)/pearasys' '$(libexecdir)' '$(sbindir)/pearasys' >$(DESTDIR)$(libdir)/install.json
 	set -e; put() { $(substitute) "$$1" >"$$2.new"; chmod "$$3" "$$2.new"; mv "$$2.new" "$$2"; }; \
-	for file in sbin/*; do put $$file $(DESTDIR)$(sbindir)/$${file##*/} 755; done; \
+	put sbin/pearasys $(DESTDIR)$(sbindir)/pearasys 755; \
 	for file in libexec/*; do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 755; done; \
 	for file in udev/*.rules; do put $$file $(DESTDIR)$(UDEVDIR)/$${file##*/} 644; done
 	set -e; for unit in $(units); do \
@@ -87,8 +90,22 @@ install: all
 	install -m 644 dist/share/pearasys.8 $(DESTDIR)$(mandir)
 	install -m 644 dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys
 	install -m 644 dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys
-	$(bare) $(NODE) $(DESTDIR)$(libdir)/make-code-cache.cjs
+# With the flags of V8 that sbin/pearasys has.
+	$(bare) $(NODE) --no-rehash-snapshot $(DESTDIR)$(libdir)/make-code-cache.cjs
 	$(reload)
+
+# The launcher looks by which name it is called. A package may own these names: then nothing is touched.
+install-mdevctl:
+	@[ -e $(DESTDIR)$(sbindir)/pearasys ] || { echo 'make install first' >&2; exit 1; }
+	@for name in mdevctl lsmdev; do \
+		file=$(DESTDIR)$(sbindir)/$$name; \
+		if { [ -e $$file ] || [ -h $$file ]; } && [ "$$(readlink $$file)" != pearasys ]; then \
+			echo "$$file is there already, and is not ours: remove its package first, or choose another PREFIX" >&2; \
+			exit 1; \
+		fi; \
+	done
+	for name in mdevctl lsmdev; do ln -sfn pearasys $(DESTDIR)$(sbindir)/$$name; done
+	install -d -m 755 $(addprefix $(DESTDIR)/etc/mdevctl.d/scripts.d/,callouts notifiers)
 
 # What `pearasys service install` wrote for single slots goes too. No device is touched: each stays on its driver.
 uninstall:
@@ -97,7 +114,10 @@ uninstall:
 	rm -rf $(DESTDIR)$(slotunits)/pearasys-*:*@* $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants/pearasys-*:*@*
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants 2>/dev/null || true
 	rm -rf $(DESTDIR)/run/pearasys
-	rm -f $(addprefix $(DESTDIR)$(sbindir)/,$(notdir $(wildcard sbin/*)))
+	for name in mdevctl lsmdev; do \
+		[ "$$(readlink $(DESTDIR)$(sbindir)/$$name)" != pearasys ] || rm -f $(DESTDIR)$(sbindir)/$$name; \
+	done
+	rm -f $(DESTDIR)$(sbindir)/pearasys
 	rm -f $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(wildcard udev/*.rules)))
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(units))
 	rm -f $(DESTDIR)$(mandir)/pearasys.8 $(DESTDIR)$(bashdir)/pearasys $(DESTDIR)$(zshdir)/_pearasys

@@ -1,6 +1,6 @@
 /**
  * Makes dist/, which needs no node_modules: the bundle of the command line and what starts it, the child that
- * writes attributes, a small bundle for each handler, and each package that is loaded only when it is used.
+ * writes attributes, a small bundle for mdevctl and for each handler, and each package that is loaded only when it is used.
  */
 import {createHash} from 'node:crypto';
 import fs, {mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'node:fs';
@@ -66,7 +66,7 @@ const wholeBuiltins: Plugin = {
     build.onLoad({filter: /.*/, namespace: 'whole'}, ({path}) => {
       // Without getters: those of its streams load what makes streams.
       const names = Object.entries(Object.getOwnPropertyDescriptors(fs))
-        .filter(([, {value}]) => typeof value === 'function')
+        .filter(([, descriptor]) => 'value' in descriptor)
         .map(([name]) => name);
       return {
         contents: `
@@ -166,6 +166,7 @@ async function bundleRest(): Promise<void> {
     entryPoints: [
       {in: 'src/cli/start.ts', out: 'start'},
       {in: 'src/cli/make-code-cache.ts', out: 'make-code-cache'},
+      {in: 'src/cli/mdevctl/start.ts', out: 'mdevctl'},
       {in: 'src/host/attribute-writer.ts', out: 'attribute-writer'},
       {in: 'src/unit/render-template.ts', out: 'render-template'},
       ...handlers.map((name) => ({in: `src/handlers/${name}`, out: name.replace(/-main\.ts$/, '')})),
@@ -180,6 +181,7 @@ async function bundleRest(): Promise<void> {
         files: [],
         locate: libName,
       }),
+      wholeBuiltins,
       lazy,
       precompiledTemplates(root),
     ],

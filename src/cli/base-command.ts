@@ -15,19 +15,24 @@ export const changeFlags = {
   'dry-run': boolean({summary: 'Show what would be done, and do nothing'}),
 };
 
-/** Flags of commands that switch drivers. */
-export const switchFlags = {
+/** Flags of commands that write to the kernel. */
+export const writeFlags = {
   ...changeFlags,
-  force: boolean({
-    summary:
-      'Go on although a device is in use or its IOMMU group is not viable; never where data is sure to be lost',
-  }),
   timeout: integer({
     summary: 'How long to wait for a write to the kernel to return',
     helpValue: 'SECONDS',
     default: 15,
     min: 1,
     max: 3600,
+  }),
+};
+
+/** Flags of commands that switch drivers. */
+export const switchFlags = {
+  ...writeFlags,
+  force: boolean({
+    summary:
+      'Go on although a device is in use or its IOMMU group is not viable; never where data is sure to be lost',
   }),
 };
 

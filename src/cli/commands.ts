@@ -80,6 +80,74 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'Take back what `guest install-hooks` did',
     load: () => import('./commands/guest/remove-hooks.js'),
   },
+  'mdev:types': {
+    summary: 'List the parents of mediated devices and their types',
+    load: () => import('./commands/mdev/types.js'),
+  },
+  'mdev:list': {
+    summary: 'List mediated devices, or their definitions',
+    load: () => import('./commands/mdev/list.js'),
+  },
+  'mdev:define': {
+    summary: 'Define a mediated device',
+    load: () => import('./commands/mdev/define.js'),
+  },
+  'mdev:undefine': {
+    summary: 'Take a definition away',
+    load: () => import('./commands/mdev/undefine.js'),
+  },
+  'mdev:modify': {
+    summary: 'Change a definition, or a device that is there',
+    load: () => import('./commands/mdev/modify.js'),
+  },
+  'mdev:start': {
+    summary: 'Make a mediated device',
+    load: () => import('./commands/mdev/start.js'),
+  },
+  'mdev:stop': {
+    summary: 'Remove a mediated device',
+    load: () => import('./commands/mdev/stop.js'),
+  },
+  'mdev:list-all': {
+    summary: 'List all types, as the first mdevctl',
+    hidden: true,
+    load: () => import('./commands/mdev/list-all.js'),
+  },
+  'mdev:list-available': {
+    summary: 'List the types with instances left, as the first mdevctl',
+    hidden: true,
+    load: () => import('./commands/mdev/list-available.js'),
+  },
+  'mdev:list-mdevs': {
+    summary: 'List mediated devices, as the first mdevctl',
+    hidden: true,
+    load: () => import('./commands/mdev/list-mdevs.js'),
+  },
+  'mdev:list-saved': {
+    summary: 'List definitions, as the first mdevctl',
+    hidden: true,
+    load: () => import('./commands/mdev/list-saved.js'),
+  },
+  'mdev:create-mdev': {
+    summary: 'Define and start a mediated device, as the first mdevctl',
+    hidden: true,
+    load: () => import('./commands/mdev/create-mdev.js'),
+  },
+  'mdev:start-mdev': {
+    summary: 'Start a defined device, as the first mdevctl',
+    hidden: true,
+    load: () => import('./commands/mdev/start-mdev.js'),
+  },
+  'mdev:stop-mdev': {
+    summary: 'Remove a mediated device, as the first mdevctl',
+    hidden: true,
+    load: () => import('./commands/mdev/stop-mdev.js'),
+  },
+  'mdev:remove-mdev': {
+    summary: 'Remove a device with its definitions, as the first mdevctl',
+    hidden: true,
+    load: () => import('./commands/mdev/remove-mdev.js'),
+  },
   completion: {
     summary: 'Print or install the completion of this command line for your shell',
     load: () => import('./commands/completion.js'),
@@ -90,4 +158,5 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
 export const topics: Readonly<Record<string, string>> = {
   service: 'Claim devices at boot and at each hot-add',
   guest: 'Give devices to virtual machines while they run',
+  mdev: 'Mediated devices: their parents and types, definitions, starting and stopping',
 };

@@ -24,6 +24,11 @@ export type ErrorCode =
   | 'bad-record'
   | 'bad-guest'
   | 'bad-settings'
+  | 'bad-uuid'
+  | 'bad-parent'
+  | 'bad-type'
+  | 'bad-attribute'
+  | 'bad-definition'
   | 'no-device'
   | 'no-guest'
   | 'ambiguous-device'
@@ -34,6 +39,16 @@ export type ErrorCode =
   | 'group-not-viable'
   | 'no-iommu'
   | 'identity-mismatch'
+  | 'no-parent'
+  | 'not-registered'
+  | 'no-type'
+  | 'no-instances'
+  | 'uuid-in-use'
+  | 'type-mismatch'
+  | 'not-defined'
+  | 'already-defined'
+  | 'ambiguous-definition'
+  | 'callout-failed'
   | 'not-switchable'
   | 'busy'
   | 'write-failed'
@@ -146,8 +161,16 @@ export class CommandError extends PearasysError {
   /** The program's exit code; undefined when it could not be started or was ended by a signal. */
   readonly status: number | undefined;
   readonly stderr: string;
+  /** Whether it did not end in time. */
+  readonly late: boolean;
 
-  constructor(file: string, args: readonly string[], status: number | undefined, stderr: string) {
+  constructor(
+    file: string,
+    args: readonly string[],
+    status: number | undefined,
+    stderr: string,
+    late: boolean = false,
+  ) {
     const answer = stderr.trim();
     super({
       code: 'command-failed',
@@ -160,6 +183,7 @@ export class CommandError extends PearasysError {
     this.args = args;
     this.status = status;
     this.stderr = stderr;
+    this.late = late;
   }
 }
 
@@ -179,6 +203,7 @@ const errnoMeaning: Readonly<Record<string, string>> = {
   ENXIO: 'no such device or address',
   EOPNOTSUPP: 'not supported',
   EPERM: 'not permitted',
+  EUSERS: 'too many users: no more can be created',
   EPROBE_DEFER: 'the driver waits for another one',
   EROFS: 'the file system is read-only',
   ETIMEDOUT: 'timed out',

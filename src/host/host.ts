@@ -23,7 +23,11 @@ export interface RunOptions {
   /** Milliseconds after which the program is ended; default 90,000. */
   readonly limit?: number;
   /** Exit codes that are no failure; default only 0. */
-  readonly accept?: readonly number[];
+  readonly accept?: readonly number[] | 'any';
+  /** What the program reads on standard input; default nothing. */
+  readonly input?: string;
+  /** Whether it gets the environment of this process instead of a clean one: for scripts of the administrator. */
+  readonly inheritEnvironment?: boolean;
 }
 
 /** A process that is meant: another one may have its number by now. */
@@ -114,14 +118,14 @@ export interface Host extends HostReader {
    * @throws CommandError when it cannot be started, or ends with a code that is not accepted.
    */
   run(file: string, args: readonly string[], options?: RunOptions): Promise<CommandResult>;
+  /** Waits, in milliseconds: for what the kernel does by itself. */
+  pause(milliseconds: number): Promise<void>;
   /**
    * Sends a signal to a process, see kill(2). One that has ended, and another one that has its number, get none.
    * @returns whether it was there.
    * @throws PearasysError `command-failed` when it may not be signalled.
    */
   signal(process: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean;
-  /** Lets time pass, in milliseconds. */
-  pause(duration: number): Promise<void>;
   /**
    * Holds the lock of this name (a slot, a UUID) until it is released or this process ends, however it ends.
    * @param limit milliseconds to wait for another holder.

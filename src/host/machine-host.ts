@@ -240,8 +240,11 @@ export class MachineHost implements Host {
     const running = execa(file, args, {
       reject: false,
       extendEnv: false,
-      env: {PATH: commandPath, LC_ALL: 'C', SYSTEMD_COLORS: '0'},
-      stdin: 'ignore',
+      env:
+        options.inheritEnvironment === true
+          ? {PATH: commandPath, ...process.env}
+          : {PATH: commandPath, LC_ALL: 'C', SYSTEMD_COLORS: '0'},
+      ...(options.input === undefined ? {stdin: 'ignore' as const} : {input: options.input}),
       timeout: limit,
       forceKillAfterDelay: killDelay,
       // An interrupt at the terminal is for us, who must undo; the program that runs finishes its work.
@@ -251,17 +254,20 @@ export class MachineHost implements Host {
     // A program that waits in the kernel is not ended by a signal: modprobe in a driver's probe, for one.
     const result = await Promise.race([running, wait(limit + 2 * killDelay, undefined, {ref: false})]);
     if (result === undefined) {
+      // What it has started may keep its output open, and lives on; all of it is in one group of processes.
+      if (running.pid !== undefined) endGroup(running.pid);
       running.unref();
+      throw new CommandError(file, args, undefined, `it did not end within ${limit / 1000} s`, true);
+    }
+    const accept = options.accept ?? [0];
+    if (result.exitCode === undefined || (accept !== 'any' && !accept.includes(result.exitCode)))
       throw new CommandError(
         file,
         args,
-        undefined,
-        `it did not end within ${limit / 1000} s, and cannot be killed`,
+        result.exitCode,
+        result.stderr || (result.shortMessage ?? ''),
+        result.timedOut,
       );
-    }
-    const accept = options.accept ?? [0];
-    if (result.exitCode === undefined || !accept.includes(result.exitCode))
-      throw new CommandError(file, args, result.exitCode, result.stderr || (result.shortMessage ?? ''));
     return {status: result.exitCode, stdout: result.stdout, stderr: result.stderr};
   }
 
@@ -277,8 +283,8 @@ export class MachineHost implements Host {
     return true;
   }
 
-  pause(duration: number): Promise<void> {
-    return wait(duration);
+  async pause(milliseconds: number): Promise<void> {
+    await wait(milliseconds);
   }
 
   async lock(name: string, limit: number): Promise<Lock> {
@@ -362,6 +368,15 @@ export class MachineHost implements Host {
     const errno = errnoOf(error);
     if (gone.has(errno)) return undefined;
     throw new FileError(action, path, errno, error);
+  }
+}
+
+/** Ends a group of processes that did not end in time. */
+function endGroup(leader: number): void {
+  try {
+    process.kill(-leader, 'SIGKILL');
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') throw error;
   }
 }
 

@@ -19,7 +19,6 @@ export interface Device {
   readonly numaNode: number | undefined;
   /** Whether the firmware showed its messages on this one. */
   readonly bootDisplay: boolean;
-  readonly modalias: string;
   /**
    * Whether the kernel keeps the device locked, for a write or a probe that does not return: then the override is
    * not known, and whoever reads or writes it waits as well.
@@ -52,10 +51,7 @@ export function readDevices(host: HostReader): Device[] {
           : 'an image has no devices of its own: name them by slot and id',
     });
   const devices: Device[] = [];
-  const shared: Shared = {
-    hasGroups: undefined,
-    ids: new Map(),
-  };
+  const shared: Shared = {hasGroups: undefined, ids: new Map(), words: new Map()};
   let lastBus = '';
   let numaText: string | undefined;
   for (const name of names) {
@@ -81,6 +77,7 @@ export function readDevice(host: HostReader, slot: Slot): Device | undefined {
   return readFrom(host, slot, folder, host.readText(`${folder}/numa_node`), {
     hasGroups: true,
     ids: new Map(),
+    words: new Map(),
   });
 }
 
@@ -89,7 +86,9 @@ interface Shared {
   /** Whether there are IOMMU groups; undefined while nobody had to ask. */
   hasGroups: boolean | undefined;
   /** Ids by how the kernel prints them: machines with many functions have many of a kind. */
-  readonly ids: Map<string, DeviceId>;
+  readonly ids: Map<string, DeviceId | undefined>;
+  /** Words by how the kernel prints them: as a part of what was read, each would keep all of that. */
+  readonly words: Map<string, string>;
 }
 
 function readFrom(
@@ -102,23 +101,17 @@ function readFrom(
   // One read for most of it: the kernel prints class, ids, driver and modalias together.
   const uevent = host.readText(`${folder}/uevent`) ?? readWithoutLock(host, folder);
   if (uevent === undefined) return undefined;
-  const lines = `\n${uevent}\n`;
-  const idText = field(lines, '\nPCI_ID=');
-  let id = shared.ids.get(idText);
-  if (id === undefined) {
-    id = asId(idText);
-    if (id === undefined) return undefined;
-    shared.ids.set(idText, id);
-  }
-  const classCode = Number.parseInt(field(lines, '\nPCI_CLASS='), 16);
-  const driver = field(lines, '\nDRIVER=');
+  const id = once(shared.ids, field(uevent, 'PCI_ID='), asId);
+  if (id === undefined) return undefined;
+  const classCode = Number.parseInt(field(uevent, 'PCI_CLASS='), 16);
+  const driver = once(shared.words, field(uevent, 'DRIVER='), String);
   const override = host.readText(`${folder}/driver_override`);
   const group = readGroup(host, folder, shared);
   const numaNode = Number(numaText ?? -1);
   return {
     slot,
     id,
-    subsystem: field(lines, '\nPCI_SUBSYS_ID=').toLowerCase(),
+    subsystem: once(shared.words, field(uevent, 'PCI_SUBSYS_ID='), (text) => text.toLowerCase()),
     classCode,
     driver: driver === '' ? undefined : driver,
     // A cleared override reads back as (null).
@@ -126,7 +119,6 @@ function readFrom(
     group,
     numaNode: numaNode < 0 ? undefined : numaNode,
     bootDisplay: classCode >>> 16 === 0x03 && host.readText(`${folder}/boot_vga`) === '1',
-    modalias: field(lines, '\nMODALIAS='),
     locked: override === undefined,
   };
 }
@@ -150,7 +142,6 @@ function readWithoutLock(host: HostReader, folder: string): string | undefined {
     `PCI_ID=${vendor}:${read('device') ?? ''}`,
     `PCI_SUBSYS_ID=${read('subsystem_vendor') ?? ''}:${read('subsystem_device') ?? ''}`,
     `PCI_CLASS=${read('class') ?? ''}`,
-    `MODALIAS=${read('modalias') ?? ''}`,
     ...(driver === undefined ? [] : [`DRIVER=${driver.slice(driver.lastIndexOf('/') + 1)}`]),
   ].join('\n');
 }
@@ -203,9 +194,38 @@ export const classWords: Readonly<Record<string, number>> = {
   serial: 0x0c,
 };
 
-/** The value after `\nKEY=` in the lines of a uevent, each between newlines; empty when there is none. */
-function field(lines: string, key: string): string {
-  const start = lines.indexOf(key);
-  if (start < 0) return '';
-  return lines.slice(start + key.length, lines.indexOf('\n', start + 1));
+/**
+ * What udev gives to modprobe for the device: the kernel makes it of the numbers alone (pci_uevent in
+ * drivers/pci/pci-driver.c).
+ */
+export function modaliasOf({
+  id,
+  subsystem,
+  classCode,
+}: Pick<Device, 'id' | 'subsystem' | 'classCode'>): string {
+  const [vendor = '', device = '', subVendor = '', subDevice = ''] = `${id}:${subsystem}`
+    .split(':')
+    .map((hex) => hex.toUpperCase().padStart(8, '0'));
+  const [base = '', sub = '', programming = ''] = [classCode >>> 16, classCode >>> 8, classCode].map((code) =>
+    (code & 0xff).toString(16).toUpperCase().padStart(2, '0'),
+  );
+  return `pci:v${vendor}d${device}sv${subVendor}sd${subDevice}bc${base}sc${sub}i${programming}`;
+}
+
+/** The value in the line `KEY=value` of a uevent; empty when there is none. */
+function field(uevent: string, key: string): string {
+  const line = uevent.startsWith(key) ? 0 : uevent.indexOf(`\n${key}`) + 1;
+  if (line === 0 && !uevent.startsWith(key)) return '';
+  const end = uevent.indexOf('\n', line);
+  return uevent.slice(line + key.length, end < 0 ? undefined : end);
+}
+
+/** What was made of the text before, or is made now. */
+function once<T>(known: Map<string, T>, text: string, make: (text: string) => T): T {
+  let value = known.get(text);
+  if (value === undefined) {
+    value = make(text);
+    known.set(text, value);
+  }
+  return value;
 }

@@ -33,10 +33,11 @@ export function readHolders(
   options: HolderOptions = {},
 ): Holder[] {
   if (devices.length === 0) return [];
-  const known = new Map(devices.map((device) => [device.slot, device]));
+  const known = new Map<Slot, Device>();
+  for (const device of devices) known.set(device.slot, device);
   const complete = options.complete === true;
   const below = complete ? new Map<Slot, Device[]>() : readVirtualFunctions(host, known);
-  const all = new Map(known);
+  const all = below.size === 0 ? known : new Map(known);
   for (const device of [...below.values()].flat()) all.set(device.slot, device);
   const scope: Scope = {host, devices: all};
   // A device's virtual functions go with it.

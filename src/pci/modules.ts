@@ -1,5 +1,5 @@
 import type {HostReader} from '../host/host.js';
-import type {Device} from './device.js';
+import {modaliasOf, type Device} from './device.js';
 import {driversFolder, noDriver, type Driver} from './driver.js';
 import {asSlot} from './slot.js';
 
@@ -42,8 +42,9 @@ export function findDriver(host: HostReader, driver: Driver): DriverSource {
 export function modulesFor(host: HostReader, device: Device): string[] {
   const tree = moduleTree(host);
   const text = tree === undefined ? undefined : host.readText(`${tree}/modules.alias`);
-  if (text === undefined || !device.modalias.startsWith('pci:')) return [];
-  const vendor = device.modalias.slice('pci:'.length, 'pci:v000010DE'.length);
+  if (text === undefined) return [];
+  const modalias = modaliasOf(device);
+  const vendor = modalias.slice('pci:'.length, 'pci:v000010DE'.length);
   const found = new Set<string>();
   for (const bus of ['pci', 'vfio_pci'])
     // Patterns name one vendor or any; looking for these two beginnings skips the other ten thousand lines.
@@ -52,11 +53,7 @@ export function modulesFor(host: HostReader, device: Device): string[] {
         if (at > 0 && text[at - 1] !== '\n') continue;
         const end = text.indexOf('\n', at);
         const [, glob, module] = text.slice(at, end < 0 ? undefined : end).split(' ');
-        if (
-          glob !== undefined &&
-          module !== undefined &&
-          matchesGlob(device.modalias, glob.slice(bus.length - 3))
-        )
+        if (glob !== undefined && module !== undefined && matchesGlob(modalias, glob.slice(bus.length - 3)))
           found.add(module);
       }
   return [...found];

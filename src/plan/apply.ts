@@ -1,19 +1,24 @@
-import {ExitCode, PearasysError, StuckError, WriteError} from '../host/errors.js';
+import {CommandError, ExitCode, PearasysError, StuckError, WriteError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
+import {callFirst, type CalloutAnswer} from '../mdev/callout.js';
+import {mdevPath, readMdev} from '../mdev/mdev.js';
+import type {Uuid} from '../mdev/uuid.js';
 import {readDevice} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
 import {hasDevices} from '../pci/modules.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
 import type {Slot} from '../pci/slot.js';
 import {endProcess, waitUntilFree} from './processes.js';
-import {shellLine, type Plan, type Step} from './step.js';
+import {shellLine, type CalloutStep, type Plan, type Step, type WriteAttributeStep} from './step.js';
 
 /** Settings of {@link applyPlan}. */
 export interface ApplyOptions {
-  /** Milliseconds that one write to an attribute may take. */
+  /** Milliseconds that one write to an attribute may take, or one script of a callout. */
   readonly limit: number;
   /** Told each step before it is done, and each undoing step. */
   readonly onStep?: (line: string, undoing: boolean) => void;
+  /** Told what is to be known though it stops nothing: what a script says, for one. */
+  readonly onNote?: (note: string) => void;
   /** An interrupt: the step under way ends, then all is undone. */
   readonly signal?: AbortSignal;
 }
@@ -23,16 +28,25 @@ export interface ApplyOptions {
  * @throws PearasysError what failed, what was undone, and what state each device is in.
  */
 export async function applyPlan(host: Host, plan: Plan, options: ApplyOptions): Promise<void> {
+  const run: Run = {host, options, callouts: new Map()};
   const done: Step[] = [];
   for (const step of plan.steps) {
     try {
       if (options.signal?.aborted === true) throw interrupted();
       tell(options, step, false);
-      if (await applyStep(host, step, options.limit)) done.push(step);
+      if (await applyStep(run, step)) done.push(step);
     } catch (error) {
-      throw await undoAll(host, plan, {done, failed: step, error}, options);
+      throw await undoAll(run, plan, {done, failed: step, error});
     }
   }
+}
+
+/** One run of a plan. */
+interface Run {
+  readonly host: Host;
+  readonly options: ApplyOptions;
+  /** The script that took the first call about a device: it gets the later ones too. By the device's UUID. */
+  readonly callouts: Map<Uuid, string>;
 }
 
 /** Where a plan stopped. */
@@ -43,19 +57,16 @@ interface Failure {
   readonly error: unknown;
 }
 
-async function undoAll(
-  host: Host,
-  plan: Plan,
-  {done, failed, error}: Failure,
-  options: ApplyOptions,
-): Promise<unknown> {
+async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Promise<unknown> {
+  const {host, options} = run;
   // The kernel holds the device's lock while a write to it is stuck: any other write would be stuck as well.
-  const stuck = new Set<Slot>();
+  const stuck = new Set<Slot | Uuid>();
   const stuckWrites: StuckError[] = [];
   const noteStuck = (problem: unknown, step: Step) => {
     if (!(problem instanceof StuckError)) return;
     stuckWrites.push(problem);
-    if (step.slot !== undefined) stuck.add(step.slot);
+    const device = step.slot ?? step.uuid;
+    if (device !== undefined) stuck.add(device);
   };
   noteStuck(error, failed);
   const details = error instanceof PearasysError ? [...error.details] : [];
@@ -64,10 +75,12 @@ async function undoAll(
   const partial = failed.kind === 'systemctl' ? [failed] : [];
   const undoing = [...partial, ...[...done].reverse()].flatMap((step) => step.undo);
   for (const step of done.length > 0 ? [...undoing, ...plan.afterUndo] : undoing) {
-    if (step.slot !== undefined && stuck.has(step.slot)) continue;
+    const device = step.slot ?? step.uuid;
+    // What became of it is told all the same.
+    if (device !== undefined && stuck.has(device) && step.kind !== 'callout') continue;
     try {
       tell(options, step, true);
-      if (await applyStep(host, step, options.limit)) undone += 1;
+      if (await applyStep(run, step)) undone += 1;
     } catch (problem) {
       noteStuck(problem, step);
       const reason = problem instanceof Error ? problem.message : String(problem);
@@ -108,29 +121,33 @@ function tell(options: ApplyOptions, step: Step, undoing: boolean): void {
   }
 }
 
-function describeState(host: Host, plan: Plan, stuck: ReadonlySet<Slot>): string[] {
+function describeState(host: Host, plan: Plan, stuck: ReadonlySet<Slot | Uuid>): string[] {
   const slots = new Set(plan.steps.map((step) => step.slot).filter((slot) => slot !== undefined));
-  return [...slots].map((slot) => {
+  const uuids = new Set(plan.steps.map((step) => step.uuid).filter((uuid) => uuid !== undefined));
+  const unknown =
+    'unknown until that write returns, which it does when whoever uses the device lets go of it';
+  const mdevs = [...uuids].map((uuid) => {
+    if (stuck.has(uuid)) return `state of ${uuid}: ${unknown}`;
+    const mdev = readMdev(host, uuid);
+    if (mdev === undefined) return `state of ${uuid}: there is no such device`;
+    return `state of ${uuid}: it is there, of type ${mdev.type ?? '?'} on ${mdev.parent}`;
+  });
+  const devices = [...slots].map((slot) => {
     const device = stuck.has(slot) ? 'stuck' : readDevice(host, slot);
-    if (device === 'stuck' || device?.locked === true)
-      return `state of ${slot}: unknown until that write returns, which it does when whoever uses the device lets go of it`;
+    if (device === 'stuck' || device?.locked === true) return `state of ${slot}: ${unknown}`;
     if (device === undefined) return `state of ${slot}: the device is gone`;
     const override = device.override === undefined ? '' : `, override ${device.override}`;
     return `state of ${slot}: ${device.driver === undefined ? 'no driver' : `on driver ${device.driver}`}${override}`;
   });
+  return [...devices, ...mdevs];
 }
 
 /** @returns whether there is anything to undo: false when the kernel answered that it is so already. */
-async function applyStep(host: Host, step: Step, limit: number): Promise<boolean> {
+async function applyStep(run: Run, step: Step): Promise<boolean> {
+  const {host} = run;
   switch (step.kind) {
     case 'write-attribute':
-      try {
-        await host.writeAttribute(step.path, step.value, limit);
-      } catch (error) {
-        if (error instanceof WriteError && step.accept.includes(error.errno)) return false;
-        throw error;
-      }
-      return true;
+      return await write(run, step);
     case 'load-module':
       await host.run('modprobe', ['--', step.module]);
       return true;
@@ -174,7 +191,117 @@ async function applyStep(host: Host, step: Step, limit: number): Promise<boolean
           hint: `\`ls ${driversFolder}\` shows what the drivers call themselves`,
         });
       return true;
+    case 'expect-mdev':
+      await awaitMdev(run, step.uuid, step.present);
+      return true;
+    case 'callout':
+      return await callOut(run, step);
   }
+}
+
+/** Milliseconds between two looks at what the kernel is still busy with. */
+const interval = 50;
+
+async function write({host, options: {limit}}: Run, step: WriteAttributeStep): Promise<boolean> {
+  const {path, value, accept, again = [], within} = step;
+  if (within !== undefined) checkWithin(host, path, within);
+  for (let waited = 0; ; waited += interval)
+    try {
+      await host.writeAttribute(path, value, limit);
+      return true;
+    } catch (error) {
+      if (!(error instanceof WriteError)) throw error;
+      if (accept.includes(error.errno)) return false;
+      if (!again.includes(error.errno) || waited >= limit) throw error;
+      await host.pause(interval);
+    }
+}
+
+/** A link below a device's folder may lead to another device. */
+function checkWithin(host: Host, path: string, folder: string): void {
+  const real = host.realPath(path);
+  if (real === undefined || real.startsWith(`${host.realPath(folder) ?? folder}/`)) return;
+  throw new PearasysError({
+    code: 'bad-attribute',
+    exitCode: ExitCode.failed,
+    message: `${path} is not written: it is ${real}, outside of the device's folder`,
+    hint: 'name a file in the folder of the device itself',
+  });
+}
+
+async function awaitMdev({host, options: {limit}}: Run, uuid: Uuid, present: boolean): Promise<void> {
+  for (let waited = 0; host.exists(mdevPath(uuid)) !== present; waited += interval) {
+    if (waited >= limit)
+      throw new PearasysError({
+        code: 'no-device',
+        exitCode: ExitCode.failed,
+        message: `the kernel accepted the write, but ${mdevPath(uuid)} is ${present ? 'not there' : 'still there'} after ${limit / 1000} s`,
+        hint: `the kernel's reason is in its log: journalctl -k --grep ${uuid}`,
+      });
+    await host.pause(interval);
+  }
+}
+
+/** @returns whether what becomes of the plan must be told to the scripts, which they are by the step's undo. */
+async function callOut(run: Run, step: CalloutStep): Promise<boolean> {
+  const {event} = step.call;
+  if (event === 'notify') {
+    for (const script of step.scripts) await callToTell(run, step, [script]);
+    return false;
+  }
+  const chosen = run.callouts.get(step.call.subject.uuid);
+  const scripts = chosen === undefined ? step.scripts : [chosen];
+  if (event === 'post') {
+    await callToTell(run, step, scripts);
+    return false;
+  }
+  try {
+    const answer = await callFirst(run.host, scripts, step.call, run.options.limit);
+    if (answer === undefined) return true;
+    run.callouts.set(step.call.subject.uuid, answer.path);
+    noteWords(run, answer);
+    if (answer.result.status !== 0) throw scriptRefused(step, answer);
+  } catch (error) {
+    if (!(error instanceof PearasysError)) throw error;
+    if (!step.force) {
+      for (const each of step.onRefusal ?? []) await callOut(run, each);
+      throw error;
+    }
+    run.options.onNote?.(`${error.message}; going on, as --force says`);
+  }
+  return true;
+}
+
+/** A script that is only told what has become of a command: whatever it answers changes nothing. */
+async function callToTell(run: Run, {call}: CalloutStep, scripts: readonly string[]): Promise<void> {
+  try {
+    const answer = await callFirst(run.host, scripts, call, run.options.limit);
+    if (answer === undefined) return;
+    noteWords(run, answer);
+    if (answer.result.status !== 0)
+      run.options.onNote?.(
+        `the script ${answer.path} answered ${answer.result.status} to ${call.event} of ${call.action}`,
+      );
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    run.options.onNote?.([error.message, ...error.details].join(': '));
+  }
+}
+
+/** What a script says on standard error is for the person, as mdevctl has it. */
+function noteWords({options}: Run, {path, result}: CalloutAnswer): void {
+  const words = result.stderr.trimEnd();
+  if (words !== '') options.onNote?.(`${path.slice(path.lastIndexOf('/') + 1)}: ${words}`);
+}
+
+function scriptRefused({call}: CalloutStep, {path, result}: CalloutAnswer): PearasysError {
+  return new PearasysError({
+    code: 'callout-failed',
+    exitCode: ExitCode.refused,
+    message: `the script ${path} refused to ${call.action} ${call.subject.uuid} (exit code ${result.status})`,
+    details: result.stderr.trim() === '' ? [] : result.stderr.trim().split('\n'),
+    hint: 'see what the script wants, or go on nevertheless with --force',
+  });
 }
 
 function checkDriver(host: Host, slot: Slot, wanted: string | undefined): void {

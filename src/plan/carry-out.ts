@@ -9,8 +9,6 @@ export interface CarryOutOptions extends ApplyOptions {
   readonly dryRun: boolean;
   /** Milliseconds to wait for another run that holds a lock; default as for one write. */
   readonly lockLimit?: number;
-  /** Told the plan's notes before it is applied. */
-  readonly onNote?: (note: string) => void;
 }
 
 /** What became of a wish. */
@@ -25,7 +23,7 @@ export interface Outcome {
 /**
  * Locks what the wish is about, reads and plans, and applies the plan. Reading happens under the lock, so that two
  * runs at once end in the state of one of them.
- * @param names what to lock: slots.
+ * @param names what to lock: slots, UUIDs.
  * @param readAndPlan reads the machine and plans; it must have no effect.
  * @throws PearasysError the refusal; `not-root`; `busy`; or what {@link applyPlan} throws.
  */

@@ -6,6 +6,7 @@ import {driversFolder, isVfio} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
 import {consolePath, framebufferDriver} from './guest-start.js';
 import {refuseHeld, refuseLocked} from './refusals.js';
+import {loadDefault} from './switch.js';
 import {
   expectDriver,
   plan,
@@ -60,7 +61,7 @@ function giveBack(host: HostReader, device: Device, driver: string, {override}: 
     setOverride(slot, driver, device.override),
     ...(device.driver === undefined ? [] : [unbind(device)]),
     // Only once a device waits for it: NVIDIA's module does not stay loaded without one.
-    ...(present ? [] : [{kind: 'load-module', module: device.modalias, undo: []} satisfies Step]),
+    ...(present ? [] : [loadDefault(device)]),
     probe(slot),
     expectDriver(slot, driver),
     ...(override === driver ? [] : [setOverride(slot, override, driver)]),

@@ -1,6 +1,9 @@
 import type {ErrorDetails} from '../host/errors.js';
 import type {ProcessIdentity} from '../host/host.js';
 import {shellWord} from '../host/shell.js';
+import {calloutArguments, type CalloutCall} from '../mdev/callout.js';
+import {mdevPath} from '../mdev/mdev.js';
+import type {Uuid} from '../mdev/uuid.js';
 import {devicePath, type Device} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
 import type {Slot} from '../pci/slot.js';
@@ -9,6 +12,8 @@ import type {Slot} from '../pci/slot.js';
 interface StepBase {
   /** The device the step works on; a step on a device that is stuck is not tried. */
   readonly slot?: Slot;
+  /** The mediated device the step works on, as {@link slot} for a PCI device. */
+  readonly uuid?: Uuid;
   /** The steps that put things back, in order; empty where there is nothing to put back. */
   readonly undo: readonly Step[];
 }
@@ -20,6 +25,10 @@ export interface WriteAttributeStep extends StepBase {
   readonly value: string;
   /** Errno names that mean that what is wanted is so already. */
   readonly accept: readonly string[];
+  /** Errno names that mean that the kernel is not ready for it yet: the write is tried again, within its limit. */
+  readonly again?: readonly string[];
+  /** The folder that the attribute must be in once links are followed. */
+  readonly within?: string;
 }
 
 /** modprobe(8) of a module, or of a modalias. */
@@ -88,6 +97,25 @@ export interface ExpectRegisteredStep extends StepBase {
   readonly driver: string;
 }
 
+/** A wait for a mediated device to be there, or to be gone: its folder may follow the write that makes it. */
+export interface ExpectMdevStep extends StepBase {
+  readonly kind: 'expect-mdev';
+  readonly uuid: Uuid;
+  readonly present: boolean;
+}
+
+/** A call of the scripts for a mediated device, see mdevctl(8), INVOKING EXTERNAL SCRIPTS FOR DEVICE EVENTS. */
+export interface CalloutStep extends StepBase {
+  readonly kind: 'callout';
+  readonly call: CalloutCall;
+  /** Tried in order until one takes the call; for `notify` all are called. */
+  readonly scripts: readonly string[];
+  /** For `pre` and `live`: whether the plan goes on though the script fails. */
+  readonly force: boolean;
+  /** For `pre` and `live`: the call that follows when the script fails, and nothing is done. */
+  readonly onRefusal?: readonly CalloutStep[];
+}
+
 /** One effect on the machine, or one look at what an effect has done. */
 export type Step =
   | WriteAttributeStep
@@ -98,7 +126,9 @@ export type Step =
   | EndProcessStep
   | ExpectFreeStep
   | ExpectDriverStep
-  | ExpectRegisteredStep;
+  | ExpectRegisteredStep
+  | ExpectMdevStep
+  | CalloutStep;
 
 /** What a command will do. */
 export interface Plan {
@@ -131,8 +161,7 @@ export function refuse(error: ErrorDetails): Refusal {
 }
 
 /** Settings of {@link writeAttribute}. */
-interface WriteAttributeOptions {
-  readonly slot?: Slot;
+interface WriteAttributeOptions extends Pick<WriteAttributeStep, 'slot' | 'uuid' | 'again' | 'within'> {
   readonly undo?: readonly Step[];
   readonly accept?: readonly string[];
 }
@@ -143,14 +172,7 @@ export function writeAttribute(
   value: string,
   options: WriteAttributeOptions = {},
 ): WriteAttributeStep {
-  return {
-    kind: 'write-attribute',
-    path,
-    value,
-    accept: options.accept ?? [],
-    undo: options.undo ?? [],
-    ...(options.slot === undefined ? {} : {slot: options.slot}),
-  };
+  return {kind: 'write-attribute', path, value, accept: [], undo: [], ...options};
 }
 
 /**
@@ -223,7 +245,7 @@ export function writeFile(
   content: string,
   previous: FileState | undefined,
   {mode = 0o644, prune = 1}: FileOptions = {},
-): Step {
+): WriteFileStep {
   return {
     kind: 'write-file',
     path,
@@ -238,7 +260,7 @@ export function writeFile(
 }
 
 /** Removes a file. Undone by writing what it held. */
-export function removeFile(path: string, previous: FileState, {prune = 1}: FileOptions = {}): Step {
+export function removeFile(path: string, previous: FileState, {prune = 1}: FileOptions = {}): RemoveFileStep {
   return {
     kind: 'remove-file',
     path,
@@ -261,7 +283,8 @@ export function udevadm(args: readonly string[]): AskStep {
 export function shellLine(step: Step): string {
   switch (step.kind) {
     case 'write-attribute': {
-      const line = `echo '${step.value === '\n' ? '' : step.value}' > ${step.path}`;
+      const value = step.value === '\n' ? '' : step.value;
+      const line = `echo '${value.replaceAll("'", `'\\''`)}' > ${step.path}`;
       return step.accept.length > 0 ? `${line} || true` : line;
     }
     case 'load-module':
@@ -269,7 +292,10 @@ export function shellLine(step: Step): string {
     case 'unload-module':
       return step.alone === true ? `rmmod ${step.module}` : `modprobe -r ${step.module}`;
     case 'write-file':
-      return `cat > ${shellWord(step.path)} <<'EOF'\n${step.content}EOF`;
+      // A here-document always ends with a newline.
+      return step.content.endsWith('\n')
+        ? `cat > ${shellWord(step.path)} <<'EOF'\n${step.content}EOF`
+        : `printf %s ${shellWord(step.content)} > ${shellWord(step.path)}`;
     case 'remove-file':
       return `rm ${shellWord(step.path)}`;
     case 'systemctl':
@@ -287,5 +313,18 @@ export function shellLine(step: Step): string {
         : `test -e ${step.driver === 'any' ? devicePath(step.slot, 'driver') : `${driversFolder}/${step.driver}/${step.slot}`}`;
     case 'expect-registered':
       return `test -d ${driversFolder}/${step.driver}`;
+    case 'expect-mdev':
+      return `test ${step.present ? '' : '! '}-e ${mdevPath(step.uuid)}`;
+    case 'callout':
+      return calloutLine(step);
   }
+}
+
+function calloutLine({call, scripts}: CalloutStep): string {
+  const input = `echo ${shellWord(call.input ?? '')} |`;
+  const args = calloutArguments(call).map(shellWord).join(' ');
+  if (scripts.length === 1) return `${input} ${scripts.map(shellWord).join('')} ${args}`;
+  // 2 is the answer of a script for other types.
+  const end = call.event === 'notify' ? '' : '; [ $? = 2 ] || break';
+  return `for script in ${scripts.map(shellWord).join(' ')}; do ${input} "$script" ${args}${end}; done`;
 }

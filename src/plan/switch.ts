@@ -1,6 +1,6 @@
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
-import {isBridge, readGroupMembers, type Device} from '../pci/device.js';
+import {isBridge, modaliasOf, readGroupMembers, type Device} from '../pci/device.js';
 import {isVfio, noDriver, type Driver} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
 import type {Holder} from '../pci/holders/holder.js';
@@ -136,8 +136,8 @@ function stepsFor(device: Device, {target, modules}: SwitchInput): Step[] {
 }
 
 /** By modalias, as udev does it, so that what modprobe.d says of the device's modules counts. Not undone: it is the host's own. */
-function loadDefault(device: Device): Step {
-  return {kind: 'load-module', module: device.modalias, undo: []};
+export function loadDefault(device: Device): Step {
+  return {kind: 'load-module', module: modaliasOf(device), undo: []};
 }
 
 function refuseWithoutIommu(changing: readonly Device[], {target}: SwitchInput): Refusal | undefined {

@@ -36,6 +36,11 @@ export function deviceUnit(slot: Slot): string {
   return `sys-bus-pci-devices-${slot}.device`;
 }
 
+/** The unit of a mediated device: active while the device is there, whoever made it. */
+export function mdevUnit(uuid: string): string {
+  return `mdev@${uuid}.service`;
+}
+
 /** The link that `systemctl enable` makes and that the rule looks at: the one truth about boot and hot-add. */
 export function enabledLink(unit: UnitIdentity): string {
   return `${systemdUnits}/${deviceUnit(unit.slot)}.wants/${unitName(unit)}`;
@@ -95,7 +100,7 @@ export function hasSystemd(host: HostReader): boolean {
   return host.exists('/run/systemd/system');
 }
 
-/** systemd's ActiveState of each of these units, by their own names; empty where no systemd runs. */
+/** systemd's ActiveState of units, by name: one question for all of them, and none where no systemd runs. */
 export async function readActiveStates(host: Host, names: readonly string[]): Promise<Map<string, string>> {
   const states = new Map<string, string>();
   if (names.length === 0 || !hasSystemd(host)) return states;

@@ -99,7 +99,7 @@ function addFunction(root: string, one: FakeFunction): void {
     revision: '0xa1\n',
     irq: '16\n',
     numa_node: '0\n',
-    driver_override: '(null)\n',
+    driver_override: driver === 'vfio-pci' ? 'vfio-pci\n' : '(null)\n',
     modalias: `${modalias}\n`,
     enable: '1\n',
     local_cpus: 'ff\n',

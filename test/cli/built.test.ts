@@ -1,7 +1,7 @@
 /** The program as it is built: from the bundle, with the packages that are loaded only when they are used. */
 import assert from 'node:assert/strict';
 import {spawnSync} from 'node:child_process';
-import {mkdirSync, mkdtempSync, rmSync} from 'node:fs';
+import {mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {commands} from '../../src/cli/commands.js';
@@ -15,8 +15,8 @@ function built(...words: string[]) {
 
 describe('the built program', () => {
   it('helps with every command', function () {
-    // A process for each.
-    this.timeout(20_000);
+    // One start of Node for each.
+    this.timeout(60_000);
     for (const id of Object.keys(commands)) {
       const {status, stdout, stderr} = built('help', ...id.split(':'));
       assert.equal(status, 0, stderr);
@@ -77,6 +77,31 @@ describe('the built program', () => {
       assert.match(stdout, /^cat > \/etc\/pearasys\/pci\/0000:04:00\.0-0x10de-0x1b80/m);
     } finally {
       rmSync(image, {recursive: true});
+    }
+  });
+
+  it('is installed with a code cache that V8 takes from its launcher', () => {
+    const prefix = mkdtempSync(join(tmpdir(), 'pearasys-installed-'));
+    try {
+      const folders = ['SYSCONFDIR', 'UNITDIR', 'UDEVDIR'].map((name) => `${name}=${join(prefix, name)}`);
+      const made = spawnSync('make', ['install', `PREFIX=${prefix}`, ...folders, 'reload='], {
+        cwd: join(import.meta.dirname, '../..'),
+        encoding: 'utf8',
+      });
+      assert.equal(made.status, 0, made.stderr);
+      const flags = /^exec node (.*?) "/m.exec(readFileSync(join(prefix, 'sbin/pearasys'), 'utf8'))?.[1];
+      const library = join(prefix, 'lib/pearasys');
+      const [cache = ''] = readdirSync(library).filter((name) => name.endsWith('.cache'));
+      const look = `const {readFileSync} = require('fs'), {Script} = require('vm');
+        const script = new Script(readFileSync('pearasys.cjs', 'latin1'), {cachedData: readFileSync(${JSON.stringify(cache)})});
+        console.log(script.cachedDataRejected)`;
+      const {stdout, stderr} = spawnSync('node', [...(flags ?? '').split(' '), '-e', look], {
+        cwd: library,
+        encoding: 'utf8',
+      });
+      assert.equal(stdout, 'false\n', stderr);
+    } finally {
+      rmSync(prefix, {recursive: true});
     }
   });
 });

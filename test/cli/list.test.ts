@@ -1,27 +1,12 @@
 import assert from 'node:assert/strict';
 import type {ListResult} from '../../src/cli/commands/list.js';
-import type {Output} from '../../src/cli/output.js';
 import {defaultLayout} from '../../src/host/layout.js';
 import {parseDriver} from '../../src/pci/driver.js';
 import {parseId} from '../../src/pci/id.js';
 import {parseSlot} from '../../src/pci/slot.js';
 import {printRecord, recordPath, type DeviceRecord} from '../../src/record/record.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
-import {typed} from './runs.js';
-
-class Terminal implements Output {
-  readonly isTerminal = true;
-  readonly columns: number;
-  text = '';
-
-  constructor(columns: number) {
-    this.columns = columns;
-  }
-
-  write(text: string): void {
-    this.text += text;
-  }
-}
+import {Terminal, typed} from './runs.js';
 
 function record(slot: string, id: string, driver: string): DeviceRecord {
   return {

@@ -21,6 +21,21 @@ class Collector implements Output {
   }
 }
 
+/** What a person looks at. */
+export class Terminal implements Output {
+  readonly isTerminal = true;
+  readonly columns: number;
+  text = '';
+
+  constructor(columns: number) {
+    this.columns = columns;
+  }
+
+  write(text: string): void {
+    this.text += text;
+  }
+}
+
 /** Runs a command line in this process; each option and argument a word, as the shell would give them. */
 export async function run(
   host: SimulatedHost,

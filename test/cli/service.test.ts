@@ -10,7 +10,7 @@ import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';
 import {runUnits, withProduct} from '../unit/services.js';
-import {run, typed} from './runs.js';
+import {Terminal, run, typed} from './runs.js';
 
 const card = '0000:02:00.0';
 const sound = '0000:02:00.1';
@@ -672,6 +672,21 @@ describe('pearasys service', () => {
           `${sound}\t10de:10f0\tvfio-pci\tenabled\tactive\tmatches\n` +
           '0000:04:00.0\t144d:a80a\tnvme\tdisabled\tinactive\tmatches\n' +
           '0000:05:00.0\t8086:10d3\tvfio-pci\tenabled\tinactive\tabsent\n',
+      );
+    });
+
+    it('is a table on a terminal', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install vfio-pci`);
+      const stdout = new Terminal(100);
+      await typed(host, 'service list', {stdout, environment: {NO_COLOR: '1'}});
+      assert.deepEqual(
+        stdout.text.split('\n').map((line) => line.split(/ {2,}/)),
+        [
+          ['SLOT', 'ID', 'DRIVER', 'AT BOOT', 'UNIT', 'CARD'],
+          [card, '10de:1b80', 'vfio-pci', 'enabled', 'inactive', 'matches'],
+          [''],
+        ],
       );
     });
 

@@ -23,6 +23,10 @@ export interface MachineDeclaration {
   displayManager?: string;
   /** A framebuffer of the firmware that still has the console: the platform driver's name. */
   firmwareFramebuffer?: 'efi-framebuffer' | 'simple-framebuffer' | 'vesa-framebuffer';
+  /** Devices that mediated devices are made of. */
+  mdevParents: ParentDeclaration[];
+  /** The mediated devices at the start: by UUID, `<parent>/<type>`. */
+  mdevs: Record<string, string>;
   /** Further files, by path; for a test's own needs. */
   files: Record<string, string>;
 }
@@ -215,4 +219,31 @@ export interface VirtualInterfaceDeclaration {
   lower?: string[];
   up?: boolean;
   addresses?: string[];
+}
+
+/** A parent of mediated devices. */
+export interface ParentDeclaration {
+  /** A PCI function's slot, or the device's name. */
+  name: string;
+  /** Its folder; default that of the PCI function. */
+  path?: string;
+  /** The driver that has its mediated devices. */
+  driver: string;
+  /** How much it has to give to all its devices together. */
+  units: number;
+  types: MdevTypeDeclaration[];
+  /** False: it registers later. */
+  registered?: boolean;
+}
+
+export interface MdevTypeDeclaration {
+  name: string;
+  /** How much of its parent's units one device takes. */
+  units: number;
+  deviceApi?: string;
+  title?: string;
+  /** With its newlines. */
+  description?: string;
+  /** The attributes of its devices, each with the values that it takes. */
+  attributes?: Record<string, RegExp>;
 }

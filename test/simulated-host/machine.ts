@@ -8,6 +8,8 @@ import type {
   ModuleDeclaration,
   ProcessDeclaration,
 } from './declaration.js';
+import {Errno, NeverReturns} from './errno.js';
+import {SimulatedMdevs, type MdevMachine} from './mdevs.js';
 import {partsOf, vfioPart, type Part} from './parts.js';
 import {
   configOf,
@@ -24,27 +26,6 @@ import {
 } from './render.js';
 import {standardMachine} from './standard-machine.js';
 import {Tree} from './tree.js';
-
-/** The kernel's refusal of a write: the errno's name. */
-export class Errno extends Error {
-  readonly errno: string;
-
-  constructor(errno: string, why = '') {
-    super(why === '' ? errno : `${errno}: ${why}`);
-    this.errno = errno;
-  }
-}
-
-/** A write that the kernel does not end by itself. What it waits for may end it later. */
-export class NeverReturns extends Error {
-  /** The device whose lock the writer holds or waits for. */
-  readonly slot: string | undefined;
-
-  constructor(slot: string | undefined, why: string) {
-    super(why);
-    this.slot = slot;
-  }
-}
 
 /** What the kernel tells user space, see udev(7). */
 export interface KernelEvent {
@@ -101,6 +82,7 @@ const machines = new Map<string, SimulatedMachine>();
 export class SimulatedMachine {
   readonly tree: Tree;
   readonly declaration: MachineDeclaration;
+  readonly mdevs: SimulatedMdevs;
   /** Milliseconds that calls would have waited; nothing here really waits. */
   elapsed = 0;
   /** What went wrong for the machine's users: a disk taken while mounted, an interface while routed. */
@@ -122,6 +104,7 @@ export class SimulatedMachine {
   readonly #addresses = new Map<string, readonly string[]>();
   readonly #stuck = new Map<string, Stuck>();
   readonly #refused: RefusedProbe[] = [];
+  readonly #later: {readonly at: number; readonly happen: () => void}[] = [];
   readonly #listeners = new Set<(event: KernelEvent) => void>();
   #routes: MachineDeclaration['routes'];
   #mounts: MachineDeclaration['mounts'];
@@ -131,8 +114,6 @@ export class SimulatedMachine {
   #consoleOn: string | undefined;
   /** When the next process is started, in clock ticks since the boot. */
   #ticks = 100;
-  /** What is to happen, by the time at which it does. */
-  readonly #later: {readonly at: number; readonly work: () => void}[] = [];
   #sequence = 1000;
   #autoprobe = true;
   #booting = true;
@@ -156,6 +137,8 @@ export class SimulatedMachine {
     this.#mounts = [...declaration.mounts];
     this.#swaps = [...declaration.swaps];
     this.#build();
+    this.mdevs = new SimulatedMdevs(this.#forMdevs(), declaration.mdevParents);
+    for (const [uuid, type] of Object.entries(declaration.mdevs)) this.#createMdev(uuid, type);
     this.#booting = false;
     machines.set(root, this);
   }
@@ -322,27 +305,27 @@ export class SimulatedMachine {
     else this.after(takes, () => this.#processes.get(pid) === process && this.endProcess(pid));
   }
 
-  /** Has something happen when the machine's time has gone on by so many milliseconds. */
-  after(duration: number, work: () => void): void {
-    this.#later.push({at: this.elapsed + duration, work});
-  }
-
-  /** Lets the machine's time go on. */
-  letPass(duration: number): void {
-    this.elapsed += duration;
-    const due = this.#later.filter(({at}) => at <= this.elapsed);
-    for (const each of due) {
-      this.#later.splice(this.#later.indexOf(each), 1);
-      each.work();
-    }
-  }
-
   /** Ends a process; a write that waited for it returns. */
   endProcess(pid: number): void {
     this.#process(pid);
     this.#processes.delete(pid);
     this.tree.remove(`/proc/${pid}`);
     this.#wake();
+  }
+
+  /** Time passes: what was to happen {@link after} a while does. */
+  pass(milliseconds: number): void {
+    this.elapsed += milliseconds;
+    for (const each of [...this.#later].sort((one, other) => one.at - other.at)) {
+      if (each.at > this.elapsed) break;
+      this.#later.splice(this.#later.indexOf(each), 1);
+      each.happen();
+    }
+  }
+
+  /** Lets something happen once this much time has passed. */
+  after(milliseconds: number, happen: () => void): void {
+    this.#later.push({at: this.elapsed + milliseconds, happen});
   }
 
   mount(mount: MachineDeclaration['mounts'][number]): void {
@@ -954,6 +937,26 @@ export class SimulatedMachine {
       numbers: [`vfio group ${minor}`],
       files: {},
     });
+  }
+
+  #forMdevs(): MdevMachine {
+    return {
+      tree: this.tree,
+      allocate: this.#allocate,
+      emit: (...event) => this.#emit(...event),
+      addPart: (part) => this.#addPart(undefined, part),
+      removePart: (part) => this.#removePart(part),
+      isOpen: (node) => this.#holders(node).length > 0,
+      isStuck: (uuid) => this.#stuck.has(uuid),
+      wait: (uuid, operation, over, complete) => this.#stuck.set(uuid, {operation, over, complete}),
+      pathOf: (slot) => this.device(slot).path,
+    };
+  }
+
+  #createMdev(uuid: string, path: string): void {
+    const type = this.tree.resolve(`/sys/class/mdev_bus/${path.replace('/', '/mdev_supported_types/')}`);
+    if (type === undefined) throw new Error(`the simulated machine has no ${path} for ${uuid}`);
+    this.write(`${type}/create`, uuid);
   }
 
   #pathOf(declaration: FunctionDeclaration): string {
@@ -1663,6 +1666,7 @@ interface Answer {
 
 const device = (attribute: string) =>
   new RegExp(`^/sys/devices/pci[^/]+/(?:[^/]+/)*([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\\.[0-7])/${attribute}$`);
+const uuidText = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}';
 const word = (write: Write, index = 0) => write.words[index] ?? '';
 /** A value that names a device or a state may end with one newline. */
 const name = ({value}: Write) => value.replace(/\n$/, '');
@@ -1738,6 +1742,20 @@ const answers: readonly Answer[] = [
         throw new Errno('EINVAL');
       w.machine.trigger(w.real, action, uuid);
     },
+  },
+  {
+    path: /^(\/sys\/devices\/.+)\/mdev_supported_types\/([^/]+)\/create$/,
+    write: (w) => w.machine.mdevs.create(word(w), word(w, 1), w.value),
+  },
+  {
+    path: new RegExp(`^/sys/devices/.+/(${uuidText})/remove$`),
+    write: (w) => {
+      if (wholeNumber(w.value) !== 0) w.machine.mdevs.remove(word(w));
+    },
+  },
+  {
+    path: new RegExp(`^/sys/devices/.+/(${uuidText})/([^/]+)$`),
+    write: (w) => w.machine.mdevs.setAttribute(word(w), word(w, 1), w.value),
   },
   {path: /^\/(?:sys\/module\/[^/]+\/parameters|proc\/sys)\//, write: (w) => w.machine.store(w.real, w.value)},
   {

@@ -1,4 +1,5 @@
-import {Errno, type SimulatedMachine} from './machine.js';
+import {Errno} from './errno.js';
+import type {SimulatedMachine} from './machine.js';
 import {matchesPattern} from './render.js';
 
 /** What /etc/modprobe.d and the kernel's command line say. */

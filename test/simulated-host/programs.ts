@@ -1,6 +1,7 @@
 import {posix} from 'node:path';
 import type {CommandResult} from '../../src/host/host.js';
-import {Errno, NeverReturns, type SimulatedMachine} from './machine.js';
+import {Errno, NeverReturns} from './errno.js';
+import type {SimulatedMachine} from './machine.js';
 import {moduleName, parameters, probeModule, removeModule, resolveModule} from './modprobe.js';
 import {matchesPattern} from './render.js';
 import {templateOf, Userland, type JobResult} from './userland.js';

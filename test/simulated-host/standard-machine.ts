@@ -263,6 +263,8 @@ export function standardMachine(): MachineDeclaration {
     virtualInterfaces: [],
     claimed: [],
     displayManager: 'gdm.service',
+    mdevParents: [],
+    mdevs: {},
     files: {},
   };
 }
@@ -318,4 +320,35 @@ export function beforeUdev(machine: MachineDeclaration): void {
   machine.processes = machine.processes.filter(({pid}) => pid === 1);
   machine.routes = [];
   for (const each of machine.functions) for (const net of each.net ?? []) delete net.up;
+}
+
+/** A device that needs no hardware, as the kernel's sample mtty; and a graphics function with types of its own. */
+export function addParents(machine: MachineDeclaration): void {
+  machine.mdevParents.push(
+    {
+      name: 'mtty',
+      path: '/sys/devices/virtual/mtty/mtty',
+      driver: 'vfio_mtty',
+      units: 22,
+      types: [
+        {name: 'mtty-1', units: 1, title: 'Single port serial'},
+        {name: 'mtty-2', units: 2, title: 'Dual port serial'},
+      ],
+    },
+    {
+      name: '0000:02:00.0',
+      driver: 'vgpu_vfio',
+      units: 2,
+      types: [
+        {
+          name: 'vgpu-1',
+          units: 1,
+          title: 'Small',
+          description: 'memory: 1024MB\nresolution: 1920x1200\n',
+          attributes: {frame_rate: /^\d{1,3}$/, licence: /^[a-z]+$/},
+        },
+        {name: 'vgpu-2', units: 2, description: 'memory: 2048MB\n'},
+      ],
+    },
+  );
 }

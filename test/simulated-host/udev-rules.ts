@@ -1,5 +1,6 @@
 import {posix} from 'node:path';
-import {Errno, NeverReturns, type KernelEvent, type SimulatedMachine} from './machine.js';
+import {Errno, NeverReturns} from './errno.js';
+import type {KernelEvent, SimulatedMachine} from './machine.js';
 import {patternToExpression} from './render.js';
 
 /** `KEY{attribute}operator"value"` of a rule. */

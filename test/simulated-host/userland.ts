@@ -1,6 +1,7 @@
 import {posix} from 'node:path';
 import type {ProcessDeclaration} from './declaration.js';
-import {NeverReturns, Errno, type KernelEvent, type SimulatedMachine} from './machine.js';
+import {Errno, NeverReturns} from './errno.js';
+import type {KernelEvent, SimulatedMachine} from './machine.js';
 import {probeModule} from './modprobe.js';
 import {applyRules, parseRules, type Rule, type UdevResult} from './udev-rules.js';
 

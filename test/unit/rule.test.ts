@@ -291,7 +291,7 @@ describe('the programs in libexec', () => {
   }
 
   const fast = {status: 0, node: undefined};
-  const claims = {status: 7, node: `/usr/local/lib/pearasys/claim.cjs ${card} vfio-pci`};
+  const claims = {status: 7, node: `--no-rehash-snapshot /usr/local/lib/pearasys/claim.cjs ${card} vfio-pci`};
 
   it('claim: the recorded card on the driver needs no Node, and no program at all', () => {
     show('vfio-pci');
@@ -331,14 +331,14 @@ describe('the programs in libexec', () => {
     show('vfio-pci');
     assert.deepEqual(started('release', card, 'vfio-pci'), {
       status: 7,
-      node: `/usr/local/lib/pearasys/release.cjs ${card} vfio-pci`,
+      node: `--no-rehash-snapshot /usr/local/lib/pearasys/release.cjs ${card} vfio-pci`,
     });
   });
 
   it('record is always Node’s', () => {
     assert.deepEqual(started('record', card), {
       status: 7,
-      node: `/usr/local/lib/pearasys/record.cjs ${card}`,
+      node: `--no-rehash-snapshot /usr/local/lib/pearasys/record.cjs ${card}`,
     });
   });
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import {modaliasOf} from '../../src/pci/device.js';
 import type {Holder} from '../../src/pci/holders/holder.js';
 import {planSwitch, type SwitchInput, type Target} from '../../src/plan/switch.js';
 import {aDevice, aDriver, linesOf, undoLines} from './values.js';
@@ -83,7 +84,7 @@ describe('planSwitch', () => {
     assert.deepEqual(linesOf(planSwitch(input({devices: [device], target: {kind: 'default'}, modules}))), [
       "echo '' > /sys/bus/pci/devices/0000:01:00.0/driver_override",
       "echo '0000:01:00.0' > /sys/bus/pci/drivers/vfio-pci/unbind",
-      `modprobe ${card.modalias}`,
+      `modprobe ${modaliasOf(card)}`,
       "echo '0000:01:00.0' > /sys/bus/pci/drivers_probe",
       'test -e /sys/bus/pci/devices/0000:01:00.0/driver',
     ]);

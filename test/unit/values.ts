@@ -20,7 +20,6 @@ export function aDevice(
     group: 1,
     numaNode: undefined,
     bootDisplay: false,
-    modalias: 'pci:v000010DEd00001B80sv00001043sd00008591bc03sc00i00',
     locked: false,
     ...said,
   };

@@ -7,7 +7,7 @@ import {DEVICES} from './devices.js';
 import {installProduct} from './install.js';
 import {chosenSuite} from './image.js';
 import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
-import {Product} from './shared.js';
+import {closeShared, Product} from './shared.js';
 
 const packages = ['libvirt-daemon-system', 'libvirt-clients', 'qemu-system-x86'];
 const unit = 'pearasys-guest@g.service';
@@ -53,6 +53,8 @@ describe('guests of libvirt', function () {
   before(async function () {
     this.timeout(BOOT_LIMIT);
     await skipUnlessAvailable(this, {suite: chosenSuite(), packages});
+    // Only one machine runs at a time.
+    await closeShared();
     machine = await Machine.boot({packages, memory: 4096});
     product = new Product(machine);
     await installProduct(machine);

@@ -12,6 +12,7 @@ import {
   skipUnlessAvailable,
   type GuestProcess,
 } from './machine.js';
+import {closeShared} from './shared.js';
 
 const sys = '/sys/bus/pci/devices';
 const spare = DEVICES.spareNetwork.slot;
@@ -23,6 +24,7 @@ describe('the test machine', function () {
   before(async function () {
     this.timeout(BOOT_LIMIT);
     await skipUnlessAvailable(this);
+    await closeShared();
     machine = await Machine.boot();
     process.stderr.write(`${machine.recipe.suite} booted in ${(machine.bootTime / 1000).toFixed(1)} s\n`);
   });

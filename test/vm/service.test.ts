@@ -1,7 +1,7 @@
 /** Records, units and events: what lasts, on a real kernel with a real udev and systemd. */
 import assert from 'node:assert/strict';
 import {DEVICES, HOTPLUG, SPARE_DRIVES} from './devices.js';
-import {changedFiles, withProduct} from './shared.js';
+import {withProduct} from './shared.js';
 
 const unitOf = (slot: string, driver = 'vfio-pci'): string => `pearasys-${slot}@${driver}.service`;
 
@@ -326,15 +326,6 @@ describe('services on a real kernel', function () {
       assert.equal(await product().driverOf(disk1.slot), 'vfio-pci');
       await product().sh('-s', disk1.slot, 'service', 'uninstall');
       await product().sh('bind', 'default', disk1.slot);
-    });
-  });
-
-  describe('make uninstall', () => {
-    it('is gone after make uninstall, but for its settings', async () => {
-      const {machine} = product();
-      await machine.sh('make -C /opt/pearasys-checkout uninstall');
-      assert.equal(await changedFiles(machine), '');
-      assert.equal(await machine.sh('ls -A /etc/pearasys/pci 2>/dev/null || true'), '');
     });
   });
 });

@@ -82,18 +82,25 @@ export function withProduct(suite: Mocha.Suite): () => Product {
   };
 }
 
-/** Shuts the shared machine down; does nothing when no suite has booted it. */
+/**
+ * Shuts the shared machine down, for the end and for a suite with a machine of its own, as only one runs at a time; the
+ * next suite that asks boots another. Does nothing when there is none.
+ */
 export async function closeShared(): Promise<void> {
-  await (await booting)?.close();
+  const machine = await booting;
+  booting = undefined;
+  await machine?.close();
 }
 
 /** Every file of the machine but for data, logs and the agent of these tests, with its size, one a line. */
 const FILES =
   "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var -o -path /opt -o -path /root \\) -prune -o ! -name '*pearasys-agent*' ! -type d -printf '%p %s\\n' | sort";
 
-/** What is in the machine now and was not before the product was installed, or the other way round. */
-export async function changedFiles(machine: Machine): Promise<string> {
-  return machine.sh(`${FILES} >/var/files.now; diff /var/files.before /var/files.now | grep '^[<>]' || true`);
+/** What is in the machine now, below a folder, and was not before the product was installed, or the other way round. */
+export async function changedFiles(machine: Machine, folder = '/'): Promise<string> {
+  return machine.sh(
+    `${FILES} >/var/files.now; diff /var/files.before /var/files.now | grep '^[<>] ${folder}' || true`,
+  );
 }
 
 async function boot(): Promise<Machine> {

@@ -8,6 +8,7 @@ interface ListedDevice {
   readonly id: string;
   readonly driver: string | null;
   readonly group: number | null;
+  readonly holders: readonly {readonly kind: string}[];
 }
 
 describe('the command line on a real kernel', function () {
@@ -209,6 +210,27 @@ describe('the command line on a real kernel', function () {
       await machine.sh('dmsetup remove held');
       assert.equal(code, 3);
       assert.match(stderr, /held/);
+    });
+
+    it('does not take a card whose virtual function is given away', async () => {
+      const {machine} = product();
+      const {slot} = DEVICES.sriov;
+      const virtual = slot.replace(/0$/, '1');
+      await machine.sh(`echo 1 > /sys/bus/pci/devices/${slot}/sriov_numvfs`);
+      await product().sh('bind', 'vfio-pci', virtual);
+      const {devices} = await product().json<{devices: ListedDevice[]}>('list');
+      assert.deepEqual(
+        devices.find((device) => device.slot === slot)?.holders.map(({kind}) => kind),
+        ['virtual-function'],
+      );
+      const {code, stderr} = await product().run('unbind', slot);
+      assert.equal(code, 3, stderr);
+      assert.match(stderr, new RegExp(`${virtual}.*vfio-pci`));
+      assert.equal(await product().driverOf(slot), 'nvme');
+      await machine.sh(`echo 0 > /sys/bus/pci/devices/${slot}/sriov_numvfs`);
+      assert.equal((await product().run('unbind', slot)).code, 0);
+      await product().sh('bind', 'default', slot);
+      assert.equal(await product().driverOf(slot), 'nvme');
     });
 
     it('names the process that has a node of the card open', async () => {

@@ -16,17 +16,16 @@ export default class Bind extends BaseCommand {
     '<%= config.bin %> bind default 04:00.0 04:00.1',
     '<%= config.bin %> bind none nvme1n1 --dry-run',
   ];
-  static override strict = false;
   static override args = {
     driver: string({description: 'the driver, `none` or `default`', required: true, ignoreStdin: true}),
-    device: string({description: 'the devices', ignoreStdin: true}),
+    device: string({description: 'the devices', multiple: true, ignoreStdin: true}),
   };
   static override flags = {...switchFlags, ...selectionFlags};
 
   async run(): Promise<ChangeResult> {
-    const {argv, args, flags} = await this.parse(Bind);
+    const {args, flags} = await this.parse(Bind);
     const target: Target =
       args.driver === 'default' ? {kind: 'default'} : {kind: 'claim', driver: parseDriver(args.driver)};
-    return switchDevices(this, await this.openHost(), (argv as string[]).slice(1), target, flags);
+    return switchDevices(this, await this.openHost(), args.device ?? [], target, flags);
   }
 }

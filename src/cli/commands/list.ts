@@ -3,6 +3,9 @@ import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
 import {classWords, readDevices, type Device} from '../../pci/device.js';
 import {parseDriver} from '../../pci/driver.js';
 import {asId} from '../../pci/id.js';
+import {asSlot} from '../../pci/slot.js';
+import {readParentNames} from '../../mdev/parent.js';
+import type {Host} from '../../host/host.js';
 import type {Holder} from '../../pci/holders/holder.js';
 import {printName} from '../../pci/names.js';
 import {matchRecord, type DeviceRecord} from '../../record/record.js';
@@ -22,6 +25,8 @@ import {
   type Surroundings,
 } from '../device-report.js';
 import {suggest} from '../errors.js';
+import type {MdevInventory} from '../mdev-inventory.js';
+import type {MdevReport, ParentReport} from '../mdev-report.js';
 
 /** What `pearasys list --json` prints. */
 export interface ListResult {
@@ -30,6 +35,10 @@ export interface ListResult {
   readonly problems: readonly {readonly path: string; readonly reason: string}[];
   /** Records whose card is not in its slot; nothing is done for them. */
   readonly missing: readonly MissingCard[];
+  /** The parents of mediated devices, PCI functions and others; with filters those among the devices. */
+  readonly parents: readonly ParentReport[];
+  /** The mediated devices of these parents. */
+  readonly mdevs: readonly MdevReport[];
 }
 
 /** A recorded card that is not where it was. */
@@ -52,7 +61,7 @@ export default class List extends BaseCommand {
     'On a terminal a table, where * marks the display that the firmware started with. Otherwise one line a device, tab-separated: slot, id, class code, driver, override, ' +
     'IOMMU group, `boot-display`, recorded driver (`!` after it when the card is another one), units, holders, ' +
     "class, name; - stands for none. Filters add up; one given twice means either. Names come from the system's " +
-    'pci.ids.';
+    'pci.ids. Where there are parents of mediated devices, they and their devices follow.';
   static override examples = [
     '<%= config.bin %> list --class display',
     '<%= config.bin %> list --driver none --id 10de',
@@ -101,7 +110,8 @@ export default class List extends BaseCommand {
     const complete = devices.length === all.length;
     const surroundings = await readSurroundings(host, this.context.layout, devices, {complete});
     const {problems} = surroundings;
-    if (!this.jsonEnabled()) await this.#print(devices, surroundings);
+    const inventory = await readMdevs(host, filters.length > 0 ? devices : undefined);
+    if (!this.jsonEnabled()) await this.#print(devices, surroundings, inventory);
     for (const {path, reason} of problems) this.warn(`the record ${path} is ignored: ${reason}`);
     const missing = missingCards([...surroundings.records.values()].flat(), all);
     for (const {slot, id, elsewhere} of missing)
@@ -117,10 +127,16 @@ export default class List extends BaseCommand {
       },
       problems,
       missing,
+      parents: inventory?.parents ?? [],
+      mdevs: inventory?.mdevs ?? [],
     };
   }
 
-  async #print(devices: readonly Device[], surroundings: Surroundings): Promise<void> {
+  async #print(
+    devices: readonly Device[],
+    surroundings: Surroundings,
+    inventory: MdevInventory | undefined,
+  ): Promise<void> {
     const {stdout, environment} = this.context;
     if (!stdout.isTerminal) {
       let text = '';
@@ -131,6 +147,10 @@ export default class List extends BaseCommand {
         text = '';
       }
       stdout.write(text);
+      if (inventory !== undefined) {
+        const {inventoryLines} = await import('../mdev-inventory.js');
+        stdout.write(inventoryLines(inventory));
+      }
       return;
     }
     if (devices.length === 0) {
@@ -156,7 +176,28 @@ export default class List extends BaseCommand {
         devices.map((device) => row(reportDevice(device, surroundings))),
       ),
     );
+    if (inventory === undefined) return;
+    const {inventoryTables} = await import('../mdev-inventory.js');
+    for (const {columns: heads, rows} of inventoryTables(inventory))
+      this.log(`\n${await printTable(stdout, hasColours(stdout, environment), heads, rows)}`);
   }
+}
+
+/**
+ * The parents and mediated devices; undefined on a machine without any, which costs the look at one folder.
+ * @param chosen the devices among which parents must be; undefined for all parents.
+ */
+async function readMdevs(
+  host: Host,
+  chosen: readonly Device[] | undefined,
+): Promise<MdevInventory | undefined> {
+  if (readParentNames(host).length === 0) return undefined;
+  const {readInventory} = await import('../mdev-inventory.js');
+  const slots = chosen === undefined ? undefined : new Set(chosen.map(({slot}) => slot));
+  return await readInventory(host, (parent) => {
+    const slot = asSlot(parent);
+    return slots === undefined || (slot !== undefined && slots.has(slot));
+  });
 }
 
 /** Records whose card has gone from its slot, or has made room for another. */

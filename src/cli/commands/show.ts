@@ -1,6 +1,10 @@
 import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
-import type {HostReader} from '../../host/host.js';
+import {ExitCode, PearasysError} from '../../host/errors.js';
+import type {Host, HostReader} from '../../host/host.js';
+import {asParentName} from '../../mdev/name.js';
+import {readParentNames} from '../../mdev/parent.js';
+import {asUuid} from '../../mdev/uuid.js';
 import {
   devicePath,
   devicesFolder,
@@ -24,6 +28,8 @@ import {
   type DeviceReport,
   type Surroundings,
 } from '../device-report.js';
+import type {MdevInventory} from '../mdev-inventory.js';
+import type {MdevReport, ParentReport} from '../mdev-report.js';
 
 /** Another device that this one is together with. */
 export interface Companion {
@@ -66,15 +72,19 @@ export interface ShownDevice extends DeviceReport {
 
 /** What `pearasys show --json` prints. */
 export interface ShowResult {
-  /** One, unless a disk is reached through several, or `--all` was given. */
+  /** One, unless a disk is reached through several, or `--all` was given; none for a parent that is no PCI function. */
   readonly devices: readonly ShownDevice[];
+  /** The device, where it is a parent of mediated devices. */
+  readonly parents: readonly ParentReport[];
+  /** The mediated devices of these parents; or the one that was named, once for each parent it is defined on. */
+  readonly mdevs: readonly MdevReport[];
 }
 
 /** `pearasys show`: one device, its card and its group. */
 export default class Show extends BaseCommand {
   static override description =
-    'DEVICE is a slot (0000:04:00.0 or 04:00.0), an id (10de:1b80), or the name of an interface or disk (eth0, ' +
-    'nvme0n1).';
+    'DEVICE is a slot (0000:04:00.0 or 04:00.0), an id (10de:1b80), the name of an interface or disk (eth0, ' +
+    'nvme0n1), the UUID of a mediated device, or the name of a parent (mtty).';
   static override examples = ['<%= config.bin %> show 04:00.0', '<%= config.bin %> show eth0 --json'];
   static override args = {
     device: string({description: 'the device', required: true, ignoreStdin: true}),
@@ -86,6 +96,8 @@ export default class Show extends BaseCommand {
   async run(): Promise<ShowResult> {
     const {args, flags} = await this.parse(Show);
     const host = await this.openHost();
+    const mediated = await this.#showMediated(host, args.device);
+    if (mediated !== undefined) return mediated;
     const all = readCard(host, args.device) ?? readDevices(host);
     const chosen = findDevices(host, all, [args.device], {all: flags.all});
     const companions = chosen.flatMap((device) => [
@@ -94,11 +106,58 @@ export default class Show extends BaseCommand {
     ]);
     const surroundings = await readSurroundings(host, this.context.layout, chosen, {others: companions});
     const devices = chosen.map((device) => showDevice(host, device, all, surroundings));
-    if (!this.jsonEnabled()) this.log(devices.map(print).join('\n\n'));
+    const {parents, mdevs} = await readMdevsOf(
+      host,
+      chosen.map(({slot}) => slot),
+    );
+    if (!this.jsonEnabled()) {
+      const {printParent} = await import('../mdev-inventory.js');
+      this.log([...devices.map(print), ...parents.map((parent) => printParent(parent, mdevs))].join('\n\n'));
+    }
+    this.#noteBlindSpot(host);
+    return {devices, parents, mdevs};
+  }
+
+  /** A mediated device by its UUID, or a parent that is no PCI function; undefined for any other word. */
+  async #showMediated(host: Host, word: string): Promise<ShowResult | undefined> {
+    const uuid = asUuid(word);
+    const parent = uuid === undefined && asSlot(word) === undefined ? asParentName(word) : undefined;
+    if (uuid === undefined && (parent === undefined || !readParentNames(host).includes(parent)))
+      return undefined;
+    const {printMdev, printParent} = await import('../mdev-inventory.js');
+    if (uuid !== undefined) {
+      const {readMdevReports} = await import('../mdev-report.js');
+      const {mdevs, broken} = await readMdevReports(host, {uuid});
+      for (const {path, reason} of broken) this.warn(`the definition ${path} is broken: ${reason}`);
+      if (mdevs.length === 0)
+        throw new PearasysError({
+          code: 'no-device',
+          exitCode: ExitCode.noDevice,
+          message: `there is no mediated device ${uuid}, and none is defined`,
+          hint: '`pearasys mdev list` and `pearasys mdev list --defined` show what there is',
+        });
+      this.log(mdevs.map(printMdev).join('\n\n'));
+      this.#noteBlindSpot(host);
+      return {devices: [], parents: [], mdevs};
+    }
+    const {parents, mdevs} = await readMdevsOf(host, parent === undefined ? [] : [parent]);
+    this.log(parents.map((one) => printParent(one, mdevs)).join('\n\n'));
+    this.#noteBlindSpot(host);
+    return {devices: [], parents, mdevs};
+  }
+
+  #noteBlindSpot(host: HostReader): void {
     const blind = blindSpot(host);
     if (blind !== undefined) this.note(blind);
-    return {devices};
   }
+}
+
+/** The parents among these names, with their mediated devices. */
+async function readMdevsOf(host: Host, names: readonly string[]): Promise<MdevInventory> {
+  const {noMdevs, readInventory} = await import('../mdev-inventory.js');
+  return readParentNames(host).some((name) => names.includes(name))
+    ? await readInventory(host, (name) => names.includes(name))
+    : noMdevs;
 }
 
 /** The functions of the card that a slot names, which spares reading all devices; undefined for any other word. */

@@ -9,12 +9,11 @@ export default class Unbind extends BaseCommand {
     'id (10de:1b80), or the name of an interface or disk (eth0, nvme0n1). To give a device back to the driver that ' +
     'the kernel chooses, say `bind default`.';
   static override examples = ['<%= config.bin %> unbind 04:00.0', '<%= config.bin %> unbind eth1 --dry-run'];
-  static override strict = false;
-  static override args = {device: string({description: 'the devices', ignoreStdin: true})};
+  static override args = {device: string({description: 'the devices', multiple: true, ignoreStdin: true})};
   static override flags = {...switchFlags, ...selectionFlags};
 
   async run(): Promise<ChangeResult> {
-    const {argv, flags} = await this.parse(Unbind);
-    return switchDevices(this, await this.openHost(), argv as string[], {kind: 'release'}, flags);
+    const {args, flags} = await this.parse(Unbind);
+    return switchDevices(this, await this.openHost(), args.device ?? [], {kind: 'release'}, flags);
   }
 }

@@ -11,9 +11,8 @@ interface HolderBase {
   readonly harm: 'certain' | 'forcible';
 }
 
-/** A process that has a node of the device open. */
-export interface ProcessHolder extends HolderBase {
-  readonly kind: 'process';
+/** A process that has nodes open. */
+export interface NodeUser {
   readonly pid: number;
   /** The command's name, as in /proc/<pid>/comm. */
   readonly command: string;
@@ -25,6 +24,11 @@ export interface ProcessHolder extends HolderBase {
   readonly nodes: readonly string[];
   /** Whether it is in the display manager's unit, or is a display server that was started from there. */
   readonly displayManager: boolean;
+}
+
+/** A process that has a node of the device open. */
+export interface ProcessHolder extends HolderBase, NodeUser {
+  readonly kind: 'process';
 }
 
 /** A file system or swap on a disk of the device. */

@@ -109,28 +109,39 @@ function addGroupNodes(scope: Scope, nodes: Nodes): void {
   const {host, devices} = scope;
   const numbered = new Set(host.list('/sys/class/vfio'));
   const names = new Set([...host.list('/dev/vfio'), ...numbered]);
-  const members = new Map<number, Device[]>();
-  for (const device of devices.values()) {
-    const {driver, group} = device;
-    if (group === undefined) continue;
-    const known = members.get(group);
-    if (known === undefined) members.set(group, [device]);
-    else known.push(device);
-    if (isVfio(driver)) names.add(String(group));
-  }
+  for (const {driver, group} of devices.values())
+    if (group !== undefined && isVfio(driver)) names.add(String(group));
+  const members = membersOf(
+    [...names].map(numberOf).filter((group) => group !== undefined),
+    devices.values(),
+  );
   for (const name of names) {
-    const group = /^(?:noiommu-)?(\d+)$/.exec(name)?.[1];
+    const group = numberOf(name);
     if (group === undefined) continue;
     // A group of PCI devices has no others; one without any may be a mediated device's.
-    const all = members.get(Number(group)) ?? ownersOfGroup(scope, group);
+    const own = members.get(group) ?? [];
+    const all = own.length > 0 ? own : ownersOfGroup(scope, group);
     const owners = all.filter((device) => !isBridge(device)).map(({slot}) => slot);
     const number = numbered.has(name) ? host.readText(`/sys/class/vfio/${name}/dev`) : undefined;
     if (owners.length > 0) nodes.add({path: `/dev/vfio/${name}`, owners, waits: true}, 'char', number);
   }
 }
 
+/** The group that a node is of: `12`, or `noiommu-12` (drivers/vfio/group.c). */
+function numberOf(name: string): number | undefined {
+  const digits = /^(?:noiommu-)?(\d+)$/.exec(name)?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}
+
+/** The devices of these groups alone: there may be thousands of others. */
+function membersOf(groups: readonly number[], devices: Iterable<Device>): Map<number, Device[]> {
+  const members = new Map<number, Device[]>(groups.map((group) => [group, []]));
+  for (const device of devices) if (device.group !== undefined) members.get(device.group)?.push(device);
+  return members;
+}
+
 /** What a group's own folder lists (Documentation/ABI/testing/sysfs-kernel-iommu_groups), mediated devices too. */
-function ownersOfGroup(scope: Scope, group: string): Device[] {
+function ownersOfGroup(scope: Scope, group: number): Device[] {
   const folder = `/sys/kernel/iommu_groups/${group}/devices`;
   const owners = scope.host
     .list(folder)

@@ -1,6 +1,6 @@
 import {FileError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
-import type {ProcessHolder} from './holder.js';
+import type {NodeUser, ProcessHolder} from './holder.js';
 import type {Slot} from '../slot.js';
 import type {Node, Nodes} from './nodes.js';
 import {byNumber, lastPart, type Scope} from './scope.js';
@@ -15,31 +15,60 @@ export function readProcessHolders(scope: Scope, nodes: Nodes): ProcessHolder[] 
   if (nodes.empty) return [];
   const displayManagers = readDisplayManagers(host);
   const holders: ProcessHolder[] = [];
-  for (const pid of host
-    .list('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .sort((a, b) => Number(a) - Number(b))) {
-    if (host.root === '/' && Number(pid) === process.pid) continue;
-    const open = openNodes(host, nodes, pid);
-    if (open.size === 0) continue;
-    const command = readOfProcess(host, pid, 'comm');
-    // It has ended meanwhile, and holds nothing any more.
-    if (command === undefined) continue;
-    const {unit, user} = unitOf(host, pid);
-    for (const [slot, held] of open)
+  for (const pid of otherProcesses(host))
+    for (const [slot, held] of openNodes(host, nodes, pid)) {
+      const paths = held.map(({path}) => path);
+      const user = readNodeUser(host, pid, paths, displayManagers);
+      if (user === undefined) continue;
       holders.push({
         kind: 'process',
         slot,
         harm: mayWait(scope, slot, held) ? 'certain' : 'forcible',
-        pid: Number(pid),
-        command,
-        unit,
-        ...(user === undefined ? {} : {unitUser: user}),
-        nodes: [...new Set(held.map(({path}) => path))].sort(byNumber),
-        displayManager: isDisplayManager(host, pid, held, displayManagers),
+        ...user,
       });
-  }
+    }
   return holders;
+}
+
+/** Processes that have one of the nodes at these paths open. */
+export function readUsersOf(host: HostReader, nodes: ReadonlySet<string>): NodeUser[] {
+  if (nodes.size === 0) return [];
+  const displayManagers = readDisplayManagers(host);
+  return otherProcesses(host).flatMap((pid) => {
+    const paths = host
+      .list(`/proc/${pid}/fd`)
+      .map((file) => host.readLink(`/proc/${pid}/fd/${file}`))
+      .filter((path) => path !== undefined && nodes.has(path)) as string[];
+    return paths.length === 0 ? [] : (readNodeUser(host, pid, paths, displayManagers) ?? []);
+  });
+}
+
+/** All processes but this one, in the order of their PIDs. */
+function otherProcesses(host: HostReader): string[] {
+  return host
+    .list('/proc')
+    .filter((name) => /^\d+$/.test(name) && !(host.root === '/' && Number(name) === process.pid))
+    .sort((a, b) => Number(a) - Number(b));
+}
+
+/** A process with what it has open; undefined when it has ended meanwhile, and holds nothing any more. */
+function readNodeUser(
+  host: HostReader,
+  pid: string,
+  paths: readonly string[],
+  displayManagers: ReadonlySet<string>,
+): NodeUser | undefined {
+  const command = readOfProcess(host, pid, 'comm');
+  if (command === undefined) return undefined;
+  const {unit, user} = unitOf(host, pid);
+  return {
+    pid: Number(pid),
+    command,
+    unit,
+    ...(user === undefined ? {} : {unitUser: user}),
+    nodes: [...new Set(paths)].sort(byNumber),
+    displayManager: isDisplayManager(host, pid, paths, displayManagers),
+  };
 }
 
 /**
@@ -110,7 +139,7 @@ export function readDisplayManagers(host: HostReader): ReadonlySet<string> {
 function isDisplayManager(
   host: HostReader,
   pid: string,
-  held: readonly Node[],
+  held: readonly string[],
   units: ReadonlySet<string>,
 ): boolean {
   const isIn = (one: string) => {
@@ -119,9 +148,7 @@ function isDisplayManager(
   };
   if (units.size === 0) return false;
   if (isIn(pid)) return true;
-  return (
-    held.some(({path}) => /^\/dev\/(?:dri\/card|fb)\d+$/.test(path)) && ancestorsOf(host, pid).some(isIn)
-  );
+  return held.some((path) => /^\/dev\/(?:dri\/card|fb)\d+$/.test(path)) && ancestorsOf(host, pid).some(isIn);
 }
 
 /** The PIDs of a process' parents, the nearest first. */

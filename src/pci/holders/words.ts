@@ -1,12 +1,12 @@
 import {shellWord} from '../../host/shell.js';
 import {devicePath} from '../device.js';
-import type {DisplayHolder, Holder, InterfaceHolder, ProcessHolder, StackHolder} from './holder.js';
+import type {DisplayHolder, Holder, InterfaceHolder, NodeUser, StackHolder} from './holder.js';
 
 /** A holder in words, for a refusal: `process 812 (Xorg) of gdm.service has /dev/dri/card0 open`. */
 export function describeHolder(holder: Holder): string {
   switch (holder.kind) {
     case 'process':
-      return `process ${holder.pid} (${holder.command})${unitInWords(holder)} has ${shortList(holder.nodes)} open`;
+      return describeNodeUser(holder);
     case 'mount':
       return `${holder.source} is mounted at ${holder.target}`;
     case 'swap':
@@ -27,7 +27,7 @@ export function describeHolder(holder: Holder): string {
 export function adviseOnHolder(holder: Holder): string {
   switch (holder.kind) {
     case 'process':
-      return adviseOnProcess(holder);
+      return adviseOnNodeUser(holder);
     case 'mount':
       return holder.system
         ? "the system runs from it: it can't be taken"
@@ -51,7 +51,12 @@ export function adviseOnHolder(holder: Holder): string {
   }
 }
 
-function unitInWords({unit, unitUser, displayManager}: ProcessHolder): string {
+/** A process that has nodes open, in words. */
+export function describeNodeUser(user: NodeUser): string {
+  return `process ${user.pid} (${user.command})${unitInWords(user)} has ${shortList(user.nodes)} open`;
+}
+
+function unitInWords({unit, unitUser, displayManager}: NodeUser): string {
   const words = [
     ...(unit === undefined ? [] : [` of ${unit}`]),
     ...(unitUser === undefined ? [] : [` (user ${unitUser})`]),
@@ -83,7 +88,8 @@ const unitAdvice: Readonly<Record<string, string>> = {
   'systemd-udevd.service': 'udevadm settle',
 };
 
-function adviseOnProcess({unit, unitUser, displayManager, pid}: ProcessHolder): string {
+/** What ends a process's use of the nodes it has open. */
+export function adviseOnNodeUser({unit, unitUser, displayManager, pid}: NodeUser): string {
   const kill = `kill ${pid}`;
   if (unitUser !== undefined)
     return unit?.endsWith('.service') === true

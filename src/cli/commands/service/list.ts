@@ -2,6 +2,7 @@ import {readDevices} from '../../../pci/device.js';
 import {matchRecord, readRecords, type DeviceRecord, type RecordMatch} from '../../../record/record.js';
 import {readUnitStates} from '../../../unit/unit.js';
 import {BaseCommand} from '../../base-command.js';
+import {hasColours} from '../../context.js';
 
 /** One recorded wish, as `--json` prints it. */
 export interface ServiceEntry {
@@ -31,7 +32,7 @@ export interface ServiceListResult {
 /** `pearasys service list`: what is recorded and enabled. */
 export default class ServiceList extends BaseCommand {
   static override description =
-    'One line a unit, tab-separated: slot, recorded id, driver, enabled or disabled, the state of the unit, and ' +
+    'On a terminal a table. Otherwise one line a unit, tab-separated: slot, recorded id, driver, enabled or disabled, the state of the unit, and ' +
     'whether the card is the recorded one. A record that is ignored is told on standard error.';
 
   async run(): Promise<ServiceListResult> {
@@ -65,9 +66,31 @@ export default class ServiceList extends BaseCommand {
           active: null,
         })),
     ].sort((a, b) => (a.slot < b.slot ? -1 : 1));
-    for (const entry of services) this.log(line(entry));
+    await this.#print(services);
     for (const {path, reason} of problems) this.warn(`the record ${path} is ignored: ${reason}`);
     return {services, problems};
+  }
+
+  async #print(services: readonly ServiceEntry[]): Promise<void> {
+    const {stdout, environment} = this.context;
+    if (!stdout.isTerminal) {
+      for (const entry of services) this.log(cells(entry).join('\t'));
+      return;
+    }
+    if (services.length === 0) {
+      this.log('Nothing is recorded.');
+      return;
+    }
+    const {printTable} = await import('../../table.js');
+    const columns = [
+      {head: 'SLOT'},
+      {head: 'ID'},
+      {head: 'DRIVER', shrinks: true},
+      {head: 'AT BOOT'},
+      {head: 'UNIT'},
+      {head: 'CARD', shrinks: true},
+    ];
+    this.log(await printTable(stdout, hasColours(stdout, environment), columns, services.map(cells)));
   }
 }
 
@@ -80,7 +103,7 @@ function describeMatch(
   return {id: record.id, card: match.kind, elsewhere: match.kind === 'matches' ? [] : match.elsewhere};
 }
 
-function line(entry: ServiceEntry): string {
+function cells(entry: ServiceEntry): string[] {
   const card = entry.elsewhere.length > 0 ? `${entry.card}, now in ${entry.elsewhere.join(' ')}` : entry.card;
   return [
     entry.slot,
@@ -89,5 +112,5 @@ function line(entry: ServiceEntry): string {
     entry.enabled ? 'enabled' : 'disabled',
     entry.active ?? '-',
     card,
-  ].join('\t');
+  ];
 }

@@ -1,0 +1,17 @@
+import {BaseCommand} from '../../base-command.js';
+import {readMdevReports, type MdevReports} from '../../mdev-report.js';
+
+/** `pearasys mdev list-saved`: the mediated devices that are defined, as the first mdevctl prints them. */
+export default class MdevListSaved extends BaseCommand {
+  static override description =
+    'The mediated devices that are defined, in the lines of the first mdevctl: UUID, parent, type.';
+
+  async run(): Promise<MdevReports> {
+    await this.parse(MdevListSaved);
+    const {mdevs, broken} = await readMdevReports(await this.openHost());
+    const listed = mdevs.filter(({definition}) => definition !== null);
+    for (const {uuid, parent, definition} of listed) this.log(`${uuid} ${parent} ${definition?.type ?? ''}`);
+    for (const {path, reason} of broken) this.warn(`the definition ${path} is broken: ${reason}`);
+    return {mdevs: listed, broken};
+  }
+}

@@ -1,0 +1,37 @@
+import type {Host} from '../../host/host.js';
+import {MachineHost} from '../../host/machine-host.js';
+import {DescriptorOutput, type Output} from '../output.js';
+import {readLsmdevLine, readMdevctlLine} from './arguments.js';
+import {runMdevctl} from './commands.js';
+import {lsmdev} from './specification.js';
+
+/** What {@link mdevctl} works with; what is left out is the real thing. */
+export interface MdevctlOptions {
+  readonly host?: Host;
+  readonly stdout?: Output;
+  readonly stderr?: Output;
+}
+
+/**
+ * Runs a command line of mdevctl, or of lsmdev: with the arguments, the output and the exit codes of mdevctl 1.2.
+ * @param name the name by which the program was called.
+ * @returns the exit code: 0 done, 1 failed, 2 wrong usage.
+ */
+export async function mdevctl(
+  name: string,
+  words: readonly string[],
+  options: MdevctlOptions = {},
+): Promise<number> {
+  const {stdout = new DescriptorOutput(1), stderr = new DescriptorOutput(2)} = options;
+  const line = name === lsmdev.name ? readLsmdevLine(lsmdev, words) : readMdevctlLine(words);
+  if (line.kind === 'print') {
+    (line.error ? stderr : stdout).write(line.text);
+    return line.exitCode;
+  }
+  const host = options.host ?? new MachineHost();
+  try {
+    return await runMdevctl({host, stdout, stderr}, line.command, line.values);
+  } finally {
+    host.close();
+  }
+}

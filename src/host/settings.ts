@@ -1,0 +1,61 @@
+import {FileError} from './errors.js';
+import type {HostReader} from './host.js';
+import type {Layout} from './layout.js';
+import {distrust} from './trust.js';
+
+/** What the administrator has set in `pearasys.conf`. */
+export interface Settings {
+  /** `AutoRecord=`: whether a mediated device that appears is recorded as a definition. */
+  readonly autoRecord: boolean;
+}
+
+/** The settings, and the lines of the file that are not obeyed. */
+export interface ReadSettings {
+  readonly settings: Settings;
+  readonly problems: readonly string[];
+}
+
+/** What is so where nothing is set. */
+export const defaultSettings: Settings = {autoRecord: true};
+
+/** The file of the settings. */
+export function settingsPath(layout: Layout): string {
+  return `${layout.config}/pearasys.conf`;
+}
+
+/**
+ * Reads `pearasys.conf`: lines `Key=value`, with comments as in systemd.syntax(7). A line that is not understood is
+ * a problem and changes nothing; without the file all is as {@link defaultSettings} says.
+ */
+export function readSettings(host: HostReader, layout: Layout): ReadSettings {
+  const path = settingsPath(layout);
+  const untrusted = distrust(host, path, 'file');
+  if (untrusted !== undefined)
+    return {settings: defaultSettings, problems: [`${path} is ignored: ${untrusted}`]};
+  let text: string | undefined;
+  try {
+    text = host.readText(path);
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    return {settings: defaultSettings, problems: [`${path} is ignored: ${error.message}`]};
+  }
+  let {autoRecord} = defaultSettings;
+  const problems: string[] = [];
+  for (const [index, line] of (text ?? '').split('\n').entries()) {
+    if (line.trim() === '' || /^\s*[#;]/.test(line)) continue;
+    const [, key = '', value = ''] = /^\s*([^=\s]+)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    const truth = asTruth(value);
+    if (key === 'AutoRecord' && truth !== undefined) autoRecord = truth;
+    else
+      problems.push(
+        `${path}, line ${index + 1}: '${line.trim()}' is ignored: expected AutoRecord=yes or AutoRecord=no`,
+      );
+  }
+  return {settings: {autoRecord}, problems};
+}
+
+/** The words for yes and no of systemd.syntax(7). */
+function asTruth(text: string): boolean | undefined {
+  if (/^(?:1|yes|y|true|t|on)$/i.test(text)) return true;
+  return /^(?:0|no|n|false|f|off)$/i.test(text) ? false : undefined;
+}

@@ -1,0 +1,264 @@
+import {CommandError, PearasysError} from '../host/errors.js';
+import type {CommandResult, Host, HostReader} from '../host/host.js';
+import {distrust} from '../host/trust.js';
+import {definitionsFolder, parseAttributes, type Attribute} from './definition.js';
+import {scriptsFolderName, type ParentName, type TypeName} from './name.js';
+import type {Uuid} from './uuid.js';
+
+/** When a script is called, see mdevctl(8), EVENT SCRIPTS. */
+export type CalloutEvent = 'pre' | 'post' | 'live' | 'notify' | 'get';
+
+/** What is being done to the device. */
+export type CalloutAction =
+  'start' | 'stop' | 'define' | 'undefine' | 'modify' | 'attributes' | 'capabilities';
+
+/** What has become of it so far. */
+export type CalloutState = 'none' | 'success' | 'failure';
+
+/** What a script is called about. */
+export interface CalloutSubject {
+  readonly uuid: Uuid;
+  readonly parent: ParentName;
+  readonly type: TypeName;
+}
+
+/** One call of a script. */
+export interface CalloutCall {
+  readonly subject: CalloutSubject;
+  readonly event: CalloutEvent;
+  readonly action: CalloutAction;
+  readonly state: CalloutState;
+  /** What it reads on standard input: the device's configuration in JSON; nothing where undefined. */
+  readonly input: string | undefined;
+}
+
+/** A script that is not run. */
+export interface SkippedScript {
+  readonly path: string;
+  readonly reason: string;
+}
+
+/** The scripts that are called about a device. */
+export interface Callouts {
+  /** Tried in this order, until one does not answer that the type is not its own. */
+  readonly scripts: readonly string[];
+  /** What the one script supports that has told so, which is then the only one of {@link scripts}. */
+  readonly supports: Supported | undefined;
+  /** All of them are told what became of a command. */
+  readonly notifiers: readonly string[];
+  readonly skipped: readonly SkippedScript[];
+}
+
+/** What a script says that it can do, in answer to `get capabilities`. */
+export interface Supported {
+  readonly events: readonly string[];
+  readonly actions: readonly string[];
+}
+
+/** Where mdevctl has its scripts: its packages' first, then the administrator's. */
+const scriptFolders = ['/usr/lib/mdevctl/scripts.d', `${definitionsFolder}/${scriptsFolderName}`];
+
+/** The exit code by which a script says that the type is not its own. */
+const notMine = 2;
+
+/** What we support, in mdevctl's words of the second version of its protocol. */
+const provides = {
+  provides: {
+    version: 2,
+    actions: ['start', 'stop', 'define', 'undefine', 'modify', 'attributes', 'capabilities'],
+    events: ['pre', 'post', 'notify', 'get', 'live'],
+  },
+};
+
+/** Which scripts there are. Starts none. */
+export function readCallouts(host: HostReader): Callouts {
+  const skipped: SkippedScript[] = [];
+  const scripts = readScripts(host, 'callouts', skipped);
+  return {scripts, supports: undefined, notifiers: readScripts(host, 'notifiers', skipped), skipped};
+}
+
+/**
+ * The callouts of one device. The scripts are asked for what they support: the first that tells so is the only one
+ * that is called from then on. Older ones know no such question, and answer with something else.
+ * @param limit milliseconds that each script may take.
+ */
+export async function readCalloutsOf(host: Host, subject: CalloutSubject, limit: number): Promise<Callouts> {
+  const callouts = readCallouts(host);
+  const call: CalloutCall = {
+    subject,
+    event: 'get',
+    action: 'capabilities',
+    state: 'none',
+    input: JSON.stringify(provides),
+  };
+  for (const path of callouts.scripts) {
+    const {result} = (await callScript(host, path, call, limit)) ?? {};
+    const supports = result === undefined ? undefined : parseSupported(result.stdout);
+    if (supports !== undefined) return {...callouts, scripts: [path], supports};
+  }
+  return callouts;
+}
+
+/**
+ * The attributes of a device that is there, from the script for its type; empty when no script tells any.
+ * @throws CommandError when the script says that it failed.
+ * @throws PearasysError `bad-definition` when what it prints is no list of attributes.
+ */
+export async function readCalloutAttributes(
+  host: Host,
+  callouts: Callouts,
+  subject: CalloutSubject,
+  limit: number,
+): Promise<readonly Attribute[]> {
+  if (!isSupported(callouts, 'get', 'attributes')) return [];
+  const call: CalloutCall = {subject, event: 'get', action: 'attributes', state: 'none', input: undefined};
+  const answer = await callFirst(host, callouts.scripts, call, limit);
+  if (answer === undefined) return [];
+  const {path, result} = answer;
+  if (result.status !== 0) throw new CommandError(path, calloutArguments(call), result.status, result.stderr);
+  // Some end it as C does.
+  const text = result.stdout.replace(/\0+$/, '').trim();
+  if (text === '' || text === '[{}]') return [];
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new CommandError(path, calloutArguments(call), 0, `it printed no JSON: ${text}`);
+  }
+  return parseAttributes(value);
+}
+
+/**
+ * The attributes of several devices that are there, by UUID, from their scripts. A script that fails tells nothing of
+ * its device, as mdevctl has it in lists.
+ */
+export async function readMdevAttributes(
+  host: Host,
+  subjects: readonly CalloutSubject[],
+  limit: number,
+): Promise<ReadonlyMap<Uuid, readonly Attribute[]>> {
+  const found = new Map<Uuid, readonly Attribute[]>();
+  // Starts nothing where there is no script.
+  if (subjects.length === 0 || readCallouts(host).scripts.length === 0) return found;
+  for (const subject of subjects)
+    try {
+      const callouts = await readCalloutsOf(host, subject, limit);
+      found.set(subject.uuid, await readCalloutAttributes(host, callouts, subject, limit));
+    } catch (error) {
+      if (!(error instanceof PearasysError)) throw error;
+    }
+  return found;
+}
+
+/** Whether the callouts are called for this: a script that told what it supports may not know it. */
+export function isSupported(
+  {supports}: Pick<Callouts, 'supports'>,
+  event: CalloutEvent,
+  action: CalloutAction,
+): boolean {
+  return supports === undefined || (supports.events.includes(event) && supports.actions.includes(action));
+}
+
+/** The arguments of a script. */
+export function calloutArguments({subject, event, action, state}: CalloutCall): string[] {
+  return [
+    '-t',
+    subject.type,
+    '-e',
+    event,
+    '-a',
+    action,
+    '-s',
+    state,
+    '-u',
+    subject.uuid,
+    '-p',
+    subject.parent,
+  ];
+}
+
+/** A script's answer. */
+export interface CalloutAnswer {
+  readonly path: string;
+  readonly result: CommandResult;
+}
+
+/**
+ * Calls the scripts in order, until one does not answer that the type is not its own.
+ * @returns what that one answered; undefined when none did.
+ * @throws CommandError `late` when one did not end in time, and was killed.
+ */
+export async function callFirst(
+  host: Host,
+  scripts: readonly string[],
+  call: CalloutCall,
+  limit: number,
+): Promise<CalloutAnswer | undefined> {
+  for (const path of scripts) {
+    const answer = await callScript(host, path, call, limit);
+    if (answer !== undefined && answer.result.status !== notMine) return answer;
+  }
+  return undefined;
+}
+
+/** Calls one script; undefined when it cannot be started, or was ended by a signal: mdevctl tries the next one then. */
+async function callScript(
+  host: Host,
+  path: string,
+  call: CalloutCall,
+  limit: number,
+): Promise<CalloutAnswer | undefined> {
+  try {
+    const result = await host.run(path, calloutArguments(call), {
+      accept: 'any',
+      inheritEnvironment: true,
+      limit,
+      input: call.input ?? '',
+    });
+    return {path, result};
+  } catch (error) {
+    if (!(error instanceof CommandError) || error.late) throw error;
+    return undefined;
+  }
+}
+
+function readScripts(host: HostReader, kind: 'callouts' | 'notifiers', skipped: SkippedScript[]): string[] {
+  const scripts: string[] = [];
+  for (const folder of scriptFolders.map((one) => `${one}/${kind}`)) {
+    const names = host.list(folder);
+    const untrusted = names.length === 0 ? undefined : distrust(host, folder, 'directory');
+    for (const name of names) {
+      const path = `${folder}/${name}`;
+      const reason = untrusted ?? distrustScript(host, path);
+      if (reason === undefined) scripts.push(path);
+      else skipped.push({path, reason});
+    }
+  }
+  return scripts;
+}
+
+/** Why a script is not run as root; undefined when it may be. A link leads to what is looked at. */
+function distrustScript(host: HostReader, path: string): string | undefined {
+  const real = host.realPath(path);
+  const info = real === undefined ? undefined : host.info(real);
+  if (real === undefined || info === undefined) return 'it leads nowhere';
+  const reason = distrust(host, real, 'file');
+  if (reason !== undefined) return reason;
+  return (info.mode & 0o111) === 0 ? `${real} is not executable: chmod +x ${real}` : undefined;
+}
+
+function parseSupported(text: string): Supported | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text.replace(/\0+$/, ''));
+  } catch {
+    // A script that does not know the question.
+    return undefined;
+  }
+  const supports = (value as {supports?: {events?: unknown; actions?: unknown}} | null)?.supports;
+  const words = (list: unknown) =>
+    Array.isArray(list) ? list.filter((word) => typeof word === 'string') : undefined;
+  const events = words(supports?.events);
+  const actions = words(supports?.actions);
+  return events === undefined || actions === undefined ? undefined : {events, actions};
+}

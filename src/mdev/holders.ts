@@ -1,0 +1,35 @@
+import type {HostReader} from '../host/host.js';
+import type {NodeUser} from '../pci/holders/holder.js';
+import {readUsersOf} from '../pci/holders/processes.js';
+import {mdevPath, readMdevUse} from './mdev.js';
+import type {Uuid} from './uuid.js';
+
+/**
+ * Processes that use a mediated device through VFIO: they have the node of its group open, or its own. Its group has
+ * no other device. What another user's processes have open only root sees.
+ */
+export function readMdevHolders(host: HostReader, uuid: Uuid): readonly NodeUser[] {
+  return readHoldersOf(host, [uuid]).get(uuid) ?? [];
+}
+
+/** As {@link readMdevHolders}, for several devices by UUID: the processes are gone through once. */
+export function readHoldersOf(
+  host: HostReader,
+  uuids: readonly Uuid[],
+): ReadonlyMap<Uuid, readonly NodeUser[]> {
+  const owners = new Map<string, Uuid>();
+  for (const uuid of uuids) {
+    const {group} = readMdevUse(host, uuid);
+    if (group !== undefined) owners.set(`/dev/vfio/${group}`, uuid);
+    for (const name of host.list(mdevPath(uuid, 'vfio-dev'))) owners.set(`/dev/vfio/devices/${name}`, uuid);
+  }
+  const holders = new Map<Uuid, NodeUser[]>();
+  for (const user of readUsersOf(host, new Set(owners.keys()))) {
+    for (const uuid of new Set(user.nodes.map((node) => owners.get(node)))) {
+      if (uuid === undefined) continue;
+      const nodes = user.nodes.filter((node) => owners.get(node) === uuid);
+      holders.set(uuid, [...(holders.get(uuid) ?? []), {...user, nodes}]);
+    }
+  }
+  return holders;
+}

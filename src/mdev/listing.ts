@@ -1,0 +1,45 @@
+import type {HostReader} from '../host/host.js';
+import {
+  definitionPath,
+  definitionsFolder,
+  readDefinitions,
+  type Attribute,
+  type DefinitionFilter,
+  type StartMode,
+} from './definition.js';
+import {readMdev, readMdevs, type Mdev} from './mdev.js';
+import type {ParentName, TypeName} from './name.js';
+
+/** A mediated device that is there, with what is said of it among the definitions. */
+export interface ActiveMdev extends Mdev {
+  readonly type: TypeName;
+  /** Whether there is a definition for it on its parent, broken or not. */
+  readonly defined: boolean;
+  /** `manual` without a definition. */
+  readonly start: StartMode;
+  /** Those of its definition; undefined without one that can be read. */
+  readonly attributes: readonly Attribute[] | undefined;
+}
+
+/**
+ * The mediated devices that are there and show their type, in the order of their parents and UUIDs. Of the
+ * definitions only theirs are read.
+ */
+export function readActiveMdevs(host: HostReader, filter: DefinitionFilter = {}): ActiveMdev[] {
+  const {uuid, parent} = filter;
+  const one = uuid === undefined ? undefined : readMdev(host, uuid);
+  const mdevs = uuid === undefined ? readMdevs(host) : one === undefined ? [] : [one];
+  const files = new Map<ParentName, ReadonlySet<string>>();
+  return mdevs.flatMap((mdev) => {
+    if (mdev.type === undefined || (parent !== undefined && mdev.parent !== parent)) return [];
+    let names = files.get(mdev.parent);
+    if (names === undefined) {
+      names = new Set(host.list(`${definitionsFolder}/${mdev.parent}`));
+      files.set(mdev.parent, names);
+    }
+    const defined = names.has(mdev.uuid) && host.exists(definitionPath(mdev));
+    const [definition] = defined ? readDefinitions(host, mdev).definitions : [];
+    const {start = 'manual', attributes} = definition ?? {};
+    return [{...mdev, type: mdev.type, defined, start, attributes}];
+  });
+}
