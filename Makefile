@@ -109,6 +109,8 @@ install-mdevctl:
 
 # What `pearasys service install` wrote for single slots goes too. No device is touched: each stays on its driver.
 uninstall:
+	@# A hook that stays would keep guests from starting: their unit goes. In an image nothing can be run.
+	@[ -n '$(DESTDIR)' ] || [ ! -x $(sbindir)/pearasys ] || $(sbindir)/pearasys guest remove-hooks >/dev/null
 	rm -rf $(DESTDIR)$(slotunits)/pearasys-*:*@* $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants/pearasys-*:*@*
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants 2>/dev/null || true
 	rm -rf $(DESTDIR)/run/pearasys

@@ -2,6 +2,7 @@ import type {Command} from '@oclif/core/command';
 import {BaseCommand} from '../src/cli/base-command.js';
 import {commands} from '../src/cli/commands.js';
 import {description, name, version} from '../src/cli/version.js';
+import {settingsHelp} from '../src/guest/settings.js';
 
 /** The manual page pearasys(8), made of what the commands say of themselves. */
 export async function manualPage(): Promise<string> {
@@ -29,12 +30,24 @@ export async function manualPage(): Promise<string> {
     ...item('--version', 'Print the version.'),
     '.SH COMMANDS',
     ...entries,
+    '.SH SETTINGS OF GUESTS',
+    text(
+      'Lines Key=value in /etc/pearasys/guests/GUEST.settings for one guest, and in /etc/pearasys/guest.settings for ' +
+        'those that have none of their own. Lines that begin with # are comments.',
+    ),
+    ...settingsHelp.flatMap(({key, means, otherwise}) =>
+      item(`${key}=`, `${means} When it is not set: ${otherwise}.`),
+    ),
+    ...item(
+      'Card=SLOT VENDOR:DEVICE',
+      'A card that is meant, a line each, written by guest setup: another card in the slot is not taken.',
+    ),
     '.SH EXIT STATUS',
     ...item('0', 'Done, or nothing to do.'),
     ...item('1', 'Failed; what was done was undone.'),
     ...item('2', 'Wrong usage.'),
     ...item('3', 'Refused before any effect: in use, group not viable, another card than the recorded one.'),
-    ...item('4', 'No such device.'),
+    ...item('4', 'No such device, or no such guest.'),
     ...item('5', 'A write to the kernel did not return.'),
     '.SH FILES',
     ...item('/etc/pearasys/pci/', 'Records: which device is to have which driver. One file a device.'),
@@ -47,9 +60,19 @@ export async function manualPage(): Promise<string> {
       'Definitions of mediated devices, shared with mdevctl. Its scripts in /etc/mdevctl.d/scripts.d/ are called.',
     ),
     ...item('/etc/pearasys/pearasys.conf', 'Settings.'),
+    ...item('/etc/pearasys/guests/GUEST.conf', 'The slots of the devices that a guest takes, one a line.'),
+    ...item(
+      '/etc/pearasys/guests/single-gpu-passthrough-guests.conf, gpu-passthrough-guests.conf',
+      'Guests that take the display that the firmware started with, and guests that take another one.',
+    ),
+    ...item(
+      'pearasys-guest@GUEST.service',
+      'The unit of a guest. While it is active, the guest has its devices and the host does not.',
+    ),
+    ...item('/etc/libvirt/hooks/qemu.d/50-pearasys', 'Starts and stops that unit, when libvirt runs it.'),
     ...item('/usr/share/misc/pci.ids, /usr/share/hwdata/pci.ids', 'Names of devices, classes and vendors.'),
     '.SH SEE ALSO',
-    text('systemctl(1), udev(7), lspci(8), mdevctl(8)'),
+    text('systemctl(1), udev(7), lspci(8), mdevctl(8), virsh(1)'),
     '',
   ].join('\n');
 }

@@ -8,13 +8,24 @@ export const shells = ['bash', 'zsh'] as const;
 export type Shell = (typeof shells)[number];
 
 /** What can stand in a place of the command line; the script asks the kernel for it. */
-const kinds = ['slot', 'id', 'device', 'driver', 'class', 'group', 'folder', 'chain', 'shell'] as const;
+const kinds = [
+  'slot',
+  'id',
+  'device',
+  'driver',
+  'class',
+  'group',
+  'folder',
+  'chain',
+  'shell',
+  'guest',
+] as const;
 type Kind = (typeof kinds)[number];
 
 /** What stands for the value of an option or for an argument, by its name. */
 const kindOfOption: Readonly<Record<string, Kind>> = {
   slot: 'slot',
-  device: 'id',
+  device: 'device',
   pid: 'id',
   id: 'id',
   driver: 'driver',
@@ -23,7 +34,13 @@ const kindOfOption: Readonly<Record<string, Kind>> = {
   root: 'folder',
   prefix: 'folder',
 };
-const kindOfArgument: Readonly<Record<string, Kind>> = {device: 'device', driver: 'driver', shell: 'shell'};
+const kindOfArgument: Readonly<Record<string, Kind>> = {
+  device: 'device',
+  driver: 'driver',
+  guest: 'guest',
+  shell: 'shell',
+  slot: 'slot',
+};
 
 /** The words of a `pci` chain. */
 const chainWords = [
@@ -89,6 +106,7 @@ function common(all: readonly CompletedCommand[]): string {
     group) command ls /sys/kernel/iommu_groups ;;
     chain) printf '%s\\n' ${chainWords.join(' ')} ;;
     shell) printf '%s\\n' ${shells.join(' ')} ;;
+    guest) command ls /etc/pearasys/guests /etc/libvirt/qemu | sed -n 's/\\.conf$//p; s/\\.xml$//p' | grep -v -e '-passthrough-guests$' | sort -u ;;
   esac 2>/dev/null
 }
 

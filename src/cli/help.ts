@@ -50,7 +50,7 @@ function overview(words: readonly string[]): string {
       ['1', 'failed, and what was done was undone'],
       ['2', 'wrong usage'],
       ['3', 'refused: in use, group not viable, another card than the recorded one'],
-      ['4', 'no such device'],
+      ['4', 'no such device, or no such guest'],
       ['5', 'a write to the kernel did not return'],
     ]),
     '',

@@ -122,8 +122,12 @@ interface Entry {
   readonly name: keyof GuestSettings;
   /** The value, or undefined when the text is none. */
   readonly parse: (text: string) => unknown;
-  /** What a value is, for an error and for people. */
+  /** What a value is, for an error. */
   readonly expected: string;
+  /** What the setting is for, in sentences. */
+  readonly means: string;
+  /** The value that it has when it is not set. */
+  readonly otherwise: string;
 }
 
 const words = (pattern: RegExp) => (text: string) => {
@@ -142,42 +146,77 @@ const seconds = (text: string) =>
 const entries: Readonly<Record<string, Entry>> = {
   StopServices: {
     name: 'stopServices',
-    parse: words(/^[A-Za-z0-9_][\w@:.\\-]*\.(?:service|target|socket|scope)$/),
-    expected: 'units, as in display-manager.service, or auto',
+    // Stopping libvirt would end the start of the guest that is waiting for it.
+    parse: words(/^(?!libvirt|virtqemud|pearasys-)[A-Za-z0-9_][\w@:.\\-]*\.(?:service|socket)$/),
+    expected: "units, as in display-manager.service, neither libvirt's nor pearasys's; or auto",
+    means:
+      'Units to stop first, if they are active, and to start when the guest has ended. auto: the display manager ' +
+      'and nvidia-persistenced, when a display that the guest takes is in use.',
+    otherwise: 'auto',
   },
   DisplayManager: {
     name: 'displayManager',
     parse: oneOf('auto', 'at-once', 'at-end'),
     expected: 'auto, at-once or at-end',
+    means:
+      'When a display manager that was stopped comes back: at-once, or at-end when the guest has ended. auto: at ' +
+      'once where another display has a driver.',
+    otherwise: 'auto',
   },
-  Processes: {name: 'processes', parse: oneOf('refuse', 'end'), expected: 'refuse or end'},
-  ProcessLimit: {name: 'processLimit', parse: seconds, expected: 'a number of seconds from 1 to 600'},
+  Processes: {
+    name: 'processes',
+    parse: oneOf('refuse', 'end'),
+    expected: 'refuse or end',
+    means:
+      'What is done with other processes that use the devices. refuse: the guest does not start. end: services are ' +
+      'stopped by their units, and start when the guest has ended; others are asked to end, then killed.',
+    otherwise: 'refuse',
+  },
+  ProcessLimit: {
+    name: 'processLimit',
+    parse: seconds,
+    expected: 'a number of seconds from 1 to 600',
+    means: 'Seconds that such a process has to end.',
+    otherwise: '10',
+  },
   UnloadModules: {
     name: 'unloadModules',
     parse: words(/^[A-Za-z0-9][\w-]*$/),
     expected: 'modules, as in nvidia_drm nvidia, or auto',
+    means:
+      "Modules to unload, in this order; those that other devices of the host need stay. auto: NVIDIA's, when the " +
+      'guest takes all cards of that driver.',
+    otherwise: 'auto',
   },
-  ReleaseConsoles: {name: 'releaseConsoles', parse: yesOrNo, expected: 'yes or no'},
-  ReturnDevices: {name: 'returnDevices', parse: yesOrNo, expected: 'yes or no'},
+  ReleaseConsoles: {
+    name: 'releaseConsoles',
+    parse: yesOrNo,
+    expected: 'yes or no',
+    means: "Whether consoles and the firmware's framebuffer are taken off the guest's displays.",
+    otherwise: 'yes',
+  },
+  ReturnDevices: {
+    name: 'returnDevices',
+    parse: yesOrNo,
+    expected: 'yes or no',
+    means: 'Whether the host has the devices back when the guest has ended.',
+    otherwise: 'yes',
+  },
 };
+
+/** All settings for people: `Key=`, what it means, and what it is when it is not set. */
+export const settingsHelp: readonly {
+  readonly key: string;
+  readonly means: string;
+  readonly otherwise: string;
+}[] = Object.entries(entries).map(([key, {means, otherwise}]) => ({key, means, otherwise}));
 
 function newSettings(guest: Guest): string {
   return [
     `# Written by pearasys: how the devices of guest ${guest} are taken and given back.`,
     '# What is not set here is as in guest.settings, one folder above. See pearasys(8).',
     '# To undo: pearasys guest remove',
-    '#',
-    '# Units to stop first, and to start when the guest has ended.',
-    '#StopServices=auto',
-    '# When a display manager comes back that was stopped: auto, at-once, at-end.',
-    '#DisplayManager=auto',
-    '# Other processes that use the devices: refuse, end.',
-    '#Processes=refuse',
-    '#ProcessLimit=10',
-    '# Modules to unload, in this order.',
-    '#UnloadModules=auto',
-    '#ReleaseConsoles=yes',
-    '#ReturnDevices=yes',
+    ...settingsHelp.flatMap(({key, means, otherwise}) => ['#', `# ${means}`, `#${key}=${otherwise}`]),
     '#',
     '# The cards that are meant: another one in the slot is left alone.',
     '',

@@ -1,7 +1,13 @@
 import {guestOfInstance} from '../guest/name.js';
 import {readGuestFile} from '../guest/files.js';
 import {carryOut} from '../plan/carry-out.js';
-import {guestsLock, planGuestStart, readGuestStart, servicesToAsk} from '../plan/guest-start.js';
+import {
+  guestsLock,
+  guestsPatience,
+  planGuestStart,
+  readGuestStart,
+  servicesToAsk,
+} from '../plan/guest-start.js';
 import {readActiveStates} from '../unit/unit.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
@@ -21,7 +27,7 @@ export const guestStart: Handler = async (context, args) => {
     host,
     [guestsLock, ...slots],
     () => planGuestStart(readGuestStart(host, layout, guest, active)),
-    handlerOptions(context),
+    {...handlerOptions(context), lockLimit: guestsPatience},
   );
   logOutcome(
     context,

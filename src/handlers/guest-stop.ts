@@ -4,8 +4,8 @@ import type {Host} from '../host/host.js';
 import {guestOfInstance, guestUnit, type Guest} from '../guest/name.js';
 import {defaultSettings, readSettings, type GuestSettings} from '../guest/settings.js';
 import {readState, type GuestState, type TakenDevice} from '../guest/state.js';
-import {carryOut} from '../plan/carry-out.js';
-import {displayManagerUnit, guestsLock, hasOtherDisplay} from '../plan/guest-start.js';
+import {carryOut, type CarryOutOptions} from '../plan/carry-out.js';
+import {displayManagerUnit, guestsLock, guestsPatience, hasOtherDisplay} from '../plan/guest-start.js';
 import {planConsoles, planRestore, planReturn, planServices, planState} from '../plan/guest-stop.js';
 import type {Planned} from '../plan/step.js';
 import {handlerOptions, report, takeArguments, type Handler, type HandlerContext} from './handler.js';
@@ -26,7 +26,7 @@ export const guestStop: Handler = async (context, args) => {
   const returns = readReturns(context, guest);
   const left = returns ? await giveBack(context, state) : [];
   if (left.length === 0) await restore(context, state, returns);
-  await carryOut(host, [guestsLock], () => planState(state, left), handlerOptions(context));
+  await carryOut(host, [guestsLock], () => planState(state, left), stopOptions(context));
   if (left.length === 0) {
     log(
       6,
@@ -89,6 +89,10 @@ async function restore(context: HandlerContext, state: GuestState, returns: bool
     await attempt(context, [], () => one);
 }
 
+function stopOptions(context: HandlerContext): CarryOutOptions {
+  return {...handlerOptions(context), lockLimit: guestsPatience};
+}
+
 /** @returns whether it was done; why not is told. */
 async function attempt(
   context: HandlerContext,
@@ -96,7 +100,7 @@ async function attempt(
   readAndPlan: () => Planned,
 ): Promise<boolean> {
   try {
-    await carryOut(context.host, locks, readAndPlan, handlerOptions(context));
+    await carryOut(context.host, locks, readAndPlan, stopOptions(context));
     return true;
   } catch (error) {
     if (!(error instanceof PearasysError)) throw error;

@@ -7,6 +7,8 @@ import {shellLine, type Plan, type Planned} from './step.js';
 export interface CarryOutOptions extends ApplyOptions {
   /** Plan and show, but do nothing. */
   readonly dryRun: boolean;
+  /** Milliseconds to wait for another run that holds a lock; default as for one write. */
+  readonly lockLimit?: number;
 }
 
 /** What became of a wish. */
@@ -41,7 +43,8 @@ export async function carryOut(
   const locks: Lock[] = [];
   try {
     // In one order for everybody, or two runs could wait for each other.
-    for (const name of [...new Set(names)].sort()) locks.push(await host.lock(name, options.limit));
+    for (const name of [...new Set(names)].sort())
+      locks.push(await host.lock(name, options.lockLimit ?? options.limit));
     const planned = accept(readAndPlan(), options);
     await applyPlan(host, planned, options);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: planned.steps.length > 0};

@@ -30,6 +30,9 @@ import {planSwitch, readSwitch, type SwitchInput} from './switch.js';
 /** What is locked while a guest takes or gives back: two guests may want one card. */
 export const guestsLock = 'guests';
 
+/** Milliseconds to wait for {@link guestsLock}: another guest's start may have to wait for services and sessions. */
+export const guestsPatience = 200_000;
+
 /** The driver that a guest's devices are on. One that is on another vfio driver already stays there. */
 const vfio = parseDriver('vfio-pci');
 

@@ -110,6 +110,8 @@ export class SimulatedMachine {
   #mounts: MachineDeclaration['mounts'];
   #swaps: MachineDeclaration['swaps'];
   #nextInterface = 2;
+  /** The framebuffer that has the console. */
+  #consoleOn: string | undefined;
   /** When the next process is started, in clock ticks since the boot. */
   #ticks = 100;
   #sequence = 1000;
@@ -539,6 +541,7 @@ export class SimulatedMachine {
     const set = (which: string, state: boolean) =>
       this.tree.file(`/sys/devices/virtual/vtconsole/vtcon${which}/bind`, state ? '1\n' : '0\n', 0o644);
     set(number, on);
+    if (number === '1') this.#consoleOn = on ? this.#firstFramebuffer() : undefined;
     const other = number === '0' ? '1' : '0';
     if (this.tree.has(`/sys/class/vtconsole/vtcon${other}`)) set(other, !on);
   }
@@ -1622,9 +1625,14 @@ export class SimulatedMachine {
     if (device.parts.some((part) => part.subsystem === 'graphics')) this.bindConsole('1', true);
   }
 
+  /** To the dummy, even when another framebuffer is there: nobody takes it over by itself. */
   #consoleGoes(): void {
-    if (this.tree.list('/sys/class/graphics').every((name) => !name.startsWith('fb')))
+    if (this.#consoleOn !== undefined && !this.tree.has(`/sys/class/graphics/${this.#consoleOn}`))
       this.bindConsole('1', false);
+  }
+
+  #firstFramebuffer(): string | undefined {
+    return this.tree.list('/sys/class/graphics').find((name) => /^fb\d+$/.test(name));
   }
 
   #renderFramebuffers(): void {

@@ -4,7 +4,8 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {CommandError, FileError, StuckError, WriteError} from '../../src/host/errors.js';
 import {MachineHost} from '../../src/host/machine-host.js';
-import {execFileSync, spawnSync} from 'node:child_process';
+import {startOf} from '../../src/host/process.js';
+import {execFileSync, spawn, spawnSync} from 'node:child_process';
 
 describe('MachineHost', function () {
   // It starts real processes.
@@ -20,6 +21,23 @@ describe('MachineHost', function () {
   afterEach(() => {
     host.close();
     fs.rmSync(folder, {recursive: true, force: true});
+  });
+
+  describe('processes', () => {
+    it('get a signal only when they are those that are meant', async () => {
+      const machine = new MachineHost();
+      const child = spawn('sleep', ['60'], {stdio: 'ignore'});
+      const ended = new Promise((resolve) => child.once('exit', (_, signal) => resolve(signal)));
+      const pid = child.pid ?? 0;
+      const started = startOf(machine, pid) ?? '';
+      assert.match(started, /^\d+$/);
+      assert.equal(machine.signal({pid, started: '1'}, 'SIGKILL'), false);
+      assert.equal(startOf(machine, pid), started);
+      assert.equal(machine.signal({pid, started}, 'SIGTERM'), true);
+      assert.equal(await ended, 'SIGTERM');
+      assert.equal(startOf(machine, pid), undefined);
+      assert.equal(machine.signal({pid, started}, 'SIGTERM'), false);
+    });
   });
 
   describe('reads', () => {
@@ -104,6 +122,16 @@ describe('MachineHost', function () {
       assert.equal(host.exists('/etc/a'), false);
       await host.removeFile('/etc/a/c', {prune: 1});
       await assert.rejects(host.removeFile('/etc'), (error) => error instanceof FileError);
+    });
+
+    it('removes as many folders above as are left empty and asked for', async () => {
+      await host.writeFile('/etc/a/b/c/d/e', '');
+      await host.writeFile('/etc/a/x', '');
+      await host.removeFile('/etc/a/b/c/d/e', {prune: 2});
+      assert.deepEqual(host.list('/etc/a/b'), []);
+      await host.writeFile('/etc/a/b/c/d/e', '');
+      await host.removeFile('/etc/a/b/c/d/e', {prune: 9});
+      assert.deepEqual(host.list('/etc/a'), ['x']);
     });
 
     it('a link is removed, not what it leads to', async () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import {CommandError, FileError, PearasysError, StuckError, WriteError} from '../../src/host/errors.js';
+import {startOf} from '../../src/host/process.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {
@@ -630,6 +631,32 @@ describe('simulated host', () => {
         'rm /etc/pearasys/a',
         'modprobe vfio-pci # exit code 1',
       ]);
+    });
+
+    it('a process ends by a signal at once, after a while, or never, and its number is not it', async () => {
+      const host = made();
+      host.machine.addProcess({pid: 50, comm: 'slow', takes: 300});
+      host.machine.addProcess({pid: 51, comm: 'stubborn', ignores: ['SIGTERM']});
+      const started = (pid: number) => startOf(host, pid) ?? '';
+      assert.equal(host.signal({pid: 50, started: started(51)}, 'SIGTERM'), false);
+      for (const pid of [50, 51]) assert.equal(host.signal({pid, started: started(pid)}, 'SIGTERM'), true);
+      assert.notEqual(started(50), '');
+      await host.pause(300);
+      assert.equal(started(50), '');
+      assert.equal(host.signal({pid: 51, started: started(51)}, 'SIGKILL'), true);
+      assert.equal(started(51), '');
+      assert.deepEqual(host.effects(), ['kill -SIGTERM 50', 'kill -SIGTERM 51', 'kill -SIGKILL 51']);
+    });
+
+    it("what a user runs ends 10 s after the display manager's stop", async () => {
+      const host = made();
+      await host.run('systemctl', ['stop', 'gdm.service']);
+      assert.ok(!host.exists('/proc/901'));
+      assert.ok(host.exists('/proc/940'));
+      await host.pause(10_000);
+      assert.ok(!host.exists('/proc/940'));
+      await host.run('systemctl', ['start', 'gdm.service']);
+      assert.ok(host.exists('/proc/901') && host.exists('/proc/940'));
     });
 
     it('a hook sees each effect and may pull the card between two of them', async () => {

@@ -57,7 +57,7 @@ export default class GuestInstallHooks extends BaseCommand {
     // libvirt looks for hooks when it starts: a folder that was not there then is not looked into.
     if (result.changed && host.root === '/')
       this.note(
-        'libvirt looks for new hooks when it starts: systemctl try-restart libvirtd (guests go on running)',
+        'libvirt looks for new hooks when it starts: systemctl try-restart libvirtd (on some systems virtqemud); guests go on running',
       );
     return result;
   }

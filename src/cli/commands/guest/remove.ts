@@ -25,7 +25,7 @@ export default class GuestRemove extends BaseCommand {
     const host = await this.openHost();
     const {layout} = this.context;
     const read = () => planRemove(guest, readGuestFilesState(host, layout, guest));
-    if (!flags.yes && !flags['dry-run'] && read().kind === 'plan')
+    if (!flags.yes && !flags['dry-run'] && !this.jsonEnabled() && read().kind === 'plan')
       await confirm(this.context, `Remove the set-up of guest ${guest}?`);
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>

@@ -1,0 +1,261 @@
+/**
+ * Guests on a real kernel: the hook is called as libvirt calls it, with arguments and the domain's XML on standard
+ * input. A process that has the devices open through VFIO stands in for QEMU, a program that has all displays open
+ * for a display manager.
+ */
+import assert from 'node:assert/strict';
+import {DEVICES} from './devices.js';
+import {quote, type GuestProcess, type Result} from './machine.js';
+import {withProduct} from './shared.js';
+
+const hook = '/etc/libvirt/hooks/qemu.d/50-pearasys';
+const standIn = '/usr/local/sbin/stand-in-display-manager';
+const unit = (guest: string) => `pearasys-guest@${guest}.service`;
+
+describe('guests on a real kernel', function () {
+  const product = withProduct(this);
+  const {display, displayAudio, bootDisplay, spareNetwork} = DEVICES;
+  const slots = [display.slot, displayAudio.slot];
+
+  /** Calls the hook. */
+  const call = (guest: string, ...operation: readonly string[]): Promise<Result> =>
+    product().machine.run([hook, guest, ...operation, '-'].map(quote).join(' '), {
+      input: `<domain type='kvm'><name>${guest}</name></domain>\n`,
+      timeout: 120_000,
+    });
+  const begin = (guest = 'g') => call(guest, 'prepare', 'begin');
+  /** As libvirt ends a guest, and as it ends one that the hook refused. */
+  const end = async (guest = 'g') => {
+    const first = await call(guest, 'stopped', 'end');
+    assert.equal(first.code, 0, first.stderr);
+    const second = await call(guest, 'release', 'end');
+    assert.equal(second.code, 0, second.stderr);
+  };
+
+  const drivers = () => Promise.all(slots.map((slot) => product().driverOf(slot)));
+  const assertHost = async () => {
+    assert.deepEqual(await drivers(), [display.driver, displayAudio.driver]);
+    for (const slot of slots) assert.equal(await product().overrideOf(slot), '(null)');
+  };
+  const assertGuest = async () => assert.deepEqual(await drivers(), ['vfio-pci', 'vfio-pci']);
+  const consoles = () =>
+    product().machine.sh('for each in /sys/class/vtconsole/*; do cat "$each/name" "$each/bind"; done');
+  const settings = async (...lines: readonly string[]) => {
+    await product().machine.sh(
+      `sed -i '/^[A-BD-Z]/d' /etc/pearasys/guests/g.settings; cat >>/etc/pearasys/guests/g.settings`,
+      {input: lines.map((line) => `${line}\n`).join('')},
+    );
+  };
+  const startedAt = (name: string) =>
+    product().machine.sh(`systemctl show --value --property=ActiveEnterTimestampMonotonic ${name}`);
+  /** A program outside of all services that has the display open. */
+  const holdDisplay = async (command: string): Promise<GuestProcess> => {
+    const card = await product().machine.sh(`ls /sys/bus/pci/devices/${display.slot}/drm | grep card`);
+    const holder = await product().machine.start(
+      `exec systemd-run --quiet --scope sh -c ${quote(`exec <"/dev/dri/${card}"; echo held; ${command}`)}`,
+    );
+    await holder.printed(/held/);
+    return holder;
+  };
+
+  before(async () => {
+    const {machine} = product();
+    await product().sh('guest', 'setup', 'g', '--device', display.slot, '--siblings', '--yes');
+    await product().sh('guest', 'install-hooks', 'g');
+    await machine.writeFile(
+      standIn,
+      `#!/usr/bin/perl
+my @open = map { open(my $file, '<', $_) or die "$_: $!"; $file } glob '/dev/dri/card*';
+die "there is no display\\n" unless @open;
+sleep while 1;
+`,
+      0o755,
+    );
+    await machine.writeFile('/etc/systemd/system/stand-in.service', `[Service]\nExecStart=${standIn}\n`);
+    await machine.sh(
+      'ln -s /etc/systemd/system/stand-in.service /etc/systemd/system/display-manager.service && systemctl daemon-reload',
+    );
+  });
+
+  after(async () => {
+    const {machine} = product();
+    await machine.run('systemctl stop stand-in; systemctl reset-failed');
+    await product().sh('guest', 'remove-hooks');
+    await product().sh('guest', 'remove', 'g', '--yes');
+    await machine.sh(
+      `rm -r ${standIn} /etc/libvirt /etc/systemd/system/stand-in.service /etc/systemd/system/display-manager.service && systemctl daemon-reload`,
+    );
+  });
+
+  it('are a unit that systemd finds no fault in', async () => {
+    const {stdout, stderr} = await product().machine.run(`systemd-analyze verify ${unit('g')}`);
+    assert.equal((stdout + stderr).replace(/^.*Command 'man .*\n/m, ''), '');
+  });
+
+  it('have both functions of their card from before the start until after the end', async () => {
+    assert.equal((await begin()).code, 0);
+    await assertGuest();
+    assert.equal(await product().stateOf(unit('g')), 'active');
+    for (const operation of [
+      ['start', 'begin'],
+      ['started', 'begin'],
+      ['reconnect', 'begin'],
+    ])
+      assert.equal((await call('g', ...operation)).code, 0);
+    assert.equal((await begin()).code, 0, 'called twice');
+    await assertGuest();
+    await end();
+    await assertHost();
+    await end();
+    await assertHost();
+    assert.equal(await product().stateOf(unit('g')), 'inactive');
+  });
+
+  it('cost nothing when they have no devices, and leave nothing of the caller open', async () => {
+    const {machine} = product();
+    const traced = await machine.run(
+      `strace -f -qq -e trace=execve,clone,fork,vfork ${hook} nobody prepare begin - </dev/null`,
+    );
+    assert.equal(traced.code, 0);
+    assert.equal(traced.stderr.trim().split('\n').length, 1, traced.stderr);
+    await machine.sh(`: >/run/libvirts-own; ${hook} g prepare begin - 9</run/libvirts-own </dev/null`);
+    assert.equal((await machine.run('fuser /run/libvirts-own')).stdout, '');
+    await end();
+  });
+
+  it('have a name that needs escaping', async () => {
+    const name = "it's a-guest $(reboot) ü";
+    await product().sh('guest', 'setup', name, '--device', spareNetwork.slot, '--yes');
+    assert.equal((await begin(name)).code, 0);
+    assert.equal(await product().driverOf(spareNetwork.slot), 'vfio-pci');
+    await end(name);
+    assert.equal(await product().driverOf(spareNetwork.slot), spareNetwork.driver);
+    await product().sh('guest', 'remove', name, '--yes');
+  });
+
+  it('do not start while a process has the card, and what libvirt calls after that is harmless', async () => {
+    const holder = await holdDisplay('exec sleep infinity');
+    const {code, stderr} = await begin();
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /^pearasys: guest g is not started: its devices cannot be had\n0000:00:0a.0 \(1234:1111\) is in use/,
+    );
+    assert.match(stderr, /process \d+ \(sleep\) of run-.*\.scope has \/dev\/dri\/card\d+ open/);
+    assert.match(stderr, /nothing was changed/);
+    await assertHost();
+    await end();
+    await assertHost();
+    holder.kill();
+    await holder.exited;
+  });
+
+  it('have processes ended that do not want to, when they are told to', async () => {
+    const holder = await holdDisplay("trap '' TERM; while :; do sleep 1; done");
+    await settings('Processes=end', 'ProcessLimit=2');
+    assert.equal((await begin()).code, 0);
+    await assertGuest();
+    await holder.exited;
+    await settings();
+    await end();
+    await assertHost();
+  });
+
+  describe('with a display manager', () => {
+    beforeEach(() => product().machine.sh('systemctl start stand-in'));
+
+    it('have it back at once where the host has another display', async () => {
+      const before = await startedAt('stand-in');
+      assert.equal((await begin()).code, 0);
+      await assertGuest();
+      assert.equal(await product().stateOf('stand-in'), 'active');
+      const again = await startedAt('stand-in');
+      assert.notEqual(again, before);
+      await end();
+      await assertHost();
+      assert.equal(await startedAt('stand-in'), again);
+    });
+
+    it('have it and the console back at their end where there is only this display', async () => {
+      await product().sh('bind', 'none', bootDisplay.slot, '--force');
+      // The console has gone with the boot display: it is to be on this one.
+      await product().machine.sh(
+        'echo 1 >"$(dirname "$(grep -l \'frame buffer\' /sys/class/vtconsole/*/name)")/bind" && systemctl restart stand-in',
+      );
+      const before = await consoles();
+      assert.match(before, /frame buffer device\n1/);
+      assert.match(await product().sh('show', display.slot), /console vtcon\d+ .*is shown on it/);
+      assert.equal((await begin()).code, 0);
+      await assertGuest();
+      assert.match(await consoles(), /frame buffer device\n0/);
+      assert.equal(await product().stateOf('stand-in'), 'inactive');
+      await end();
+      await assertHost();
+      assert.equal(await consoles(), before);
+      assert.equal(await product().stateOf('stand-in'), 'active');
+    });
+
+    it('have all back as it was when a step fails', async () => {
+      const before = await consoles();
+      // The codec's driver is in use by the other sound function for as long as that is on its driver.
+      await settings('UnloadModules=snd_hda_intel snd_pcm');
+      const {code, stderr} = await begin();
+      assert.equal(code, 1);
+      assert.match(stderr, /rmmod snd_pcm failed/);
+      assert.match(stderr, /undone: \d+ steps/);
+      await assertHost();
+      assert.equal(await consoles(), before);
+      assert.equal(await product().stateOf('stand-in'), 'active');
+      await settings();
+      await end();
+      await assertHost();
+      await product().sh('bind', 'default', bootDisplay.slot);
+      await product().machine.sh('systemctl stop stand-in');
+    });
+  });
+
+  describe('that share a card', () => {
+    it('take nothing from one another', async () => {
+      await product().sh('guest', 'setup', 'other', '--device', display.slot, '--siblings', '--yes');
+      assert.equal((await begin()).code, 0);
+      const {code, stderr} = await begin('other');
+      assert.equal(code, 1);
+      assert.match(stderr, /0000:00:0a.0 \(1234:1111\) is with guest g: guest other cannot have it/);
+      await end('other');
+      await assertGuest();
+      await end();
+      await assertHost();
+      assert.equal((await begin('other')).code, 0);
+      await end('other');
+      await assertHost();
+      await product().sh('guest', 'remove', 'other', '--yes');
+    });
+  });
+
+  describe('that run', () => {
+    const run = async () => {
+      assert.equal((await begin()).code, 0);
+      const qemu = await product().machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${display.slot}`);
+      await qemu.printed(/held/);
+      return qemu;
+    };
+
+    it('lose nothing to a stop by hand, and give all back at their end', async () => {
+      const qemu = await run();
+      await product().machine.run(`systemctl stop ${unit('g')}`);
+      assert.match(await product().journalOf(unit('g')), new RegExp(`process ${qemu.pid} \\(`));
+      assert.equal(await product().driverOf(display.slot), 'vfio-pci');
+      qemu.kill();
+      await qemu.exited;
+      await end();
+      await assertHost();
+    });
+
+    it('do not keep the machine from going down, and are not there at the next boot', async () => {
+      await run();
+      await product().machine.reboot();
+      await assertHost();
+      assert.equal(await product().stateOf(unit('g')), 'inactive');
+    });
+  });
+});

@@ -1,0 +1,150 @@
+/**
+ * Guests with the real libvirtd and QEMU of Debian, on a machine of their own whose image has these. A guest without a
+ * disk needs no operating system: its firmware looks for one for ever, with the card in its hands.
+ */
+import assert from 'node:assert/strict';
+import {DEVICES} from './devices.js';
+import {installProduct} from './install.js';
+import {chosenSuite} from './image.js';
+import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
+import {closeShared, Product} from './shared.js';
+
+const packages = ['libvirt-daemon-system', 'libvirt-clients', 'qemu-system-x86'];
+const unit = 'pearasys-guest@g.service';
+const {display, displayAudio} = DEVICES;
+const slots = [display.slot, displayAudio.slot];
+
+/** A domain with the two functions of the card. */
+function domain(managed: 'yes' | 'no'): string {
+  const devices = slots.map((slot) => {
+    const [, bus = '', device = '', fn = ''] = /:(..):(..)\.(.)$/.exec(slot) ?? [];
+    return `<hostdev mode='subsystem' type='pci' managed='${managed}'>
+      <source><address domain='0x0000' bus='0x${bus}' slot='0x${device}' function='0x${fn}'/></source>
+    </hostdev>`;
+  });
+  return `<domain type='qemu'>
+  <name>g</name><memory unit='MiB'>128</memory><vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <devices>${devices.join('')}</devices>
+</domain>
+`;
+}
+
+describe('guests of libvirt', function () {
+  this.timeout(600_000);
+  let product: Product;
+  let machine: Machine | undefined;
+
+  const drivers = () => Promise.all(slots.map((slot) => product.driverOf(slot)));
+  const assertHost = async () => assert.deepEqual(await drivers(), [display.driver, displayAudio.driver]);
+  const assertGuest = async () => assert.deepEqual(await drivers(), ['vfio-pci', 'vfio-pci']);
+  const sh = (command: string) => product.machine.sh(command, {timeout: 200_000});
+  const define = async (managed: 'yes' | 'no') => {
+    await product.machine.writeFile('/tmp/g.xml', domain(managed));
+    // It has no UUID: libvirt takes a second definition for another guest of the same name.
+    await product.machine.run('virsh --quiet undefine g');
+    await sh('virsh --quiet define /tmp/g.xml');
+  };
+  const start = () => sh('virsh --quiet start g');
+  const destroy = () => sh('virsh --quiet destroy g');
+  const stateOfGuest = () => sh('virsh domstate g');
+  const pidOfGuest = () => sh('cat /run/libvirt/qemu/g.pid');
+
+  before(async function () {
+    this.timeout(BOOT_LIMIT);
+    await skipUnlessAvailable(this, {suite: chosenSuite(), packages});
+    // Only one machine runs at a time.
+    await closeShared();
+    machine = await Machine.boot({packages, memory: 4096});
+    product = new Product(machine);
+    await installProduct(machine);
+    // Nobody in the guest answers when it is asked to end.
+    await machine.sh("printf 'ON_SHUTDOWN=shutdown\\nSHUTDOWN_TIMEOUT=10\\n' >/etc/default/libvirt-guests");
+    await define('no');
+    const {stderr} = await product.run('guest', 'setup', 'g', '--yes');
+    assert.equal(stderr.includes('error'), false, stderr);
+    await product.sh('guest', 'install-hooks', 'g');
+    await machine.sh('systemctl restart libvirtd && virsh --quiet list');
+  });
+  after(() => machine?.close());
+  explainFailures(() => machine);
+
+  it('are proposed what their domains have, and are looked for', async () => {
+    assert.equal(await sh('cat /etc/pearasys/guests/g.conf'), slots.join('\n'));
+    const {code, stderr} = await product.run('guest', 'setup', 'nobody', '--device', display.slot, '--yes');
+    assert.equal(code, 4);
+    assert.match(stderr, /libvirt has no guest called nobody/);
+  });
+
+  it('have the card through VFIO while they run, and the host has it back at their end', async () => {
+    await start();
+    await assertGuest();
+    const pid = await pidOfGuest();
+    assert.match(
+      await sh(`ls -l /proc/${pid}/fd`),
+      /\/dev\/vfio\/\d+[^]*vfio-device|vfio-device[^]*\/dev\/vfio\/\d+/,
+    );
+    assert.equal(await product.stateOf(unit), 'active');
+    await destroy();
+    await assertHost();
+    assert.equal(await product.stateOf(unit), 'inactive');
+  });
+
+  it('do not start when the card is in use, and virsh says why', async () => {
+    const card = await sh(`ls /sys/bus/pci/devices/${display.slot}/drm | grep card`);
+    const holder = await product.machine.start(`exec sleep infinity <"/dev/dri/${card}"`);
+    const {code, stderr} = await product.machine.run('virsh start g', {timeout: 200_000});
+    assert.notEqual(code, 0);
+    assert.match(stderr, new RegExp(`${display.slot} \\(${display.id}\\) is in use`));
+    assert.match(stderr, new RegExp(`process ${holder.pid} \\(sleep\\)`));
+    await assertHost();
+    holder.kill();
+    await holder.exited;
+    await start();
+    await assertGuest();
+    await destroy();
+    await assertHost();
+  });
+
+  it('that are killed give the card back', async () => {
+    await start();
+    await sh(`kill -KILL ${await pidOfGuest()}`);
+    for (const [index, slot] of slots.entries())
+      await product.untilDriver(slot, [display.driver, displayAudio.driver][index] ?? '');
+    await product.untilState(unit, 'inactive');
+    assert.equal(await stateOfGuest(), 'shut off');
+  });
+
+  it('keep the card over a restart of libvirtd', async () => {
+    await start();
+    await sh('systemctl restart libvirtd');
+    assert.equal(await stateOfGuest(), 'running');
+    await assertGuest();
+    await destroy();
+    await assertHost();
+  });
+
+  it('whose devices libvirt manages itself end in the same way', async () => {
+    await define('yes');
+    await start();
+    await assertGuest();
+    await destroy();
+    await assertHost();
+    await define('no');
+  });
+
+  it('on autostart have the card after the boot, and do not keep the machine from going down', async () => {
+    await sh('virsh --quiet autostart g');
+    await product.machine.reboot();
+    await product.machine.waitUntil('test "$(virsh domstate g)" = running', {timeout: 120_000});
+    await assertGuest();
+    await sh('virsh --quiet autostart g --disable');
+    // In this time libvirt-guests asks the guest to end, which nobody hears in it, and systemd kills it.
+    await product.machine.reboot();
+    await assertHost();
+    assert.equal(await sh('ls /run/pearasys/guest 2>/dev/null || true'), '');
+    const before = await sh('journalctl --no-pager -b -1 -o cat');
+    assert.match(before, /guest g has 0000:00:0a.0, 0000:00:0a.1/);
+    assert.doesNotMatch(before, /State '[a-z-]+' timed out/);
+  });
+});
