@@ -101,11 +101,12 @@ export class WriteError extends PearasysError {
   /** The errno's name, as in errno(3): `EBUSY`, `ENODEV`, … */
   readonly errno: string;
 
-  constructor(path: string, value: string, errno: string) {
+  constructor(path: string, value: string, errno: string, hint?: string) {
     super({
       code: 'write-failed',
       exitCode: ExitCode.failed,
       message: `writing ${quoteValue(value)} to ${path} failed: ${explainErrno(errno)}`,
+      ...(hint === undefined ? {} : {hint}),
     });
     this.name = 'WriteError';
     this.path = path;

@@ -1,5 +1,6 @@
 import type {HostReader} from '../host/host.js';
 import type {NodeUser} from '../pci/holders/holder.js';
+import {Nodes} from '../pci/holders/nodes.js';
 import {readUsersOf} from '../pci/holders/processes.js';
 import {mdevPath, readMdevUse} from './mdev.js';
 import type {Uuid} from './uuid.js';
@@ -18,13 +19,19 @@ export function readHoldersOf(
   uuids: readonly Uuid[],
 ): ReadonlyMap<Uuid, readonly NodeUser[]> {
   const owners = new Map<string, Uuid>();
+  const nodes = new Nodes({host, devices: new Map()});
+  const add = (uuid: Uuid, path: string, number: string | undefined) => {
+    owners.set(path, uuid);
+    nodes.add({path, owners: [], waits: true}, 'char', number);
+  };
   for (const uuid of uuids) {
     const {group} = readMdevUse(host, uuid);
-    if (group !== undefined) owners.set(`/dev/vfio/${group}`, uuid);
-    for (const name of host.list(mdevPath(uuid, 'vfio-dev'))) owners.set(`/dev/vfio/devices/${name}`, uuid);
+    if (group !== undefined) add(uuid, `/dev/vfio/${group}`, host.readText(`/sys/class/vfio/${group}/dev`));
+    for (const name of host.list(mdevPath(uuid, 'vfio-dev')))
+      add(uuid, `/dev/vfio/devices/${name}`, host.readText(mdevPath(uuid, `vfio-dev/${name}/dev`)));
   }
   const holders = new Map<Uuid, NodeUser[]>();
-  for (const user of readUsersOf(host, new Set(owners.keys()))) {
+  for (const user of readUsersOf(host, nodes)) {
     for (const uuid of new Set(user.nodes.map((node) => owners.get(node)))) {
       if (uuid === undefined) continue;
       const nodes = user.nodes.filter((node) => owners.get(node) === uuid);

@@ -203,7 +203,7 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
 const interval = 50;
 
 async function write({host, options: {limit}}: Run, step: WriteAttributeStep): Promise<boolean> {
-  const {path, value, accept, again = [], within} = step;
+  const {path, value, accept, again = [], within, hint} = step;
   if (within !== undefined) checkWithin(host, path, within);
   for (let waited = 0; ; waited += interval)
     try {
@@ -212,7 +212,8 @@ async function write({host, options: {limit}}: Run, step: WriteAttributeStep): P
     } catch (error) {
       if (!(error instanceof WriteError)) throw error;
       if (accept.includes(error.errno)) return false;
-      if (!again.includes(error.errno) || waited >= limit) throw error;
+      if (!again.includes(error.errno) || waited >= limit)
+        throw hint === undefined ? error : new WriteError(path, value, error.errno, hint);
       await host.pause(interval);
     }
 }

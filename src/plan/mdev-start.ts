@@ -132,10 +132,18 @@ export function planMdevStart(input: MdevStartInput): Planned {
 
 function startSteps({uuid, parent, type, attributes}: MdevWish): Step[] {
   return [
-    writeAttribute(typePath(parent, type, 'create'), uuid, {uuid, undo: [removeMdev(uuid)]}),
+    writeAttribute(typePath(parent, type, 'create'), uuid, {
+      uuid,
+      undo: [removeMdev(uuid)],
+      hint: "the reason is in the kernel's log: journalctl -k",
+    }),
     {kind: 'expect-mdev', uuid, present: true, undo: []},
-    ...attributes.map(({name, value}) =>
-      writeAttribute(mdevPath(uuid, name), value, {uuid, within: mdevPath(uuid)}),
+    ...attributes.map(({name, value}, index) =>
+      writeAttribute(mdevPath(uuid, name), value, {
+        uuid,
+        within: mdevPath(uuid),
+        hint: `see which attributes and values the driver of ${parent} takes; in a definition it is attribute ${index}, as \`pearasys mdev list -dv -u ${uuid}\` shows`,
+      }),
     ),
   ];
 }
@@ -149,6 +157,7 @@ export function removeMdev(uuid: Uuid): Step {
     uuid,
     accept: ['ENOENT', 'ENODEV'],
     again: ['EAGAIN'],
+    hint: `\`pearasys show ${uuid}\` tells who uses it; the reason is in the kernel's log: journalctl -k`,
   });
 }
 

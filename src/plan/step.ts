@@ -29,6 +29,8 @@ export interface WriteAttributeStep extends StepBase {
   readonly again?: readonly string[];
   /** The folder that the attribute must be in once links are followed. */
   readonly within?: string;
+  /** What to do next when the kernel does not accept it. */
+  readonly hint?: string;
 }
 
 /** modprobe(8) of a module, or of a modalias. */
@@ -161,7 +163,10 @@ export function refuse(error: ErrorDetails): Refusal {
 }
 
 /** Settings of {@link writeAttribute}. */
-interface WriteAttributeOptions extends Pick<WriteAttributeStep, 'slot' | 'uuid' | 'again' | 'within'> {
+interface WriteAttributeOptions extends Pick<
+  WriteAttributeStep,
+  'slot' | 'uuid' | 'again' | 'within' | 'hint'
+> {
   readonly undo?: readonly Step[];
   readonly accept?: readonly string[];
 }

@@ -158,7 +158,7 @@ describe('pearasys mdev', () => {
     assert.equal(exitCode, 1);
     assert.match(
       stderr,
-      /writing '1234' to \/sys\/bus\/mdev\/devices\/2222[0-9-]+\/licence failed: EINVAL .*\n {2}undone: .*\n {2}state of 2222[0-9-]+: there is no such device/,
+      /writing '1234' to \/sys\/bus\/mdev\/devices\/2222[0-9-]+\/licence failed: EINVAL .*\n {2}undone: .*\n {2}state of 2222[0-9-]+: there is no such device\ntry: see which attributes and values .* attribute 1, as/,
     );
     assert.deepEqual(host.machine.mdevs.list(), []);
   });

@@ -260,6 +260,19 @@ describe('mediated devices of a host', () => {
     assert.deepEqual([...readHoldersOf(host, [one, two]).keys()], [two]);
   });
 
+  it('who uses it from a container, where its node is elsewhere', () => {
+    const host = made({[one]: 'mtty/mtty-1'});
+    const node = `/dev/vfio/${readMdevUse(host, one).group ?? ''}`;
+    const number = host.info(node)?.deviceNumber ?? '';
+    const elsewhere = `/var/lib/container/root${node}`;
+    host.machine.tree.node(elsewhere, {type: 'character', number, mode: 0o600});
+    host.machine.addProcess({pid: 701, comm: 'qemu', holds: [elsewhere]});
+    assert.deepEqual(
+      readMdevHolders(host, one).map(({pid, nodes}) => [pid, nodes]),
+      [[701, [node]]],
+    );
+  });
+
   describe('definitions', () => {
     const path = (parent: string, uuid: string) => `/etc/mdevctl.d/${parent}/${uuid}`;
     const text = (type: string, start = 'manual') => `{"mdev_type": "${type}", "start": "${start}"}`;

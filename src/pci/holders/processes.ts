@@ -30,15 +30,12 @@ export function readProcessHolders(scope: Scope, nodes: Nodes): ProcessHolder[] 
   return holders;
 }
 
-/** Processes that have one of the nodes at these paths open. */
-export function readUsersOf(host: HostReader, nodes: ReadonlySet<string>): NodeUser[] {
-  if (nodes.size === 0) return [];
+/** Processes that have one of these nodes open, whose owners do not matter. */
+export function readUsersOf(host: HostReader, nodes: Nodes): NodeUser[] {
+  if (nodes.empty) return [];
   const displayManagers = readDisplayManagers(host);
   return otherProcesses(host).flatMap((pid) => {
-    const paths = host
-      .list(`/proc/${pid}/fd`)
-      .map((file) => host.readLink(`/proc/${pid}/fd/${file}`))
-      .filter((path) => path !== undefined && nodes.has(path)) as string[];
+    const paths = host.list(`/proc/${pid}/fd`).flatMap((file) => nodeOf(host, nodes, pid, file)?.path ?? []);
     return paths.length === 0 ? [] : (readNodeUser(host, pid, paths, displayManagers) ?? []);
   });
 }
@@ -96,13 +93,18 @@ export function describeVfioUsers(host: HostReader): string[] {
 function openNodes(host: HostReader, nodes: Nodes, pid: string): Map<Slot, Node[]> {
   const open = new Map<Slot, Node[]>();
   for (const file of host.list(`/proc/${pid}/fd`)) {
-    const path = `/proc/${pid}/fd/${file}`;
-    const link = host.readLink(path);
-    const node = link?.startsWith('/') === true ? nodes.find(link, path) : undefined;
+    const node = nodeOf(host, nodes, pid, file);
     if (node === undefined) continue;
     for (const slot of node.owners) open.set(slot, [...(open.get(slot) ?? []), node]);
   }
   return open;
+}
+
+/** The node that a descriptor of a process leads to. */
+function nodeOf(host: HostReader, nodes: Nodes, pid: string, file: string): Node | undefined {
+  const path = `/proc/${pid}/fd/${file}`;
+  const link = host.readLink(path);
+  return link?.startsWith('/') === true ? nodes.find(link, path) : undefined;
 }
 
 /** Without a driver there is none whose removal could wait: a member of an open group, for one. */
