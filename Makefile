@@ -3,7 +3,7 @@
 # make test       linter, types, unit and command-line tests, and end to end in a virtual machine (SUITE)
 # make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
-# make uninstall  removes all of it; /etc/pearasys stays
+# make uninstall  removes all of it; records, definitions and changed settings stay
 # make install-mdevctl  after that: mdevctl and lsmdev, where no package has these names
 
 PREFIX = /usr/local
@@ -26,6 +26,7 @@ libexecdir = $(PREFIX)/libexec/pearasys
 # Where `pearasys service install` puts its units, see systemd.unit(5).
 slotunits = /etc/systemd/system
 mandir = $(PREFIX)/share/man/man8
+settings = $(DESTDIR)$(SYSCONFDIR)/pearasys/pearasys.conf
 bashdir = $(PREFIX)/share/bash-completion/completions
 zshdir = $(PREFIX)/share/zsh/site-functions
 
@@ -87,6 +88,7 @@ install: all
 		$(NODE) dist/render-template.cjs $$unit libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys \
 			>$(DESTDIR)$(UNITDIR)/$$unit; \
 	done
+	[ -e $(settings) ] || install -m 644 etc/pearasys.conf $(settings)
 	install -m 644 dist/share/pearasys.8 $(DESTDIR)$(mandir)
 	install -m 644 dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys
 	install -m 644 dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys
@@ -107,13 +109,15 @@ install-mdevctl:
 	for name in mdevctl lsmdev; do ln -sfn pearasys $(DESTDIR)$(sbindir)/$$name; done
 	install -d -m 755 $(addprefix $(DESTDIR)/etc/mdevctl.d/scripts.d/,callouts notifiers)
 
-# What `pearasys service install` wrote for single slots goes too. No device is touched: each stays on its driver.
+# What `pearasys service install` wrote for single slots goes too. No device is touched: each stays on its driver, and
+# mediated devices stay. Settings that were changed are kept.
 uninstall:
 	@# A hook that stays would keep guests from starting: their unit goes. In an image nothing can be run.
 	@[ -n '$(DESTDIR)' ] || [ ! -x $(sbindir)/pearasys ] || $(sbindir)/pearasys guest remove-hooks >/dev/null
 	rm -rf $(DESTDIR)$(slotunits)/pearasys-*:*@* $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants/pearasys-*:*@*
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants 2>/dev/null || true
 	rm -rf $(DESTDIR)/run/pearasys
+	if cmp -s etc/pearasys.conf $(settings); then rm $(settings); fi
 	for name in mdevctl lsmdev; do \
 		[ "$$(readlink $(DESTDIR)$(sbindir)/$$name)" != pearasys ] || rm -f $(DESTDIR)$(sbindir)/$$name; \
 	done

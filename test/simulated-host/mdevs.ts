@@ -64,6 +64,11 @@ export class SimulatedMdevs {
     tree.directory(`${bus}/devices`);
     tree.directory(`${bus}/drivers/${parent.driver}`);
     if (!tree.has(`${path}/uevent`)) tree.file(`${path}/uevent`, '', 0o644);
+    if (!tree.has(`${path}/subsystem`)) {
+      const subsystem = `/sys/class/${parentSubsystem(parent)}`;
+      tree.link(`${subsystem}/${parent.name}`, path);
+      tree.link(`${path}/subsystem`, subsystem);
+    }
     for (const type of parent.types) {
       const folder = `${path}/mdev_supported_types/${type.name}`;
       tree.directory(`${folder}/devices`);

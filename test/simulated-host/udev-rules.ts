@@ -197,6 +197,8 @@ class Worker {
   readonly #syspath: string;
   readonly #kernel: string;
   #program = '';
+  /** The name of the device that the last match of KERNELS and the like was found at. */
+  #matchedParent = '';
 
   constructor(machine: SimulatedMachine, result: UdevResult) {
     this.#machine = machine;
@@ -284,8 +286,10 @@ class Worker {
       if (
         text !== undefined &&
         patternToExpression(token.value, true).test(text) === (token.operator !== '!=')
-      )
+      ) {
+        this.#matchedParent = posix.basename(path);
         return true;
+      }
     }
     return false;
   }
@@ -455,6 +459,9 @@ class Worker {
         case 'p':
         case 'devpath':
           return event.devpath;
+        case 'b':
+        case 'id':
+          return this.#matchedParent;
         case 'd':
         case 'driver':
           return this.#linkName(`${this.#syspath}/driver`) ?? '';
@@ -506,6 +513,7 @@ class Worker {
 const substitutions = [
   'devnode',
   'devpath',
+  'id',
   'driver',
   'kernel',
   'number',

@@ -1,0 +1,4 @@
+import {runHandler} from './handler.js';
+import {mdevCreate} from './mdev-create.js';
+
+void runHandler(mdevCreate);

@@ -1,0 +1,37 @@
+import type {HostReader} from '../host/host.js';
+import {readDefinitions} from '../mdev/definition.js';
+import type {ParentName} from '../mdev/name.js';
+import {readParentNames} from '../mdev/parent.js';
+import {parseUuid, type Uuid} from '../mdev/uuid.js';
+import {startMdev} from '../plan/mdev.js';
+import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
+
+/** Milliseconds that a parent has to register: a unit may be started before its driver is there. */
+const patience = 30_000;
+
+/** `pearasys-mdev-create@<uuid>.service`: the start of `mdev@<uuid>.service` where the device is not there yet. */
+export const mdevCreate: Handler = async (context, args) => {
+  const {host} = context;
+  const [uuidText] = takeArguments(args, ['UUID']);
+  const uuid = parseUuid(uuidText);
+  const outcome = await startMdev(
+    host,
+    {uuid, parent: choose(host, uuid)},
+    {...handlerOptions(context), force: false, mayExist: true, patience},
+  );
+  logOutcome(context, outcome, `${uuid} is created`, `${uuid} is there already`);
+};
+
+/**
+ * The parent, where the UUID is defined under several: a unit has no way to say which. It is the one where it is
+ * `auto`, or that is there; undefined where that leaves several or none.
+ */
+function choose(host: HostReader, uuid: Uuid): ParentName | undefined {
+  const {definitions} = readDefinitions(host, {uuid});
+  const automatic = definitions.filter(({start}) => start === 'auto');
+  const candidates = automatic.length > 0 ? automatic : definitions;
+  const present = new Set(readParentNames(host));
+  const [first, ...others] =
+    candidates.length > 1 ? candidates.filter(({parent}) => present.has(parent)) : candidates;
+  return others.length > 0 ? undefined : first?.parent;
+}

@@ -1,0 +1,4 @@
+import {runHandler} from './handler.js';
+import {mdevParent} from './mdev-parent.js';
+
+void runHandler(mdevParent);

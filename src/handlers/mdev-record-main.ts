@@ -1,0 +1,4 @@
+import {runHandler} from './handler.js';
+import {mdevRecord} from './mdev-record.js';
+
+void runHandler(mdevRecord);

@@ -1,0 +1,16 @@
+import {readSettings} from '../host/settings.js';
+import {parseUuid} from '../mdev/uuid.js';
+import {recordMdev} from '../plan/mdev.js';
+import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
+
+/** `pearasys-mdev-record@<uuid>.service`: a device that appeared and is not defined is recorded as `manual`. */
+export const mdevRecord: Handler = async (context, args) => {
+  const {host, layout, log} = context;
+  const [uuidText] = takeArguments(args, ['UUID']);
+  const uuid = parseUuid(uuidText);
+  const {settings, problems} = readSettings(host, layout);
+  for (const problem of problems) log(4, problem);
+  if (!settings.autoRecord) return;
+  const outcome = await recordMdev(host, uuid, handlerOptions(context));
+  logOutcome(context, outcome, `${uuid} is recorded`, `${uuid} has nothing to be recorded`);
+};

@@ -1,0 +1,441 @@
+import assert from 'node:assert/strict';
+import {execFileSync} from 'node:child_process';
+import fs from 'node:fs';
+import {tmpdir} from 'node:os';
+import {dirname, join} from 'node:path';
+import {mdevCreate} from '../../src/handlers/mdev-create.js';
+import {mdevParent} from '../../src/handlers/mdev-parent.js';
+import {mdevRecord} from '../../src/handlers/mdev-record.js';
+import {mdevStop} from '../../src/handlers/mdev-stop.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {addParents} from '../simulated-host/standard-machine.js';
+import type {UdevResult} from '../simulated-host/udev-rules.js';
+import {runOn, shipped} from './services.js';
+
+const A = '11111111-1111-4111-8111-111111111111';
+const B = '22222222-2222-4222-8222-222222222222';
+const types = '/sys/class/mdev_bus/mtty/mdev_supported_types';
+const definitionOf = (uuid: string, parent = 'mtty') => `/etc/mdevctl.d/${parent}/${uuid}`;
+const written = (start: string, type = 'mtty-1', attrs = '[]') =>
+  `{\n  "mdev_type": "${type}",\n  "start": "${start}",\n  "attrs": ${attrs}\n}`;
+
+describe('events of mediated devices', () => {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+
+  function made(tweak: (declaration: MachineDeclaration) => void = () => undefined): SimulatedHost {
+    const host = SimulatedHost.standard((declaration) => {
+      addParents(declaration);
+      declaration.files['/usr/lib/udev/rules.d/60-pearasys-mdev.rules'] = shipped(
+        'udev/60-pearasys-mdev.rules',
+      );
+      tweak(declaration);
+    });
+    hosts.push(host);
+    return host;
+  }
+
+  const write = (host: SimulatedHost, path: string, text: string, mode = 0o644) =>
+    host.machine.tree.file(path, text, mode);
+  const create = async (host: SimulatedHost, uuid = A, type = 'mtty-1') => {
+    host.machine.write(`/sys/devices/virtual/mtty/mtty/mdev_supported_types/${type}/create`, uuid);
+    await host.userland.idle();
+  };
+
+  describe('the rule', () => {
+    const eventOf = (host: SimulatedHost, action: string, name: string): UdevResult => {
+      const found = host.userland.results.findLast(
+        ({event}) => event.action === action && event.devpath.endsWith(`/${name}`),
+      );
+      assert.ok(found !== undefined, `there was no ${action} of ${name}`);
+      return found;
+    };
+
+    it('has a new device followed, and recorded where it is not defined, without a process', async () => {
+      const host = made();
+      await create(host);
+      const {properties, tags, processes, writes, builtins} = eventOf(host, 'add', A);
+      assert.equal(
+        properties['SYSTEMD_WANTS'],
+        `pearasys-mdev@${A}.target pearasys-mdev-record@${A}.service`,
+      );
+      assert.deepEqual([[...tags], processes, writes, builtins], [['systemd'], [], [], []]);
+    });
+
+    it('leaves one that is defined on its parent as it is recorded', async () => {
+      const host = made();
+      write(host, definitionOf(A), written('manual'));
+      await create(host);
+      assert.equal(eventOf(host, 'add', A).properties['SYSTEMD_WANTS'], `pearasys-mdev@${A}.target`);
+    });
+
+    it('tags at every event but the last one', async () => {
+      const host = made();
+      await create(host);
+      const {properties, tags} = eventOf(host, 'bind', A);
+      assert.equal(properties['SYSTEMD_WANTS'], `pearasys-mdev@${A}.target`);
+      assert.ok(tags.has('systemd'));
+      host.machine.write(`/sys/bus/mdev/devices/${A}/remove`, '1');
+      await host.userland.idle();
+      const last = eventOf(host, 'remove', A);
+      assert.deepEqual([[...last.tags], last.properties['SYSTEMD_WANTS']], [[], undefined]);
+    });
+
+    it('starts the unit of a parent that registers and has definitions', async () => {
+      const host = made((declaration) => {
+        declaration.mdevParents = declaration.mdevParents.map((each) => ({...each, registered: false}));
+      });
+      write(host, definitionOf(A), written('auto'));
+      for (const parent of host.machine.declaration.mdevParents) host.machine.mdevs.register(parent);
+      await host.userland.idle();
+      assert.equal(
+        eventOf(host, 'change', 'mtty').properties['SYSTEMD_WANTS'],
+        'pearasys-mdev-parent@mtty.service',
+      );
+      const other = eventOf(host, 'change', '0000:02:00.0');
+      assert.deepEqual([other.properties['SYSTEMD_WANTS'], [...other.tags]], [undefined, []]);
+    });
+
+    it('finds at boot a parent that had registered before', async () => {
+      const host = made();
+      write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1'));
+      host.userland.coldplug();
+      await host.userland.idle();
+      const {properties, processes} = eventOf(host, 'add', '0000:02:00.0');
+      assert.equal(properties['SYSTEMD_WANTS'], 'pearasys-mdev-parent@0000:02:00.0.service');
+      assert.deepEqual(processes, []);
+    });
+
+    it('has nothing to do with any other device', async () => {
+      const host = made();
+      host.userland.coldplug();
+      await host.userland.idle();
+      const touched = host.userland.results.filter(
+        ({properties, processes}) => properties['SYSTEMD_WANTS'] !== undefined || processes.length > 0,
+      );
+      assert.deepEqual(touched, []);
+      assert.ok(host.userland.results.length > 5);
+    });
+  });
+
+  describe('the start of a unit', () => {
+    it('creates the device as it is defined', async () => {
+      const host = made();
+      write(host, definitionOf(A, '0000:02:00.0'), written('manual', 'vgpu-1', '[{"frame_rate": "60"}]'));
+      const {exitCode, journal} = await runOn(host, mdevCreate, A);
+      assert.deepEqual([exitCode, journal.at(-1)], [0, `<6>${A} is created`]);
+      assert.deepEqual(host.machine.mdevs.list(), [`${A} 0000:02:00.0 vgpu-1`]);
+      assert.equal(host.readText(`/sys/bus/mdev/devices/${A}/frame_rate`), '60');
+    });
+
+    it('is content with one that is there', async () => {
+      const host = made();
+      write(host, definitionOf(A), written('manual'));
+      await create(host);
+      assert.deepEqual(await runOn(host, mdevCreate, A), {
+        exitCode: 0,
+        journal: [`<6>${A} is there already`],
+      });
+    });
+
+    it('takes the parent where the device is to be started by itself, or that is there', async () => {
+      const host = made();
+      write(host, definitionOf(A), written('manual'));
+      write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1'));
+      assert.equal((await runOn(host, mdevCreate, A)).exitCode, 0);
+      assert.deepEqual(host.machine.mdevs.list(), [`${A} 0000:02:00.0 vgpu-1`]);
+      write(host, definitionOf(B), written('manual'));
+      write(host, definitionOf(B, 'elsewhere'), written('manual', 'vgpu-1'));
+      assert.equal((await runOn(host, mdevCreate, B)).exitCode, 0);
+      assert.deepEqual(host.machine.mdevs.list(), [`${A} 0000:02:00.0 vgpu-1`, `${B} mtty mtty-1`]);
+    });
+
+    it('does not guess between two parents that are there', async () => {
+      const host = made();
+      write(host, definitionOf(A), written('auto'));
+      write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1'));
+      const {exitCode, journal} = await runOn(host, mdevCreate, A);
+      assert.equal(exitCode, 2);
+      assert.match(journal[0] ?? '', /^<3>.* is defined on several parents: 0000:02:00\.0, mtty$/);
+      assert.deepEqual(host.machine.mdevs.list(), []);
+    });
+
+    it('undoes the creation when an attribute fails, and says which', async () => {
+      const host = made();
+      write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1', '[{"frame_rate": "fast"}]'));
+      const {exitCode, journal} = await runOn(host, mdevCreate, A);
+      assert.equal(exitCode, 1);
+      assert.match(journal.join('\n'), /writing 'fast' to \S+frame_rate failed: EINVAL/);
+      assert.deepEqual(host.machine.mdevs.list(), []);
+    });
+
+    it('fails for what is not defined, and takes one UUID', async () => {
+      const host = made();
+      assert.equal((await runOn(host, mdevCreate, A)).exitCode, 2);
+      assert.equal((await runOn(host, mdevCreate, '../x')).exitCode, 2);
+      assert.equal((await runOn(host, mdevCreate)).exitCode, 2);
+      assert.deepEqual(host.effects(), []);
+    });
+  });
+
+  describe('the stop of a unit', () => {
+    it('removes the device, and is content with one that has gone', async () => {
+      const host = made();
+      await create(host);
+      const first = await runOn(host, mdevStop, A);
+      assert.deepEqual([first.exitCode, first.journal.at(-1)], [0, `<6>${A} is removed`]);
+      assert.deepEqual(host.machine.mdevs.list(), []);
+      assert.deepEqual(await runOn(host, mdevStop, A), {exitCode: 0, journal: [`<6>${A} has gone already`]});
+    });
+  });
+
+  describe('recording', () => {
+    it('writes what mdevctl would write, once', async () => {
+      const host = made();
+      await create(host, A, 'mtty-2');
+      const {exitCode, journal} = await runOn(host, mdevRecord, A);
+      assert.deepEqual([exitCode, journal.at(-1)], [0, `<6>${A} is recorded`]);
+      assert.equal(host.machine.tree.read(definitionOf(A)), written('manual', 'mtty-2'));
+      assert.deepEqual(await runOn(host, mdevRecord, A), {
+        exitCode: 0,
+        journal: [`<6>${A} has nothing to be recorded`],
+      });
+    });
+
+    it('leaves one alone that is defined on another parent, and one that has gone', async () => {
+      const host = made();
+      write(host, definitionOf(A, 'elsewhere'), written('auto'));
+      await create(host);
+      assert.equal((await runOn(host, mdevRecord, A)).exitCode, 0);
+      assert.equal((await runOn(host, mdevRecord, B)).exitCode, 0);
+      assert.deepEqual([host.exists(definitionOf(A)), host.exists(definitionOf(B))], [false, false]);
+    });
+
+    it('is off with AutoRecord=no, and tells of a setting that it does not understand', async () => {
+      const host = made();
+      await create(host);
+      write(host, '/etc/pearasys/pearasys.conf', 'AutoRecord=no\n');
+      assert.deepEqual(await runOn(host, mdevRecord, A), {exitCode: 0, journal: []});
+      assert.equal(host.exists(definitionOf(A)), false);
+      write(host, '/etc/pearasys/pearasys.conf', 'AutoRecord=perhaps\n');
+      const {journal} = await runOn(host, mdevRecord, A);
+      assert.match(
+        journal[0] ?? '',
+        /^<4>\/etc\/pearasys\/pearasys\.conf, line 1: 'AutoRecord=perhaps' is ignored/,
+      );
+      assert.equal(host.exists(definitionOf(A)), true);
+    });
+
+    it('the shipped settings are the default ones', async () => {
+      const host = made();
+      await create(host);
+      write(host, '/etc/pearasys/pearasys.conf', shipped('etc/pearasys.conf'));
+      assert.deepEqual((await runOn(host, mdevRecord, A)).journal.at(-1), `<6>${A} is recorded`);
+    });
+  });
+
+  describe('a parent', () => {
+    it('has the units of all auto definitions started, and tells of broken ones', async () => {
+      const host = made();
+      write(host, definitionOf(A), '{"start":"auto","mdev_type":"mtty-1"}');
+      write(host, definitionOf(B), written('manual'));
+      write(host, definitionOf('33333333-3333-4333-8333-333333333333'), '{');
+      const {exitCode, journal} = await runOn(host, mdevParent, 'mtty');
+      assert.equal(exitCode, 0);
+      assert.match(journal[0] ?? '', /^<4>the definition \S+3333 is broken, and left alone/);
+      assert.deepEqual(
+        host.effects().filter((line) => line.startsWith('systemctl')),
+        [`systemctl start --no-block mdev@${A}.service`],
+      );
+    });
+
+    it('without any has nothing to be started', async () => {
+      const host = made();
+      assert.deepEqual(await runOn(host, mdevParent, 'mtty'), {
+        exitCode: 0,
+        journal: ['<6>nothing on mtty is to be started by itself'],
+      });
+    });
+  });
+});
+
+describe('the programs in libexec for mediated devices', () => {
+  let folder: string;
+  const device = `sys/bus/mdev/devices/${A}`;
+  beforeEach(() => {
+    folder = fs.mkdtempSync(join(tmpdir(), 'pearasys-libexec-'));
+    for (const name of ['mdev-create', 'mdev-stop', 'mdev-record', 'mdev-parent'])
+      put(
+        name,
+        shipped(`libexec/${name}`)
+          .replaceAll('/usr/bin/node', `${folder}/node`)
+          .replaceAll('/etc/mdevctl.d', `${folder}/etc/mdevctl.d`)
+          .replaceAll('/usr/lib/mdevctl', `${folder}/usr/lib/mdevctl`)
+          .replaceAll('/sys/', `${folder}/sys/`),
+        0o755,
+      );
+    put('node', '#!/bin/sh\necho "node $*" >>"${0%/*}/called"\nexit 7\n', 0o755);
+    // Answers what stands in a file called after its last argument.
+    put(
+      'systemctl',
+      `#!/bin/sh
+for last; do :; done
+case $1 in
+  show) property=\${3#--property=}; cat "\${0%/*}/$property.$last" 2>/dev/null || echo 0 ;;
+  list-jobs) cat "\${0%/*}/jobs" 2>/dev/null || : ;;
+  *) echo "systemctl $*" >>"\${0%/*}/called" ;;
+esac
+`,
+      0o755,
+    );
+  });
+  afterEach(() => fs.rmSync(folder, {recursive: true, force: true}));
+
+  function put(path: string, text: string, mode = 0o644): void {
+    fs.mkdirSync(dirname(join(folder, path)), {recursive: true});
+    fs.writeFileSync(join(folder, path), text, {mode});
+  }
+
+  /** How a program ended, and what it started. */
+  function started(program: string, ...args: string[]): {status: number; called: string[]} {
+    let status = 0;
+    try {
+      execFileSync('/bin/sh', [join(folder, program), ...args], {
+        stdio: 'pipe',
+        env: {PATH: `${folder}:/usr/bin:/bin`},
+      });
+    } catch (error) {
+      status = (error as {status: number}).status;
+    }
+    const path = join(folder, 'called');
+    const called = fs.existsSync(path) ? fs.readFileSync(path, 'utf8').trim().split('\n') : [];
+    return {status, called};
+  }
+
+  const node = (name: string, argument = A) =>
+    `node --no-rehash-snapshot /usr/local/lib/pearasys/${name}.cjs ${argument}`;
+  const times = (appeared: number, inactive: number, created: number) => {
+    put(`ActiveEnterTimestampMonotonic.pearasys-mdev@${A}.target`, String(appeared));
+    put(`InactiveEnterTimestampMonotonic.mdev@${A}.service`, String(inactive));
+    put(`InactiveEnterTimestampMonotonic.pearasys-mdev-create@${A}.service`, String(created));
+  };
+
+  it('mdev-create: a start that was asked for is Node’s', () => {
+    assert.deepEqual(started('mdev-create', A), {status: 7, called: [node('mdev-create')]});
+  });
+
+  for (const [what, appeared, inactive, created] of [
+    ['after its unit was stopped', 5, 9, 0],
+    ['after a start that failed', 5, 0, 9],
+    ['after both', 5, 9, 9],
+  ] as const)
+    it(`mdev-create: so is one ${what}`, () => {
+      times(appeared, inactive, created);
+      assert.deepEqual(started('mdev-create', A), {status: 7, called: [node('mdev-create')]});
+    });
+
+  it('mdev-create: the start by an event of a device that has gone again creates nothing', () => {
+    times(9, 5, 3);
+    assert.deepEqual(started('mdev-create', A), {status: 0, called: []});
+  });
+
+  it('mdev-stop: a device that is there is Node’s; of one that has gone there is nothing to do', () => {
+    assert.deepEqual(started('mdev-stop', A), {status: 0, called: []});
+    put(`${device}/remove`, '');
+    assert.deepEqual(started('mdev-stop', A), {status: 7, called: [node('mdev-stop')]});
+  });
+
+  it('mdev-stop: one that has gone and is there again is left, and followed', () => {
+    put(`${device}/remove`, '');
+    put('jobs', `12 pearasys-mdev-gone@${A}.target start waiting\n`);
+    assert.deepEqual(started('mdev-stop', A), {
+      status: 0,
+      called: [`systemctl start --no-block pearasys-mdev@${A}.target`],
+    });
+  });
+
+  it('mdev-record is always Node’s', () => {
+    assert.deepEqual(started('mdev-record', A), {status: 7, called: [node('mdev-record')]});
+  });
+
+  describe('mdev-parent', () => {
+    const createFile = (type = 'mtty-1') => `${types.slice(1)}/${type}/create`;
+    const wrote = (type?: string) => fs.readFileSync(join(folder, createFile(type)), 'utf8');
+    beforeEach(() => {
+      put(createFile(), '');
+      put(createFile('mtty-2'), '');
+    });
+    const define = (text: string, uuid = A) => put(definitionOf(uuid).slice(1), text);
+
+    it('creates what is defined without attributes, with no other process', () => {
+      define(written('auto'));
+      define(written('auto', 'mtty-2'), B);
+      define(written('manual'), '33333333-3333-4333-8333-333333333333');
+      assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
+      assert.deepEqual(
+        [wrote(), wrote('mtty-2')],
+        [
+          `${A}
+`,
+          `${B}
+`,
+        ],
+      );
+    });
+
+    it('does not create what is there', () => {
+      define(written('auto'));
+      put(`sys/class/mdev_bus/mtty/${A}/remove`, '');
+      assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
+      assert.equal(wrote(), '');
+    });
+
+    const others: readonly [what: string, prepare: () => void][] = [
+      ['with attributes', () => define(written('auto', 'mtty-1', '[\n    {\n      "a": "b"\n    }\n  ]'))],
+      ['of a type that is not there', () => define(written('auto', 'mtty-9'))],
+      ['of a type that leads elsewhere', () => define(written('auto', '../mtty-1'))],
+      ['with more after it', () => define(`${written('auto')}\n{}`)],
+      [
+        'where a script is to be asked',
+        () => {
+          define(written('auto'));
+          put('etc/mdevctl.d/scripts.d/callouts/script', '', 0o755);
+        },
+      ],
+    ];
+    for (const [what, prepare] of others)
+      it(`leaves a definition ${what} to its unit`, () => {
+        prepare();
+        assert.deepEqual(started('mdev-parent', 'mtty'), {
+          status: 0,
+          called: [`systemctl start --no-block mdev@${A}.service`],
+        });
+        assert.equal(wrote(), '');
+      });
+
+    it('leaves definitions in another form to Node', () => {
+      define('{"mdev_type": "mtty-1", "start": "auto"}');
+      assert.deepEqual(started('mdev-parent', 'mtty'), {
+        status: 7,
+        called: [node('mdev-parent', 'mtty')],
+      });
+    });
+
+    it('looks at no file that is not named by a UUID', () => {
+      define(written('auto'), 'notes');
+      define(written('auto'), `${A}.new`);
+      assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
+    });
+  });
+
+  it('without their arguments they fail, and start nothing', () => {
+    for (const program of ['mdev-create', 'mdev-stop', 'mdev-record', 'mdev-parent']) {
+      const {status, called} = started(program);
+      assert.notEqual(status, 0, program);
+      assert.deepEqual(called, []);
+    }
+  });
+});

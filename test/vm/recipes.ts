@@ -1,0 +1,14 @@
+import path from 'node:path';
+import {chosenSuite, type Recipe} from './image.js';
+
+/**
+ * An image with the kernel's own sample parents, `mtty`, `mdpy` and `mbochs`, and Debian's mdevctl: 1.2 in bookworm.
+ * On one parent `mtty` go 24 `mtty-1` or 12 `mtty-2`.
+ */
+export function mdevRecipe(): Recipe {
+  return {
+    suite: chosenSuite(),
+    packages: ['mdevctl'],
+    script: path.join(import.meta.dirname, 'recipes/mdev.sh'),
+  };
+}
