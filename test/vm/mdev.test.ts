@@ -1,0 +1,294 @@
+/** Mediated devices of real parents: events, units and records, with a real udev and systemd. */
+import assert from 'node:assert/strict';
+import {installProduct} from './install.js';
+import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
+import {mdevRecipe} from './recipes.js';
+import {closeShared, Product} from './shared.js';
+
+const A = '11111111-1111-4111-8111-111111111111';
+const B = '22222222-2222-4222-8222-222222222222';
+const many = Array.from({length: 24}, (_, index) => `000000${10 + index}-0000-4000-8000-000000000000`);
+
+const types = '/sys/class/mdev_bus/mtty/mdev_supported_types';
+const unitOf = (uuid: string): string => `mdev@${uuid}.service`;
+const definitionOf = (uuid: string): string => `/etc/mdevctl.d/mtty/${uuid}`;
+const pathOf = (uuid: string): string => `/sys/bus/mdev/devices/${uuid}`;
+const asRecorded = (start = 'manual', type = 'mtty-1'): string =>
+  `{\n  "mdev_type": "${type}",\n  "start": "${start}",\n  "attrs": []\n}`;
+
+describe('mediated devices on a real kernel', function () {
+  this.timeout(400_000);
+  let machine: Machine;
+  let product: Product;
+
+  before(async function () {
+    this.timeout(BOOT_LIMIT);
+    const recipe = mdevRecipe();
+    await skipUnlessAvailable(this, recipe);
+    // One machine at a time runs on a host.
+    await closeShared();
+    machine = await Machine.boot(recipe);
+    // The distribution's rule would start the same definitions.
+    await machine.sh('ln -s /dev/null /etc/udev/rules.d/60-mdevctl.rules');
+    await installProduct(machine);
+    await machine.sh('echo mtty >/etc/modules-load.d/mtty.conf && modprobe mtty && udevadm settle');
+    product = new Product(machine);
+  });
+  after(async () => (machine as Machine | undefined)?.close());
+  explainFailures(() => machine);
+
+  const create = (uuid: string, type = 'mtty-1') => machine.sh(`echo ${uuid} >${types}/${type}/create`);
+  const remove = (uuid: string) => machine.sh(`echo 1 >${pathOf(uuid)}/remove`);
+  const isThere = async (uuid: string) => (await machine.run(`test -e ${pathOf(uuid)}`)).code === 0;
+  const untilActive = (count: number) =>
+    machine.waitUntil(
+      `test "$(systemctl list-units --plain --no-legend --state=active 'mdev@*' | wc -l)" = ${count}
+test -z "$(systemctl list-jobs --no-legend)"`,
+    );
+  /** Back to no devices and no definitions. */
+  const clear = async () => {
+    await machine.sh(`for device in /sys/bus/mdev/devices/*/remove; do [ ! -e "$device" ] || echo 1 >"$device"; done
+udevadm settle`);
+    await untilActive(0);
+    await machine.sh('rm -rf /etc/mdevctl.d/mtty; systemctl reset-failed');
+  };
+
+  it('has units that systemd finds no fault in', async () => {
+    const names = `mdev@${A}.service pearasys-mdev-create@${A}.service pearasys-mdev-record@${A}.service pearasys-mdev-parent@mtty.service pearasys-mdev@${A}.target pearasys-mdev-gone@${A}.target`;
+    const {stdout, stderr} = await machine.run(`systemd-analyze verify ${names}`);
+    // The machine has no man, which it asks for the documentation.
+    assert.equal((stdout + stderr).replaceAll(/^.*Command 'man .*\n/gm, ''), '');
+  });
+
+  describe('a device that was created by a bare write', () => {
+    after(clear);
+
+    it('has an active unit, and is recorded as mdevctl would write it', async () => {
+      await create(A);
+      await product.untilState(unitOf(A), 'active');
+      await machine.waitUntil(`test -e ${definitionOf(A)}`);
+      assert.equal((await machine.readFile(definitionOf(A))).toString(), asRecorded());
+      assert.equal(await machine.sh(`stat -c '%a %U' ${definitionOf(A)}`), '644 root');
+    });
+
+    it('survives daemon-reload, triggers and a restart of udev', async () => {
+      const since = `systemctl show --value --property=ActiveEnterTimestampMonotonic ${unitOf(A)}`;
+      const before = await machine.sh(since);
+      await machine.sh('systemctl daemon-reload && systemctl daemon-reexec');
+      for (const action of ['add', 'change', 'bind'])
+        await machine.sh(
+          `udevadm trigger --action=${action} --settle ${pathOf(A)} && systemctl daemon-reload`,
+        );
+      await machine.sh('systemctl restart systemd-udevd && udevadm settle && systemctl daemon-reload');
+      assert.equal(await product.stateOf(unitOf(A)), 'active');
+      assert.equal(await machine.sh(since), before);
+    });
+
+    it('is removed by the stop of the unit, and created by its start', async () => {
+      await machine.sh(`systemctl stop ${unitOf(A)}`);
+      assert.equal(await isThere(A), false);
+      await machine.sh(`systemctl start ${unitOf(A)}`);
+      assert.equal(await isThere(A), true);
+      assert.equal(await product.stateOf(unitOf(A)), 'active');
+    });
+
+    it('is a new one after a restart of the unit', async () => {
+      await machine.sh(`udevadm settle; systemctl restart ${unitOf(A)}`);
+      await machine.sh('udevadm settle');
+      await untilActive(1);
+      assert.equal(await isThere(A), true);
+      assert.equal(await product.stateOf(`pearasys-mdev@${A}.target`), 'active');
+    });
+
+    it('takes its unit down when anybody removes it, and keeps its definition', async () => {
+      await remove(A);
+      await product.untilState(unitOf(A), 'inactive');
+      await machine.sh(`test -e ${definitionOf(A)}`);
+      await machine.sh('udevadm settle');
+      await untilActive(0);
+      assert.equal(await isThere(A), false);
+    });
+
+    it('ends as the last wish says, however often it comes and goes', async () => {
+      const mdevctl = `/usr/bin/mdevctl`;
+      const flap = `for round in 1 2 3 4 5; do ${mdevctl} start -u ${A}; ${mdevctl} stop -u ${A}; done`;
+      await machine.sh(`${flap}; udevadm settle`);
+      await untilActive(0);
+      assert.equal(await isThere(A), false);
+      await machine.sh(`${flap}; ${mdevctl} start -u ${A}; udevadm settle`);
+      await untilActive(1);
+      assert.equal(await isThere(A), true);
+      await machine.sh(`${mdevctl} stop -u ${A}; ${mdevctl} start -u ${A}; udevadm settle`);
+      await untilActive(1);
+      assert.equal(await isThere(A), true);
+    });
+  });
+
+  describe('AutoRecord=no', () => {
+    const settings = '/etc/pearasys/pearasys.conf';
+    after(async () => {
+      await machine.sh(`sed -i 's/^AutoRecord=no/#AutoRecord=yes/' ${settings}`);
+      await clear();
+    });
+
+    it('leaves a device unrecorded, but not without a unit', async () => {
+      await machine.sh(
+        `sed -i 's/^#AutoRecord=yes/AutoRecord=no/' ${settings} && grep -q ^AutoRecord=no ${settings}`,
+      );
+      await create(A);
+      await product.untilState(unitOf(A), 'active');
+      await machine.sh('udevadm settle');
+      await untilActive(1);
+      assert.equal((await machine.run(`test -e ${definitionOf(A)}`)).code, 1);
+    });
+  });
+
+  describe('what cannot be started', () => {
+    after(clear);
+
+    it('has an inactive unit, nothing in sysfs, and the reason in the journal', async () => {
+      await machine.writeFile(
+        definitionOf(A),
+        '{"mdev_type": "mtty-1", "start": "manual", "attrs": [{"power/control": "nonsense"}]}',
+      );
+      for (const round of [1, 2]) {
+        assert.notEqual((await machine.run(`systemctl start ${unitOf(A)}`)).code, 0, String(round));
+        await machine.sh('udevadm settle');
+        await untilActive(0);
+        assert.equal(await isThere(A), false);
+      }
+      assert.match(
+        await product.journalOf(`pearasys-mdev-create@${A}.service`),
+        /writing 'nonsense' to \S+power\/control failed: EINVAL/,
+      );
+      assert.notEqual((await machine.run(`systemctl start ${unitOf(B)}`)).code, 0);
+      assert.match(await product.journalOf(`pearasys-mdev-create@${B}.service`), /is not defined/);
+    });
+  });
+
+  describe('a device in use', () => {
+    after(clear);
+
+    it('is not removed by the stop of its unit, which names who uses it and does not hang', async () => {
+      await create(A);
+      await product.untilState(unitOf(A), 'active');
+      const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${A}`);
+      await guest.printed(/held/);
+      await machine.run(`systemctl stop ${unitOf(A)}`, {timeout: 60_000});
+      assert.match(
+        await product.journalOf(unitOf(A)),
+        new RegExp(`${A} on mtty is in use[^]*${guest.pid} \\(`),
+      );
+      assert.equal(await isThere(A), true);
+      guest.kill();
+      await guest.exited;
+      await machine.sh(`systemctl start ${unitOf(A)} && systemctl stop ${unitOf(A)}`);
+      assert.equal(await isThere(A), false);
+    });
+  });
+
+  describe('a parent', () => {
+    after(clear);
+
+    it('has its auto definitions started when it registers, once, and no others', async () => {
+      await machine.sh('rmmod mtty && udevadm settle');
+      await machine.writeFile(definitionOf(A), asRecorded('auto'));
+      await machine.writeFile(definitionOf(B), asRecorded('manual', 'mtty-2'));
+      await machine.sh('modprobe mtty && udevadm settle');
+      await untilActive(1);
+      assert.equal(await isThere(A), true);
+      assert.equal(await isThere(B), false);
+    });
+
+    it('has its own definitions started in whatever form they are written', async () => {
+      await machine.sh('rmmod mtty && udevadm settle');
+      await untilActive(0);
+      await machine.writeFile(definitionOf(A), '{"start":"auto","mdev_type":"mtty-2"}');
+      await machine.writeFile(
+        definitionOf(B),
+        '{"mdev_type": "mtty-1", "start": "auto", "attrs": [{"power/control": "auto"}], "later": 1}',
+      );
+      await machine.writeFile(definitionOf(many[0]!), '{"mdev_type": ');
+      await machine.sh('modprobe mtty && udevadm settle');
+      await untilActive(2);
+      assert.equal(await machine.sh(`cat ${pathOf(B)}/power/control`), 'auto');
+      assert.match(await product.journalOf('pearasys-mdev-parent@mtty.service'), /is broken, and left alone/);
+      assert.equal((await machine.readFile(definitionOf(many[0]!))).toString(), '{"mdev_type": ');
+    });
+
+    it('takes its devices and their units with it', async () => {
+      await machine.sh('rmmod mtty && udevadm settle');
+      await untilActive(0);
+      await machine.sh('modprobe mtty && udevadm settle');
+      await untilActive(2);
+    });
+
+    it('costs no process without definitions, nor does any device that is neither', async () => {
+      await clear();
+      for (const path of [
+        '/sys/devices/virtual/mtty/mtty',
+        '/sys/class/net/lo',
+        '/sys/bus/pci/devices/0000:00:08.0',
+      ]) {
+        const log = await machine.sh(`udevadm test --action=add ${path} 2>&1`);
+        assert.doesNotMatch(log, /SYSTEMD_WANTS=.*mdev|mdev[^\n]*(?:PROGRAM|Running)/, path);
+      }
+    });
+  });
+
+  describe('24 devices of one parent', function () {
+    this.timeout(1_200_000);
+
+    it('are there after a boot, as are their units; a manual one is not', async () => {
+      for (const uuid of many.slice(1)) await machine.writeFile(definitionOf(uuid), asRecorded('auto'));
+      await machine.writeFile(definitionOf(many[0]!), asRecorded('auto'));
+      await machine.writeFile(`/etc/mdevctl.d/mtty/${B}`, asRecorded('manual'));
+      await machine.reboot();
+      await untilActive(24);
+      assert.equal(await machine.sh('ls /sys/bus/mdev/devices'), many.join('\n'));
+    });
+
+    it('stay through a daemon-reload', async () => {
+      await machine.sh('systemctl daemon-reload && udevadm settle');
+      await untilActive(24);
+      assert.equal(await machine.sh('ls /sys/bus/mdev/devices | wc -l'), '24');
+    });
+
+    it('hold no shutdown up when one is in use', async () => {
+      const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${many[0]!}`);
+      guest.exited.catch(() => undefined);
+      await guest.printed(/held/);
+      await machine.reboot();
+      const journal = await machine.sh('journalctl --no-pager -b -1 -o cat');
+      const shutdown = journal.slice(journal.indexOf('System is rebooting'));
+      assert.match(shutdown, /Reached target reboot\.target/);
+      assert.doesNotMatch(shutdown, /(?:Stopping|Stopped).*mdev@|is removed/);
+      await untilActive(24);
+    });
+
+    it('that none of them can be had beyond that is told by its unit', async () => {
+      await machine.writeFile(definitionOf(A), asRecorded('manual'));
+      assert.notEqual((await machine.run(`systemctl start ${unitOf(A)}`)).code, 0);
+      assert.match(
+        await product.journalOf(`pearasys-mdev-create@${A}.service`),
+        /no(?:ne| more)? .*(?:left|available|instances)/i,
+      );
+      await clear();
+    });
+  });
+
+  it('leaves devices and definitions where they are after make uninstall', async () => {
+    await create(A);
+    await product.untilState(unitOf(A), 'active');
+    await machine.waitUntil(`test -e ${definitionOf(A)}`);
+    await machine.sh('make -C /opt/pearasys-checkout uninstall');
+    assert.equal(await isThere(A), true);
+    await machine.sh(`test -e ${definitionOf(A)}`);
+    assert.equal(
+      await machine.sh(
+        'find / -xdev -name "*pearasys*" -not -path "/opt/*" -not -path "/proc/*" -not -path "/var/*" -not -name "*pearasys-agent*"',
+      ),
+      '/etc/pearasys',
+    );
+  });
+});
