@@ -277,18 +277,21 @@ udevadm settle`);
     });
   });
 
-  it('leaves devices and definitions where they are after make uninstall', async () => {
-    await create(A);
-    await product.untilState(unitOf(A), 'active');
-    await machine.waitUntil(`test -e ${definitionOf(A)}`);
-    await machine.sh('make -C /opt/pearasys-checkout uninstall');
-    assert.equal(await isThere(A), true);
-    await machine.sh(`test -e ${definitionOf(A)}`);
-    assert.equal(
-      await machine.sh(
-        'find / -xdev -name "*pearasys*" -not -path "/opt/*" -not -path "/proc/*" -not -path "/var/*" -not -name "*pearasys-agent*"',
-      ),
-      '/etc/pearasys',
-    );
+  // Last: tests of a suite itself run before those of its parts.
+  describe('make uninstall', () => {
+    it('leaves devices and definitions where they are', async () => {
+      await create(A);
+      await product.untilState(unitOf(A), 'active');
+      await machine.waitUntil(`test -e ${definitionOf(A)}`);
+      await machine.sh('make -C /opt/pearasys-checkout uninstall');
+      assert.equal(await isThere(A), true);
+      await machine.sh(`test -e ${definitionOf(A)}`);
+      assert.equal(
+        await machine.sh(
+          'find / -xdev -name "*pearasys*" -not -path "/opt/*" -not -path "/proc/*" -not -path "/var/*" -not -name "*pearasys-agent*"',
+        ),
+        '/etc/pearasys',
+      );
+    });
   });
 });
