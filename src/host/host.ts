@@ -89,9 +89,10 @@ export interface WriteFileOptions {
 export interface Host extends HostReader {
   /**
    * Finds the devices that the kernel keeps locked because a write to them, or a driver's probe, does not return.
-   * Reading `driver_override` or `uevent` of one would wait as long as that does, and could not be ended: from
-   * here on these are as if they were not there. To be called before devices are read; starts a process only
-   * when one of the machine's waits in the kernel in a way that may come from this.
+   * Reading `driver_override` or `uevent` of one would wait as long as that does, and could not be ended; later
+   * kernels answer with what was so before. From here on these are as if they were not there. To be called before
+   * devices are read; starts a process only when one of the machine's waits in the kernel in a way that may come
+   * from this.
    * @param limit milliseconds to wait for each of them.
    */
   findLocked(limit: number): Promise<void>;

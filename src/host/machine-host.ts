@@ -163,17 +163,34 @@ export class MachineHost implements Host {
 
   async findLocked(limit: number): Promise<void> {
     if (this.root !== '/' || !this.#someTaskWaits()) return;
-    let rest = this.list(pciDevices);
+    const slots = this.list(pciDevices);
+    let rest = slots;
     while (rest.length > 0) {
       const answered = await countAnswers(
         rest.map((slot) => `${pciDevices}/${slot}/driver_override`),
         limit,
       );
       const locked = rest[answered];
-      if (locked !== undefined)
-        for (const attribute of lockTaking) this.#locked.add(`${pciDevices}/${locked}/${attribute}`);
+      if (locked !== undefined) this.#lock(locked);
       rest = rest.slice(answered + 1);
     }
+    // Later kernels, 6.12 for one, take the lock for writes only: what is read then is of before that write.
+    if (!slots.some((slot) => this.#isBeingUnbound(slot))) return;
+    await wait(limit);
+    for (const slot of slots) if (this.#isBeingUnbound(slot)) this.#lock(slot);
+  }
+
+  #lock(slot: string): void {
+    for (const attribute of lockTaking) this.#locked.add(`${pciDevices}/${slot}/${attribute}`);
+  }
+
+  /** The kernel takes the link to the driver away first, and forgets the driver last (drivers/base/dd.c). */
+  #isBeingUnbound(slot: string): boolean {
+    const folder = `${pciDevices}/${slot}`;
+    return (
+      /^DRIVER=/m.test(this.readText(`${folder}/uevent`) ?? '') &&
+      this.readLink(`${folder}/driver`) === undefined
+    );
   }
 
   async writeAttribute(path: string, value: string, limit: number): Promise<void> {

@@ -56,7 +56,8 @@ export function printResult(name: string, value: number, target: number | undefi
   process.stdout.write(`  ${name.padEnd(52)} ${value.toFixed(2).padStart(8)}${unit.padEnd(3)}${verdict}\n`);
 }
 
-function median(list: readonly number[]): number {
+/** The middle one, or the mean of both that are. */
+export function median(list: readonly number[]): number {
   const sorted = [...list].sort((a, b) => a - b);
   const half = sorted.length >>> 1;
   const upper = sorted[half] ?? Number.NaN;

@@ -278,7 +278,7 @@ describe('the command line on a real kernel', function () {
       await machine.sh('ps -ewwo wchan:32,args'),
       /^vfio_unregister_group_dev .*attribute-writer/m,
     );
-    // The kernel keeps the device locked meanwhile: even to read its override is to hang.
+    // The kernel keeps the device locked meanwhile. With 6.1 even to read its override is to hang.
     const {devices} = await product().json<{devices: ListedDevice[]}>('list');
     assert.ok(devices.some(({slot}) => slot === spareNetwork.slot));
     assert.match(await product().sh('show', spareNetwork.slot), /has not returned/);

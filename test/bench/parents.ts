@@ -1,0 +1,82 @@
+/**
+ * What it takes until all devices of a parent that registers are there: with pearasys's rule until their units are
+ * active, with mdevctl's own until udev is done with the last one. In a test machine, as mdevctl's rule would start
+ * devices on this one.
+ */
+import {available} from '../vm/image.js';
+import {installProduct} from '../vm/install.js';
+import {Machine} from '../vm/machine.js';
+import {mdevRecipe} from '../vm/recipes.js';
+import {median, printResult} from './measure.js';
+
+/** As many as the parent `mtty` has instances. */
+const COUNT = 24;
+const ROUNDS = 7;
+
+const RULES = {pearasys: '60-pearasys-mdev.rules', mdevctl: '60-mdevctl.rules'} as const;
+type Tool = keyof typeof RULES;
+
+const recipe = mdevRecipe();
+const why = await available(recipe);
+if (why === undefined) await bench();
+else process.stdout.write(`Registering a parent with ${COUNT} definitions: skipped: ${why}\n`);
+
+async function bench(): Promise<void> {
+  const machine = await Machine.boot(recipe);
+  try {
+    await installProduct(machine);
+    for (let index = 0; index < COUNT; index++)
+      await machine.writeFile(
+        `/etc/mdevctl.d/mtty/000000${10 + index}-0000-4000-8000-000000000000`,
+        '{\n  "mdev_type": "mtty-1",\n  "start": "auto",\n  "attrs": []\n}',
+      );
+    const times: Record<Tool, number[]> = {pearasys: [], mdevctl: []};
+    for (let round = 0; round < ROUNDS; round++)
+      for (const tool of ['pearasys', 'mdevctl'] as const) {
+        const time = await register(machine, tool);
+        // The first round fills the caches.
+        if (round > 0) times[tool].push(time);
+      }
+    const base = median(times.mdevctl);
+    process.stdout.write(
+      `Registering a parent with ${COUNT} definitions (mdevctl's own rule takes ${base.toFixed(0)} ms and is 1)\n`,
+    );
+    printResult("pearasys's rule, until all units are active", median(times.pearasys) / base, 1);
+  } finally {
+    await machine.close();
+  }
+}
+
+/** Milliseconds from the load of the parent's driver. All stamps are of the machine's monotonic clock. */
+async function register(machine: Machine, tool: Tool): Promise<number> {
+  const other = tool === 'pearasys' ? 'mdevctl' : 'pearasys';
+  await machine.sh(`rmmod mtty 2>/dev/null || true
+rm -f /etc/udev/rules.d/${RULES[tool]}
+ln -sfn /dev/null /etc/udev/rules.d/${RULES[other]}
+udevadm control --reload
+udevadm settle`);
+  await machine.waitUntil('test -z "$(systemctl list-jobs --no-legend)"');
+  const log = '/run/bench.events';
+  const monitor = await machine.start(
+    `exec stdbuf -oL udevadm monitor --udev --subsystem-match=mdev >${log}`,
+  );
+  await machine.waitUntil(`grep -q '^UDEV' ${log}`);
+  const began = Number(await machine.sh("cut -d ' ' -f 1 /proc/uptime; modprobe mtty"));
+  await machine.waitUntil(`test "$(grep -c '^UDEV *\\[.*\\] add ' ${log})" = ${COUNT}`);
+  const stamps =
+    tool === 'mdevctl'
+      ? await machine.sh(`sed -n 's/^UDEV *\\[\\([0-9.]*\\)\\] add .*/\\1/p' ${log}`)
+      : await whenActive(machine);
+  monitor.kill();
+  await monitor.exited;
+  return (Math.max(...stamps.split('\n').map(Number)) - began) * 1000;
+}
+
+/** When each unit of a mediated device became active, in seconds. */
+async function whenActive(machine: Machine): Promise<string> {
+  const units = `systemctl list-units --plain --no-legend --state=active 'mdev@*'`;
+  await machine.waitUntil(`test "$(${units} | wc -l)" = ${COUNT}`);
+  return await machine.sh(
+    `systemctl show --value --property=ActiveEnterTimestampMonotonic $(${units} | cut -d ' ' -f 1) | awk 'NF { print $1 / 1e6 }'`,
+  );
+}
