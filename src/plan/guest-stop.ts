@@ -4,7 +4,8 @@ import {printState, statePath, type GuestState, type TakenDevice} from '../guest
 import {readDevice, type Device} from '../pci/device.js';
 import {driversFolder, isVfio} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
-import {consolePath, framebufferDriver} from './guest-start.js';
+import {readConsoleDrivers, returnConsoles} from './consoles.js';
+import {framebufferDriver} from './guest-start.js';
 import {refuseHeld, refuseLocked} from './refusals.js';
 import {loadDefault} from './switch.js';
 import {
@@ -94,10 +95,11 @@ export function planRestore(host: HostReader, state: GuestState): Plan[] {
 
 /** The plan that gives consoles their terminals back. After the others: a driver's framebuffer has done it by itself. */
 export function planConsoles(host: HostReader, state: GuestState): Plan {
+  const drivers = readConsoleDrivers(host);
   return plan(
-    state.consoles
-      .filter((name) => host.readText(consolePath(name)) === '0')
-      .map((name) => writeAttribute(consolePath(name), '1')),
+    drivers
+      .filter(({name, bound}) => !bound && state.consoles.includes(name))
+      .map(({name}) => returnConsoles(name, drivers)),
   );
 }
 
