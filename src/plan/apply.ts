@@ -9,6 +9,7 @@ import {hasDevices} from '../pci/modules.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
 import type {Slot} from '../pci/slot.js';
 import {endProcess, waitUntilFree} from './processes.js';
+import {refuseLocked} from './refusals.js';
 import {shellLine, type CalloutStep, type Plan, type Step, type WriteAttributeStep} from './step.js';
 
 /** Settings of {@link applyPlan}. */
@@ -93,11 +94,9 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
       details.push(`process ${step.process.pid} was ended, and cannot be started again from here`);
   if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
   const anyStuck = stuckWrites.length > 0;
-  if (anyStuck) {
-    details.push(...describeVfioUsers(host));
-    // Reading a device that is locked would wait as long as that write.
-    await host.findLocked(options.limit);
-  }
+  if (anyStuck) details.push(...describeVfioUsers(host));
+  // Reading a device that is locked would wait as long as that write, or one of a unit that was started or stopped.
+  await host.findLocked(options.limit);
   details.push(...describeState(host, plan, stuck));
   const hint = anyStuck
     ? 'end the process or guest that uses the device, then run the same command again'
@@ -181,6 +180,10 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       return true;
     case 'expect-driver':
       checkDriver(host, step.slot, step.driver);
+      return true;
+    case 'expect-unlocked':
+      await host.findLocked(run.options.limit);
+      checkUnlocked(host, step.slots);
       return true;
     case 'expect-registered':
       if (!host.exists(`${driversFolder}/${step.driver}`))
@@ -325,6 +328,12 @@ function checkDriver(host: Host, slot: Slot, wanted: string | undefined): void {
         : `${wanted === 'any' ? 'no driver took' : `driver ${wanted} did not take`} ${slot} (${device.id}): ${found}`,
     hint: `the kernel's reason is in its log: journalctl -k --grep '${slot}'`,
   });
+}
+
+function checkUnlocked(host: Host, slots: readonly Slot[]): void {
+  const devices = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
+  const locked = refuseLocked(devices);
+  if (locked !== undefined) throw new PearasysError({...locked.error, details: []});
 }
 
 function interrupted(): PearasysError {

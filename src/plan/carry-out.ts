@@ -45,8 +45,12 @@ export async function carryOut(
     // In one order for everybody, or two runs could wait for each other.
     for (const name of [...new Set(names)].sort())
       locks.push(await host.lock(name, options.lockLimit ?? options.limit));
+    // A run that had the lock before may have left a write that does not return.
+    await host.findLocked(options.limit);
     const planned = accept(readAndPlan(), options);
     await applyPlan(host, planned, options);
+    // So may a unit that was started or stopped: whoever goes on to read the devices must not wait for it.
+    await host.findLocked(options.limit);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: planned.steps.length > 0};
   } finally {
     for (const lock of locks) await lock.release();
