@@ -20,7 +20,6 @@ import {slotTemplate, unitSettings} from '../unit/files.js';
 import {
   deviceUnit,
   dropInFolder,
-  hasSystemd,
   isEnabled,
   readUnits,
   templateName,
@@ -136,7 +135,7 @@ export function readServices(
     active,
     files,
     links,
-    running: host.root === '/' || hasSystemd(host),
+    running: host.root === '/',
     present: new Set(slots.filter((slot) => host.exists(devicePath(slot)))),
     names,
   };
