@@ -197,20 +197,15 @@ export class MachineHost implements Host {
   }
 
   async writeAttribute(path: string, value: string, limit: number): Promise<void> {
-    if (this.#writer?.connected !== true) this.#writer = startWriter();
+    if (this.#writer?.connected !== true) {
+      this.#writer = startWriter();
+      // On a busy machine its start may take longer than a write may.
+      const failed = await nextAnswer(this.#writer);
+      if (failed !== '') throw new WriteError(path, value, failed ?? 'ECHILD');
+    }
     const writer = this.#writer;
-    const answer = await new Promise<string | undefined>((resolve) => {
-      const end = (result: string | undefined) => {
-        clearTimeout(timer);
-        writer.removeAllListeners();
-        resolve(result);
-      };
-      const timer = setTimeout(() => end(undefined), limit);
-      writer.once('message', (errno) => end(errno as string));
-      writer.once('error', (error) => end(errnoOf(error)));
-      writer.once('exit', () => end('ECHILD'));
-      writer.send({path: this.#locate(path), value} satisfies WriteRequest);
-    });
+    writer.send({path: this.#locate(path), value} satisfies WriteRequest);
+    const answer = await nextAnswer(writer, limit);
     if (answer === undefined) {
       this.close();
       throw new StuckError(path, value, limit, writer.pid);
@@ -451,6 +446,24 @@ function deviceNumber(rdev: number): string {
   const major = (low >>> 8) & 0xfff;
   const minor = (low & 0xff) | ((low >>> 12) & 0xfff00);
   return `${major}:${minor}`;
+}
+
+/**
+ * What the writer says next, or the errno of why it says nothing any more.
+ * @param limit milliseconds; undefined is answered when they have passed.
+ */
+function nextAnswer(writer: ChildProcess, limit?: number): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const end = (result: string | undefined) => {
+      clearTimeout(timer);
+      writer.removeAllListeners();
+      resolve(result);
+    };
+    const timer = limit === undefined ? undefined : setTimeout(() => end(undefined), limit);
+    writer.once('message', (errno) => end(errno as string));
+    writer.once('error', (error) => end(errnoOf(error)));
+    writer.once('exit', () => end('ECHILD'));
+  });
 }
 
 function startWriter(): ChildProcess {
