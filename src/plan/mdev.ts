@@ -1,4 +1,4 @@
-import {PearasysError, usageError} from '../host/errors.js';
+import {PearasysError, usageError, WriteError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {
   readCalloutAttributes,
@@ -16,7 +16,7 @@ import {
 } from '../mdev/definition.js';
 import {readMdev, waitForType, type Mdev} from '../mdev/mdev.js';
 import type {ParentName} from '../mdev/name.js';
-import {waitForParent} from '../mdev/parent.js';
+import {typePath, waitForParent} from '../mdev/parent.js';
 import type {Uuid} from '../mdev/uuid.js';
 import {carryOut, type CarryOutOptions, type Outcome} from './carry-out.js';
 import {together} from './mdev-callouts.js';
@@ -58,11 +58,29 @@ export async function startMdev(host: Host, words: MdevWords, options: StartOpti
   const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid}));
   if (readMdev(host, wish.uuid) === undefined) await waitForParent(host, wish.parent, options.patience);
   const callouts = await readCalloutsOf(host, wish, options.limit);
-  return await carryOut(
-    host,
-    [words.uuid],
-    () => planMdevStart(readMdevStart(host, words, {...options, callouts})),
-    options,
+  const start = () =>
+    carryOut(
+      host,
+      [words.uuid],
+      () => planMdevStart(readMdevStart(host, words, {...options, callouts})),
+      options,
+    );
+  try {
+    return await start();
+  } catch (error) {
+    // Our lock keeps no other program from creating it, mdevctl's own rule for one. What is there now decides.
+    if (!options.mayExist || !existsByNow(error, wish)) throw error;
+    return await start();
+  }
+}
+
+/** Whether the kernel has answered that a device of this UUID is there. */
+function existsByNow(error: unknown, {parent, type}: CalloutSubject): boolean {
+  const reason = error instanceof PearasysError ? error.cause : undefined;
+  return (
+    reason instanceof WriteError &&
+    reason.errno === 'EEXIST' &&
+    reason.path === typePath(parent, type, 'create')
   );
 }
 

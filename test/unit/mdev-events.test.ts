@@ -141,6 +141,41 @@ describe('events of mediated devices', () => {
       });
     });
 
+    it('is content with one that somebody else creates meanwhile, and writes its attributes once', async () => {
+      const host = made();
+      write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1', '[{"frame_rate": "60"}]'));
+      const path = '/sys/class/mdev_bus/0000:02:00.0/mdev_supported_types/vgpu-1/create';
+      let created = false;
+      host.beforeEffect((effect) => {
+        if (created || effect.kind !== 'write' || effect.path !== path) return;
+        created = true;
+        host.machine.write(path, A);
+        host.machine.write(`/sys/bus/mdev/devices/${A}/frame_rate`, '60');
+      });
+      const {exitCode, journal} = await runOn(host, mdevCreate, A);
+      assert.deepEqual([exitCode, journal.at(-1)], [0, `<6>${A} is there already`]);
+      assert.deepEqual(host.machine.mdevs.list(), [`${A} 0000:02:00.0 vgpu-1`]);
+      assert.deepEqual(
+        host.effects().filter((line) => line.includes('frame_rate')),
+        [],
+      );
+    });
+
+    it('fails where the one that appears meanwhile is another', async () => {
+      const host = made();
+      write(host, definitionOf(A), written('auto'));
+      let created = false;
+      host.beforeEffect((effect) => {
+        if (created || effect.kind !== 'write') return;
+        created = true;
+        host.machine.write(`${types}/mtty-2/create`, A);
+      });
+      const {exitCode, journal} = await runOn(host, mdevCreate, A);
+      assert.equal(exitCode, 3);
+      assert.match(journal.join('\n'), /mtty-2 on mtty/);
+      assert.deepEqual(host.machine.mdevs.list(), [`${A} mtty mtty-2`]);
+    });
+
     it('takes the parent where the device is to be started by itself, or that is there', async () => {
       const host = made();
       write(host, definitionOf(A), written('manual'));
