@@ -15,6 +15,7 @@ import {runOn, shipped} from './services.js';
 
 const A = '11111111-1111-4111-8111-111111111111';
 const B = '22222222-2222-4222-8222-222222222222';
+const C = '33333333-3333-4333-8333-333333333333';
 const types = '/sys/class/mdev_bus/mtty/mdev_supported_types';
 const definitionOf = (uuid: string, parent = 'mtty') => `/etc/mdevctl.d/${parent}/${uuid}`;
 const written = (start: string, type = 'mtty-1', attrs = '[]') =>
@@ -273,12 +274,13 @@ describe('events of mediated devices', () => {
   });
 
   describe('a parent', () => {
-    it('has the units of all auto definitions started, and tells of broken ones', async () => {
+    it('has the units of those auto definitions started that are named, and tells of broken ones', async () => {
       const host = made();
       write(host, definitionOf(A), '{"start":"auto","mdev_type":"mtty-1"}');
       write(host, definitionOf(B), written('manual'));
-      write(host, definitionOf('33333333-3333-4333-8333-333333333333'), '{');
-      const {exitCode, journal} = await runOn(host, mdevParent, 'mtty');
+      write(host, definitionOf(C), '{');
+      write(host, definitionOf('44444444-4444-4444-8444-444444444444'), written('auto'));
+      const {exitCode, journal} = await runOn(host, mdevParent, 'mtty', A, B, C);
       assert.equal(exitCode, 0);
       assert.match(journal[0] ?? '', /^<4>the definition \S+3333 is broken, and left alone/);
       assert.deepEqual(
@@ -309,6 +311,8 @@ describe('the programs in libexec for mediated devices', () => {
           .replaceAll('/usr/bin/node', `${folder}/node`)
           .replaceAll('/etc/mdevctl.d', `${folder}/etc/mdevctl.d`)
           .replaceAll('/usr/lib/mdevctl', `${folder}/usr/lib/mdevctl`)
+          .replaceAll('/etc/systemd', `${folder}/etc/systemd`)
+          .replaceAll('/run/systemd', `${folder}/run/systemd`)
           .replaceAll('/sys/', `${folder}/sys/`),
         0o755,
       );
@@ -408,7 +412,7 @@ esac
     it('creates what is defined without attributes, with no other process', () => {
       define(written('auto'));
       define(written('auto', 'mtty-2'), B);
-      define(written('manual'), '33333333-3333-4333-8333-333333333333');
+      define(written('manual'), C);
       assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
       assert.deepEqual(
         [wrote(), wrote('mtty-2')],
@@ -440,6 +444,21 @@ esac
           put('etc/mdevctl.d/scripts.d/callouts/script', '', 0o755);
         },
       ],
+      ...[
+        `etc/systemd/system/mdev@${A}.service`,
+        `etc/systemd/system/mdev@${A}.service.d/override.conf`,
+        `etc/systemd/system.control/mdev@${A}.service.d/50-Slice.conf`,
+        `etc/systemd/system/pearasys-mdev-create@${A}.service.d/override.conf`,
+        'etc/systemd/system/mdev@.service.d/override.conf',
+        `run/systemd/system/mdev@${A}.service`,
+        'run/systemd/system/pearasys-mdev-create@.service',
+      ].map((path): [string, () => void] => [
+        `whose unit is changed by ${path}`,
+        () => {
+          define(written('auto'));
+          put(path, '');
+        },
+      ]),
     ];
     for (const [what, prepare] of others)
       it(`leaves a definition ${what} to its unit`, () => {
@@ -451,12 +470,60 @@ esac
         assert.equal(wrote(), '');
       });
 
-    it('leaves definitions in another form to Node', () => {
+    it('leaves a unit that is another one’s alone', () => {
+      put(`etc/systemd/system/mdev@${B}.service`, '');
+      define(written('auto'));
+      assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
+      assert.equal(wrote(), `${A}\n`);
+    });
+
+    it('leaves definitions in another form to Node, and no others', () => {
       define('{"mdev_type": "mtty-1", "start": "auto"}');
+      define(written('auto'), B);
+      define('{', C);
       assert.deepEqual(started('mdev-parent', 'mtty'), {
         status: 7,
-        called: [node('mdev-parent', 'mtty')],
+        called: [node('mdev-parent', `mtty ${A} ${C}`)],
       });
+      assert.equal(wrote(), `${B}\n`);
+    });
+
+    it('has all others started though systemd refuses some, and fails', () => {
+      put('systemctl', '#!/bin/sh\necho "systemctl $*" >>"${0%/*}/called"\nexit 5\n', 0o755);
+      define(written('auto', 'mtty-1', '[\n    {\n      "a": "b"\n    }\n  ]'));
+      define('{"mdev_type": "mtty-1", "start": "auto"}', B);
+      define(written('auto'), C);
+      assert.deepEqual(started('mdev-parent', 'mtty'), {
+        status: 7,
+        called: [`systemctl start --no-block mdev@${A}.service`, node('mdev-parent', `mtty ${B}`)],
+      });
+      assert.equal(wrote(), `${C}\n`);
+      fs.rmSync(join(folder, definitionOf(B)));
+      assert.equal(started('mdev-parent', 'mtty').status, 5);
+    });
+
+    it('waits with none for a device whose creation waits in its driver', () => {
+      fs.rmSync(join(folder, createFile('mtty-2')));
+      // Opening it to write waits for a reader.
+      execFileSync('mkfifo', [join(folder, createFile('mtty-2'))]);
+      define(written('auto', 'mtty-2'));
+      define(written('auto'), B);
+      define('{"mdev_type": "mtty-1", "start": "auto"}', C);
+      // The reader comes once all others are there.
+      put(
+        'node',
+        `#!/bin/sh
+until [ -s '${join(folder, createFile())}' ]; do sleep 0.01; done
+echo "node $*" >>"\${0%/*}/called"
+cat '${join(folder, createFile('mtty-2'))}' >"\${0%/*}/late" &
+`,
+        0o755,
+      );
+      assert.deepEqual(started('mdev-parent', 'mtty'), {
+        status: 0,
+        called: [node('mdev-parent', `mtty ${C}`)],
+      });
+      assert.equal(wrote(), `${B}\n`);
     });
 
     it('looks at no file that is not named by a UUID', () => {
