@@ -55,6 +55,7 @@ export function withCallouts(
     uuid: subject.uuid,
     call: {subject, event, action, state, input},
     scripts: event === 'notify' ? notifiers : scripts,
+    claimed: event !== 'notify' && callouts.supports !== undefined,
     force: false,
     undo: [],
   });

@@ -1,5 +1,6 @@
 import {ExitCode, PearasysError, usageError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
+import type {Callouts} from '../mdev/callout.js';
 import {
   checkAttributeName,
   definitionPath,
@@ -35,6 +36,8 @@ export interface DefinitionState extends CalloutRules {
   readonly definitions: Definitions;
   /** Their files, by path; absent for a file that is not there. */
   readonly files: ReadonlyMap<string, FileState>;
+  /** Of the definitions' own types, by the paths of their files; {@link callouts} for those that are not in it. */
+  readonly calloutsOf?: ReadonlyMap<string, Callouts>;
   /** Whether attributes may have names that no device is started with: mdevctl looks at them only then. */
   readonly anyAttribute?: boolean;
 }
@@ -43,7 +46,7 @@ export interface DefinitionState extends CalloutRules {
 export function readDefinitionState(
   host: HostReader,
   uuid: Uuid,
-  rules: CalloutRules & Pick<DefinitionState, 'anyAttribute'>,
+  rules: CalloutRules & Pick<DefinitionState, 'anyAttribute' | 'calloutsOf'>,
 ): DefinitionState {
   const definitions = readDefinitions(host, {uuid});
   const files = new Map<string, FileState>();
@@ -96,7 +99,8 @@ export function planMdevUndefine(
     const path = definitionPath(definition);
     const previous = state.files.get(path);
     if (previous === undefined) return refuseForeign(path);
-    return withCallouts({subject: definition, action: 'undefine', config: definition}, state, [
+    const rules = {...state, callouts: state.calloutsOf?.get(path) ?? state.callouts};
+    return withCallouts({subject: definition, action: 'undefine', config: definition}, rules, [
       // mdevctl leaves the parent's folder too.
       {...removeFile(path, previous, {prune: 0}), uuid},
     ]);
@@ -184,13 +188,21 @@ export function planMdevModifyLive(
     uuid,
     call: {subject, event: 'live', action: 'modify', state: 'none', input: printCompactConfig(config)},
     scripts: callouts.scripts,
+    claimed: true,
     force: false,
     undo: [],
   };
   const notify: CalloutStep[] =
     callouts.notifiers.length === 0
       ? []
-      : [{...live, call: {...live.call, event: 'notify'}, scripts: callouts.notifiers}];
+      : [
+          {
+            ...live,
+            call: {...live.call, event: 'notify'},
+            scripts: callouts.notifiers,
+            claimed: false,
+          },
+        ];
   const now = plan([{...live, onRefusal: notify}, ...notify], {notes: skippedNotes(callouts)});
   if (!state.defined) return now;
   const definition = findDefinition(uuid, mdev.parent, state.definitions);

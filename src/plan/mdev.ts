@@ -8,6 +8,7 @@ import {
   type CalloutSubject,
 } from '../mdev/callout.js';
 import {
+  definitionPath,
   isDefined,
   readDefinitions,
   type Attribute,
@@ -29,6 +30,7 @@ import {
   planMdevUndefine,
   readDefinitionState,
   type DefinitionChange,
+  type DefinitionState,
 } from './mdev-define.js';
 import {planMdevStart, readMdevStart, specifyMdev, type MdevWish, type MdevWords} from './mdev-start.js';
 import {planMdevStop, readMdevStop} from './mdev-stop.js';
@@ -147,12 +149,11 @@ export async function undefineMdev(
   parent: ParentName | undefined,
   options: MdevOptions,
 ): Promise<Outcome> {
-  const [definition] = readDefinitions(host, {uuid, parent}).definitions;
-  const callouts = await calloutsOf(host, definition, options.limit);
+  const rules = {...options, ...(await readDefinedCallouts(host, uuid, parent, options.limit))};
   return await carryOut(
     host,
     [uuid],
-    () => planMdevUndefine(uuid, parent, readDefinitionState(host, uuid, {...options, callouts})),
+    () => planMdevUndefine(uuid, parent, readDefinitionState(host, uuid, rules)),
     options,
   );
 }
@@ -223,19 +224,17 @@ export async function createMdev(
 
 /** Stops a device and takes all its definitions away, both or neither. */
 export async function discardMdev(host: Host, uuid: Uuid, options: MdevOptions): Promise<Outcome> {
-  const [definition] = readDefinitions(host, {uuid}).definitions;
-  const subject = subjectOf(readMdev(host, uuid)) ?? definition;
-  const callouts = await calloutsOf(host, subject, options.limit);
-  const rules = {...options, callouts};
+  const callouts = await calloutsOf(host, subjectOf(readMdev(host, uuid)), options.limit);
+  const defined = {...options, ...(await readDefinedCallouts(host, uuid, undefined, options.limit))};
   return await carryOut(
     host,
     [uuid],
     () => {
-      const stop = planMdevStop(readMdevStop(host, uuid, {...rules, mayBeGone: true}));
+      const stop = planMdevStop(readMdevStop(host, uuid, {...options, callouts, mayBeGone: true}));
       const isOnlyThere = readMdev(host, uuid) !== undefined && !isDefined(host, uuid);
       return isOnlyThere
         ? stop
-        : together([stop, planMdevUndefine(uuid, undefined, readDefinitionState(host, uuid, rules))]);
+        : together([stop, planMdevUndefine(uuid, undefined, readDefinitionState(host, uuid, defined))]);
     },
     options,
   );
@@ -277,6 +276,19 @@ async function tellAttributes(
 
 function subjectOf(mdev: Mdev | undefined): CalloutSubject | undefined {
   return mdev?.type === undefined ? undefined : {uuid: mdev.uuid, parent: mdev.parent, type: mdev.type};
+}
+
+/** The callouts of each definition of a UUID: on each parent it may be of another type. */
+async function readDefinedCallouts(
+  host: Host,
+  uuid: Uuid,
+  parent: ParentName | undefined,
+  limit: number,
+): Promise<Pick<DefinitionState, 'callouts' | 'calloutsOf'>> {
+  const calloutsOf = new Map<string, Callouts>();
+  for (const definition of readDefinitions(host, {uuid, parent}).definitions)
+    calloutsOf.set(definitionPath(definition), await readCalloutsOf(host, definition, limit));
+  return {callouts: readCallouts(host), calloutsOf};
 }
 
 /** The callouts of a device; where there is none to ask for, only which scripts there are. */
