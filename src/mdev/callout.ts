@@ -1,6 +1,6 @@
 import {CommandError, PearasysError} from '../host/errors.js';
 import type {CommandResult, Host, HostReader} from '../host/host.js';
-import {distrust} from '../host/trust.js';
+import {distrustPath} from '../host/trust.js';
 import {definitionsFolder, parseAttributes, type Attribute} from './definition.js';
 import {scriptsFolderName, type ParentName, type TypeName} from './name.js';
 import type {Uuid} from './uuid.js';
@@ -141,14 +141,21 @@ export async function readCalloutAttributes(
   return parseAttributes(value);
 }
 
+/** The notes on scripts that are not run. */
+export function skippedNotes({skipped}: Pick<Callouts, 'skipped'>): string[] {
+  return skipped.map(({path, reason}) => `the script ${path} is not run: ${reason}`);
+}
+
 /**
  * The attributes of several devices that are there, by UUID, from their scripts. A script that fails tells nothing of
  * its device, as mdevctl has it in lists.
+ * @param onNote told what is not known, and why.
  */
 export async function readMdevAttributes(
   host: Host,
   subjects: readonly CalloutSubject[],
   limit: number,
+  onNote: (note: string) => void,
 ): Promise<ReadonlyMap<Uuid, readonly Attribute[]>> {
   const found = new Map<Uuid, readonly Attribute[]>();
   if (subjects.length === 0) return found;
@@ -167,7 +174,9 @@ export async function readMdevAttributes(
       found.set(subject.uuid, await readCalloutAttributes(host, callouts, subject, limit));
     } catch (error) {
       if (!(error instanceof PearasysError)) throw error;
+      onNote(`the attributes of ${subject.uuid} are not known: ${error.message}`);
     }
+  for (const note of skippedNotes(all)) onNote(note);
   return found;
 }
 
@@ -238,7 +247,7 @@ function readScripts(host: HostReader, kind: 'callouts' | 'notifiers', skipped: 
   const scripts: string[] = [];
   for (const folder of scriptFolders.map((one) => `${one}/${kind}`)) {
     const names = host.list(folder);
-    const untrusted = names.length === 0 ? undefined : distrust(host, folder, 'directory');
+    const untrusted = names.length === 0 ? undefined : distrustFolder(host, folder);
     for (const name of names) {
       const path = `${folder}/${name}`;
       const reason = untrusted ?? distrustScript(host, path);
@@ -249,14 +258,19 @@ function readScripts(host: HostReader, kind: 'callouts' | 'notifiers', skipped: 
   return scripts;
 }
 
+/** Why no script of a folder is run. */
+function distrustFolder(host: HostReader, folder: string): string | undefined {
+  // It may be meant for another release, and what it looks at is of this machine.
+  if (host.root !== '/') return `it is in the image ${host.root}, and would run on this machine`;
+  return distrustPath(host, folder, 'directory');
+}
+
 /** Why a script is not run as root; undefined when it may be. A link leads to what is looked at. */
 function distrustScript(host: HostReader, path: string): string | undefined {
-  const real = host.realPath(path);
-  const info = real === undefined ? undefined : host.info(real);
-  if (real === undefined || info === undefined) return 'it leads nowhere';
-  const reason = distrust(host, real, 'file');
+  const reason = distrustPath(host, path, 'file');
   if (reason !== undefined) return reason;
-  return (info.mode & 0o111) === 0 ? `${real} is not executable: chmod +x ${real}` : undefined;
+  const isExecutable = ((host.info(path)?.mode ?? 0) & 0o111) !== 0;
+  return isExecutable ? undefined : `${path} is not executable: chmod +x ${path}`;
 }
 
 function parseSupported(text: string): Supported | undefined {

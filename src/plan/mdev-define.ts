@@ -1,6 +1,6 @@
 import {ExitCode, PearasysError, usageError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
-import type {Callouts} from '../mdev/callout.js';
+import {skippedNotes, type Callouts} from '../mdev/callout.js';
 import {
   checkAttributeName,
   definitionPath,
@@ -18,7 +18,7 @@ import type {Mdev} from '../mdev/mdev.js';
 import type {ParentName, TypeName} from '../mdev/name.js';
 import type {Uuid} from '../mdev/uuid.js';
 import {isForeign} from '../host/trust.js';
-import {skippedNotes, together, withCallouts, type CalloutRules} from './mdev-callouts.js';
+import {together, withCallouts, type CalloutRules} from './mdev-callouts.js';
 import {ambiguous, type MdevWish} from './mdev-start.js';
 import {
   plan,
@@ -152,15 +152,18 @@ export function planMdevModifyLive(
   mdev: Mdev | undefined,
   uuid: Uuid,
   config: MdevConfig,
-  state: DefinitionState & {readonly defined: boolean},
+  state: DefinitionState & {readonly defined: boolean; readonly parent?: ParentName | undefined},
 ): Planned {
-  const {callouts, force} = state;
-  if (mdev?.type === undefined)
+  const {callouts, force, parent = mdev?.parent} = state;
+  if (mdev?.type === undefined || mdev.parent !== parent)
     return refuse({
       code: 'no-device',
       exitCode: ExitCode.noDevice,
-      message: `there is no mediated device ${uuid}`,
-      details: ['nothing was changed'],
+      message: `there is no mediated device ${uuid}${mdev === undefined || mdev.parent === parent ? '' : ` on ${parent ?? ''}`}`,
+      details: [
+        ...(mdev === undefined || mdev.parent === parent ? [] : [`it is on ${mdev.parent}`]),
+        'nothing was changed',
+      ],
       hint: 'without --live its definition is changed',
     });
   if (config.type !== mdev.type)

@@ -4,6 +4,7 @@ import {
   readCalloutAttributes,
   readCallouts,
   readCalloutsOf,
+  skippedNotes,
   type Callouts,
   type CalloutSubject,
 } from '../mdev/callout.js';
@@ -131,8 +132,9 @@ export async function defineMdev(host: Host, words: DefineWords, options: MdevOp
   const mdev = readMdev(host, uuid);
   const wish = specifyDefinition(words, mdev);
   const callouts = await readCalloutsOf(host, wish, options.limit);
-  const isThere = mdev?.parent === wish.parent && mdev.type === wish.type;
-  const told = isThere ? await readCalloutAttributes(host, callouts, wish, options.limit) : [];
+  // A file says all of it.
+  const isMeant = words.config === undefined && mdev?.parent === wish.parent && mdev.type === wish.type;
+  const told = isMeant ? await readCalloutAttributes(host, callouts, wish, options.limit) : [];
   const full = {...wish, attributes: [...wish.attributes, ...told]};
   return await carryOut(
     host,
@@ -181,7 +183,7 @@ export async function modifyMdevLive(
   host: Host,
   uuid: Uuid,
   config: MdevConfig,
-  options: MdevOptions & {readonly defined: boolean},
+  options: MdevOptions & {readonly defined: boolean; readonly parent?: ParentName | undefined},
 ): Promise<Outcome> {
   const callouts = await calloutsOf(host, subjectOf(readMdev(host, uuid)), options.limit);
   return await carryOut(
@@ -191,6 +193,7 @@ export async function modifyMdevLive(
       planMdevModifyLive(readMdev(host, uuid), uuid, config, {
         ...readDefinitionState(host, uuid, {...options, callouts}),
         defined: options.defined,
+        parent: options.parent,
       }),
     options,
   );
@@ -266,7 +269,9 @@ async function tellAttributes(
   {limit, onNote}: CarryOutOptions,
 ): Promise<readonly Attribute[]> {
   try {
-    return await readCalloutAttributes(host, await readCalloutsOf(host, subject, limit), subject, limit);
+    const callouts = await readCalloutsOf(host, subject, limit);
+    for (const note of skippedNotes(callouts)) onNote?.(note);
+    return await readCalloutAttributes(host, callouts, subject, limit);
   } catch (error) {
     if (!(error instanceof PearasysError)) throw error;
     onNote?.(`the attributes of ${subject.uuid} are not recorded: ${error.message}`);

@@ -100,6 +100,49 @@ describe('callouts', function () {
     assert.match(skipped[0]?.reason ?? '', /callouts is owned by user 1000/);
   });
 
+  for (const folder of ['/etc/mdevctl.d', '/etc/mdevctl.d/scripts.d'])
+    it(`none is run where others can write to ${folder}`, () => {
+      script(`${own}/callouts/a`, '');
+      host.machine.owners.set(folder, 1000);
+      const {scripts, skipped} = readCallouts(host);
+      assert.deepEqual(scripts, []);
+      assert.match(skipped[0]?.reason ?? '', new RegExp(`^${folder} is owned by user 1000`));
+    });
+
+  it('none is run that a link leads to in a folder of another user', () => {
+    script('/home/somebody/script', '');
+    host.machine.owners.set('/home/somebody', 1000);
+    script(`${own}/callouts/a`, '');
+    host.machine.tree.textLink(`${own}/callouts/b`, '/home/somebody/script');
+    const {scripts, skipped} = readCallouts(host);
+    assert.deepEqual(scripts, [`${own}/callouts/a`]);
+    assert.match(skipped[0]?.reason ?? '', /^\/home\/somebody is owned by user 1000/);
+  });
+
+  it('none is run of an image: what they say is of the machine that they run on', async () => {
+    script(`${own}/callouts/a`, `${logging}; exit 1`);
+    script(`${own}/notifiers/n`, logging);
+    host.root = host.machine.folder;
+    await defineMdev(host, {...subject, start: 'auto'}, options);
+    assert.deepEqual(calls(), []);
+    assert.match(host.readText(definitionFile) ?? '', /"auto"/);
+    assert.deepEqual(
+      notes.map((note) => note.replace(/:.*/, '')),
+      [`the script ${own}/callouts/a is not run`, `the script ${own}/notifiers/n is not run`],
+    );
+  });
+
+  it('those that are not run are told where another one refuses', async () => {
+    script(`${own}/callouts/a`, '', 0o777);
+    script(`${own}/callouts/b`, 'echo \'{"supports":{"version":2,"actions":["stop"],"events":["pre"]}}\'');
+    await assert.rejects(start(), (error) => {
+      assert.ok(error instanceof PearasysError);
+      assert.match(error.message, /does not support to start/);
+      assert.match(error.details.join('\n'), /callouts\/a is not run: .* is writable by others/);
+      return true;
+    });
+  });
+
   it('are called before and after with mdevctl’s arguments and the configuration, and the notifiers last', async () => {
     script(`${own}/callouts/a`, logging);
     script(`${own}/notifiers/n`, logging);
@@ -211,7 +254,8 @@ describe('callouts', function () {
     script(`${own}/callouts/a`, 'echo x >>../../asked; case "$*" in *capabilities*) sleep 60;; esac; exit 1');
     script(`${own}/callouts/b`, 'case "$*" in *attributes*) printf %s \'[{"a":"1"}]\';; esac');
     const second = {...subject, uuid: parseUuid('93c32df7-d52e-4ec1-9668-1f3c7e4df107')};
-    const told = await readMdevAttributes(host, [subject, second], 300);
+    const told = await readMdevAttributes(host, [subject, second], 300, (note) => notes.push(note));
+    assert.match(notes.join('\n'), /^the script \S+callouts\/a is not run: .*did not end in time$/);
     assert.deepEqual([...told.values()], [[{name: 'a', value: '1'}], [{name: 'a', value: '1'}]]);
     assert.equal(host.machine.tree.read('/etc/mdevctl.d/asked'), 'x\n');
   });
@@ -396,7 +440,10 @@ describe('callouts', function () {
       ] as const) {
         telling(text, status);
         await assert.rejects(read(), (error) => error instanceof CommandError);
-        assert.deepEqual([...(await readMdevAttributes(host, [subject], 5000))], []);
+        const said: string[] = [];
+        const told = await readMdevAttributes(host, [subject], 5000, (note) => said.push(note));
+        assert.deepEqual([...told], []);
+        assert.match(said.join('\n'), new RegExp(`^the attributes of ${uuid} are not known: .*callouts/a`));
       }
     });
 
@@ -409,6 +456,30 @@ describe('callouts', function () {
         start: 'manual',
         attrs: [{a: '1'}],
       });
+    });
+
+    it('are not asked for where a file says what is to be defined', async () => {
+      telling('[{"a":"1"}]');
+      host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+      const config = {
+        type: subject.type,
+        start: 'manual' as const,
+        attributes: [{name: 'a', value: '1'}],
+      };
+      await defineMdev(host, {uuid, parent: subject.parent, config, start: 'manual'}, options);
+      assert.match(host.readText(definitionFile) ?? '', /"attrs": \[\s+\{\s+"a": "1"\s+\}\s+\]/);
+    });
+
+    it('a script that is not run is told where it would have been asked', async () => {
+      telling('[{"a":"1"}]');
+      host.machine.owners.set(`${own}/callouts/a`, 1000);
+      host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+      await recordMdev(host, uuid, options);
+      assert.match(host.readText(definitionFile) ?? '', /"attrs": \[\]/);
+      assert.match(notes.join('\n'), /^the script \S+callouts\/a is not run: .* owned by user 1000/);
+      notes = [];
+      await readMdevAttributes(host, [subject], 5000, (note) => notes.push(note));
+      assert.match(notes.join('\n'), /^the script \S+callouts\/a is not run: .* owned by user 1000/);
     });
 
     it('a script that fails keeps nothing from being recorded', async () => {

@@ -37,7 +37,7 @@ export default class MdevList extends BaseCommand {
     const filter = {uuid, parent};
     const {mdevs, broken} = await readMdevReports(host, filter);
     if (!this.jsonEnabled()) {
-      const listed = flags.defined ? listDefined(host, filter) : await listActive(host, filter);
+      const listed = flags.defined ? listDefined(host, filter) : await this.#listActive(host, filter);
       if (flags.dumpjson) this.log(JSON.stringify(mdevsJson(listed, uuid !== undefined), null, 2));
       else this.context.stdout.write(listed.map((mdev) => mdevLines(mdev, this.isVerbose)).join(''));
       if (flags.defined && !flags.dumpjson)
@@ -51,6 +51,17 @@ export default class MdevList extends BaseCommand {
       broken,
     };
   }
+
+  async #listActive(host: Host, filter: DefinitionFilter): Promise<ListedMdev[]> {
+    const mdevs = readActiveMdevs(host, filter);
+    const unknown = mdevs.filter(({attributes}) => attributes === undefined);
+    const told = await readMdevAttributes(host, unknown, scriptLimit, (note) => this.warn(note));
+    return mdevs.map((mdev) => ({
+      ...mdev,
+      attributes: mdev.attributes ?? told.get(mdev.uuid) ?? [],
+      remark: mdev.defined ? 'defined' : undefined,
+    }));
+  }
 }
 
 function listDefined(host: Host, filter: DefinitionFilter): ListedMdev[] {
@@ -58,15 +69,4 @@ function listDefined(host: Host, filter: DefinitionFilter): ListedMdev[] {
     const mdev = readMdev(host, definition.uuid);
     return {...definition, remark: mdev?.parent === definition.parent ? 'active' : undefined};
   });
-}
-
-async function listActive(host: Host, filter: DefinitionFilter): Promise<ListedMdev[]> {
-  const mdevs = readActiveMdevs(host, filter);
-  const unknown = mdevs.filter(({attributes}) => attributes === undefined);
-  const told = await readMdevAttributes(host, unknown, scriptLimit);
-  return mdevs.map((mdev) => ({
-    ...mdev,
-    attributes: mdev.attributes ?? told.get(mdev.uuid) ?? [],
-    remark: mdev.defined ? 'defined' : undefined,
-  }));
 }
