@@ -3,6 +3,7 @@ import {parseParentName} from '../mdev/name.js';
 import {parseUuid} from '../mdev/uuid.js';
 import {carryOut} from '../plan/carry-out.js';
 import {planParentStart} from '../plan/mdev-units.js';
+import {selectTrusted} from './mdev-trust.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
 /**
@@ -15,7 +16,10 @@ export const mdevParent: Handler = async (context, args) => {
   const parent = parseParentName(parentText);
   const uuids = args.slice(1).map(parseUuid);
   const all = uuids.map((uuid) => readDefinitions(host, {parent, uuid}));
-  const definitions = all.flatMap((each) => each.definitions);
+  const definitions = selectTrusted(
+    context,
+    all.flatMap((each) => each.definitions),
+  );
   const broken = all.flatMap((each) => each.broken);
   for (const {path, reason} of broken) log(4, `the definition ${path} is broken, and left alone: ${reason}`);
   const outcome = await carryOut(host, [], () => planParentStart(definitions), handlerOptions(context));

@@ -10,6 +10,7 @@ import {
 } from '../mdev/callout.js';
 import {
   definitionPath,
+  distrustNotes,
   isDefined,
   readDefinitions,
   type Attribute,
@@ -59,6 +60,11 @@ export interface StartOptions extends MdevOptions {
  */
 export async function startMdev(host: Host, words: MdevWords, options: StartOptions): Promise<Outcome> {
   const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid}));
+  const {uuid, parent} = wish;
+  // Where a file says what is to be started, none of them is read.
+  const {definitions} = readDefinitions(host, {uuid, parent});
+  for (const note of words.config === undefined ? distrustNotes(host, definitions) : [])
+    options.onNote?.(note);
   if (readMdev(host, wish.uuid) === undefined) await waitForParent(host, wish.parent, options.patience);
   const callouts = await readCalloutsOf(host, wish, options.limit);
   const start = () =>

@@ -54,6 +54,21 @@ describe('pearasys mdev', () => {
     assert.match(stderr, /it is on mtty/);
   });
 
+  it('list and start: tell of definitions that others can write to', async () => {
+    host.machine.tree.file(mttyFile, '{"mdev_type":"mtty-1","start":"auto"}', 0o666);
+    for (const line of ['mdev list -d', 'mdev list -d --json', `mdev start -u ${one}`, 'mdev list']) {
+      const {exitCode, stderr} = await typed(host, line);
+      assert.equal(exitCode, 0);
+      assert.match(
+        stderr,
+        new RegExp(`the definition ${mttyFile} is obeyed by no unit: .* is writable by others`),
+      );
+    }
+    await done(`mdev stop -u ${one}`);
+    const {stderr} = await typed(host, `mdev start -u ${one} -p mtty -t mtty-1 --dry-run`);
+    assert.match(stderr, /is obeyed by no unit/);
+  });
+
   it('list: tells of scripts that are not run', async () => {
     await done(`mdev start -u ${one} -p mtty -t mtty-1`);
     host.machine.tree.file('/etc/mdevctl.d/scripts.d/callouts/a', '#!/bin/sh\n', 0o775);

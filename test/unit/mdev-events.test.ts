@@ -189,6 +189,42 @@ describe('events of mediated devices', () => {
       assert.deepEqual(host.machine.mdevs.list(), [`${A} 0000:02:00.0 vgpu-1`, `${B} mtty mtty-1`]);
     });
 
+    it('does not obey a definition that another user can write to', async () => {
+      const host = made();
+      const refused = async (reason: string) => {
+        const {exitCode, journal} = await runOn(host, mdevCreate, A);
+        assert.equal(exitCode, 3);
+        assert.match(
+          journal[0] ?? '',
+          new RegExp(`^<4>the definition ${definitionOf(A)} is not obeyed: ${reason}`),
+        );
+        assert.match(journal[1] ?? '', new RegExp(`^<3>${A} is not created: `));
+        assert.deepEqual(host.machine.mdevs.list(), []);
+      };
+      write(host, definitionOf(A), written('auto'), 0o664);
+      await refused(`${definitionOf(A)} is writable by others`);
+      write(host, definitionOf(A), written('auto'));
+      for (const path of [definitionOf(A), '/etc/mdevctl.d/mtty', '/etc/mdevctl.d']) {
+        host.machine.owners.set(path, 1000);
+        await refused(`${path} is owned by user 1000`);
+        host.machine.owners.delete(path);
+      }
+      assert.equal((await runOn(host, mdevCreate, A)).exitCode, 0);
+    });
+
+    it('takes the definition of a UUID that may be trusted, and tells of the other', async () => {
+      const host = made();
+      write(host, definitionOf(A), written('manual'));
+      write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1'), 0o666);
+      const {exitCode, journal} = await runOn(host, mdevCreate, A);
+      assert.equal(exitCode, 0);
+      assert.match(
+        journal[0] ?? '',
+        /^<4>the definition \S+02:00\.0\S+ is not obeyed: .* is writable by others/,
+      );
+      assert.deepEqual(host.machine.mdevs.list(), [`${A} mtty mtty-1`]);
+    });
+
     it('does not guess between two parents that are there', async () => {
       const host = made();
       write(host, definitionOf(A), written('auto'));
@@ -289,6 +325,19 @@ describe('events of mediated devices', () => {
       );
     });
 
+    it('has no definition started that another user can write to', async () => {
+      const host = made();
+      write(host, definitionOf(A), written('auto'), 0o666);
+      write(host, definitionOf(B), written('auto'));
+      const {exitCode, journal} = await runOn(host, mdevParent, 'mtty', A, B);
+      assert.equal(exitCode, 0);
+      assert.match(journal[0] ?? '', /^<4>the definition \S+ is not obeyed: .* is writable by others/);
+      assert.deepEqual(
+        host.effects().filter((line) => line.startsWith('systemctl')),
+        [`systemctl start --no-block mdev@${B}.service`],
+      );
+    });
+
     it('without any has nothing to be started', async () => {
       const host = made();
       assert.deepEqual(await runOn(host, mdevParent, 'mtty'), {
@@ -334,8 +383,9 @@ esac
   afterEach(() => fs.rmSync(folder, {recursive: true, force: true}));
 
   function put(path: string, text: string, mode = 0o644): void {
-    fs.mkdirSync(dirname(join(folder, path)), {recursive: true});
+    fs.mkdirSync(dirname(join(folder, path)), {recursive: true, mode: 0o755});
     fs.writeFileSync(join(folder, path), text, {mode});
+    fs.chmodSync(join(folder, path), mode);
   }
 
   /** How a program ended, and what it started. */
@@ -487,6 +537,23 @@ esac
       });
       assert.equal(wrote(), `${B}\n`);
     });
+
+    for (const [what, open] of [
+      ['which others can write to', (path: string) => fs.chmodSync(path, 0o777)],
+      ['of another user', (path: string) => fs.chownSync(path, 1000, 1000)],
+    ] as const)
+      for (const path of [definitionOf(A), '/etc/mdevctl.d/mtty', '/etc/mdevctl.d'])
+        it(`leaves it to Node to judge ${path} ${what}`, function () {
+          // Only root can give files away.
+          if (process.getuid?.() !== 0 && what === 'of another user') this.skip();
+          define(written('auto'));
+          open(join(folder, path));
+          assert.deepEqual(started('mdev-parent', 'mtty'), {
+            status: 7,
+            called: [node('mdev-parent', `mtty ${A}`)],
+          });
+          assert.equal(wrote(), '');
+        });
 
     it('has all others started though systemd refuses some, and fails', () => {
       put('systemctl', '#!/bin/sh\necho "systemctl $*" >>"${0%/*}/called"\nexit 5\n', 0o755);

@@ -1,6 +1,6 @@
 import {boolean} from '@oclif/core/flags';
 import {readMdevAttributes} from '../../../mdev/callout.js';
-import {readDefinitions, type DefinitionFilter} from '../../../mdev/definition.js';
+import {distrustNotes, readDefinitions, type DefinitionFilter} from '../../../mdev/definition.js';
 import {readActiveMdevs} from '../../../mdev/listing.js';
 import {readMdev} from '../../../mdev/mdev.js';
 import type {Host} from '../../../host/host.js';
@@ -46,6 +46,7 @@ export default class MdevList extends BaseCommand {
     }
     if (!flags.defined || flags.dumpjson)
       for (const {path, reason} of broken) this.warn(`the definition ${path} is broken: ${reason}`);
+    for (const note of distrustNotes(host, readDefinitions(host, filter).definitions)) this.warn(note);
     return {
       mdevs: mdevs.filter(({active, definition}) => (flags.defined ? definition !== null : active)),
       broken,
