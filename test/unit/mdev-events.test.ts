@@ -506,7 +506,7 @@ esac
         `whose unit is changed by ${path}`,
         () => {
           define(written('auto'));
-          put(path, '');
+          put(path, '[Service]\n');
         },
       ]),
     ];
@@ -520,8 +520,23 @@ esac
         assert.equal(wrote(), '');
       });
 
+    for (const unit of ['mdev', 'pearasys-mdev-create'])
+      it(`starts none whose ${unit}@.service is masked`, () => {
+        define(written('auto'));
+        define('{"mdev_type": "mtty-1", "start": "auto"}', B);
+        for (const [path, uuid] of [
+          ['etc/systemd/system', A],
+          ['run/systemd/system', B],
+        ] as const) {
+          fs.mkdirSync(join(folder, path), {recursive: true});
+          fs.symlinkSync('/dev/null', join(folder, path, `${unit}@${uuid}.service`));
+        }
+        assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
+        assert.equal(wrote(), '');
+      });
+
     it('leaves a unit that is another one’s alone', () => {
-      put(`etc/systemd/system/mdev@${B}.service`, '');
+      put(`etc/systemd/system/mdev@${B}.service`, '[Service]\n');
       define(written('auto'));
       assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
       assert.equal(wrote(), `${A}\n`);
