@@ -46,8 +46,8 @@ interface Run {
   readonly host: Host;
   readonly options: ApplyOptions;
   /**
-   * The script that took the first call about a device: it gets the later ones too. By parent and UUID: the types of
-   * definitions on two parents may be those of two scripts.
+   * The script that took the first call about a device: it gets the later ones too. By parent, UUID and action: the
+   * types of definitions on two parents may be those of two scripts, and a script need not know all actions.
    */
   readonly callouts: Map<string, string>;
 }
@@ -253,8 +253,9 @@ async function callOut(run: Run, step: CalloutStep): Promise<boolean> {
     for (const script of step.scripts) await callToTell(run, step, [script]);
     return false;
   }
-  const {parent, uuid} = step.call.subject;
-  const chosen = run.callouts.get(`${parent}/${uuid}`);
+  const {subject, action} = step.call;
+  const key = `${subject.parent}/${subject.uuid}/${action}`;
+  const chosen = run.callouts.get(key);
   const scripts = chosen === undefined ? step.scripts : [chosen];
   const claimed = step.claimed || chosen !== undefined;
   if (event === 'post') {
@@ -264,7 +265,7 @@ async function callOut(run: Run, step: CalloutStep): Promise<boolean> {
   try {
     const answer = await callFirst(run.host, scripts, step.call, run.options.limit, claimed);
     if (answer === undefined) return true;
-    run.callouts.set(`${parent}/${uuid}`, answer.path);
+    run.callouts.set(key, answer.path);
     noteWords(run, answer);
     if (answer.result.status !== 0) throw scriptRefused(step, answer);
   } catch (error) {

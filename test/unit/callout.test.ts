@@ -260,6 +260,21 @@ describe('callouts', function () {
     assert.equal(host.machine.tree.read('/etc/mdevctl.d/asked'), 'x\n');
   });
 
+  it('one that took a command need not take another that is carried out with it', async () => {
+    script(`${own}/callouts/a`, `${logging}; [ "$6" = stop ] || exit 2`);
+    host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+    host.machine.tree.file(definitionFile, '{"mdev_type":"mtty-1","start":"auto"}', 0o644);
+    await discardMdev(host, uuid, options);
+    assert.deepEqual(calls(), [
+      'a: -e pre -a stop -s none',
+      'a: -e post -a stop -s success',
+      'a: -e pre -a undefine -s none',
+      'a: -e post -a undefine -s success',
+    ]);
+    assert.equal(host.exists(definitionFile), false);
+    assert.deepEqual(notes, []);
+  });
+
   describe('of a UUID that is defined on two parents', () => {
     const twin = `/etc/mdevctl.d/0000:02:00.0/${uuid}`;
     /** One script for each type. */
