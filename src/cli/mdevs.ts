@@ -51,6 +51,9 @@ export const mdevChangeFlags = {
   force: boolean({char: 'f', summary: 'Go on although a callout script refuses'}),
 };
 
+/** Milliseconds that the first mdevctl waits for a parent that is still registering. */
+export const firstPatience = 5000;
+
 /** What the flags of {@link mdevFlags} name. */
 export interface NamedMdev {
   readonly uuid?: Uuid | undefined;

@@ -1,18 +1,26 @@
 import {readDefinitions} from '../mdev/definition.js';
 import {parseParentName} from '../mdev/name.js';
+import {parseUuid} from '../mdev/uuid.js';
 import {carryOut} from '../plan/carry-out.js';
 import {planParentStart} from '../plan/mdev-units.js';
+import {selectTrusted} from './mdev-trust.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
 /**
- * `pearasys-mdev-parent@<parent>.service`, where definitions are not in the form that its fast path knows: starts the
- * units of all that are `auto`.
+ * `pearasys-mdev-parent@<parent>.service`, for the definitions that are not in the form that its fast path knows:
+ * starts the units of those of these UUIDs that are `auto`.
  */
 export const mdevParent: Handler = async (context, args) => {
   const {host, log} = context;
-  const [parentText] = takeArguments(args, ['PARENT']);
+  const [parentText] = takeArguments(args.slice(0, 1), ['PARENT']);
   const parent = parseParentName(parentText);
-  const {definitions, broken} = readDefinitions(host, {parent});
+  const uuids = args.slice(1).map(parseUuid);
+  const all = uuids.map((uuid) => readDefinitions(host, {parent, uuid}));
+  const definitions = selectTrusted(
+    context,
+    all.flatMap((each) => each.definitions),
+  );
+  const broken = all.flatMap((each) => each.broken);
   for (const {path, reason} of broken) log(4, `the definition ${path} is broken, and left alone: ${reason}`);
   const outcome = await carryOut(host, [], () => planParentStart(definitions), handlerOptions(context));
   logOutcome(

@@ -176,7 +176,7 @@ export class CommandError extends PearasysError {
     super({
       code: 'command-failed',
       exitCode: ExitCode.failed,
-      message: `${[file, ...args].join(' ')} ${status === undefined ? 'could not be run' : `failed (exit code ${status})`}`,
+      message: `${[file, ...args].join(' ')} ${describeEnd(status, late)}`,
       details: answer === '' ? [] : answer.split('\n'),
     });
     this.name = 'CommandError';
@@ -186,6 +186,11 @@ export class CommandError extends PearasysError {
     this.stderr = stderr;
     this.late = late;
   }
+}
+
+function describeEnd(status: number | undefined, late: boolean): string {
+  if (late) return 'did not end in time';
+  return status === undefined ? 'could not be run' : `failed (exit code ${status})`;
 }
 
 const errnoMeaning: Readonly<Record<string, string>> = {

@@ -268,21 +268,16 @@ export class MachineHost implements Host {
     });
     // A program that waits in the kernel is not ended by a signal: modprobe in a driver's probe, for one.
     const result = await Promise.race([running, wait(limit + 2 * killDelay, undefined, {ref: false})]);
-    if (result === undefined) {
-      // What it has started may keep its output open, and lives on; all of it is in one group of processes.
+    if (result === undefined || result.timedOut) {
+      // What it has started lives on, and may keep its output open; all of it is in one group of processes.
       if (running.pid !== undefined) endGroup(running.pid);
       running.unref();
-      throw new CommandError(file, args, undefined, `it did not end within ${limit / 1000} s`, true);
+      const said = result === undefined ? '' : `${result.stderr.trim()}\n`;
+      throw new CommandError(file, args, undefined, `${said}it did not end within ${limit / 1000} s`, true);
     }
     const accept = options.accept ?? [0];
     if (result.exitCode === undefined || (accept !== 'any' && !accept.includes(result.exitCode)))
-      throw new CommandError(
-        file,
-        args,
-        result.exitCode,
-        result.stderr || (result.shortMessage ?? ''),
-        result.timedOut,
-      );
+      throw new CommandError(file, args, result.exitCode, result.stderr || (result.shortMessage ?? ''));
     return {status: result.exitCode, stdout: result.stdout, stderr: result.stderr};
   }
 

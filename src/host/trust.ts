@@ -1,3 +1,4 @@
+import {dirname} from 'node:path';
 import type {FileInfo, HostReader} from './host.js';
 
 /** Whether the file is another user's. An image or a simulated host belongs to whoever unpacked it. */
@@ -13,4 +14,16 @@ export function distrust(host: HostReader, path: string, kind: 'file' | 'directo
   if (isForeign(host, info)) return `${path} is owned by user ${info.uid}, not by root: chown root ${path}`;
   if ((info.mode & 0o022) !== 0) return `${path} is writable by others: chmod go-w ${path}`;
   return undefined;
+}
+
+/**
+ * As {@link distrust}, also of each folder above: whoever can write to one of them can put another file there. Links
+ * are followed.
+ */
+export function distrustPath(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
+  const real = host.realPath(path);
+  if (real === undefined) return 'it leads nowhere';
+  const reason = distrust(host, real, kind);
+  if (reason !== undefined || real === '/') return reason;
+  return distrustPath(host, dirname(real), 'directory');
 }

@@ -1,6 +1,6 @@
 import {CommandError, PearasysError} from '../host/errors.js';
 import type {CommandResult, Host, HostReader} from '../host/host.js';
-import {distrust} from '../host/trust.js';
+import {distrustPath} from '../host/trust.js';
 import {definitionsFolder, parseAttributes, type Attribute} from './definition.js';
 import {scriptsFolderName, type ParentName, type TypeName} from './name.js';
 import type {Uuid} from './uuid.js';
@@ -79,11 +79,17 @@ export function readCallouts(host: HostReader): Callouts {
 
 /**
  * The callouts of one device. The scripts are asked for what they support: the first that tells so is the only one
- * that is called from then on. Older ones know no such question, and answer with something else.
+ * that is called from then on. Older ones know no such question, and answer with something else. One that does not
+ * end in time is skipped: it may be about other devices, all of which it would keep from being started and stopped.
  * @param limit milliseconds that each script may take.
+ * @param callouts which scripts there are.
  */
-export async function readCalloutsOf(host: Host, subject: CalloutSubject, limit: number): Promise<Callouts> {
-  const callouts = readCallouts(host);
+export async function readCalloutsOf(
+  host: Host,
+  subject: CalloutSubject,
+  limit: number,
+  callouts: Callouts = readCallouts(host),
+): Promise<Callouts> {
   const call: CalloutCall = {
     subject,
     event: 'get',
@@ -91,12 +97,19 @@ export async function readCalloutsOf(host: Host, subject: CalloutSubject, limit:
     state: 'none',
     input: JSON.stringify(provides),
   };
-  for (const path of callouts.scripts) {
-    const {result} = (await callScript(host, path, call, limit)) ?? {};
-    const supports = result === undefined ? undefined : parseSupported(result.stdout);
-    if (supports !== undefined) return {...callouts, scripts: [path], supports};
-  }
-  return callouts;
+  const skipped = [...callouts.skipped];
+  const scripts: string[] = [];
+  for (const path of callouts.scripts)
+    try {
+      const answer = await callFirst(host, [path], call, limit);
+      const supports = answer === undefined ? undefined : parseSupported(answer.result.stdout);
+      if (supports !== undefined) return {...callouts, skipped, scripts: [path], supports};
+      scripts.push(path);
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      skipped.push({path, reason: error.message});
+    }
+  return {...callouts, skipped, scripts};
 }
 
 /**
@@ -112,7 +125,7 @@ export async function readCalloutAttributes(
 ): Promise<readonly Attribute[]> {
   if (!isSupported(callouts, 'get', 'attributes')) return [];
   const call: CalloutCall = {subject, event: 'get', action: 'attributes', state: 'none', input: undefined};
-  const answer = await callFirst(host, callouts.scripts, call, limit);
+  const answer = await callFirst(host, callouts.scripts, call, limit, callouts.supports !== undefined);
   if (answer === undefined) return [];
   const {path, result} = answer;
   if (result.status !== 0) throw new CommandError(path, calloutArguments(call), result.status, result.stderr);
@@ -128,25 +141,42 @@ export async function readCalloutAttributes(
   return parseAttributes(value);
 }
 
+/** The notes on scripts that are not run. */
+export function skippedNotes({skipped}: Pick<Callouts, 'skipped'>): string[] {
+  return skipped.map(({path, reason}) => `the script ${path} is not run: ${reason}`);
+}
+
 /**
  * The attributes of several devices that are there, by UUID, from their scripts. A script that fails tells nothing of
  * its device, as mdevctl has it in lists.
+ * @param onNote told what is not known, and why.
  */
 export async function readMdevAttributes(
   host: Host,
   subjects: readonly CalloutSubject[],
   limit: number,
+  onNote: (note: string) => void,
 ): Promise<ReadonlyMap<Uuid, readonly Attribute[]>> {
   const found = new Map<Uuid, readonly Attribute[]>();
+  if (subjects.length === 0) return found;
+  let all = readCallouts(host);
   // Starts nothing where there is no script.
-  if (subjects.length === 0 || readCallouts(host).scripts.length === 0) return found;
-  for (const subject of subjects)
+  for (const subject of all.scripts.length === 0 ? [] : subjects)
     try {
-      const callouts = await readCalloutsOf(host, subject, limit);
+      const callouts = await readCalloutsOf(host, subject, limit, all);
+      // What does not answer is waited for once, not for each device.
+      const slow = new Set(callouts.skipped.map(({path}) => path));
+      all = {
+        ...all,
+        scripts: all.scripts.filter((path) => !slow.has(path)),
+        skipped: callouts.skipped,
+      };
       found.set(subject.uuid, await readCalloutAttributes(host, callouts, subject, limit));
     } catch (error) {
       if (!(error instanceof PearasysError)) throw error;
+      onNote(`the attributes of ${subject.uuid} are not known: ${error.message}`);
     }
+  for (const note of skippedNotes(all)) onNote(note);
   return found;
 }
 
@@ -184,49 +214,40 @@ export interface CalloutAnswer {
 }
 
 /**
- * Calls the scripts in order, until one does not answer that the type is not its own.
+ * Calls the scripts in order, until one does not answer that the type is not its own. One that cannot be started, or
+ * was ended by a signal, is passed over, as by mdevctl.
+ * @param claimed whether they have said before that the type is their own: then the first one answers for it.
  * @returns what that one answered; undefined when none did.
- * @throws CommandError `late` when one did not end in time, and was killed.
+ * @throws CommandError `late` when one did not end in time, and was killed; with `claimed` also when it could not be
+ * started.
  */
 export async function callFirst(
   host: Host,
   scripts: readonly string[],
   call: CalloutCall,
   limit: number,
+  claimed = false,
 ): Promise<CalloutAnswer | undefined> {
-  for (const path of scripts) {
-    const answer = await callScript(host, path, call, limit);
-    if (answer !== undefined && answer.result.status !== notMine) return answer;
-  }
+  for (const path of scripts)
+    try {
+      const result = await host.run(path, calloutArguments(call), {
+        accept: 'any',
+        inheritEnvironment: true,
+        limit,
+        input: call.input ?? '',
+      });
+      if (claimed || result.status !== notMine) return {path, result};
+    } catch (error) {
+      if (claimed || !(error instanceof CommandError) || error.late) throw error;
+    }
   return undefined;
-}
-
-/** Calls one script; undefined when it cannot be started, or was ended by a signal: mdevctl tries the next one then. */
-async function callScript(
-  host: Host,
-  path: string,
-  call: CalloutCall,
-  limit: number,
-): Promise<CalloutAnswer | undefined> {
-  try {
-    const result = await host.run(path, calloutArguments(call), {
-      accept: 'any',
-      inheritEnvironment: true,
-      limit,
-      input: call.input ?? '',
-    });
-    return {path, result};
-  } catch (error) {
-    if (!(error instanceof CommandError) || error.late) throw error;
-    return undefined;
-  }
 }
 
 function readScripts(host: HostReader, kind: 'callouts' | 'notifiers', skipped: SkippedScript[]): string[] {
   const scripts: string[] = [];
   for (const folder of scriptFolders.map((one) => `${one}/${kind}`)) {
     const names = host.list(folder);
-    const untrusted = names.length === 0 ? undefined : distrust(host, folder, 'directory');
+    const untrusted = names.length === 0 ? undefined : distrustFolder(host, folder);
     for (const name of names) {
       const path = `${folder}/${name}`;
       const reason = untrusted ?? distrustScript(host, path);
@@ -237,14 +258,19 @@ function readScripts(host: HostReader, kind: 'callouts' | 'notifiers', skipped: 
   return scripts;
 }
 
+/** Why no script of a folder is run. */
+function distrustFolder(host: HostReader, folder: string): string | undefined {
+  // It may be meant for another release, and what it looks at is of this machine.
+  if (host.root !== '/') return `it is in the image ${host.root}, and would run on this machine`;
+  return distrustPath(host, folder, 'directory');
+}
+
 /** Why a script is not run as root; undefined when it may be. A link leads to what is looked at. */
 function distrustScript(host: HostReader, path: string): string | undefined {
-  const real = host.realPath(path);
-  const info = real === undefined ? undefined : host.info(real);
-  if (real === undefined || info === undefined) return 'it leads nowhere';
-  const reason = distrust(host, real, 'file');
+  const reason = distrustPath(host, path, 'file');
   if (reason !== undefined) return reason;
-  return (info.mode & 0o111) === 0 ? `${real} is not executable: chmod +x ${real}` : undefined;
+  const isExecutable = ((host.info(path)?.mode ?? 0) & 0o111) !== 0;
+  return isExecutable ? undefined : `${path} is not executable: chmod +x ${path}`;
 }
 
 function parseSupported(text: string): Supported | undefined {

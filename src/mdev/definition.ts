@@ -1,5 +1,6 @@
 import {ExitCode, FileError, PearasysError, usageError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
+import {distrustPath} from '../host/trust.js';
 import {compare} from './mdev.js';
 import {asParentName, asTypeName, scriptsFolderName, type ParentName, type TypeName} from './name.js';
 import {asUuid, type Uuid} from './uuid.js';
@@ -79,6 +80,27 @@ export function readDefinitions(host: HostReader, filter: DefinitionFilter = {})
   // The folders are sorted as files are listed: by their bytes.
   definitions.sort((a, b) => compare(a.parent, b.parent) || compare(a.uuid, b.uuid));
   return {definitions, broken};
+}
+
+/**
+ * Why a definition may not be obeyed by a unit, which root runs without having read it; undefined when it may: neither
+ * the file nor a folder above it is another user's, or writable by others.
+ */
+export function distrustDefinition(
+  host: HostReader,
+  definition: Pick<Definition, 'parent' | 'uuid'>,
+): string | undefined {
+  return distrustPath(host, definitionPath(definition), 'file');
+}
+
+/** The notes on definitions that no unit obeys. */
+export function distrustNotes(host: HostReader, definitions: readonly Definition[]): string[] {
+  return definitions.flatMap((definition) => {
+    const reason = distrustDefinition(host, definition);
+    return reason === undefined
+      ? []
+      : [`the definition ${definitionPath(definition)} is obeyed by no unit: ${reason}`];
+  });
 }
 
 /** Whether there is a definition of this UUID under any parent, broken or not. */

@@ -46,8 +46,11 @@ export async function applyPlan(host: Host, plan: Plan, options: ApplyOptions): 
 interface Run {
   readonly host: Host;
   readonly options: ApplyOptions;
-  /** The script that took the first call about a device: it gets the later ones too. By the device's UUID. */
-  readonly callouts: Map<Uuid, string>;
+  /**
+   * The script that took the first call about a device: it gets the later ones too. By parent, UUID and action: the
+   * types of definitions on two parents may be those of two scripts, and a script need not know all actions.
+   */
+  readonly callouts: Map<string, string>;
 }
 
 /** Where a plan stopped. */
@@ -253,16 +256,19 @@ async function callOut(run: Run, step: CalloutStep): Promise<boolean> {
     for (const script of step.scripts) await callToTell(run, step, [script]);
     return false;
   }
-  const chosen = run.callouts.get(step.call.subject.uuid);
+  const {subject, action} = step.call;
+  const key = `${subject.parent}/${subject.uuid}/${action}`;
+  const chosen = run.callouts.get(key);
   const scripts = chosen === undefined ? step.scripts : [chosen];
+  const claimed = step.claimed || chosen !== undefined;
   if (event === 'post') {
-    await callToTell(run, step, scripts);
+    await callToTell(run, {...step, claimed}, scripts);
     return false;
   }
   try {
-    const answer = await callFirst(run.host, scripts, step.call, run.options.limit);
+    const answer = await callFirst(run.host, scripts, step.call, run.options.limit, claimed);
     if (answer === undefined) return true;
-    run.callouts.set(step.call.subject.uuid, answer.path);
+    run.callouts.set(key, answer.path);
     noteWords(run, answer);
     if (answer.result.status !== 0) throw scriptRefused(step, answer);
   } catch (error) {
@@ -277,9 +283,9 @@ async function callOut(run: Run, step: CalloutStep): Promise<boolean> {
 }
 
 /** A script that is only told what has become of a command: whatever it answers changes nothing. */
-async function callToTell(run: Run, {call}: CalloutStep, scripts: readonly string[]): Promise<void> {
+async function callToTell(run: Run, {call, claimed}: CalloutStep, scripts: readonly string[]): Promise<void> {
   try {
-    const answer = await callFirst(run.host, scripts, call, run.options.limit);
+    const answer = await callFirst(run.host, scripts, call, run.options.limit, claimed);
     if (answer === undefined) return;
     noteWords(run, answer);
     if (answer.result.status !== 0)

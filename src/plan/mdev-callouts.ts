@@ -1,6 +1,7 @@
 import {ExitCode} from '../host/errors.js';
 import {
   isSupported,
+  skippedNotes,
   type CalloutAction,
   type CalloutCall,
   type Callouts,
@@ -44,7 +45,7 @@ export function withCallouts(
         code: 'callout-failed',
         exitCode: ExitCode.refused,
         message,
-        details: ['nothing was changed'],
+        details: [...notes, 'nothing was changed'],
         hint: 'ask those who made the script, or go on nevertheless with --force',
       });
     notes.push(`${message}; going on, as --force says`);
@@ -55,6 +56,7 @@ export function withCallouts(
     uuid: subject.uuid,
     call: {subject, event, action, state, input},
     scripts: event === 'notify' ? notifiers : scripts,
+    claimed: event !== 'notify' && callouts.supports !== undefined,
     force: false,
     undo: [],
   });
@@ -75,11 +77,6 @@ export function withCallouts(
     [...(asked.length > 0 || before.undo.length > 0 ? [before] : []), ...steps, ...tell('success')],
     {notes},
   );
-}
-
-/** The notes on scripts that are not run. */
-export function skippedNotes({skipped}: Callouts): string[] {
-  return skipped.map(({path, reason}) => `the script ${path} is not run: ${reason}`);
 }
 
 /** Several plans as one: all are done, or none. */

@@ -1,5 +1,6 @@
 import {ExitCode, PearasysError, usageError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
+import {skippedNotes, type Callouts} from '../mdev/callout.js';
 import {
   checkAttributeName,
   definitionPath,
@@ -17,7 +18,7 @@ import type {Mdev} from '../mdev/mdev.js';
 import type {ParentName, TypeName} from '../mdev/name.js';
 import type {Uuid} from '../mdev/uuid.js';
 import {isForeign} from '../host/trust.js';
-import {skippedNotes, together, withCallouts, type CalloutRules} from './mdev-callouts.js';
+import {together, withCallouts, type CalloutRules} from './mdev-callouts.js';
 import {ambiguous, type MdevWish} from './mdev-start.js';
 import {
   plan,
@@ -35,6 +36,8 @@ export interface DefinitionState extends CalloutRules {
   readonly definitions: Definitions;
   /** Their files, by path; absent for a file that is not there. */
   readonly files: ReadonlyMap<string, FileState>;
+  /** Of the definitions' own types, by the paths of their files; {@link callouts} for those that are not in it. */
+  readonly calloutsOf?: ReadonlyMap<string, Callouts>;
   /** Whether attributes may have names that no device is started with: mdevctl looks at them only then. */
   readonly anyAttribute?: boolean;
 }
@@ -43,7 +46,7 @@ export interface DefinitionState extends CalloutRules {
 export function readDefinitionState(
   host: HostReader,
   uuid: Uuid,
-  rules: CalloutRules & Pick<DefinitionState, 'anyAttribute'>,
+  rules: CalloutRules & Pick<DefinitionState, 'anyAttribute' | 'calloutsOf'>,
 ): DefinitionState {
   const definitions = readDefinitions(host, {uuid});
   const files = new Map<string, FileState>();
@@ -96,7 +99,8 @@ export function planMdevUndefine(
     const path = definitionPath(definition);
     const previous = state.files.get(path);
     if (previous === undefined) return refuseForeign(path);
-    return withCallouts({subject: definition, action: 'undefine', config: definition}, state, [
+    const rules = {...state, callouts: state.calloutsOf?.get(path) ?? state.callouts};
+    return withCallouts({subject: definition, action: 'undefine', config: definition}, rules, [
       // mdevctl leaves the parent's folder too.
       {...removeFile(path, previous, {prune: 0}), uuid},
     ]);
@@ -148,15 +152,18 @@ export function planMdevModifyLive(
   mdev: Mdev | undefined,
   uuid: Uuid,
   config: MdevConfig,
-  state: DefinitionState & {readonly defined: boolean},
+  state: DefinitionState & {readonly defined: boolean; readonly parent?: ParentName | undefined},
 ): Planned {
-  const {callouts, force} = state;
-  if (mdev?.type === undefined)
+  const {callouts, force, parent = mdev?.parent} = state;
+  if (mdev?.type === undefined || mdev.parent !== parent)
     return refuse({
       code: 'no-device',
       exitCode: ExitCode.noDevice,
-      message: `there is no mediated device ${uuid}`,
-      details: ['nothing was changed'],
+      message: `there is no mediated device ${uuid}${mdev === undefined || mdev.parent === parent ? '' : ` on ${parent ?? ''}`}`,
+      details: [
+        ...(mdev === undefined || mdev.parent === parent ? [] : [`it is on ${mdev.parent}`]),
+        'nothing was changed',
+      ],
       hint: 'without --live its definition is changed',
     });
   if (config.type !== mdev.type)
@@ -184,13 +191,21 @@ export function planMdevModifyLive(
     uuid,
     call: {subject, event: 'live', action: 'modify', state: 'none', input: printCompactConfig(config)},
     scripts: callouts.scripts,
+    claimed: true,
     force: false,
     undo: [],
   };
   const notify: CalloutStep[] =
     callouts.notifiers.length === 0
       ? []
-      : [{...live, call: {...live.call, event: 'notify'}, scripts: callouts.notifiers}];
+      : [
+          {
+            ...live,
+            call: {...live.call, event: 'notify'},
+            scripts: callouts.notifiers,
+            claimed: false,
+          },
+        ];
   const now = plan([{...live, onRefusal: notify}, ...notify], {notes: skippedNotes(callouts)});
   if (!state.defined) return now;
   const definition = findDefinition(uuid, mdev.parent, state.definitions);

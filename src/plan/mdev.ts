@@ -1,13 +1,16 @@
-import {PearasysError, usageError} from '../host/errors.js';
+import {PearasysError, usageError, WriteError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {
   readCalloutAttributes,
   readCallouts,
   readCalloutsOf,
+  skippedNotes,
   type Callouts,
   type CalloutSubject,
 } from '../mdev/callout.js';
 import {
+  definitionPath,
+  distrustNotes,
   isDefined,
   readDefinitions,
   type Attribute,
@@ -16,7 +19,7 @@ import {
 } from '../mdev/definition.js';
 import {readMdev, waitForType, type Mdev} from '../mdev/mdev.js';
 import type {ParentName} from '../mdev/name.js';
-import {waitForParent} from '../mdev/parent.js';
+import {typePath, waitForParent} from '../mdev/parent.js';
 import type {Uuid} from '../mdev/uuid.js';
 import {carryOut, type CarryOutOptions, type Outcome} from './carry-out.js';
 import {together} from './mdev-callouts.js';
@@ -29,6 +32,7 @@ import {
   planMdevUndefine,
   readDefinitionState,
   type DefinitionChange,
+  type DefinitionState,
 } from './mdev-define.js';
 import {planMdevStart, readMdevStart, specifyMdev, type MdevWish, type MdevWords} from './mdev-start.js';
 import {planMdevStop, readMdevStop} from './mdev-stop.js';
@@ -56,13 +60,36 @@ export interface StartOptions extends MdevOptions {
  */
 export async function startMdev(host: Host, words: MdevWords, options: StartOptions): Promise<Outcome> {
   const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid}));
+  const {uuid, parent} = wish;
+  // Where a file says what is to be started, none of them is read.
+  const {definitions} = readDefinitions(host, {uuid, parent});
+  for (const note of words.config === undefined ? distrustNotes(host, definitions) : [])
+    options.onNote?.(note);
   if (readMdev(host, wish.uuid) === undefined) await waitForParent(host, wish.parent, options.patience);
   const callouts = await readCalloutsOf(host, wish, options.limit);
-  return await carryOut(
-    host,
-    [words.uuid],
-    () => planMdevStart(readMdevStart(host, words, {...options, callouts})),
-    options,
+  const start = () =>
+    carryOut(
+      host,
+      [words.uuid],
+      () => planMdevStart(readMdevStart(host, words, {...options, callouts})),
+      options,
+    );
+  try {
+    return await start();
+  } catch (error) {
+    // Our lock keeps no other program from creating it, mdevctl's own rule for one. What is there now decides.
+    if (!options.mayExist || !existsByNow(error, wish)) throw error;
+    return await start();
+  }
+}
+
+/** Whether the kernel has answered that a device of this UUID is there. */
+function existsByNow(error: unknown, {parent, type}: CalloutSubject): boolean {
+  const reason = error instanceof PearasysError ? error.cause : undefined;
+  return (
+    reason instanceof WriteError &&
+    reason.errno === 'EEXIST' &&
+    reason.path === typePath(parent, type, 'create')
   );
 }
 
@@ -111,8 +138,9 @@ export async function defineMdev(host: Host, words: DefineWords, options: MdevOp
   const mdev = readMdev(host, uuid);
   const wish = specifyDefinition(words, mdev);
   const callouts = await readCalloutsOf(host, wish, options.limit);
-  const isThere = mdev?.parent === wish.parent && mdev.type === wish.type;
-  const told = isThere ? await readCalloutAttributes(host, callouts, wish, options.limit) : [];
+  // A file says all of it.
+  const isMeant = words.config === undefined && mdev?.parent === wish.parent && mdev.type === wish.type;
+  const told = isMeant ? await readCalloutAttributes(host, callouts, wish, options.limit) : [];
   const full = {...wish, attributes: [...wish.attributes, ...told]};
   return await carryOut(
     host,
@@ -129,12 +157,11 @@ export async function undefineMdev(
   parent: ParentName | undefined,
   options: MdevOptions,
 ): Promise<Outcome> {
-  const [definition] = readDefinitions(host, {uuid, parent}).definitions;
-  const callouts = await calloutsOf(host, definition, options.limit);
+  const rules = {...options, ...(await readDefinedCallouts(host, uuid, parent, options.limit))};
   return await carryOut(
     host,
     [uuid],
-    () => planMdevUndefine(uuid, parent, readDefinitionState(host, uuid, {...options, callouts})),
+    () => planMdevUndefine(uuid, parent, readDefinitionState(host, uuid, rules)),
     options,
   );
 }
@@ -162,7 +189,7 @@ export async function modifyMdevLive(
   host: Host,
   uuid: Uuid,
   config: MdevConfig,
-  options: MdevOptions & {readonly defined: boolean},
+  options: MdevOptions & {readonly defined: boolean; readonly parent?: ParentName | undefined},
 ): Promise<Outcome> {
   const callouts = await calloutsOf(host, subjectOf(readMdev(host, uuid)), options.limit);
   return await carryOut(
@@ -172,6 +199,7 @@ export async function modifyMdevLive(
       planMdevModifyLive(readMdev(host, uuid), uuid, config, {
         ...readDefinitionState(host, uuid, {...options, callouts}),
         defined: options.defined,
+        parent: options.parent,
       }),
     options,
   );
@@ -205,19 +233,17 @@ export async function createMdev(
 
 /** Stops a device and takes all its definitions away, both or neither. */
 export async function discardMdev(host: Host, uuid: Uuid, options: MdevOptions): Promise<Outcome> {
-  const [definition] = readDefinitions(host, {uuid}).definitions;
-  const subject = subjectOf(readMdev(host, uuid)) ?? definition;
-  const callouts = await calloutsOf(host, subject, options.limit);
-  const rules = {...options, callouts};
+  const callouts = await calloutsOf(host, subjectOf(readMdev(host, uuid)), options.limit);
+  const defined = {...options, ...(await readDefinedCallouts(host, uuid, undefined, options.limit))};
   return await carryOut(
     host,
     [uuid],
     () => {
-      const stop = planMdevStop(readMdevStop(host, uuid, {...rules, mayBeGone: true}));
+      const stop = planMdevStop(readMdevStop(host, uuid, {...options, callouts, mayBeGone: true}));
       const isOnlyThere = readMdev(host, uuid) !== undefined && !isDefined(host, uuid);
       return isOnlyThere
         ? stop
-        : together([stop, planMdevUndefine(uuid, undefined, readDefinitionState(host, uuid, rules))]);
+        : together([stop, planMdevUndefine(uuid, undefined, readDefinitionState(host, uuid, defined))]);
     },
     options,
   );
@@ -249,7 +275,9 @@ async function tellAttributes(
   {limit, onNote}: CarryOutOptions,
 ): Promise<readonly Attribute[]> {
   try {
-    return await readCalloutAttributes(host, await readCalloutsOf(host, subject, limit), subject, limit);
+    const callouts = await readCalloutsOf(host, subject, limit);
+    for (const note of skippedNotes(callouts)) onNote?.(note);
+    return await readCalloutAttributes(host, callouts, subject, limit);
   } catch (error) {
     if (!(error instanceof PearasysError)) throw error;
     onNote?.(`the attributes of ${subject.uuid} are not recorded: ${error.message}`);
@@ -259,6 +287,19 @@ async function tellAttributes(
 
 function subjectOf(mdev: Mdev | undefined): CalloutSubject | undefined {
   return mdev?.type === undefined ? undefined : {uuid: mdev.uuid, parent: mdev.parent, type: mdev.type};
+}
+
+/** The callouts of each definition of a UUID: on each parent it may be of another type. */
+async function readDefinedCallouts(
+  host: Host,
+  uuid: Uuid,
+  parent: ParentName | undefined,
+  limit: number,
+): Promise<Pick<DefinitionState, 'callouts' | 'calloutsOf'>> {
+  const calloutsOf = new Map<string, Callouts>();
+  for (const definition of readDefinitions(host, {uuid, parent}).definitions)
+    calloutsOf.set(definitionPath(definition), await readCalloutsOf(host, definition, limit));
+  return {callouts: readCallouts(host), calloutsOf};
 }
 
 /** The callouts of a device; where there is none to ask for, only which scripts there are. */

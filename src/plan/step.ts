@@ -118,6 +118,8 @@ export interface CalloutStep extends StepBase {
   readonly call: CalloutCall;
   /** Tried in order until one takes the call; for `notify` all are called. */
   readonly scripts: readonly string[];
+  /** Whether the script has said that the type is its own: then 2 is a failure, as any other exit code is. */
+  readonly claimed: boolean;
   /** For `pre` and `live`: whether the plan goes on though the script fails. */
   readonly force: boolean;
   /** For `pre` and `live`: the call that follows when the script fails, and nothing is done. */

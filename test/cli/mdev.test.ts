@@ -42,6 +42,74 @@ describe('pearasys mdev', () => {
     return path;
   };
 
+  it('modify --live: not of a device on another parent than the named one', async () => {
+    await done(`mdev start -u ${one} -p mtty -t mtty-1`);
+    const file = jsonFile('{"mdev_type":"mtty-1","start":"manual"}');
+    const {exitCode, stderr} = await typed(
+      host,
+      `mdev modify -u ${one} -p 02:00.0 --live --jsonfile ${file}`,
+    );
+    assert.equal(exitCode, 4);
+    assert.match(stderr, new RegExp(`there is no mediated device ${one} on 0000:02:00\\.0`));
+    assert.match(stderr, /it is on mtty/);
+  });
+
+  it('list and start: tell of definitions that others can write to', async () => {
+    host.machine.tree.file(mttyFile, '{"mdev_type":"mtty-1","start":"auto"}', 0o666);
+    for (const line of ['mdev list -d', 'mdev list -d --json', `mdev start -u ${one}`, 'mdev list']) {
+      const {exitCode, stderr} = await typed(host, line);
+      assert.equal(exitCode, 0);
+      assert.match(
+        stderr,
+        new RegExp(`the definition ${mttyFile} is obeyed by no unit: .* is writable by others`),
+      );
+    }
+    await done(`mdev stop -u ${one}`);
+    const {stderr} = await typed(host, `mdev start -u ${one} -p mtty -t mtty-1 --dry-run`);
+    assert.match(stderr, /is obeyed by no unit/);
+  });
+
+  it('list: tells of scripts that are not run', async () => {
+    await done(`mdev start -u ${one} -p mtty -t mtty-1`);
+    host.machine.tree.file('/etc/mdevctl.d/scripts.d/callouts/a', '#!/bin/sh\n', 0o775);
+    const {stdout, stderr} = await typed(host, 'mdev list');
+    assert.equal(stdout, `${one} mtty mtty-1 manual\n`);
+    assert.match(stderr, /callouts\/a is not run: .* is writable by others/);
+  });
+
+  it('start-mdev and create-mdev wait for a parent that is still registering', async () => {
+    const parent = host.machine.declaration.mdevParents.find(({name}) => name === 'mtty');
+    assert.ok(parent !== undefined);
+    let pauses = 0;
+    /** It is listed, without its types. */
+    const registering = () => {
+      host.machine.mdevs.unregister('mtty');
+      host.machine.tree.directory('/sys/class/mdev_bus/mtty');
+      pauses = 0;
+    };
+    registering();
+    host.pause = (milliseconds) => {
+      pauses += 1;
+      if (pauses === 3) {
+        host.machine.tree.remove('/sys/class/mdev_bus/mtty');
+        host.machine.mdevs.register(parent);
+      }
+      host.machine.elapsed += milliseconds;
+      return Promise.resolve();
+    };
+    const dry = await typed(host, `mdev create-mdev ${one} mtty mtty-1 --dry-run`);
+    assert.deepEqual([dry.exitCode, pauses], [3, 0]);
+    await done(`mdev create-mdev ${one} mtty mtty-1`);
+    assert.equal(pauses, 3);
+    await done(`mdev stop-mdev ${one}`);
+    registering();
+    assert.equal((await typed(host, `mdev start-mdev ${one} --dry-run`)).exitCode, 3);
+    assert.equal(pauses, 0);
+    await done(`mdev start-mdev ${one}`);
+    assert.equal(pauses, 3);
+    assert.deepEqual(host.machine.mdevs.list(), [`${one} mtty mtty-1`]);
+  });
+
   it('types: in mdevctl’s lines, in its JSON, and in ours', async () => {
     assert.equal(
       await done('mdev types --parent 02:00.0'),

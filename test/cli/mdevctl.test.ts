@@ -244,6 +244,13 @@ describe('mdevctl 1.2', () => {
     ]);
   });
 
+  it('list: tells on standard error of scripts that are not run', async () => {
+    host.machine.tree.file('/etc/mdevctl.d/scripts.d/callouts/a', '#!/bin/sh\n', 0o775);
+    const {exitCode, stdout, stderr} = await typed('list');
+    assert.deepEqual([exitCode, stdout], [0, `${one} mtty mtty-1 manual\n\n`]);
+    assert.match(stderr, /callouts\/a is not run: .* is writable by others/);
+  });
+
   it('list of a device that is defined tells the attributes of its definition', async () => {
     await typed(`define -u ${one} -a`);
     await typed(`modify -u ${one} --addattr b --value 2`);

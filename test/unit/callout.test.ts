@@ -10,10 +10,12 @@ import {parseParentName, parseTypeName} from '../../src/mdev/name.js';
 import {parseUuid} from '../../src/mdev/uuid.js';
 import {
   defineMdev,
+  discardMdev,
   modifyMdevLive,
   recordMdev,
   startMdev,
   stopMdev,
+  undefineMdev,
   type StartOptions,
 } from '../../src/plan/mdev.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
@@ -96,6 +98,49 @@ describe('callouts', function () {
     const {scripts, skipped} = readCallouts(host);
     assert.deepEqual(scripts, []);
     assert.match(skipped[0]?.reason ?? '', /callouts is owned by user 1000/);
+  });
+
+  for (const folder of ['/etc/mdevctl.d', '/etc/mdevctl.d/scripts.d'])
+    it(`none is run where others can write to ${folder}`, () => {
+      script(`${own}/callouts/a`, '');
+      host.machine.owners.set(folder, 1000);
+      const {scripts, skipped} = readCallouts(host);
+      assert.deepEqual(scripts, []);
+      assert.match(skipped[0]?.reason ?? '', new RegExp(`^${folder} is owned by user 1000`));
+    });
+
+  it('none is run that a link leads to in a folder of another user', () => {
+    script('/home/somebody/script', '');
+    host.machine.owners.set('/home/somebody', 1000);
+    script(`${own}/callouts/a`, '');
+    host.machine.tree.textLink(`${own}/callouts/b`, '/home/somebody/script');
+    const {scripts, skipped} = readCallouts(host);
+    assert.deepEqual(scripts, [`${own}/callouts/a`]);
+    assert.match(skipped[0]?.reason ?? '', /^\/home\/somebody is owned by user 1000/);
+  });
+
+  it('none is run of an image: what they say is of the machine that they run on', async () => {
+    script(`${own}/callouts/a`, `${logging}; exit 1`);
+    script(`${own}/notifiers/n`, logging);
+    host.root = host.machine.folder;
+    await defineMdev(host, {...subject, start: 'auto'}, options);
+    assert.deepEqual(calls(), []);
+    assert.match(host.readText(definitionFile) ?? '', /"auto"/);
+    assert.deepEqual(
+      notes.map((note) => note.replace(/:.*/, '')),
+      [`the script ${own}/callouts/a is not run`, `the script ${own}/notifiers/n is not run`],
+    );
+  });
+
+  it('those that are not run are told where another one refuses', async () => {
+    script(`${own}/callouts/a`, '', 0o777);
+    script(`${own}/callouts/b`, 'echo \'{"supports":{"version":2,"actions":["stop"],"events":["pre"]}}\'');
+    await assert.rejects(start(), (error) => {
+      assert.ok(error instanceof PearasysError);
+      assert.match(error.message, /does not support to start/);
+      assert.match(error.details.join('\n'), /callouts\/a is not run: .* is writable by others/);
+      return true;
+    });
   });
 
   it('are called before and after with mdevctl’s arguments and the configuration, and the notifiers last', async () => {
@@ -192,7 +237,92 @@ describe('callouts', function () {
     script(`${own}/callouts/a`, 'case "$*" in *post*) sleep 60;; *) exit 0;; esac');
     await start({limit: 300});
     assert.equal(host.machine.mdevs.list().length, 1);
-    assert.match(notes.at(-1) ?? '', /callouts\/a .* could not be run/);
+    assert.match(notes.at(-1) ?? '', /callouts\/a .* did not end in time/);
+  });
+
+  it('one that hangs as it is asked what it supports is left out, and that is told', async () => {
+    script(`${own}/callouts/a`, 'case "$*" in *capabilities*) sleep 60;; esac; exit 1');
+    script(`${own}/callouts/b`, logging);
+    await start({limit: 300});
+    assert.deepEqual(calls(), ['b: -e pre -a start -s none', 'b: -e post -a start -s success']);
+    assert.match(notes[0] ?? '', /^the script \S+callouts\/a is not run: .*did not end in time/);
+    await stopMdev(host, uuid, {...options, limit: 300});
+    assert.deepEqual(host.machine.mdevs.list(), []);
+  });
+
+  it('one that hangs is waited for once in a list', async () => {
+    script(`${own}/callouts/a`, 'echo x >>../../asked; case "$*" in *capabilities*) sleep 60;; esac; exit 1');
+    script(`${own}/callouts/b`, 'case "$*" in *attributes*) printf %s \'[{"a":"1"}]\';; esac');
+    const second = {...subject, uuid: parseUuid('93c32df7-d52e-4ec1-9668-1f3c7e4df107')};
+    const told = await readMdevAttributes(host, [subject, second], 300, (note) => notes.push(note));
+    assert.match(notes.join('\n'), /^the script \S+callouts\/a is not run: .*did not end in time$/);
+    assert.deepEqual([...told.values()], [[{name: 'a', value: '1'}], [{name: 'a', value: '1'}]]);
+    assert.equal(host.machine.tree.read('/etc/mdevctl.d/asked'), 'x\n');
+  });
+
+  it('one that took a command need not take another that is carried out with it', async () => {
+    script(`${own}/callouts/a`, `${logging}; [ "$6" = stop ] || exit 2`);
+    host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+    host.machine.tree.file(definitionFile, '{"mdev_type":"mtty-1","start":"auto"}', 0o644);
+    await discardMdev(host, uuid, options);
+    assert.deepEqual(calls(), [
+      'a: -e pre -a stop -s none',
+      'a: -e post -a stop -s success',
+      'a: -e pre -a undefine -s none',
+      'a: -e post -a undefine -s success',
+    ]);
+    assert.equal(host.exists(definitionFile), false);
+    assert.deepEqual(notes, []);
+  });
+
+  describe('of a UUID that is defined on two parents', () => {
+    const twin = `/etc/mdevctl.d/0000:02:00.0/${uuid}`;
+    /** One script for each type. */
+    const each = (capabilities: string) => {
+      for (const [name, type] of [
+        ['a', 'mtty-1'],
+        ['b', 'vgpu-1'],
+      ] as const)
+        script(
+          `${own}/callouts/${name}`,
+          `[ "$2" = ${type} ] || exit 2; ${capabilities}\necho "\${0##*/}: $2 $4 \${10} \${12}" >>../../log`,
+        );
+      host.machine.tree.file(definitionFile, '{"mdev_type":"mtty-1","start":"auto"}', 0o644);
+      host.machine.tree.file(twin, '{"mdev_type":"vgpu-1","start":"auto"}', 0o644);
+    };
+    const asked = () =>
+      (host.machine.tree.read('/etc/mdevctl.d/log') ?? '')
+        .split('\n')
+        .filter((line) => / (?:pre|post) /.test(line));
+    const both = [
+      `b: vgpu-1 pre ${uuid} 0000:02:00.0`,
+      `b: vgpu-1 post ${uuid} 0000:02:00.0`,
+      `a: mtty-1 pre ${uuid} mtty`,
+      `a: mtty-1 post ${uuid} mtty`,
+    ];
+
+    for (const [what, capabilities] of [
+      ['that know no question for it', ''],
+      [
+        'that tell what they support',
+        'case "$*" in *capabilities*) echo \'{"supports":{"version":2,"actions":["undefine","stop"],"events":["pre","post"]}}\'; exit 0;; esac',
+      ],
+    ] as const) {
+      it(`are those of each type, of scripts ${what}`, async () => {
+        each(capabilities);
+        await undefineMdev(host, uuid, undefined, options);
+        assert.deepEqual(asked(), both);
+        assert.deepEqual([host.exists(definitionFile), host.exists(twin)], [false, false]);
+      });
+
+      it(`are so too where the device is stopped with it, of scripts ${what}`, async () => {
+        each(capabilities);
+        host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+        await discardMdev(host, uuid, options);
+        assert.deepEqual(asked(), [`a: mtty-1 pre ${uuid} mtty`, `a: mtty-1 post ${uuid} mtty`, ...both]);
+        assert.deepEqual(host.machine.mdevs.list(), []);
+      });
+    }
   });
 
   it('are not called for a dry run, nor where there is nothing to do', async () => {
@@ -243,6 +373,35 @@ describe('callouts', function () {
         start: 'manual',
         attrs: [{x: '1'}],
       });
+    });
+
+    it('an answer of one that says that the type is not its own counts for nothing', async () => {
+      script(`${own}/callouts/a`, answering('"pre"', '"start"').replace('exit 0', 'exit 2'));
+      script(`${own}/callouts/b`, logging);
+      const {scripts, supports} = await readCalloutsOf(host, subject, 5000);
+      assert.deepEqual([scripts.length, supports], [2, undefined]);
+    });
+
+    it('one that then says that the type is not its own has failed', async () => {
+      script(`${own}/callouts/a`, `${answering('"pre","post","live"', '"start","modify"')}; exit 2`);
+      await assert.rejects(start(), /refused to start .* \(exit code 2\)/);
+      assert.deepEqual(host.machine.mdevs.list(), []);
+      host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+      const config = {...subject, start: 'manual' as const, attributes: []};
+      await assert.rejects(
+        modifyMdevLive(host, uuid, config, options),
+        /refused to modify .* \(exit code 2\)/,
+      );
+      script(`${own}/callouts/a`, `${answering('"get","live"', '"modify","attributes"')}; kill -KILL $$`);
+      await assert.rejects(modifyMdevLive(host, uuid, config, options), /callouts\/a .* could not be run/);
+      const callouts = await readCalloutsOf(host, subject, 5000);
+      await assert.rejects(readCalloutAttributes(host, callouts, subject, 5000), /could not be run/);
+    });
+
+    it('one that took the call before has failed where it does not take the one after', async () => {
+      script(`${own}/callouts/a`, 'case "$*" in *post*) exit 2;; esac');
+      await start();
+      assert.deepEqual(notes, [`the script ${own}/callouts/a answered 2 to post of start`]);
     });
 
     it('one that refuses to change a device changes no definition either', async () => {
@@ -296,7 +455,10 @@ describe('callouts', function () {
       ] as const) {
         telling(text, status);
         await assert.rejects(read(), (error) => error instanceof CommandError);
-        assert.deepEqual([...(await readMdevAttributes(host, [subject], 5000))], []);
+        const said: string[] = [];
+        const told = await readMdevAttributes(host, [subject], 5000, (note) => said.push(note));
+        assert.deepEqual([...told], []);
+        assert.match(said.join('\n'), new RegExp(`^the attributes of ${uuid} are not known: .*callouts/a`));
       }
     });
 
@@ -309,6 +471,30 @@ describe('callouts', function () {
         start: 'manual',
         attrs: [{a: '1'}],
       });
+    });
+
+    it('are not asked for where a file says what is to be defined', async () => {
+      telling('[{"a":"1"}]');
+      host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+      const config = {
+        type: subject.type,
+        start: 'manual' as const,
+        attributes: [{name: 'a', value: '1'}],
+      };
+      await defineMdev(host, {uuid, parent: subject.parent, config, start: 'manual'}, options);
+      assert.match(host.readText(definitionFile) ?? '', /"attrs": \[\s+\{\s+"a": "1"\s+\}\s+\]/);
+    });
+
+    it('a script that is not run is told where it would have been asked', async () => {
+      telling('[{"a":"1"}]');
+      host.machine.owners.set(`${own}/callouts/a`, 1000);
+      host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
+      await recordMdev(host, uuid, options);
+      assert.match(host.readText(definitionFile) ?? '', /"attrs": \[\]/);
+      assert.match(notes.join('\n'), /^the script \S+callouts\/a is not run: .* owned by user 1000/);
+      notes = [];
+      await readMdevAttributes(host, [subject], 5000, (note) => notes.push(note));
+      assert.match(notes.join('\n'), /^the script \S+callouts\/a is not run: .* owned by user 1000/);
     });
 
     it('a script that fails keeps nothing from being recorded', async () => {

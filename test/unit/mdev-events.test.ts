@@ -15,6 +15,7 @@ import {runOn, shipped} from './services.js';
 
 const A = '11111111-1111-4111-8111-111111111111';
 const B = '22222222-2222-4222-8222-222222222222';
+const C = '33333333-3333-4333-8333-333333333333';
 const types = '/sys/class/mdev_bus/mtty/mdev_supported_types';
 const definitionOf = (uuid: string, parent = 'mtty') => `/etc/mdevctl.d/${parent}/${uuid}`;
 const written = (start: string, type = 'mtty-1', attrs = '[]') =>
@@ -141,6 +142,41 @@ describe('events of mediated devices', () => {
       });
     });
 
+    it('is content with one that somebody else creates meanwhile, and writes its attributes once', async () => {
+      const host = made();
+      write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1', '[{"frame_rate": "60"}]'));
+      const path = '/sys/class/mdev_bus/0000:02:00.0/mdev_supported_types/vgpu-1/create';
+      let created = false;
+      host.beforeEffect((effect) => {
+        if (created || effect.kind !== 'write' || effect.path !== path) return;
+        created = true;
+        host.machine.write(path, A);
+        host.machine.write(`/sys/bus/mdev/devices/${A}/frame_rate`, '60');
+      });
+      const {exitCode, journal} = await runOn(host, mdevCreate, A);
+      assert.deepEqual([exitCode, journal.at(-1)], [0, `<6>${A} is there already`]);
+      assert.deepEqual(host.machine.mdevs.list(), [`${A} 0000:02:00.0 vgpu-1`]);
+      assert.deepEqual(
+        host.effects().filter((line) => line.includes('frame_rate')),
+        [],
+      );
+    });
+
+    it('fails where the one that appears meanwhile is another', async () => {
+      const host = made();
+      write(host, definitionOf(A), written('auto'));
+      let created = false;
+      host.beforeEffect((effect) => {
+        if (created || effect.kind !== 'write') return;
+        created = true;
+        host.machine.write(`${types}/mtty-2/create`, A);
+      });
+      const {exitCode, journal} = await runOn(host, mdevCreate, A);
+      assert.equal(exitCode, 3);
+      assert.match(journal.join('\n'), /mtty-2 on mtty/);
+      assert.deepEqual(host.machine.mdevs.list(), [`${A} mtty mtty-2`]);
+    });
+
     it('takes the parent where the device is to be started by itself, or that is there', async () => {
       const host = made();
       write(host, definitionOf(A), written('manual'));
@@ -151,6 +187,42 @@ describe('events of mediated devices', () => {
       write(host, definitionOf(B, 'elsewhere'), written('manual', 'vgpu-1'));
       assert.equal((await runOn(host, mdevCreate, B)).exitCode, 0);
       assert.deepEqual(host.machine.mdevs.list(), [`${A} 0000:02:00.0 vgpu-1`, `${B} mtty mtty-1`]);
+    });
+
+    it('does not obey a definition that another user can write to', async () => {
+      const host = made();
+      const refused = async (reason: string) => {
+        const {exitCode, journal} = await runOn(host, mdevCreate, A);
+        assert.equal(exitCode, 3);
+        assert.match(
+          journal[0] ?? '',
+          new RegExp(`^<4>the definition ${definitionOf(A)} is not obeyed: ${reason}`),
+        );
+        assert.match(journal[1] ?? '', new RegExp(`^<3>${A} is not created: `));
+        assert.deepEqual(host.machine.mdevs.list(), []);
+      };
+      write(host, definitionOf(A), written('auto'), 0o664);
+      await refused(`${definitionOf(A)} is writable by others`);
+      write(host, definitionOf(A), written('auto'));
+      for (const path of [definitionOf(A), '/etc/mdevctl.d/mtty', '/etc/mdevctl.d']) {
+        host.machine.owners.set(path, 1000);
+        await refused(`${path} is owned by user 1000`);
+        host.machine.owners.delete(path);
+      }
+      assert.equal((await runOn(host, mdevCreate, A)).exitCode, 0);
+    });
+
+    it('takes the definition of a UUID that may be trusted, and tells of the other', async () => {
+      const host = made();
+      write(host, definitionOf(A), written('manual'));
+      write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1'), 0o666);
+      const {exitCode, journal} = await runOn(host, mdevCreate, A);
+      assert.equal(exitCode, 0);
+      assert.match(
+        journal[0] ?? '',
+        /^<4>the definition \S+02:00\.0\S+ is not obeyed: .* is writable by others/,
+      );
+      assert.deepEqual(host.machine.mdevs.list(), [`${A} mtty mtty-1`]);
     });
 
     it('does not guess between two parents that are there', async () => {
@@ -238,17 +310,31 @@ describe('events of mediated devices', () => {
   });
 
   describe('a parent', () => {
-    it('has the units of all auto definitions started, and tells of broken ones', async () => {
+    it('has the units of those auto definitions started that are named, and tells of broken ones', async () => {
       const host = made();
       write(host, definitionOf(A), '{"start":"auto","mdev_type":"mtty-1"}');
       write(host, definitionOf(B), written('manual'));
-      write(host, definitionOf('33333333-3333-4333-8333-333333333333'), '{');
-      const {exitCode, journal} = await runOn(host, mdevParent, 'mtty');
+      write(host, definitionOf(C), '{');
+      write(host, definitionOf('44444444-4444-4444-8444-444444444444'), written('auto'));
+      const {exitCode, journal} = await runOn(host, mdevParent, 'mtty', A, B, C);
       assert.equal(exitCode, 0);
       assert.match(journal[0] ?? '', /^<4>the definition \S+3333 is broken, and left alone/);
       assert.deepEqual(
         host.effects().filter((line) => line.startsWith('systemctl')),
         [`systemctl start --no-block mdev@${A}.service`],
+      );
+    });
+
+    it('has no definition started that another user can write to', async () => {
+      const host = made();
+      write(host, definitionOf(A), written('auto'), 0o666);
+      write(host, definitionOf(B), written('auto'));
+      const {exitCode, journal} = await runOn(host, mdevParent, 'mtty', A, B);
+      assert.equal(exitCode, 0);
+      assert.match(journal[0] ?? '', /^<4>the definition \S+ is not obeyed: .* is writable by others/);
+      assert.deepEqual(
+        host.effects().filter((line) => line.startsWith('systemctl')),
+        [`systemctl start --no-block mdev@${B}.service`],
       );
     });
 
@@ -274,6 +360,8 @@ describe('the programs in libexec for mediated devices', () => {
           .replaceAll('/usr/bin/node', `${folder}/node`)
           .replaceAll('/etc/mdevctl.d', `${folder}/etc/mdevctl.d`)
           .replaceAll('/usr/lib/mdevctl', `${folder}/usr/lib/mdevctl`)
+          .replaceAll('/etc/systemd', `${folder}/etc/systemd`)
+          .replaceAll('/run/systemd', `${folder}/run/systemd`)
           .replaceAll('/sys/', `${folder}/sys/`),
         0o755,
       );
@@ -295,8 +383,9 @@ esac
   afterEach(() => fs.rmSync(folder, {recursive: true, force: true}));
 
   function put(path: string, text: string, mode = 0o644): void {
-    fs.mkdirSync(dirname(join(folder, path)), {recursive: true});
+    fs.mkdirSync(dirname(join(folder, path)), {recursive: true, mode: 0o755});
     fs.writeFileSync(join(folder, path), text, {mode});
+    fs.chmodSync(join(folder, path), mode);
   }
 
   /** How a program ended, and what it started. */
@@ -373,7 +462,7 @@ esac
     it('creates what is defined without attributes, with no other process', () => {
       define(written('auto'));
       define(written('auto', 'mtty-2'), B);
-      define(written('manual'), '33333333-3333-4333-8333-333333333333');
+      define(written('manual'), C);
       assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
       assert.deepEqual(
         [wrote(), wrote('mtty-2')],
@@ -405,6 +494,21 @@ esac
           put('etc/mdevctl.d/scripts.d/callouts/script', '', 0o755);
         },
       ],
+      ...[
+        `etc/systemd/system/mdev@${A}.service`,
+        `etc/systemd/system/mdev@${A}.service.d/override.conf`,
+        `etc/systemd/system.control/mdev@${A}.service.d/50-Slice.conf`,
+        `etc/systemd/system/pearasys-mdev-create@${A}.service.d/override.conf`,
+        'etc/systemd/system/mdev@.service.d/override.conf',
+        `run/systemd/system/mdev@${A}.service`,
+        'run/systemd/system/pearasys-mdev-create@.service',
+      ].map((path): [string, () => void] => [
+        `whose unit is changed by ${path}`,
+        () => {
+          define(written('auto'));
+          put(path, '[Service]\n');
+        },
+      ]),
     ];
     for (const [what, prepare] of others)
       it(`leaves a definition ${what} to its unit`, () => {
@@ -416,12 +520,92 @@ esac
         assert.equal(wrote(), '');
       });
 
-    it('leaves definitions in another form to Node', () => {
+    for (const unit of ['mdev', 'pearasys-mdev-create'])
+      it(`starts none whose ${unit}@.service is masked`, () => {
+        define(written('auto'));
+        define('{"mdev_type": "mtty-1", "start": "auto"}', B);
+        for (const [path, uuid] of [
+          ['etc/systemd/system', A],
+          ['run/systemd/system', B],
+        ] as const) {
+          fs.mkdirSync(join(folder, path), {recursive: true});
+          fs.symlinkSync('/dev/null', join(folder, path, `${unit}@${uuid}.service`));
+        }
+        assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
+        assert.equal(wrote(), '');
+      });
+
+    it('leaves a unit that is another one’s alone', () => {
+      put(`etc/systemd/system/mdev@${B}.service`, '[Service]\n');
+      define(written('auto'));
+      assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
+      assert.equal(wrote(), `${A}\n`);
+    });
+
+    it('leaves definitions in another form to Node, and no others', () => {
       define('{"mdev_type": "mtty-1", "start": "auto"}');
+      define(written('auto'), B);
+      define('{', C);
       assert.deepEqual(started('mdev-parent', 'mtty'), {
         status: 7,
-        called: [node('mdev-parent', 'mtty')],
+        called: [node('mdev-parent', `mtty ${A} ${C}`)],
       });
+      assert.equal(wrote(), `${B}\n`);
+    });
+
+    for (const [what, open] of [
+      ['which others can write to', (path: string) => fs.chmodSync(path, 0o777)],
+      ['of another user', (path: string) => fs.chownSync(path, 1000, 1000)],
+    ] as const)
+      for (const path of [definitionOf(A), '/etc/mdevctl.d/mtty', '/etc/mdevctl.d'])
+        it(`leaves it to Node to judge ${path} ${what}`, function () {
+          // Only root can give files away.
+          if (process.getuid?.() !== 0 && what === 'of another user') this.skip();
+          define(written('auto'));
+          open(join(folder, path));
+          assert.deepEqual(started('mdev-parent', 'mtty'), {
+            status: 7,
+            called: [node('mdev-parent', `mtty ${A}`)],
+          });
+          assert.equal(wrote(), '');
+        });
+
+    it('has all others started though systemd refuses some, and fails', () => {
+      put('systemctl', '#!/bin/sh\necho "systemctl $*" >>"${0%/*}/called"\nexit 5\n', 0o755);
+      define(written('auto', 'mtty-1', '[\n    {\n      "a": "b"\n    }\n  ]'));
+      define('{"mdev_type": "mtty-1", "start": "auto"}', B);
+      define(written('auto'), C);
+      assert.deepEqual(started('mdev-parent', 'mtty'), {
+        status: 7,
+        called: [`systemctl start --no-block mdev@${A}.service`, node('mdev-parent', `mtty ${B}`)],
+      });
+      assert.equal(wrote(), `${C}\n`);
+      fs.rmSync(join(folder, definitionOf(B)));
+      assert.equal(started('mdev-parent', 'mtty').status, 5);
+    });
+
+    it('waits with none for a device whose creation waits in its driver', () => {
+      fs.rmSync(join(folder, createFile('mtty-2')));
+      // Opening it to write waits for a reader.
+      execFileSync('mkfifo', [join(folder, createFile('mtty-2'))]);
+      define(written('auto', 'mtty-2'));
+      define(written('auto'), B);
+      define('{"mdev_type": "mtty-1", "start": "auto"}', C);
+      // The reader comes once all others are there.
+      put(
+        'node',
+        `#!/bin/sh
+until [ -s '${join(folder, createFile())}' ]; do sleep 0.01; done
+echo "node $*" >>"\${0%/*}/called"
+cat '${join(folder, createFile('mtty-2'))}' >"\${0%/*}/late" &
+`,
+        0o755,
+      );
+      assert.deepEqual(started('mdev-parent', 'mtty'), {
+        status: 0,
+        called: [node('mdev-parent', `mtty ${C}`)],
+      });
+      assert.equal(wrote(), `${B}\n`);
     });
 
     it('looks at no file that is not named by a UUID', () => {

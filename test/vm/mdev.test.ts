@@ -223,6 +223,35 @@ udevadm settle`);
       await untilActive(2);
     });
 
+    it('has each device there once where mdevctl’s own rule starts them too', async () => {
+      const mask = '/etc/udev/rules.d/60-mdevctl.rules';
+      await machine.sh(`rm ${mask} && udevadm control --reload`);
+      try {
+        for (let round = 0; round < 5; round++) {
+          await machine.sh('rmmod mtty && udevadm settle');
+          await untilActive(0);
+          // Not one for the fast path: both programs would create it, and write its attribute.
+          await machine.writeFile(
+            definitionOf(A),
+            '{"mdev_type": "mtty-1", "start": "auto", "attrs": [{"power/control": "auto"}]}',
+          );
+          await machine.writeFile(definitionOf(B), asRecorded('auto', 'mtty-2'));
+          const registered = await machine.sh("date '+%F %T.%6N'");
+          await machine.sh('modprobe mtty && udevadm settle');
+          await untilActive(2);
+          assert.equal(await machine.sh('ls /sys/bus/mdev/devices'), `${A}\n${B}`, String(round));
+          assert.equal(await machine.sh(`cat ${pathOf(A)}/power/control`), 'auto');
+          for (const uuid of [A, B]) assert.equal(await product.stateOf(unitOf(uuid)), 'active');
+          const ended = await machine.sh(
+            `journalctl --sync; journalctl --no-pager -o cat --since '${registered}' -u 'pearasys-mdev-create@*' -u 'mdev@*' -u 'pearasys-mdev-parent@*'`,
+          );
+          assert.doesNotMatch(ended, /Failed|failed with result/);
+        }
+      } finally {
+        await machine.sh(`ln -s /dev/null ${mask} && udevadm control --reload`);
+      }
+    });
+
     it('costs no process without definitions, nor does any device that is neither', async () => {
       await clear();
       for (const path of [

@@ -77,7 +77,7 @@ async function list({host, stdout, stderr}: MdevctlContext, values: MdevctlValue
       ? []
       : values.has('defined')
         ? readDefined({host, stdout, stderr}, filter)
-        : await readActive(host, filter);
+        : await readActive({host, stdout, stderr}, filter);
   stdout.write(
     values.has('dumpjson')
       ? `${json(mdevsJson(mdevs, values.has('uuid')))}\n`
@@ -94,10 +94,12 @@ function readDefined(context: MdevctlContext, filter: DefinitionFilter): ListedM
   });
 }
 
-async function readActive(host: Host, filter: DefinitionFilter): Promise<ListedMdev[]> {
+async function readActive({host, stderr}: MdevctlContext, filter: DefinitionFilter): Promise<ListedMdev[]> {
   const mdevs = readActiveMdevs(host, filter);
   const undefinedOnes = mdevs.filter(({attributes}) => attributes === undefined);
-  const told = await readMdevAttributes(host, undefinedOnes, limits.limit);
+  const told = await readMdevAttributes(host, undefinedOnes, limits.limit, (note) =>
+    stderr.write(`${note}\n`),
+  );
   return mdevs.map((mdev) => ({
     ...mdev,
     attributes: mdev.attributes ?? told.get(mdev.uuid) ?? [],

@@ -3,7 +3,7 @@ import {parseParentName, parseTypeName} from '../../../mdev/name.js';
 import {parseUuid} from '../../../mdev/uuid.js';
 import {createMdev} from '../../../plan/mdev.js';
 import {BaseCommand} from '../../base-command.js';
-import {changeMdev, mdevChangeFlags, type MdevChangeResult} from '../../mdevs.js';
+import {changeMdev, firstPatience, mdevChangeFlags, type MdevChangeResult} from '../../mdevs.js';
 
 /** `pearasys mdev create-mdev`: a device is defined and started, as by the first mdevctl. */
 export default class MdevCreateMdev extends BaseCommand {
@@ -21,8 +21,9 @@ export default class MdevCreateMdev extends BaseCommand {
     const uuid = parseUuid(args.uuid);
     const subject = {uuid, parent: parseParentName(args.parent), type: parseTypeName(args.type)};
     const host = await this.openHost();
+    const patience = flags['dry-run'] ? 0 : firstPatience;
     return await changeMdev(this, host, uuid, flags, (options) =>
-      createMdev(host, subject, {...options, mayExist: false, patience: 0}),
+      createMdev(host, subject, {...options, mayExist: false, patience}),
     );
   }
 }

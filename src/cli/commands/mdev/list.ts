@@ -1,6 +1,6 @@
 import {boolean} from '@oclif/core/flags';
 import {readMdevAttributes} from '../../../mdev/callout.js';
-import {readDefinitions, type DefinitionFilter} from '../../../mdev/definition.js';
+import {distrustNotes, readDefinitions, type DefinitionFilter} from '../../../mdev/definition.js';
 import {readActiveMdevs} from '../../../mdev/listing.js';
 import {readMdev} from '../../../mdev/mdev.js';
 import type {Host} from '../../../host/host.js';
@@ -37,7 +37,7 @@ export default class MdevList extends BaseCommand {
     const filter = {uuid, parent};
     const {mdevs, broken} = await readMdevReports(host, filter);
     if (!this.jsonEnabled()) {
-      const listed = flags.defined ? listDefined(host, filter) : await listActive(host, filter);
+      const listed = flags.defined ? listDefined(host, filter) : await this.#listActive(host, filter);
       if (flags.dumpjson) this.log(JSON.stringify(mdevsJson(listed, uuid !== undefined), null, 2));
       else this.context.stdout.write(listed.map((mdev) => mdevLines(mdev, this.isVerbose)).join(''));
       if (flags.defined && !flags.dumpjson)
@@ -46,10 +46,22 @@ export default class MdevList extends BaseCommand {
     }
     if (!flags.defined || flags.dumpjson)
       for (const {path, reason} of broken) this.warn(`the definition ${path} is broken: ${reason}`);
+    for (const note of distrustNotes(host, readDefinitions(host, filter).definitions)) this.warn(note);
     return {
       mdevs: mdevs.filter(({active, definition}) => (flags.defined ? definition !== null : active)),
       broken,
     };
+  }
+
+  async #listActive(host: Host, filter: DefinitionFilter): Promise<ListedMdev[]> {
+    const mdevs = readActiveMdevs(host, filter);
+    const unknown = mdevs.filter(({attributes}) => attributes === undefined);
+    const told = await readMdevAttributes(host, unknown, scriptLimit, (note) => this.warn(note));
+    return mdevs.map((mdev) => ({
+      ...mdev,
+      attributes: mdev.attributes ?? told.get(mdev.uuid) ?? [],
+      remark: mdev.defined ? 'defined' : undefined,
+    }));
   }
 }
 
@@ -58,15 +70,4 @@ function listDefined(host: Host, filter: DefinitionFilter): ListedMdev[] {
     const mdev = readMdev(host, definition.uuid);
     return {...definition, remark: mdev?.parent === definition.parent ? 'active' : undefined};
   });
-}
-
-async function listActive(host: Host, filter: DefinitionFilter): Promise<ListedMdev[]> {
-  const mdevs = readActiveMdevs(host, filter);
-  const unknown = mdevs.filter(({attributes}) => attributes === undefined);
-  const told = await readMdevAttributes(host, unknown, scriptLimit);
-  return mdevs.map((mdev) => ({
-    ...mdev,
-    attributes: mdev.attributes ?? told.get(mdev.uuid) ?? [],
-    remark: mdev.defined ? 'defined' : undefined,
-  }));
 }

@@ -65,7 +65,7 @@ export default class MdevModify extends BaseCommand {
     const host = await this.openHost();
     const result = await changeMdev(this, host, uuid, flags, (options) =>
       flags.live && config !== undefined
-        ? modifyMdevLive(host, uuid, config, {...options, defined: flags.defined})
+        ? modifyMdevLive(host, uuid, config, {...options, parent, defined: flags.defined})
         : modifyMdev(
             host,
             uuid,

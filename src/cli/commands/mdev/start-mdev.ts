@@ -2,7 +2,7 @@ import {string} from '@oclif/core/args';
 import {parseUuid} from '../../../mdev/uuid.js';
 import {startMdev} from '../../../plan/mdev.js';
 import {BaseCommand} from '../../base-command.js';
-import {changeMdev, mdevChangeFlags, type MdevChangeResult} from '../../mdevs.js';
+import {changeMdev, firstPatience, mdevChangeFlags, type MdevChangeResult} from '../../mdevs.js';
 
 /** `pearasys mdev start-mdev`: a defined device is started, as by the first mdevctl. */
 export default class MdevStartMdev extends BaseCommand {
@@ -16,8 +16,9 @@ export default class MdevStartMdev extends BaseCommand {
     const {args, flags} = await this.parse(MdevStartMdev);
     const uuid = parseUuid(args.uuid);
     const host = await this.openHost();
+    const patience = flags['dry-run'] ? 0 : firstPatience;
     return await changeMdev(this, host, uuid, flags, (options) =>
-      startMdev(host, {uuid}, {...options, mayExist: true, patience: 0}),
+      startMdev(host, {uuid}, {...options, mayExist: true, patience}),
     );
   }
 }
