@@ -160,7 +160,11 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   const {before, after, notes} = unloading(input);
   const state: GuestState = {
     guest,
-    devices: devices.map((device) => previousOf(previous, device) ?? taken(device)),
+    devices: [
+      ...devices.map((device) => previousOf(previous, device) ?? taken(device)),
+      // It was set up with others when it took these: they are to be given back all the same.
+      ...(previous?.devices ?? []).filter(({slot}) => !input.slots.includes(slot)),
+    ],
     services: union(
       previous?.services,
       makingWay.services.filter((unit) => !displayManagerAtOnce || unit !== input.displayManager),

@@ -541,6 +541,19 @@ describe('the unit of a guest', () => {
       assert.equal(host.userland.jobs.at(-1), 'start gdm.service');
     });
 
+    it('gives back what is not in the file any more', async () => {
+      const host = made([card, sound]);
+      await start(host);
+      await host.writeFile(`${folder}/g.conf`, '0000:05:00.0\n');
+      assert.equal((await start(host)).exitCode, 0);
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.deepEqual(
+        [card, sound, '0000:05:00.0'].map((slot) => driverOf(host, slot)),
+        ['nouveau', 'snd_hda_intel', 'e1000e'],
+      );
+      assert.ok(!host.exists(state));
+    });
+
     it('leaves alone what somebody else has moved, and what is not there any more', async () => {
       const host = made([card, sound]);
       await start(host);
