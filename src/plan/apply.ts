@@ -73,20 +73,33 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   let undone = 0;
   // A failed request to systemd may have been granted in part; a failed write has had no effect.
   const partial = failed.kind === 'systemctl' ? [failed] : [];
-  const undoing = [...partial, ...[...done].reverse()].flatMap((step) => step.undo);
-  for (const step of done.length > 0 ? [...undoing, ...plan.afterUndo] : undoing) {
+  // A step whose write is stuck is not among those done, and the kernel may do it yet.
+  let whole = !(error instanceof StuckError);
+  const undo = async (step: Step) => {
     const device = step.slot ?? step.uuid;
     // What became of it is told all the same.
-    if (device !== undefined && stuck.has(device) && step.kind !== 'callout') continue;
+    if (device !== undefined && stuck.has(device) && step.kind !== 'callout') {
+      whole = false;
+      return;
+    }
     try {
       tell(options, step, true);
       if (await applyStep(run, step)) undone += 1;
     } catch (problem) {
       noteStuck(problem, step);
+      whole = false;
       const reason = problem instanceof Error ? problem.message : String(problem);
       details.push(`could not be undone: ${shellLine(step)}: ${reason}`);
     }
+  };
+  for (const step of [...partial, ...[...done].reverse()]) {
+    if (step.kind === 'write-file' && step.recalls === true && !whole) {
+      details.push(`${step.path} stays: it has what is still to be put back`);
+      continue;
+    }
+    for (const each of step.undo) await undo(each);
   }
+  if (done.length > 0) for (const step of plan.afterUndo) await undo(step);
   if (!(error instanceof PearasysError)) return error;
   for (const step of done)
     if (step.kind === 'end-process')

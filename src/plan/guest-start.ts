@@ -176,7 +176,9 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   const changing = change.devices.map(({slot}) => slot);
   const content = printState(state);
   const steps: Step[] = [
-    ...(content === input.stateFile?.content ? [] : [writeFile(statePath(guest), content, input.stateFile)]),
+    ...(content === input.stateFile?.content
+      ? []
+      : [{...writeFile(statePath(guest), content, input.stateFile), recalls: true}]),
     ...makingWay.services.map((unit) => systemctl(['stop', unit], [systemctl(['start', unit])])),
     ...makingWay.ending,
     ...(makingWay.waits

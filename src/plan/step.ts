@@ -48,6 +48,11 @@ export interface WriteFileStep extends StepBase {
   readonly content: string;
   /** Permission bits. */
   readonly mode: number;
+  /**
+   * Whether the file says how the steps after it are put back: it stays when one of them could not be undone, for
+   * whoever tries again.
+   */
+  readonly recalls?: boolean;
 }
 
 /** A file that is removed, and its folder with it when that is left empty. */

@@ -408,6 +408,8 @@ export class Userland {
     }
     if (status !== 0) {
       this.#states.set(unit, 'failed');
+      // ExecStop= is for what has started, ExecStopPost= for all, see systemd.service(5).
+      if (file.values.get('Service.ExecStopPost') !== undefined) await this.runUnit(unit, 'stop');
       return {
         status: 1,
         stderr:

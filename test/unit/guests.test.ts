@@ -370,6 +370,45 @@ describe('the unit of a guest', () => {
       assert.equal(driverOf(host, card), 'nouveau');
       returns();
     });
+
+    it('whose undoing waits for such a write leaves the state, and the next stop gives back the rest', async () => {
+      const host = made([card, sound]);
+      const returns = host.neverReturn('*/snd_hda_intel/unbind');
+      const {journal} = await start(host);
+      assert.match(
+        journal.join('\n'),
+        /\/run\/pearasys\/guest\/g stays: it has what is still to be put back/,
+      );
+      returns();
+      const later = SimulatedHost.at(host.machine.folder);
+      assert.equal((await stop(later)).exitCode, 0);
+      assert.equal(driverOf(host, sound), 'snd_hda_intel');
+      assert.equal(later.readText(`/sys/bus/pci/devices/${sound}/driver_override`), '(null)');
+      assert.ok(!later.exists(state));
+    });
+
+    it('whose undoing fails leaves the state, and the stop after it starts what is still to be started', async () => {
+      const host = made([boot, bootSound], single);
+      host.refuseProbe(bootSound, 'vfio-pci');
+      host.failCommand('systemctl start gdm.service', 1, 'Job failed', 1);
+      const {runs} = runUnits(host);
+      const own = 'pearasys-guest@g.service';
+      const fault = host.userland.runUnit;
+      let failed: readonly string[] = [];
+      host.userland.runUnit = async (unit, action) => {
+        if (unit !== own || action === 'stop') return await fault(unit, action);
+        const run = await start(host);
+        failed = run.journal;
+        return run.exitCode;
+      };
+      await assert.rejects(host.run('systemctl', ['start', own]));
+      assert.match(failed.join('\n'), /could not be undone: systemctl start gdm.service/);
+      // What systemd runs after a start that failed.
+      assert.equal(runs.get(own)?.exitCode, 0);
+      assert.equal(host.userland.state('gdm.service'), 'active');
+      assert.equal(driverOf(host, boot), 'nouveau');
+      assert.ok(!host.exists(state));
+    });
   });
 
   describe('modules', () => {
