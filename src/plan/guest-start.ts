@@ -9,7 +9,9 @@ import {readSettings, settingsPath, type GuestSettings} from '../guest/settings.
 import {printState, readStates, statePath, type GuestState, type TakenDevice} from '../guest/state.js';
 import {devicePath, readDevice, readDevices, type Device} from '../pci/device.js';
 import {driversFolder, isVfio, parseDriver} from '../pci/driver.js';
+import {displayManagerFile} from '../pci/holders/display-manager.js';
 import type {Holder, ProcessHolder} from '../pci/holders/holder.js';
+import {lastPart} from '../pci/holders/scope.js';
 import {adviseOnHolder} from '../pci/holders/words.js';
 import {endsWithDisplayManager, readDisplaySessions, type DisplaySessions} from '../pci/holders/sessions.js';
 import {asSlot, type Slot} from '../pci/slot.js';
@@ -117,12 +119,14 @@ export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): s
   return resolveServices(readSettings(host, layout, guest), displayManagerUnit(host));
 }
 
-/** The unit that display-manager.service is a link to, see systemd.special(7). */
+/**
+ * The display manager's own unit. display-manager.service is a link to it, on Debian by way of another link; where it
+ * is a unit itself, that is its name.
+ */
 export function displayManagerUnit(host: HostReader): string | undefined {
-  const link = '/etc/systemd/system/display-manager.service';
-  const target = host.readLink(link);
-  if (target === undefined) return undefined;
-  const unit = target.slice(target.lastIndexOf('/') + 1);
+  const file = displayManagerFile(host);
+  if (file === undefined) return undefined;
+  const unit = lastPart(host.realPath(file) ?? host.readLink(file) ?? file);
   // Masked: there is none.
   return unit === 'null' ? undefined : unit;
 }

@@ -159,6 +159,55 @@ describe('the unit of a guest', () => {
       assert.ok(!host.exists(state));
     });
 
+    for (const [what, link] of Object.entries({
+      'by way of another link': (host) => {
+        host.machine.tree.textLink('/usr/lib/systemd/system/gdm3.service', 'gdm.service');
+        host.machine.tree.textLink(
+          '/etc/systemd/system/display-manager.service',
+          '/usr/lib/systemd/system/gdm3.service',
+        );
+      },
+      'in the folder of packages': (host) =>
+        host.machine.tree.textLink('/usr/lib/systemd/system/display-manager.service', 'gdm.service'),
+    } satisfies Record<string, (host: SimulatedHost) => void>))
+      it(`finds it ${what}`, async () => {
+        const host = made([boot, bootSound], single);
+        host.machine.tree.remove('/etc/systemd/system/display-manager.service');
+        link(host);
+        const started = await start(host);
+        assert.equal(started.exitCode, 0, started.journal.join('\n'));
+        assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+        await stop(host);
+        assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+      });
+
+    it('finds one that has no other name', async () => {
+      const own = '/etc/systemd/system/display-manager.service';
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        declaration.displayManager = 'display-manager.service';
+        for (const process of declaration.processes)
+          if (process.pid === 812) process.cgroup = '/system.slice/display-manager.service';
+      });
+      host.machine.tree.remove(own);
+      host.machine.tree.file(own, '[Service]\nExecStart=/usr/bin/dm\n', 0o644);
+      const started = await start(host);
+      assert.equal(started.exitCode, 0, started.journal.join('\n'));
+      assert.deepEqual(host.userland.jobs, ['stop display-manager.service']);
+    });
+
+    it('stops one whose start waits for others', async () => {
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
+      });
+      host.userland.setState('gdm.service', 'inactive');
+      host.userland.waiting.add('gdm.service');
+      assert.equal((await start(host)).exitCode, 0);
+      await stop(host);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+    });
+
     it('leaves it alone when it is not active, and when it is not to be stopped refuses', async () => {
       const idle = made([boot, bootSound], (declaration) => {
         declaration.processes = declaration.processes.filter(({pid}) => pid === 1);

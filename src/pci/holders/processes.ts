@@ -1,5 +1,6 @@
 import {FileError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
+import {displayManagerFile} from './display-manager.js';
 import type {NodeUser, ProcessHolder} from './holder.js';
 import type {Slot} from '../slot.js';
 import type {Node, Nodes} from './nodes.js';
@@ -129,7 +130,8 @@ export function unitOf(host: HostReader, pid: string): {unit: string | undefined
 
 /** The names of the display manager's unit; display-manager.service is a link to it, see systemd.special(7). */
 export function readDisplayManagers(host: HostReader): ReadonlySet<string> {
-  const alias = '/etc/systemd/system/display-manager.service';
+  const alias = displayManagerFile(host);
+  if (alias === undefined) return new Set();
   const targets = [host.readLink(alias), host.realPath(alias)];
   return new Set(targets.filter((target) => target !== undefined).map(lastPart));
 }
