@@ -11,7 +11,8 @@ import type {Guest} from './name.js';
 export interface GuestSettings {
   /**
    * `StopServices=`: units to stop first, in this order, and to start when the guest has ended. `auto`: the display
-   * manager and nvidia-persistenced, when a display that the guest takes is in use.
+   * manager when it, one of its sessions or the console uses a display that the guest takes, and nvidia-persistenced
+   * when it uses a device that the guest takes.
    */
   readonly stopServices: readonly string[] | 'auto';
   /**
@@ -118,6 +119,16 @@ export function editCards(
   return [...kept, ...[...cards].map(([slot, id]) => `Card=${slot} ${id}`), ''].join('\n');
 }
 
+/**
+ * Whether the unit is never to be stopped for a guest: its own start waits for libvirt and for us, other guests run
+ * below libvirt's services, and the machine is lost without D-Bus, udev and logind.
+ */
+export function isNeeded(unit: string): boolean {
+  return /^(?:libvirt|virt[a-z]+d[.-]|pearasys-|machine-|dbus[.-]|systemd-(?:machined|logind|udevd|journald)[.-])/.test(
+    unit,
+  );
+}
+
 interface Entry {
   readonly name: keyof GuestSettings;
   /** The value, or undefined when the text is none. */
@@ -130,11 +141,13 @@ interface Entry {
   readonly otherwise: string;
 }
 
-const words = (pattern: RegExp) => (text: string) => {
-  if (text === 'auto') return text;
-  const list = text.split(/\s+/).filter((word) => word !== '');
-  return list.every((word) => pattern.test(word)) ? list : undefined;
-};
+const words =
+  (pattern: RegExp, isWrong: (word: string) => boolean = () => false) =>
+  (text: string) => {
+    if (text === 'auto') return text;
+    const list = text.split(/\s+/).filter((word) => word !== '');
+    return list.every((word) => pattern.test(word) && !isWrong(word)) ? list : undefined;
+  };
 const oneOf =
   (...known: readonly string[]) =>
   (text: string) =>
@@ -146,12 +159,13 @@ const seconds = (text: string) =>
 const entries: Readonly<Record<string, Entry>> = {
   StopServices: {
     name: 'stopServices',
-    // Stopping libvirt would end the start of the guest that is waiting for it.
-    parse: words(/^(?!libvirt|virtqemud|pearasys-)[A-Za-z0-9_][\w@:.\\-]*\.(?:service|socket)$/),
-    expected: "units, as in display-manager.service, neither libvirt's nor pearasys's; or auto",
+    parse: words(/^[A-Za-z0-9_][\w@:.\\-]*\.(?:service|socket)$/, isNeeded),
+    expected:
+      "units, as in display-manager.service, none of them libvirt's, pearasys's, D-Bus, udev or logind; or auto",
     means:
-      'Units to stop first, if they are active, and to start when the guest has ended. auto: the display manager ' +
-      'and nvidia-persistenced, when a display that the guest takes is in use.',
+      'Units to stop first, if they are active, and to start when the guest has ended. auto: the display manager, ' +
+      'when it, one of its sessions or the console uses a display that the guest takes; and nvidia-persistenced, ' +
+      'when it uses a device that the guest takes.',
     otherwise: 'auto',
   },
   DisplayManager: {
@@ -169,7 +183,8 @@ const entries: Readonly<Record<string, Entry>> = {
     expected: 'refuse or end',
     means:
       'What is done with other processes that use the devices. refuse: the guest does not start. end: services are ' +
-      'stopped by their units, and start when the guest has ended; others are asked to end, then killed.',
+      'stopped by their units, and start when the guest has ended; others are asked to end, then killed. Other ' +
+      "guests, libvirt's services, D-Bus, udev and logind never are.",
     otherwise: 'refuse',
   },
   ProcessLimit: {

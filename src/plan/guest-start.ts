@@ -5,7 +5,7 @@ import type {Layout} from '../host/layout.js';
 import {startOf} from '../host/process.js';
 import {isDisplay, readGuestFile} from '../guest/files.js';
 import {guestUnit, type Guest} from '../guest/name.js';
-import {readSettings, settingsPath, type GuestSettings} from '../guest/settings.js';
+import {isNeeded, readSettings, settingsPath, type GuestSettings} from '../guest/settings.js';
 import {printState, readStates, statePath, type GuestState, type TakenDevice} from '../guest/state.js';
 import {devicePath, readDevice, readDevices, type Device} from '../pci/device.js';
 import {driversFolder, isVfio, parseDriver} from '../pci/driver.js';
@@ -215,11 +215,9 @@ function makeWay(input: GuestStart): MakingWay {
   const {settings, displayManager, sessions} = input;
   const {holders} = input.change;
   const processes = holders.filter((holder) => holder.kind === 'process');
+  const wanted = resolveServices(settings, displayManager).filter((unit) => input.active.has(unit));
   const services = new Set(
-    (settings.stopServices === 'auto' && !displayIsUsed(input)
-      ? []
-      : resolveServices(settings, displayManager)
-    ).filter((unit) => input.active.has(unit)),
+    settings.stopServices === 'auto' ? wanted.filter((unit) => isInTheWay(unit, input)) : wanted,
   );
   const mayEnd = settings.processes === 'end';
   if (mayEnd && displayManager !== undefined && processes.some((one) => one.displayManager))
@@ -260,27 +258,40 @@ function makeWay(input: GuestStart): MakingWay {
   };
 }
 
-/** Whether anything is shown on a display that is to be taken, or a process has it open. */
-function displayIsUsed({change}: GuestStart): boolean {
+/**
+ * Whether a service uses what is to be taken, so that it is stopped without being named in the settings: the display
+ * manager when a display is shown on, or is open in one of its sessions; any other when it has a device open itself.
+ */
+function isInTheWay(unit: string, {change, displayManager, sessions}: GuestStart): boolean {
+  if (unit !== displayManager)
+    return change.holders.some(
+      (holder) => holder.kind === 'process' && holder.unitUser === undefined && holder.unit === unit,
+    );
   const displays = new Set(change.devices.filter(isDisplay).map(({slot}) => slot));
   return change.holders.some(
-    ({slot, kind}) => displays.has(slot) && ['process', 'console', 'framebuffer'].includes(kind),
+    (holder) =>
+      displays.has(holder.slot) &&
+      (holder.kind === 'process'
+        ? // logind has a device open for whichever session it is.
+          !isSystems(holder) && endsWithDisplayManager(holder, sessions)
+        : holder.kind === 'console' || holder.kind === 'framebuffer'),
   );
 }
 
-/** Not to be ended whatever the settings say: who has the device through VFIO is a guest, and loses data. */
-function isUntouchable({pid, nodes, unit}: ProcessHolder): boolean {
+/** Not to be ended whatever the settings say: a guest that uses the device loses data, however it was started. */
+function isUntouchable({pid, command, nodes, unit}: ProcessHolder): boolean {
   return (
     pid === 1 ||
     unit === 'init.scope' ||
     nodes.some((node) => node.startsWith('/dev/vfio/')) ||
-    unit?.startsWith('machine-') === true
+    unit?.startsWith('machine-') === true ||
+    /^(?:qemu-|kvm$)/.test(command)
   );
 }
 
 /** The system's own: their use ends with somebody else's. */
 function isSystems({unit = ''}: ProcessHolder): boolean {
-  return /^(?:systemd-logind|systemd-udevd|user@\d+)\.service$/.test(unit);
+  return /^user@\d+\.service$/.test(unit) || isNeeded(unit);
 }
 
 function resolveServices(settings: GuestSettings, displayManager: string | undefined): string[] {

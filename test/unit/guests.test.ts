@@ -285,6 +285,50 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.machine.harm, []);
     });
 
+    it('stops no display manager for them that has nothing to do with the card', async () => {
+      for (const more of [
+        {},
+        // logind has it open for a session that is not the display manager's.
+        {pid: 2001, comm: 'systemd-logind', cgroup: '/system.slice/systemd-logind.service', uid: 0},
+      ]) {
+        const host = made([card, sound], (declaration) => {
+          holder(declaration, more);
+          settings(declaration, 'Processes=end');
+        });
+        await start(host);
+        assert.deepEqual(host.userland.jobs, []);
+        assert.ok(host.exists('/proc/901'));
+      }
+    });
+
+    it('stops the display manager for a program of its session, and not for its persistence daemon', async () => {
+      const host = made([card, sound], (declaration) =>
+        holder(declaration, {cgroup: '/user.slice/user-1000.slice/session-2.scope', uid: 1000}),
+      );
+      host.userland.setState('nvidia-persistenced.service', 'active');
+      assert.equal((await start(host)).exitCode, 0);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+    });
+
+    it("stops NVIDIA's persistence daemon alone when that has the card open", async () => {
+      const host = made([card, sound], (declaration) => {
+        holder(declaration, {
+          comm: 'nvidia-persiste',
+          cgroup: '/system.slice/nvidia-persistenced.service',
+          uid: 0,
+        });
+        declaration.files['/etc/systemd/system/nvidia-persistenced.service'] =
+          '[Service]\nExecStart=/bin/x\n';
+      });
+      host.userland.setState('nvidia-persistenced.service', 'active');
+      assert.equal((await start(host)).exitCode, 0);
+      await stop(host);
+      assert.deepEqual(host.userland.jobs, [
+        'stop nvidia-persistenced.service',
+        'start nvidia-persistenced.service',
+      ]);
+    });
+
     it('kills those that do not end, after the limit', async () => {
       const host = made([card, sound], (declaration) => {
         holder(declaration, {ignores: ['SIGTERM']});
@@ -341,11 +385,20 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.userland.jobs, ['stop miner.service', 'start miner.service']);
     });
 
-    it('never ends PID 1, logind, or another guest', async () => {
+    it('never ends PID 1, what the system and libvirt need, or another guest', async () => {
       for (const more of [
         {pid: 1, comm: 'systemd', cgroup: '/init.scope'},
         {cgroup: '/system.slice/systemd-logind.service', comm: 'systemd-logind', uid: 0},
         {cgroup: '/machine.slice/machine-qemu\\x2d1\\x2dother.scope', comm: 'qemu-system-x86', uid: 0},
+        // A guest of a user's, of a libvirt without machined, and one in libvirtd's own unit.
+        {comm: 'qemu-system-x86'},
+        {cgroup: '/machine/qemu-1-x.libvirt-qemu/emulator', comm: 'kvm'},
+        {cgroup: '/system.slice/libvirtd.service', comm: 'qemu-system-x86', uid: 0},
+        ...['libvirtd', 'virtlogd', 'dbus', 'systemd-udevd'].map((unit) => ({
+          cgroup: `/system.slice/${unit}.service`,
+          comm: unit,
+          uid: 0,
+        })),
       ]) {
         const host = made([card, sound], (declaration) => {
           if (more.pid === 1) declaration.processes = declaration.processes.filter(({pid}) => pid !== 1);
@@ -353,8 +406,11 @@ describe('the unit of a guest', () => {
           settings(declaration, 'Processes=end');
         });
         const before = whole(host);
+        for (const unit of ['libvirtd', 'virtlogd', 'dbus', 'systemd-udevd'])
+          host.userland.setState(`${unit}.service`, 'active');
         assert.equal((await start(host)).exitCode, 3, more.comm);
         assert.deepEqual(whole(host), before);
+        assert.deepEqual(host.userland.jobs, []);
       }
     });
   });
