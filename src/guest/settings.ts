@@ -22,7 +22,7 @@ export interface GuestSettings {
   readonly displayManager: 'auto' | 'at-once' | 'at-end';
   /** `Processes=`: what is done with other processes that use the devices: nothing is taken, or they are ended. */
   readonly processes: 'refuse' | 'end';
-  /** `ProcessLimit=`: seconds, 1 to 600, that a process has to end before it is killed. */
+  /** `ProcessLimit=`: seconds, 1 to 120, that processes have to end before they are killed. */
   readonly processLimit: number;
   /** `UnloadModules=`: modules to unload, in this order; `auto`: NVIDIA's own, when no other card needs them. */
   readonly unloadModules: readonly string[] | 'auto';
@@ -154,7 +154,7 @@ const oneOf =
     known.includes(text) ? text : undefined;
 const yesOrNo = (text: string) => (text === 'yes' ? true : text === 'no' ? false : undefined);
 const seconds = (text: string) =>
-  /^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= 600 ? Number(text) : undefined;
+  /^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= 120 ? Number(text) : undefined;
 
 const entries: Readonly<Record<string, Entry>> = {
   StopServices: {
@@ -190,8 +190,8 @@ const entries: Readonly<Record<string, Entry>> = {
   ProcessLimit: {
     name: 'processLimit',
     parse: seconds,
-    expected: 'a number of seconds from 1 to 600',
-    means: 'Seconds that such a process has to end.',
+    expected: 'a number of seconds from 1 to 120',
+    means: 'Seconds, up to 120, that such processes have to end.',
     otherwise: '10',
   },
   UnloadModules: {

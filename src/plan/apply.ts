@@ -1,4 +1,4 @@
-import {CommandError, ExitCode, PearasysError, StuckError, WriteError} from '../host/errors.js';
+import {CommandError, ExitCode, interrupted, PearasysError, StuckError, WriteError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {callFirst, type CalloutAnswer} from '../mdev/callout.js';
 import {mdevPath, readMdev} from '../mdev/mdev.js';
@@ -8,7 +8,7 @@ import {driversFolder} from '../pci/driver.js';
 import {hasDevices} from '../pci/modules.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
 import type {Slot} from '../pci/slot.js';
-import {endProcess, waitUntilFree} from './processes.js';
+import {endedProcesses, endProcesses, waitUntilFree} from './processes.js';
 import {shellLine, type CalloutStep, type Plan, type Step, type WriteAttributeStep} from './step.js';
 
 /** Settings of {@link applyPlan}. */
@@ -101,9 +101,7 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   }
   if (done.length > 0) for (const step of plan.afterUndo) await undo(step);
   if (!(error instanceof PearasysError)) return error;
-  for (const step of done)
-    if (step.kind === 'end-process')
-      details.push(`process ${step.process.pid} was ended, and cannot be started again from here`);
+  for (const step of done) if (step.kind === 'end-processes') details.push(...endedProcesses(step.processes));
   if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
   const anyStuck = stuckWrites.length > 0;
   if (anyStuck) {
@@ -186,11 +184,11 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
         },
       );
       return true;
-    case 'end-process':
-      await endProcess(host, step);
+    case 'end-processes':
+      await endProcesses(host, step, run.options.signal);
       return true;
     case 'expect-free':
-      await waitUntilFree(host, step);
+      await waitUntilFree(host, step, run.options.signal);
       return true;
     case 'expect-driver':
       checkDriver(host, step.slot, step.driver);
@@ -338,10 +336,6 @@ function checkDriver(host: Host, slot: Slot, wanted: string | undefined): void {
         : `${wanted === 'any' ? 'no driver took' : `driver ${wanted} did not take`} ${slot} (${device.id}): ${found}`,
     hint: `the kernel's reason is in its log: journalctl -k --grep '${slot}'`,
   });
-}
-
-function interrupted(): PearasysError {
-  return new PearasysError({code: 'interrupted', exitCode: ExitCode.failed, message: 'interrupted'});
 }
 
 function count(number: number, what: string): string {

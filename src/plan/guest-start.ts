@@ -1,6 +1,6 @@
 import {ExitCode} from '../host/errors.js';
 import {shellWord} from '../host/shell.js';
-import type {HostReader} from '../host/host.js';
+import type {HostReader, ProcessIdentity} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
 import {startOf} from '../host/process.js';
 import {isDisplay, readGuestFile} from '../guest/files.js';
@@ -224,7 +224,7 @@ function makeWay(input: GuestStart): MakingWay {
     services.add(displayManager);
   const stops = displayManager !== undefined && services.has(displayManager);
   const left: Holder[] = [];
-  const ending = new Map<number, Step>();
+  const ending = new Map<number, ProcessIdentity>();
   for (const holder of processes) {
     const {unit, unitUser, pid} = holder;
     if (isUntouchable(holder)) left.push(holder);
@@ -232,13 +232,7 @@ function makeWay(input: GuestStart): MakingWay {
     else if (stops && endsWithDisplayManager(holder, sessions)) continue;
     else if (!mayEnd || isSystems(holder)) left.push(holder);
     else if (unitUser === undefined && unit?.endsWith('.service') === true) services.add(unit);
-    else
-      ending.set(pid, {
-        kind: 'end-process',
-        process: {pid, started: input.started.get(pid) ?? ''},
-        limit: settings.processLimit,
-        undo: [],
-      });
+    else ending.set(pid, {pid, started: input.started.get(pid) ?? ''});
   }
   const consoles: string[] = [];
   const framebuffers: string[] = [];
@@ -250,7 +244,17 @@ function makeWay(input: GuestStart): MakingWay {
     else if (isFirmware(holder.description)) framebuffers.push(holder.description);
   return {
     services: [...services],
-    ending: [...ending.values()],
+    ending:
+      ending.size === 0
+        ? []
+        : [
+            {
+              kind: 'end-processes',
+              processes: [...ending.values()],
+              limit: settings.processLimit,
+              undo: [],
+            },
+          ],
     consoles: [...new Set(consoles)],
     framebuffers: [...new Set(framebuffers)],
     waits: processes.length > 0 || services.size > 0,

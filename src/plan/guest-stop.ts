@@ -88,8 +88,8 @@ export function planWait(host: HostReader, state: GuestState): Plan {
 export function planState(previous: GuestState, left: GuestState): Plan {
   const path = statePath(previous.guest);
   const file = {content: printState(previous), mode: 0o644};
-  const {guest: _, ...lists} = left;
-  const done = Object.values(lists).every((list: readonly unknown[]) => list.length === 0);
+  const lists = [left.devices, left.services, left.modules, left.consoles, left.framebuffers];
+  const done = lists.every((list) => list.length === 0);
   return plan([done ? removeFile(path, file) : writeFile(path, printState(left), file)]);
 }
 

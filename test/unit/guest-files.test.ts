@@ -97,8 +97,9 @@ describe('guests', () => {
         ['toString=x', /expected one of/],
         ['Processes', /expected one of/],
         ['Processes=kill', /expected Processes= and refuse or end/],
-        ['ProcessLimit=0', /1 to 600/],
-        ['ProcessLimit=1e2', /1 to 600/],
+        ['ProcessLimit=0', /1 to 120/],
+        ['ProcessLimit=121', /1 to 120/],
+        ['ProcessLimit=1e2', /1 to 120/],
         ['StopServices=--now', /units/],
         ['StopServices=gdm', /units/],
         ...[

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {guestStart} from '../../src/handlers/guest-start.js';
 import {guestStop} from '../../src/handlers/guest-stop.js';
+import type {PearasysError} from '../../src/host/errors.js';
 import {defaultLayout} from '../../src/host/layout.js';
 import {parseGuest} from '../../src/guest/name.js';
 import {planGuestStart, readGuestStart} from '../../src/plan/guest-start.js';
@@ -340,6 +341,36 @@ describe('the unit of a guest', () => {
         ['kill -SIGTERM 2000', 'kill -SIGKILL 2000'],
       );
       assert.ok(host.machine.elapsed >= 3000 && host.machine.elapsed < 5000);
+    });
+
+    const many = (declaration: MachineDeclaration) => {
+      for (let pid = 2000; pid < 2025; pid++) holder(declaration, {pid, ignores: ['SIGTERM']});
+      settings(declaration, 'Processes=end', 'ProcessLimit=10', 'StopServices=');
+    };
+
+    it('waits for many as long as for one', async () => {
+      const host = made([card, sound], many);
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.ok(host.machine.elapsed >= 10_000 && host.machine.elapsed < 13_000);
+      assert.equal(host.effects().filter((line) => line.startsWith('kill -SIGKILL')).length, 25);
+    });
+
+    it('waits no longer when systemd gives up on it, and tells who was ended', async () => {
+      const host = made([card, sound], (declaration) => {
+        many(declaration);
+        holder(declaration, {pid: 3000});
+      });
+      const controller = new AbortController();
+      host.machine.after(2000, () => controller.abort());
+      await assert.rejects(
+        guestStart({host, layout: defaultLayout, log: () => undefined, signal: controller.signal}, ['g']),
+        (error: PearasysError) =>
+          error.code === 'interrupted' && error.details.some((line) => /^process 3000 was ended/.test(line)),
+      );
+      assert.ok(host.machine.elapsed < 3000);
+      assert.ok(!host.exists(state));
+      assert.ok(host.exists('/proc/2000'));
     });
 
     it('gives up on one that cannot be killed, and has all back as it was', async () => {
