@@ -69,11 +69,16 @@ export interface GuestStart {
   readonly modules: ReadonlyMap<string, readonly Slot[]>;
   /** What this and other guests have. */
   readonly states: readonly GuestState[];
+  /** Which other guests' states are damaged, in words. */
+  readonly damaged: readonly string[];
   /** The state's file as it is. */
   readonly stateFile: FileState | undefined;
 }
 
-/** Reads what {@link planGuestStart} needs to know. @throws PearasysError `bad-settings`. */
+/**
+ * Reads what {@link planGuestStart} needs to know.
+ * @throws PearasysError `bad-settings`; `file-failed` when the guest's own state is damaged.
+ */
 export function readGuestStart(
   host: HostReader,
   layout: Layout,
@@ -83,6 +88,9 @@ export function readGuestStart(
   const file = readGuestFile(host, layout, guest);
   if (file === undefined || file.problem !== undefined) return refuseFile(guest, file);
   const settings = readSettings(host, layout, guest);
+  const {states, damaged} = readStates(host);
+  const own = damaged.get(guest);
+  if (own !== undefined) throw own;
   const {slots} = file;
   const devices = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
   const changing = devices.filter(({driver}) => !isVfio(driver));
@@ -109,7 +117,8 @@ export function readGuestStart(
         .filter((module) => host.exists(`/sys/module/${module}`))
         .map((module) => [module, slotsOfModule(host, module)]),
     ),
-    states: readStates(host),
+    states,
+    damaged: [...damaged.values()].map(({message}) => message),
     stateFile: text === undefined ? undefined : {content: `${text}\n`, mode: host.info(path)?.mode ?? 0o644},
   };
 }
@@ -195,7 +204,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
     ...after.map(unload),
     ...(displayManagerAtOnce ? [systemctl(['start', input.displayManager ?? ''])] : []),
   ];
-  return plan(steps, {notes: [...notes, ...switching.notes]});
+  return plan(steps, {notes: [...input.damaged, ...notes, ...switching.notes]});
 }
 
 /** What has to let go of the devices, how, and who does not. */

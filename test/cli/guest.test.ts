@@ -313,6 +313,41 @@ describe('pearasys guest', () => {
     });
   });
 
+  describe('one guest with a mistake', () => {
+    it('keeps nobody from seeing and starting the others', async () => {
+      const host = made((declaration) => {
+        declaration.files['/run/pearasys/guest/broken'] = 'nonsense\n';
+        declaration.files['/run/pearasys/guest/gone'] = 'nonsense\n';
+        declaration.files[`${folder}/broken.conf`] = '0000:05:00.0\n';
+      });
+      runUnits(host);
+      await ok(host, 'guest', 'setup', 'win11', '--device', '02:00.0', '--siblings');
+      await host.run('systemctl', ['start', 'pearasys-guest@win11.service']);
+      assert.equal(host.machine.device('0000:02:00.0').driver, 'vfio-pci');
+      await assert.rejects(host.run('systemctl', ['start', 'pearasys-guest@broken.service']));
+      const {exitCode, stdout, stderr} = await typed(host, 'guest list');
+      assert.equal(exitCode, 0);
+      assert.match(stdout, /^win11\t.*\tactive\t0000:02:00.0,0000:02:00.1$/m);
+      assert.match(stderr, /guest broken is left alone: \/run\/pearasys\/guest\/broken is damaged/);
+      assert.match(stderr, /\/run\/pearasys\/guest\/gone is damaged/);
+      assert.match(
+        await ok(host, 'guest', 'show', 'broken'),
+        /problem +\/run\/pearasys\/guest\/broken is damaged/,
+      );
+    });
+
+    it('is shown with it', async () => {
+      const host = made((declaration) => {
+        declaration.files[`${folder}/g.conf`] = '0000:02:00.0\n';
+        declaration.files[`${folder}/g.settings`] = 'Processes=maybe\n';
+      });
+      const shown = await json<GuestShowResult>(host, 'guest', 'show', 'g');
+      assert.match(shown.problem ?? '', /g.settings is not obeyed: line 1 is 'Processes=maybe'/);
+      assert.equal(shown.settings, null);
+      assert.match(await ok(host, 'guest', 'show', 'g'), /0000:02:00.0 10de:1b80/);
+    });
+  });
+
   describe('query', () => {
     it('is safe to eval whatever a guest is called', async () => {
       const host = made();
