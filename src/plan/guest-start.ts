@@ -9,11 +9,10 @@ import {isNeeded, readSettings, settingsPath, type GuestSettings} from '../guest
 import {printState, readStates, statePath, type GuestState, type TakenDevice} from '../guest/state.js';
 import {devicePath, readDevice, readDevices, type Device} from '../pci/device.js';
 import {driversFolder, isVfio, parseDriver} from '../pci/driver.js';
-import {displayManagerFile} from '../pci/holders/display-manager.js';
 import type {Holder, ProcessHolder} from '../pci/holders/holder.js';
-import {lastPart} from '../pci/holders/scope.js';
 import {adviseOnHolder} from '../pci/holders/words.js';
 import {endsWithDisplayManager, readDisplaySessions, type DisplaySessions} from '../pci/holders/sessions.js';
+import {displayManagerAlias, ownUnitName} from '../pci/holders/unit-files.js';
 import {asSlot, type Slot} from '../pci/slot.js';
 import {refuseHeld} from './refusals.js';
 import {
@@ -58,7 +57,9 @@ export interface GuestStart {
   readonly change: SwitchInput;
   /** The display manager's own unit; undefined where there is none. */
   readonly displayManager: string | undefined;
-  /** Which of the services that may have to be stopped are active. */
+  /** The services that may have to be stopped, by their own names. */
+  readonly services: readonly string[];
+  /** Which of them are active. */
   readonly active: ReadonlySet<string>;
   readonly sessions: DisplaySessions;
   /** When each process that holds a device was started, by PID. */
@@ -107,6 +108,7 @@ export function readGuestStart(
     devices,
     change,
     displayManager: displayManagerUnit(host),
+    services: resolveServices(host, settings),
     active,
     sessions: readDisplaySessions(host),
     started: new Map(pids.map((pid) => [pid, startOf(host, pid) ?? ''])),
@@ -125,19 +127,12 @@ export function readGuestStart(
 
 /** The services that may have to be stopped, by the names of their own units: which are active is to be asked. */
 export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): string[] {
-  return resolveServices(readSettings(host, layout, guest), displayManagerUnit(host));
+  return resolveServices(host, readSettings(host, layout, guest));
 }
 
-/**
- * The display manager's own unit. display-manager.service is a link to it, on Debian by way of another link; where it
- * is a unit itself, that is its name.
- */
+/** The display manager's own unit; undefined where there is none. */
 export function displayManagerUnit(host: HostReader): string | undefined {
-  const file = displayManagerFile(host);
-  if (file === undefined) return undefined;
-  const unit = lastPart(host.realPath(file) ?? host.readLink(file) ?? file);
-  // Masked: there is none.
-  return unit === 'null' ? undefined : unit;
+  return ownUnitName(host, displayManagerAlias);
 }
 
 /** Whether the host keeps a display that a driver shows something on, see /sys/class/drm. */
@@ -224,7 +219,7 @@ function makeWay(input: GuestStart): MakingWay {
   const {settings, displayManager, sessions} = input;
   const {holders} = input.change;
   const processes = holders.filter((holder) => holder.kind === 'process');
-  const wanted = resolveServices(settings, displayManager).filter((unit) => input.active.has(unit));
+  const wanted = input.services.filter((unit) => input.active.has(unit));
   const services = new Set(
     settings.stopServices === 'auto' ? wanted.filter((unit) => isInTheWay(unit, input)) : wanted,
   );
@@ -307,11 +302,11 @@ function isSystems({unit = ''}: ProcessHolder): boolean {
   return /^user@\d+\.service$/.test(unit) || isNeeded(unit);
 }
 
-function resolveServices(settings: GuestSettings, displayManager: string | undefined): string[] {
-  const alias = 'display-manager.service';
+/** The services that are to be stopped where they are active, by their own names. */
+function resolveServices(host: HostReader, {stopServices}: GuestSettings): string[] {
   const wanted =
-    settings.stopServices === 'auto' ? [alias, 'nvidia-persistenced.service'] : settings.stopServices;
-  return wanted.map((unit) => (unit === alias ? displayManager : unit)).filter((unit) => unit !== undefined);
+    stopServices === 'auto' ? [displayManagerAlias, 'nvidia-persistenced.service'] : stopServices;
+  return [...new Set(wanted.map((unit) => ownUnitName(host, unit) ?? unit))];
 }
 
 /** Splits the modules to unload: a driver's own can go only when the devices are off it. */

@@ -182,6 +182,17 @@ describe('the unit of a guest', () => {
         assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
       });
 
+    it('stops a service that is named by another name', async () => {
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        settings(declaration, 'StopServices=gdm3.service');
+      });
+      host.machine.tree.textLink('/usr/lib/systemd/system/gdm3.service', 'gdm.service');
+      const started = await start(host);
+      assert.equal(started.exitCode, 0, started.journal.join('\n'));
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+    });
+
     it('finds one that has no other name', async () => {
       const own = '/etc/systemd/system/display-manager.service';
       const host = made([boot, bootSound], (declaration) => {

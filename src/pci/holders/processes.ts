@@ -1,10 +1,10 @@
 import {FileError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
-import {displayManagerFile} from './display-manager.js';
 import type {NodeUser, ProcessHolder} from './holder.js';
 import type {Slot} from '../slot.js';
 import type {Node, Nodes} from './nodes.js';
 import {byNumber, lastPart, type Scope} from './scope.js';
+import {displayManagerAlias, unitFile} from './unit-files.js';
 
 /** How many parents are looked at for the display manager; only a loop made of reused PIDs is longer. */
 const mostParents = 64;
@@ -130,7 +130,7 @@ export function unitOf(host: HostReader, pid: string): {unit: string | undefined
 
 /** The names of the display manager's unit; display-manager.service is a link to it, see systemd.special(7). */
 export function readDisplayManagers(host: HostReader): ReadonlySet<string> {
-  const alias = displayManagerFile(host);
+  const alias = unitFile(host, displayManagerAlias);
   if (alias === undefined) return new Set();
   const targets = [host.readLink(alias), host.realPath(alias)];
   return new Set(targets.filter((target) => target !== undefined).map(lastPart));
