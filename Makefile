@@ -114,7 +114,13 @@ install-mdevctl:
 # mediated devices stay. Settings that were changed are kept.
 uninstall:
 	@# A hook that stays would keep guests from starting: their unit goes. In an image nothing can be run.
-	@[ -n '$(DESTDIR)' ] || [ ! -x $(sbindir)/pearasys ] || $(sbindir)/pearasys guest remove-hooks >/dev/null
+	@[ -n '$(DESTDIR)' ] || [ ! -x $(sbindir)/pearasys ] || \
+		PATH="$(dir $(NODE)):$$PATH" $(sbindir)/pearasys guest remove-hooks >/dev/null || \
+		echo 'the libvirt hooks stay: rm them by hand, see docs/guests.md' >&2
+# Templates in another folder (--prefix) are links here.
+	for link in $(DESTDIR)$(slotunits)/pearasys-*:*@.service; do \
+		[ ! -h "$$link" ] || rm -f "$(DESTDIR)$$(readlink "$$link")"; \
+	done
 	rm -rf $(DESTDIR)$(slotunits)/pearasys-*:*@* $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants/pearasys-*:*@*
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants 2>/dev/null || true
 	rm -rf $(DESTDIR)/run/pearasys

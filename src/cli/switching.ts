@@ -4,7 +4,8 @@ import type {Host, HostReader} from '../host/host.js';
 import {isBridge, readDevice, readDevices, readGroupMembers, siblingsOf, type Device} from '../pci/device.js';
 import {findDevices} from '../pci/find.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../plan/carry-out.js';
-import {planSwitch, readSwitch, type Target} from '../plan/switch.js';
+import {planByHand} from '../plan/claim.js';
+import {readSwitch, type Target} from '../plan/switch.js';
 import type {BaseCommand} from './base-command.js';
 
 /** What `--json` prints of a device after a change. */
@@ -159,7 +160,12 @@ export async function switchDevices(
   const rules = {force: flags.force, wholeGroup: true};
   const notes: string[] = [];
   const outcome = await withChanges(command, flags, notes, (options) =>
-    carryOut(host, slots, () => planSwitch(readSwitch(host, reread(host, devices), target, rules)), options),
+    carryOut(
+      host,
+      slots,
+      () => planByHand(host, readSwitch(host, reread(host, devices), target, rules)),
+      options,
+    ),
   );
   const result = changeResult(host, [outcome], flags, notes, devices);
   showChange(command, result);

@@ -63,9 +63,9 @@ function identify(host: HostReader, layout: Layout, slot: Slot): Identified {
 }
 
 function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysError {
-  const recorded = readRecords(host, layout)
-    .records.filter((record) => record.slot === device.slot)
-    .map((record) => record.id);
+  const {records} = readRecords(host, layout);
+  const recorded = records.filter((record) => record.slot === device.slot).map((record) => record.id);
+  const elsewhere = records.some((record) => record.slot === 'any' && record.id === device.id);
   return new PearasysError({
     code: 'identity-mismatch',
     exitCode: ExitCode.refused,
@@ -73,7 +73,9 @@ function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysE
       recorded.length === 0
         ? `${device.slot} (${device.id}) is left alone: there is no record for it`
         : `${device.slot} is left alone: the card there is ${device.id}, the recorded one is ${recorded.join(', ')}`,
-    hint: `if this card is to have the driver: pearasys -s ${device.slot} service install DRIVER`,
+    hint: elsewhere
+      ? `this card is recorded for any slot, but this slot for another card: pearasys -s ${device.slot} service uninstall, and plug it in anew`
+      : `if this card is to have the driver: pearasys -s ${device.slot} service install DRIVER`,
   });
 }
 

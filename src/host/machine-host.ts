@@ -44,6 +44,9 @@ const kernelThreads = '2';
 
 const pciDevices = '/sys/bus/pci/devices';
 
+/** What flock(1) is to end with when somebody else has the lock. */
+const lockConflict = 75;
+
 /** Node opens, reads and closes in one call when it is asked like this. */
 const asText = {encoding: 'utf8', flag: 'r'} as const;
 
@@ -320,7 +323,7 @@ export class MachineHost implements Host {
         '--timeout',
         String(limit / 1000),
         '--conflict-exit-code',
-        '75',
+        String(lockConflict),
         join(folder, name),
         'sh',
         '-c',
@@ -328,12 +331,14 @@ export class MachineHost implements Host {
       ],
       {detached: true, stdio: ['pipe', 'pipe', 'ignore'], env: {PATH: commandPath}},
     );
-    const held = await new Promise<boolean>((resolve, reject) => {
-      child.stdout.once('data', () => resolve(true));
+    const status = await new Promise<number | undefined>((resolve, reject) => {
+      child.stdout.once('data', () => resolve(undefined));
       child.once('error', (error) => reject(new CommandError('flock', [name], undefined, error.message)));
-      child.once('exit', () => resolve(false));
+      child.once('exit', (code) => resolve(code ?? -1));
     });
-    if (!held)
+    if (status !== undefined && status !== lockConflict)
+      throw new CommandError('flock', [join(folder, name)], status, 'the lock cannot be had');
+    if (status !== undefined)
       throw new PearasysError({
         code: 'busy',
         exitCode: ExitCode.refused,

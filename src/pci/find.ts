@@ -103,7 +103,7 @@ function findOne(host: HostReader, devices: readonly Device[], word: string, opt
   if (slots.length > 0) return devices.filter((device) => slots.includes(device.slot));
   const names = [...host.list('/sys/class/net'), ...host.list('/sys/class/block')];
   if (names.includes(word)) throw usageError(`${word} is not on the PCI bus`, 'only PCI devices have a slot');
-  if (/^[0-9a-f:.x]+$/i.test(word) && /[:.]/.test(word))
+  if (word.includes(':') || /^[0-9a-fx.]*\.[0-9a-fx.]*$/i.test(word))
     throw usageError(
       `'${word}' is neither a slot nor an id`,
       `a slot is as in 0000:04:00.0, an id as in 10de:1b80${nearest(

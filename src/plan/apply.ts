@@ -9,6 +9,7 @@ import {hasDevices} from '../pci/modules.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
 import type {Slot} from '../pci/slot.js';
 import {endedProcesses, endProcesses, waitUntilFree} from './processes.js';
+import {refuseLocked} from './refusals.js';
 import {shellLine, type CalloutStep, type Plan, type Step, type WriteAttributeStep} from './step.js';
 
 /** Settings of {@link applyPlan}. */
@@ -104,11 +105,9 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   for (const step of done) if (step.kind === 'end-processes') details.push(...endedProcesses(step.processes));
   if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
   const anyStuck = stuckWrites.length > 0;
-  if (anyStuck) {
-    details.push(...describeVfioUsers(host));
-    // Reading a device that is locked would wait as long as that write.
-    await host.findLocked(options.limit);
-  }
+  if (anyStuck) details.push(...describeVfioUsers(host));
+  // Reading a device that is locked would wait as long as that write, or one of a unit that was started or stopped.
+  await host.findLocked(options.limit);
   details.push(...describeState(host, plan, stuck));
   const hint = anyStuck
     ? 'end the process or guest that uses the device, then run the same command again'
@@ -192,6 +191,10 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       return true;
     case 'expect-driver':
       checkDriver(host, step.slot, step.driver);
+      return true;
+    case 'expect-unlocked':
+      await host.findLocked(run.options.limit);
+      checkUnlocked(host, step.slots);
       return true;
     case 'expect-registered':
       if (!host.exists(`${driversFolder}/${step.driver}`))
@@ -336,6 +339,12 @@ function checkDriver(host: Host, slot: Slot, wanted: string | undefined): void {
         : `${wanted === 'any' ? 'no driver took' : `driver ${wanted} did not take`} ${slot} (${device.id}): ${found}`,
     hint: `the kernel's reason is in its log: journalctl -k --grep '${slot}'`,
   });
+}
+
+function checkUnlocked(host: Host, slots: readonly Slot[]): void {
+  const devices = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
+  const locked = refuseLocked(devices);
+  if (locked !== undefined) throw new PearasysError({...locked.error, details: []});
 }
 
 function count(number: number, what: string): string {

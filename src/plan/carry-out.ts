@@ -1,7 +1,7 @@
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, Lock} from '../host/host.js';
 import {applyPlan, type ApplyOptions} from './apply.js';
-import {shellLine, type Plan, type Planned} from './step.js';
+import {shellLine, type Plan, type Planned, type Step} from './step.js';
 
 /** Settings of {@link carryOut}. */
 export interface CarryOutOptions extends ApplyOptions {
@@ -10,6 +10,15 @@ export interface CarryOutOptions extends ApplyOptions {
   /** Milliseconds to wait for another run that holds a lock; default as for one write. */
   readonly lockLimit?: number;
 }
+
+/** Steps that are the running kernel's, udev's or a process's. */
+const liveSteps: ReadonlySet<Step['kind']> = new Set([
+  'write-attribute',
+  'load-module',
+  'unload-module',
+  'end-processes',
+  'udevadm',
+]);
 
 /** What became of a wish. */
 export interface Outcome {
@@ -45,8 +54,13 @@ export async function carryOut(
     // In one order for everybody, or two runs could wait for each other.
     for (const name of [...new Set(names)].sort())
       locks.push(await host.lock(name, options.lockLimit ?? options.limit));
+    // A run that had the lock before may have left a write that does not return.
+    await host.findLocked(options.limit);
     const planned = accept(readAndPlan(), options);
+    refuseOnImage(host, planned);
     await applyPlan(host, planned, options);
+    // So may a unit that was started or stopped: whoever goes on to read the devices must not wait for it.
+    await host.findLocked(options.limit);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: planned.steps.length > 0};
   } finally {
     for (const lock of locks) await lock.release();
@@ -57,6 +71,19 @@ function accept(planned: Planned, options: CarryOutOptions): Plan {
   if (planned.kind === 'refusal') throw new PearasysError(planned.error);
   for (const note of planned.notes) options.onNote?.(note);
   return planned;
+}
+
+/** In an image there are files; a write to the kernel would be to that of the machine that looks at the image. */
+function refuseOnImage(host: Host, {steps}: Plan): void {
+  const live = host.root === '/' ? undefined : steps.find(({kind}) => liveSteps.has(kind));
+  if (live === undefined) return;
+  throw new PearasysError({
+    code: 'not-switchable',
+    exitCode: ExitCode.refused,
+    message: `${host.root} is not the running machine, whose kernel alone could do this: ${shellLine(live)}`,
+    details: ['nothing was changed'],
+    hint: 'without --root for this machine; for the next boot of an image: service install, mdev define',
+  });
 }
 
 function requireRoot(host: Host, planned: Planned): void {

@@ -4,6 +4,7 @@ import {devicePath, readDevices, type Device} from '../pci/device.js';
 import {driversFolder, type Driver} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
 import {findDriver} from '../pci/modules.js';
+import {markReleased} from './claim.js';
 import {
   plan,
   refuse,
@@ -94,7 +95,7 @@ function planUnbind(
     });
   const refusal = refuseInUse(host, bound, force);
   if (refusal !== undefined) return refusal;
-  return plan(bound.map(unbind), {
+  return plan(bound.length === 0 ? [] : [...bound.map(unbind), ...markReleased(host, bound)], {
     notes: devices.filter((device) => device.driver === undefined).map(skipDriverless),
   });
 }

@@ -1,15 +1,27 @@
 import type {HostReader} from '../host/host.js';
-import {runState} from '../host/layout.js';
+import {runState, systemdUnits} from '../host/layout.js';
 import type {Device} from '../pci/device.js';
-import type {Driver} from '../pci/driver.js';
+import {noDriver, type Driver} from '../pci/driver.js';
 import type {Slot} from '../pci/slot.js';
-import {unitName, type UnitIdentity} from '../unit/unit.js';
-import {plan, removeFile, systemctl, writeFile, type Planned} from './step.js';
-import {planSwitch, readSwitch, type SwitchRules} from './switch.js';
+import {templateName, unitName, type UnitIdentity} from '../unit/unit.js';
+import {plan, removeFile, systemctl, writeFile, type Planned, type Step} from './step.js';
+import {planSwitch, readSwitch, type SwitchInput, type SwitchRules} from './switch.js';
 
 /** The mark of a device that was released by hand: a synthetic add event leaves it alone until the next claim. */
 export function releasedMark(slot: Slot): string {
   return `${runState}/released/${slot}`;
+}
+
+/**
+ * The marks for devices that are left without a driver by hand, though they have a unit: `udevadm trigger` and the
+ * like are not to claim them again.
+ */
+export function markReleased(host: HostReader, devices: readonly Device[]): Step[] {
+  return devices
+    .filter(({slot}) => host.exists(`${systemdUnits}/${templateName(slot)}`))
+    .map(({slot}) => releasedMark(slot))
+    .filter((mark) => !host.exists(mark))
+    .map((mark) => writeFile(mark, '', undefined));
 }
 
 /** The plan of a unit's start: the device, and those installed together with it, on the driver. */
@@ -24,6 +36,15 @@ export function planClaim(host: HostReader, claim: Claim): Planned {
     .filter((mark) => host.exists(mark))
     .map((mark) => removeFile(mark, {content: '', mode: 0o644}));
   return {...planned, steps: [...planned.steps, ...marks]};
+}
+
+/** The plan of a switch that a person asks for. */
+export function planByHand(host: HostReader, input: SwitchInput): Planned {
+  const planned = planSwitch(input);
+  const {target, devices} = input;
+  const empties = target.kind === 'release' || (target.kind === 'claim' && target.driver === noDriver);
+  if (planned.kind === 'refusal' || planned.steps.length === 0 || !empties) return planned;
+  return {...planned, steps: [...planned.steps, ...markReleased(host, devices)]};
 }
 
 /** What a unit's start is to bring about. */

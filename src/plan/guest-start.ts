@@ -14,6 +14,7 @@ import {adviseOnHolder} from '../pci/holders/words.js';
 import {endsWithDisplayManager, readDisplaySessions, type DisplaySessions} from '../pci/holders/sessions.js';
 import {displayManagerAlias, ownUnitName} from '../pci/holders/unit-files.js';
 import {asSlot, type Slot} from '../pci/slot.js';
+import {readConsoleDrivers, releaseConsoles, type ConsoleDriver} from './consoles.js';
 import {refuseHeld} from './refusals.js';
 import {
   plan,
@@ -66,6 +67,7 @@ export interface GuestStart {
   readonly started: ReadonlyMap<number, string>;
   /** Whether the host has another display that works. */
   readonly otherDisplay: boolean;
+  readonly consoles: readonly ConsoleDriver[];
   /** Modules that are loaded, of those that may have to be unloaded, with the slots that their drivers have. */
   readonly modules: ReadonlyMap<string, readonly Slot[]>;
   /** What this and other guests have. */
@@ -113,6 +115,7 @@ export function readGuestStart(
     sessions: readDisplaySessions(host),
     started: new Map(pids.map((pid) => [pid, startOf(host, pid) ?? ''])),
     otherDisplay: hasOtherDisplay(host, slots),
+    consoles: readConsoleDrivers(host),
     modules: new Map(
       candidates
         .map((module) => module.replaceAll('-', '_'))
@@ -192,7 +195,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
     ...(makingWay.waits
       ? [{kind: 'expect-free', slots: changing, limit: sessionLimit, undo: []} satisfies Step]
       : []),
-    ...makingWay.consoles.map(releaseConsole),
+    ...makingWay.consoles.map((name) => releaseConsoles(name, input.consoles)),
     ...makingWay.framebuffers.map(releaseFramebuffer),
     ...before.map(unload),
     ...switching.steps,
@@ -343,17 +346,6 @@ function slotsOfModule(host: HostReader, module: string): Slot[] {
 
 function unload(module: string): Step {
   return {kind: 'unload-module', module, alone: true, undo: [{kind: 'load-module', module, undo: []}]};
-}
-
-/** Writing 0 to `bind` takes a console driver off its terminals (Documentation/driver-api/tty/console.rst). */
-function releaseConsole(name: string): Step {
-  const path = consolePath(name);
-  return writeAttribute(path, '0', {undo: [writeAttribute(path, '1')]});
-}
-
-/** The attribute that says whether a console driver has terminals. */
-export function consolePath(name: string): string {
-  return `/sys/class/vtconsole/${name}/bind`;
 }
 
 function releaseFramebuffer(device: string): Step {

@@ -5,7 +5,8 @@ import {printState, statePath, type GuestState, type TakenDevice} from '../guest
 import {readDevice, type Device} from '../pci/device.js';
 import {driversFolder, isVfio} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
-import {consolePath, framebufferDriver} from './guest-start.js';
+import {readConsoleDrivers, returnConsoles} from './consoles.js';
+import {framebufferDriver} from './guest-start.js';
 import {refuseHeld, refuseLocked} from './refusals.js';
 import {loadDefault} from './switch.js';
 import {
@@ -128,11 +129,11 @@ export function planRestore(host: HostReader, state: GuestState): Restoring[] {
 
 /** What gives consoles their terminals back. After the others: a driver's framebuffer has done it by itself. */
 export function planConsoles(host: HostReader, state: GuestState): Restoring[] {
-  return state.consoles.map((name) => ({
-    list: 'consoles',
-    name,
-    plan: plan(host.readText(consolePath(name)) === '0' ? [writeAttribute(consolePath(name), '1')] : []),
-  }));
+  const drivers = readConsoleDrivers(host);
+  return state.consoles.map((name) => {
+    const waits = drivers.some((driver) => driver.name === name && !driver.bound);
+    return {list: 'consoles', name, plan: plan(waits ? [returnConsoles(name, drivers)] : [])};
+  });
 }
 
 /**

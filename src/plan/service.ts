@@ -20,7 +20,6 @@ import {slotTemplate, unitSettings} from '../unit/files.js';
 import {
   deviceUnit,
   dropInFolder,
-  hasSystemd,
   isEnabled,
   readUnits,
   templateName,
@@ -136,7 +135,7 @@ export function readServices(
     active,
     files,
     links,
-    running: host.root === '/' || hasSystemd(host),
+    running: host.root === '/',
     present: new Set(slots.filter((slot) => host.exists(devicePath(slot)))),
     names,
   };
@@ -262,8 +261,13 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
   const enabled = names.filter((name) => state.enabled.has(name));
   const active = names.filter((name) => state.active.has(name));
   const steps: Step[] = [];
-  if (state.running && names.length > 0)
+  if (state.running && names.length > 0) {
     steps.push(systemctl(['stop', ...names], active.length > 0 ? [systemctl(['start', ...active])] : []));
+    // A unit that could not be stopped counts as stopped. Nothing is taken back of what may still be in force.
+    const present = slots.filter((slot) => state.present.has(slot));
+    if (active.length > 0 && present.length > 0)
+      steps.push({kind: 'expect-unlocked', slots: present, undo: []});
+  }
   if (enabled.length > 0) steps.push(systemctl(['disable', ...enabled], [systemctl(['enable', ...enabled])]));
   steps.push(...files);
   if (state.running) steps.push(systemctl(['daemon-reload']));

@@ -98,6 +98,12 @@ export interface ExpectDriverStep extends StepBase {
   readonly driver: string | undefined;
 }
 
+/** A look whether the kernel keeps a device locked: a unit's stop may have left a write that does not return. */
+export interface ExpectUnlockedStep extends StepBase {
+  readonly kind: 'expect-unlocked';
+  readonly slots: readonly Slot[];
+}
+
 /** A look at /sys/bus/pci/drivers: a module may load and register no such driver. */
 export interface ExpectRegisteredStep extends StepBase {
   readonly kind: 'expect-registered';
@@ -134,6 +140,7 @@ export type Step =
   | ExpectFreeStep
   | ExpectDriverStep
   | ExpectRegisteredStep
+  | ExpectUnlockedStep
   | ExpectMdevStep
   | CalloutStep;
 
@@ -323,6 +330,8 @@ export function shellLine(step: Step): string {
       return step.driver === undefined
         ? `test ! -e ${devicePath(step.slot, 'driver')}`
         : `test -e ${step.driver === 'any' ? devicePath(step.slot, 'driver') : `${driversFolder}/${step.driver}/${step.slot}`}`;
+    case 'expect-unlocked':
+      return `cat ${step.slots.map((slot) => devicePath(slot, 'driver_override')).join(' ')} >/dev/null`;
     case 'expect-registered':
       return `test -d ${driversFolder}/${step.driver}`;
     case 'expect-mdev':

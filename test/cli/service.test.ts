@@ -545,6 +545,18 @@ describe('pearasys service', () => {
       assert.deepEqual(await list(host), {services: [], problems: []});
     });
 
+    it('takes nothing back and ends with 5 when the unit’s own write does not return', async () => {
+      const host = made();
+      const units = runUnits(host);
+      await ok(host, `-s ${card} service install vfio-pci --siblings --now`);
+      const before = etc(host);
+      units.host.neverReturn('/sys/bus/pci/drivers/vfio-pci/unbind');
+      const {exitCode, stderr} = await typed(host, `-s ${card} service uninstall`);
+      assert.equal(exitCode, 5, stderr);
+      assert.match(stderr, /is locked by the kernel: an earlier write to it/);
+      assert.deepEqual(etc(host), before);
+    });
+
     it('needs no card', async () => {
       const host = made();
       runUnits(host);

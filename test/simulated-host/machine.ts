@@ -535,15 +535,20 @@ export class SimulatedMachine {
     this.tree.file('/sys/bus/pci/drivers_autoprobe', on ? '1\n' : '0\n', 0o644);
   }
 
-  /** A console driver takes the consoles (`1`) or gives them back to the other one. */
+  /**
+   * A driver gives the consoles to the other one, or takes them (`1`): from the system's own driver only, and where
+   * there is none, from nobody.
+   */
   bindConsole(number: string, on: boolean): void {
-    if (!this.tree.has(`/sys/class/vtconsole/vtcon${number}`)) throw new Errno('ENODEV');
-    const set = (which: string, state: boolean) =>
-      this.tree.file(`/sys/devices/virtual/vtconsole/vtcon${which}/bind`, state ? '1\n' : '0\n', 0o644);
-    set(number, on);
-    if (number === '1') this.#consoleOn = on ? this.#firstFramebuffer() : undefined;
-    const other = number === '0' ? '1' : '0';
-    if (this.tree.has(`/sys/class/vtconsole/vtcon${other}`)) set(other, !on);
+    const folder = '/sys/devices/virtual/vtconsole';
+    const drivers = ['0', '1'].filter((each) => this.tree.has(`${folder}/vtcon${each}`));
+    if (!drivers.includes(number)) throw new Errno('ENODEV');
+    const isSystems = (each: string) =>
+      this.tree.read(`${folder}/vtcon${each}/name`)?.startsWith('(S)') === true;
+    if (on && !drivers.some(isSystems)) return;
+    for (const each of drivers)
+      this.tree.file(`${folder}/vtcon${each}/bind`, (each === number) === on ? '1\n' : '0\n', 0o644);
+    this.#consoleOn = (number === '1') === on ? this.#firstFramebuffer() : undefined;
   }
 
   /** The firmware's framebuffer: a platform device, not a PCI one. */

@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
 import {carryOut, type CarryOutOptions} from '../../src/plan/carry-out.js';
-import {plan, refuse, writeFile, type Planned} from '../../src/plan/step.js';
+import {parseSlot} from '../../src/pci/slot.js';
+import {
+  loadModule,
+  plan,
+  refuse,
+  setOverride,
+  udevadm,
+  writeFile,
+  type Planned,
+} from '../../src/plan/step.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 describe('carryOut', () => {
@@ -74,6 +83,21 @@ describe('carryOut', () => {
     assert.deepEqual(held(), ['b']);
     await other.release();
     assert.deepEqual(host.effects(), []);
+  });
+
+  it('refuses for an image what only a running kernel can do', async () => {
+    host.root = host.machine.folder;
+    for (const step of [
+      loadModule('vfio-pci'),
+      setOverride(parseSlot('0000:02:00.0'), 'vfio-pci', undefined),
+      udevadm(['trigger']),
+    ])
+      await assert.rejects(
+        carryOut(host, ['a'], () => plan([...write().steps, step]), options),
+        {code: 'not-switchable', exitCode: 3},
+      );
+    assert.deepEqual(host.effects(), []);
+    assert.equal((await carryOut(host, ['a'], write, options)).changed, true);
   });
 
   it('two that want the same in other orders do not wait for each other', async () => {

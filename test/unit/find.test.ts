@@ -81,6 +81,7 @@ describe('findDevices', () => {
       /the nearest is nvme0n1$/,
     ],
     ['../net/eth0', 'no-device', 4, "there is no device, interface or disk called '../net/eth0'", /nearest/],
+    ['10de:zzzz', 'bad-slot', 2, "'10de:zzzz' is neither a slot nor an id", /10de:1b80/],
     ['..', 'bad-slot', 2, "'..' is neither a slot nor an id", /0000:04:00\.0/],
     ['', 'no-device', 4, "there is no device, interface or disk called ''", /nearest/],
     ['lo', 'usage', 2, 'lo is not on the PCI bus', /only PCI devices/],

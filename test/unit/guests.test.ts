@@ -255,6 +255,22 @@ describe('the unit of a guest', () => {
       assert.deepEqual({...whole(host), modules: before.modules}, before);
     });
 
+    it('restores the console also where a driver has replaced VGA text, and no console driver is the system’s own', async () => {
+      for (const fails of [false, true]) {
+        const host = made([boot, bootSound]);
+        host.machine.tree.file('/sys/devices/virtual/vtconsole/vtcon0/name', '(M) dummy device\n');
+        const before = console1(host);
+        assert.equal(before, '1');
+        if (fails) host.failWrite('*/drivers_probe', 'EIO', 1);
+        assert.equal((await start(host)).exitCode, fails ? 1 : 0);
+        if (!fails) {
+          assert.equal(console1(host), '0');
+          await stop(host);
+        }
+        assert.equal(console1(host), before);
+      }
+    });
+
     it('refuses consoles that are not to be released', async () => {
       const host = made([boot, bootSound], (declaration) => settings(declaration, 'ReleaseConsoles=no'));
       const {exitCode, journal} = await start(host);

@@ -119,6 +119,11 @@ describe('the handlers', () => {
         `<3>  try: if this card is to have the driver: pearasys -s ${card} service install DRIVER`,
       ]);
       assert.deepEqual(host.effects(), []);
+      await typed(host, 'service install vfio-pci --any-slot -d 10de:1b81');
+      assert.match(
+        (await runOn(host, claim, card, 'vfio-pci')).journal[1] ?? '',
+        /this card is recorded for any slot, but this slot for another card/,
+      );
       host.machine.tree.remove('/etc/pearasys/pci');
       assert.equal(
         (await runOn(host, claim, card, 'vfio-pci')).journal[0],

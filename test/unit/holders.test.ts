@@ -181,6 +181,16 @@ describe('holders', () => {
   });
 
   describe('processes', () => {
+    it('have no say in what a terminal or a log does', () => {
+      const device = tree.device(cardPath, {driver: 'nouveau'});
+      tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
+      tree.process(812, 'a\u001B[2J\nb', '/system.slice/x.service', ['/dev/dri/card0']);
+      assert.deepEqual(
+        tree.held(device).map((holder) => holder.kind === 'process' && holder.command),
+        ['a?[2J?b'],
+      );
+    });
+
     it('have a node of the device open, by its path', () => {
       const device = tree.device(cardPath, {driver: 'nouveau'});
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');

@@ -159,6 +159,26 @@ describe('the udev rule', () => {
     assert.match(made.units.runs.get(unit)?.journal[1] ?? '', /is writable by others: chmod go-w/);
   });
 
+  it('obeys no record in a folder that others may write to', async () => {
+    const made = await installed();
+    fs.chmodSync(made.host.machine.folder + dirname(record), 0o777);
+    const {writes} = await replug(made);
+    assert.deepEqual(writes, []);
+    assert.equal(driverOf(made.host), 'nouveau');
+    assert.equal(made.units.runs.get(unit)?.exitCode, 1);
+  });
+
+  for (const line of [`unbind ${card}`, `bind none ${card}`, `-s ${card} pci device unbind`])
+    it(`leaves a device alone on a synthetic event after ${line.replace(` ${card}`, '')}`, async () => {
+      const made = await installed();
+      await made.host.run('systemctl', ['start', unit]);
+      assert.equal((await typed(made.host, line)).exitCode, 0);
+      await made.host.run('udevadm', ['trigger', '--action=add', `/sys/bus/pci/devices/${card}`]);
+      assert.equal(driverOf(made.host), undefined);
+      await made.host.run('systemctl', ['restart', unit]);
+      assert.equal(driverOf(made.host), 'vfio-pci');
+    });
+
   it('leaves a device that has a driver to the unit on a synthetic event', async () => {
     const made = await installed();
     await made.host.run('udevadm', ['trigger', '--action=add', `/sys/bus/pci/devices/${card}`]);
@@ -274,7 +294,10 @@ describe('the programs in libexec', () => {
     put(`${own}/driver`, '');
   }
 
-  const recorded = () => put(`etc/pearasys/pci/${card}-0x10de-0x1b80`, '');
+  const recordFile = `etc/pearasys/pci/${card}-0x10de-0x1b80`;
+  const text = (driver = 'vfio-pci') =>
+    `# a comment\nPEARASYS_SLOT=${card}\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=${driver}\n`;
+  const recorded = (driver?: string) => put(recordFile, text(driver));
 
   /** How a program ended, and what it started Node with. */
   function started(program: string, ...args: string[]): {status: number; node: string | undefined} {
@@ -306,9 +329,26 @@ describe('the programs in libexec', () => {
     ['without a record', () => fs.rmSync(join(folder, 'etc'), {recursive: true})],
     ['that is another one', () => show('vfio-pci', '0x1b81')],
     ['that was released by hand', () => put(`run/pearasys/released/${card}`, '')],
+    ['whose record has a line that is none', () => put(recordFile, `${text()}nonsense\n`)],
+    ['whose record has lost its end', () => put(recordFile, text().slice(0, -1))],
+    ['whose record says nothing', () => put(recordFile, '')],
+    ['whose record is for another driver', () => recorded('pci-stub')],
+    ["whose record is another user's", () => fs.chownSync(join(folder, recordFile), 65534, 65534)],
+    [
+      "whose records' folder is another user's",
+      () => fs.chownSync(dirname(join(folder, recordFile)), 65534, 65534),
+    ],
+    [
+      'whose record is a link',
+      () => {
+        fs.renameSync(join(folder, recordFile), join(folder, 'elsewhere'));
+        fs.symlinkSync(join(folder, 'elsewhere'), join(folder, recordFile));
+      },
+    ],
   ];
   for (const [what, prepare] of others)
-    it(`claim: a card ${what} is Node's, whose exit code counts`, () => {
+    it(`claim: a card ${what} is Node's, whose exit code counts`, function () {
+      if (what.includes('another user') && process.getuid?.() !== 0) this.skip();
       recorded();
       if (what !== 'that is gone' && what !== 'on another driver' && what !== 'without a driver')
         show('vfio-pci');
@@ -317,7 +357,7 @@ describe('the programs in libexec', () => {
     });
 
   it('claim none: an override and no driver', () => {
-    recorded();
+    recorded('none');
     show(undefined, '0x1b80', 'none');
     assert.deepEqual(started('claim', card, 'none'), fast);
     show(undefined);

@@ -162,6 +162,7 @@ describe('planUninstall', () => {
     assert.equal(planned.kind, 'plan');
     assert.deepEqual(linesOf(planned), [
       `systemctl stop ${own} ${unitName(rival)}`,
+      `cat /sys/bus/pci/devices/${slot}/driver_override >/dev/null`,
       `systemctl disable ${own}`,
       `rm ${path}`,
       'systemctl daemon-reload',

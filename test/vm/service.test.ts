@@ -245,6 +245,18 @@ describe('services on a real kernel', function () {
       assert.equal(await product().driverOf(disk1.slot), 'vfio-pci');
     });
 
+    it('claims what systemctl enables, and leaves alone what it disables', async () => {
+      const {machine} = product();
+      await machine.sh(`systemctl disable ${unit}`);
+      await rescan(disk1.slot);
+      await product().untilDriver(disk1.slot, 'nvme');
+      assert.equal(await product().stateOf(unit), 'inactive');
+      await machine.sh(`systemctl enable ${unit}`);
+      await rescan(disk1.slot);
+      await product().untilState(unit, 'active');
+      assert.equal(await product().driverOf(disk1.slot), 'vfio-pci');
+    });
+
     it('records and claims a card of an id in whatever slot it appears', async () => {
       const {machine} = product();
       const {bus, slot} = HOTPLUG.hotplug0;

@@ -56,7 +56,7 @@ function readNodeUser(
   paths: readonly string[],
   displayManagers: ReadonlySet<string>,
 ): NodeUser | undefined {
-  const command = readOfProcess(host, pid, 'comm');
+  const command = commandOf(host, pid);
   if (command === undefined) return undefined;
   const {unit, user} = unitOf(host, pid);
   return {
@@ -67,6 +67,11 @@ function readNodeUser(
     nodes: [...new Set(paths)].sort(byNumber),
     displayManager: isDisplayManager(host, pid, paths, displayManagers),
   };
+}
+
+/** A process's own name for itself, which may be anything: without what a terminal or a log would obey. */
+function commandOf(host: HostReader, pid: string): string | undefined {
+  return readOfProcess(host, pid, 'comm')?.replaceAll(/\p{Cc}/gu, '?');
 }
 
 /**
@@ -86,7 +91,7 @@ export function describeVfioUsers(host: HostReader): string[] {
     .map((pid) => {
       const {unit} = unitOf(host, pid);
       const where = unit === undefined ? '' : ` of ${unit}`;
-      return `process ${pid} (${readOfProcess(host, pid, 'comm') ?? '?'})${where} has a device open through VFIO`;
+      return `process ${pid} (${commandOf(host, pid) ?? '?'})${where} has a device open through VFIO`;
     });
 }
 
