@@ -1,4 +1,4 @@
-import {ExitCode, PearasysError} from '../host/errors.js';
+import {ExitCode, interrupted, PearasysError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {isBridge, readDevices, siblingsOf} from '../pci/device.js';
 import {readNames} from '../pci/names.js';
@@ -123,7 +123,7 @@ export async function confirm(
   if (!context.interactive) return true;
   const {confirm: ask} = await import('@inquirer/prompts');
   const answer = await answered(ask({message, default: true}, terminal(context)));
-  if (!answer && !mayBeNo) throw interrupted();
+  if (!answer && !mayBeNo) throw interrupted(['nothing was changed']);
   return answer;
 }
 
@@ -139,15 +139,6 @@ function answered<T>(answer: Promise<T>): Promise<T> {
   return answer.catch((error: unknown) => {
     // Told by its name: its class is in a package of its own.
     if (!(error instanceof Error && error.name === 'ExitPromptError')) throw error;
-    throw interrupted();
-  });
-}
-
-function interrupted(): PearasysError {
-  return new PearasysError({
-    code: 'interrupted',
-    exitCode: ExitCode.failed,
-    message: 'interrupted',
-    details: ['nothing was changed'],
+    throw interrupted(['nothing was changed']);
   });
 }

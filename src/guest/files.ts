@@ -33,6 +33,8 @@ export interface GuestFiles {
   readonly guests: readonly GuestFile[];
   /** The names in each list, in its order, each once. */
   readonly lists: Readonly<Record<GuestList, readonly string[]>>;
+  /** Why a list is not obeyed; none when both are. */
+  readonly problems: readonly string[];
 }
 
 /** The folder of the files. */
@@ -60,7 +62,12 @@ export function readGuestFiles(host: HostReader, layout: Layout): GuestFiles {
     .filter((guest) => guest !== undefined)
     .map((guest) => readGuestFile(host, layout, guest))
     .filter((file) => file !== undefined);
-  return {guests, lists: {primary: readList(host, layout, 'primary'), gpu: readList(host, layout, 'gpu')}};
+  const [primary, gpu] = [readList(host, layout, 'primary'), readList(host, layout, 'gpu')];
+  return {
+    guests,
+    lists: {primary: primary.names, gpu: gpu.names},
+    problems: [primary.problem, gpu.problem].filter((problem) => problem !== undefined),
+  };
 }
 
 /** What is set up for one guest; undefined when nothing is. */
@@ -128,15 +135,18 @@ export function editList(previous: string | undefined, guest: Guest, present: bo
   return join(present && first < 0 ? [...kept, guest] : kept);
 }
 
-function readList(host: HostReader, layout: Layout, list: GuestList): string[] {
-  const text = host.readText(listPath(layout, list)) ?? '';
-  return [
-    ...new Set(
-      linesOf(text)
-        .map(nameIn)
-        .filter((name) => name !== ''),
-    ),
-  ];
+function readList(
+  host: HostReader,
+  layout: Layout,
+  list: GuestList,
+): {readonly names: readonly string[]; readonly problem: string | undefined} {
+  const path = listPath(layout, list);
+  const reason = distrust(host, guestsFolder(layout), 'directory') ?? distrust(host, path, 'file');
+  if (reason !== undefined) return {names: [], problem: `${path} is not obeyed: ${reason}`};
+  const names = linesOf(host.readText(path) ?? '')
+    .map(nameIn)
+    .filter((name) => name !== '');
+  return {names: [...new Set(names)], problem: undefined};
 }
 
 /** A guest's name may have blanks and `#` in it: only a whole line is a comment there. */

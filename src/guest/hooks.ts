@@ -4,6 +4,9 @@ import type {Guest} from './name.js';
 /** Where libvirt looks for hooks, see https://libvirt.org/hooks.html. */
 export const hooksFolder = '/etc/libvirt/hooks';
 
+/** The one hook of QEMU's that is somebody else's. */
+export const qemuHook = `${hooksFolder}/qemu`;
+
 /** The line by which a hook of ours is known. */
 const mark = '# Written by pearasys:';
 
@@ -28,10 +31,17 @@ export function guestHooks(guest: Guest): string[] {
   return ['prepare/begin', 'release/end'].map((when) => `${hooksFolder}/qemu.d/${guest}/${when}/${name}`);
 }
 
-/** How hooks are run: by what `hooks/qemu` says, if there is one. */
+/** How hooks are run: by what `hooks/qemu` says, if there is one that libvirt would run. */
 export function readHookKind(host: HostReader): HookKind {
-  const text = host.readText(`${hooksFolder}/qemu`);
-  return text !== undefined && /\bqemu\.d\//.test(text) ? 'dispatcher' : 'libvirt';
+  const text = host.readText(qemuHook);
+  if (text === undefined || ((host.info(qemuHook)?.mode ?? 0) & 0o111) === 0) return 'libvirt';
+  const said = text.split('\n').map((line) => line.replace(/(?:^|\s)#.*$/, ''));
+  return said.some((line) => /\bqemu\.d\b/.test(line)) ? 'dispatcher' : 'libvirt';
+}
+
+/** Whether a dispatcher's shell hands this name on as it is: VFIO-Tools' has it evaluated, without quotes. */
+export function isPlainForShell(guest: Guest): boolean {
+  return /^[A-Za-z0-9._+-]+$/.test(guest);
 }
 
 /** Whether the text is that of a hook of ours. */

@@ -15,17 +15,21 @@ const plain = /^[A-Za-z0-9:_.-]+$/;
 /** libvirt takes any name without `/` and newline; a file's name also has a length. */
 const longest = 120;
 
+/** How long the name of a unit may be, in bytes: UNIT_NAME_MAX of systemd. Each byte that is escaped takes four. */
+const longestUnit = 255;
+
 /**
  * The guest of this name.
- * @throws PearasysError `bad-guest`, exit code 2: empty, longer than 120 bytes, with `/` or a control character, with
- *   a dot, dash or blank in front or a blank at the end, or one of the names of the two lists of guests.
+ * @throws PearasysError `bad-guest`, exit code 2: empty, longer than 120 bytes or too long for systemd once escaped,
+ *   with `/` or a control character, with a dot, dash or blank in front or a blank at the end, or one of the names of
+ *   the two lists of guests.
  */
 export function parseGuest(text: string): Guest {
   const guest = asGuest(text);
   if (guest === undefined)
     throw usageError(
       `'${text.replace(/\p{Cc}/gu, '?')}' cannot be the name of a guest`,
-      `a name is that of the libvirt domain, as \`virsh list --all\` shows it: up to ${longest} bytes, without / and control characters, and not ${[...taken].join(' or ')}`,
+      `a name is that of the libvirt domain, as \`virsh list --all\` shows it: up to ${longest} bytes, less where systemd has to escape many of them, without / and control characters, and not ${[...taken].join(' or ')}`,
       'bad-guest',
     );
   return guest;
@@ -38,7 +42,8 @@ export function asGuest(text: string): Guest | undefined {
     taken.has(text) ||
     Buffer.byteLength(text) > longest ||
     /^[\s.-]|\s$|[/\p{Cc}]/u.test(text) ||
-    Buffer.from(text).toString() !== text;
+    Buffer.from(text).toString() !== text ||
+    guestUnit(text as Guest).length > longestUnit;
   return wrong ? undefined : (text as Guest);
 }
 

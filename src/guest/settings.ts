@@ -11,7 +11,8 @@ import type {Guest} from './name.js';
 export interface GuestSettings {
   /**
    * `StopServices=`: units to stop first, in this order, and to start when the guest has ended. `auto`: the display
-   * manager and nvidia-persistenced, when a display that the guest takes is in use.
+   * manager when it, one of its sessions or the console uses a display that the guest takes, and nvidia-persistenced
+   * when it uses a device that the guest takes.
    */
   readonly stopServices: readonly string[] | 'auto';
   /**
@@ -21,7 +22,7 @@ export interface GuestSettings {
   readonly displayManager: 'auto' | 'at-once' | 'at-end';
   /** `Processes=`: what is done with other processes that use the devices: nothing is taken, or they are ended. */
   readonly processes: 'refuse' | 'end';
-  /** `ProcessLimit=`: seconds, 1 to 600, that a process has to end before it is killed. */
+  /** `ProcessLimit=`: seconds, 1 to 120, that processes have to end before they are killed. */
   readonly processLimit: number;
   /** `UnloadModules=`: modules to unload, in this order; `auto`: NVIDIA's own, when no other card needs them. */
   readonly unloadModules: readonly string[] | 'auto';
@@ -118,6 +119,16 @@ export function editCards(
   return [...kept, ...[...cards].map(([slot, id]) => `Card=${slot} ${id}`), ''].join('\n');
 }
 
+/**
+ * Whether the unit is never to be stopped for a guest: its own start waits for libvirt and for us, other guests run
+ * below libvirt's services, and the machine is lost without D-Bus, udev and logind.
+ */
+export function isNeeded(unit: string): boolean {
+  return /^(?:libvirt|virt[a-z]+d[.-]|pearasys-|machine-|dbus[.-]|systemd-(?:machined|logind|udevd|journald)[.-])/.test(
+    unit,
+  );
+}
+
 interface Entry {
   readonly name: keyof GuestSettings;
   /** The value, or undefined when the text is none. */
@@ -130,28 +141,31 @@ interface Entry {
   readonly otherwise: string;
 }
 
-const words = (pattern: RegExp) => (text: string) => {
-  if (text === 'auto') return text;
-  const list = text.split(/\s+/).filter((word) => word !== '');
-  return list.every((word) => pattern.test(word)) ? list : undefined;
-};
+const words =
+  (pattern: RegExp, isWrong: (word: string) => boolean = () => false) =>
+  (text: string) => {
+    if (text === 'auto') return text;
+    const list = text.split(/\s+/).filter((word) => word !== '');
+    return list.every((word) => pattern.test(word) && !isWrong(word)) ? list : undefined;
+  };
 const oneOf =
   (...known: readonly string[]) =>
   (text: string) =>
     known.includes(text) ? text : undefined;
 const yesOrNo = (text: string) => (text === 'yes' ? true : text === 'no' ? false : undefined);
 const seconds = (text: string) =>
-  /^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= 600 ? Number(text) : undefined;
+  /^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= 120 ? Number(text) : undefined;
 
 const entries: Readonly<Record<string, Entry>> = {
   StopServices: {
     name: 'stopServices',
-    // Stopping libvirt would end the start of the guest that is waiting for it.
-    parse: words(/^(?!libvirt|virtqemud|pearasys-)[A-Za-z0-9_][\w@:.\\-]*\.(?:service|socket)$/),
-    expected: "units, as in display-manager.service, neither libvirt's nor pearasys's; or auto",
+    parse: words(/^[A-Za-z0-9_][\w@:.\\-]*\.(?:service|socket)$/, isNeeded),
+    expected:
+      "units, as in display-manager.service, none of them libvirt's, pearasys's, D-Bus, udev or logind; or auto",
     means:
-      'Units to stop first, if they are active, and to start when the guest has ended. auto: the display manager ' +
-      'and nvidia-persistenced, when a display that the guest takes is in use.',
+      'Units to stop first, if they are active, and to start when the guest has ended. auto: the display manager, ' +
+      'when it, one of its sessions or the console uses a display that the guest takes; and nvidia-persistenced, ' +
+      'when it uses a device that the guest takes.',
     otherwise: 'auto',
   },
   DisplayManager: {
@@ -169,14 +183,15 @@ const entries: Readonly<Record<string, Entry>> = {
     expected: 'refuse or end',
     means:
       'What is done with other processes that use the devices. refuse: the guest does not start. end: services are ' +
-      'stopped by their units, and start when the guest has ended; others are asked to end, then killed.',
+      'stopped by their units, and start when the guest has ended; others are asked to end, then killed. Other ' +
+      "guests, libvirt's services, D-Bus, udev and logind never are.",
     otherwise: 'refuse',
   },
   ProcessLimit: {
     name: 'processLimit',
     parse: seconds,
-    expected: 'a number of seconds from 1 to 600',
-    means: 'Seconds that such a process has to end.',
+    expected: 'a number of seconds from 1 to 120',
+    means: 'Seconds, up to 120, that such processes have to end.',
     otherwise: '10',
   },
   UnloadModules: {

@@ -69,14 +69,28 @@ export function readState(host: HostReader, guest: Guest): GuestState | undefine
   return state;
 }
 
-/** What all guests have, by guest. */
-export function readStates(host: HostReader): GuestState[] {
-  return host
-    .list(folder)
-    .map(asGuest)
-    .filter((guest) => guest !== undefined)
-    .map((guest) => readState(host, guest))
-    .filter((state) => state !== undefined);
+/** What all guests have. */
+export interface GuestStates {
+  readonly states: readonly GuestState[];
+  /** Guests whose state is damaged, which is nothing that another guest has to wait for; with what {@link readState} says. */
+  readonly damaged: ReadonlyMap<Guest, PearasysError>;
+}
+
+/** Reads what all guests have. */
+export function readStates(host: HostReader): GuestStates {
+  const states: GuestState[] = [];
+  const damaged = new Map<Guest, PearasysError>();
+  for (const guest of host.list(folder).map(asGuest)) {
+    if (guest === undefined) continue;
+    try {
+      const state = readState(host, guest);
+      if (state !== undefined) states.push(state);
+    } catch (error) {
+      if (!(error instanceof PearasysError)) throw error;
+      damaged.set(guest, error);
+    }
+  }
+  return {states, damaged};
 }
 
 function parseState(text: string): GuestState | undefined {

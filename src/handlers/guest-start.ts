@@ -8,7 +8,7 @@ import {
   readGuestStart,
   servicesToAsk,
 } from '../plan/guest-start.js';
-import {readActiveStates} from '../unit/unit.js';
+import {readRunning} from '../unit/unit.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
 /**
@@ -20,8 +20,7 @@ export const guestStart: Handler = async (context, args) => {
   const [instance] = takeArguments(args, ['GUEST']);
   const guest = guestOfInstance(instance);
   const file = readGuestFile(host, layout, guest);
-  const states = await readActiveStates(host, servicesToAsk(host, layout, guest));
-  const active = new Set([...states].filter(([, state]) => runs.has(state)).map(([unit]) => unit));
+  const active = await readRunning(host, servicesToAsk(host, layout, guest));
   const slots = file?.slots ?? [];
   const outcome = await carryOut(
     host,
@@ -36,6 +35,3 @@ export const guestStart: Handler = async (context, args) => {
     `guest ${guest} has ${slots.join(', ')} already`,
   );
 };
-
-/** systemd's states of a unit that has to be stopped. */
-const runs = new Set(['active', 'activating', 'reloading']);

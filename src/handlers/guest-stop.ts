@@ -6,7 +6,16 @@ import {defaultSettings, readSettings, type GuestSettings} from '../guest/settin
 import {readState, type GuestState, type TakenDevice} from '../guest/state.js';
 import {carryOut, type CarryOutOptions} from '../plan/carry-out.js';
 import {displayManagerUnit, guestsLock, guestsPatience, hasOtherDisplay} from '../plan/guest-start.js';
-import {planConsoles, planRestore, planReturn, planServices, planState} from '../plan/guest-stop.js';
+import {
+  hasDisplay,
+  planConsoles,
+  planRestore,
+  planReturn,
+  planServices,
+  planState,
+  planWait,
+  type Restoring,
+} from '../plan/guest-stop.js';
 import type {Planned} from '../plan/step.js';
 import {handlerOptions, report, takeArguments, type Handler, type HandlerContext} from './handler.js';
 
@@ -24,10 +33,11 @@ export const guestStop: Handler = async (context, args) => {
     return;
   }
   const returns = readReturns(context, guest);
-  const left = returns ? await giveBack(context, state) : [];
-  if (left.length === 0) await restore(context, state, returns);
+  const devices = returns ? await giveBack(context, state) : [];
+  const left = await restore(context, state, {devices, returns});
   await carryOut(host, [guestsLock], () => planState(state, left), stopOptions(context));
-  if (left.length === 0) {
+  const missing = describeLeft(left);
+  if (missing.length === 0) {
     log(
       6,
       returns
@@ -36,15 +46,24 @@ export const guestStop: Handler = async (context, args) => {
     );
     return;
   }
-  const slots = left.map(({slot}) => slot);
   throw new PearasysError({
     code: 'not-bound',
     exitCode: ExitCode.failed,
-    message: `guest ${guest}: the host does not have ${slots.join(', ')} back`,
-    details: state.services.map((unit) => `${unit} is not started before that`),
+    message: `guest ${guest}: the host does not have all back that it had before`,
+    details: missing,
     hint: `systemctl start ${shellWord(guestUnit(guest))} && systemctl stop ${shellWord(guestUnit(guest))} tries again`,
   });
 };
+
+function describeLeft({devices, services, modules, consoles, framebuffers}: GuestState): string[] {
+  return [
+    ...(devices.length === 0 ? [] : [`it does not have ${devices.map(({slot}) => slot).join(', ')}`]),
+    ...modules.map((module) => `module ${module} is not loaded`),
+    ...framebuffers.map((device) => `framebuffer ${device} has no driver`),
+    ...consoles.map((name) => `console ${name} has no terminals`),
+    ...services.map((unit) => `${unit} is not started`),
+  ];
+}
 
 /** Whether the devices are to be given back. Settings that cannot be read must not keep them from the host. */
 function readReturns({host, layout, log}: HandlerContext, guest: Guest): boolean {
@@ -59,34 +78,62 @@ function readReturns({host, layout, log}: HandlerContext, guest: Guest): boolean
 
 /** @returns the devices that the host does not have back. */
 async function giveBack(context: HandlerContext, state: GuestState): Promise<TakenDevice[]> {
+  const {host} = context;
+  // Who still has one after that is named for each of them.
+  await attempt(context, [], () => planWait(host, state));
   const left: TakenDevice[] = [];
   for (const taken of state.devices) {
     const locks = [guestsLock, taken.slot];
-    const done = await attempt(context, locks, () => planReturn(context.host, state.guest, taken));
+    const done = await attempt(context, locks, () => planReturn(host, state.guest, taken));
     if (!done) left.push(taken);
   }
   return left;
 }
 
-/** Puts back what was released and stopped. What cannot be is told, and keeps nothing else from being done. */
-async function restore(context: HandlerContext, state: GuestState, returns: boolean): Promise<void> {
+/**
+ * Puts back what was released and stopped. What cannot be is told, and keeps nothing else from being done.
+ * @returns what is still to be put back: all of it while a display is among the devices that are not back.
+ */
+async function restore(
+  context: HandlerContext,
+  state: GuestState,
+  {devices, returns}: {readonly devices: readonly TakenDevice[]; readonly returns: boolean},
+): Promise<GuestState> {
   const {host, log} = context;
+  if (hasDisplay(host, devices)) return {...state, devices};
+  const left = {modules: [], framebuffers: [], consoles: [], services: []} as Record<
+    Restoring['list'],
+    string[]
+  >;
+  const each = async (restoring: readonly Restoring[], locks: readonly string[]) => {
+    for (const {list, name, plan} of restoring)
+      if (!(await attempt(context, locks, () => plan))) left[list].push(name);
+  };
+  if (returns) {
+    await each(planRestore(host, state), [guestsLock]);
+    await each(planConsoles(host, state), [guestsLock]);
+  }
+  if (state.services.length > 0 && (await goesDown(host)))
+    log(6, `${state.services.join(', ')} not started: the machine goes down`);
+  else await each(services(context, state, returns), []);
+  const still = (list: Restoring['list']) => state[list].filter((name) => left[list].includes(name));
+  return {
+    guest: state.guest,
+    devices,
+    services: still('services'),
+    modules: still('modules'),
+    consoles: still('consoles'),
+    framebuffers: still('framebuffers'),
+  };
+}
+
+function services({host, log}: HandlerContext, state: GuestState, returns: boolean): Restoring[] {
   const slots = state.devices.map(({slot}) => slot);
   const displayManager = displayManagerUnit(host);
-  if (returns) {
-    for (const one of planRestore(host, state)) await attempt(context, [guestsLock], () => one);
-    await attempt(context, [guestsLock], () => planConsoles(host, state));
-  }
-  if (state.services.length === 0) return;
-  if (await goesDown(host)) {
-    log(6, `${state.services.join(', ')} not started: the machine goes down`);
-    return;
-  }
   const withoutDisplay = !returns && !hasOtherDisplay(host, slots);
   if (withoutDisplay && state.services.includes(displayManager ?? ''))
     log(4, `${displayManager ?? ''} is not started: there is no display for it`);
-  for (const one of planServices(state, withoutDisplay ? displayManager : undefined))
-    await attempt(context, [], () => one);
+  return planServices(state, withoutDisplay ? displayManager : undefined);
 }
 
 function stopOptions(context: HandlerContext): CarryOutOptions {

@@ -89,6 +89,16 @@ export class PearasysError extends Error {
   }
 }
 
+/** A person's interrupt, or systemd's. */
+export function interrupted(details: readonly string[] = []): PearasysError {
+  return new PearasysError({
+    code: 'interrupted',
+    exitCode: ExitCode.failed,
+    message: 'interrupted',
+    details,
+  });
+}
+
 /** Wrong words on the command line: exit code 2. */
 export function usageError(message: string, hint?: string, code: ErrorCode = 'usage'): PearasysError {
   return new PearasysError({code, exitCode: ExitCode.usage, message, ...(hint === undefined ? {} : {hint})});

@@ -1,4 +1,4 @@
-import {CommandError, ExitCode, PearasysError, StuckError, WriteError} from '../host/errors.js';
+import {CommandError, ExitCode, interrupted, PearasysError, StuckError, WriteError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {callFirst, type CalloutAnswer} from '../mdev/callout.js';
 import {mdevPath, readMdev} from '../mdev/mdev.js';
@@ -8,7 +8,7 @@ import {driversFolder} from '../pci/driver.js';
 import {hasDevices} from '../pci/modules.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
 import type {Slot} from '../pci/slot.js';
-import {endProcess, waitUntilFree} from './processes.js';
+import {endedProcesses, endProcesses, waitUntilFree} from './processes.js';
 import {refuseLocked} from './refusals.js';
 import {shellLine, type CalloutStep, type Plan, type Step, type WriteAttributeStep} from './step.js';
 
@@ -77,24 +77,35 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   let undone = 0;
   // A failed request to systemd may have been granted in part; a failed write has had no effect.
   const partial = failed.kind === 'systemctl' ? [failed] : [];
-  const undoing = [...partial, ...[...done].reverse()].flatMap((step) => step.undo);
-  for (const step of done.length > 0 ? [...undoing, ...plan.afterUndo] : undoing) {
+  // A step whose write is stuck is not among those done, and the kernel may do it yet.
+  let whole = !(error instanceof StuckError);
+  const undo = async (step: Step) => {
     const device = step.slot ?? step.uuid;
     // What became of it is told all the same.
-    if (device !== undefined && stuck.has(device) && step.kind !== 'callout') continue;
+    if (device !== undefined && stuck.has(device) && step.kind !== 'callout') {
+      whole = false;
+      return;
+    }
     try {
       tell(options, step, true);
       if (await applyStep(run, step)) undone += 1;
     } catch (problem) {
       noteStuck(problem, step);
+      whole = false;
       const reason = problem instanceof Error ? problem.message : String(problem);
       details.push(`could not be undone: ${shellLine(step)}: ${reason}`);
     }
+  };
+  for (const step of [...partial, ...[...done].reverse()]) {
+    if (step.kind === 'write-file' && step.recalls === true && !whole) {
+      details.push(`${step.path} stays: it has what is still to be put back`);
+      continue;
+    }
+    for (const each of step.undo) await undo(each);
   }
+  if (done.length > 0) for (const step of plan.afterUndo) await undo(step);
   if (!(error instanceof PearasysError)) return error;
-  for (const step of done)
-    if (step.kind === 'end-process')
-      details.push(`process ${step.process.pid} was ended, and cannot be started again from here`);
+  for (const step of done) if (step.kind === 'end-processes') details.push(...endedProcesses(step.processes));
   if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
   const anyStuck = stuckWrites.length > 0;
   if (anyStuck) details.push(...describeVfioUsers(host));
@@ -175,11 +186,11 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
         },
       );
       return true;
-    case 'end-process':
-      await endProcess(host, step);
+    case 'end-processes':
+      await endProcesses(host, step, run.options.signal);
       return true;
     case 'expect-free':
-      await waitUntilFree(host, step);
+      await waitUntilFree(host, step, run.options.signal);
       return true;
     case 'expect-driver':
       checkDriver(host, step.slot, step.driver);
@@ -340,10 +351,6 @@ function checkUnlocked(host: Host, slots: readonly Slot[]): void {
   const devices = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
   const locked = refuseLocked(devices);
   if (locked !== undefined) throw new PearasysError({...locked.error, details: []});
-}
-
-function interrupted(): PearasysError {
-  return new PearasysError({code: 'interrupted', exitCode: ExitCode.failed, message: 'interrupted'});
 }
 
 function count(number: number, what: string): string {

@@ -16,7 +16,7 @@ const liveSteps: ReadonlySet<Step['kind']> = new Set([
   'write-attribute',
   'load-module',
   'unload-module',
-  'end-process',
+  'end-processes',
   'udevadm',
 ]);
 

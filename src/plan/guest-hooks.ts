@@ -1,5 +1,6 @@
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
+import {shellWord} from '../host/shell.js';
 import type {Layout} from '../host/layout.js';
 import {
   commonHook,
@@ -7,6 +8,7 @@ import {
   guestHooks,
   hooksFolder,
   isOurHook,
+  isPlainForShell,
   readHookKind,
   readOurHooks,
   type HookKind,
@@ -28,8 +30,16 @@ export interface HooksState {
   readonly ours: readonly string[];
 }
 
-/** Reads what the planners of this file need to know. */
-export function readHooks(host: HostReader, layout: Layout, guest: Guest | undefined): HooksState {
+/**
+ * Reads what the planners of this file need to know.
+ * @param libvirt where libvirt's own files are; only a folder to look at has none.
+ */
+export function readHooks(
+  host: HostReader,
+  layout: Layout,
+  guest: Guest | undefined,
+  libvirt: HostReader = host,
+): HooksState {
   const own = guest === undefined ? [] : guestHooks(guest);
   const ours = readOurHooks(host);
   const files = new Map<string, FileState>();
@@ -42,7 +52,7 @@ export function readHooks(host: HostReader, layout: Layout, guest: Guest | undef
     return [folder, folder.slice(0, folder.lastIndexOf('/'))];
   });
   return {
-    kind: readHookKind(host),
+    kind: readHookKind(libvirt),
     hook: render('qemu-hook', {config: layout.config}),
     files,
     blocked: folders.find((path) => {
@@ -63,6 +73,17 @@ export function planInstallHooks(guest: Guest, state: HooksState): Planned {
       message: `${blocked} is no folder: there is no room for another hook beside it`,
       details: ['nothing was changed'],
       hint: `make it a folder, and put what it is now into it: ${hooksFolder}/qemu runs each executable there`,
+    });
+  if (kind === 'dispatcher' && !isPlainForShell(guest))
+    return refuse({
+      code: 'bad-guest',
+      exitCode: ExitCode.refused,
+      message: `no hook is written for guest '${guest}': ${hooksFolder}/qemu has a shell take the name apart, and would run nothing`,
+      details: [
+        'of a name it hands on only letters, digits, dot, underscore, plus and dash as they are',
+        'nothing was changed',
+      ],
+      hint: `give the guest such a name with virsh domrename; or, with libvirt 6.5 and later, take ${hooksFolder}/qemu away: it runs what is in qemu.d by itself`,
     });
   const paths = kind === 'dispatcher' ? guestHooks(guest) : [commonHook];
   const taken = paths.find((path) => !isOurHook(files.get(path)?.content ?? hook));
@@ -92,16 +113,19 @@ export function planRemoveHooks(
   others: readonly Guest[],
   {ours, files}: HooksState,
 ): Planned {
-  const own = new Set(guest === undefined ? ours : guestHooks(guest));
-  const shared = guest !== undefined && ours.includes(commonHook);
-  const kept = shared && others.length > 0;
-  if (shared && !kept) own.add(commonHook);
+  const own = new Set(guest === undefined ? ours : [...guestHooks(guest), commonHook]);
+  if (guest !== undefined && ours.includes(commonHook) && others.length > 0)
+    return refuse({
+      code: 'in-use',
+      exitCode: ExitCode.refused,
+      message: `${commonHook} is one for all guests that are set up, ${others.join(', ')} too: it is not removed`,
+      details: ['nothing was changed'],
+      hint: `pearasys guest remove ${shellWord(guest)} has it do nothing for that guest; pearasys guest remove-hooks removes it for all`,
+    });
   const steps = ours
     .filter((path) => own.has(path))
     .map((path) => removeFile(path, files.get(path) ?? {content: '', mode: 0o755}, {prune: pruneOf(path)}));
-  return plan(steps, {
-    notes: kept ? [`${commonHook} stays: it is for ${others.join(', ')} too`] : [],
-  });
+  return plan(steps);
 }
 
 /** `qemu.d` itself stays: it may be libvirt's package's. */

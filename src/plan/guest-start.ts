@@ -1,17 +1,18 @@
 import {ExitCode} from '../host/errors.js';
 import {shellWord} from '../host/shell.js';
-import type {HostReader} from '../host/host.js';
+import type {HostReader, ProcessIdentity} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
 import {startOf} from '../host/process.js';
 import {isDisplay, readGuestFile} from '../guest/files.js';
 import {guestUnit, type Guest} from '../guest/name.js';
-import {readSettings, settingsPath, type GuestSettings} from '../guest/settings.js';
+import {isNeeded, readSettings, settingsPath, type GuestSettings} from '../guest/settings.js';
 import {printState, readStates, statePath, type GuestState, type TakenDevice} from '../guest/state.js';
 import {devicePath, readDevice, readDevices, type Device} from '../pci/device.js';
 import {driversFolder, isVfio, parseDriver} from '../pci/driver.js';
 import type {Holder, ProcessHolder} from '../pci/holders/holder.js';
 import {adviseOnHolder} from '../pci/holders/words.js';
 import {endsWithDisplayManager, readDisplaySessions, type DisplaySessions} from '../pci/holders/sessions.js';
+import {displayManagerAlias, ownUnitName} from '../pci/holders/unit-files.js';
 import {asSlot, type Slot} from '../pci/slot.js';
 import {readConsoleDrivers, releaseConsoles, type ConsoleDriver} from './consoles.js';
 import {refuseHeld} from './refusals.js';
@@ -57,7 +58,9 @@ export interface GuestStart {
   readonly change: SwitchInput;
   /** The display manager's own unit; undefined where there is none. */
   readonly displayManager: string | undefined;
-  /** Which of the services that may have to be stopped are active. */
+  /** The services that may have to be stopped, by their own names. */
+  readonly services: readonly string[];
+  /** Which of them are active. */
   readonly active: ReadonlySet<string>;
   readonly sessions: DisplaySessions;
   /** When each process that holds a device was started, by PID. */
@@ -69,11 +72,16 @@ export interface GuestStart {
   readonly modules: ReadonlyMap<string, readonly Slot[]>;
   /** What this and other guests have. */
   readonly states: readonly GuestState[];
+  /** Which other guests' states are damaged, in words. */
+  readonly damaged: readonly string[];
   /** The state's file as it is. */
   readonly stateFile: FileState | undefined;
 }
 
-/** Reads what {@link planGuestStart} needs to know. @throws PearasysError `bad-settings`. */
+/**
+ * Reads what {@link planGuestStart} needs to know.
+ * @throws PearasysError `bad-settings`; `file-failed` when the guest's own state is damaged.
+ */
 export function readGuestStart(
   host: HostReader,
   layout: Layout,
@@ -83,6 +91,9 @@ export function readGuestStart(
   const file = readGuestFile(host, layout, guest);
   if (file === undefined || file.problem !== undefined) return refuseFile(guest, file);
   const settings = readSettings(host, layout, guest);
+  const {states, damaged} = readStates(host);
+  const own = damaged.get(guest);
+  if (own !== undefined) throw own;
   const {slots} = file;
   const devices = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
   const changing = devices.filter(({driver}) => !isVfio(driver));
@@ -99,6 +110,7 @@ export function readGuestStart(
     devices,
     change,
     displayManager: displayManagerUnit(host),
+    services: resolveServices(host, settings),
     active,
     sessions: readDisplaySessions(host),
     started: new Map(pids.map((pid) => [pid, startOf(host, pid) ?? ''])),
@@ -110,24 +122,20 @@ export function readGuestStart(
         .filter((module) => host.exists(`/sys/module/${module}`))
         .map((module) => [module, slotsOfModule(host, module)]),
     ),
-    states: readStates(host),
+    states,
+    damaged: [...damaged.values()].map(({message}) => message),
     stateFile: text === undefined ? undefined : {content: `${text}\n`, mode: host.info(path)?.mode ?? 0o644},
   };
 }
 
 /** The services that may have to be stopped, by the names of their own units: which are active is to be asked. */
 export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): string[] {
-  return resolveServices(readSettings(host, layout, guest), displayManagerUnit(host));
+  return resolveServices(host, readSettings(host, layout, guest));
 }
 
-/** The unit that display-manager.service is a link to, see systemd.special(7). */
+/** The display manager's own unit; undefined where there is none. */
 export function displayManagerUnit(host: HostReader): string | undefined {
-  const link = '/etc/systemd/system/display-manager.service';
-  const target = host.readLink(link);
-  if (target === undefined) return undefined;
-  const unit = target.slice(target.lastIndexOf('/') + 1);
-  // Masked: there is none.
-  return unit === 'null' ? undefined : unit;
+  return ownUnitName(host, displayManagerAlias);
 }
 
 /** Whether the host keeps a display that a driver shows something on, see /sys/class/drm. */
@@ -163,7 +171,11 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   const {before, after, notes} = unloading(input);
   const state: GuestState = {
     guest,
-    devices: devices.map((device) => previousOf(previous, device) ?? taken(device)),
+    devices: [
+      ...devices.map((device) => previousOf(previous, device) ?? taken(device)),
+      // It was set up with others when it took these: they are to be given back all the same.
+      ...(previous?.devices ?? []).filter(({slot}) => !input.slots.includes(slot)),
+    ],
     services: union(
       previous?.services,
       makingWay.services.filter((unit) => !displayManagerAtOnce || unit !== input.displayManager),
@@ -175,7 +187,9 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   const changing = change.devices.map(({slot}) => slot);
   const content = printState(state);
   const steps: Step[] = [
-    ...(content === input.stateFile?.content ? [] : [writeFile(statePath(guest), content, input.stateFile)]),
+    ...(content === input.stateFile?.content
+      ? []
+      : [{...writeFile(statePath(guest), content, input.stateFile), recalls: true}]),
     ...makingWay.services.map((unit) => systemctl(['stop', unit], [systemctl(['start', unit])])),
     ...makingWay.ending,
     ...(makingWay.waits
@@ -188,7 +202,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
     ...after.map(unload),
     ...(displayManagerAtOnce ? [systemctl(['start', input.displayManager ?? ''])] : []),
   ];
-  return plan(steps, {notes: [...notes, ...switching.notes]});
+  return plan(steps, {notes: [...input.damaged, ...notes, ...switching.notes]});
 }
 
 /** What has to let go of the devices, how, and who does not. */
@@ -208,18 +222,16 @@ function makeWay(input: GuestStart): MakingWay {
   const {settings, displayManager, sessions} = input;
   const {holders} = input.change;
   const processes = holders.filter((holder) => holder.kind === 'process');
+  const wanted = input.services.filter((unit) => input.active.has(unit));
   const services = new Set(
-    (settings.stopServices === 'auto' && !displayIsUsed(input)
-      ? []
-      : resolveServices(settings, displayManager)
-    ).filter((unit) => input.active.has(unit)),
+    settings.stopServices === 'auto' ? wanted.filter((unit) => isInTheWay(unit, input)) : wanted,
   );
   const mayEnd = settings.processes === 'end';
   if (mayEnd && displayManager !== undefined && processes.some((one) => one.displayManager))
     services.add(displayManager);
   const stops = displayManager !== undefined && services.has(displayManager);
   const left: Holder[] = [];
-  const ending = new Map<number, Step>();
+  const ending = new Map<number, ProcessIdentity>();
   for (const holder of processes) {
     const {unit, unitUser, pid} = holder;
     if (isUntouchable(holder)) left.push(holder);
@@ -227,13 +239,7 @@ function makeWay(input: GuestStart): MakingWay {
     else if (stops && endsWithDisplayManager(holder, sessions)) continue;
     else if (!mayEnd || isSystems(holder)) left.push(holder);
     else if (unitUser === undefined && unit?.endsWith('.service') === true) services.add(unit);
-    else
-      ending.set(pid, {
-        kind: 'end-process',
-        process: {pid, started: input.started.get(pid) ?? ''},
-        limit: settings.processLimit,
-        undo: [],
-      });
+    else ending.set(pid, {pid, started: input.started.get(pid) ?? ''});
   }
   const consoles: string[] = [];
   const framebuffers: string[] = [];
@@ -245,7 +251,17 @@ function makeWay(input: GuestStart): MakingWay {
     else if (isFirmware(holder.description)) framebuffers.push(holder.description);
   return {
     services: [...services],
-    ending: [...ending.values()],
+    ending:
+      ending.size === 0
+        ? []
+        : [
+            {
+              kind: 'end-processes',
+              processes: [...ending.values()],
+              limit: settings.processLimit,
+              undo: [],
+            },
+          ],
     consoles: [...new Set(consoles)],
     framebuffers: [...new Set(framebuffers)],
     waits: processes.length > 0 || services.size > 0,
@@ -253,34 +269,47 @@ function makeWay(input: GuestStart): MakingWay {
   };
 }
 
-/** Whether anything is shown on a display that is to be taken, or a process has it open. */
-function displayIsUsed({change}: GuestStart): boolean {
+/**
+ * Whether a service uses what is to be taken, so that it is stopped without being named in the settings: the display
+ * manager when a display is shown on, or is open in one of its sessions; any other when it has a device open itself.
+ */
+function isInTheWay(unit: string, {change, displayManager, sessions}: GuestStart): boolean {
+  if (unit !== displayManager)
+    return change.holders.some(
+      (holder) => holder.kind === 'process' && holder.unitUser === undefined && holder.unit === unit,
+    );
   const displays = new Set(change.devices.filter(isDisplay).map(({slot}) => slot));
   return change.holders.some(
-    ({slot, kind}) => displays.has(slot) && ['process', 'console', 'framebuffer'].includes(kind),
+    (holder) =>
+      displays.has(holder.slot) &&
+      (holder.kind === 'process'
+        ? // logind has a device open for whichever session it is.
+          !isSystems(holder) && endsWithDisplayManager(holder, sessions)
+        : holder.kind === 'console' || holder.kind === 'framebuffer'),
   );
 }
 
-/** Not to be ended whatever the settings say: who has the device through VFIO is a guest, and loses data. */
-function isUntouchable({pid, nodes, unit}: ProcessHolder): boolean {
+/** Not to be ended whatever the settings say: a guest that uses the device loses data, however it was started. */
+function isUntouchable({pid, command, nodes, unit}: ProcessHolder): boolean {
   return (
     pid === 1 ||
     unit === 'init.scope' ||
     nodes.some((node) => node.startsWith('/dev/vfio/')) ||
-    unit?.startsWith('machine-') === true
+    unit?.startsWith('machine-') === true ||
+    /^(?:qemu-|kvm$)/.test(command)
   );
 }
 
 /** The system's own: their use ends with somebody else's. */
 function isSystems({unit = ''}: ProcessHolder): boolean {
-  return /^(?:systemd-logind|systemd-udevd|user@\d+)\.service$/.test(unit);
+  return /^user@\d+\.service$/.test(unit) || isNeeded(unit);
 }
 
-function resolveServices(settings: GuestSettings, displayManager: string | undefined): string[] {
-  const alias = 'display-manager.service';
+/** The services that are to be stopped where they are active, by their own names. */
+function resolveServices(host: HostReader, {stopServices}: GuestSettings): string[] {
   const wanted =
-    settings.stopServices === 'auto' ? [alias, 'nvidia-persistenced.service'] : settings.stopServices;
-  return wanted.map((unit) => (unit === alias ? displayManager : unit)).filter((unit) => unit !== undefined);
+    stopServices === 'auto' ? [displayManagerAlias, 'nvidia-persistenced.service'] : stopServices;
+  return [...new Set(wanted.map((unit) => ownUnitName(host, unit) ?? unit))];
 }
 
 /** Splits the modules to unload: a driver's own can go only when the devices are off it. */

@@ -1,4 +1,5 @@
 import type {HostReader} from '../host/host.js';
+import {isDisplay} from '../guest/files.js';
 import type {Guest} from '../guest/name.js';
 import {printState, statePath, type GuestState, type TakenDevice} from '../guest/state.js';
 import {readDevice, type Device} from '../pci/device.js';
@@ -69,47 +70,79 @@ function giveBack(host: HostReader, device: Device, driver: string, {override}: 
   ];
 }
 
-/** What is left of a state when these devices are not back. */
-export function planState(state: GuestState, left: readonly TakenDevice[]): Plan {
-  const path = statePath(state.guest);
-  const previous = {content: printState(state), mode: 0o644};
+/** Seconds for a guest to let go of its devices: QEMU may still be ending when libvirt reports that it has. */
+const guestLimit = 30;
+
+/** The plan that waits until no guest has the devices open any more. */
+export function planWait(host: HostReader, state: GuestState): Plan {
+  const devices = state.devices
+    .map(({slot, driver}) => (isVfio(driver) ? undefined : readDevice(host, slot)))
+    .filter((device) => device !== undefined)
+    .filter(({driver, locked}) => isVfio(driver) && !locked);
+  if (readHolders(host, devices).every(({kind}) => kind !== 'process')) return plan([]);
   return plan([
-    left.length === 0
-      ? removeFile(path, previous)
-      : writeFile(path, printState({...state, devices: left}), previous),
+    {kind: 'expect-free', slots: devices.map(({slot}) => slot), limit: guestLimit, undo: []} satisfies Step,
   ]);
 }
 
-/** The plans that put back what was released for the devices. Each by itself: none keeps another from being done. */
-export function planRestore(host: HostReader, state: GuestState): Plan[] {
-  const modules = [...state.modules]
-    .reverse()
-    .filter((module) => !host.exists(`/sys/module/${module}`))
-    .map((module): Step => ({kind: 'load-module', module, undo: []}));
-  const framebuffers = state.framebuffers
-    .filter((device) => host.exists(framebufferDriver(device)))
-    .filter((device) => !host.exists(`${framebufferDriver(device)}/${device}`))
-    .map((device) => writeAttribute(`${framebufferDriver(device)}/bind`, device, {accept: ['EBUSY']}));
-  return [...modules, ...framebuffers].map((step) => plan([step]));
+/** What is left of a state; nothing left, the file goes. */
+export function planState(previous: GuestState, left: GuestState): Plan {
+  const path = statePath(previous.guest);
+  const file = {content: printState(previous), mode: 0o644};
+  const lists = [left.devices, left.services, left.modules, left.consoles, left.framebuffers];
+  const done = lists.every((list) => list.length === 0);
+  return plan([done ? removeFile(path, file) : writeFile(path, printState(left), file)]);
 }
 
-/** The plan that gives consoles their terminals back. After the others: a driver's framebuffer has done it by itself. */
-export function planConsoles(host: HostReader, state: GuestState): Plan {
+/** Whether a display is among the devices: what shows something on it waits for it. */
+export function hasDisplay(host: HostReader, devices: readonly TakenDevice[]): boolean {
+  return devices.some(({slot}) => {
+    const device = readDevice(host, slot);
+    return device !== undefined && isDisplay(device);
+  });
+}
+
+/** One thing of a state that is put back by itself, so that none keeps another from being done. */
+export interface Restoring {
+  /** The list of the state that it is in. */
+  readonly list: 'modules' | 'framebuffers' | 'consoles' | 'services';
+  readonly name: string;
+  /** Empty when it is so already. */
+  readonly plan: Plan;
+}
+
+/** What puts modules and framebuffers back. */
+export function planRestore(host: HostReader, state: GuestState): Restoring[] {
+  const modules = [...state.modules].reverse().map((module): Restoring => {
+    const loaded = host.exists(`/sys/module/${module}`);
+    const steps: Step[] = loaded ? [] : [{kind: 'load-module', module, undo: []}];
+    return {list: 'modules', name: module, plan: plan(steps)};
+  });
+  const framebuffers = state.framebuffers.map((device): Restoring => {
+    const driver = framebufferDriver(device);
+    const bound = !host.exists(driver) || host.exists(`${driver}/${device}`);
+    const steps = bound ? [] : [writeAttribute(`${driver}/bind`, device, {accept: ['EBUSY']})];
+    return {list: 'framebuffers', name: device, plan: plan(steps)};
+  });
+  return [...modules, ...framebuffers];
+}
+
+/** What gives consoles their terminals back. After the others: a driver's framebuffer has done it by itself. */
+export function planConsoles(host: HostReader, state: GuestState): Restoring[] {
   const drivers = readConsoleDrivers(host);
-  return plan(
-    drivers
-      .filter(({name, bound}) => !bound && state.consoles.includes(name))
-      .map(({name}) => returnConsoles(name, drivers)),
-  );
+  return state.consoles.map((name) => {
+    const waits = drivers.some((driver) => driver.name === name && !driver.bound);
+    return {list: 'consoles', name, plan: plan(waits ? [returnConsoles(name, drivers)] : [])};
+  });
 }
 
 /**
- * The plans that start the services again, the last one stopped first.
+ * What starts the services again, the last one stopped first.
  * @param displayManager stays out where there is no display for it.
  */
-export function planServices(state: GuestState, displayManager: string | undefined): Plan[] {
+export function planServices(state: GuestState, displayManager: string | undefined): Restoring[] {
   return [...state.services]
     .reverse()
     .filter((unit) => unit !== displayManager)
-    .map((unit) => plan([systemctl(['start', unit])]));
+    .map((unit) => ({list: 'services', name: unit, plan: plan([systemctl(['start', unit])])}));
 }

@@ -1,13 +1,13 @@
-import {ExitCode, PearasysError} from '../host/errors.js';
-import type {Host} from '../host/host.js';
+import {ExitCode, interrupted, PearasysError} from '../host/errors.js';
+import type {Host, ProcessIdentity} from '../host/host.js';
 import {startOf} from '../host/process.js';
 import {readDevice} from '../pci/device.js';
 import {readHolders} from '../pci/holders.js';
 import type {ProcessHolder} from '../pci/holders/holder.js';
 import {adviseOnHolder, describeHolder} from '../pci/holders/words.js';
-import type {EndProcessStep, ExpectFreeStep} from './step.js';
+import type {EndProcessesStep, ExpectFreeStep} from './step.js';
 
-/** Milliseconds between two looks at one process. */
+/** Milliseconds between two looks at processes that are to end. */
 const interval = 100;
 
 /** Milliseconds between two looks at what all processes have open. */
@@ -17,23 +17,47 @@ const scanInterval = 500;
 const killLimit = 5;
 
 /**
- * Asks the process to end, waits, then kills it.
- * @throws PearasysError `in-use` when it is there even so: it waits in the kernel.
+ * Asks the processes to end, waits for all of them together, then kills those that are left.
+ * @throws PearasysError `in-use` when one is there even so: it waits in the kernel; `interrupted` by the signal.
  */
-export async function endProcess(host: Host, {process, limit}: EndProcessStep): Promise<void> {
-  const gone = () => startOf(host, process.pid) !== process.started;
-  if (!host.signal(process, 'SIGTERM') || (await until(host, gone, limit))) return;
-  if (!host.signal(process, 'SIGKILL') || (await until(host, gone, killLimit))) return;
+export async function endProcesses(
+  host: Host,
+  {processes, limit}: EndProcessesStep,
+  signal?: AbortSignal,
+): Promise<void> {
+  const isThere = ({pid, started}: ProcessIdentity) => startOf(host, pid) === started;
+  const asked = processes.filter((process) => host.signal(process, 'SIGTERM'));
+  const allGone = () => !asked.some(isThere);
+  if (await until(host, allGone, {limit, signal})) return;
+  const details = () => endedProcesses(asked.filter((process) => !isThere(process)));
+  if (isAborted(signal)) throw interrupted(details());
+  for (const process of asked) host.signal(process, 'SIGKILL');
+  if (await until(host, allGone, {limit: killLimit, signal})) return;
+  if (isAborted(signal)) throw interrupted(details());
+  const left = asked.filter(isThere).map(({pid}) => pid);
   throw new PearasysError({
     code: 'in-use',
     exitCode: ExitCode.refused,
-    message: `process ${process.pid} did not end, neither within ${limit} s nor when it was killed`,
-    hint: `it waits in the kernel: ps -o pid,stat,wchan:32,args ${process.pid}`,
+    message: `process ${left.join(', ')} did not end, neither within ${limit} s nor when it was killed`,
+    details: details(),
+    hint: `it waits in the kernel: ps -o pid,stat,wchan:32,args ${left.join(' ')}`,
   });
 }
 
-/** Waits until no process has a node of the devices open. @throws PearasysError `in-use`: who has. */
-export async function waitUntilFree(host: Host, {slots, limit}: ExpectFreeStep): Promise<void> {
+/** What is to be known of processes that were ended, when all else is undone. */
+export function endedProcesses(processes: readonly ProcessIdentity[]): string[] {
+  return processes.map(({pid}) => `process ${pid} was ended, and cannot be started again from here`);
+}
+
+/**
+ * Waits until no process has a node of the devices open.
+ * @throws PearasysError `in-use`: who has; `interrupted` by the signal.
+ */
+export async function waitUntilFree(
+  host: Host,
+  {slots, limit}: ExpectFreeStep,
+  signal?: AbortSignal,
+): Promise<void> {
   let left: ProcessHolder[] = [];
   const free = () => {
     const devices = slots
@@ -45,7 +69,8 @@ export async function waitUntilFree(host: Host, {slots, limit}: ExpectFreeStep):
     ).filter((holder) => holder.kind === 'process');
     return left.length === 0;
   };
-  if (await until(host, free, limit, scanInterval)) return;
+  if (await until(host, free, {limit, signal, step: scanInterval})) return;
+  if (isAborted(signal)) throw interrupted();
   throw new PearasysError({
     code: 'in-use',
     exitCode: ExitCode.refused,
@@ -55,16 +80,27 @@ export async function waitUntilFree(host: Host, {slots, limit}: ExpectFreeStep):
   });
 }
 
-/** @returns whether it became so within the limit, in seconds. */
+interface Patience {
+  /** Seconds. */
+  readonly limit: number;
+  readonly signal: AbortSignal | undefined;
+  /** Milliseconds between two looks. */
+  readonly step?: number;
+}
+
+/** @returns whether it became so within the limit, and before the signal. */
 async function until(
   host: Host,
   holds: () => boolean,
-  limit: number,
-  step: number = interval,
+  {limit, signal, step = interval}: Patience,
 ): Promise<boolean> {
   for (let left = limit * 1000; !holds(); left -= step) {
-    if (left <= 0) return false;
+    if (left <= 0 || isAborted(signal)) return false;
     await host.pause(step);
   }
   return true;
+}
+
+function isAborted(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true;
 }

@@ -48,6 +48,11 @@ export interface WriteFileStep extends StepBase {
   readonly content: string;
   /** Permission bits. */
   readonly mode: number;
+  /**
+   * Whether the file says how the steps after it are put back: it stays when one of them could not be undone, for
+   * whoever tries again.
+   */
+  readonly recalls?: boolean;
 }
 
 /** A file that is removed, and its folder with it when that is left empty. */
@@ -66,11 +71,11 @@ export interface AskStep extends StepBase {
   readonly accept: readonly number[];
 }
 
-/** Asks a process to end, and ends it when it does not. It cannot be put back. */
-export interface EndProcessStep extends StepBase {
-  readonly kind: 'end-process';
-  readonly process: ProcessIdentity;
-  /** Seconds that it has before it is killed. */
+/** Asks processes to end, all at once, and ends those that do not. They cannot be put back. */
+export interface EndProcessesStep extends StepBase {
+  readonly kind: 'end-processes';
+  readonly processes: readonly ProcessIdentity[];
+  /** Seconds that they have before they are killed. */
   readonly limit: number;
 }
 
@@ -133,7 +138,7 @@ export type Step =
   | WriteFileStep
   | RemoveFileStep
   | AskStep
-  | EndProcessStep
+  | EndProcessesStep
   | ExpectFreeStep
   | ExpectDriverStep
   | ExpectRegisteredStep
@@ -315,9 +320,11 @@ export function shellLine(step: Step): string {
     case 'systemctl':
     case 'udevadm':
       return [step.kind, ...step.args.map(shellWord)].join(' ');
-    case 'end-process': {
-      const {pid} = step.process;
-      return `kill ${pid}; timeout ${step.limit} tail --pid=${pid} -f /dev/null || kill -KILL ${pid}`;
+    case 'end-processes': {
+      const pids = step.processes.map(({pid}) => pid);
+      const waits = pids.map((pid) => `tail --pid=${pid} -f /dev/null`);
+      const wait = waits.length === 1 ? waits.join('') : `sh -c ${shellWord(waits.join('; '))}`;
+      return `kill ${pids.join(' ')}; timeout ${step.limit} ${wait} || kill -KILL ${pids.join(' ')}`;
     }
     case 'expect-free':
       return `pearasys show ${step.slots.join(' ')}  # waits until no process has it open`;

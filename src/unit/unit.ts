@@ -103,12 +103,43 @@ export function hasSystemd(host: HostReader): boolean {
 /** systemd's ActiveState of units, by name: one question for all of them, and none where no systemd runs. */
 export async function readActiveStates(host: Host, names: readonly string[]): Promise<Map<string, string>> {
   const states = new Map<string, string>();
-  if (names.length === 0 || !hasSystemd(host)) return states;
-  const {stdout} = await host.run('systemctl', ['show', '--property=Id,ActiveState', ...names]);
-  for (const block of stdout.split('\n\n')) {
-    const id = /^Id=(.*)$/m.exec(block)?.[1];
-    const state = /^ActiveState=(.*)$/m.exec(block)?.[1];
-    if (id !== undefined && state !== undefined) states.set(id, state);
-  }
+  for (const unit of await showUnits(host, names))
+    for (const name of unit.names) states.set(name, unit.state);
   return states;
+}
+
+/** systemd's states of a unit that has to be stopped. */
+const runs = new Set(['active', 'activating', 'reloading']);
+
+/** Its states in which a queued job is that of a start. */
+const rests = new Set(['inactive', 'failed']);
+
+/** Which of these units run, are being started, or wait for others before they are: such a one is still inactive. */
+export async function readRunning(host: Host, names: readonly string[]): Promise<Set<string>> {
+  const running = (await showUnits(host, names)).filter(
+    ({state, job}) => runs.has(state) || (job && rests.has(state)),
+  );
+  return new Set(running.flatMap((unit) => unit.names));
+}
+
+interface ShownUnit {
+  /** All names of it: its own, and those of links to it. */
+  readonly names: readonly string[];
+  readonly state: string;
+  /** Whether a job for it is queued or under way. */
+  readonly job: boolean;
+}
+
+async function showUnits(host: Host, names: readonly string[]): Promise<ShownUnit[]> {
+  if (names.length === 0 || !hasSystemd(host)) return [];
+  const {stdout} = await host.run('systemctl', ['show', '--property=Id,Names,ActiveState,Job', ...names]);
+  return stdout.split('\n\n').map((block) => {
+    const valueOf = (key: string) => new RegExp(`^${key}=(.*)$`, 'm').exec(block)?.[1] ?? '';
+    const all = [valueOf('Id'), ...valueOf('Names').split(' ')];
+    return {
+      names: [...new Set(all.filter((name) => name !== ''))],
+      state: valueOf('ActiveState'),
+      job: Number(valueOf('Job')) > 0,
+    };
+  });
 }

@@ -313,6 +313,41 @@ describe('pearasys guest', () => {
     });
   });
 
+  describe('one guest with a mistake', () => {
+    it('keeps nobody from seeing and starting the others', async () => {
+      const host = made((declaration) => {
+        declaration.files['/run/pearasys/guest/broken'] = 'nonsense\n';
+        declaration.files['/run/pearasys/guest/gone'] = 'nonsense\n';
+        declaration.files[`${folder}/broken.conf`] = '0000:05:00.0\n';
+      });
+      runUnits(host);
+      await ok(host, 'guest', 'setup', 'win11', '--device', '02:00.0', '--siblings');
+      await host.run('systemctl', ['start', 'pearasys-guest@win11.service']);
+      assert.equal(host.machine.device('0000:02:00.0').driver, 'vfio-pci');
+      await assert.rejects(host.run('systemctl', ['start', 'pearasys-guest@broken.service']));
+      const {exitCode, stdout, stderr} = await typed(host, 'guest list');
+      assert.equal(exitCode, 0);
+      assert.match(stdout, /^win11\t.*\tactive\t0000:02:00.0,0000:02:00.1$/m);
+      assert.match(stderr, /guest broken is left alone: \/run\/pearasys\/guest\/broken is damaged/);
+      assert.match(stderr, /\/run\/pearasys\/guest\/gone is damaged/);
+      assert.match(
+        await ok(host, 'guest', 'show', 'broken'),
+        /problem +\/run\/pearasys\/guest\/broken is damaged/,
+      );
+    });
+
+    it('is shown with it', async () => {
+      const host = made((declaration) => {
+        declaration.files[`${folder}/g.conf`] = '0000:02:00.0\n';
+        declaration.files[`${folder}/g.settings`] = 'Processes=maybe\n';
+      });
+      const shown = await json<GuestShowResult>(host, 'guest', 'show', 'g');
+      assert.match(shown.problem ?? '', /g.settings is not obeyed: line 1 is 'Processes=maybe'/);
+      assert.equal(shown.settings, null);
+      assert.match(await ok(host, 'guest', 'show', 'g'), /0000:02:00.0 10de:1b80/);
+    });
+  });
+
   describe('query', () => {
     it('is safe to eval whatever a guest is called', async () => {
       const host = made();
@@ -353,6 +388,8 @@ describe('pearasys guest', () => {
   });
 
   describe('hooks', () => {
+    const dispatcher = '#!/bin/bash\nHOOKPATH="$BASEDIR/qemu.d/$GUEST_NAME/$HOOK_NAME/$STATE_NAME"\n';
+
     async function withGuest(tweak?: (declaration: MachineDeclaration) => void): Promise<SimulatedHost> {
       const host = made(tweak);
       await ok(host, 'guest', 'setup', 'win11', '--device', '02:00.0', '--siblings');
@@ -377,10 +414,9 @@ describe('pearasys guest', () => {
     it('take part in a dispatcher without breaking it, and leave what others put there', async () => {
       const others = `${hooks}/qemu.d/win11/prepare/begin/10-hugepages.sh`;
       const host = await withGuest((declaration) => {
-        declaration.files[`${hooks}/qemu`] =
-          '#!/bin/bash\nHOOKPATH="$BASEDIR/qemu.d/$GUEST_NAME/$HOOK_NAME/$STATE_NAME"\n';
         declaration.files[others] = '#!/bin/sh\n';
       });
+      host.machine.tree.file(`${hooks}/qemu`, dispatcher, 0o755);
       assert.equal(
         await ok(host, 'guest', 'install-hooks', 'win11'),
         `${hooks}/qemu.d/win11/prepare/begin/50-pearasys\n${hooks}/qemu.d/win11/release/end/50-pearasys\n`,
@@ -400,9 +436,9 @@ describe('pearasys guest', () => {
       await ok(host, 'guest', 'remove-hooks');
       assert.equal(read(host, `${hooks}/qemu.d/50-pearasys`), '#!/bin/sh\n# mine\n');
       const narrow = await withGuest((declaration) => {
-        declaration.files[`${hooks}/qemu`] = 'qemu.d/$1/$2/$3\n';
         declaration.files[`${hooks}/qemu.d/win11/prepare/begin`] = '#!/bin/sh\n';
       });
+      narrow.machine.tree.file(`${hooks}/qemu`, dispatcher, 0o755);
       const blocked = await typed(narrow, 'guest install-hooks win11');
       assert.equal(blocked.exitCode, 3);
       assert.match(blocked.stderr, /prepare\/begin is no folder/);
@@ -412,13 +448,38 @@ describe('pearasys guest', () => {
       );
     });
 
-    it('stay for the other guests that share them', async () => {
+    it('are told apart from those of a dispatcher by what libvirt runs', async () => {
+      for (const [text, mode] of [
+        [dispatcher, 0o644],
+        ['#!/bin/sh\n# what is in qemu.d/ is for libvirt\nexit 0 # not qemu.d/\n', 0o755],
+      ] as const) {
+        const host = await withGuest();
+        host.machine.tree.file(`${hooks}/qemu`, text, mode);
+        assert.equal(await ok(host, 'guest', 'install-hooks', 'win11'), `${hooks}/qemu.d/50-pearasys\n`);
+      }
+    });
+
+    it('are not written for a name that a dispatcher would take apart', async () => {
+      const host = made();
+      await ok(host, 'guest', 'setup', 'win 11', '--device', '02:00.0', '--siblings');
+      host.machine.tree.file(`${hooks}/qemu`, dispatcher, 0o755);
+      host.journal.length = 0;
+      const {exitCode, stderr} = await run(host, ['guest', 'install-hooks', 'win 11']);
+      assert.equal(exitCode, 3);
+      assert.match(stderr, /no hook is written for guest 'win 11'[^]*virsh domrename/);
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('are not removed for one guest while others share them', async () => {
       const host = await withGuest();
       await ok(host, 'guest', 'setup', 'other', '--device', 'eth1');
       await ok(host, 'guest', 'install-hooks', 'win11');
-      const {stderr} = await typed(host, 'guest remove-hooks win11');
-      assert.match(stderr, /50-pearasys stays: it is for other too/);
+      const {exitCode, stderr} = await typed(host, 'guest remove-hooks win11');
+      assert.equal(exitCode, 3);
+      assert.match(stderr, /50-pearasys is one for all guests that are set up, other too/);
+      assert.match(stderr, /pearasys guest remove win11/);
       assert.deepEqual(host.list(`${hooks}/qemu.d`), ['50-pearasys']);
+      assert.equal(await ok(host, 'guest', 'remove-hooks'), 'the hooks are removed\n');
     });
 
     it('are for guests that are set up, and that libvirt has', async () => {
@@ -439,8 +500,23 @@ describe('pearasys guest', () => {
       assert.equal(result.exitCode, 0, result.stderr);
       const look = new MachineHost(root);
       assert.equal(look.info(`${hooks}/qemu.d/50-pearasys`)?.mode, 0o755);
-      assert.deepEqual(look.list('/'), ['etc', 'run']);
+      assert.deepEqual(look.list('/'), ['etc']);
       assert.deepEqual(host.effects(), []);
+    });
+
+    it("are in a folder as they would be on the machine, with its libvirt's guests", async () => {
+      const host = made((declaration) => {
+        declaration.files['/etc/libvirt/qemu/win11.xml'] = domain();
+      });
+      host.machine.tree.file(`${hooks}/qemu`, dispatcher, 0o755);
+      const root = `${host.machine.folder}/look`;
+      const {exitCode, stdout} = await run(host, ['guest', 'install-hooks', 'win11', '--root', root]);
+      assert.equal(exitCode, 0);
+      assert.match(stdout, /qemu\.d\/win11\/prepare\/begin\/50-pearasys/);
+      const unknown = await run(host, ['guest', 'install-hooks', 'nobody', '--root', root]);
+      assert.equal(unknown.exitCode, 4);
+      await run(host, ['guest', 'remove-hooks', '--root', root]);
+      assert.deepEqual(new MachineHost(root).list('/'), ['etc']);
     });
   });
 });

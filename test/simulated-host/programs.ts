@@ -531,12 +531,14 @@ function subState(userland: Userland, unit: string): string {
 function show({userland, units, options}: Call): Answer {
   const wanted = options.get('--property')?.split(',');
   if (wanted === undefined) return unsupported('systemctl show', 'without --property');
-  const blocks = units.map((unit) => {
+  const blocks = units.map((named) => {
+    const unit = userland.nameOf(named);
     const file = userland.unitFile(unit);
     const state = userland.state(unit);
     const all: Readonly<Record<string, string>> = {
       Id: unit,
-      Names: unit,
+      Names: [unit, ...userland.aliasesOf(unit)].join(' '),
+      Job: userland.hasJob(unit) ? '12' : '',
       LoadState: file === undefined ? (userland.hasDevice(unit) ? 'loaded' : 'not-found') : 'loaded',
       ActiveState: unit.endsWith('.device') ? (userland.hasDevice(unit) ? 'active' : 'inactive') : state,
       SubState: subState(userland, unit),

@@ -54,6 +54,8 @@ export class Userland {
    * before the rules have seen that one.
    */
   oneWorker = false;
+  /** Units whose start is queued behind that of others. */
+  readonly waiting = new Set<string>();
   readonly #states = new Map<string, UnitState>();
   /** A job under way, by unit. */
   readonly #running = new Map<string, Promise<JobResult>>();
@@ -314,7 +316,28 @@ export class Userland {
     return undefined;
   }
 
-  async start(unit: string): Promise<JobResult> {
+  /** A unit's own name: a link in a folder of units is another name of the unit it leads to. */
+  nameOf(unit: string): string {
+    const path = this.#findUnit(unit);
+    const real = path === undefined ? undefined : this.machine.tree.resolve(path);
+    if (real === undefined || real === '/dev/null' || templateOf(unit) !== undefined) return unit;
+    return posix.basename(real);
+  }
+
+  /** Other names of a unit. */
+  aliasesOf(unit: string): string[] {
+    const names = unitFolders.flatMap((folder) => this.machine.tree.list(folder));
+    return [...new Set(names)].filter((name) => name !== unit && this.nameOf(name) === unit);
+  }
+
+  /** Whether a job for the unit is queued or under way. */
+  hasJob(unit: string): boolean {
+    return this.waiting.has(unit) || this.#running.has(unit);
+  }
+
+  async start(alias: string): Promise<JobResult> {
+    const unit = this.nameOf(alias);
+    this.waiting.delete(unit);
     const running = this.#running.get(unit);
     if (running !== undefined) {
       // A start while the stop is under way does not wait for it.
@@ -340,9 +363,15 @@ export class Userland {
     return {status: 1, stderr: `Job for ${unit} timed out.`};
   }
 
-  async stop(unit: string): Promise<JobResult> {
+  async stop(alias: string): Promise<JobResult> {
+    const unit = this.nameOf(alias);
     const running = this.#running.get(unit);
     if (running !== undefined) await running;
+    // The stop takes the place of a start that has not begun.
+    if (this.waiting.delete(unit)) {
+      this.jobs.push(`stop ${unit}`);
+      return done;
+    }
     if (this.unitFile(unit) === undefined && !this.#states.has(unit))
       return {status: 5, stderr: `Failed to stop ${unit}: Unit ${unit} not loaded.`};
     if (this.state(unit) !== 'active') return done;
@@ -408,6 +437,8 @@ export class Userland {
     }
     if (status !== 0) {
       this.#states.set(unit, 'failed');
+      // ExecStop= is for what has started, ExecStopPost= for all, see systemd.service(5).
+      if (file.values.get('Service.ExecStopPost') !== undefined) await this.runUnit(unit, 'stop');
       return {
         status: 1,
         stderr:

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
 import {parseDomain} from '../../src/guest/domain.js';
-import {editList, editSlots} from '../../src/guest/files.js';
+import {editList, editSlots, readGuestFiles} from '../../src/guest/files.js';
+import {defaultLayout} from '../../src/host/layout.js';
 import {guestOfInstance, guestUnit, parseGuest} from '../../src/guest/name.js';
 import {editCards, parseSettings} from '../../src/guest/settings.js';
 import {printState, readState, statePath, type GuestState} from '../../src/guest/state.js';
@@ -29,10 +30,13 @@ describe('guests', () => {
         'x'.repeat(120),
         '$(reboot)',
         'a@b',
+        'ü'.repeat(29),
       ])
         assert.equal(parseGuest(name), name);
       for (const name of [
         ...['', '.', '..', '../etc', 'a/b', 'a\nb', 'a\u001b[2J', '-v', ' win', 'win ', 'x'.repeat(121)],
+        // systemd takes no longer name of a unit.
+        'ü'.repeat(30),
         ...['single-gpu-passthrough-guests', 'gpu-passthrough-guests', '\ud800'],
       ])
         assert.throws(() => parseGuest(name), coded('bad-guest'), name);
@@ -51,6 +55,21 @@ describe('guests', () => {
   });
 
   describe('files', () => {
+    it('that others can write are not obeyed, the lists neither', () => {
+      const host = SimulatedHost.standard((declaration) => {
+        declaration.files['/etc/pearasys/guests/gpu-passthrough-guests.conf'] = 'win11\n';
+        declaration.files['/etc/pearasys/guests/single-gpu-passthrough-guests.conf'] = 'win10\n';
+      });
+      try {
+        host.machine.owners.set('/etc/pearasys/guests/gpu-passthrough-guests.conf', 1000);
+        const {lists, problems} = readGuestFiles(host, defaultLayout);
+        assert.deepEqual(lists, {primary: ['win10'], gpu: []});
+        assert.match(problems.join(), /gpu-passthrough-guests.conf is owned by user 1000/);
+      } finally {
+        host.dispose();
+      }
+    });
+
     it('have one slot a line; comments and the lines of slots that stay are kept', () => {
       assert.equal(editSlots(undefined, [card, sound]), '0000:02:00.0\n0000:02:00.1\n');
       assert.equal(
@@ -97,11 +116,19 @@ describe('guests', () => {
         ['toString=x', /expected one of/],
         ['Processes', /expected one of/],
         ['Processes=kill', /expected Processes= and refuse or end/],
-        ['ProcessLimit=0', /1 to 600/],
-        ['ProcessLimit=1e2', /1 to 600/],
+        ['ProcessLimit=0', /1 to 120/],
+        ['ProcessLimit=121', /1 to 120/],
+        ['ProcessLimit=1e2', /1 to 120/],
         ['StopServices=--now', /units/],
         ['StopServices=gdm', /units/],
-        ['StopServices=libvirtd.service', /neither libvirt's/],
+        ...[
+          'libvirtd.service',
+          'virtlogd.socket',
+          'virtproxyd.service',
+          'dbus.service',
+          'dbus-broker.service',
+        ].map((unit) => [`StopServices=${unit}`, /none of them libvirt's/] as const),
+        ['StopServices=gdm.service systemd-logind.service', /none of them libvirt's/],
         ['StopServices=init.scope', /units/],
         ['UnloadModules=-r', /modules/],
         ['UnloadModules=a/b', /modules/],

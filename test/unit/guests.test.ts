@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {guestStart} from '../../src/handlers/guest-start.js';
 import {guestStop} from '../../src/handlers/guest-stop.js';
+import type {PearasysError} from '../../src/host/errors.js';
 import {defaultLayout} from '../../src/host/layout.js';
 import {parseGuest} from '../../src/guest/name.js';
 import {planGuestStart, readGuestStart} from '../../src/plan/guest-start.js';
@@ -159,6 +160,66 @@ describe('the unit of a guest', () => {
       assert.ok(!host.exists(state));
     });
 
+    for (const [what, link] of Object.entries({
+      'by way of another link': (host) => {
+        host.machine.tree.textLink('/usr/lib/systemd/system/gdm3.service', 'gdm.service');
+        host.machine.tree.textLink(
+          '/etc/systemd/system/display-manager.service',
+          '/usr/lib/systemd/system/gdm3.service',
+        );
+      },
+      'in the folder of packages': (host) =>
+        host.machine.tree.textLink('/usr/lib/systemd/system/display-manager.service', 'gdm.service'),
+    } satisfies Record<string, (host: SimulatedHost) => void>))
+      it(`finds it ${what}`, async () => {
+        const host = made([boot, bootSound], single);
+        host.machine.tree.remove('/etc/systemd/system/display-manager.service');
+        link(host);
+        const started = await start(host);
+        assert.equal(started.exitCode, 0, started.journal.join('\n'));
+        assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+        await stop(host);
+        assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+      });
+
+    it('stops a service that is named by another name', async () => {
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        settings(declaration, 'StopServices=gdm3.service');
+      });
+      host.machine.tree.textLink('/usr/lib/systemd/system/gdm3.service', 'gdm.service');
+      const started = await start(host);
+      assert.equal(started.exitCode, 0, started.journal.join('\n'));
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+    });
+
+    it('finds one that has no other name', async () => {
+      const own = '/etc/systemd/system/display-manager.service';
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        declaration.displayManager = 'display-manager.service';
+        for (const process of declaration.processes)
+          if (process.pid === 812) process.cgroup = '/system.slice/display-manager.service';
+      });
+      host.machine.tree.remove(own);
+      host.machine.tree.file(own, '[Service]\nExecStart=/usr/bin/dm\n', 0o644);
+      const started = await start(host);
+      assert.equal(started.exitCode, 0, started.journal.join('\n'));
+      assert.deepEqual(host.userland.jobs, ['stop display-manager.service']);
+    });
+
+    it('stops one whose start waits for others', async () => {
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
+      });
+      host.userland.setState('gdm.service', 'inactive');
+      host.userland.waiting.add('gdm.service');
+      assert.equal((await start(host)).exitCode, 0);
+      await stop(host);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+    });
+
     it('leaves it alone when it is not active, and when it is not to be stopped refuses', async () => {
       const idle = made([boot, bootSound], (declaration) => {
         declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
@@ -252,6 +313,50 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.machine.harm, []);
     });
 
+    it('stops no display manager for them that has nothing to do with the card', async () => {
+      for (const more of [
+        {},
+        // logind has it open for a session that is not the display manager's.
+        {pid: 2001, comm: 'systemd-logind', cgroup: '/system.slice/systemd-logind.service', uid: 0},
+      ]) {
+        const host = made([card, sound], (declaration) => {
+          holder(declaration, more);
+          settings(declaration, 'Processes=end');
+        });
+        await start(host);
+        assert.deepEqual(host.userland.jobs, []);
+        assert.ok(host.exists('/proc/901'));
+      }
+    });
+
+    it('stops the display manager for a program of its session, and not for its persistence daemon', async () => {
+      const host = made([card, sound], (declaration) =>
+        holder(declaration, {cgroup: '/user.slice/user-1000.slice/session-2.scope', uid: 1000}),
+      );
+      host.userland.setState('nvidia-persistenced.service', 'active');
+      assert.equal((await start(host)).exitCode, 0);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+    });
+
+    it("stops NVIDIA's persistence daemon alone when that has the card open", async () => {
+      const host = made([card, sound], (declaration) => {
+        holder(declaration, {
+          comm: 'nvidia-persiste',
+          cgroup: '/system.slice/nvidia-persistenced.service',
+          uid: 0,
+        });
+        declaration.files['/etc/systemd/system/nvidia-persistenced.service'] =
+          '[Service]\nExecStart=/bin/x\n';
+      });
+      host.userland.setState('nvidia-persistenced.service', 'active');
+      assert.equal((await start(host)).exitCode, 0);
+      await stop(host);
+      assert.deepEqual(host.userland.jobs, [
+        'stop nvidia-persistenced.service',
+        'start nvidia-persistenced.service',
+      ]);
+    });
+
     it('kills those that do not end, after the limit', async () => {
       const host = made([card, sound], (declaration) => {
         holder(declaration, {ignores: ['SIGTERM']});
@@ -263,6 +368,36 @@ describe('the unit of a guest', () => {
         ['kill -SIGTERM 2000', 'kill -SIGKILL 2000'],
       );
       assert.ok(host.machine.elapsed >= 3000 && host.machine.elapsed < 5000);
+    });
+
+    const many = (declaration: MachineDeclaration) => {
+      for (let pid = 2000; pid < 2008; pid++) holder(declaration, {pid, ignores: ['SIGTERM']});
+      settings(declaration, 'Processes=end', 'ProcessLimit=10', 'StopServices=');
+    };
+
+    it('waits for many as long as for one', async () => {
+      const host = made([card, sound], many);
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.ok(host.machine.elapsed >= 10_000 && host.machine.elapsed < 13_000);
+      assert.equal(host.effects().filter((line) => line.startsWith('kill -SIGKILL')).length, 8);
+    });
+
+    it('waits no longer when systemd gives up on it, and tells who was ended', async () => {
+      const host = made([card, sound], (declaration) => {
+        many(declaration);
+        holder(declaration, {pid: 3000});
+      });
+      const controller = new AbortController();
+      host.machine.after(2000, () => controller.abort());
+      await assert.rejects(
+        guestStart({host, layout: defaultLayout, log: () => undefined, signal: controller.signal}, ['g']),
+        (error: PearasysError) =>
+          error.code === 'interrupted' && error.details.some((line) => /^process 3000 was ended/.test(line)),
+      );
+      assert.ok(host.machine.elapsed < 3000);
+      assert.ok(!host.exists(state));
+      assert.ok(host.exists('/proc/2000'));
     });
 
     it('gives up on one that cannot be killed, and has all back as it was', async () => {
@@ -308,22 +443,33 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.userland.jobs, ['stop miner.service', 'start miner.service']);
     });
 
-    it('never ends PID 1, logind, or another guest', async () => {
-      for (const more of [
-        {pid: 1, comm: 'systemd', cgroup: '/init.scope'},
-        {cgroup: '/system.slice/systemd-logind.service', comm: 'systemd-logind', uid: 0},
-        {cgroup: '/machine.slice/machine-qemu\\x2d1\\x2dother.scope', comm: 'qemu-system-x86', uid: 0},
-      ]) {
+    for (const more of [
+      {pid: 1, comm: 'systemd', cgroup: '/init.scope'},
+      {cgroup: '/system.slice/systemd-logind.service', comm: 'systemd-logind', uid: 0},
+      {cgroup: '/machine.slice/machine-qemu\\x2d1\\x2dother.scope', comm: 'qemu-system-x86', uid: 0},
+      // A guest of a user's, of a libvirt without machined, and one in libvirtd's own unit.
+      {comm: 'qemu-system-x86'},
+      {cgroup: '/machine/qemu-1-x.libvirt-qemu/emulator', comm: 'kvm'},
+      {cgroup: '/system.slice/libvirtd.service', comm: 'qemu-system-x86', uid: 0},
+      ...['libvirtd', 'virtlogd', 'dbus', 'systemd-udevd'].map((unit) => ({
+        cgroup: `/system.slice/${unit}.service`,
+        comm: unit,
+        uid: 0,
+      })),
+    ])
+      it(`never ends ${more.comm} of ${'cgroup' in more ? more.cgroup : 'a session'}`, async () => {
         const host = made([card, sound], (declaration) => {
           if (more.pid === 1) declaration.processes = declaration.processes.filter(({pid}) => pid !== 1);
           holder(declaration, more);
           settings(declaration, 'Processes=end');
         });
         const before = whole(host);
+        for (const unit of ['libvirtd', 'virtlogd', 'dbus', 'systemd-udevd'])
+          host.userland.setState(`${unit}.service`, 'active');
         assert.equal((await start(host)).exitCode, 3, more.comm);
         assert.deepEqual(whole(host), before);
-      }
-    });
+        assert.deepEqual(host.userland.jobs, []);
+      });
   });
 
   describe('a failure', () => {
@@ -385,6 +531,45 @@ describe('the unit of a guest', () => {
       assert.match(journal.join('\n'), /state of 0000:02:00.1: unknown until that write returns/);
       assert.equal(driverOf(host, card), 'nouveau');
       returns();
+    });
+
+    it('whose undoing waits for such a write leaves the state, and the next stop gives back the rest', async () => {
+      const host = made([card, sound]);
+      const returns = host.neverReturn('*/snd_hda_intel/unbind');
+      const {journal} = await start(host);
+      assert.match(
+        journal.join('\n'),
+        /\/run\/pearasys\/guest\/g stays: it has what is still to be put back/,
+      );
+      returns();
+      const later = SimulatedHost.at(host.machine.folder);
+      assert.equal((await stop(later)).exitCode, 0);
+      assert.equal(driverOf(host, sound), 'snd_hda_intel');
+      assert.equal(later.readText(`/sys/bus/pci/devices/${sound}/driver_override`), '(null)');
+      assert.ok(!later.exists(state));
+    });
+
+    it('whose undoing fails leaves the state, and the stop after it starts what is still to be started', async () => {
+      const host = made([boot, bootSound], single);
+      host.refuseProbe(bootSound, 'vfio-pci');
+      host.failCommand('systemctl start gdm.service', 1, 'Job failed', 1);
+      const {runs} = runUnits(host);
+      const own = 'pearasys-guest@g.service';
+      const fault = host.userland.runUnit;
+      let failed: readonly string[] = [];
+      host.userland.runUnit = async (unit, action) => {
+        if (unit !== own || action === 'stop') return await fault(unit, action);
+        const run = await start(host);
+        failed = run.journal;
+        return run.exitCode;
+      };
+      await assert.rejects(host.run('systemctl', ['start', own]));
+      assert.match(failed.join('\n'), /could not be undone: systemctl start gdm.service/);
+      // What systemd runs after a start that failed.
+      assert.equal(runs.get(own)?.exitCode, 0);
+      assert.equal(host.userland.state('gdm.service'), 'active');
+      assert.equal(driverOf(host, boot), 'nouveau');
+      assert.ok(!host.exists(state));
     });
   });
 
@@ -522,7 +707,11 @@ describe('the unit of a guest', () => {
       const {exitCode, journal} = await stop(host);
       assert.equal(exitCode, 1);
       assert.match(journal.join('\n'), /process 4000 \(qemu-system-x86\)/);
-      assert.match(journal.join('\n'), /the host does not have 0000:02:00.0, 0000:02:00.1 back/);
+      assert.match(
+        journal.join('\n'),
+        /does not have all back that it had before\n.*it does not have 0000:02:00.0, 0000:02:00.1/,
+      );
+      assert.ok(host.machine.elapsed >= 30_000 && host.machine.elapsed < 40_000);
       assert.ok(host.exists(state));
       host.machine.endProcess(4000);
       assert.equal((await stop(host)).exitCode, 0);
@@ -530,19 +719,92 @@ describe('the unit of a guest', () => {
       assert.equal(driverOf(host, sound), 'snd_hda_intel');
     });
 
-    it('gives back what can be, starts services only with the last, and remembers the rest', async () => {
+    it('waits for a guest that is still ending', async () => {
+      const host = made([card, sound]);
+      await start(host);
+      host.machine.addProcess(qemu);
+      host.machine.after(7000, () => host.machine.endProcess(4000));
+      const {exitCode, journal} = await stop(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.equal(driverOf(host, card), 'nouveau');
+      assert.deepEqual(host.machine.harm, []);
+    });
+
+    it('starts services and gives the console back once the display is, and remembers the sound', async () => {
       const host = made([boot, bootSound], single);
       await start(host);
       host.refuseProbe(bootSound, 'snd_hda_intel', 'ENODEV', 1);
       const {exitCode, journal} = await stop(host);
       assert.equal(exitCode, 1);
-      assert.match(journal.join('\n'), /gdm.service is not started before that/);
+      assert.match(journal.join('\n'), /it does not have 0000:01:00.1\n.*try: systemctl start/);
       assert.equal(driverOf(host, boot), 'nouveau');
       assert.equal(driverOf(host, bootSound), 'vfio-pci');
-      assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+      assert.equal(console1(host), '1');
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
       assert.equal((await stop(host)).exitCode, 0);
       assert.equal(driverOf(host, bootSound), 'snd_hda_intel');
       assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+      assert.ok(!host.exists(state));
+    });
+
+    it('starts nothing while the display is not back', async () => {
+      const host = made([boot, bootSound], single);
+      await start(host);
+      host.refuseProbe(boot, 'nouveau', 'ENODEV', 1);
+      const {exitCode, journal} = await stop(host);
+      assert.equal(exitCode, 1);
+      assert.match(journal.join('\n'), /it does not have 0000:01:00.0\n[^]*gdm.service is not started/);
+      assert.equal(driverOf(host, bootSound), 'snd_hda_intel');
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.equal(driverOf(host, boot), 'nouveau');
+      assert.equal(console1(host), '1');
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+    });
+
+    it('remembers a framebuffer that did not come back', async () => {
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        declaration.firmwareFramebuffer = 'efi-framebuffer';
+        declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
+        delete functionOf(declaration, boot).driver;
+        declaration.modules.find(({name}) => name === 'nouveau')!.loaded = false;
+      });
+      host.userland.setState('gdm.service', 'inactive');
+      await start(host);
+      host.failWrite('*/efi-framebuffer/bind', 'ENODEV', 1);
+      const {exitCode, journal} = await stop(host);
+      assert.equal(exitCode, 1);
+      assert.match(journal.join('\n'), /framebuffer efi-framebuffer.0 has no driver/);
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.ok(host.exists('/sys/bus/platform/drivers/efi-framebuffer/efi-framebuffer.0'));
+      assert.equal(console1(host), '1');
+      assert.ok(!host.exists(state));
+    });
+
+    it('remembers services and modules that did not come back', async () => {
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        addNvidia(declaration);
+        declaration.modules.push({name: 'nvidia_drm', loaded: true, depends: ['nvidia']});
+        declaration.modules.find(({name}) => name === 'nvidia')!.loaded = true;
+        functionOf(declaration, boot).driver = 'nvidia';
+      });
+      const started = await start(host);
+      assert.equal(started.exitCode, 0, started.journal.join('\n'));
+      host.failCommand('systemctl start gdm.service', 1, 'Job failed', 1);
+      host.failCommand('modprobe -- nvidia_drm', 1, 'no', 1);
+      const {exitCode, journal} = await stop(host);
+      assert.equal(exitCode, 1);
+      assert.match(
+        journal.join('\n'),
+        /before\n.*module nvidia_drm is not loaded\n.*gdm.service is not started/,
+      );
+      assert.ok(!host.machine.isLoaded('nvidia_drm'));
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.ok(host.machine.isLoaded('nvidia_drm'));
+      assert.equal(console1(host), '1');
+      assert.equal(host.userland.state('gdm.service'), 'active');
       assert.ok(!host.exists(state));
     });
 
@@ -555,6 +817,19 @@ describe('the unit of a guest', () => {
       assert.equal((await stop(host)).exitCode, 0);
       assert.equal(driverOf(host, bootSound), 'snd_hda_intel');
       assert.equal(host.userland.jobs.at(-1), 'start gdm.service');
+    });
+
+    it('gives back what is not in the file any more', async () => {
+      const host = made([card, sound]);
+      await start(host);
+      await host.writeFile(`${folder}/g.conf`, '0000:05:00.0\n');
+      assert.equal((await start(host)).exitCode, 0);
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.deepEqual(
+        [card, sound, '0000:05:00.0'].map((slot) => driverOf(host, slot)),
+        ['nouveau', 'snd_hda_intel', 'e1000e'],
+      );
+      assert.ok(!host.exists(state));
     });
 
     it('leaves alone what somebody else has moved, and what is not there any more', async () => {

@@ -25,7 +25,7 @@ case "${program} $*" in
 esac
 `,
       );
-    put('hook', render('qemu-hook', {config: folder}));
+    put('hook', render('qemu-hook', {config: folder}).replaceAll('/run/pearasys', `${folder}/run`));
     put('guests/win-11.conf', '0000:02:00.0\n');
   });
   afterEach(() => rmSync(folder, {recursive: true}));
@@ -80,6 +80,29 @@ esac
     assert.equal(status, 1);
     assert.equal(stdout, '');
     assert.equal(stderr, 'pearasys: guest win-11 is not started: its devices cannot be had\nthe reason\n');
+  });
+
+  it('asks the journal for what was said in this call alone', () => {
+    const before = Math.floor(Date.now() / 1000);
+    const {calls} = call(['win-11', 'prepare', 'begin', '-'], 'reload-or-restart');
+    const since = Number(/--since=@(\d+) _SYSTEMD/.exec(calls.at(-1) ?? '')?.[1]);
+    assert.ok(since >= before && since <= Date.now() / 1000, calls.join('\n'));
+  });
+
+  it('tells what the host does not have back at the end, which systemd is content with', () => {
+    mkdirSync(join(folder, 'run/guest'), {recursive: true});
+    put('run/guest/win-11', '{}\n');
+    const {status, stderr, calls} = call(['win-11', 'release', 'end', '-'], 'is-active');
+    assert.equal(status, 1);
+    assert.equal(
+      stderr,
+      'pearasys: guest win-11 has ended: the host does not have all back that it had before\nthe reason\n',
+    );
+    assert.deepEqual(calls.slice(0, 3), [
+      'systemctl --quiet is-active -- pearasys-guest@win-11.service',
+      'systemctl --quiet start -- pearasys-guest@win-11.service',
+      'systemctl --quiet stop -- pearasys-guest@win-11.service',
+    ]);
   });
 
   it('takes any name', () => {

@@ -4,6 +4,7 @@ import type {NodeUser, ProcessHolder} from './holder.js';
 import type {Slot} from '../slot.js';
 import type {Node, Nodes} from './nodes.js';
 import {byNumber, lastPart, type Scope} from './scope.js';
+import {displayManagerAlias, unitFile} from './unit-files.js';
 
 /** How many parents are looked at for the display manager; only a loop made of reused PIDs is longer. */
 const mostParents = 64;
@@ -134,7 +135,8 @@ export function unitOf(host: HostReader, pid: string): {unit: string | undefined
 
 /** The names of the display manager's unit; display-manager.service is a link to it, see systemd.special(7). */
 export function readDisplayManagers(host: HostReader): ReadonlySet<string> {
-  const alias = '/etc/systemd/system/display-manager.service';
+  const alias = unitFile(host, displayManagerAlias);
+  if (alias === undefined) return new Set();
   const targets = [host.readLink(alias), host.realPath(alias)];
   return new Set(targets.filter((target) => target !== undefined).map(lastPart));
 }

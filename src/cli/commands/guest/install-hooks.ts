@@ -1,14 +1,15 @@
 import {string} from '@oclif/core/args';
 import {ExitCode, PearasysError} from '../../../host/errors.js';
+import type {Host} from '../../../host/host.js';
 import {shellWord} from '../../../host/shell.js';
-import {readDomain} from '../../../guest/domain.js';
+import {domainsFolder, readDomain} from '../../../guest/domain.js';
 import {readGuestFile} from '../../../guest/files.js';
+import {qemuHook} from '../../../guest/hooks.js';
 import {parseGuest} from '../../../guest/name.js';
 import {carryOut} from '../../../plan/carry-out.js';
 import {planInstallHooks, readHooks} from '../../../plan/guest-hooks.js';
-import {guestsLock} from '../../../plan/guest-start.js';
 import {BaseCommand, changeFlags} from '../../base-command.js';
-import {requireDomain} from '../../guests.js';
+import {hooksLocks, requireDomain} from '../../guests.js';
 import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 
 /** What `--json` prints. */
@@ -36,7 +37,8 @@ export default class GuestInstallHooks extends BaseCommand {
     const guest = parseGuest(args.guest);
     const host = await this.openHost();
     const {layout} = this.context;
-    requireDomain(guest, await readDomain(host, guest));
+    const libvirt = await this.#openLibvirt(host);
+    requireDomain(guest, await readDomain(libvirt, guest));
     // A folder to look at need not have all of a machine.
     if (host.root === '/' && readGuestFile(host, layout, guest) === undefined)
       throw new PearasysError({
@@ -48,7 +50,12 @@ export default class GuestInstallHooks extends BaseCommand {
       });
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
-      carryOut(host, [guestsLock], () => planInstallHooks(guest, readHooks(host, layout, guest)), options),
+      carryOut(
+        host,
+        hooksLocks(host),
+        () => planInstallHooks(guest, readHooks(host, layout, guest, libvirt)),
+        options,
+      ),
     );
     const hooks = readHooks(host, layout, guest).ours;
     const result = {...changeResult(host, [outcome], flags, notes, []), hooks};
@@ -60,5 +67,10 @@ export default class GuestInstallHooks extends BaseCommand {
         'libvirt looks for new hooks when it starts: systemctl try-restart libvirtd (on some systems virtqemud); guests go on running',
       );
     return result;
+  }
+  /** Where libvirt is: on the machine, for a folder to look at that has nothing of it but what we put there. */
+  async #openLibvirt(host: Host): Promise<Host> {
+    const own = host.root === '/' || host.exists(domainsFolder) || host.exists(qemuHook);
+    return own ? host : await this.context.openHost(undefined);
   }
 }

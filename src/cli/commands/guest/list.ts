@@ -18,7 +18,7 @@ export interface GuestEntry {
   readonly active: string | null;
   /** The slots that it has now. */
   readonly taken: readonly string[];
-  /** Why its file is not obeyed; null when it is. */
+  /** Why its file is not obeyed, or what it has is not known; null when neither is so. */
   readonly problem: string | null;
 }
 
@@ -36,8 +36,8 @@ export default class GuestListCommand extends BaseCommand {
   async run(): Promise<GuestListResult> {
     await this.parse(GuestListCommand);
     const host = await this.openHost();
-    const {guests: files, lists} = readGuestFiles(host, this.context.layout);
-    const states = readStates(host);
+    const {guests: files, lists, problems} = readGuestFiles(host, this.context.layout);
+    const {states, damaged} = readStates(host);
     const active = await readActiveStates(
       host,
       files.map(({guest}) => guestUnit(guest)),
@@ -46,11 +46,22 @@ export default class GuestListCommand extends BaseCommand {
       const unit = guestUnit(guest);
       const display = lists.primary.includes(guest) ? 'primary' : lists.gpu.includes(guest) ? 'gpu' : null;
       const taken = states.find((state) => state.guest === guest)?.devices.map(({slot}) => slot) ?? [];
-      return {guest, slots, display, unit, active: active.get(unit) ?? null, taken, problem: problem ?? null};
+      return {
+        guest,
+        slots,
+        display,
+        unit,
+        active: active.get(unit) ?? null,
+        taken,
+        problem: problem ?? damaged.get(guest)?.message ?? null,
+      };
     });
     await this.#print(guests);
     for (const {guest, problem} of guests)
       if (problem !== null) this.warn(`guest ${guest} is left alone: ${problem}`);
+    for (const [guest, {message}] of damaged)
+      if (!files.some((file) => file.guest === guest)) this.warn(message);
+    for (const problem of problems) this.warn(problem);
     for (const name of [...lists.primary, ...lists.gpu])
       if (!files.some(({guest}) => guest === asGuest(name)))
         this.warn(`${name} is in a list of guests, and is not set up`);

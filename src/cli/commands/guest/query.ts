@@ -48,7 +48,8 @@ export default class GuestQuery extends BaseCommand {
     const {args} = await this.parse(GuestQuery);
     const host = await this.openHost();
     const files = readGuestFiles(host, this.context.layout);
-    const {guests, lists} = files;
+    const {guests, lists, problems} = files;
+    for (const problem of problems) this.warn(problem);
     const [guestWord, slotWord] = splitWords(args, (word) => guests.some(({guest}) => guest === word));
     const guest = guestWord === undefined ? undefined : parseGuest(guestWord);
     const slot = slotWord === undefined ? undefined : parseSlot(slotWord);

@@ -3,15 +3,16 @@ import {readGuestFiles} from '../../../guest/files.js';
 import {parseGuest} from '../../../guest/name.js';
 import {carryOut} from '../../../plan/carry-out.js';
 import {planRemoveHooks, readHooks} from '../../../plan/guest-hooks.js';
-import {guestsLock} from '../../../plan/guest-start.js';
 import {BaseCommand, changeFlags} from '../../base-command.js';
+import {hooksLocks} from '../../guests.js';
 import {changeResult, withChanges} from '../../switching.js';
 import type {GuestHooksResult} from './install-hooks.js';
 
 /** `pearasys guest remove-hooks`: libvirt does not run anything of ours any more. */
 export default class GuestRemoveHooks extends BaseCommand {
   static override description =
-    'Removes what `guest install-hooks` wrote: for one guest, or without a name for all. What others put there stays.';
+    'Removes what `guest install-hooks` wrote: for one guest, or without a name for all. The one file that is there ' +
+    'for all guests is removed for one only when no other is set up. What others put there stays.';
   static override args = {guest: string({description: 'the guest', ignoreStdin: true})};
   static override flags = changeFlags;
 
@@ -24,7 +25,7 @@ export default class GuestRemoveHooks extends BaseCommand {
     const outcome = await withChanges(this, flags, notes, (options) =>
       carryOut(
         host,
-        [guestsLock],
+        hooksLocks(host),
         () => {
           const others = readGuestFiles(host, layout)
             .guests.map((file) => file.guest)

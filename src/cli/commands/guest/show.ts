@@ -5,7 +5,7 @@ import {readDomain} from '../../../guest/domain.js';
 import {readGuestFile, readGuestFiles, type GuestList} from '../../../guest/files.js';
 import {commonHook, guestHooks, readOurHooks} from '../../../guest/hooks.js';
 import {guestUnit, parseGuest} from '../../../guest/name.js';
-import {readSettings} from '../../../guest/settings.js';
+import {defaultSettings, readSettings} from '../../../guest/settings.js';
 import {readState} from '../../../guest/state.js';
 import {readDevice, type Device} from '../../../pci/device.js';
 import {readNames} from '../../../pci/names.js';
@@ -38,7 +38,7 @@ export interface GuestShowResult {
   readonly devices: readonly GuestDevice[];
   readonly unit: string;
   readonly active: string | null;
-  /** The settings that are in force. */
+  /** The settings that are in force; null when they are not obeyed, which is the problem then. */
   readonly settings: {
     readonly stopServices: readonly string[] | 'auto';
     readonly displayManager: string;
@@ -47,7 +47,7 @@ export interface GuestShowResult {
     readonly unloadModules: readonly string[] | 'auto';
     readonly releaseConsoles: boolean;
     readonly returnDevices: boolean;
-  };
+  } | null;
   /** Services that are started when the guest has ended. */
   readonly stopped: readonly string[];
   /** Our hooks that libvirt runs for it. */
@@ -75,8 +75,20 @@ export default class GuestShow extends BaseCommand {
         message: `guest ${guest} is not set up`,
         hint: `pearasys guest setup ${shellWord(guest)}; \`pearasys guest list\` shows which are`,
       });
-    const settings = readSettings(host, layout, guest);
-    const state = readState(host, guest);
+    const problems = file.problem === undefined ? [] : [file.problem];
+    const attempt = <T>(work: () => T): T | undefined => {
+      try {
+        return work();
+      } catch (error) {
+        if (!(error instanceof PearasysError)) throw error;
+        problems.push(
+          [error.message, ...error.details.filter((line) => !/^nothing was/.test(line))].join(': '),
+        );
+        return undefined;
+      }
+    };
+    const settings = attempt(() => readSettings(host, layout, guest));
+    const state = attempt(() => readState(host, guest));
     const found = new Map(file.slots.map((slot) => [slot, readDevice(host, slot)]));
     const names = readNames(
       host,
@@ -88,11 +100,11 @@ export default class GuestShow extends BaseCommand {
     const inDomain = domain.kind === 'known' ? domain.devices.map(({slot}) => slot) : undefined;
     const {lists} = readGuestFiles(host, layout);
     const own = new Set([commonHook, ...guestHooks(guest)]);
-    const {cards, ...rest} = settings;
+    const {cards, ...inForce} = settings ?? defaultSettings;
     const result: GuestShowResult = {
       guest,
       path: file.path,
-      problem: file.problem ?? null,
+      problem: problems.length === 0 ? null : problems.join('; '),
       display: lists.primary.includes(guest) ? 'primary' : lists.gpu.includes(guest) ? 'gpu' : null,
       devices: [...found].map(([slot, device]) => {
         const taken = state?.devices.find((one) => one.slot === slot);
@@ -109,7 +121,7 @@ export default class GuestShow extends BaseCommand {
       }),
       unit,
       active: active.get(unit) ?? null,
-      settings: rest,
+      settings: settings === undefined ? null : inForce,
       stopped: state?.services ?? [],
       hooks: readOurHooks(host).filter((path) => own.has(path)),
       domain:
@@ -147,11 +159,14 @@ function print(guest: GuestShowResult): string {
       guest.display === 'primary' ? 'the boot display is among them' : 'another one than the boot display',
     );
   fact('unit', `${guest.unit} (${guest.active ?? 'no systemd'})`);
-  fact('stops', listed(settings.stopServices), ...guest.stopped.map((unit) => `${unit} is stopped now`));
-  fact('processes', settings.processes === 'end' ? `ended within ${settings.processLimit} s` : 'refused');
-  fact('unloads', listed(settings.unloadModules));
-  fact('consoles', settings.releaseConsoles ? 'released' : 'kept');
-  fact('at its end', settings.returnDevices ? 'the host has them back' : 'they stay with VFIO');
+  const stopped = guest.stopped.map((unit) => `${unit} is stopped now`);
+  fact('stops', ...(settings === null ? [] : [listed(settings.stopServices)]), ...stopped);
+  if (settings !== null) {
+    fact('processes', settings.processes === 'end' ? `ended within ${settings.processLimit} s` : 'refused');
+    fact('unloads', listed(settings.unloadModules));
+    fact('consoles', settings.releaseConsoles ? 'released' : 'kept');
+    fact('at its end', settings.returnDevices ? 'the host has them back' : 'they stay with VFIO');
+  }
   fact('hooks', ...(guest.hooks.length > 0 ? guest.hooks : ['none: libvirt does not start the unit']));
   return lines.join('\n');
 }
