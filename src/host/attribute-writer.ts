@@ -1,7 +1,7 @@
 /**
- * The child that writes kernel attributes. It does one write for each message and answers with the errno's name,
- * or an empty string; the first message says that it is ready. It is a process of its own because a write that blocks in the kernel takes its whole
- * process with it; see `MachineHost.writeAttribute`.
+ * The child that writes kernel attributes. Its first message says that it is ready. It does one write for each
+ * message and answers with the errno's name, or an empty string. It is a process of its own because a write that
+ * blocks in the kernel takes its whole process with it; see `MachineHost.writeAttribute`.
  */
 import {closeSync, constants, openSync, writeSync} from 'node:fs';
 
