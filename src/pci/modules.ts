@@ -19,19 +19,20 @@ const namesOfModules: Readonly<Record<string, string>> = {vfio_pci: 'vfio-pci', 
 
 /**
  * Where the driver would come from. A module of the driver's own name is what modprobe would load; where the
- * module tree of the running kernel cannot be read, modprobe is left to decide.
+ * module tree of the running kernel cannot be read, modprobe is left to decide. In an image, whose kernel is to be
+ * seen, one of its kernels must have the module.
  */
 export function findDriver(host: HostReader, driver: Driver): DriverSource {
   if (driver === noDriver || host.exists(`${driversFolder}/${driver}`)) return {kind: 'present'};
   const ownName = namesOfModules[driver];
   if (ownName !== undefined) return {kind: 'unknown', known: [ownName]};
-  const tree = moduleTree(host);
-  const known = tree === undefined ? undefined : moduleNames(host, tree);
-  if (known === undefined || known.has(underscored(driver)))
+  const trees = moduleTrees(host);
+  const known = trees.map((tree) => moduleNames(host, tree)).filter((names) => names !== undefined);
+  if (known.length === 0 || known.some((names) => names.has(underscored(driver))))
     return {kind: 'module', module: driver, loaded: host.exists(`/sys/module/${underscored(driver)}`)};
   return {
     kind: 'unknown',
-    known: [...new Set([...host.list(driversFolder), ...pciModules(host, tree ?? '')])],
+    known: [...new Set([...host.list(driversFolder), ...trees.flatMap((tree) => pciModules(host, tree))])],
   };
 }
 
@@ -40,7 +41,7 @@ export function findDriver(host: HostReader, driver: Driver): DriverSource {
  * drivers, which have aliases of their own (`vfio_pci:`), come last.
  */
 export function modulesFor(host: HostReader, device: Device): string[] {
-  const tree = moduleTree(host);
+  const [tree] = moduleTrees(host);
   const text = tree === undefined ? undefined : host.readText(`${tree}/modules.alias`);
   if (text === undefined) return [];
   const modalias = modaliasOf(device);
@@ -73,10 +74,11 @@ export function hasDevices(host: HostReader, module: string): boolean {
     .some((driver) => host.list(`${folder}/${driver}`).some((name) => asSlot(name) !== undefined));
 }
 
-function moduleTree(host: HostReader): string | undefined {
+/** The module tree of the running kernel, or those of all kernels of an image. */
+function moduleTrees(host: HostReader): string[] {
   const running = host.readText('/proc/sys/kernel/osrelease');
-  const tree = running === undefined ? undefined : `/lib/modules/${running}`;
-  return tree !== undefined && host.exists(tree) ? tree : undefined;
+  const releases = running === undefined ? host.list('/lib/modules') : [running];
+  return releases.map((release) => `/lib/modules/${release}`).filter((tree) => host.exists(tree));
 }
 
 /** Every module of the tree and every one built in, by name with underscores; undefined when depmod was not run. */

@@ -869,6 +869,23 @@ describe('pearasys service', () => {
       assert.equal(fs.existsSync(image + record), false);
     });
 
+    it('a driver that none of its kernels has is refused', async () => {
+      const host = new ImageHost(image);
+      for (const [release, module] of [
+        ['6.1.0-28-amd64', 'nvme'],
+        ['6.12.9-amd64', 'vfio-pci'],
+      ] as const) {
+        fs.mkdirSync(`${image}/lib/modules/${release}`, {recursive: true});
+        fs.writeFileSync(`${image}/lib/modules/${release}/modules.dep`, `kernel/${module}.ko.xz:\n`);
+      }
+      const wish = (driver: string) =>
+        install(host, '-s', card, '-d', '10de:1b80', 'service', 'install', driver);
+      const {exitCode, stdout} = await wish('vfoi-pci');
+      assert.equal(exitCode, 2, stdout);
+      assert.equal(fs.existsSync(image + record), false);
+      assert.equal((await wish('vfio-pci')).exitCode, 0);
+    });
+
     it('one of them alone, and --now, are refused', async () => {
       const host = new ImageHost(image);
       for (const [argv, message] of [
