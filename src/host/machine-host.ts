@@ -166,7 +166,8 @@ export class MachineHost implements Host {
 
   async findLocked(limit: number): Promise<void> {
     if (this.root !== '/' || !this.#someTaskWaits()) return;
-    const slots = this.list(pciDevices);
+    // Those that are known would be waited for again.
+    const slots = this.list(pciDevices).filter((slot) => !this.#locked.has(`${pciDevices}/${slot}/uevent`));
     let rest = slots;
     while (rest.length > 0) {
       const answered = await countAnswers(
