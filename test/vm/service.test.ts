@@ -250,7 +250,7 @@ describe('services on a real kernel', function () {
       await machine.sh(`systemctl disable ${unit}`);
       await rescan(disk1.slot);
       await product().untilDriver(disk1.slot, 'nvme');
-      assert.equal(await product().stateOf(unit), 'inactive');
+      await product().untilState(unit, 'inactive');
       await machine.sh(`systemctl enable ${unit}`);
       await rescan(disk1.slot);
       await product().untilState(unit, 'active');
