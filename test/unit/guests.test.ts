@@ -61,6 +61,19 @@ describe('the unit of a guest', () => {
     declaration.functions = declaration.functions.filter(({slot}) => !slot.startsWith('0000:02:00'));
   };
 
+  /** One graphics card without a driver: the firmware's framebuffer shows the console on it, and nobody is logged in. */
+  function madeWithFirmwareDisplay(): SimulatedHost {
+    const host = made([boot, bootSound], (declaration) => {
+      single(declaration);
+      declaration.firmwareFramebuffer = 'efi-framebuffer';
+      declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
+      delete functionOf(declaration, boot).driver;
+      declaration.modules.find(({name}) => name === 'nouveau')!.loaded = false;
+    });
+    host.userland.setState('gdm.service', 'inactive');
+    return host;
+  }
+
   it('takes an idle card, stops nothing for it, and gives it back', async () => {
     const host = made([card, sound]);
     const before = whole(host);
@@ -239,14 +252,7 @@ describe('the unit of a guest', () => {
     });
 
     it("takes the firmware's framebuffer off and puts it on again", async () => {
-      const host = made([boot, bootSound], (declaration) => {
-        single(declaration);
-        declaration.firmwareFramebuffer = 'efi-framebuffer';
-        declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
-        delete functionOf(declaration, boot).driver;
-        declaration.modules.find(({name}) => name === 'nouveau')!.loaded = false;
-      });
-      host.userland.setState('gdm.service', 'inactive');
+      const host = madeWithFirmwareDisplay();
       const before = whole(host);
       assert.equal((await start(host)).exitCode, 0);
       assert.ok(!host.exists('/sys/bus/platform/drivers/efi-framebuffer/efi-framebuffer.0'));
@@ -763,14 +769,7 @@ describe('the unit of a guest', () => {
     });
 
     it('remembers a framebuffer that did not come back', async () => {
-      const host = made([boot, bootSound], (declaration) => {
-        single(declaration);
-        declaration.firmwareFramebuffer = 'efi-framebuffer';
-        declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
-        delete functionOf(declaration, boot).driver;
-        declaration.modules.find(({name}) => name === 'nouveau')!.loaded = false;
-      });
-      host.userland.setState('gdm.service', 'inactive');
+      const host = madeWithFirmwareDisplay();
       await start(host);
       host.failWrite('*/efi-framebuffer/bind', 'ENODEV', 1);
       const {exitCode, journal} = await stop(host);
