@@ -161,6 +161,11 @@ export function isBridge(device: Device): boolean {
   return device.classCode >>> 8 === 0x0604;
 }
 
+/** Whether the device is a network card of any kind (class 0x02....). */
+export function isNetwork(device: Device): boolean {
+  return device.classCode >>> 16 === 0x02;
+}
+
 /** The other functions of the same slot. */
 export function siblingsOf(device: Device, devices: readonly Device[]): Device[] {
   const card = cardOf(device.slot);

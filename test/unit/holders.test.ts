@@ -73,6 +73,10 @@ class Tree extends MachineHost {
     fs.writeFileSync(this.root + path, `${text}\n`);
   }
 
+  folder(path: string): void {
+    fs.mkdirSync(this.root + path, {recursive: true});
+  }
+
   link(path: string, text: string): void {
     fs.mkdirSync(dirname(this.root + path), {recursive: true});
     fs.symlinkSync(text, this.root + path);
@@ -753,6 +757,39 @@ describe('holders', () => {
       ]);
     });
 
+    it('in another network namespace hold their device', () => {
+      const first = tree.device(cardPath, {class: '20000', driver: 'e1000e'});
+      const second = tree.device(otherPath, {class: '20000', driver: 'virtio-pci'});
+      // The folder stays, without what is in it.
+      tree.folder(`${cardPath}/net`);
+      tree.folder(`${otherPath}/virtio1/net`);
+      assert.deepEqual(tree.held(first, second), [
+        {kind: 'network-namespace', slot: first.slot, harm: 'forcible'},
+        {kind: 'network-namespace', slot: second.slot, harm: 'forcible'},
+      ]);
+      // Where another card's interface is here as well.
+      tree.net('eth0', otherPath);
+      assert.deepEqual(tree.held(first, second), [
+        {kind: 'network-namespace', slot: first.slot, harm: 'forcible'},
+      ]);
+    });
+
+    it('that are just appearing make no use', () => {
+      const device = tree.device(cardPath, {class: '20000', driver: 'e1000e'});
+      tree.folder(`${cardPath}/net/eth0`);
+      assert.deepEqual(tree.held(device), []);
+    });
+
+    it('of which a card has none make no use', () => {
+      assert.deepEqual(
+        tree.held(
+          tree.device(cardPath, {class: '20000', driver: 'e1000e'}),
+          tree.device(otherPath, {class: '20000', driver: 'vfio-pci'}),
+        ),
+        [],
+      );
+    });
+
     it('that are down hold nothing', () => {
       const device = tree.device(cardPath, {class: '20000'});
       tree.net('eth0', cardPath, {up: false, uppers: ['bond0']});
@@ -1136,6 +1173,11 @@ describe('holders', () => {
         {...net, harm: 'certain', last: true, routes: []},
         'eth0 carries the last route to this machine (192.0.2.2/24)',
         cutOff,
+      ],
+      [
+        {...base, kind: 'network-namespace'},
+        'its network interface is in another network namespace, as a container has',
+        '`lsns --type net` and `ip netns` show the namespaces: end what uses the interface, or move it back from there, as in `ip -n NAME link set eth0 netns 1`',
       ],
       [
         {...base, kind: 'framebuffer', name: 'fb0', description: 'efi-framebuffer.0'},

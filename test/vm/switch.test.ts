@@ -201,6 +201,19 @@ describe('the command line on a real kernel', function () {
       assert.equal(await product().driverOf(network.slot), 'e1000e');
     });
 
+    it('takes a card whose interface was moved into a namespace only when forced', async () => {
+      const {machine} = product();
+      const name = await machine.sh(`ls /sys/bus/pci/devices/${spareNetwork.slot}/net`);
+      await machine.sh(`ip netns add elsewhere && ip link set ${name} netns elsewhere`);
+      const {code, stderr} = await product().run('bind', 'vfio-pci', spareNetwork.slot);
+      assert.equal(code, 3);
+      assert.match(stderr, /namespace/);
+      await product().sh('bind', 'vfio-pci', spareNetwork.slot, '--force');
+      await machine.sh('ip netns delete elsewhere');
+      await product().sh('bind', 'default', spareNetwork.slot);
+      assert.equal(await product().driverOf(spareNetwork.slot), 'e1000e');
+    });
+
     it('does not take a disk that LVM or dm uses', async () => {
       const {machine} = product();
       const disk = await machine.sh(

@@ -63,6 +63,11 @@ export interface InterfaceHolder extends HolderBase {
   readonly last: boolean;
 }
 
+/** Another network namespace than this process's, to which an interface of the device was moved. */
+export interface NamespaceHolder extends HolderBase {
+  readonly kind: 'network-namespace';
+}
+
 /** A framebuffer or console shown on the device. */
 export interface DisplayHolder extends HolderBase {
   readonly kind: 'framebuffer' | 'console';
@@ -81,4 +86,10 @@ export interface VirtualFunctionHolder extends HolderBase {
 
 /** Who uses a device now. */
 export type Holder =
-  ProcessHolder | MountHolder | StackHolder | InterfaceHolder | DisplayHolder | VirtualFunctionHolder;
+  | ProcessHolder
+  | MountHolder
+  | StackHolder
+  | InterfaceHolder
+  | NamespaceHolder
+  | DisplayHolder
+  | VirtualFunctionHolder;

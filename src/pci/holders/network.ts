@@ -1,6 +1,8 @@
 import {endianness} from 'node:os';
-import type {InterfaceHolder} from './holder.js';
+import {devicePath, isNetwork} from '../device.js';
+import {isVfio} from '../driver.js';
 import type {Slot} from '../slot.js';
+import type {InterfaceHolder, NamespaceHolder} from './holder.js';
 import {lastPart, ownersOf, type Scope} from './scope.js';
 
 /** A network interface, of hardware or made of others. */
@@ -33,15 +35,17 @@ interface InterfaceLink {
 export function readInterfaceHolders(
   scope: Scope,
   takenWith: (slot: Slot) => ReadonlySet<Slot>,
-): InterfaceHolder[] {
+): (InterfaceHolder | NamespaceHolder)[] {
   const {host} = scope;
   const links = host.list('/sys/class/net').map((name) => {
     const link = host.readLink(`/sys/class/net/${name}`);
     return {name, link, owners: link === undefined ? [] : ownersOf(scope, link)};
   });
-  if (links.every(({owners}) => owners.length === 0)) return [];
+  const seen = new Set(links.flatMap(({owners}) => owners));
+  const moved = readMoved(scope, seen);
+  if (seen.size === 0) return moved;
   const network = new Network(readInterfaces(scope, links));
-  const holders: InterfaceHolder[] = [];
+  const holders: (InterfaceHolder | NamespaceHolder)[] = moved;
   for (const lower of network.all)
     for (const slot of lower.up ? lower.owners : [])
       for (const user of network.carriedBy(lower)) {
@@ -59,6 +63,28 @@ export function readInterfaceHolders(
         });
       }
   return holders;
+}
+
+/**
+ * Network devices of which an interface is in another network namespace. sysfs shows the interfaces of a process's
+ * own namespace only, but the folder that they are in is there, and looks empty, as long as the device has one
+ * anywhere.
+ * @param seen devices with an interface here.
+ */
+function readMoved({host, devices}: Scope, seen: ReadonlySet<Slot>): NamespaceHolder[] {
+  const moved: NamespaceHolder[] = [];
+  for (const device of devices.values()) {
+    const {slot, driver} = device;
+    if (!isNetwork(device) || driver === undefined || isVfio(driver) || seen.has(slot)) continue;
+    const folder = devicePath(slot);
+    // The interface of a virtio device is one level further down.
+    const parents = ['.', ...host.list(folder).filter((name) => name.startsWith('virtio'))];
+    const nets = parents.map((parent) => `${folder}/${parent}/net`).filter((net) => host.exists(net));
+    // One that has just come is in there already, and not yet in /sys/class/net as that was listed.
+    if (nets.some((net) => host.list(net).length === 0))
+      moved.push({kind: 'network-namespace', slot, harm: 'forcible'});
+  }
+  return moved;
 }
 
 class Network {

@@ -15,6 +15,8 @@ export function describeHolder(holder: Holder): string {
       return `${holder.source} is ${holder.by === undefined ? 'in use by the kernel' : `part of ${holder.by}`}`;
     case 'interface':
       return describeInterface(holder);
+    case 'network-namespace':
+      return 'its network interface is in another network namespace, as a container has';
     case 'framebuffer':
     case 'console':
       return `${holder.kind} ${holder.name} (${holder.description}) is shown on it`;
@@ -40,6 +42,8 @@ export function adviseOnHolder(holder: Holder): string {
       return holder.last
         ? "without it this machine is cut off: it can't be taken before another interface has a default route"
         : `ip link set ${shellWord(holder.name)} down`;
+    case 'network-namespace':
+      return '`lsns --type net` and `ip netns` show the namespaces: end what uses the interface, or move it back from there, as in `ip -n NAME link set eth0 netns 1`';
     case 'framebuffer':
       return adviseOnFramebuffer(holder);
     case 'console':
