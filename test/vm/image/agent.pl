@@ -12,14 +12,11 @@ use warnings;
 # Before the hello, so that the runner finds where a new boot's frames begin after a machine was reset in the
 # middle of one.
 my $MAGIC = "\0pearasys-agent\0\n";
-my $WNOHANG = 1;
+my $PIDFD_OPEN = 434;
 
 my $port = open_port();
 $| = 1;
 $SIG{PIPE} = 'IGNORE';
-pipe(my $child_seen, my $child_seen_w) or die "pipe: $!";
-# A process may end and leave its output open to a daemon, so ends are told by the signal and not by end of file.
-$SIG{CHLD} = sub { syswrite $child_seen_w, 'c' };
 
 my (%command, %stream, $input);
 $input = '';
@@ -28,15 +25,14 @@ frame('H', 0, boot_id());
 
 while (1) {
     my $in = '';
-    vec($in, fileno $_, 1) = 1 for $port, $child_seen, map { $_->{fh} } values %stream;
+    vec($in, fileno $_, 1) = 1 for $port, map({ $_->{fh} } values %stream), map({ $_->{end} } values %command);
     my $n = select(my $ready = $in, undef, undef, undef);
     next if $n < 0;
     for my $fd (keys %stream) {
         pump($fd) if $stream{$fd} && vec($ready, $fd, 1);
     }
-    if (vec($ready, fileno $child_seen, 1)) {
-        sysread $child_seen, my $ignored, 4096;
-        reap();
+    for my $id (keys %command) {
+        reap($id) if vec($ready, fileno $command{$id}{end}, 1);
     }
     receive() if vec($ready, fileno $port, 1);
 }
@@ -120,7 +116,7 @@ sub run {
     return frame('X', $id, "-1 fork: $!") if !defined $pid;
     if (!$pid) {
         setpgrp 0, 0;
-        $SIG{PIPE} = $SIG{CHLD} = 'DEFAULT';
+        $SIG{PIPE} = 'DEFAULT';
         open STDIN, '<&', $in;
         open STDOUT, '>&', $out_w;
         open STDERR, '>&', $err_w;
@@ -129,7 +125,12 @@ sub run {
     }
     # Also here, as a kill may come before the child has run at all.
     setpgrp $pid, $pid;
-    $command{$id} = {pid => $pid};
+    # A process may end and leave its output open to a daemon, so its end is not the end of that. Nor is it told by
+    # SIGCHLD: perl runs a signal's handler only when select has returned, and one that comes just before is slept over.
+    my $pidfd = syscall $PIDFD_OPEN, $pid, 0;
+    die "pidfd_open: $!" if $pidfd < 0;
+    open my $end, '<&=', $pidfd or die "pidfd: $!";
+    $command{$id} = {pid => $pid, end => $end};
     $stream{fileno $out} = {fh => $out, id => $id, type => 'O'};
     $stream{fileno $err} = {fh => $err, id => $id, type => 'E'};
     frame('P', $id, $pid);
@@ -150,22 +151,21 @@ sub pump {
     return 1;
 }
 
+# Tells of the end of a command.
 sub reap {
-    for my $id (keys %command) {
-        my $pid = $command{$id}{pid};
-        next if waitpid($pid, $WNOHANG) != $pid;
-        my ($code, $signal) = ($? >> 8, $? & 127);
-        for my $fd (keys %stream) {
-            next if $stream{$fd}{id} != $id;
-            # What the process wrote fits in the pipe: one pipe's worth is enough, and a daemon that goes on
-            # writing cannot keep us here.
-            for (1 .. 16) {
-                my $in = '';
-                vec($in, $fd, 1) = 1;
-                last if select($in, undef, undef, 0) <= 0 || !pump($fd);
-            }
+    my ($id) = @_;
+    waitpid $command{$id}{pid}, 0;
+    my ($code, $signal) = ($? >> 8, $? & 127);
+    for my $fd (keys %stream) {
+        next if $stream{$fd}{id} != $id;
+        # What the process wrote fits in the pipe: one pipe's worth is enough, and a daemon that goes on
+        # writing cannot keep us here.
+        for (1 .. 16) {
+            my $in = '';
+            vec($in, $fd, 1) = 1;
+            last if select($in, undef, undef, 0) <= 0 || !pump($fd);
         }
-        delete $command{$id};
-        frame('X', $id, "$code $signal");
     }
+    delete $command{$id};
+    frame('X', $id, "$code $signal");
 }
