@@ -244,6 +244,8 @@ describe('the test machine', function () {
         -p ExecStop='/bin/sleep 1000' /bin/sleep 2000`);
       await assert.rejects(machine.reboot({timeout: 10_000}), /stubborn/);
       assert.equal(await machine.sh('echo well'), 'well');
+      // Nobody waits for what a kernel that panics was doing.
+      await assert.rejects(machine.sh('sync; exec echo c >/proc/sysrq-trigger'), /reset/);
       await machine.powerCycle();
       assert.equal(await machine.sh('cat /root/kept'), 'kept');
     });
