@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import {installProduct} from './install.js';
 import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
 import {mdevRecipe} from './recipes.js';
-import {closeShared, Product} from './shared.js';
+import {closeShared, Product, rebootWhileHeld} from './shared.js';
 
 const A = '11111111-1111-4111-8111-111111111111';
 const B = '22222222-2222-4222-8222-222222222222';
@@ -284,13 +284,7 @@ udevadm settle`);
     });
 
     it('hold no shutdown up when one is in use', async () => {
-      const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${many[0]!}`);
-      guest.exited.catch(() => undefined);
-      await guest.printed(/held/);
-      await machine.reboot();
-      const journal = await machine.sh('journalctl --no-pager -b -1 -o cat');
-      const shutdown = journal.slice(journal.indexOf('System is rebooting'));
-      assert.match(shutdown, /Reached target reboot\.target/);
+      const shutdown = await rebootWhileHeld(machine, many[0]!);
       assert.doesNotMatch(shutdown, /(?:Stopping|Stopped).*mdev@|is removed/);
       await untilActive(24);
     });

@@ -1,6 +1,15 @@
 /** The machine that the product's suites share: booted once, with the product installed in it. */
+import assert from 'node:assert/strict';
 import {installProduct} from './install.js';
-import {BOOT_LIMIT, explainFailures, Machine, quote, skipUnlessAvailable, type Result} from './machine.js';
+import {
+  BOOT_LIMIT,
+  CHECKOUT,
+  explainFailures,
+  Machine,
+  quote,
+  skipUnlessAvailable,
+  type Result,
+} from './machine.js';
 
 let booting: Promise<Machine> | undefined;
 
@@ -101,6 +110,22 @@ export async function changedFiles(machine: Machine, folder = '/'): Promise<stri
   return machine.sh(
     `${FILES} >/var/files.now; diff /var/files.before /var/files.now | grep '^[<>] ${folder}' || true`,
   );
+}
+
+/**
+ * Reboots the machine while a process has a device open through VFIO.
+ * @param held the slot or the UUID of the device
+ * @returns what the journal has of the shutdown, which came to its end
+ */
+export async function rebootWhileHeld(machine: Machine, held: string): Promise<string> {
+  const guest = await machine.start(`exec perl ${CHECKOUT}/test/vm/stuck.pl ${held}`);
+  guest.exited.catch(() => undefined);
+  await guest.printed(/held/);
+  await machine.reboot();
+  const journal = await machine.sh('journalctl --no-pager -b -1 -o cat');
+  const shutdown = journal.slice(journal.indexOf('System is rebooting'));
+  assert.match(shutdown, /Reached target reboot\.target/);
+  return shutdown;
 }
 
 async function boot(): Promise<Machine> {
