@@ -263,6 +263,16 @@ describe('pearasys bind', () => {
   it('a second call that waited for the first, whose write did not return, ends with 5 as well', async () => {
     const host = made();
     host.neverReturn('/sys/bus/pci/drivers/e1000e/unbind');
+    // Each has read the device, and found nothing wrong, before either goes on.
+    const asking: (() => void)[] = [];
+    const lock = host.lock.bind(host);
+    host.lock = async (...args) => {
+      await new Promise<void>((resolve) => {
+        asking.push(resolve);
+        if (asking.length > 1) for (const go of asking) go();
+      });
+      return lock(...args);
+    };
     const calls = await Promise.all([
       typed(host, 'bind pci-stub 05:00.0 --timeout 3'),
       typed(host, 'bind vfio-pci 05:00.0 --timeout 3'),
@@ -271,7 +281,9 @@ describe('pearasys bind', () => {
       calls.map(({exitCode}) => exitCode),
       [5, 5],
     );
-    assert.match(calls[1].stderr, /0000:05:00\.0 .*is locked by the kernel/);
+    const told = calls.map(({stderr}) => stderr).join('');
+    assert.match(told, /did not return within 3 s/);
+    assert.match(told, /0000:05:00\.0 .*is locked by the kernel/);
   });
 
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
