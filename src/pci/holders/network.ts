@@ -77,8 +77,9 @@ function readMoved({host, devices}: Scope, seen: ReadonlySet<Slot>): NamespaceHo
     const {slot, driver} = device;
     if (!isNetwork(device) || driver === undefined || isVfio(driver) || seen.has(slot)) continue;
     const folder = devicePath(slot);
-    // The interface of a virtio device is one level further down.
-    const parents = ['.', ...host.list(folder).filter((name) => name.startsWith('virtio'))];
+    // The interface of a virtio device is one level further down. No other card's folder is gone through for that.
+    const parents =
+      driver === 'virtio-pci' ? host.list(folder).filter((name) => name.startsWith('virtio')) : ['.'];
     const nets = parents.map((parent) => `${folder}/${parent}/net`).filter((net) => host.exists(net));
     // One that has just come is in there already, and not yet in /sys/class/net as that was listed.
     if (nets.some((net) => host.list(net).length === 0))
