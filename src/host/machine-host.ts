@@ -185,7 +185,9 @@ export class MachineHost implements Host {
   }
 
   #lock(slot: string): void {
-    for (const attribute of lockTaking) this.#locked.add(`${pciDevices}/${slot}/${attribute}`);
+    const folder = `${pciDevices}/${slot}`;
+    for (const name of [folder, this.realPath(folder) ?? folder])
+      for (const attribute of lockTaking) this.#locked.add(`${name}/${attribute}`);
   }
 
   /** The kernel takes the link to the driver away first, and forgets the driver last (drivers/base/dd.c). */

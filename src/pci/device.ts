@@ -1,3 +1,4 @@
+import {posix} from 'node:path';
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {asId, type DeviceId} from './id.js';
@@ -34,6 +35,11 @@ export function devicePath(slot: Slot, attribute?: string): string {
   return attribute === undefined ? `${devicesFolder}/${slot}` : `${devicesFolder}/${slot}/${attribute}`;
 }
 
+/** The path a link in sysfs leads to; its text climbs to /sys and goes down from there. */
+export function absolute(link: string): string {
+  return link.replace(/^(?:\.\.\/)+/, '/sys/');
+}
+
 /**
  * All PCI functions, in slot order.
  * @throws PearasysError `no-sysfs` where there is no PCI bus to read.
@@ -52,23 +58,39 @@ export function readDevices(host: HostReader): Device[] {
     });
   const devices: Device[] = [];
   const shared: Shared = {hasGroups: undefined, ids: new Map(), words: new Map()};
-  let lastBus = '';
-  let numaText: string | undefined;
+  let bus: Bus | undefined;
   for (const name of names) {
     const slot = asSlot(name);
     if (slot === undefined) continue;
-    const folder = devicePath(slot);
-    // The kernel gives all devices of a bus the bus's node (pci_device_add): one read for each bus, whose devices
-    // follow one another.
-    const bus = slot.slice(0, -4);
-    if (bus !== lastBus) {
-      numaText = host.readText(`${folder}/numa_node`);
-      lastBus = bus;
-    }
-    const device = readFrom(host, slot, folder, numaText, shared);
+    // The devices of a bus follow one another.
+    const number = slot.slice(0, -4);
+    if (bus?.number !== number) bus = readBus(host, number, slot);
+    const device =
+      readFrom(host, slot, `${bus.folder}/${slot}`, bus.numaText, shared) ??
+      readFrom(host, slot, devicePath(slot), bus.numaText, shared);
     if (device !== undefined) devices.push(device);
   }
   return devices;
+}
+
+/** What the devices of a bus have in common. */
+interface Bus {
+  /** Domain and bus: `0000:04`. */
+  readonly number: string;
+  /** Where its devices' own folders are: a path through the link of each takes the kernel longer to follow. */
+  readonly folder: string;
+  /** The node, which the kernel gives to all devices of a bus (pci_device_add). */
+  readonly numaText: string | undefined;
+}
+
+/** @param slot any of the bus's devices. */
+function readBus(host: HostReader, number: string, slot: Slot): Bus {
+  const link = host.readLink(devicePath(slot));
+  return {
+    number,
+    folder: link === undefined ? devicesFolder : posix.dirname(absolute(link)),
+    numaText: host.readText(devicePath(slot, 'numa_node')),
+  };
 }
 
 /** One PCI function; undefined when it is not there, or goes away while it is read. */

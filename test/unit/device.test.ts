@@ -1,4 +1,8 @@
 import assert from 'node:assert/strict';
+import {mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import {MachineHost} from '../../src/host/machine-host.js';
 import {devicePath, modaliasOf, readDevices} from '../../src/pci/device.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
@@ -29,6 +33,35 @@ describe('devices', () => {
         host.readLink(devicePath(device.slot, 'driver'))?.replace(/.*\//, ''),
         device.slot,
       );
+    }
+  });
+
+  it('are found on one bus in different folders, and where there are no links', () => {
+    const root = mkdtempSync(join(tmpdir(), 'pearasys-devices-'));
+    try {
+      const bus = join(root, 'sys/bus/pci/devices');
+      mkdirSync(bus, {recursive: true});
+      const add = (folder: string, device: string) => {
+        mkdirSync(folder, {recursive: true});
+        writeFileSync(join(folder, 'uevent'), `PCI_CLASS=20000\nPCI_ID=8086:${device}\n`);
+        writeFileSync(join(folder, 'numa_node'), '1\n');
+      };
+      const folders = {'0000:03:00.0': 'pci0000:00/0000:00:1c.0', '0000:03:10.0': 'pci0000:00/0000:00:1d.0'};
+      for (const [slot, parent] of Object.entries(folders)) {
+        add(join(root, 'sys/devices', parent, slot), '10D3');
+        symlinkSync(`../../../devices/${parent}/${slot}`, join(bus, slot));
+      }
+      add(join(bus, '0000:04:00.0'), '10D4');
+      assert.deepEqual(
+        readDevices(new MachineHost(root)).map(({slot, id, numaNode}) => [slot, id, numaNode]),
+        [
+          ['0000:03:00.0', '8086:10d3', 1],
+          ['0000:03:10.0', '8086:10d3', 1],
+          ['0000:04:00.0', '8086:10d4', 1],
+        ],
+      );
+    } finally {
+      rmSync(root, {recursive: true});
     }
   });
 });

@@ -1,7 +1,8 @@
 import {posix} from 'node:path';
 import type {HostReader} from '../../host/host.js';
+import {absolute} from '../device.js';
 import type {Slot} from '../slot.js';
-import {absolute, lastPart, padded, ownersOf, type Scope} from './scope.js';
+import {lastPart, padded, ownersOf, type Scope} from './scope.js';
 
 /** A disk, a partition, or what is built of them. */
 export interface BlockDevice {

@@ -1,5 +1,5 @@
 import type {HostReader} from '../../host/host.js';
-import {devicePath, isBridge, type Device} from '../device.js';
+import {absolute, devicePath, isBridge, type Device} from '../device.js';
 import {slotsInPath, slotsOfPath} from '../find.js';
 import type {Slot} from '../slot.js';
 
@@ -30,11 +30,6 @@ export function ownersOf({host, devices}: Scope, link: string): Slot[] {
       if (device !== undefined && (index === slots.length - 1 || !isBridge(device))) owners.add(slot);
     });
   return [...owners];
-}
-
-/** The path a link in sysfs leads to; its text climbs to /sys and goes down from there. */
-export function absolute(link: string): string {
-  return link.replace(/^(?:\.\.\/)+/, '/sys/');
 }
 
 /** The last part of a path. */
