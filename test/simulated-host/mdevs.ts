@@ -154,6 +154,7 @@ export class SimulatedMdevs {
     tree.link(`${path}/iommu_group`, `/sys/kernel/iommu_groups/${group}`);
     tree.link(`${path}/driver`, `${bus}/drivers/${parent.driver}`);
     tree.link(`${bus}/drivers/${parent.driver}/${uuid}`, path);
+    tree.file(`${path}/uevent`, `DRIVER=${parent.driver}\n`, 0o644);
     const minor = allocate('vfio group');
     mdev.parts.push(
       {
@@ -174,6 +175,7 @@ export class SimulatedMdevs {
     const {tree, emit, removePart} = this.#machine;
     if (!this.#mdevs.delete(uuid)) return;
     for (const part of [...mdev.parts].reverse()) removePart(part);
+    tree.file(`${path}/uevent`, '', 0o644);
     emit('unbind', path, 'mdev', {});
     tree.remove(`${bus}/devices/${uuid}`);
     tree.remove(`${bus}/drivers/${parent.driver}/${uuid}`);

@@ -58,7 +58,7 @@ describe('events of mediated devices', () => {
     it('has a new device followed, and recorded where it is not defined, without a process', async () => {
       const host = made();
       await create(host);
-      const {properties, tags, processes, writes, builtins} = eventOf(host, 'add', A);
+      const {properties, tags, processes, writes, builtins} = eventOf(host, 'bind', A);
       assert.equal(
         properties['SYSTEMD_WANTS'],
         `pearasys-mdev@${A}.target pearasys-mdev-record@${A}.service`,
@@ -70,15 +70,23 @@ describe('events of mediated devices', () => {
       const host = made();
       write(host, definitionOf(A), written('manual'));
       await create(host);
-      assert.equal(eventOf(host, 'add', A).properties['SYSTEMD_WANTS'], `pearasys-mdev@${A}.target`);
+      assert.equal(eventOf(host, 'bind', A).properties['SYSTEMD_WANTS'], `pearasys-mdev@${A}.target`);
     });
 
-    it('tags at every event but the last one', async () => {
+    it("tags at every event from its driver's to the last one", async () => {
       const host = made();
+      write(host, definitionOf(A), written('manual'));
       await create(host);
-      const {properties, tags} = eventOf(host, 'bind', A);
-      assert.equal(properties['SYSTEMD_WANTS'], `pearasys-mdev@${A}.target`);
-      assert.ok(tags.has('systemd'));
+      const path = `/sys/devices/virtual/mtty/mtty/${A}`;
+      const first = eventOf(host, 'add', A);
+      assert.deepEqual([[...first.tags], first.properties['SYSTEMD_WANTS']], [[], undefined]);
+      for (const action of ['bind', 'change', 'add']) {
+        if (action !== 'bind') host.machine.trigger(`${path}/uevent`, action);
+        await host.userland.idle();
+        const {properties, tags} = eventOf(host, action, A);
+        assert.equal(properties['SYSTEMD_WANTS'], `pearasys-mdev@${A}.target`, action);
+        assert.ok(tags.has('systemd'), action);
+      }
       host.machine.write(`/sys/bus/mdev/devices/${A}/remove`, '1');
       await host.userland.idle();
       const last = eventOf(host, 'remove', A);
