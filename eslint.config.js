@@ -53,6 +53,19 @@ export default defineConfig(
     },
   })),
   {
+    files: ['src/**/*.ts'],
+    ignores: ['src/plan/**'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: 'CallExpression[callee.property.name=/^(writeAttribute|writeFile|removeFile|signal)$/]',
+          message: 'What changes the machine is a step of a plan.',
+        },
+      ],
+    },
+  },
+  {
     files: ['test/**/*.ts'],
     rules: {
       '@typescript-eslint/no-non-null-assertion': 'off',

@@ -8,6 +8,7 @@ import {isBuiltin} from 'node:module';
 import {join} from 'node:path';
 import {build as bundle, type BuildOptions, type Plugin} from 'esbuild';
 import {completionScript, shells} from '../src/cli/completion.js';
+import {loadableCommands} from '../src/cli/config.js';
 import {lazyModules} from './lazy.js';
 import {manualPage} from './man.js';
 import {precompiledTemplates} from './templates.js';
@@ -204,7 +205,10 @@ async function bundlePackages(): Promise<void> {
 async function writeShare(): Promise<void> {
   mkdirSync(join(dist, 'share'));
   for (const shell of shells)
-    writeFileSync(join(dist, 'share', `pearasys.${shell}`), await completionScript(shell));
+    writeFileSync(
+      join(dist, 'share', `pearasys.${shell}`),
+      await completionScript(shell, loadableCommands()),
+    );
   writeFileSync(join(dist, 'share', 'pearasys.8'), await manualPage());
 }
 

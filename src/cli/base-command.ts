@@ -4,8 +4,7 @@ import {boolean, integer, string} from '@oclif/core/flags';
 import type {Interfaces} from '@oclif/core';
 import type {ExitCode} from '../host/errors.js';
 import type {Host} from '../host/host.js';
-import type {CliConfig} from './config.js';
-import type {Context} from './context.js';
+import type {Context, RunConfig} from './context.js';
 
 /** Milliseconds that a device may take to let its attributes be read; a driver's probe may be under way. */
 const lockPatience = 2000;
@@ -60,7 +59,7 @@ export abstract class BaseCommand extends Command {
     debug: boolean({summary: 'Print where in the program an error comes from', helpGroup: 'GLOBAL'}),
   };
 
-  declare readonly config: CliConfig;
+  declare readonly config: Config & RunConfig;
 
   #root: string | undefined;
   #verbose = false;

@@ -1,6 +1,5 @@
 import type {Command} from '@oclif/core/command';
 import {classWords} from '../pci/device.js';
-import {commands} from './commands.js';
 import {name} from './version.js';
 
 /** The shells that there is completion for. */
@@ -63,12 +62,12 @@ interface CompletedCommand {
   readonly places: readonly (Kind | undefined)[];
 }
 
-/** The completion script of the whole command line for a shell. */
-export async function completionScript(shell: Shell): Promise<string> {
+/** The completion script of the whole command line, which has these commands, for a shell. */
+export async function completionScript(shell: Shell, commands: readonly Command.Loadable[]): Promise<string> {
   const all = await Promise.all(
-    Object.entries(commands)
-      .filter(([, {hidden}]) => hidden !== true)
-      .map(async ([id, {summary, load}]) => describe(id, summary, (await load()).default)),
+    commands
+      .filter(({hidden}) => !hidden)
+      .map(async (command) => describe(command.id, command.summary ?? '', await command.load())),
   );
   return shell === 'bash' ? bash(all) : zsh(all);
 }

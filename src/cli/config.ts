@@ -3,16 +3,15 @@ import type {Logger, PJSON, Plugin, Theme} from '@oclif/core/interfaces';
 import type {Command} from '@oclif/core/command';
 import {ExitCode} from '../host/errors.js';
 import {commands, topics, type CommandEntry} from './commands.js';
-import type {Context} from './context.js';
+import type {Context, RunConfig} from './context.js';
 import {description, name, version} from './version.js';
 
 /**
  * oclif's configuration of this program: made of the table of commands, without looking for files, and carrying
  * what the run works with.
  */
-export class CliConfig extends Config {
+export class CliConfig extends Config implements RunConfig {
   readonly context: Context;
-  /** How the run ends when no error is thrown. */
   exitCode: ExitCode = ExitCode.done;
 
   private constructor(context: Context) {
@@ -54,9 +53,14 @@ const pjson: PJSON = {
   },
 };
 
-/** The one plugin, which has all commands, each loaded when it runs. */
+/** All commands as oclif knows them, each loaded when it runs. */
+export function loadableCommands(): Command.Loadable[] {
+  return Object.entries(commands).map(([id, entry]) => loadableCommand(id, entry));
+}
+
+/** The one plugin, which has all commands. */
 function plugin(): Plugin {
-  const loadable = Object.entries(commands).map(([id, entry]) => loadableCommand(id, entry));
+  const loadable = loadableCommands();
   const find = (id: string) => loadable.find((command) => command.id === id)?.load();
   return {
     _base: '',

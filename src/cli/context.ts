@@ -1,3 +1,4 @@
+import type {ExitCode} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
 import type {LogLevel} from '../host/log.js';
@@ -18,6 +19,13 @@ export interface Context {
   readonly terminal?:
     {readonly input: NodeJS.ReadableStream; readonly output: NodeJS.WritableStream} | undefined;
   readonly environment: NodeJS.ProcessEnv;
+}
+
+/** What a command's configuration has beyond oclif's own. */
+export interface RunConfig {
+  readonly context: Context;
+  /** How the run ends when no error is thrown. */
+  exitCode: ExitCode;
 }
 
 /** Whether text for this output may carry colours, see https://no-color.org. */

@@ -9,6 +9,8 @@ export interface CarryOutOptions extends ApplyOptions {
   readonly dryRun: boolean;
   /** Milliseconds to wait for another run that holds a lock; default as for one write. */
   readonly lockLimit?: number;
+  /** Whether any user may do it, as in a home folder; default only root. */
+  readonly anyUser?: boolean;
 }
 
 /** Steps that are the running kernel's, udev's or a process's. */
@@ -48,7 +50,7 @@ export async function carryOut(
     const planned = accept(early, options);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: false};
   }
-  requireRoot(host, early);
+  if (options.anyUser !== true) requireRoot(host, early);
   const locks: Lock[] = [];
   try {
     // In one order for everybody, or two runs could wait for each other.

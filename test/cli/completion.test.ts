@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import {spawnSync} from 'node:child_process';
 import {completionScript} from '../../src/cli/completion.js';
+import {loadableCommands} from '../../src/cli/config.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {run} from './runs.js';
 
+const bashScript = () => completionScript('bash', loadableCommands());
+
 /** What bash would offer for the last of these words. */
 async function offered(...words: string[]): Promise<string[]> {
-  const script = `${await completionScript('bash')}
+  const script = `${await bashScript()}
 COMP_WORDS=("$@")
 COMP_CWORD=$(($# - 1))
 _pearasys
@@ -52,7 +55,7 @@ describe('completion', () => {
 
   it('is of a syntax that bash takes', async () => {
     const {status, stderr} = spawnSync('bash', ['-n'], {
-      input: await completionScript('bash'),
+      input: await bashScript(),
       encoding: 'utf8',
     });
     assert.equal(stderr, '');
@@ -79,6 +82,18 @@ describe('completion', () => {
       const path = '/root/.local/share/bash-completion/completions/pearasys';
       assert.match(stdout, new RegExp(`^Written to ${path}`));
       assert.match(host.readText(path) ?? '', /^complete -F _pearasys pearasys$/m);
+    });
+
+    it('needs no root, shows with --dry-run what it would write, and writes once', async () => {
+      host.userId = 1000;
+      const environment = {SHELL: '/bin/bash', HOME: '/home/ann'};
+      const path = '/home/ann/.local/share/bash-completion/completions/pearasys';
+      const dry = await run(host, ['completion', '--install', '--dry-run'], {environment});
+      assert.deepEqual([dry.exitCode, dry.stdout.split('\n')[0]], [0, `cat > ${path} <<'EOF'`]);
+      assert.equal(host.readText(path), undefined);
+      await run(host, ['completion', '--install'], {environment});
+      const again = await run(host, ['completion', '--install', '-v'], {environment});
+      assert.deepEqual([again.exitCode, again.stderr], [0, '']);
     });
 
     it('refuses a shell it does not know', async () => {

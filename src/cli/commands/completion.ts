@@ -1,14 +1,17 @@
 import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
 import {usageError} from '../../host/errors.js';
-import {BaseCommand} from '../base-command.js';
+import {carryOut} from '../../plan/carry-out.js';
+import {plan, writeFile} from '../../plan/step.js';
+import {BaseCommand, changeFlags} from '../base-command.js';
 import {completionScript, shells, type Shell} from '../completion.js';
+import {withChanges} from '../switching.js';
 
 /** What `pearasys completion --json` prints. */
 export interface CompletionResult {
   readonly shell: Shell;
   readonly script: string;
-  /** Where it was written; null when it was only printed. */
+  /** Where it was written, or is there already; null when it was only printed, and for a dry run. */
   readonly path: string | null;
 }
 
@@ -23,20 +26,36 @@ export default class Completion extends BaseCommand {
     shell: string({description: 'bash or zsh', ignoreStdin: true}),
   };
   static override flags = {
+    ...changeFlags,
     install: boolean({summary: 'Write the script into your home folder'}),
   };
 
   async run(): Promise<CompletionResult> {
     const {args, flags} = await this.parse(Completion);
     const shell = this.#shell(args.shell);
-    const script = await completionScript(shell);
+    const script = await completionScript(shell, this.config.commands);
     if (!flags.install) {
       this.log(script.trimEnd());
       return {shell, script, path: null};
     }
     const path = this.#path(shell);
     const host = await this.openHost();
-    await host.writeFile(path, script);
+    const {lines} = await withChanges(this, flags, [], (options) =>
+      carryOut(
+        host,
+        [],
+        () => {
+          const content = host.readBytes(path)?.toString();
+          const before = content === undefined ? undefined : {content, mode: host.info(path)?.mode ?? 0o644};
+          return plan(content === script ? [] : [writeFile(path, script, before)]);
+        },
+        {...options, anyUser: true},
+      ),
+    );
+    if (flags['dry-run']) {
+      for (const line of lines) this.log(line);
+      return {shell, script, path: null};
+    }
     this.log(`Written to ${path}; new shells read it.`);
     if (shell === 'zsh') this.log('In ~/.zshrc, before compinit: fpath=(~/.zfunc $fpath)');
     return {shell, script, path};
