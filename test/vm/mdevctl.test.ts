@@ -5,9 +5,10 @@ import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machi
 import {mdevRecipe} from './recipes.js';
 import {closeShared} from './shared.js';
 
+/** In order before any that a program makes up: lists of both are always of one order. */
 const [A, B, C, D] = ['1', '2', '3', '4'].map(
   (digit) =>
-    `${digit.repeat(8)}-${digit.repeat(4)}-4${digit.repeat(3)}-8${digit.repeat(3)}-${digit.repeat(12)}`,
+    `${'0'.repeat(8)}-${digit.repeat(4)}-4${digit.repeat(3)}-8${digit.repeat(3)}-${digit.repeat(12)}`,
 ) as [string, string, string, string];
 
 /** What one program printed, how it ended, and what it left. */
