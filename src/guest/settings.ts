@@ -1,6 +1,7 @@
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
+import {asTruth, settingLines} from '../host/settings.js';
 import {distrust} from '../host/trust.js';
 import {asId, type DeviceId} from '../pci/id.js';
 import {asSlot, type Slot} from '../pci/slot.js';
@@ -71,7 +72,7 @@ export function readSettings(host: HostReader, layout: Layout, guest: Guest): Gu
 }
 
 /**
- * The settings in a file: `Key=value` lines.
+ * The settings in a file.
  * @param path named in the error.
  * @param perGuest whether `Card=` is one.
  * @throws PearasysError `bad-settings`: which line is wrong and what was expected.
@@ -79,22 +80,16 @@ export function readSettings(host: HostReader, layout: Layout, guest: Guest): Gu
 export function parseSettings(path: string, text: string, perGuest: boolean): Partial<GuestSettings> {
   const settings: Record<string, unknown> = {};
   const cards = new Map<Slot, DeviceId>();
-  for (const [index, raw] of text.split('\n').entries()) {
-    const line = raw.trim();
-    if (line === '' || line.startsWith('#')) continue;
-    const cut = line.indexOf('=');
-    const key = cut < 0 ? line : line.slice(0, cut).trimEnd();
-    const value = cut < 0 ? '' : line.slice(cut + 1).trim();
-    const bad = (expected: string) =>
-      badSettings(path, `line ${index + 1} is '${line}', expected ${expected}`);
-    if (key === 'Card' && perGuest && cut > 0) {
+  for (const {number, text: line, key, value} of settingLines(text)) {
+    const bad = (expected: string) => badSettings(path, `line ${number} is '${line}', expected ${expected}`);
+    if (key === 'Card' && perGuest && key !== line) {
       const [slotText = '', idText = '', ...more] = value.split(/\s+/);
       const [slot, id] = [asSlot(slotText), asId(idText)];
       if (slot === undefined || id === undefined || more.length > 0) throw bad('Card=SLOT VENDOR:DEVICE');
       cards.set(slot, id);
       continue;
     }
-    const entry = Object.hasOwn(entries, key) && cut > 0 ? entries[key] : undefined;
+    const entry = Object.hasOwn(entries, key) && key !== line ? entries[key] : undefined;
     if (entry === undefined) throw bad(`one of ${Object.keys(entries).join(', ')}, = and a value`);
     const parsed = entry.parse(value);
     if (parsed === undefined) throw bad(`${key}= and ${entry.expected}`);
@@ -152,7 +147,6 @@ const oneOf =
   (...known: readonly string[]) =>
   (text: string) =>
     known.includes(text) ? text : undefined;
-const yesOrNo = (text: string) => (text === 'yes' ? true : text === 'no' ? false : undefined);
 const seconds = (text: string) =>
   /^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= 120 ? Number(text) : undefined;
 
@@ -205,14 +199,14 @@ const entries: Readonly<Record<string, Entry>> = {
   },
   ReleaseConsoles: {
     name: 'releaseConsoles',
-    parse: yesOrNo,
+    parse: asTruth,
     expected: 'yes or no',
     means: "Whether consoles and the firmware's framebuffer are taken off the guest's displays.",
     otherwise: 'yes',
   },
   ReturnDevices: {
     name: 'returnDevices',
-    parse: yesOrNo,
+    parse: asTruth,
     expected: 'yes or no',
     means: 'Whether the host has the devices back when the guest has ended.',
     otherwise: 'yes',

@@ -41,21 +41,48 @@ export function readSettings(host: HostReader, layout: Layout): ReadSettings {
   }
   let {autoRecord} = defaultSettings;
   const problems: string[] = [];
-  for (const [index, line] of (text ?? '').split('\n').entries()) {
-    if (line.trim() === '' || /^\s*[#;]/.test(line)) continue;
-    const [, key = '', value = ''] = /^\s*([^=\s]+)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+  for (const {number, text: line, key, value} of settingLines(text ?? '')) {
     const truth = asTruth(value);
     if (key === 'AutoRecord' && truth !== undefined) autoRecord = truth;
     else
       problems.push(
-        `${path}, line ${index + 1}: '${line.trim()}' is ignored: expected AutoRecord=yes or AutoRecord=no`,
+        `${path}, line ${number}: '${line}' is ignored: expected AutoRecord=yes or AutoRecord=no`,
       );
   }
   return {settings: {autoRecord}, problems};
 }
 
-/** The words for yes and no of systemd.syntax(7). */
-function asTruth(text: string): boolean | undefined {
+/** A line of a settings file that says something. */
+export interface SettingLine {
+  /** From 1. */
+  readonly number: number;
+  /** The whole line, without the blanks around it. */
+  readonly text: string;
+  /** What is before the first `=`; the whole line where there is none. */
+  readonly key: string;
+  /** What is after it, without the blanks around it; empty where there is none. */
+  readonly value: string;
+}
+
+/** The lines `Key=value` of a settings file; empty ones and comments are left out, see systemd.syntax(7). */
+export function settingLines(text: string): SettingLine[] {
+  return text.split('\n').flatMap((raw, index) => {
+    const line = raw.trim();
+    if (line === '' || /^[#;]/.test(line)) return [];
+    const cut = line.indexOf('=');
+    return [
+      {
+        number: index + 1,
+        text: line,
+        key: cut < 0 ? line : line.slice(0, cut).trimEnd(),
+        value: cut < 0 ? '' : line.slice(cut + 1).trim(),
+      },
+    ];
+  });
+}
+
+/** What the words for yes and no of systemd.syntax(7) mean; undefined for all others. */
+export function asTruth(text: string): boolean | undefined {
   if (/^(?:1|yes|y|true|t|on)$/i.test(text)) return true;
   return /^(?:0|no|n|false|f|off)$/i.test(text) ? false : undefined;
 }

@@ -104,6 +104,10 @@ describe('guests', () => {
           cards: new Map([[card, parseId('10de:1b80')]]),
         },
       );
+      assert.deepEqual(parseSettings('x', '; c\nReleaseConsoles=off\nReturnDevices=TRUE\n', false), {
+        releaseConsoles: false,
+        returnDevices: true,
+      });
       assert.deepEqual(parseSettings('x', 'StopServices=auto\nUnloadModules=auto\n', false), {
         stopServices: 'auto',
         unloadModules: 'auto',
@@ -132,7 +136,7 @@ describe('guests', () => {
         ['StopServices=init.scope', /units/],
         ['UnloadModules=-r', /modules/],
         ['UnloadModules=a/b', /modules/],
-        ['ReturnDevices=1', /yes or no/],
+        ['ReturnDevices=perhaps', /yes or no/],
         ['Card=02:00.0', /Card=SLOT VENDOR:DEVICE/],
       ] as const)
         assert.throws(
