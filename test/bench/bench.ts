@@ -19,7 +19,7 @@ import {
 import {release, tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {makeFakeTree, makeMdevTree} from './fake-tree.js';
-import {peakMemory, printResult, timeAll, type Contender} from './measure.js';
+import {median, peakMemory, printResult, ratio, timeAll, type Contender} from './measure.js';
 
 if (readlinkSync('/proc/self/ns/mnt') === readlinkSync(`/proc/${process.ppid}/ns/mnt`) && process.pid !== 1)
   throw new Error('run it with `make bench`: it must not see the mounts of the machine');
@@ -34,7 +34,7 @@ try {
   if (modules !== '' && !hasModules()) provideModules(modules);
   benchHandler(join(work, 'prefix'));
   benchList(program, 1000, 1, 20);
-  benchList(program, 4000, 0.6, 10);
+  benchList(program, 4000, 0.6, 20);
   benchMdevctl(program, 500);
 } finally {
   rmSync(work, {recursive: true, force: true});
@@ -76,12 +76,13 @@ function benchStart(program: string): void {
     {name: 'pearasys list', command: [program, 'list']},
   ];
   const times = timeAll(slot === '' ? contenders.slice(0, 3) : contenders, 40);
-  const base = times.get('node -e 0') ?? Number.NaN;
+  const base = times.get('node -e 0') ?? [];
   process.stdout.write(
-    `Starting (${devices.length - 1} functions, node -e 0 is ${base.toFixed(1)} ms and 1)\n`,
+    `Starting (${devices.length - 1} functions, node -e 0 is ${median(base).toFixed(1)} ms and 1)\n`,
   );
   for (const [name, time] of times)
-    if (name !== 'node -e 0') printResult(name, time / base, name === 'pearasys list' ? undefined : 1.8);
+    if (name !== 'node -e 0')
+      printResult(name, ratio(time, base), name === 'pearasys list' ? undefined : 1.8);
 }
 
 /** The start of a unit whose device is right, by the launcher of libexec and by the handler alone. */
@@ -114,11 +115,11 @@ function benchHandler(prefix: string): void {
       ],
       40,
     );
-    const base = times.get('node -e 0') ?? Number.NaN;
+    const base = times.get('node -e 0') ?? [];
     process.stdout.write(
-      `Starting the unit of a device that is right (node -e 0 is ${base.toFixed(1)} ms and 1)\n`,
+      `Starting the unit of a device that is right (node -e 0 is ${median(base).toFixed(1)} ms and 1)\n`,
     );
-    for (const [name, time] of times) if (name !== 'node -e 0') printResult(name, time / base, 1.25);
+    for (const [name, time] of times) if (name !== 'node -e 0') printResult(name, ratio(time, base), 1.25);
   } finally {
     execFileSync('umount', ['--lazy', '/sys']);
   }
@@ -142,14 +143,15 @@ function benchList(program: string, count: number, target: number, runs: number)
       ...timeAll([lspci, ...own], runs),
       ...timeAll(count > 1000 ? [] : peers.filter(({command: [file]}) => isInstalled(file)), 1),
     ]);
-    const base = times.get(lspci.name) ?? Number.NaN;
-    process.stdout.write(`Listing ${count} functions (lspci -Dnnk is ${base.toFixed(1)} ms and 1)\n`);
+    const base = times.get(lspci.name) ?? [];
+    process.stdout.write(`Listing ${count} functions (lspci -Dnnk is ${median(base).toFixed(1)} ms and 1)\n`);
     if (!hasModules())
       process.stdout.write(
         '  There are no modules here (MODULES=): elsewhere lspci looks up those of each function.\n',
       );
     for (const [name, time] of times)
-      if (name !== lspci.name) printResult(name, time / base, name === 'pearasys list' ? target : undefined);
+      if (name !== lspci.name)
+        printResult(name, ratio(time, base), name === 'pearasys list' ? target : undefined);
     const start = join(program, '../../lib/pearasys/start.cjs');
     printResult('pearasys list, memory', peakMemory(start, ['list']), 80, ' MB');
   } finally {
@@ -179,7 +181,7 @@ function benchMdevctl(program: string, count: number): void {
       ],
       40,
     );
-    const of = (name: string) => times.get(name) ?? Number.NaN;
+    const of = (name: string) => median(times.get(name) ?? []);
     const reading = of('the reads alone') - of('node -e 0');
     process.stdout.write(
       `Listing ${count} mediated devices (node -e 0 is ${of('node -e 0').toFixed(1)} ms and 1, the reads are ${reading.toFixed(1)} ms)\n`,

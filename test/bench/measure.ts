@@ -14,8 +14,11 @@ export function bareEnvironment(): NodeJS.ProcessEnv {
   return environment;
 }
 
-/** Milliseconds that whole processes take, by name: the median of the runs, which take turns. */
-export function timeAll(contenders: readonly Contender[], runs: number): ReadonlyMap<string, number> {
+/** Milliseconds that whole processes take, by name: of each run, and they take turns. */
+export function timeAll(
+  contenders: readonly Contender[],
+  runs: number,
+): ReadonlyMap<string, readonly number[]> {
   const env = bareEnvironment();
   const times = new Map(contenders.map(({name}) => [name, [] as number[]]));
   for (let run = 0; run < runs; run++)
@@ -32,7 +35,15 @@ export function timeAll(contenders: readonly Contender[], runs: number): Readonl
       if (status !== 0)
         throw new Error(`${command.join(' ')} ended with ${String(status)}: ${stderr.toString()}`);
     }
-  return new Map([...times].map(([name, list]) => [name, median(list)]));
+  return times;
+}
+
+/**
+ * How long something takes, as a ratio to what took turns with it: the middle one of the ratios of each turn. The
+ * machine may be faster at one time than at another, but hardly between two neighbours.
+ */
+export function ratio(times: readonly number[] = [], base: readonly number[] = []): number {
+  return median(times.map((time, turn) => time / (base[turn] ?? Number.NaN)));
 }
 
 /** The most memory a Node program has at once, in MB. */
