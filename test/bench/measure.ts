@@ -42,7 +42,7 @@ export function timeAll(
  * How long something takes, as a ratio to what took turns with it: the middle one of the ratios of each turn. The
  * machine may be faster at one time than at another, but hardly between two neighbours.
  */
-export function ratio(times: readonly number[] = [], base: readonly number[] = []): number {
+export function ratio(times: readonly number[], base: readonly number[]): number {
   return median(times.map((time, turn) => time / (base[turn] ?? Number.NaN)));
 }
 
