@@ -2,7 +2,6 @@ import {ExitCode} from '../host/errors.js';
 import {shellWord} from '../host/shell.js';
 import type {HostReader} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
-import {isForeign} from '../host/trust.js';
 import {
   editList,
   editSlots,
@@ -24,6 +23,7 @@ import {
   refuse,
   removeFile,
   writeFile,
+  readFileState,
   type FileState,
   type Planned,
   type Refusal,
@@ -56,11 +56,10 @@ export function readGuestFilesState(host: HostReader, layout: Layout, guest: Gue
   const texts = new Map<string, FileState>();
   const foreign: string[] = [];
   for (const path of pathsOf(layout, guest)) {
-    const info = host.info(path, false);
-    if (info === undefined) continue;
-    const bytes = info.kind === 'file' && !isForeign(host, info) ? host.readBytes(path) : undefined;
-    if (bytes === undefined) foreign.push(path);
-    else texts.set(path, {content: bytes.toString(), mode: info.mode});
+    if (host.info(path, false) === undefined) continue;
+    const state = readFileState(host, path);
+    if (state === undefined) foreign.push(path);
+    else texts.set(path, state);
   }
   return {
     layout,

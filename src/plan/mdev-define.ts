@@ -17,7 +17,6 @@ import {
 import type {Mdev} from '../mdev/mdev.js';
 import type {ParentName, TypeName} from '../mdev/name.js';
 import type {Uuid} from '../mdev/uuid.js';
-import {isForeign} from '../host/trust.js';
 import {together, withCallouts, type CalloutRules} from './mdev-callouts.js';
 import {ambiguous, type MdevWish} from './mdev-start.js';
 import {
@@ -26,6 +25,7 @@ import {
   removeFile,
   writeFile,
   type CalloutStep,
+  readFileState,
   type FileState,
   type Planned,
   type Refusal,
@@ -51,11 +51,9 @@ export function readDefinitionState(
   const definitions = readDefinitions(host, {uuid});
   const files = new Map<string, FileState>();
   for (const path of definitions.definitions.map(definitionPath)) {
-    const info = host.info(path, false);
     // What could not be put back as it was is not written over.
-    if (info?.kind !== 'file' || isForeign(host, info)) continue;
-    const bytes = host.readBytes(path);
-    if (bytes !== undefined) files.set(path, {content: bytes.toString(), mode: info.mode});
+    const state = readFileState(host, path);
+    if (state !== undefined) files.set(path, state);
   }
   return {...rules, definitions, files};
 }

@@ -1,7 +1,6 @@
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {systemdUnits, type Layout} from '../host/layout.js';
-import {isForeign} from '../host/trust.js';
 import {devicePath, type Device} from '../pci/device.js';
 import type {Driver} from '../pci/driver.js';
 import type {DeviceId} from '../pci/id.js';
@@ -33,6 +32,7 @@ import {
   systemctl,
   udevadm,
   writeFile,
+  readFileState,
   type FileState,
   type Planned,
   type Refusal,
@@ -120,12 +120,9 @@ export function readServices(
   ];
   const files = new Map<string, FileState>();
   for (const path of paths) {
-    const info = host.info(path, false);
     // What could not be put back as it was is not written over.
-    if (info?.kind !== 'file' || isForeign(host, info)) continue;
-    // Byte for byte: one that has lost its end must not have it back.
-    const bytes = host.readBytes(path);
-    if (bytes !== undefined) files.set(path, {content: bytes.toString(), mode: info.mode});
+    const state = readFileState(host, path);
+    if (state !== undefined) files.set(path, state);
   }
   return {
     layout,

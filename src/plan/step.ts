@@ -1,6 +1,7 @@
 import type {ErrorDetails} from '../host/errors.js';
-import type {ProcessIdentity} from '../host/host.js';
+import type {HostReader, ProcessIdentity} from '../host/host.js';
 import {shellWord} from '../host/shell.js';
+import {isForeign} from '../host/trust.js';
 import {calloutArguments, type CalloutCall} from '../mdev/callout.js';
 import {mdevPath} from '../mdev/mdev.js';
 import type {Uuid} from '../mdev/uuid.js';
@@ -248,6 +249,14 @@ export interface FileState {
   readonly content: string;
   /** Permission bits. */
   readonly mode: number;
+}
+
+/** What a file holds, byte for byte; undefined for what could not be put back as it was: a link, another user's file. */
+export function readFileState(host: HostReader, path: string): FileState | undefined {
+  const info = host.info(path, false);
+  if (info?.kind !== 'file' || isForeign(host, info)) return undefined;
+  const bytes = host.readBytes(path);
+  return bytes === undefined ? undefined : {content: bytes.toString(), mode: info.mode};
 }
 
 /** Settings of {@link writeFile} and {@link removeFile}. */

@@ -5,7 +5,7 @@ import {carryOut} from '../../plan/carry-out.js';
 import {plan, writeFile} from '../../plan/step.js';
 import {BaseCommand, changeFlags} from '../base-command.js';
 import {completionScript, shells, type Shell} from '../completion.js';
-import {withChanges} from '../switching.js';
+import {changeResult, showChange, withChanges} from '../switching.js';
 
 /** What `pearasys completion --json` prints. */
 export interface CompletionResult {
@@ -40,7 +40,7 @@ export default class Completion extends BaseCommand {
     }
     const path = this.#path(shell);
     const host = await this.openHost();
-    const {lines} = await withChanges(this, flags, [], (options) =>
+    const outcome = await withChanges(this, flags, [], (options) =>
       carryOut(
         host,
         [],
@@ -53,7 +53,7 @@ export default class Completion extends BaseCommand {
       ),
     );
     if (flags['dry-run']) {
-      for (const line of lines) this.log(line);
+      showChange(this, changeResult(host, [outcome], flags, [], []));
       return {shell, script, path: null};
     }
     this.log(`Written to ${path}; new shells read it.`);
