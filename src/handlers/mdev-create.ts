@@ -10,7 +10,7 @@ import {handlerOptions, logOutcome, takeArguments, type Handler, type HandlerCon
 /** Milliseconds that a parent has to register: a unit may be started before its driver is there. */
 const patience = 30_000;
 
-/** `pearasys-mdev-create@<uuid>.service`: the start of `mdev@<uuid>.service` where the device is not there yet. */
+/** `mdev_create@<uuid>.service`: the start of `mdev@<uuid>.service` where the device is not there yet. */
 export const mdevCreate: Handler = async (context, args) => {
   const {host} = context;
   const [uuidText] = takeArguments(args, ['UUID']);

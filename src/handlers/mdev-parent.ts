@@ -7,7 +7,7 @@ import {selectTrusted} from './mdev-trust.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
 /**
- * `pearasys-mdev-parent@<parent>.service`, for the definitions that are not in the form that its fast path knows:
+ * `mdev_parent@<parent>.service`, for the definitions that are not in the form that its fast path knows:
  * starts the units of those of these UUIDs that are `auto`.
  */
 export const mdevParent: Handler = async (context, args) => {

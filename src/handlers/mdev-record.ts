@@ -3,7 +3,7 @@ import {parseUuid} from '../mdev/uuid.js';
 import {recordMdev} from '../plan/mdev.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
-/** `pearasys-mdev-record@<uuid>.service`: a device that appeared and is not defined is recorded as `manual`. */
+/** `mdev_record@<uuid>.service`: a device that appeared and is not defined is recorded as `manual`. */
 export const mdevRecord: Handler = async (context, args) => {
   const {host, layout, log} = context;
   const [uuidText] = takeArguments(args, ['UUID']);

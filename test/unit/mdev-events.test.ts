@@ -59,10 +59,7 @@ describe('events of mediated devices', () => {
       const host = made();
       await create(host);
       const {properties, tags, processes, writes, builtins} = eventOf(host, 'bind', A);
-      assert.equal(
-        properties['SYSTEMD_WANTS'],
-        `pearasys-mdev@${A}.target pearasys-mdev-record@${A}.service`,
-      );
+      assert.equal(properties['SYSTEMD_WANTS'], `mdev_there@${A}.target mdev_record@${A}.service`);
       assert.deepEqual([[...tags], processes, writes, builtins], [['systemd'], [], [], []]);
     });
 
@@ -70,7 +67,7 @@ describe('events of mediated devices', () => {
       const host = made();
       write(host, definitionOf(A), written('manual'));
       await create(host);
-      assert.equal(eventOf(host, 'bind', A).properties['SYSTEMD_WANTS'], `pearasys-mdev@${A}.target`);
+      assert.equal(eventOf(host, 'bind', A).properties['SYSTEMD_WANTS'], `mdev_there@${A}.target`);
     });
 
     it("tags at every event from its driver's to the last one", async () => {
@@ -84,7 +81,7 @@ describe('events of mediated devices', () => {
         if (action !== 'bind') host.machine.trigger(`${path}/uevent`, action);
         await host.userland.idle();
         const {properties, tags} = eventOf(host, action, A);
-        assert.equal(properties['SYSTEMD_WANTS'], `pearasys-mdev@${A}.target`, action);
+        assert.equal(properties['SYSTEMD_WANTS'], `mdev_there@${A}.target`, action);
         assert.ok(tags.has('systemd'), action);
       }
       host.machine.write(`/sys/bus/mdev/devices/${A}/remove`, '1');
@@ -100,10 +97,7 @@ describe('events of mediated devices', () => {
       write(host, definitionOf(A), written('auto'));
       for (const parent of host.machine.declaration.mdevParents) host.machine.mdevs.register(parent);
       await host.userland.idle();
-      assert.equal(
-        eventOf(host, 'change', 'mtty').properties['SYSTEMD_WANTS'],
-        'pearasys-mdev-parent@mtty.service',
-      );
+      assert.equal(eventOf(host, 'change', 'mtty').properties['SYSTEMD_WANTS'], 'mdev_parent@mtty.service');
       const other = eventOf(host, 'change', '0000:02:00.0');
       assert.deepEqual([other.properties['SYSTEMD_WANTS'], [...other.tags]], [undefined, []]);
     });
@@ -114,7 +108,7 @@ describe('events of mediated devices', () => {
       host.userland.coldplug();
       await host.userland.idle();
       const {properties, processes} = eventOf(host, 'add', '0000:02:00.0');
-      assert.equal(properties['SYSTEMD_WANTS'], 'pearasys-mdev-parent@0000:02:00.0.service');
+      assert.equal(properties['SYSTEMD_WANTS'], 'mdev_parent@0000:02:00.0.service');
       assert.deepEqual(processes, []);
     });
 
@@ -415,9 +409,9 @@ esac
   const node = (name: string, argument = A) =>
     `node --no-rehash-snapshot /usr/local/lib/pearasys/${name}.cjs ${argument}`;
   const times = (appeared: number, inactive: number, created: number) => {
-    put(`ActiveEnterTimestampMonotonic.pearasys-mdev@${A}.target`, String(appeared));
+    put(`ActiveEnterTimestampMonotonic.mdev_there@${A}.target`, String(appeared));
     put(`InactiveEnterTimestampMonotonic.mdev@${A}.service`, String(inactive));
-    put(`InactiveEnterTimestampMonotonic.pearasys-mdev-create@${A}.service`, String(created));
+    put(`InactiveEnterTimestampMonotonic.mdev_create@${A}.service`, String(created));
   };
 
   it('mdev-create: a start that was asked for is Node’s', () => {
@@ -447,10 +441,10 @@ esac
 
   it('mdev-stop: one that has gone and is there again is left, and followed', () => {
     put(`${device}/remove`, '');
-    put('jobs', `12 pearasys-mdev-gone@${A}.target start waiting\n`);
+    put('jobs', `12 mdev_gone@${A}.target start waiting\n`);
     assert.deepEqual(started('mdev-stop', A), {
       status: 0,
-      called: [`systemctl start --no-block pearasys-mdev@${A}.target`],
+      called: [`systemctl start --no-block mdev_there@${A}.target`],
     });
   });
 
@@ -506,10 +500,10 @@ esac
         `etc/systemd/system/mdev@${A}.service`,
         `etc/systemd/system/mdev@${A}.service.d/override.conf`,
         `etc/systemd/system.control/mdev@${A}.service.d/50-Slice.conf`,
-        `etc/systemd/system/pearasys-mdev-create@${A}.service.d/override.conf`,
+        `etc/systemd/system/mdev_create@${A}.service.d/override.conf`,
         'etc/systemd/system/mdev@.service.d/override.conf',
         `run/systemd/system/mdev@${A}.service`,
-        'run/systemd/system/pearasys-mdev-create@.service',
+        'run/systemd/system/mdev_create@.service',
       ].map((path): [string, () => void] => [
         `whose unit is changed by ${path}`,
         () => {
@@ -528,7 +522,7 @@ esac
         assert.equal(wrote(), '');
       });
 
-    for (const unit of ['mdev', 'pearasys-mdev-create'])
+    for (const unit of ['mdev', 'mdev_create'])
       it(`starts none whose ${unit}@.service is masked`, () => {
         define(written('auto'));
         define('{"mdev_type": "mtty-1", "start": "auto"}', B);

@@ -54,7 +54,7 @@ udevadm settle`);
   };
 
   it('has units that systemd finds no fault in', async () => {
-    const names = `mdev@${A}.service pearasys-mdev-create@${A}.service pearasys-mdev-record@${A}.service pearasys-mdev-parent@mtty.service pearasys-mdev@${A}.target pearasys-mdev-gone@${A}.target`;
+    const names = `mdev@${A}.service mdev_create@${A}.service mdev_record@${A}.service mdev_parent@mtty.service mdev_there@${A}.target mdev_gone@${A}.target`;
     const {stdout, stderr} = await machine.run(`systemd-analyze verify ${names}`);
     // The machine has no man, which it asks for the documentation.
     assert.equal((stdout + stderr).replaceAll(/^.*Command 'man .*\n/gm, ''), '');
@@ -97,7 +97,7 @@ udevadm settle`);
       await machine.sh('udevadm settle');
       await untilActive(1);
       assert.equal(await isThere(A), true);
-      assert.equal(await product.stateOf(`pearasys-mdev@${A}.target`), 'active');
+      assert.equal(await product.stateOf(`mdev_there@${A}.target`), 'active');
     });
 
     it('takes its unit down when anybody removes it, and keeps its definition', async () => {
@@ -158,11 +158,11 @@ udevadm settle`);
         assert.equal(await isThere(A), false);
       }
       assert.match(
-        await product.journalOf(`pearasys-mdev-create@${A}.service`),
+        await product.journalOf(`mdev_create@${A}.service`),
         /writing 'nonsense' to \S+power\/control failed: EINVAL/,
       );
       assert.notEqual((await machine.run(`systemctl start ${unitOf(B)}`)).code, 0);
-      assert.match(await product.journalOf(`pearasys-mdev-create@${B}.service`), /is not defined/);
+      assert.match(await product.journalOf(`mdev_create@${B}.service`), /is not defined/);
     });
   });
 
@@ -212,7 +212,7 @@ udevadm settle`);
       await machine.sh('modprobe mtty && udevadm settle');
       await untilActive(2);
       assert.equal(await machine.sh(`cat ${pathOf(B)}/power/control`), 'auto');
-      assert.match(await product.journalOf('pearasys-mdev-parent@mtty.service'), /is broken, and left alone/);
+      assert.match(await product.journalOf('mdev_parent@mtty.service'), /is broken, and left alone/);
       assert.equal((await machine.readFile(definitionOf(many[0]!))).toString(), '{"mdev_type": ');
     });
 
@@ -243,7 +243,7 @@ udevadm settle`);
           assert.equal(await machine.sh(`cat ${pathOf(A)}/power/control`), 'auto');
           for (const uuid of [A, B]) assert.equal(await product.stateOf(unitOf(uuid)), 'active');
           const ended = await machine.sh(
-            `journalctl --sync; journalctl --no-pager -o cat --since '${registered}' -u 'pearasys-mdev-create@*' -u 'mdev@*' -u 'pearasys-mdev-parent@*'`,
+            `journalctl --sync; journalctl --no-pager -o cat --since '${registered}' -u 'mdev_create@*' -u 'mdev@*' -u 'mdev_parent@*'`,
           );
           assert.doesNotMatch(ended, /Failed|failed with result/);
         }
@@ -293,7 +293,7 @@ udevadm settle`);
       await machine.writeFile(definitionOf(A), asRecorded('manual'));
       assert.notEqual((await machine.run(`systemctl start ${unitOf(A)}`)).code, 0);
       assert.match(
-        await product.journalOf(`pearasys-mdev-create@${A}.service`),
+        await product.journalOf(`mdev_create@${A}.service`),
         /no(?:ne| more)? .*(?:left|available|instances)/i,
       );
       await clear();
