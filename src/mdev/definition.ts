@@ -1,3 +1,4 @@
+import {parse, stringify} from 'lossless-json';
 import {ExitCode, FileError, PearasysError, usageError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {distrustPath} from '../host/trust.js';
@@ -27,7 +28,10 @@ export interface MdevConfig {
 export interface Definition extends MdevConfig {
   readonly uuid: Uuid;
   readonly parent: ParentName;
-  /** What else is in the file, kept as it is: a newer mdevctl may know more than we do. */
+  /**
+   * What else is in the file, kept as it is, to the digits of its numbers, which are of the class `LosslessNumber`: a
+   * newer mdevctl may know more than we do.
+   */
   readonly others: Readonly<Record<string, unknown>>;
 }
 
@@ -145,16 +149,18 @@ function readFile(
 export function parseConfig(text: string): MdevConfig & Pick<Definition, 'others'> {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    // Of two entries with one name mdevctl takes the last.
+    value = parse(text, null, {onDuplicateKey: ({newValue}) => newValue});
   } catch (error) {
-    throw badDefinition(`it is not JSON: ${error instanceof Error ? error.message : String(error)}`);
+    const why = error instanceof Error ? error.message : String(error);
+    throw badDefinition(`it is not JSON: ${why.replaceAll(/\p{Cc}/gu, '?')}`);
   }
   if (!isRecord(value)) throw badDefinition('it is not a JSON object');
   const {mdev_type: type, start, attrs, ...others} = value;
   if (type === undefined || type === null) throw badDefinition('it has no mdev_type');
   const typeName = typeof type === 'string' ? asTypeName(type) : undefined;
   if (typeName === undefined)
-    throw badDefinition(`its mdev_type ${JSON.stringify(type)} is not a type's name`);
+    throw badDefinition(`its mdev_type ${String(stringify(type))} is not a type's name`);
   if (start === undefined || start === null)
     throw badDefinition('it does not say how it starts: auto or manual');
   return {
@@ -183,21 +189,20 @@ export function parseAttributes(value: unknown): Attribute[] {
 
 /** The file's text, byte for byte as mdevctl 1.2 writes it: two blanks, no newline at the end. */
 export function printConfig(config: MdevConfig & Partial<Pick<Definition, 'others'>>): string {
-  return JSON.stringify(configObject(config), null, 2);
+  return String(stringify({...configObject(config), ...config.others}, null, 2));
 }
 
 /** The configuration as a callout gets it on standard input. */
 export function printCompactConfig(config: MdevConfig): string {
-  return JSON.stringify(configObject({...config, others: {}}));
+  return JSON.stringify(configObject(config));
 }
 
-/** The configuration as mdevctl prints it in JSON, in its order. */
-export function configObject(config: MdevConfig & Partial<Pick<Definition, 'others'>>): object {
+/** The configuration as mdevctl prints it in JSON, in its order: what mdevctl knows of it. */
+export function configObject(config: MdevConfig): object {
   return {
     mdev_type: config.type,
     start: config.start,
     attrs: config.attributes.map(({name, value}) => ({[name]: value})),
-    ...config.others,
   };
 }
 

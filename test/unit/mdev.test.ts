@@ -108,27 +108,37 @@ describe('mdevctl’s JSON', () => {
   });
 
   it('keeps what it does not know, and takes any start but auto for manual', () => {
-    const text = '{"x": {"deep": [1]}, "start": "foo", "mdev_type": "t", "z": null}';
+    const text = '{"x": {"deep": ["1"]}, "start": "foo", "mdev_type": "t", "z": null}';
     const config = parseConfig(text);
     assert.deepEqual(config, {
       type: 't',
       start: 'manual',
       attributes: [],
-      others: {x: {deep: [1]}, z: null},
+      others: {x: {deep: ['1']}, z: null},
     });
     assert.deepEqual(JSON.parse(printConfig(config)), {
       mdev_type: 't',
       start: 'manual',
       attrs: [],
-      x: {deep: [1]},
+      x: {deep: ['1']},
       z: null,
     });
+  });
+
+  it('keeps the numbers of what it does not know as they are written', () => {
+    const text = printConfig({...parseConfig('{"mdev_type": "t", "start": "auto"}'), others: {}}).replace(
+      /\n\}$/,
+      ',\n  "big": 12345678901234567890,\n  "whole": 1.0,\n  "deep": [\n    1e2\n  ]\n}',
+    );
+    assert.equal(printConfig(parseConfig(text)), text);
+    assert.deepEqual(parseConfig(text.replace('"big": 1', '"big": 2, "big": 1')), parseConfig(text));
   });
 
   it('is refused with the reason', () => {
     for (const [text, reason] of [
       ['', /not JSON/],
       ['{', /not JSON/],
+      ['{"mdev_type": "\u001b[2J"}', /not JSON: \P{Cc}*$/u],
       ['[]', /not a JSON object/],
       ['{"start": "auto"}', /no mdev_type/],
       ['{"mdev_type": 1, "start": "auto"}', /mdev_type 1 is not a type's name/],
