@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import {LosslessNumber} from 'lossless-json';
 import {PearasysError} from '../../src/host/errors.js';
 import {
   checkAttributeName,
+  configObject,
   isDefined,
   parseConfig,
   printCompactConfig,
@@ -108,21 +110,23 @@ describe('mdevctl’s JSON', () => {
   });
 
   it('keeps what it does not know, and takes any start but auto for manual', () => {
-    const text = '{"x": {"deep": ["1"]}, "start": "foo", "mdev_type": "t", "z": null}';
+    const text = '{"x": {"deep": [1]}, "start": "foo", "mdev_type": "t", "z": null}';
     const config = parseConfig(text);
     assert.deepEqual(config, {
       type: 't',
       start: 'manual',
       attributes: [],
-      others: {x: {deep: ['1']}, z: null},
+      others: {x: {deep: [new LosslessNumber('1')]}, z: null},
     });
     assert.deepEqual(JSON.parse(printConfig(config)), {
       mdev_type: 't',
       start: 'manual',
       attrs: [],
-      x: {deep: ['1']},
+      x: {deep: [1]},
       z: null,
     });
+    // What is listed is what mdevctl knows.
+    assert.deepEqual(configObject(config), {mdev_type: 't', start: 'manual', attrs: []});
   });
 
   it('keeps the numbers of what it does not know as they are written', () => {
