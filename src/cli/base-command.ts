@@ -144,8 +144,8 @@ export abstract class BaseCommand extends Command {
     return Promise.reject(error);
   }
 
-  protected override finally(error: Error | undefined): Promise<unknown> {
-    this.#host?.close();
-    return super.finally(error);
+  protected override async finally(error: Error | undefined): Promise<unknown> {
+    await this.#host?.close();
+    return await super.finally(error);
   }
 }

@@ -40,7 +40,7 @@ export async function runHandler(handler: Handler): Promise<void> {
   } catch (error) {
     process.exitCode = report(error, log);
   } finally {
-    host.close();
+    await host.close();
   }
 }
 

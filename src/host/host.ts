@@ -133,6 +133,6 @@ export interface Host extends HostReader {
    * @throws PearasysError `busy`, exit code 3, when another run still holds it.
    */
   lock(name: string, limit: number): Promise<Lock>;
-  /** Ends what serves this host (the child that writes attributes). A stuck child is left behind. */
-  close(): void;
+  /** Ends what serves this host (the child that writes attributes), and waits for that. A stuck child is left behind. */
+  close(): Promise<void>;
 }

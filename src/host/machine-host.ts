@@ -56,7 +56,7 @@ export class MachineHost implements Host {
   readonly userId: number;
   /** Attributes that must not be read; see {@link findLocked}. */
   readonly #locked = new Set<string>();
-  #writer: ChildProcess | undefined;
+  #idleWriter: ChildProcess | undefined;
 
   constructor(root = '/') {
     this.root = root === '/' ? '/' : root.replace(/\/+$/, '');
@@ -200,19 +200,21 @@ export class MachineHost implements Host {
   }
 
   async writeAttribute(path: string, value: string, limit: number): Promise<void> {
-    if (this.#writer?.connected !== true) {
-      this.#writer = startWriter();
+    let writer = this.#idleWriter;
+    this.#idleWriter = undefined;
+    if (writer?.connected !== true) {
+      writer = startWriter();
       // On a busy machine its start may take longer than a write may.
-      const failed = await nextAnswer(this.#writer);
+      const failed = await nextAnswer(writer);
       if (failed !== '') throw new WriteError(path, value, failed ?? 'ECHILD');
     }
-    const writer = this.#writer;
     writer.send({path: this.#locate(path), value} satisfies WriteRequest);
     const answer = await nextAnswer(writer, limit);
     if (answer === undefined) {
-      this.close();
+      writer.disconnect();
       throw new StuckError(path, value, limit, writer.pid);
     }
+    this.#idleWriter = writer;
     if (answer !== '') throw new WriteError(path, value, answer);
   }
 
@@ -348,11 +350,16 @@ export class MachineHost implements Host {
     };
   }
 
-  close(): void {
-    const writer = this.#writer;
-    this.#writer = undefined;
-    if (writer?.connected) writer.disconnect();
-    writer?.unref();
+  async close(): Promise<void> {
+    const writer = this.#idleWriter;
+    this.#idleWriter = undefined;
+    if (writer?.connected !== true) return;
+    // Between two writes nothing is lost with it. Not by itself, which takes it longer than this process: systemd
+    // would find it left over from the service.
+    const ended = new Promise((resolve) => writer.once('exit', resolve));
+    writer.ref();
+    writer.kill('SIGKILL');
+    await ended;
   }
 
   /**

@@ -339,8 +339,8 @@ export class SimulatedHost implements Host {
     };
   }
 
-  close(): void {
-    this.#files.close();
+  async close(): Promise<void> {
+    await this.#files.close();
   }
 
   // ---------------------------------------------------------------- inside

@@ -18,8 +18,8 @@ describe('MachineHost', function () {
     host = new MachineHost(`${folder}/`);
     fs.mkdirSync(real('/etc'));
   });
-  afterEach(() => {
-    host.close();
+  afterEach(async () => {
+    await host.close();
     fs.rmSync(folder, {recursive: true, force: true});
   });
 
@@ -156,6 +156,16 @@ describe('MachineHost', function () {
         host.writeAttribute('/etc', 'x', 5000),
         (error) => error instanceof WriteError && error.errno === 'EISDIR',
       );
+    });
+
+    it('by a child that has ended when the host is closed: systemd would tell of what a service leaves', async () => {
+      const children = () => fs.readFileSync('/proc/thread-self/children', 'utf8').split(' ').filter(Boolean);
+      const others = children();
+      fs.writeFileSync(real('/etc/a'), '');
+      await host.writeAttribute('/etc/a', 'x', 5000);
+      assert.equal(children().length, others.length + 1);
+      await host.close();
+      assert.deepEqual(children(), others);
     });
 
     it('one that does not return is left behind, and the next goes to another child', async () => {

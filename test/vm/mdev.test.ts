@@ -98,6 +98,9 @@ udevadm settle`);
       await untilActive(1);
       assert.equal(await isThere(A), true);
       assert.equal(await product.stateOf(`mdev_there@${A}.target`), 'active');
+      // systemd tells so of each process that outlives its service.
+      assert.doesNotMatch(await product.journalOf(unitOf(A)), /remains running/);
+      assert.doesNotMatch(await product.journalOf(`mdev_create@${A}.service`), /remains running/);
     });
 
     it('takes its unit down when anybody removes it, and keeps its definition', async () => {

@@ -32,6 +32,6 @@ export async function mdevctl(
   try {
     return await runMdevctl({host, stdout, stderr}, line.command, line.values);
   } finally {
-    host.close();
+    await host.close();
   }
 }
