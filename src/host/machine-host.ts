@@ -353,8 +353,9 @@ export class MachineHost implements Host {
   async close(): Promise<void> {
     const writer = this.#idleWriter;
     this.#idleWriter = undefined;
-    if (writer?.connected !== true) return;
-    // Between two writes nothing is lost with it. Not by itself, which takes it longer than this process: systemd
+    // One that has ended says so no second time.
+    if (writer === undefined || writer.exitCode !== null || writer.signalCode !== null) return;
+    // Between two writes nothing is lost with it. To end by itself would take it longer than this process, and systemd
     // would find it left over from the service.
     const ended = new Promise((resolve) => writer.once('exit', resolve));
     writer.ref();
