@@ -22,7 +22,7 @@ export function readHoldersOf(
   const nodes = new Nodes({host, devices: new Map()});
   const add = (uuid: Uuid, path: string, number: string | undefined) => {
     owners.set(path, uuid);
-    nodes.add({path, owners: [], waits: true}, 'char', number);
+    nodes.add({path, owners: [], removal: 'blocks'}, 'char', number);
   };
   for (const uuid of uuids) {
     const {group} = readMdevUse(host, uuid);

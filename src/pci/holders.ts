@@ -4,7 +4,7 @@ import {isVfio} from './driver.js';
 import {slotInPath} from './find.js';
 import {readBlocks} from './holders/blocks.js';
 import {readDisplayHolders} from './holders/display.js';
-import type {Holder, VirtualFunctionHolder} from './holders/holder.js';
+import {worstOf, type Holder, type VirtualFunctionHolder} from './holders/holder.js';
 import {readInterfaceHolders} from './holders/network.js';
 import {readNodes} from './holders/nodes.js';
 import {readProcessHolders} from './holders/processes.js';
@@ -133,11 +133,13 @@ function virtualFunctionHolders(
   holders: ReadonlyMap<Slot, readonly Holder[]>,
 ): VirtualFunctionHolder[] {
   return virtualFunctions
-    .filter((one) => isVfio(one.driver) || holders.has(one.slot))
-    .map((one) => ({
+    .map((one) => ({one, own: (holders.get(one.slot) ?? []).filter(({harm}) => harm !== 'none')}))
+    .filter(({one, own}) => isVfio(one.driver) || own.length > 0)
+    .map(({one, own}) => ({
       kind: 'virtual-function',
       slot,
-      harm: holders.get(one.slot)?.some(({harm}) => harm === 'certain') === true ? 'certain' : 'forcible',
+      class: worstOf(['yields', ...own.map((holder) => holder.class)]),
+      harm: own.some(({harm}) => harm === 'certain') ? 'certain' : 'forcible',
       virtualFunction: one.slot,
       driver: one.driver ?? 'none',
     }));

@@ -50,7 +50,7 @@ export function endedProcesses(processes: readonly ProcessIdentity[]): string[] 
 }
 
 /**
- * Waits until no process has a node of the devices open.
+ * Waits until no process has a node of the devices open that has to be closed.
  * @throws PearasysError `in-use`: who has; `interrupted` by the signal.
  */
 export async function waitUntilFree(
@@ -66,7 +66,9 @@ export async function waitUntilFree(
     left = readHolders(
       host,
       devices.filter((device) => device !== undefined),
-    ).filter((holder) => holder.kind === 'process');
+    )
+      .filter((holder) => holder.kind === 'process')
+      .filter(({harm}) => harm !== 'none');
     return left.length === 0;
   };
   if (await until(host, free, {limit, signal, step: scanInterval})) return;

@@ -33,13 +33,16 @@ export function refuseLocked(devices: readonly Device[]): Refusal | undefined {
   });
 }
 
-/** Refuses devices that are in use, naming each holder; with `force` only where harm is certain. */
+/**
+ * Refuses devices that are in use, naming each holder; with `force` only where harm is certain. Harmless holders
+ * refuse nothing: {@link harmlessNotes}.
+ */
 export function refuseHeld(
   devices: readonly Device[],
   holders: readonly Holder[],
   force: boolean,
 ): Refusal | undefined {
-  const stopping = holders.filter((holder) => holder.harm === 'certain' || !force);
+  const stopping = holders.filter(({harm}) => harm === 'certain' || (harm === 'forcible' && !force));
   if (stopping.length === 0) return undefined;
   const slots = [...new Set(stopping.map((holder) => holder.slot))];
   const named = slots.map((slot) => `${slot} (${devices.find((device) => device.slot === slot)?.id ?? '?'})`);
@@ -57,6 +60,13 @@ export function refuseHeld(
     ],
     hint: `${advice.join('; ')}${forcible ? '; or go on nevertheless with --force' : ''}`,
   });
+}
+
+/** What is told of holders that need not be ended before the devices are taken. */
+export function harmlessNotes(holders: readonly Holder[]): string[] {
+  return holders
+    .filter(({harm}) => harm === 'none')
+    .map((holder) => `${holder.slot}: ${describeHolder(holder)}; it closes the device when the device goes`);
 }
 
 /** Whether the machine runs from the device, or is reached by it alone. */

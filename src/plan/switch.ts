@@ -5,7 +5,7 @@ import {isVfio, noDriver, type Driver} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
 import type {Holder} from '../pci/holders/holder.js';
 import {findDriver, modulesFor, type DriverSource} from '../pci/modules.js';
-import {bringDriver, refuseBridges, refuseHeld, refuseLocked} from './refusals.js';
+import {bringDriver, harmlessNotes, refuseBridges, refuseHeld, refuseLocked} from './refusals.js';
 import {
   expectDriver,
   plan,
@@ -99,7 +99,7 @@ export function planSwitch(input: SwitchInput): Planned {
     refuseGroup(input);
   if (refusal !== undefined || 'kind' in bringing) return refusal ?? plan([]);
   const switching = changing.flatMap((device) => stepsFor(device, input));
-  return plan([...bringing, ...switching], {notes: groupNotes(input)});
+  return plan([...bringing, ...switching], {notes: [...harmlessNotes(holders), ...groupNotes(input)]});
 }
 
 /** Whether the device is already as wanted. */

@@ -66,6 +66,13 @@ interface Process extends ProcessDeclaration {
   readonly descriptors: string[];
 }
 
+/** Input nodes nobody has to close, and a sound server closes a card's control node when the card goes. */
+function keepsOpen(node: string): (process: Process) => boolean {
+  const isControl = /^\/dev\/snd\/controlC\d+$/.test(node);
+  const isInput = node.startsWith('/dev/input/');
+  return ({comm}) => !isInput && !(isControl && /^(?:pipewire|wireplumber|pulseaudio)/.test(comm));
+}
+
 interface RefusedProbe {
   readonly slot: string;
   readonly driver: string;
@@ -790,7 +797,7 @@ export class SimulatedMachine {
       return this.#holders(`/dev/vfio/${this.#vfioGroup(device)}`)
         .filter((process) => process.descriptors.includes('anon_inode:[vfio-device]'))
         .map(describe);
-    return nodes.flatMap((node) => this.#holders(node)).map(describe);
+    return nodes.flatMap((node) => this.#holders(node).filter(keepsOpen(node))).map(describe);
   }
 
   #holders(node: string): Process[] {
@@ -813,7 +820,7 @@ export class SimulatedMachine {
         if (upper !== undefined) this.harm.push(`${what}: ${name} is part of ${upper.name}`);
       }
       if (part.node !== undefined)
-        for (const process of this.#holders(part.node.path))
+        for (const process of this.#holders(part.node.path).filter(keepsOpen(part.node.path)))
           this.harm.push(`${what}: process ${describe(process)} had ${part.node.path} open`);
     }
   }

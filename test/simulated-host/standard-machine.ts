@@ -10,6 +10,7 @@ function drivers(): MachineDeclaration['drivers'] {
       module: 'snd_hda_intel',
       aliases: ['pci:v000010DEd*sv*sd*bc04sc03i00*', 'pci:v00008086d0000A348sv*sd*bc*sc*i*'],
       gives: ['sound'],
+      waitsForClose: true,
     },
     {name: 'nvme', module: 'nvme', aliases: ['pci:v*d*sv*sd*bc01sc08i02*'], gives: ['nvme']},
     {name: 'ahci', module: 'ahci', aliases: ['pci:v*d*sv*sd*bc01sc06i01*'], gives: ['disk']},
@@ -242,7 +243,8 @@ export function standardMachine(): MachineDeclaration {
         cgroup: '/user.slice/user-1000.slice/user@1000.service/session.slice/pipewire.service',
         uid: 1000,
         parent: 1,
-        holds: ['/dev/snd/controlC0'],
+        // It plays on this card.
+        holds: ['/dev/snd/controlC0', '/dev/snd/pcmC0D3p'],
       },
     ],
     mounts: [

@@ -170,6 +170,7 @@ describe('holders', () => {
   const process = (slot: Slot, more: Partial<Holder & {kind: 'process'}> = {}): Holder => ({
     kind: 'process',
     slot,
+    class: 'yields',
     harm: 'forcible',
     pid: 812,
     command: 'Xorg',
@@ -255,13 +256,12 @@ describe('holders', () => {
       ]);
     });
 
-    it('may have a disk, sound, USB, or UIO node', () => {
+    it('may have a disk, USB, or UIO node', () => {
       const device = tree.device(cardPath);
       tree.block('8:0', `${cardPath}/ata1/host0/target0:0:0/0:0:0:0/block/sda`);
-      tree.char('116:2', `${cardPath}/sound/card0/controlC0`, 'snd/controlC0');
       tree.char('189:1', `${cardPath}/usb1/1-2`, 'bus/usb/001/002');
       tree.char('239:0', `${cardPath}/uio/uio0`, 'uio0');
-      const nodes = ['/dev/bus/usb/001/002', '/dev/sda', '/dev/snd/controlC0', '/dev/uio0'];
+      const nodes = ['/dev/bus/usb/001/002', '/dev/sda', '/dev/uio0'];
       tree.process(812, 'Xorg', '/system.slice/gdm.service', nodes);
       assert.deepEqual(tree.held(device), [process(card, {nodes})]);
     });
@@ -399,8 +399,104 @@ describe('holders', () => {
     });
   });
 
+  describe('have the class of what the removal does while their node is open', () => {
+    const usb = `${cardPath}/usb3/3-1/3-1:1.0`;
+    const kinds: readonly [node: string, path: string, class_: Holder['class'], driver?: string][] = [
+      ['vfio/devices/vfio0', `${cardPath}/vfio-dev/vfio0`, 'blocks', 'vfio-pci'],
+      ['snd/controlC1', `${cardPath}/sound/card1/controlC1`, 'blocks', 'snd_hda_intel'],
+      ['snd/pcmC1D0p', `${cardPath}/sound/card1/pcmC1D0p`, 'blocks', 'snd_hda_intel'],
+      ['snd/hwC1D0', `${cardPath}/sound/card1/hwC1D0`, 'blocks', 'snd_hda_intel'],
+      ['i2c-4', `${cardPath}/i2c-4/i2c-dev/i2c-4`, 'blocks', 'nouveau'],
+      ['dri/card0', `${cardPath}/drm/card0`, 'yields', 'nvidia'],
+      ['dri/renderD128', `${cardPath}/drm/renderD128`, 'yields', 'amdgpu'],
+      ['infiniband/uverbs0', `${cardPath}/infiniband_verbs/uverbs0`, 'yields', 'mlx5_core'],
+      ['infiniband/uverbs0', `${cardPath}/infiniband_verbs/uverbs0`, 'blocks', 'ib_mthca'],
+      ['dvb/adapter0/demux0', `${cardPath}/dvb/dvb0.demux0`, 'blocks', 'cx23885'],
+      ['dvb/adapter0/frontend0', `${cardPath}/dvb/dvb0.frontend0`, 'yields', 'cx23885'],
+      ['vhost-vdpa-0', `${cardPath}/vdpa0/vhost-vdpa-0`, 'blocks', 'virtio-pci'],
+      ['fw0', `${cardPath}/fw0`, 'blocks', 'firewire_ohci'],
+      ['uio0', `${cardPath}/uio/uio0`, 'yields', 'uio_pci_generic'],
+      ['nvme0', `${cardPath}/nvme/nvme0`, 'yields', 'nvme'],
+      ['ttyS4', `${cardPath}/tty/ttyS4`, 'yields', 'serial'],
+      ['watchdog0', `${cardPath}/watchdog/watchdog0`, 'yields', 'i6300esb timer'],
+      ['hidraw0', `${usb}/0003:1.1/hidraw/hidraw0`, 'yields', 'xhci_hcd'],
+      ['bus/usb/003/002', `${cardPath}/usb3/3-1`, 'yields', 'xhci_hcd'],
+      ['video0', `${cardPath}/video4linux/video0`, 'yields', 'cx23885'],
+      ['snd/pcmC2D0p', `${usb}/sound/card2/pcmC2D0p`, 'yields', 'xhci_hcd'],
+      ['snd/controlC2', `${usb}/sound/card2/controlC2`, 'harmless', 'xhci_hcd'],
+      ['input/event7', `${usb}/0003:1.1/input/input7/event7`, 'harmless', 'xhci_hcd'],
+      ['input/mouse1', `${usb}/0003:1.1/input/input8/mouse1`, 'harmless', 'xhci_hcd'],
+    ];
+    for (const [node, path, class_, driver = 'x'] of kinds)
+      it(`/dev/${node} on ${driver}: ${class_}`, () => {
+        const device = tree.device(cardPath, {driver});
+        tree.char('240:7', path, node);
+        tree.process(812, 'reader', '/', [`/dev/${node}`]);
+        assert.deepEqual(
+          tree.held(device).map((holder) => [holder.class, holder.harm]),
+          [[class_, {blocks: 'certain', yields: 'forcible', harmless: 'none'}[class_]]],
+        );
+      });
+
+    it('DRM nodes block on nvidia with modeset on, and not on another driver beside it', () => {
+      const first = tree.device(cardPath, {driver: 'nvidia'});
+      const second = tree.device(otherPath, {driver: 'amdgpu'});
+      tree.write('/sys/module/nvidia_drm/parameters/modeset', 'Y');
+      tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
+      tree.char('226:1', `${otherPath}/drm/card1`, 'dri/card1');
+      tree.process(812, 'Xorg', '/', ['/dev/dri/card0', '/dev/dri/card1']);
+      assert.deepEqual(
+        tree.held(first, second).map((holder) => holder.class),
+        ['blocks', 'yields'],
+      );
+    });
+
+    it('without a driver nothing waits', () => {
+      const device = tree.device(cardPath);
+      tree.char('116:9', `${cardPath}/sound/card1/pcmC1D0p`, 'snd/pcmC1D0p');
+      tree.process(812, 'aplay', '/', ['/dev/snd/pcmC1D0p']);
+      assert.deepEqual(
+        tree.held(device).map((holder) => holder.class),
+        ['yields'],
+      );
+    });
+
+    describe('sound control nodes', () => {
+      let device: Device;
+      const classes = () => tree.held(device).map((holder) => holder.class);
+      beforeEach(() => {
+        device = tree.device(cardPath, {driver: 'snd_hda_intel'});
+        tree.char('116:2', `${cardPath}/sound/card1/controlC1`, 'snd/controlC1');
+        tree.char('116:9', `${cardPath}/sound/card1/pcmC1D0p`, 'snd/pcmC1D0p');
+      });
+
+      for (const server of ['pipewire', 'wireplumber', 'pulseaudio', 'pipewire-media-'])
+        it(`are closed by ${server}`, () => {
+          tree.process(812, server, '/', ['/dev/snd/controlC1']);
+          assert.deepEqual(classes(), ['harmless']);
+        });
+
+      it('are closed by who waits for their events', () => {
+        tree.process(812, 'mixer', '/', ['anon_inode:[eventpoll]', '/dev/null', '/dev/snd/controlC1']);
+        tree.write('/proc/812/fdinfo/0', 'pos:\t0\nflags:\t02\ntfd:        2 events:       19 data: 2\n');
+        assert.deepEqual(classes(), ['harmless']);
+      });
+
+      it('are not closed by who waits for something else', () => {
+        tree.process(812, 'mixer', '/', ['anon_inode:[eventpoll]', '/dev/null', '/dev/snd/controlC1']);
+        tree.write('/proc/812/fdinfo/0', 'pos:\t0\ntfd:       12 events:       19 data: 2\n');
+        assert.deepEqual(classes(), ['blocks']);
+      });
+
+      it('do not help a server that plays', () => {
+        tree.process(812, 'pipewire', '/', ['/dev/snd/controlC1', '/dev/snd/pcmC1D0p']);
+        assert.deepEqual(classes(), ['blocks']);
+      });
+    });
+  });
+
   describe('processes through VFIO', () => {
-    const qemu = {pid: 50, command: 'qemu', unit: undefined, harm: 'certain'} as const;
+    const qemu = {pid: 50, command: 'qemu', unit: undefined, class: 'blocks', harm: 'certain'} as const;
 
     it('hold every member of the group but bridges, for certain when it has a driver', () => {
       const bridge = tree.device(`${root}/0000:00:01.0`, {class: '60400', group: 12, driver: 'pcieport'});
@@ -411,7 +507,7 @@ describe('holders', () => {
       const nodes = ['/dev/vfio/12'];
       assert.deepEqual(tree.held(bridge, first, second, third), [
         process(card, {...qemu, nodes}),
-        process(second.slot, {...qemu, nodes, harm: 'forcible'}),
+        process(second.slot, {...qemu, nodes, class: 'yields', harm: 'forcible'}),
       ]);
     });
 
@@ -463,6 +559,7 @@ describe('holders', () => {
           pid: 60,
           command: 'ollama',
           unit: 'ollama.service',
+          class: 'blocks',
           harm: 'certain',
           nodes: ['/dev/nvidia1'],
         }),
@@ -481,6 +578,7 @@ describe('holders', () => {
     const mount = (source: string, target: string, system = false, slot = card): Holder => ({
       kind: 'mount',
       slot,
+      class: 'yields',
       harm: 'certain',
       source,
       target,
@@ -489,6 +587,7 @@ describe('holders', () => {
     const stack = (source: string, by: string | undefined, slot = card): Holder => ({
       kind: 'stack',
       slot,
+      class: 'yields',
       harm: 'certain',
       source,
       by,
@@ -539,7 +638,15 @@ describe('holders', () => {
         'Filename\tType\tSize\tUsed\tPriority\n/dev/nvme0n1  partition\t1\t0\t-2\n/swapfile file\t1\t0\t-3',
       );
       assert.deepEqual(tree.held(device), [
-        {kind: 'swap', slot: card, harm: 'certain', source: '/dev/nvme0n1', target: 'swap', system: false},
+        {
+          kind: 'swap',
+          slot: card,
+          class: 'yields',
+          harm: 'certain',
+          source: '/dev/nvme0n1',
+          target: 'swap',
+          system: false,
+        },
       ]);
     });
 
@@ -558,6 +665,7 @@ describe('holders', () => {
         {
           kind: 'swap',
           slot: card,
+          class: 'yields',
           harm: 'certain',
           source: '/dev/mapper/vg-swap',
           target: 'swap',
@@ -705,6 +813,7 @@ describe('holders', () => {
     const up = (more: Partial<Holder & {kind: 'interface'}> = {}): Holder => ({
       kind: 'interface',
       slot: card,
+      class: 'yields',
       harm: 'forcible',
       name: 'eth0',
       addresses: [],
@@ -713,7 +822,7 @@ describe('holders', () => {
       last: false,
       ...more,
     });
-    const last = {harm: 'certain', last: true} as const;
+    const last = {class: 'yields', harm: 'certain', last: true} as const;
 
     it('carry addresses and routes; those of the link itself make no use', () => {
       const first = tree.device(cardPath, {class: '20000'});
@@ -764,13 +873,13 @@ describe('holders', () => {
       tree.folder(`${cardPath}/net`);
       tree.folder(`${otherPath}/virtio1/net`);
       assert.deepEqual(tree.held(first, second), [
-        {kind: 'network-namespace', slot: first.slot, harm: 'forcible'},
-        {kind: 'network-namespace', slot: second.slot, harm: 'forcible'},
+        {kind: 'network-namespace', slot: first.slot, class: 'yields', harm: 'forcible'},
+        {kind: 'network-namespace', slot: second.slot, class: 'yields', harm: 'forcible'},
       ]);
       // Where another card's interface is here as well.
       tree.net('eth0', otherPath);
       assert.deepEqual(tree.held(first, second), [
-        {kind: 'network-namespace', slot: first.slot, harm: 'forcible'},
+        {kind: 'network-namespace', slot: first.slot, class: 'yields', harm: 'forcible'},
       ]);
     });
 
@@ -813,7 +922,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(first, second), both);
       assert.deepEqual(
         readHolders(tree, [first, second], {alone: true}),
-        both.map((holder) => ({...holder, harm: 'forcible', last: false})),
+        both.map((holder) => ({...holder, class: 'yields', harm: 'forcible', last: false})),
       );
     });
 
@@ -906,6 +1015,7 @@ describe('holders', () => {
     ): Holder => ({
       kind,
       slot,
+      class: 'yields',
       harm: 'forcible',
       name,
       description,
@@ -979,6 +1089,7 @@ describe('holders', () => {
     const used = (name: string, driver: string, harm: 'certain' | 'forcible'): Holder => ({
       kind: 'virtual-function',
       slot: card,
+      class: 'yields',
       harm,
       virtualFunction: parseSlot(name),
       driver,
@@ -1000,7 +1111,7 @@ describe('holders', () => {
       tree.process(50, 'qemu', '/', ['/dev/vfio/31']);
       assert.deepEqual(tree.held(device), [
         used('0000:01:10.0', 'vfio-pci', 'forcible'),
-        used('0000:01:10.1', 'vfio-pci', 'certain'),
+        {...used('0000:01:10.1', 'vfio-pci', 'certain'), class: 'blocks'},
       ]);
     });
 
@@ -1013,6 +1124,7 @@ describe('holders', () => {
       const route = (slot: Slot, name: string, last: boolean): Holder => ({
         kind: 'interface',
         slot,
+        class: 'yields',
         harm: last ? 'certain' : 'forcible',
         name,
         addresses: [],
@@ -1042,7 +1154,7 @@ describe('holders', () => {
 
   describe('in words', () => {
     const slot = card;
-    const base = {slot, harm: 'forcible'} as const;
+    const base = {slot, class: 'yields', harm: 'forcible'} as const;
     const process = {
       ...base,
       kind: 'process',
@@ -1054,6 +1166,7 @@ describe('holders', () => {
     } as const;
     const disk = {
       slot,
+      class: 'yields',
       harm: 'certain',
       kind: 'mount',
       source: '/dev/sda1',
@@ -1069,7 +1182,7 @@ describe('holders', () => {
       through: undefined,
       last: false,
     } as const;
-    const stack = {slot, harm: 'certain', kind: 'stack', source: '/dev/sda1'} as const;
+    const stack = {slot, class: 'yields', harm: 'certain', kind: 'stack', source: '/dev/sda1'} as const;
     const user = {...process, unit: 'pipewire.service', unitUser: 1000};
     const session = {...process, unit: 'session-2.scope'};
     const cutOff =
@@ -1165,12 +1278,12 @@ describe('holders', () => {
       ],
       [{...net, routes: []}, 'eth0 is up with 192.0.2.2/24', 'ip link set eth0 down'],
       [
-        {...net, harm: 'certain', last: true, through: 'bond0'},
+        {...net, class: 'yields', harm: 'certain', last: true, through: 'bond0'},
         'eth0 carries the last route to this machine (default via 192.0.2.1) through bond0',
         cutOff,
       ],
       [
-        {...net, harm: 'certain', last: true, routes: []},
+        {...net, class: 'yields', harm: 'certain', last: true, routes: []},
         'eth0 carries the last route to this machine (192.0.2.2/24)',
         cutOff,
       ],
@@ -1200,7 +1313,14 @@ describe('holders', () => {
         'echo 0 > /sys/bus/pci/devices/0000:01:00.0/sriov_numvfs',
       ],
       [
-        {slot, harm: 'certain', kind: 'virtual-function', virtualFunction: other, driver: 'vfio-pci'},
+        {
+          slot,
+          class: 'yields',
+          harm: 'certain',
+          kind: 'virtual-function',
+          virtualFunction: other,
+          driver: 'vfio-pci',
+        },
         'its virtual function 0000:02:00.0 is in use (driver vfio-pci)',
         'end the use of 0000:02:00.0 first',
       ],

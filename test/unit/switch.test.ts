@@ -132,6 +132,7 @@ describe('planSwitch', () => {
     const process: Holder = {
       kind: 'process',
       slot: card.slot,
+      class: 'yields',
       harm: 'forcible',
       pid: 812,
       command: 'Xorg',
@@ -142,6 +143,7 @@ describe('planSwitch', () => {
     const mount: Holder = {
       kind: 'mount',
       slot: card.slot,
+      class: 'yields',
       harm: 'certain',
       source: '/dev/nvme0n1p2',
       target: '/mnt/data',
@@ -160,6 +162,13 @@ describe('planSwitch', () => {
     it('goes on with force where no harm is certain', () => {
       const rules = {force: true, wholeGroup: true};
       assert.equal(planSwitch(input({holders: [process], rules})).kind, 'plan');
+    });
+
+    it('goes on without force where they are harmless, and tells them', () => {
+      const idle: Holder = {...process, command: 'pipewire', class: 'harmless', harm: 'none'};
+      const planned = planSwitch(input({holders: [idle]}));
+      assert.equal(planned.kind, 'plan');
+      assert.match(planned.notes.join('\n'), /812 \(pipewire\).*closes the device/);
     });
 
     it('refuses even with force where harm is certain, and does not offer it', () => {

@@ -37,6 +37,7 @@ export function readDisplayHolders(scope: Scope): DisplayHolder[] {
       holders.push({
         kind: 'framebuffer',
         slot,
+        class: 'yields',
         harm: 'forcible',
         name: framebuffer.name,
         description: framebuffer.description,
@@ -44,7 +45,7 @@ export function readDisplayHolders(scope: Scope): DisplayHolder[] {
   }
   for (const bound of consoles)
     for (const slot of isOnFramebuffer(bound) ? (shown?.owners ?? []) : bootDisplays)
-      holders.push({kind: 'console', slot, harm: 'forcible', ...bound});
+      holders.push({kind: 'console', slot, class: 'yields', harm: 'forcible', ...bound});
   return holders;
 }
 

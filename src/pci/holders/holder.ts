@@ -1,14 +1,36 @@
 import type {Slot} from '../slot.js';
 
+/**
+ * What the removal of the driver does while the holder is there: `blocks`: the kernel waits for it, for ever if need
+ * be; `yields`: the removal goes on and the holder loses the device; `harmless`: it closes the device by itself, or
+ * loses nothing.
+ */
+export type HolderClass = 'blocks' | 'yields' | 'harmless';
+
+/**
+ * `certain`: taking the device is sure to lose data, cut the machine off or never return, and is refused even with
+ * `--force`; `forcible`: refused without `--force`; `none`: refuses nothing, and is told as a note.
+ */
+export type Harm = 'certain' | 'forcible' | 'none';
+
 /** What every holder has. */
 interface HolderBase {
   /** The device that is held. */
   readonly slot: Slot;
-  /**
-   * `certain`: taking the device is sure to lose data, cut the machine off or never return, and is refused even
-   * with `--force`; `forcible`: the person may decide.
-   */
-  readonly harm: 'certain' | 'forcible';
+  readonly class: HolderClass;
+  readonly harm: Harm;
+}
+
+/** The harm of a holder that has nothing but its class to go by. */
+export const harmOf: Readonly<Record<HolderClass, Harm>> = {
+  blocks: 'certain',
+  yields: 'forcible',
+  harmless: 'none',
+};
+
+/** The class that decides when there are several: the kernel waits as long as one of them makes it wait. */
+export function worstOf(classes: readonly HolderClass[]): HolderClass {
+  return (['blocks', 'yields'] as const).find((one) => classes.includes(one)) ?? 'harmless';
 }
 
 /** A process that has nodes open. */

@@ -56,6 +56,7 @@ export function readInterfaceHolders(
         holders.push({
           kind: 'interface',
           slot,
+          class: 'yields',
           harm: last ? 'certain' : 'forcible',
           name: lower.name,
           addresses: user.addresses,
@@ -85,7 +86,7 @@ function readMoved({host, devices}: Scope, seen: ReadonlySet<Slot>): NamespaceHo
     const nets = parents.map((parent) => `${folder}/${parent}/net`).filter((net) => host.exists(net));
     // One that has just come is in there already, and not yet in /sys/class/net as that was listed.
     if (nets.some((net) => host.list(net).length === 0))
-      moved.push({kind: 'network-namespace', slot, harm: 'forcible'});
+      moved.push({kind: 'network-namespace', slot, class: 'yields', harm: 'forcible'});
   }
   return moved;
 }

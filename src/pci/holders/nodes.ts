@@ -4,14 +4,14 @@ import {isVfio} from '../driver.js';
 import {slotInPath} from '../find.js';
 import type {Slot} from '../slot.js';
 import type {Blocks} from './blocks.js';
+import {removalOf, type Removal} from './removal.js';
 import {lastPart, ownersOf, type Scope} from './scope.js';
 
 /** A file that a process uses one or more of the devices through. */
 export interface Node {
   readonly path: string;
   readonly owners: readonly Slot[];
-  /** Whether the driver's removal waits for it to be closed, for ever if need be. */
-  readonly waits: boolean;
+  readonly removal: Removal;
 }
 
 interface NumberedNode extends Node {
@@ -54,7 +54,7 @@ export class Nodes {
     const file = /^\/sys\/.*\/((?:resource\d+(?:_wc)?)|config)$/.exec(link)?.[1];
     const slot = file === undefined ? undefined : slotInPath(link);
     if (file === undefined || slot === undefined || !this.#scope.devices.has(slot)) return undefined;
-    return {path: devicePath(slot, file), owners: [slot], waits: false};
+    return {path: devicePath(slot, file), owners: [slot], removal: 'yields'};
   }
 
   /** A container may have the node elsewhere, and a node that was removed is still open: the number tells. */
@@ -81,7 +81,7 @@ export function readNodes(scope: Scope, blocks: Blocks): Nodes {
   // Of a disk that is merely open, the data at risk is that of one process, which can be told to end: a file
   // system, swap or stack on it is reported by itself.
   for (const {node, number, owners} of blocks.all)
-    if (owners.length > 0) nodes.add({path: node, owners, waits: false}, 'block', number);
+    if (owners.length > 0) nodes.add({path: node, owners, removal: 'yields'}, 'block', number);
   addCharacterNodes(scope, nodes);
   addGroupNodes(scope, nodes);
   addNvidiaNodes(scope, nodes);
@@ -97,7 +97,9 @@ function addCharacterNodes(scope: Scope, nodes: Nodes): void {
     if (owners.length === 0) continue;
     const name = /^DEVNAME=(.+)$/m.exec(host.readText(`/sys/dev/char/${number}/uevent`) ?? '')?.[1];
     if (name === undefined) continue;
-    nodes.add({path: `/dev/${name}`, owners, waits: name.startsWith('vfio/')}, 'char', number);
+    const drivers = owners.map((slot) => scope.devices.get(slot)?.driver);
+    const removal = removalOf(name, {path: link ?? '', drivers, modeset: () => hasModeset(host)});
+    nodes.add({path: `/dev/${name}`, owners, removal}, 'char', number);
   }
 }
 
@@ -123,7 +125,7 @@ function addGroupNodes(scope: Scope, nodes: Nodes): void {
     const all = own.length > 0 ? own : ownersOfGroup(scope, group);
     const owners = all.filter((device) => !isBridge(device)).map(({slot}) => slot);
     const number = numbered.has(name) ? host.readText(`/sys/class/vfio/${name}/dev`) : undefined;
-    if (owners.length > 0) nodes.add({path: `/dev/vfio/${name}`, owners, waits: true}, 'char', number);
+    if (owners.length > 0) nodes.add({path: `/dev/vfio/${name}`, owners, removal: 'blocks'}, 'char', number);
   }
 }
 
@@ -159,11 +161,16 @@ function addNvidiaNodes({host, devices}: Scope, nodes: Nodes): void {
     if (driver !== 'nvidia') continue;
     const minor = nvidiaMinor(host, slot);
     if (minor !== undefined)
-      nodes.add({path: `/dev/nvidia${minor}`, owners: [slot], waits: true}, 'char', `195:${minor}`);
+      nodes.add({path: `/dev/nvidia${minor}`, owners: [slot], removal: 'blocks'}, 'char', `195:${minor}`);
   }
 }
 
 function nvidiaMinor(host: HostReader, slot: Slot): string | undefined {
   const text = host.readText(`/proc/driver/nvidia/gpus/${slot}/information`);
   return /^Device Minor:\s*(\d+)/m.exec(text ?? '')?.[1];
+}
+
+/** Whether nvidia-drm sets display modes itself: it keeps each card in use then as long as a DRM node is open. */
+function hasModeset(host: HostReader): boolean {
+  return host.readText('/sys/module/nvidia_drm/parameters/modeset') === 'Y';
 }

@@ -1,6 +1,6 @@
 import {FileError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
-import type {NodeUser, ProcessHolder} from './holder.js';
+import {harmOf, worstOf, type HolderClass, type NodeUser, type ProcessHolder} from './holder.js';
 import type {Slot} from '../slot.js';
 import type {Node, Nodes} from './nodes.js';
 import {byNumber, lastPart, type Scope} from './scope.js';
@@ -21,12 +21,8 @@ export function readProcessHolders(scope: Scope, nodes: Nodes): ProcessHolder[] 
       const paths = held.map(({path}) => path);
       const user = readNodeUser(host, pid, paths, displayManagers);
       if (user === undefined) continue;
-      holders.push({
-        kind: 'process',
-        slot,
-        harm: mayWait(scope, slot, held) ? 'certain' : 'forcible',
-        ...user,
-      });
+      const removal = classOf(scope, slot, {pid, command: user.command, held});
+      holders.push({kind: 'process', slot, class: removal, harm: harmOf[removal], ...user});
     }
   return holders;
 }
@@ -96,12 +92,12 @@ export function describeVfioUsers(host: HostReader): string[] {
 }
 
 /** What a process has open, by device. Another user's process shows nothing to anybody but root. */
-function openNodes(host: HostReader, nodes: Nodes, pid: string): Map<Slot, Node[]> {
-  const open = new Map<Slot, Node[]>();
+function openNodes(host: HostReader, nodes: Nodes, pid: string): Map<Slot, OpenNode[]> {
+  const open = new Map<Slot, OpenNode[]>();
   for (const file of host.list(`/proc/${pid}/fd`)) {
     const node = nodeOf(host, nodes, pid, file);
     if (node === undefined) continue;
-    for (const slot of node.owners) open.set(slot, [...(open.get(slot) ?? []), node]);
+    for (const slot of node.owners) open.set(slot, [...(open.get(slot) ?? []), {...node, file}]);
   }
   return open;
 }
@@ -113,9 +109,48 @@ function nodeOf(host: HostReader, nodes: Nodes, pid: string, file: string): Node
   return link?.startsWith('/') === true ? nodes.find(link, path) : undefined;
 }
 
-/** Without a driver there is none whose removal could wait: a member of an open group, for one. */
-function mayWait({devices}: Scope, slot: Slot, held: readonly Node[]): boolean {
-  return devices.get(slot)?.driver !== undefined && held.some(({waits}) => waits);
+/** A node with the descriptor that a process has it open by. */
+interface OpenNode extends Node {
+  readonly file: string;
+}
+
+interface Opener {
+  readonly pid: string;
+  readonly command: string;
+  readonly held: readonly OpenNode[];
+}
+
+/** What the removal of the device's driver does while the process has these nodes open. */
+function classOf({host, devices}: Scope, slot: Slot, {pid, command, held}: Opener): HolderClass {
+  const worst = worstOf(
+    held.map(({removal, file}) =>
+      removal !== 'tells' ? removal : closesWhenTold(host, {pid, command, file}) ? 'harmless' : 'blocks',
+    ),
+  );
+  // Without a driver there is none whose removal could wait: a member of an open group, for one.
+  return worst === 'blocks' && devices.get(slot)?.driver === undefined ? 'yields' : worst;
+}
+
+/**
+ * Sound servers that close a card's control node when the card goes, and wait for that by poll(2), which /proc does
+ * not show. The kernel has the first 15 characters of a command.
+ */
+const soundServers = new Set(['pulseaudio', 'pipewire', 'wireplumber', 'pipewire-media-']);
+
+/**
+ * Whether the process waits for events of the node, and so hears at once that the device goes: one of its epoll
+ * descriptors has it (the `tfd` lines of /proc/<pid>/fdinfo, see proc(5)).
+ */
+function closesWhenTold(
+  host: HostReader,
+  {pid, command, file}: {readonly pid: string; readonly command: string; readonly file: string},
+): boolean {
+  if (soundServers.has(command)) return true;
+  const watched = new RegExp(`^tfd:\\s*${file}\\s`, 'm');
+  return host
+    .list(`/proc/${pid}/fd`)
+    .filter((other) => host.readLink(`/proc/${pid}/fd/${other}`) === 'anon_inode:[eventpoll]')
+    .some((other) => watched.test(readOfProcess(host, pid, `fdinfo/${other}`) ?? ''));
 }
 
 /**

@@ -61,7 +61,7 @@ class Search {
         for (const each of [upper, ...this.#blocks.partitionsOf(upper)])
           for (const use of this.usesOf(each)) uses.add(use);
       const by = upper?.mapped === undefined ? name : `${name} (${upper.mapped})`;
-      uses.add({kind: 'stack', harm: 'certain', source: block.node, by});
+      uses.add({kind: 'stack', class: 'yields', harm: 'certain', source: block.node, by});
     }
     const result = [...uses];
     this.#known.set(block, result);
@@ -81,7 +81,13 @@ class Search {
     // While a partition is in use the kernel answers busy for the whole disk too.
     if (used.length === 0 && claimed.length === 0 && this.#host.isClaimedByKernel(disk.node))
       claimed.push(disk);
-    return claimed.map(({node}) => ({kind: 'stack', harm: 'certain', source: node, by: undefined}));
+    return claimed.map(({node}) => ({
+      kind: 'stack',
+      class: 'yields',
+      harm: 'certain',
+      source: node,
+      by: undefined,
+    }));
   }
 }
 
@@ -91,7 +97,7 @@ function readDirectUses(host: HostReader, blocks: Blocks): Map<BlockDevice, Use[
   const add = (block: BlockDevice, use: Pick<MountHolder, 'kind' | 'target' | 'system'>) => {
     const known = uses.get(block) ?? [];
     if (known.every((one) => one.kind === 'stack' || one.target !== use.target))
-      known.push({...use, harm: 'certain', source: block.node});
+      known.push({...use, class: 'yields', harm: 'certain', source: block.node});
     uses.set(block, known);
   };
   for (const {number, target, type, source} of readMounts(host)) {

@@ -27,6 +27,7 @@ export function describeHolder(holder: Holder): string {
 
 /** What ends this holder's use: `systemctl stop gdm.service`, `umount /mnt/data`. */
 export function adviseOnHolder(holder: Holder): string {
+  if (holder.harm === 'none') return 'nothing: it closes the device by itself when the device goes';
   switch (holder.kind) {
     case 'process':
       return adviseOnNodeUser(holder);
