@@ -4,6 +4,7 @@
  * blocks in the kernel takes its whole process with it; see `MachineHost.writeAttribute`.
  */
 import {closeSync, constants, openSync, writeSync} from 'node:fs';
+import {errnoOf} from './errno.js';
 
 /** One write, as sent to the child. */
 export interface WriteRequest {
@@ -22,7 +23,7 @@ process.on('message', ({path, value}: WriteRequest) => {
       closeSync(file);
     }
   } catch (error) {
-    errno = (error as NodeJS.ErrnoException).code ?? 'EUNKNOWN';
+    errno = errnoOf(error);
   }
   process.send?.(errno);
 });

@@ -1,3 +1,7 @@
+import {explainErrno} from './errno.js';
+
+export {errnoOf, explainErrno} from './errno.js';
+
 /**
  * How a run ends, for scripts and units to decide on.
  *
@@ -201,41 +205,6 @@ export class CommandError extends PearasysError {
 function describeEnd(status: number | undefined, late: boolean): string {
   if (late) return 'did not end in time';
   return status === undefined ? 'could not be run' : `failed (exit code ${status})`;
-}
-
-const errnoMeaning: Readonly<Record<string, string>> = {
-  EACCES: 'permission denied',
-  EAGAIN: 'try again: the kernel is not ready for it',
-  EBUSY: 'the device or resource is busy',
-  EEXIST: 'it exists already',
-  EINVAL: 'the kernel does not accept this value',
-  EIO: 'input/output error',
-  EISDIR: 'it is a folder',
-  ENODEV: 'no such device, or the driver does not accept it',
-  ENOENT: 'no such file: the attribute, the driver or the device is not there',
-  ENOMEM: 'the kernel is out of memory',
-  ENOSPC: 'no space left',
-  ENOTTY: 'the device has no such function',
-  ENXIO: 'no such device or address',
-  EOPNOTSUPP: 'not supported',
-  EPERM: 'not permitted',
-  EUSERS: 'too many users: no more can be created',
-  EPROBE_DEFER: 'the driver waits for another one',
-  EROFS: 'the file system is read-only',
-  ETIMEDOUT: 'timed out',
-};
-
-/** `EBUSY (the device or resource is busy)`: an errno's name with its meaning for a device, see errno(3). */
-export function explainErrno(errno: string): string {
-  const meaning = errnoMeaning[errno];
-  return meaning === undefined ? errno : `${errno} (${meaning})`;
-}
-
-/** The errno's name of a failed system call, or `EUNKNOWN` when the value thrown was something else. */
-export function errnoOf(error: unknown): string {
-  return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'
-    ? error.code
-    : 'EUNKNOWN';
 }
 
 function quoteValue(value: string): string {

@@ -1,9 +1,13 @@
+import {isErrno} from '../../src/host/errno.js';
+
 /** The kernel's refusal of a write: the errno's name. */
 export class Errno extends Error {
   readonly errno: string;
 
+  /** @throws Error for a name that the kernel has no error of: a test must not rest on one. */
   constructor(errno: string, why = '') {
     super(why === '' ? errno : `${errno}: ${why}`);
+    if (!isErrno(errno)) throw new Error(`Linux has no error ${errno}`);
     this.errno = errno;
   }
 }

@@ -236,7 +236,7 @@ export class SimulatedHost implements Host {
       const fault = this.#next(this.#writeFaults, path);
       if (fault !== undefined) {
         effect.answer = fault.errno;
-        throw new WriteError(path, value, fault.errno);
+        throw new WriteError(path, value, new Errno(fault.errno).errno);
       }
       try {
         const stuck = this.#stuckFaults.find(({matches}) => this.#matchesPath(matches, path));

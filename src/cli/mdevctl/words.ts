@@ -1,4 +1,4 @@
-import {constants} from 'node:os';
+import {errnoNumber, errnoWords} from '../../host/errno.js';
 import {FileError, WriteError, type PearasysError} from '../../host/errors.js';
 import {mdevPath, readMdev} from '../../mdev/mdev.js';
 import {readParentNames} from '../../mdev/parent.js';
@@ -13,27 +13,6 @@ export interface FailedCommand {
   readonly type?: string | undefined;
 }
 
-/** The system's own words for what goes wrong here, as strerror(3) has them. */
-const systemWords: Readonly<Record<string, string>> = {
-  EACCES: 'Permission denied',
-  EAGAIN: 'Resource temporarily unavailable',
-  EBUSY: 'Device or resource busy',
-  EEXIST: 'File exists',
-  EINVAL: 'Invalid argument',
-  EIO: 'Input/output error',
-  EISDIR: 'Is a directory',
-  ENODEV: 'No such device',
-  ENOENT: 'No such file or directory',
-  ENOMEM: 'Cannot allocate memory',
-  ENOSPC: 'No space left on device',
-  ENOTDIR: 'Not a directory',
-  ENXIO: 'No such device or address',
-  EOPNOTSUPP: 'Operation not supported',
-  EPERM: 'Operation not permitted',
-  EROFS: 'Read-only file system',
-  EUSERS: 'Too many users',
-};
-
 /** What mdevctl prints when it fails: `Error: …`, and below it what the system said. */
 export function errorText(error: PearasysError, failed: FailedCommand, host: HostReader): string {
   const {message, cause} = inMdevctlWords(error, failed, host);
@@ -42,8 +21,8 @@ export function errorText(error: PearasysError, failed: FailedCommand, host: Hos
 
 /** `No such file or directory (os error 2)`, as Rust prints an errno. */
 export function osError(errno: string): string {
-  const number = (constants.errno as Readonly<Record<string, number>>)[errno];
-  return `${systemWords[errno] ?? errno}${number === undefined ? '' : ` (os error ${number})`}`;
+  const number = errnoNumber(errno);
+  return `${errnoWords(errno)}${number === undefined ? '' : ` (os error ${number})`}`;
 }
 
 interface Words {
