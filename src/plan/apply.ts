@@ -1,16 +1,36 @@
-import {CommandError, ExitCode, interrupted, PearasysError, StuckError, WriteError} from '../host/errors.js';
+import {
+  CommandError,
+  ExitCode,
+  explainErrno,
+  interrupted,
+  PearasysError,
+  StuckError,
+  WriteError,
+} from '../host/errors.js';
 import type {Host} from '../host/host.js';
-import {callFirst, type CalloutAnswer} from '../mdev/callout.js';
+import {callFirst, readCalloutAttributes, type CalloutAnswer} from '../mdev/callout.js';
+import {printConfig} from '../mdev/definition.js';
 import {mdevPath, readMdev} from '../mdev/mdev.js';
+import {waitForParent} from '../mdev/parent.js';
 import type {Uuid} from '../mdev/uuid.js';
 import {readDevice} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
 import {hasDevices} from '../pci/modules.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
 import type {Slot} from '../pci/slot.js';
+import {checkCreatable} from './mdev-start.js';
+import {awaitUnused} from './mdev-stop.js';
 import {endedProcesses, endProcesses, waitUntilFree} from './processes.js';
 import {refuseLocked} from './refusals.js';
-import {shellLine, type CalloutStep, type Plan, type Step, type WriteAttributeStep} from './step.js';
+import {
+  shellLine,
+  writeFile,
+  type CalloutStep,
+  type DefineActiveStep,
+  type Plan,
+  type Step,
+  type WriteAttributeStep,
+} from './step.js';
 
 /** Settings of {@link applyPlan}. */
 export interface ApplyOptions {
@@ -211,15 +231,30 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
     case 'expect-mdev':
       await awaitMdev(run, step.uuid, step.present);
       return true;
+    case 'expect-creatable':
+      await waitForParent(host, step.parent, step.patience);
+      checkCreatable(host, step);
+      return true;
+    case 'expect-unused':
+      await awaitUnused(host, step.uuid);
+      return true;
+    case 'define-active':
+      return await defineActive(run, step);
     case 'callout':
       return await callOut(run, step);
   }
 }
 
+async function defineActive(run: Run, {subject, path, config, callouts}: DefineActiveStep): Promise<boolean> {
+  const told = await readCalloutAttributes(run.host, callouts, subject, run.options.limit);
+  const attributes = [...config.attributes, ...told];
+  return await applyStep(run, writeFile(path, printConfig({...config, attributes}), undefined));
+}
+
 /** Milliseconds between two looks at what the kernel is still busy with. */
 const interval = 50;
 
-async function write({host, options: {limit}}: Run, step: WriteAttributeStep): Promise<boolean> {
+async function write({host, options: {limit, onNote}}: Run, step: WriteAttributeStep): Promise<boolean> {
   const {path, value, accept, again = [], within, hint} = step;
   if (within !== undefined) checkWithin(host, path, within);
   for (let waited = 0; ; waited += interval)
@@ -231,6 +266,10 @@ async function write({host, options: {limit}}: Run, step: WriteAttributeStep): P
       if (accept.includes(error.errno)) return false;
       if (!again.includes(error.errno) || waited >= limit)
         throw hint === undefined ? error : new WriteError(path, value, error.errno, hint);
+      if (waited === 0)
+        onNote?.(
+          `${path}: the kernel answered ${explainErrno(error.errno)}; trying again for up to ${limit / 1000} s`,
+        );
       await host.pause(interval);
     }
 }
@@ -288,7 +327,7 @@ async function callOut(run: Run, step: CalloutStep): Promise<boolean> {
       for (const each of step.onRefusal ?? []) await callOut(run, each);
       throw error;
     }
-    run.options.onNote?.(`${error.message}; going on, as --force says`);
+    run.options.onNote?.(`${error.message}; continuing because of --force`);
   }
   return true;
 }

@@ -1,7 +1,7 @@
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, Lock} from '../host/host.js';
 import {applyPlan, type ApplyOptions} from './apply.js';
-import {shellLine, type Plan, type Planned, type Step} from './step.js';
+import {plan, shellLine, type Plan, type Planned, type Step} from './step.js';
 
 /** Settings of {@link carryOut}. */
 export interface CarryOutOptions extends ApplyOptions {
@@ -58,7 +58,9 @@ export async function carryOut(
       locks.push(await host.lock(name, options.lockLimit ?? options.limit));
     // A run that had the lock before may have left a write that does not return.
     await host.findLocked(options.limit);
-    const planned = accept(readAndPlan(), options);
+    const answer = readAndPlan();
+    if (answer.kind === 'refusal') await applyPlan(host, plan(answer.tell ?? []), options);
+    const planned = accept(answer, options);
     refuseOnImage(host, planned);
     await applyPlan(host, planned, options);
     // So may a unit that was started or stopped: whoever goes on to read the devices must not wait for it.

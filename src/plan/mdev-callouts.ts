@@ -26,6 +26,11 @@ export interface CalloutTopic {
   readonly config: MdevConfig;
 }
 
+/** Whether a script is called about the device, which may change what can be done, or must be told of a failure. */
+export function isScripted({callouts: {scripts, notifiers}}: Pick<CalloutRules, 'callouts'>): boolean {
+  return scripts.length + notifiers.length > 0;
+}
+
 /**
  * The steps with the scripts called around them, as mdevctl does: `pre`, which may refuse, before; `post` and the
  * notifiers after, with what became of it, also when it was undone.
@@ -38,18 +43,6 @@ export function withCallouts(
   const notes = skippedNotes(callouts);
   const {scripts, notifiers} = callouts;
   if (steps.length === 0) return plan([]);
-  if (scripts.length > 0 && !isSupported(callouts, 'pre', action)) {
-    const message = `the script ${scripts.join(', ')} for type ${subject.type} does not support to ${action}`;
-    if (!force)
-      return refuse({
-        code: 'callout-failed',
-        exitCode: ExitCode.refused,
-        message,
-        details: [...notes, 'nothing was changed'],
-        hint: 'ask those who made the script, or go on nevertheless with --force',
-      });
-    notes.push(`${message}; going on, as --force says`);
-  }
   const input = printCompactConfig(config);
   const step = (event: CalloutCall['event'], state: CalloutState): CalloutStep => ({
     kind: 'callout',
@@ -60,9 +53,25 @@ export function withCallouts(
     force: false,
     undo: [],
   });
+  const notify = (state: CalloutState) => (notifiers.length > 0 ? [step('notify', state)] : []);
+  if (scripts.length > 0 && !isSupported(callouts, 'pre', action)) {
+    const message = `the script ${scripts.join(', ')} for type ${subject.type} does not support ${action}`;
+    if (!force)
+      return refuse(
+        {
+          code: 'callout-failed',
+          exitCode: ExitCode.refused,
+          message,
+          details: [...notes, 'nothing was changed'],
+          hint: 'see the documentation of the script, or use --force to go on without it',
+        },
+        notify('none'),
+      );
+    notes.push(`${message}; continuing because of --force`);
+  }
   const tell = (state: CalloutState): CalloutStep[] => [
     ...(scripts.length > 0 && isSupported(callouts, 'post', action) ? [step('post', state)] : []),
-    ...(notifiers.length > 0 ? [step('notify', state)] : []),
+    ...notify(state),
   ];
   const asked = isSupported(callouts, 'pre', action) ? scripts : [];
   // Also where no script is asked: its undo is what tells that the command failed.
@@ -70,7 +79,7 @@ export function withCallouts(
     ...step('pre', 'none'),
     scripts: asked,
     force,
-    onRefusal: notifiers.length > 0 ? [step('notify', 'none')] : [],
+    onRefusal: notify('none'),
     undo: tell('failure'),
   };
   return plan(

@@ -1,6 +1,6 @@
 import {ExitCode, PearasysError, usageError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
-import {skippedNotes, type Callouts} from '../mdev/callout.js';
+import {isSupported, skippedNotes, type Callouts} from '../mdev/callout.js';
 import {
   checkAttributeName,
   definitionPath,
@@ -58,8 +58,11 @@ export function readDefinitionState(
   return {...rules, definitions, files};
 }
 
-/** The plan that defines a device. It need not be there, nor need its parent. */
-export function planMdevDefine(wish: MdevWish, state: DefinitionState): Planned {
+/**
+ * The plan that defines a device. It need not be there, nor need its parent.
+ * @param isActive whether this device is there: then its script is asked for the attributes.
+ */
+export function planMdevDefine(wish: MdevWish, state: DefinitionState, isActive = false): Planned {
   const {definitions, broken} = state.definitions;
   const path = definitionPath(wish);
   const problem = broken.find((one) => one.path === path);
@@ -74,8 +77,14 @@ export function planMdevDefine(wish: MdevWish, state: DefinitionState): Planned 
     });
   const wrong = state.anyAttribute === true ? undefined : refuseAttributes(wish.attributes);
   if (wrong !== undefined) return wrong;
+  const {uuid} = wish;
+  const {callouts} = state;
+  const write = writeFile(path, printConfig(wish), undefined);
+  const asks = isActive && callouts.scripts.length > 0 && isSupported(callouts, 'get', 'attributes');
   return withCallouts({subject: wish, action: 'define', config: wish}, state, [
-    {...writeFile(path, printConfig(wish), undefined), uuid: wish.uuid},
+    asks
+      ? {kind: 'define-active', uuid, subject: wish, path, config: wish, callouts, undo: write.undo}
+      : {...write, uuid},
   ]);
 }
 

@@ -12,7 +12,7 @@ import type {ParentName, TypeName} from '../mdev/name.js';
 import {readParent, readParentNames, typePath, type Parent} from '../mdev/parent.js';
 import type {Uuid} from '../mdev/uuid.js';
 import {nearest} from '../pci/find.js';
-import {withCallouts, type CalloutRules} from './mdev-callouts.js';
+import {isScripted, withCallouts, type CalloutRules} from './mdev-callouts.js';
 import {plan, refuse, writeAttribute, type Planned, type Refusal, type Step} from './step.js';
 
 /** A mediated device that is to be there. */
@@ -40,6 +40,8 @@ export interface MdevStartInput extends CalloutRules {
   readonly parents: readonly ParentName[];
   /** Whether a device that is there, on this parent and of this type, is what is wanted: for a unit it is. */
   readonly mayExist: boolean;
+  /** Milliseconds that a parent may take to register after the `pre` scripts. */
+  readonly patience: number;
 }
 
 /**
@@ -102,7 +104,7 @@ export function ambiguous(uuid: Uuid, definitions: readonly Definition[]): Peara
 export function readMdevStart(
   host: HostReader,
   words: MdevWords,
-  rules: CalloutRules & Pick<MdevStartInput, 'mayExist'>,
+  rules: CalloutRules & Pick<MdevStartInput, 'mayExist' | 'patience'>,
 ): MdevStartInput {
   const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid}));
   return {
@@ -120,14 +122,43 @@ export function readMdevStart(
  * (Documentation/driver-api/vfio-mediated-device.rst).
  */
 export function planMdevStart(input: MdevStartInput): Planned {
-  const {wish, existing} = input;
-  if (existing !== undefined) {
-    const same = existing.parent === wish.parent && (existing.type ?? wish.type) === wish.type;
-    return input.mayExist && same ? plan([]) : refuseExisting(existing);
-  }
-  const refusal = refuseParent(input) ?? refuseType(input) ?? refuseAttributes(wish);
+  const {wish, existing, patience} = input;
+  const {uuid, parent, type} = wish;
+  if (input.mayExist && existing?.parent === parent && (existing.type ?? type) === type) return plan([]);
+  const scripted = isScripted(input);
+  // A script may load the driver, make the type or free an instance: then it is looked at after the script.
+  const refusal = refuseAttributes(wish) ?? (scripted ? undefined : refuseCreation(input));
   if (refusal !== undefined) return refusal;
-  return withCallouts({subject: wish, action: 'start', config: wish}, input, startSteps(wish));
+  const look: Step[] = scripted ? [{kind: 'expect-creatable', uuid, parent, type, patience, undo: []}] : [];
+  return withCallouts({subject: wish, action: 'start', config: wish}, input, [...look, ...startSteps(wish)]);
+}
+
+/** Looks whether a device can be created now. @throws PearasysError why it cannot. */
+export function checkCreatable(host: HostReader, subject: Pick<MdevWish, 'uuid' | 'parent' | 'type'>): void {
+  const refusal = refuseCreation({
+    wish: subject,
+    existing: readMdev(host, subject.uuid),
+    parent: readParent(host, subject.parent),
+    parents: readParentNames(host),
+  });
+  if (refusal !== undefined) throw afterScripts(refusal);
+}
+
+/** The error of a refusal that follows scripts: what these have changed is not known. */
+export function afterScripts({error}: Refusal): PearasysError {
+  const details = (error.details ?? []).filter((line) => line !== 'nothing was changed');
+  return new PearasysError({...error, details});
+}
+
+/** What decides whether a device can be created. */
+type Creation = Pick<MdevStartInput, 'existing' | 'parent' | 'parents'> & {
+  readonly wish: Pick<MdevWish, 'parent' | 'type'>;
+};
+
+function refuseCreation(creation: Creation): Refusal | undefined {
+  const {existing} = creation;
+  if (existing !== undefined) return refuseExisting(existing);
+  return refuseParent(creation) ?? refuseType(creation);
 }
 
 function startSteps({uuid, parent, type, attributes}: MdevWish): Step[] {
@@ -171,7 +202,7 @@ function refuseExisting({uuid, parent, type}: Mdev): Refusal {
   });
 }
 
-function refuseParent({wish, parent, parents}: MdevStartInput): Refusal | undefined {
+function refuseParent({wish, parent, parents}: Creation): Refusal | undefined {
   if (parent === undefined)
     return refuse({
       code: 'no-parent',
@@ -193,7 +224,7 @@ function refuseParent({wish, parent, parents}: MdevStartInput): Refusal | undefi
   });
 }
 
-function refuseType({wish, parent}: MdevStartInput): Refusal | undefined {
+function refuseType({wish, parent}: Creation): Refusal | undefined {
   const types = parent?.types ?? [];
   const type = types.find(({name}) => name === wish.type);
   if (type === undefined)

@@ -1,13 +1,13 @@
 import {ExitCode} from '../host/errors.js';
-import type {HostReader} from '../host/host.js';
+import type {Host, HostReader} from '../host/host.js';
 import {readMdevHolders} from '../mdev/holders.js';
 import {readMdev, type Mdev} from '../mdev/mdev.js';
 import type {Uuid} from '../mdev/uuid.js';
 import type {NodeUser} from '../pci/holders/holder.js';
 import {adviseOnNodeUser, describeNodeUser} from '../pci/holders/words.js';
-import {withCallouts, type CalloutRules} from './mdev-callouts.js';
-import {removeMdev} from './mdev-start.js';
-import {plan, refuse, type Planned, type Step} from './step.js';
+import {isScripted, withCallouts, type CalloutRules} from './mdev-callouts.js';
+import {afterScripts, removeMdev} from './mdev-start.js';
+import {plan, refuse, type Planned, type Refusal, type Step} from './step.js';
 
 /** Everything {@link planMdevStop} decides on. */
 export interface MdevStopInput extends CalloutRules {
@@ -45,16 +45,15 @@ export function planMdevStop(input: MdevStopInput): Planned {
           details: ['nothing was changed'],
           hint: '`pearasys mdev list` shows those that are there',
         });
-  if (holders.length > 0)
-    return refuse({
-      code: 'in-use',
-      exitCode: ExitCode.refused,
-      message: `${uuid} on ${mdev.parent} is in use`,
-      details: [...holders.map(describeNodeUser), 'nothing was changed'],
-      hint: [...new Set(holders.map(adviseOnNodeUser))].join('; '),
-    });
-  const steps: Step[] = [removeMdev(uuid), {kind: 'expect-mdev', uuid, present: false, undo: []}];
   // Without its type no script could know whether it is its own: it is on its way already.
+  const scripted = mdev.type !== undefined && isScripted(input);
+  // A script may end what uses the device: then it is looked at after the script.
+  if (holders.length > 0 && !scripted) return refuseInUse(mdev, holders);
+  const steps: Step[] = [
+    ...(scripted ? [{kind: 'expect-unused' as const, uuid, undo: []}] : []),
+    removeMdev(uuid),
+    {kind: 'expect-mdev', uuid, present: false, undo: []},
+  ];
   if (mdev.type === undefined) return plan(steps);
   return withCallouts(
     {
@@ -65,4 +64,31 @@ export function planMdevStop(input: MdevStopInput): Planned {
     input,
     steps,
   );
+}
+
+/** Milliseconds that a process has to end that a script has told to. */
+const patience = 3000;
+
+/** Looks whether a process uses the device, and waits for it a short time. @throws PearasysError `in-use`. */
+export async function awaitUnused(host: Host, uuid: Uuid): Promise<void> {
+  for (let waited = 0; ; waited += interval) {
+    const mdev = readMdev(host, uuid);
+    const holders = mdev === undefined ? [] : readMdevHolders(host, uuid);
+    if (mdev === undefined || holders.length === 0) return;
+    if (waited >= patience) throw afterScripts(refuseInUse(mdev, holders));
+    await host.pause(interval);
+  }
+}
+
+/** Milliseconds between two looks. */
+const interval = 100;
+
+function refuseInUse({uuid, parent}: Mdev, holders: readonly NodeUser[]): Refusal {
+  return refuse({
+    code: 'in-use',
+    exitCode: ExitCode.refused,
+    message: `${uuid} on ${parent} is in use`,
+    details: [...holders.map(describeNodeUser), 'nothing was changed'],
+    hint: [...new Set(holders.map(adviseOnNodeUser))].join('; '),
+  });
 }

@@ -22,7 +22,7 @@ import type {ParentName} from '../mdev/name.js';
 import {typePath, waitForParent} from '../mdev/parent.js';
 import type {Uuid} from '../mdev/uuid.js';
 import {carryOut, type CarryOutOptions, type Outcome} from './carry-out.js';
-import {together} from './mdev-callouts.js';
+import {isScripted, together} from './mdev-callouts.js';
 import {
   findDefinition,
   planMdevDefine,
@@ -65,8 +65,10 @@ export async function startMdev(host: Host, words: MdevWords, options: StartOpti
   const {definitions} = readDefinitions(host, {uuid, parent});
   for (const note of words.config === undefined ? distrustNotes(host, definitions) : [])
     options.onNote?.(note);
-  if (readMdev(host, wish.uuid) === undefined) await waitForParent(host, wish.parent, options.patience);
   const callouts = await readCalloutsOf(host, wish, options.limit);
+  // Where there are scripts, it is waited for after them.
+  if (!isScripted({callouts}) && readMdev(host, wish.uuid) === undefined)
+    await waitForParent(host, wish.parent, options.patience);
   const start = () =>
     carryOut(
       host,
@@ -78,13 +80,17 @@ export async function startMdev(host: Host, words: MdevWords, options: StartOpti
     return await start();
   } catch (error) {
     // Our lock keeps no other program from creating it, mdevctl's own rule for one. What is there now decides.
-    if (!options.mayExist || !existsByNow(error, wish)) throw error;
+    if (!options.mayExist || !existsByNow(host, error, wish)) throw error;
     return await start();
   }
 }
 
-/** Whether the kernel has answered that a device of this UUID is there. */
-function existsByNow(error: unknown, {parent, type}: CalloutSubject): boolean {
+/** Whether it failed because the wanted device is there by now. */
+function existsByNow(host: Host, error: unknown, {uuid, parent, type}: CalloutSubject): boolean {
+  if (error instanceof PearasysError && error.code === 'uuid-in-use') {
+    const mdev = readMdev(host, uuid);
+    return mdev?.parent === parent && mdev.type === type;
+  }
   const reason = error instanceof PearasysError ? error.cause : undefined;
   return (
     reason instanceof WriteError &&
@@ -140,12 +146,15 @@ export async function defineMdev(host: Host, words: DefineWords, options: MdevOp
   const callouts = await readCalloutsOf(host, wish, options.limit);
   // A file says all of it.
   const isMeant = words.config === undefined && mdev?.parent === wish.parent && mdev.type === wish.type;
-  const told = isMeant ? await readCalloutAttributes(host, callouts, wish, options.limit) : [];
+  // Otherwise the script is asked after `pre`, which a dry run does not call.
+  const told =
+    isMeant && options.dryRun ? await readCalloutAttributes(host, callouts, wish, options.limit) : [];
   const full = {...wish, attributes: [...wish.attributes, ...told]};
+  const asks = isMeant && !options.dryRun;
   return await carryOut(
     host,
     [uuid],
-    () => planMdevDefine(full, readDefinitionState(host, uuid, {...options, callouts})),
+    () => planMdevDefine(full, readDefinitionState(host, uuid, {...options, callouts}), asks),
     options,
   );
 }
@@ -215,8 +224,8 @@ export async function createMdev(
   options: StartOptions,
 ): Promise<Outcome> {
   const {uuid, parent} = subject;
-  await waitForParent(host, parent, options.patience);
   const callouts = await readCalloutsOf(host, subject, options.limit);
+  if (!isScripted({callouts})) await waitForParent(host, parent, options.patience);
   const rules = {...options, callouts};
   const wish: MdevWish = {...subject, start: 'auto', attributes: []};
   return await carryOut(

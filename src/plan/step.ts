@@ -2,8 +2,11 @@ import type {ErrorDetails} from '../host/errors.js';
 import type {HostReader, ProcessIdentity} from '../host/host.js';
 import {shellWord} from '../host/shell.js';
 import {isForeign} from '../host/trust.js';
-import {calloutArguments, type CalloutCall} from '../mdev/callout.js';
+import {calloutArguments, type CalloutCall, type Callouts, type CalloutSubject} from '../mdev/callout.js';
+import type {MdevConfig} from '../mdev/definition.js';
 import {mdevPath} from '../mdev/mdev.js';
+import type {ParentName, TypeName} from '../mdev/name.js';
+import {typePath} from '../mdev/parent.js';
 import type {Uuid} from '../mdev/uuid.js';
 import {devicePath, type Device} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
@@ -118,6 +121,28 @@ export interface ExpectMdevStep extends StepBase {
   readonly present: boolean;
 }
 
+/**
+ * A look whether a mediated device can be created: its parent offers the type and has an instance left, and its UUID is
+ * free. It follows the `pre` scripts, which may have loaded the driver or stopped another device.
+ */
+export interface ExpectCreatableStep extends StepBase {
+  readonly kind: 'expect-creatable';
+  readonly uuid: Uuid;
+  readonly parent: ParentName;
+  readonly type: TypeName;
+  /** Milliseconds to wait for a parent that is still registering. */
+  readonly patience: number;
+}
+
+/**
+ * A look whether no process uses a mediated device, after the `pre` scripts, which may have ended one. The write to
+ * `remove` would wait in the kernel for it.
+ */
+export interface ExpectUnusedStep extends StepBase {
+  readonly kind: 'expect-unused';
+  readonly uuid: Uuid;
+}
+
 /** A call of the scripts for a mediated device, see mdevctl(8), INVOKING EXTERNAL SCRIPTS FOR DEVICE EVENTS. */
 export interface CalloutStep extends StepBase {
   readonly kind: 'callout';
@@ -130,6 +155,19 @@ export interface CalloutStep extends StepBase {
   readonly force: boolean;
   /** For `pre` and `live`: the call that follows when the script fails, and nothing is done. */
   readonly onRefusal?: readonly CalloutStep[];
+}
+
+/**
+ * The definition of a mediated device that is there: its file, with the attributes that the script for its type tells.
+ * The script is asked after `pre`, as by mdevctl.
+ */
+export interface DefineActiveStep extends StepBase {
+  readonly kind: 'define-active';
+  readonly uuid: Uuid;
+  readonly subject: CalloutSubject;
+  readonly path: string;
+  readonly config: MdevConfig;
+  readonly callouts: Callouts;
 }
 
 /** One effect on the machine, or one look at what an effect has done. */
@@ -145,6 +183,9 @@ export type Step =
   | ExpectRegisteredStep
   | ExpectUnlockedStep
   | ExpectMdevStep
+  | ExpectCreatableStep
+  | ExpectUnusedStep
+  | DefineActiveStep
   | CalloutStep;
 
 /** What a command will do. */
@@ -162,6 +203,8 @@ export interface Plan {
 export interface Refusal {
   readonly kind: 'refusal';
   readonly error: ErrorDetails;
+  /** Calls of scripts that are told of it; not for a dry run. */
+  readonly tell?: readonly CalloutStep[];
 }
 
 /** What a planner answers. */
@@ -173,8 +216,8 @@ export function plan(steps: readonly Step[], rest: Partial<Pick<Plan, 'afterUndo
 }
 
 /** A refusal. */
-export function refuse(error: ErrorDetails): Refusal {
-  return {kind: 'refusal', error};
+export function refuse(error: ErrorDetails, tell: readonly CalloutStep[] = []): Refusal {
+  return tell.length === 0 ? {kind: 'refusal', error} : {kind: 'refusal', error, tell};
 }
 
 /** Settings of {@link writeAttribute}. */
@@ -347,12 +390,21 @@ export function shellLine(step: Step): string {
       return `test -d ${driversFolder}/${step.driver}`;
     case 'expect-mdev':
       return `test ${step.present ? '' : '! '}-e ${mdevPath(step.uuid)}`;
+    case 'expect-creatable':
+      return `test "$(cat ${typePath(step.parent, step.type, 'available_instances')})" -ne 0`;
+    case 'expect-unused':
+      return `pearasys show ${step.uuid}  # no process may have it open`;
+    case 'define-active': {
+      const {subject, callouts, path} = step;
+      const call = {subject, event: 'get', action: 'attributes', state: 'none', input: undefined} as const;
+      return `${calloutLine({call, scripts: callouts.scripts})}  # the attributes of ${path}`;
+    }
     case 'callout':
       return calloutLine(step);
   }
 }
 
-function calloutLine({call, scripts}: CalloutStep): string {
+function calloutLine({call, scripts}: Pick<CalloutStep, 'call' | 'scripts'>): string {
   const input = `echo ${shellWord(call.input ?? '')} |`;
   const args = calloutArguments(call).map(shellWord).join(' ');
   if (scripts.length === 1) return `${input} ${scripts.map(shellWord).join('')} ${args}`;

@@ -137,7 +137,7 @@ describe('callouts', function () {
     script(`${own}/callouts/b`, 'echo \'{"supports":{"version":2,"actions":["stop"],"events":["pre"]}}\'');
     await assert.rejects(start(), (error) => {
       assert.ok(error instanceof PearasysError);
-      assert.match(error.message, /does not support to start/);
+      assert.match(error.message, /does not support start/);
       assert.match(error.details.join('\n'), /callouts\/a is not run: .* is writable by others/);
       return true;
     });
@@ -193,7 +193,7 @@ describe('callouts', function () {
     script(`${own}/callouts/a`, 'exit 1');
     await start({force: true});
     assert.equal(host.machine.mdevs.list().length, 1);
-    assert.match(notes.join('\n'), /refused to start .*; going on, as --force says/);
+    assert.match(notes.join('\n'), /refused to start .*; continuing because of --force/);
   });
 
   it('hear of a failure after all is undone', async () => {
@@ -355,7 +355,7 @@ describe('callouts', function () {
       assert.ok(provides.events.includes('live') && provides.actions.includes('capabilities'));
       await start();
       assert.deepEqual(calls(), ['b: -e pre -a start -s none', 'b: -e post -a start -s success']);
-      await assert.rejects(stopMdev(host, uuid, options), /does not support to stop/);
+      await assert.rejects(stopMdev(host, uuid, options), /does not support stop/);
       assert.equal(host.machine.mdevs.list().length, 1);
     });
 
@@ -529,3 +529,187 @@ describe('callouts', function () {
     });
   });
 });
+
+/** What is checked before a command must not keep a script from being called that makes it possible. */
+describe('checks follow the scripts that may make them true', function () {
+  this.timeout(20_000);
+  let host: SimulatedHost;
+  let options: StartOptions & {mayBeGone: boolean};
+  const mtty = () => {
+    const found = host.machine.declaration.mdevParents.find(({name}) => name === 'mtty');
+    assert.ok(found !== undefined);
+    return found;
+  };
+
+  beforeEach(() => {
+    host = SimulatedHost.standard(addParents);
+    options = {limit: 5000, patience: 0, dryRun: false, force: false, mayExist: false, mayBeGone: false};
+    host.machine.tree.file(`${own}/callouts/a`, `#!/bin/sh\n${logging}\n`, 0o755);
+    host.machine.tree.file(`${own}/notifiers/n`, `#!/bin/sh\n${logging}\n`, 0o755);
+  });
+  afterEach(() => host.dispose());
+
+  /** Does this as the effect of the call of a script with these arguments. */
+  const byScript = (words: string, effect: () => void) =>
+    host.afterEffect((done) => {
+      if (done.kind === 'run' && done.file.endsWith('/callouts/a') && done.args.join(' ').includes(words))
+        effect();
+    });
+  const calls = () =>
+    (host.machine.tree.read('/etc/mdevctl.d/log') ?? '')
+      .split('\n')
+      .map((line) => /^(.): .*-e (\w+) -a (\w+) -s (\w+)/.exec(line))
+      .filter((match) => match !== null && match[3] !== 'capabilities')
+      .map((match) => match?.slice(1).join(' '));
+  const told = (action: string, outcome: string) => [
+    `a pre ${action} none`,
+    `a post ${action} ${outcome}`,
+    `n notify ${action} ${outcome}`,
+  ];
+  const start = (more: Partial<StartOptions> = {}) => startMdev(host, subject, {...options, ...more});
+
+  for (const [what, prepare, cure] of [
+    ['the parent', () => host.machine.mdevs.unregister('mtty'), () => host.machine.mdevs.register(mtty())],
+    [
+      'the type',
+      () => host.machine.tree.remove('/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-1'),
+      () => host.machine.mdevs.register(mtty()),
+    ],
+    [
+      'a free instance',
+      () => {
+        for (let at = 0; at < 22; at++)
+          host.machine.mdevs.create('/sys/devices/virtual/mtty/mtty', 'mtty-1', uuidOf(at));
+      },
+      () => host.machine.mdevs.remove(uuidOf(0)),
+    ],
+    [
+      'a free UUID',
+      () => host.machine.mdevs.create('/sys/devices/virtual/mtty/mtty', 'mtty-2', uuid),
+      () => host.machine.mdevs.remove(uuid),
+    ],
+  ] as const)
+    it(`start: a pre script makes ${what}`, async () => {
+      prepare();
+      byScript('-e pre -a start', cure);
+      await start();
+      assert.ok(host.machine.mdevs.list().includes(`${uuid} mtty mtty-1`));
+      assert.deepEqual(calls(), told('start', 'success'));
+    });
+
+  for (const [what, prepare, code, exitCode] of [
+    ['no parent', () => host.machine.mdevs.unregister('mtty'), 'no-parent', 4],
+    [
+      'a UUID in use',
+      () => host.machine.mdevs.create('/sys/devices/virtual/mtty/mtty', 'mtty-2', uuid),
+      'uuid-in-use',
+      3,
+    ],
+  ] as const)
+    it(`start: scripts hear of the failure where there is ${what} after them`, async () => {
+      prepare();
+      await assert.rejects(
+        start(),
+        (error) => error instanceof PearasysError && error.code === code && error.exitCode === exitCode,
+      );
+      assert.deepEqual(calls(), told('start', 'failure'));
+    });
+
+  it('start: without any script it is refused before anything', async () => {
+    host.machine.tree.remove(`${own}/callouts/a`);
+    host.machine.tree.remove(`${own}/notifiers/n`);
+    host.machine.mdevs.unregister('mtty');
+    await assert.rejects(start(), (error) => {
+      assert.ok(error instanceof PearasysError && error.code === 'no-parent');
+      assert.ok(error.details.includes('nothing was changed'));
+      return true;
+    });
+    assert.deepEqual(host.effects(), []);
+  });
+
+  it('start by a unit: a device that a script has made itself is what is wanted', async () => {
+    byScript('-e pre -a start', () =>
+      host.machine.mdevs.create('/sys/devices/virtual/mtty/mtty', 'mtty-1', uuid),
+    );
+    await start({mayExist: true});
+    assert.deepEqual(host.machine.mdevs.list(), [`${uuid} mtty mtty-1`]);
+  });
+
+  it('stop: a pre script ends the process that uses the device', async () => {
+    await start();
+    const group =
+      host.machine.tree.resolve(`/sys/bus/mdev/devices/${uuid}/iommu_group`)?.split('/').at(-1) ?? '';
+    host.machine.addProcess({pid: 4711, comm: 'qemu', holds: [`/dev/vfio/${group}`]});
+    byScript('-e pre -a stop', () => host.machine.signal(4711, 'SIGKILL'));
+    await stopMdev(host, uuid, options);
+    assert.deepEqual(host.machine.mdevs.list(), []);
+    assert.deepEqual(calls().slice(3), told('stop', 'success'));
+  });
+
+  it('stop: one that is still in use after the script is refused, and the scripts hear of it', async () => {
+    await start();
+    const group =
+      host.machine.tree.resolve(`/sys/bus/mdev/devices/${uuid}/iommu_group`)?.split('/').at(-1) ?? '';
+    host.machine.addProcess({pid: 4711, comm: 'qemu', holds: [`/dev/vfio/${group}`]});
+    await assert.rejects(stopMdev(host, uuid, options), (error) => {
+      assert.ok(error instanceof PearasysError && error.code === 'in-use' && error.exitCode === 3);
+      assert.match(error.details.join('\n'), /4711/);
+      return true;
+    });
+    assert.deepEqual(calls().slice(3), told('stop', 'failure'));
+    assert.equal(host.machine.mdevs.list().length, 1);
+  });
+
+  it('define: the attributes are asked for after pre, and a failure is told', async () => {
+    await start();
+    host.machine.tree.file(
+      `${own}/callouts/a`,
+      `#!/bin/sh\n${logging}\ncase "$*" in *pre*) echo >../../ready;; *attributes*) [ -e ../../ready ] || exit 1; echo '[{"x":"1"}]';; esac\n`,
+      0o755,
+    );
+    await defineMdev(host, {...subject, start: 'manual'}, options);
+    assert.match(host.readText(definitionFile) ?? '', /"x": "1"/);
+    assert.deepEqual(calls().slice(3), [
+      'a pre define none',
+      'a get attributes none',
+      'a post define success',
+      'n notify define success',
+    ]);
+    host.machine.tree.remove(definitionFile);
+    host.machine.tree.file(
+      `${own}/callouts/a`,
+      `#!/bin/sh\n${logging}\ncase "$*" in *attributes*) exit 1;; esac\n`,
+      0o755,
+    );
+    await assert.rejects(defineMdev(host, {...subject, start: 'manual'}, options), /exit code 1/);
+    assert.deepEqual(calls().slice(7), [
+      'a pre define none',
+      'a get attributes none',
+      'a post define failure',
+      'n notify define failure',
+    ]);
+    assert.equal(host.readText(definitionFile), undefined);
+  });
+
+  for (const action of ['start', 'define', 'stop'] as const)
+    it(`notifiers hear of ${action} where a versioned script does not support it`, async () => {
+      if (action === 'stop') host.machine.mdevs.create('/sys/devices/virtual/mtty/mtty', 'mtty-1', uuid);
+      host.machine.tree.file(
+        `${own}/callouts/a`,
+        `#!/bin/sh\ncase "$*" in *capabilities*) echo '{"supports":{"version":2,"actions":["modify"],"events":["pre","post"]}}';; esac\n`,
+        0o755,
+      );
+      const work = () =>
+        action === 'start'
+          ? start()
+          : action === 'define'
+            ? defineMdev(host, {...subject, start: 'manual'}, options)
+            : stopMdev(host, uuid, options);
+      await assert.rejects(work(), /does not support/);
+      assert.deepEqual(calls(), [`n notify ${action} none`]);
+    });
+});
+
+function uuidOf(at: number): string {
+  return `00000000-0000-4000-8000-${String(at).padStart(12, '0')}`;
+}

@@ -25,6 +25,8 @@ const type = parseTypeName('mtty-1');
 const none: Callouts = {scripts: [], supports: undefined, notifiers: [], skipped: []};
 const device = `/sys/bus/mdev/devices/${uuid}`;
 const create = '/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create';
+/** With scripts it is looked at after them whether it can be created. */
+const look = `test "$(cat ${create.replace(/create$/, 'available_instances')})" -ne 0`;
 const file = `/etc/mdevctl.d/mtty/${uuid}`;
 
 const wish = (more: Partial<MdevWish> = {}): MdevWish => ({
@@ -59,6 +61,7 @@ const startInput = (more: Partial<MdevStartInput> = {}): MdevStartInput => ({
   parent: parent(),
   parents: [mtty],
   mayExist: false,
+  patience: 0,
   callouts: none,
   force: false,
   ...more,
@@ -184,10 +187,10 @@ describe('planMdevStart', () => {
       };
       assert.equal(refusal(planMdevStart(startInput({callouts}))).code, 'callout-failed');
       const forced = planMdevStart(startInput({callouts, force: true}));
-      assert.deepEqual(linesOf(forced), [`echo '${uuid}' > ${create}`, `test -e ${device}`]);
+      assert.deepEqual(linesOf(forced), [look, `echo '${uuid}' > ${create}`, `test -e ${device}`]);
       assert.match(
         forced.kind === 'plan' ? (forced.notes[0] ?? '') : '',
-        /does not support to start; going on/,
+        /does not support start; continuing/,
       );
     });
 
