@@ -20,8 +20,9 @@ export async function manualPage(): Promise<string> {
     '[\\fIOPTION\\fR...] \\fICOMMAND\\fR [\\fIARGUMENT\\fR...]',
     '.SH DESCRIPTION',
     text(
-      'A device is named by its slot (0000:04:00.0, or 04:00.0 in domain 0000), by its id (10de:1b80, vendor and ' +
-        'device), or by the name of its interface or disk (eth0, nvme0n1), a mediated device by its UUID. Options ' +
+      'A device is named by its slot (0000:04:00.0, or 04:00.0 in domain 0000), all functions of a card by 04:00.*, ' +
+        'by its id (10de:1b80, vendor and device), by the name of what its driver makes of it (eth0, nvme0n1, ' +
+        'card1), or by a path in /dev or /sys, a mediated device by its UUID. Options ' +
         'may stand before the command or after it.',
     ),
     '.SH OPTIONS',

@@ -1,6 +1,7 @@
 import {usageError} from '../host/errors.js';
 import {parseDriver, type Driver} from '../pci/driver.js';
 import {nearest} from '../pci/find.js';
+import {parseId} from '../pci/id.js';
 import type {Link} from '../plan/chain.js';
 
 /** One link of a `pci` chain as written: what to do, and to which devices. */
@@ -94,7 +95,8 @@ function takeOptions(rest: string[], where: string, takesDriver: boolean): LinkO
     const [, name = word, attached] = /^(--[a-z-]+)=(.*)$/s.exec(word) ?? /^(-[sd])(.+)$/s.exec(word) ?? [];
     const value = attached ?? rest.shift();
     if (value === undefined) throw usageError(`pearasys ${where}: ${name} needs a value`);
-    if (['-s', '--slot', '-d', '--id', '--pid'].includes(name)) options.words.push(value);
+    if (['-s', '--slot'].includes(name)) options.words.push(value);
+    else if (['-d', '--id', '--pid'].includes(name)) options.words.push(parseId(value));
     else if (takesDriver && name === '--driver') options.driver = value;
     else
       throw usageError(

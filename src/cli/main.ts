@@ -1,4 +1,5 @@
-import {ExitCode, PearasysError} from '../host/errors.js';
+import {resolve} from 'node:path';
+import {ExitCode, PearasysError, usageError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {defaultLayout} from '../host/layout.js';
 import type {Log} from '../host/log.js';
@@ -86,6 +87,14 @@ function makeContext(options: MainOptions, log: Log | undefined): Context {
     openHost: async (root) => {
       if (root === undefined && host !== undefined) return host;
       const {MachineHost} = await import('../host/machine-host.js');
+      const info = root === undefined ? undefined : new MachineHost().info(resolve(root));
+      // One that is not there may be made: hooks can be written to a folder to be looked at.
+      if (root === '' || (info !== undefined && info.kind !== 'directory'))
+        throw usageError(
+          `--root: '${root ?? ''}' is not a folder`,
+          '--root DIR, the root folder of an image',
+          'bad-path',
+        );
       return new MachineHost(root);
     },
     layout: options.layout ?? defaultLayout,

@@ -3,6 +3,8 @@
  * chains of `pci`, none of which oclif knows, become what it does know.
  */
 
+import {parseId} from '../pci/id.js';
+
 /** What a command line asks for. */
 export type CommandLine =
   | {readonly kind: 'version'}
@@ -88,10 +90,14 @@ function nameDevices(leading: readonly string[], own: readonly string[]): string
   const devices: string[] = [];
   for (let at = 0; at < leading.length; at++) {
     const word = leading[at] ?? '';
-    const [, attached] = /^(?:-[sd]|--(?:slot|id|pid)=)(.+)$/s.exec(word) ?? [];
-    if (attached !== undefined) devices.push(attached);
-    else if (/^(?:-[sd]|--(?:slot|id|pid))$/.test(word)) devices.push(leading[++at] ?? '');
-    else options.push(word);
+    const [, name = '', attached] = /^(-[sd]|--(?:slot|id|pid)=)(.+)$/s.exec(word) ?? [];
+    const alone = /^(?:-[sd]|--(?:slot|id|pid))$/.test(word);
+    if (attached === undefined && !alone) {
+      options.push(word);
+      continue;
+    }
+    const value = attached ?? leading[++at] ?? '';
+    devices.push(/^(?:-s|--slot)/.test(alone ? word : name) ? value : parseId(value));
   }
   return [...options, ...own, ...devices];
 }

@@ -3,6 +3,7 @@ import {usageError} from '../host/errors.js';
 import type {Host, HostReader} from '../host/host.js';
 import {isBridge, readDevice, readDevices, readGroupMembers, siblingsOf, type Device} from '../pci/device.js';
 import {findDevices} from '../pci/find.js';
+import {parseId} from '../pci/id.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../plan/carry-out.js';
 import {planByHand} from '../plan/claim.js';
 import {readSwitch, type Target} from '../plan/switch.js';
@@ -41,7 +42,7 @@ export const selectionFlags = {
 export const namingFlags = {
   slot: string({
     char: 's',
-    summary: 'A device by its slot',
+    summary: 'A device by its slot, name or path',
     helpValue: 'SLOT',
     multiple: true,
     multipleNonGreedy: true,
@@ -55,6 +56,20 @@ export const namingFlags = {
     multipleNonGreedy: true,
   }),
 };
+
+/**
+ * The words of {@link namingFlags}, for {@link selectDevices}.
+ * @throws PearasysError `bad-id`, exit code 2: -d takes nothing but ids.
+ */
+export function namedWords({
+  slot = [],
+  id = [],
+}: {
+  readonly slot?: readonly string[] | undefined;
+  readonly id?: readonly string[] | undefined;
+}): string[] {
+  return [...slot, ...id.map(parseId)];
+}
 
 /** The values of {@link selectionFlags}. */
 export interface Selection {

@@ -2,7 +2,7 @@ import type {HostReader} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
 import {distrust} from '../host/trust.js';
 import type {Device} from '../pci/device.js';
-import {asSlot, type Slot} from '../pci/slot.js';
+import {asSlot, expectedSlot, type Slot} from '../pci/slot.js';
 import {asGuest, type Guest} from './name.js';
 
 /**
@@ -86,7 +86,7 @@ export function readGuestFile(host: HostReader, layout: Layout, guest: Guest): G
         guest,
         path,
         slots: [],
-        problem: `line ${index + 1} is '${line}', expected a slot as in 0000:04:00.0`,
+        problem: `line ${index + 1} is '${line}', expected ${expectedSlot(word)}`,
       };
     slots.add(slot);
   }

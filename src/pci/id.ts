@@ -1,4 +1,5 @@
 import {usageError} from '../host/errors.js';
+import {asSlot} from './slot.js';
 
 /** `10de:1b80`: vendor and device, lower case. Made only by {@link parseId}. */
 export type DeviceId = string & {readonly __brand: 'DeviceId'};
@@ -15,7 +16,9 @@ export function parseId(text: string): DeviceId {
   if (id === undefined)
     throw usageError(
       `'${text}' is not an id`,
-      'an id is vendor:device, four hexadecimal digits each, as in 10de:1b80; `pearasys list` shows them',
+      asSlot(text) === undefined
+        ? 'an id is vendor:device, four hexadecimal digits each, as in 10de:1b80; `pearasys list` shows them'
+        : `it is a slot: -s ${text}; an id is vendor:device, as in 10de:1b80`,
       'bad-id',
     );
   return id;

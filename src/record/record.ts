@@ -5,7 +5,7 @@ import {distrust} from '../host/trust.js';
 import type {Device} from '../pci/device.js';
 import {parseDriver, type Driver} from '../pci/driver.js';
 import {asId, sysfsIds, type DeviceId} from '../pci/id.js';
-import {asSlot, type Slot} from '../pci/slot.js';
+import {asSlot, expectedSlot, type Slot} from '../pci/slot.js';
 
 /** The saved wish for a device. */
 export interface DeviceRecord {
@@ -104,12 +104,17 @@ export function parseRecord(path: string, text: string): DeviceRecord {
   }) as [string, string, string];
   const parsedSlot = slot === 'any' ? slot : asSlot(slot);
   const parsedId = asId(id);
-  if (parsedSlot === undefined) throw badRecord(path, `${keys.slot}=${slot} is not a slot`);
+  if (parsedSlot === undefined)
+    throw badRecord(path, `${keys.slot}=${slot} is not a slot: expected ${expectedSlot(slot)}`);
   if (parsedId === undefined) throw badRecord(path, `${keys.id}=${id} is not an id`);
   const together = (values.get(keys.together)?.split(',') ?? (parsedSlot === 'any' ? [] : [parsedSlot])).map(
     (word) => {
       const one = asSlot(word);
-      if (one === undefined) throw badRecord(path, `${keys.together} names '${word}', which is not a slot`);
+      if (one === undefined)
+        throw badRecord(
+          path,
+          `${keys.together} names '${word}', which is not a slot: expected ${expectedSlot(word)}`,
+        );
       return one;
     },
   );

@@ -124,8 +124,8 @@ describe('pearasys bind', () => {
       [['bind'], /missing: DRIVER/],
       [['bind', 'vfio-pci'], /no device was named/],
       [
-        ['bind', 'vfio-pci', '02:00'],
-        /'02:00' is neither a slot nor an id\ntry: a slot is as in .* the nearest is 0000:02:00\.0/,
+        ['bind', 'vfio-pci', '02:0'],
+        /'02:0' is neither a slot nor an id\ntry: a slot is as in .* the nearest is 0000:02:00\.0/,
       ],
       [['bind', 'vfio-pci', '2:0.0'], /neither a slot nor an id/],
       [['bind', 'vfio-pci', '02:00.8'], /neither a slot nor an id/],

@@ -325,9 +325,9 @@ describe('pearasys service', () => {
     it('names and ids that are wrong are refused with 2, and devices that are not there with 4', async () => {
       const host = made();
       const wrong: [string[], number, RegExp][] = [
-        [['-s', '02:00', 'service', 'install', 'vfio-pci'], 2, /'02:00' is neither a slot nor an id/],
+        [['-s', '02:0', 'service', 'install', 'vfio-pci'], 2, /'02:0' is neither a slot nor an id/],
         [['-s', '2:0.0', 'service', 'install', 'vfio-pci'], 2, /is neither a slot nor an id/],
-        [['-d', '10de:1b8', 'service', 'install', 'vfio-pci'], 2, /is neither a slot nor an id/],
+        [['-d', '10de:1b8', 'service', 'install', 'vfio-pci'], 2, /'10de:1b8' is not an id/],
         [['-d', '10de:1b80', 'service', 'install', 'vfio-pci'], 2, /that of 2 devices/],
         [['-d', '10de:ffff', 'service', 'install', 'vfio-pci'], 4, /no device with id 10de:ffff/],
         [['-s', '77:00.0', 'service', 'install', 'vfio-pci'], 4, /no device in slot 0000:77:00\.0/],
@@ -632,7 +632,8 @@ describe('pearasys service', () => {
       for (const [line, code, message] of [
         [`-s ${card} service uninstall`, 4, /nothing is installed for 0000:02:00\.0/],
         ['service uninstall', 2, /no slot was named/],
-        ['-s nonsense service uninstall', 2, /'nonsense' is not a slot/],
+        ['-s zz:yy service uninstall', 2, /'zz:yy' is neither a slot nor an id/],
+        ['-s nonsense service uninstall', 4, /no device, interface or disk called 'nonsense'/],
         ['-d 10de:ffff service uninstall', 2, /there is no record for id 10de:ffff/],
         ['-d 10de service uninstall', 2, /'10de' is not an id/],
         ['-d 10de:1b80 service uninstall --any-slot', 4, /no record for id 10de:1b80 in any slot/],

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
 import {readDevices} from '../../src/pci/device.js';
-import {findDevices, slotInPath, slotsOfName, type FindOptions} from '../../src/pci/find.js';
+import {findDevices, findSlot, slotInPath, slotsOfName, type FindOptions} from '../../src/pci/find.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';
@@ -56,6 +56,58 @@ describe('findDevices', () => {
     assert.deepEqual(find(host, ['nvme0n1', 'nvme0n1p2', 'nvme1n1']), ['0000:03:00.0', '0000:04:00.0']);
   });
 
+  for (const [word, slots] of [
+    ['00000000:02:00.1', ['0000:02:00.1']],
+    ['pci_0000_02_00_1', ['0000:02:00.1']],
+    ['pci@0000:02:00.1', ['0000:02:00.1']],
+    ['PCI:2:0:1', ['0000:02:00.1']],
+    ['02:00', ['0000:02:00.0', '0000:02:00.1']],
+    ['0000:02:00.*', ['0000:02:00.0', '0000:02:00.1']],
+    ['0x10DE:0x10F0', ['0000:01:00.1', '0000:02:00.1']],
+    ['nvme1', ['0000:04:00.0']],
+    ['/dev/nvme1', ['0000:04:00.0']],
+    ['/dev/nvme1n1', ['0000:04:00.0']],
+    ['/dev/nvme0n1p2', ['0000:03:00.0']],
+    ['card0', ['0000:01:00.0']],
+    ['/dev/dri/card1', ['0000:02:00.0']],
+    ['renderD129', ['0000:02:00.0']],
+    ['/dev/dri/renderD128', ['0000:01:00.0']],
+    ['/dev/snd/controlC0', ['0000:01:00.1']],
+    ['usb1', ['0000:00:14.0']],
+    ['/dev/bus/usb/001/001', ['0000:00:14.0']],
+    ['/sys/class/net/eth1', ['0000:05:00.0']],
+    ['/sys/bus/pci/devices/0000:05:00.0/net/eth1', ['0000:05:00.0']],
+    ['/sys/kernel/iommu_groups/2', ['0000:02:00.0', '0000:02:00.1']],
+  ] as const)
+    it(`another spelling of the same: '${word}'`, () => {
+      assert.deepEqual(find(made(), [word], {all: true}), slots);
+    });
+
+  it('another spelling of the same: links in /dev, also where there are no nodes', () => {
+    const host = made((declaration) => {
+      declaration.files['/dev/disk/by-id/README'] = '';
+    });
+    const link = (path: string, target: string) => host.machine.tree.link(path, target);
+    link('/dev/disk/by-id/nvme-Samsung_1', '/dev/nvme1n1');
+    link('/dev/disk/by-path/pci-0000:09:00.0-nvme-1', '/dev/nvme9n1');
+    assert.deepEqual(find(host, ['/dev/disk/by-id/nvme-Samsung_1']), ['0000:04:00.0']);
+    assert.deepEqual(refusal(host, '/dev/disk/by-path/pci-0000:09:00.0-nvme-1').exitCode, 4);
+  });
+
+  it('a group that was given to VFIO is all its members', () => {
+    const host = made();
+    assert.deepEqual(find(host, ['/dev/vfio/2']), ['0000:02:00.0', '0000:02:00.1']);
+  });
+
+  it('one where there can be only one, present or not when it is a slot', () => {
+    const host = made();
+    const one = (word: string) => findSlot(host, () => readDevices(host), word);
+    assert.equal(one('00000000:77:00.0'), '0000:77:00.0');
+    assert.equal(one('eth1'), '0000:05:00.0');
+    assert.throws(() => one('02:00.*'), {code: 'ambiguous-device', exitCode: 2});
+    assert.throws(() => one('eth9'), {code: 'no-device', exitCode: 4});
+  });
+
   it('by a disk that has several paths', () => {
     const host = made((declaration) => {
       functionOf(declaration, '0000:03:00.0').nvme!.multipath = true;
@@ -83,9 +135,23 @@ describe('findDevices', () => {
     ['../net/eth0', 'no-device', 4, "there is no device, interface or disk called '../net/eth0'", /nearest/],
     ['10de:zzzz', 'bad-slot', 2, "'10de:zzzz' is neither a slot nor an id", /10de:1b80/],
     ['..', 'bad-slot', 2, "'..' is neither a slot nor an id", /0000:04:00\.0/],
-    ['', 'no-device', 4, "there is no device, interface or disk called ''", /nearest/],
+    ['', 'bad-slot', 2, "'' is neither a slot nor an id", /nearest/],
+    ['/home', 'bad-slot', 2, "'/home' is not the path of a device", /findmnt/],
+    ['/dev/null', 'usage', 2, '/dev/null is not on the PCI bus', /only PCI devices/],
+    [
+      '/dev/vfio/999',
+      'no-device',
+      4,
+      "there is no device, interface or disk called '/dev/vfio/999'",
+      /nearest/,
+    ],
+    ['/sys/class/net/lo', 'usage', 2, '/sys/class/net/lo is not on the PCI bus', /only PCI devices/],
+    ['07:00.*', 'no-device', 4, 'there is no device in slot 0000:07:00', /the nearest is 0000:/],
+    ['pci_0000_77_00_0', 'no-device', 4, 'there is no device in slot 0000:77:00.0', /nearest/],
+    ['02:00.8', 'bad-slot', 2, "'02:00.8' is neither a slot nor an id", /the nearest is 0000:02:00\.\d$/],
+    ['eth 0', 'bad-slot', 2, "'eth 0' is neither a slot nor an id", /nearest/],
+    ['eth\u001b[31m', 'bad-slot', 2, "'eth\u001b[31m' is neither a slot nor an id", /nearest/],
     ['lo', 'usage', 2, 'lo is not on the PCI bus', /only PCI devices/],
-    ['02:00', 'bad-slot', 2, "'02:00' is neither a slot nor an id", /the nearest is 0000:02:00\.0$/],
   ] as const)
     it(`not by '${word}'`, () => {
       const error = refusal(made(), word);

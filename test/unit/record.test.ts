@@ -75,7 +75,7 @@ describe('a record', () => {
     [
       'a slot that is none',
       text.replace('02:00.0', '02:20.0'),
-      /^PEARASYS_SLOT=0000:02:20\.0 is not a slot$/,
+      /^PEARASYS_SLOT=0000:02:20\.0 is not a slot: expected a slot .* as in 0000:04:00\.0/,
     ],
     ['an id that is none', text.replace('1b80', '1b8'), /^PEARASYS_ID=10de:1b8 is not an id$/],
     [
@@ -88,7 +88,7 @@ describe('a record', () => {
     [
       'a companion that is no slot',
       `${text}PEARASYS_TOGETHER=0000:02:00.0,x\n`,
-      /names 'x', which is not a slot$/,
+      /names 'x', which is not a slot: expected/,
     ],
     [
       'companions without itself',

@@ -8,8 +8,9 @@ import {selectionFlags, switchDevices, type ChangeResult} from '../switching.js'
 export default class Bind extends BaseCommand {
   static override description =
     'DRIVER is a PCI driver (its module is loaded when needed), `none` to keep every driver off, or `default` to ' +
-    'give the device back to the driver that the kernel chooses. A DEVICE is a slot (0000:04:00.0 or 04:00.0), an ' +
-    'id (10de:1b80), or the name of an interface or disk (eth0, nvme0n1). A device that is in use is refused, with ' +
+    'give the device back to the driver that the kernel chooses. A DEVICE is a slot (0000:04:00.0, 04:00.0), a ' +
+    'card (04:00.*: all its functions), an id (10de:1b80), the name of what its driver makes (eth0, nvme0n1, card1), ' +
+    'or a path in /dev or /sys. A device that is in use is refused, with ' +
     'who uses it; when one of them does not take the driver, all go back to where they were.';
   static override examples = [
     '<%= config.bin %> bind vfio-pci 04:00.0 --siblings',

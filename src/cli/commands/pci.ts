@@ -1,13 +1,13 @@
 import type {Host} from '../../host/host.js';
 import type {Device} from '../../pci/device.js';
 import {readDevices} from '../../pci/device.js';
-import {findDevices} from '../../pci/find.js';
+import {checkDeviceWord, findDevices} from '../../pci/find.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../../plan/carry-out.js';
 import {planLink, type Link} from '../../plan/chain.js';
 import {BaseCommand, switchFlags} from '../base-command.js';
 import {parseChain, type ChainLink} from '../chain.js';
 import {chooseDevices} from '../choose.js';
-import {changeResult, reread, withChanges, type ChangeResult, namingFlags} from '../switching.js';
+import {changeResult, namedWords, reread, withChanges, type ChangeResult, namingFlags} from '../switching.js';
 
 /** `pearasys [-s SLOT]... [-d ID]... pci …`: the kernel's own words, one link after the other. */
 export default class Pci extends BaseCommand {
@@ -32,9 +32,12 @@ export default class Pci extends BaseCommand {
     // As they were written, after the `--` of the prelude: oclif's own list mixes up words that come twice.
     const chain = parseChain(this.argv.slice(this.argv.indexOf('--') + 1));
     const host = await this.openHost();
-    const outer = [...(flags.slot ?? []), ...(flags.id ?? [])];
+    const outer = namedWords(flags);
     if (outer.length === 0 && chain.some(needsDevices))
       outer.push(...(await chooseDevices(this.context, host)));
+    // A mistake is one whether or not the chain uses the word.
+    if (!chain.some(needsDevices))
+      for (const word of outer) checkDeviceWord(host, () => readDevices(host), word);
     // All devices of the chain are found before its first write: a link may take one away that a later one names.
     const links = chain.map((link) => ({...link, devices: this.#find(host, link, outer)}));
     const notes: string[] = [];

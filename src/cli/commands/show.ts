@@ -83,8 +83,8 @@ export interface ShowResult {
 /** `pearasys show`: one device, its card and its group. */
 export default class Show extends BaseCommand {
   static override description =
-    'DEVICE is a slot (0000:04:00.0 or 04:00.0), an id (10de:1b80), the name of an interface or disk (eth0, ' +
-    'nvme0n1), the UUID of a mediated device, or the name of a parent (mtty).';
+    'DEVICE is a slot (0000:04:00.0, 04:00.0), a card (04:00.*: all its functions), an id (10de:1b80), the name of ' +
+    'what its driver makes (eth0, nvme0n1, card1), a path in /dev or /sys, the UUID of a mediated device, or the name of a parent (mtty).';
   static override examples = ['<%= config.bin %> show 04:00.0', '<%= config.bin %> show eth0 --json'];
   static override args = {
     device: string({description: 'the device', required: true, ignoreStdin: true}),

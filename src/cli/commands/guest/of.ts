@@ -1,7 +1,8 @@
 import {string} from '@oclif/core/args';
 import {ExitCode, PearasysError} from '../../../host/errors.js';
 import {guestsOfSlot, readGuestFiles} from '../../../guest/files.js';
-import {parseSlot} from '../../../pci/slot.js';
+import {readDevices} from '../../../pci/device.js';
+import {findSlot} from '../../../pci/find.js';
 import {BaseCommand} from '../../base-command.js';
 
 /** What `--json` prints. */
@@ -19,8 +20,8 @@ export default class GuestOf extends BaseCommand {
 
   async run(): Promise<GuestOfResult> {
     const {args} = await this.parse(GuestOf);
-    const slot = parseSlot(args.slot);
     const host = await this.openHost();
+    const slot = findSlot(host, () => readDevices(host), args.slot);
     const guests = guestsOfSlot(readGuestFiles(host, this.context.layout), slot);
     if (guests.length === 0)
       throw new PearasysError({

@@ -2,8 +2,9 @@ import {string} from '@oclif/core/args';
 import {singleQuoted} from '../../../host/shell.js';
 import {guestsOfSlot, isDisplay, readGuestFiles} from '../../../guest/files.js';
 import {parseGuest} from '../../../guest/name.js';
-import {readDevice} from '../../../pci/device.js';
-import {asSlot, parseSlot, virshName} from '../../../pci/slot.js';
+import {readDevice, readDevices} from '../../../pci/device.js';
+import {findSlot} from '../../../pci/find.js';
+import {asSlot, virshName} from '../../../pci/slot.js';
 import {BaseCommand} from '../../base-command.js';
 
 /** The variables of virt-aid's query, each with its values; for a shell the values are joined by newlines. */
@@ -52,7 +53,7 @@ export default class GuestQuery extends BaseCommand {
     for (const problem of problems) this.warn(problem);
     const [guestWord, slotWord] = splitWords(args, (word) => guests.some(({guest}) => guest === word));
     const guest = guestWord === undefined ? undefined : parseGuest(guestWord);
-    const slot = slotWord === undefined ? undefined : parseSlot(slotWord);
+    const slot = slotWord === undefined ? undefined : findSlot(host, () => readDevices(host), slotWord);
     const slots = guests.find((file) => file.guest === guest)?.slots ?? [];
     const inList = (list: readonly string[]) => list.filter((name) => name === guest);
     const result: GuestQueryResult = {

@@ -19,6 +19,7 @@ import {chooseOneByOne, confirm} from '../../choose.js';
 import {requireDomain} from '../../guests.js';
 import {
   changeResult,
+  namedWords,
   namingFlags,
   reread,
   selectDevices,
@@ -50,7 +51,7 @@ export default class GuestSetup extends BaseCommand {
     ...changeFlags,
     ...namingFlags,
     device: string({
-      summary: 'A device by slot, id, interface or disk',
+      summary: 'A device by slot, id, name or path',
       helpValue: 'DEVICE',
       multiple: true,
       multipleNonGreedy: true,
@@ -69,7 +70,7 @@ export default class GuestSetup extends BaseCommand {
     requireDomain(guest, domain);
     if (domain.kind === 'hidden')
       this.warn("only root may see libvirt's guests: whether there is this one was not looked at");
-    const named = [...(flags.device ?? []), ...(flags.slot ?? []), ...(flags.id ?? [])];
+    const named = [...(flags.device ?? []), ...namedWords(flags)];
     const words = named.length > 0 ? named : await this.#choose(host, guest, domain, asks);
     let devices = selectDevices(host, words, flags);
     if (asks) {

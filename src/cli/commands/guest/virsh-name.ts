@@ -1,5 +1,7 @@
 import {string} from '@oclif/core/args';
-import {parseSlot, virshName} from '../../../pci/slot.js';
+import {readDevices} from '../../../pci/device.js';
+import {findSlot} from '../../../pci/find.js';
+import {virshName} from '../../../pci/slot.js';
 import {BaseCommand} from '../../base-command.js';
 
 /** What `--json` prints. */
@@ -15,7 +17,8 @@ export default class GuestVirshName extends BaseCommand {
 
   async run(): Promise<VirshNameResult> {
     const {args} = await this.parse(GuestVirshName);
-    const slot = parseSlot(args.slot);
+    const host = await this.openHost();
+    const slot = findSlot(host, () => readDevices(host), args.slot);
     const name = virshName(slot);
     this.log(name);
     return {slot, name};

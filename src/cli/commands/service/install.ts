@@ -23,6 +23,7 @@ import {
   selectDevices,
   withChanges,
   type ChangeResult,
+  namedWords,
   namingFlags,
 } from '../../switching.js';
 
@@ -65,10 +66,10 @@ export default class ServiceInstall extends BaseCommand {
     const {args, flags} = await this.parse(ServiceInstall);
     const driver = parseDriver(args.driver);
     const host = await this.openHost();
+    const folder = checkPrefix(host, flags.prefix);
     if (flags['any-slot']) return this.#installAnySlot(host, driver, flags);
     if (flags.now && host.root !== '/')
       throw usageError('nothing runs in an image, so that --now has no meaning there', 'leave --now out');
-    const folder = checkPrefix(host, flags.prefix);
     const devices = await this.#devices(host, flags);
     const slots = devices.map((device) => device.slot);
     const units = slots.map((slot) => unitName({slot, driver}));
@@ -113,7 +114,7 @@ export default class ServiceInstall extends BaseCommand {
         throw usageError('an image has no devices of its own', 'name one by both: -s SLOT -d VENDOR:DEVICE');
       return [{slot: parseSlot(slot[0] ?? ''), id: parseId(id[0] ?? '')}];
     }
-    const words = [...slot, ...id];
+    const words = namedWords(flags);
     return selectDevices(host, words.length > 0 ? words : await chooseDevices(this.context, host), flags);
   }
 

@@ -1,7 +1,9 @@
 import {boolean, string} from '@oclif/core/flags';
 import {usageError} from '../../../host/errors.js';
 import {parseId} from '../../../pci/id.js';
-import {parseSlot, type Slot} from '../../../pci/slot.js';
+import {readDevices} from '../../../pci/device.js';
+import {findSlots} from '../../../pci/find.js';
+import type {Slot} from '../../../pci/slot.js';
 import {carryOut} from '../../../plan/carry-out.js';
 import {planUninstall, planUninstallAnySlot, readServices, servicesLock} from '../../../plan/service.js';
 import {readRecords} from '../../../record/record.js';
@@ -38,7 +40,9 @@ export default class ServiceUninstall extends BaseCommand {
     if (flags['any-slot'] && (id === undefined || ids.length > 1 || flags.slot !== undefined))
       throw usageError('--any-slot takes one id, and no slot', '--any-slot -d VENDOR:DEVICE');
     const {records} = readRecords(host, layout);
-    const named = new Set<Slot>((flags.slot ?? []).map(parseSlot));
+    const named = new Set<Slot>(
+      (flags.slot ?? []).flatMap((word) => findSlots(host, () => readDevices(host), word)),
+    );
     for (const record of records)
       if (record.slot !== 'any' && ids.includes(record.id)) named.add(record.slot);
     // What was installed together is one wish, and goes together.
