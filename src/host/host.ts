@@ -2,6 +2,7 @@
 export interface FileInfo {
   readonly kind: 'file' | 'directory' | 'link' | 'device' | 'other';
   readonly uid: number;
+  readonly gid: number;
   /** Permission bits, 0 to 0o7777. */
   readonly mode: number;
   readonly size: number;
@@ -79,10 +80,18 @@ export interface HostReader {
   isClaimedByKernel(node: string): boolean;
 }
 
+/** Whose a file is. */
+export interface FileOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** Settings of {@link Host.writeFile}. */
 export interface WriteFileOptions {
-  /** Permission bits; default 0o644. The owner is the user who runs this, root on a machine. */
+  /** Permission bits, whatever the umask is; default 0o644. */
   readonly mode?: number;
+  /** Default: the user who runs this, root on a machine. */
+  readonly owner?: FileOwner | undefined;
 }
 
 /** The one boundary through which the machine is read and changed. Only `src/plan/apply.ts` calls what changes. */
@@ -105,15 +114,32 @@ export interface Host extends HostReader {
    */
   writeAttribute(path: string, value: string, limit: number): Promise<void>;
   /**
-   * Writes a whole file: a new one beside it, synced, then renamed over it. Makes missing folders (0755).
+   * Writes a whole file: a new one, synced, then renamed over it. Makes missing folders (0755). A link at this path
+   * is replaced; name its target to keep it.
    * @throws FileError and then neither the old file nor the folder has changed.
    */
   writeFile(path: string, content: string, options?: WriteFileOptions): Promise<void>;
+  /**
+   * Makes a symbolic link, in place of what is there, in the same way.
+   * @throws FileError as for {@link writeFile}.
+   */
+  writeLink(path: string, target: string): Promise<void>;
   /**
    * Removes a file or symbolic link; a missing one is no error.
    * @param options.prune how many folders above it go too when they are left empty; none unless told.
    */
   removeFile(path: string, options?: {readonly prune?: number}): Promise<void>;
+  /**
+   * Removes from a folder what a killed run was making there, and the folder itself when it is left empty.
+   * @param options.prune how many empty folders go, this one included; none unless told.
+   */
+  tidyFolder(folder: string, options?: {readonly prune?: number}): Promise<void>;
+  /**
+   * Waits until what was written, linked and removed is on the disk: until then a power cut may leave the old state
+   * of each file.
+   * @throws FileError
+   */
+  syncFiles(): Promise<void>;
   /**
    * Runs a program, without a shell, with a clean environment (PATH, LC_ALL=C).
    * @throws CommandError when it cannot be started, or ends with a code that is not accepted.
@@ -133,6 +159,12 @@ export interface Host extends HostReader {
    * @throws PearasysError `busy`, exit code 3, when another run still holds it.
    */
   lock(name: string, limit: number): Promise<Lock>;
+  /**
+   * Keeps a text under the name of a held lock until it is taken back, for the next run when this one is killed;
+   * {@link unfinishedPath} is where it is read. Undefined takes it back.
+   * @throws FileError
+   */
+  noteUnfinished(name: string, text: string | undefined): void;
   /** Ends what serves this host (the child that writes attributes), and waits for that. A stuck child is left behind. */
   close(): Promise<void>;
 }

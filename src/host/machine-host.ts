@@ -1,8 +1,7 @@
 import {fork, spawn, type ChildProcess} from 'node:child_process';
-import {randomUUID} from 'node:crypto';
 import fs from 'node:fs';
 import {networkInterfaces} from 'node:os';
-import {dirname, extname, join, relative} from 'node:path';
+import {extname, join, relative} from 'node:path';
 import {setTimeout as wait} from 'node:timers/promises';
 import type {WriteRequest} from './attribute-writer.js';
 import {
@@ -25,8 +24,9 @@ import type {
   WriteFileOptions,
 } from './host.js';
 import {pathInImage} from './image-path.js';
-import {runState} from './layout.js';
+import {draftFolder, runState, unfinishedPath} from './layout.js';
 import {startOf} from './process.js';
+import {pruneFolders, removeWhole, replaceFile, sweepDrafts, syncFolder} from './whole-file.js';
 
 /** sbin is not in every service's PATH, and modprobe lives there. */
 const commandPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -56,6 +56,8 @@ export class MachineHost implements Host {
   readonly userId: number;
   /** Attributes that must not be read; see {@link findLocked}. */
   readonly #locked = new Set<string>();
+  /** Folders whose entries have changed and may not be on the disk yet, where they are on this machine. */
+  readonly #unsynced = new Set<string>();
   #idleWriter: ChildProcess | undefined;
 
   constructor(root = '/') {
@@ -103,7 +105,11 @@ export class MachineHost implements Host {
 
   list(path: string): string[] {
     try {
-      return fs.readdirSync(this.#locate(path)).sort();
+      // Unfinished files are nobody's.
+      return fs
+        .readdirSync(this.#locate(path))
+        .filter((name) => name !== draftFolder)
+        .sort();
     } catch {
       return [];
     }
@@ -132,6 +138,7 @@ export class MachineHost implements Host {
               ? 'device'
               : 'other',
       uid: stat.uid,
+      gid: stat.gid,
       mode: stat.mode & 0o7777,
       size: stat.size,
       modified: stat.mtimeMs,
@@ -218,39 +225,52 @@ export class MachineHost implements Host {
     if (answer !== '') throw new WriteError(path, value, answer);
   }
 
+  writeFile(path: string, content: string, {mode = 0o644, owner}: WriteFileOptions = {}): Promise<void> {
+    return this.#change('writing', path, () => replaceFile(this.#locate(path), {content, mode, owner}));
+  }
+
+  writeLink(path: string, target: string): Promise<void> {
+    return this.#change('writing', path, () => replaceFile(this.#locate(path, false), {target}));
+  }
+
+  removeFile(path: string, {prune = 0}: {readonly prune?: number} = {}): Promise<void> {
+    return this.#change('removing', path, () => [removeWhole(this.#locate(path, false), prune)]);
+  }
+
+  tidyFolder(folder: string, {prune = 0}: {readonly prune?: number} = {}): Promise<void> {
+    return this.#change('removing', folder, () => {
+      const place = this.#locate(folder);
+      sweepDrafts(place);
+      return [pruneFolders(place, prune)];
+    });
+  }
+
+  syncFiles(): Promise<void> {
+    return this.#change('writing', this.root, () => {
+      const folders = [...this.#unsynced];
+      this.#unsynced.clear();
+      for (const folder of folders) syncFolder(folder);
+      return [];
+    });
+  }
+
+  /** @param work returns the folders whose entries have changed. */
   // eslint-disable-next-line @typescript-eslint/require-await -- an error must reach the caller as a rejection
-  async writeFile(path: string, content: string, options: WriteFileOptions = {}): Promise<void> {
-    const target = this.#locate(path);
-    const temporary = `${target}.${randomUUID()}.new`;
+  async #change(action: string, path: string, work: () => readonly string[]): Promise<void> {
     try {
-      fs.mkdirSync(dirname(target), {recursive: true, mode: 0o755});
-      try {
-        writeNewFile(temporary, content, options.mode ?? 0o644);
-        fs.renameSync(temporary, target);
-      } finally {
-        fs.rmSync(temporary, {force: true});
-      }
+      for (const folder of work()) this.#unsynced.add(folder);
     } catch (error) {
-      throw new FileError('writing', path, errnoOf(error), error);
+      throw new FileError(action, path, errnoOf(error), error);
     }
   }
 
-  // eslint-disable-next-line @typescript-eslint/require-await -- an error must reach the caller as a rejection
-  async removeFile(path: string, {prune = 0}: {readonly prune?: number} = {}): Promise<void> {
+  noteUnfinished(name: string, text: string | undefined): void {
+    const path = unfinishedPath(name);
     try {
-      fs.rmSync(this.#locate(path, false), {force: true});
+      if (text === undefined) removeWhole(this.#locate(path, false), 1);
+      else replaceFile(this.#locate(path, false), {content: text, mode: 0o644});
     } catch (error) {
-      throw new FileError('removing', path, errnoOf(error), error);
-    }
-    let folder = path;
-    for (let left = prune; left > 0; left--) {
-      folder = dirname(folder);
-      try {
-        fs.rmdirSync(this.#locate(folder));
-      } catch {
-        // Somebody else's files are still in it, or it is gone: both are fine.
-        return;
-      }
+      throw new FileError(text === undefined ? 'removing' : 'writing', path, errnoOf(error), error);
     }
   }
 
@@ -400,19 +420,6 @@ function endGroup(leader: number): void {
     process.kill(-leader, 'SIGKILL');
   } catch (error) {
     if (errnoOf(error) !== 'ESRCH') throw error;
-  }
-}
-
-/** @throws what the system answered, with the file still there. */
-function writeNewFile(path: string, content: string, mode: number): void {
-  const file = fs.openSync(path, 'wx', mode);
-  try {
-    // On the open file: it goes on after a short write, and finds the disk full.
-    fs.writeFileSync(file, content);
-    fs.fchmodSync(file, mode);
-    fs.fsyncSync(file);
-  } finally {
-    fs.closeSync(file);
   }
 }
 

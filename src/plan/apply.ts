@@ -2,6 +2,7 @@ import {
   CommandError,
   ExitCode,
   explainErrno,
+  FileError,
   interrupted,
   PearasysError,
   StuckError,
@@ -56,6 +57,8 @@ export async function applyPlan(host: Host, plan: Plan, options: ApplyOptions): 
       if (options.signal?.aborted === true) throw interrupted();
       tell(options, step, false);
       if (await applyStep(run, step)) done.push(step);
+      // Only whole plans are made to outlive a power cut: each file is old or new at any time.
+      if (step === plan.steps.at(-1)) await host.syncFiles();
     } catch (error) {
       throw await undoAll(run, plan, {done, failed: step, error});
     }
@@ -124,6 +127,12 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
     for (const each of step.undo) await undo(each);
   }
   if (done.length > 0) for (const step of plan.afterUndo) await undo(step);
+  try {
+    await host.syncFiles();
+  } catch (problem) {
+    if (!(problem instanceof FileError)) throw problem;
+    details.push(problem.message);
+  }
   if (!(error instanceof PearasysError)) return error;
   for (const step of done) if (step.kind === 'end-processes') details.push(...endedProcesses(step.processes));
   if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
@@ -191,7 +200,13 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       else await host.run('modprobe', ['-r', '--', step.module]);
       return true;
     case 'write-file':
-      await host.writeFile(step.path, step.content, {mode: step.mode});
+      await host.writeFile(step.path, step.content, {mode: step.mode, owner: step.owner});
+      return true;
+    case 'write-link':
+      await host.writeLink(step.path, step.target);
+      return true;
+    case 'tidy-folder':
+      await host.tidyFolder(step.folder, {prune: step.prune});
       return true;
     case 'remove-file':
       await host.removeFile(step.path, {prune: step.prune ?? 1});

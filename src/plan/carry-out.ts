@@ -2,6 +2,7 @@ import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, Lock} from '../host/host.js';
 import {applyPlan, type ApplyOptions} from './apply.js';
 import {plan, shellLine, type Plan, type Planned, type Step} from './step.js';
+import {describeUnfinished, isUnfinished, readUnfinished} from './unfinished.js';
 
 /** Settings of {@link carryOut}. */
 export interface CarryOutOptions extends ApplyOptions {
@@ -46,7 +47,8 @@ export async function carryOut(
 ): Promise<Outcome> {
   const early = readAndPlan();
   // What is so already needs neither root nor lock, nor does what would be done.
-  if (options.dryRun || (early.kind === 'plan' && early.steps.length === 0)) {
+  const already = early.kind === 'plan' && early.steps.length === 0 && !mayFinish(host, names, options);
+  if (options.dryRun || already) {
     const planned = accept(early, options);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: false};
   }
@@ -58,17 +60,40 @@ export async function carryOut(
       locks.push(await host.lock(name, options.lockLimit ?? options.limit));
     // A run that had the lock before may have left a write that does not return.
     await host.findLocked(options.limit);
+    await tidyUp(host, names, options);
     const answer = readAndPlan();
     if (answer.kind === 'refusal') await applyPlan(host, plan(answer.tell ?? []), options);
     const planned = accept(answer, options);
     refuseOnImage(host, planned);
-    await applyPlan(host, planned, options);
+    const unfinished = describeUnfinished(planned);
+    if (unfinished !== undefined)
+      for (const name of names) host.noteUnfinished(name, JSON.stringify(unfinished));
+    try {
+      await applyPlan(host, planned, options);
+    } finally {
+      // A refusal leaves it: what a killed run left is still to be finished.
+      for (const name of names) if (isUnfinished(host, name)) host.noteUnfinished(name, undefined);
+    }
     // So may a unit that was started or stopped: whoever goes on to read the devices must not wait for it.
     await host.findLocked(options.limit);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: planned.steps.length > 0};
   } finally {
     for (const lock of locks) await lock.release();
   }
+}
+
+/** Whether a killed run may have left something that this one can put right. */
+function mayFinish(host: Host, names: readonly string[], {anyUser}: CarryOutOptions): boolean {
+  if (anyUser !== true && host.userId !== 0 && host.root === '/') return false;
+  return names.some((name) => isUnfinished(host, name));
+}
+
+/** Removes what a killed run was making. All else it left is seen by whoever plans next. */
+async function tidyUp(host: Host, names: readonly string[], options: CarryOutOptions): Promise<void> {
+  const folders = names.flatMap((name) => readUnfinished(host, name)?.folders ?? []);
+  const prunes = new Map(folders.map(({folder, prune}) => [folder, prune]));
+  const steps = [...prunes].map(([folder, prune]): Step => ({kind: 'tidy-folder', folder, prune, undo: []}));
+  await applyPlan(host, plan(steps), options);
 }
 
 function accept(planned: Planned, options: CarryOutOptions): Plan {

@@ -121,7 +121,7 @@ export function readServices(
   const files = new Map<string, FileState>();
   for (const path of paths) {
     // What could not be put back as it was is not written over.
-    const state = readFileState(host, path);
+    const state = readFileState(host, path, !records.problems.some((problem) => problem.path === path));
     if (state !== undefined) files.set(path, state);
   }
   return {
@@ -164,8 +164,10 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   const files: Step[] = [];
   const put = (path: string, content: string): void => {
     const previous = state.files.get(path);
-    if (previous?.content !== content || ignored.some((problem) => problem.path === path))
-      files.push(writeFile(path, content, previous));
+    // What was ignored for its mode would be again.
+    if (ignored.some((problem) => problem.path === path))
+      files.push(writeFile(path, content, previous, {mode: 0o644}));
+    else if (previous?.content !== content) files.push(writeFile(path, content, previous));
   };
   for (const record of stale) files.push(...dropFile(recordPath(state.layout, record), state));
   for (const {slot, id} of wish.devices) {
@@ -281,7 +283,9 @@ export function planInstallAnySlot(id: DeviceId, driver: Driver, state: ServiceS
   const previous = state.files.get(path);
   const content = printRecord(record);
   return plan(
-    previous?.content === content && ignored.length === 0 ? [] : [writeFile(path, content, previous)],
+    previous?.content === content && ignored.length === 0
+      ? []
+      : [writeFile(path, content, previous, ignored.length === 0 ? {} : {mode: 0o644})],
   );
 }
 

@@ -1,7 +1,8 @@
 import type {ErrorDetails} from '../host/errors.js';
-import type {HostReader, ProcessIdentity} from '../host/host.js';
+import type {FileOwner, HostReader, ProcessIdentity} from '../host/host.js';
+import {draftFolder} from '../host/layout.js';
 import {shellWord} from '../host/shell.js';
-import {isForeign} from '../host/trust.js';
+import {distrustPath, isForeign} from '../host/trust.js';
 import {calloutArguments, type CalloutCall, type Callouts, type CalloutSubject} from '../mdev/callout.js';
 import type {MdevConfig} from '../mdev/definition.js';
 import {mdevPath} from '../mdev/mdev.js';
@@ -52,11 +53,29 @@ export interface WriteFileStep extends StepBase {
   readonly content: string;
   /** Permission bits. */
   readonly mode: number;
+  /** Whose it is to be; default root's. */
+  readonly owner?: FileOwner | undefined;
   /**
    * Whether the file says how the steps after it are put back: it stays when one of them could not be undone, for
    * whoever tries again.
    */
   readonly recalls?: boolean;
+}
+
+/** A symbolic link, made atomically. */
+export interface WriteLinkStep extends StepBase {
+  readonly kind: 'write-link';
+  readonly path: string;
+  /** The link's text. */
+  readonly target: string;
+}
+
+/** What a killed run was making in a folder is removed, and the folder itself when it is left empty. */
+export interface TidyFolderStep extends StepBase {
+  readonly kind: 'tidy-folder';
+  readonly folder: string;
+  /** How many empty folders go, this one included. */
+  readonly prune: number;
 }
 
 /** A file that is removed, and its folder with it when that is left empty. */
@@ -175,6 +194,8 @@ export type Step =
   | WriteAttributeStep
   | ModuleStep
   | WriteFileStep
+  | WriteLinkStep
+  | TidyFolderStep
   | RemoveFileStep
   | AskStep
   | EndProcessesStep
@@ -292,52 +313,104 @@ export interface FileState {
   readonly content: string;
   /** Permission bits. */
   readonly mode: number;
+  /** Default: root's. */
+  readonly owner?: FileOwner;
+  /** Where it is, when a link leads to it, and the link's text. */
+  readonly behind?: {readonly path: string; readonly link: string};
 }
 
-/** What a file holds, byte for byte; undefined for what could not be put back as it was: a link, another user's file. */
-export function readFileState(host: HostReader, path: string): FileState | undefined {
-  const info = host.info(path, false);
+/**
+ * What a file holds, byte for byte; undefined for what could not be put back as it was, or must not be written to:
+ * another user's file, a link to what may not be trusted.
+ * @param links whether a link to a file that may be trusted counts as that file.
+ */
+export function readFileState(host: HostReader, path: string, links = true): FileState | undefined {
+  const link = host.readLink(path);
+  const real = link === undefined ? path : host.realPath(path);
+  if (real === undefined) return undefined;
+  if (link !== undefined && (!links || distrustPath(host, real, 'file') !== undefined)) return undefined;
+  const info = host.info(real, false);
   if (info?.kind !== 'file' || isForeign(host, info)) return undefined;
-  const bytes = host.readBytes(path);
-  return bytes === undefined ? undefined : {content: bytes.toString(), mode: info.mode};
+  const bytes = host.readBytes(real);
+  if (bytes === undefined) return undefined;
+  const {mode, uid, gid} = info;
+  const state = {content: bytes.toString(), mode, owner: {uid, gid}};
+  return link === undefined ? state : {...state, behind: {path: real, link}};
 }
 
 /** Settings of {@link writeFile} and {@link removeFile}. */
 interface FileOptions {
-  /** Permission bits; default 0o644. */
+  /** Permission bits; default those that the file has, or 0o644. */
   readonly mode?: number;
   /** As in {@link RemoveFileStep}, for the removal. */
   readonly prune?: number;
 }
 
-/** Writes a file. Undone by writing what it held before, or by removing it when it was not there. */
+/**
+ * Writes a file, or what the link there leads to; mode and owner stay. Undone by writing what it held before, or by
+ * removing it when it was not there.
+ */
 export function writeFile(
   path: string,
   content: string,
   previous: FileState | undefined,
-  {mode = 0o644, prune = 1}: FileOptions = {},
+  {mode = previous?.mode ?? 0o644, prune = 1}: FileOptions = {},
 ): WriteFileStep {
   return {
     kind: 'write-file',
-    path,
+    path: previous?.behind?.path ?? path,
     content,
     mode,
-    undo: [
-      previous === undefined
-        ? {kind: 'remove-file', path, prune, undo: []}
-        : {kind: 'write-file', path, ...previous, undo: []},
-    ],
+    owner: previous?.owner,
+    undo: [previous === undefined ? {kind: 'remove-file', path, prune, undo: []} : restore(path, previous)],
   };
 }
 
-/** Removes a file. Undone by writing what it held. */
+/** Removes a file, or the link there. Undone by writing what it held, or by making the link again. */
 export function removeFile(path: string, previous: FileState, {prune = 1}: FileOptions = {}): RemoveFileStep {
+  const {behind} = previous;
   return {
     kind: 'remove-file',
     path,
     prune,
-    undo: [{kind: 'write-file', path, ...previous, undo: []}],
+    undo: [
+      behind === undefined
+        ? restore(path, previous)
+        : {kind: 'write-link', path, target: behind.link, undo: []},
+    ],
   };
+}
+
+function restore(path: string, {content, mode, owner, behind}: FileState): WriteFileStep {
+  return {kind: 'write-file', path: behind?.path ?? path, content, mode, owner, undo: []};
+}
+
+/** Makes a symbolic link. Undone by making the one that was there, or by removing it. */
+export function writeLink(
+  path: string,
+  target: string,
+  previous: string | undefined,
+  {prune = 1}: Pick<FileOptions, 'prune'> = {},
+): WriteLinkStep {
+  return {
+    kind: 'write-link',
+    path,
+    target,
+    undo: [
+      previous === undefined
+        ? {kind: 'remove-file', path, prune, undo: []}
+        : {kind: 'write-link', path, target: previous, undo: []},
+    ],
+  };
+}
+
+/** Removes a symbolic link. Undone by making it again. */
+export function removeLink(
+  path: string,
+  target: string,
+  {prune = 1}: Pick<FileOptions, 'prune'> = {},
+): RemoveFileStep {
+  return {kind: 'remove-file', path, prune, undo: [{kind: 'write-link', path, target, undo: []}]};
 }
 
 /** Asks systemd. */
@@ -367,6 +440,14 @@ export function shellLine(step: Step): string {
       return step.content.endsWith('\n')
         ? `cat > ${shellWord(step.path)} <<'EOF'\n${step.content}EOF`
         : `printf %s ${shellWord(step.content)} > ${shellWord(step.path)}`;
+    case 'write-link':
+      return `ln -sfn ${shellWord(step.target)} ${shellWord(step.path)}`;
+    case 'tidy-folder': {
+      const drafts = `rm -rf ${shellWord(`${step.folder}/${draftFolder}`)}`;
+      return step.prune === 0
+        ? drafts
+        : `${drafts}; rmdir --ignore-fail-on-non-empty ${shellWord(step.folder)}`;
+    }
     case 'remove-file':
       return `rm ${shellWord(step.path)}`;
     case 'systemctl':

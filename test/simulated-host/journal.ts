@@ -8,6 +8,7 @@ export type Effect =
       readonly mode: number;
       answer: string;
     }
+  | {readonly kind: 'link'; readonly path: string; readonly target: string; answer: string}
   | {readonly kind: 'remove'; readonly path: string; answer: string}
   | {readonly kind: 'signal'; readonly pid: number; readonly signal: string; answer: string}
   | {readonly kind: 'run'; readonly file: string; readonly args: readonly string[]; answer: string};
@@ -23,6 +24,8 @@ export function effectText(effect: Effect): string {
       return `echo '${effect.value.replace(/\n$/, '')}' > ${effect.path}${answer}`;
     case 'file':
       return `write ${effect.path}${effect.mode === 0o644 ? '' : ` (${effect.mode.toString(8)})`}${answer}`;
+    case 'link':
+      return `ln -s ${effect.target} ${effect.path}${answer}`;
     case 'remove':
       return `rm ${effect.path}${answer}`;
     case 'signal':

@@ -100,6 +100,8 @@ export class SimulatedMachine {
   readonly locks = new Map<string, Promise<void>>();
   /** Owners of files that are not root's. */
   readonly owners = new Map<string, number>();
+  /** The same for their groups. */
+  readonly groups = new Map<string, number>();
   readonly #functions = new Map<string, LiveFunction>();
   readonly #declared = new Map<string, FunctionDeclaration>();
   readonly #unplugged = new Set<string>();

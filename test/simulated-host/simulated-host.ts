@@ -15,12 +15,14 @@ import {
 import type {
   CommandResult,
   FileInfo,
+  FileOwner,
   Host,
   Lock,
   ProcessIdentity,
   RunOptions,
   WriteFileOptions,
 } from '../../src/host/host.js';
+import {draftFolder, unfinishedPath} from '../../src/host/layout.js';
 import {startOf} from '../../src/host/process.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import type {MachineDeclaration} from './declaration.js';
@@ -40,6 +42,9 @@ export type EffectHook = (effect: Effect) => void | Promise<void>;
 
 /** What a host no longer reads of a device that was found locked. */
 const lockTaking = ['driver_override', 'uevent'];
+
+/** What a process that has been killed asks for. */
+export class Killed extends Error {}
 
 interface Fault {
   readonly matches: (text: string) => boolean;
@@ -76,6 +81,12 @@ export class SimulatedHost implements Host {
   readonly #commandFaults: (Fault & {stderr: string})[] = [];
   readonly #stuckFaults: {matches: (text: string) => boolean; returns: (() => void)[]}[] = [];
   readonly #before: EffectHook[] = [];
+  #kill: {readonly effect: number; readonly within: boolean} | undefined;
+  #dead = false;
+  /** How many effects there were, that under way included. */
+  #effects = 0;
+  /** Releases the locks that are held. */
+  readonly #held: (() => void)[] = [];
   readonly #after: EffectHook[] = [];
 
   constructor(machine: SimulatedMachine = new SimulatedMachine()) {
@@ -154,6 +165,35 @@ export class SimulatedHost implements Host {
     this.#after.push(hook);
   }
 
+  /**
+   * Kills the process that this host is: nothing that it asks for after that has an effect, its locks are free.
+   * @param effect which one of its effects, counted from 1, is the last.
+   * @param within whether it is killed in the middle of it: a file that is being made, folders still to be pruned.
+   */
+  killAt(effect: number, within = false): void {
+    this.#kill = {effect, within};
+    if (effect === 0) this.#dead = true;
+  }
+
+  /** Whether {@link killAt} has come to pass. */
+  get dead(): boolean {
+    return this.#dead;
+  }
+
+  #live(): void {
+    if (this.#dead) throw new Killed();
+  }
+
+  #killedWithin(): boolean {
+    return this.#kill?.within === true && this.#kill.effect === this.#effects;
+  }
+
+  #die(): never {
+    this.#dead = true;
+    for (const release of this.#held.splice(0)) release();
+    throw new Killed();
+  }
+
   // ---------------------------------------------------------------- reading
 
   readText(path: string): string | undefined {
@@ -201,6 +241,7 @@ export class SimulatedHost implements Host {
     return {
       ...info,
       uid: this.machine.owners.get(real) ?? 0,
+      gid: this.machine.groups.get(real) ?? 0,
       ...(node === undefined
         ? {}
         : {kind: 'device' as const, mode: node.mode, deviceNumber: node.number, size: 0}),
@@ -261,7 +302,19 @@ export class SimulatedHost implements Host {
     const effect: Effect = {kind: 'file', path, content, mode: options.mode ?? 0o644, answer: ''};
     await this.#perform(effect, () => {
       this.#mayChange(effect, 'writing');
-      this.#replace(path, content, effect.mode);
+      this.#replace(path, content, effect.mode, options.owner);
+    });
+  }
+
+  async writeLink(path: string, target: string): Promise<void> {
+    const effect: Effect = {kind: 'link', path, target, answer: ''};
+    await this.#perform(effect, () => {
+      this.#mayChange(effect, 'writing');
+      const place = this.#place(path);
+      if (this.#killedWithin()) this.#leaveDraft(place, '');
+      this.machine.tree.directory(posix.dirname(place));
+      this.machine.tree.remove(place);
+      this.machine.tree.textLink(place, target);
     });
   }
 
@@ -269,10 +322,37 @@ export class SimulatedHost implements Host {
     const effect: Effect = {kind: 'remove', path, answer: ''};
     await this.#perform(effect, async () => {
       this.#mayChange(effect, 'removing');
-      const folder = this.machine.tree.resolve(posix.dirname(path));
-      if (folder !== undefined)
-        await this.#files.removeFile(posix.join(folder, posix.basename(path)), options);
+      const place = this.#place(path);
+      this.machine.owners.delete(place);
+      this.machine.groups.delete(place);
+      const killed = this.#killedWithin();
+      await this.#files.removeFile(place, killed ? {} : options);
+      if (killed) this.#die();
     });
+  }
+
+  async tidyFolder(folder: string, options: {readonly prune?: number} = {}): Promise<void> {
+    this.#live();
+    const real = this.machine.tree.resolve(folder);
+    if (real !== undefined) await this.#files.tidyFolder(real, options);
+  }
+
+  /** Tests have no power cut. */
+  syncFiles(): Promise<void> {
+    this.#live();
+    return Promise.resolve();
+  }
+
+  noteUnfinished(name: string, text: string | undefined): void {
+    this.#live();
+    const path = this.machine.folder + unfinishedPath(name);
+    if (text === undefined) {
+      fs.rmSync(path, {force: true});
+      this.machine.tree.removeEmpty(posix.dirname(unfinishedPath(name)));
+      return;
+    }
+    fs.mkdirSync(posix.dirname(path), {recursive: true});
+    fs.writeFileSync(path, text);
   }
 
   async run(file: string, args: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
@@ -297,6 +377,7 @@ export class SimulatedHost implements Host {
   }
 
   signal(process: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean {
+    this.#live();
     if (startOf(this, process.pid) !== process.started) return false;
     this.journal.push({kind: 'signal', pid: process.pid, signal, answer: ''});
     this.machine.signal(process.pid, signal);
@@ -304,12 +385,14 @@ export class SimulatedHost implements Host {
   }
 
   pause(milliseconds: number): Promise<void> {
+    this.#live();
     this.machine.pass(milliseconds);
     this.userland.handleEvents();
     return Promise.resolve();
   }
 
   async lock(name: string, limit: number): Promise<Lock> {
+    this.#live();
     const {locks} = this.machine;
     const patience = new AbortController();
     const late = wait(Math.min(limit, this.lockPatience), 'late' as const, {signal: patience.signal}).catch(
@@ -330,10 +413,14 @@ export class SimulatedHost implements Host {
     let open: () => void = () => undefined;
     const promise = new Promise<void>((resolve) => (open = resolve));
     locks.set(name, promise);
+    const release = () => {
+      if (locks.get(name) === promise) locks.delete(name);
+      open();
+    };
+    this.#held.push(release);
     return {
       release: () => {
-        if (locks.get(name) === promise) locks.delete(name);
-        open();
+        release();
         return Promise.resolve();
       },
     };
@@ -346,10 +433,14 @@ export class SimulatedHost implements Host {
   // ---------------------------------------------------------------- inside
 
   async #perform<Result>(effect: Effect, action: () => Result | Promise<Result>): Promise<Result> {
+    this.#live();
+    this.#effects++;
     for (const hook of this.#before) await hook(effect);
     this.journal.push(effect);
     try {
-      return await action();
+      const result = await action();
+      if (this.#kill?.effect === this.#effects) this.#die();
+      return result;
     } catch (error) {
       if (effect.answer === '' && error instanceof FileError) effect.answer = error.errno;
       throw error;
@@ -415,8 +506,10 @@ export class SimulatedHost implements Host {
   }
 
   /** A new file beside it, renamed over it, as the machine's host does; not synced, which makes up most of its time. */
-  #replace(path: string, content: string, mode: number): void {
-    const target = this.machine.folder + this.#target(path);
+  #replace(path: string, content: string, mode: number, owner: FileOwner | undefined): void {
+    const place = this.#target(path);
+    const target = this.machine.folder + place;
+    if (this.#killedWithin()) this.#leaveDraft(place, content.slice(0, content.length / 2));
     const beside = `${target}.${randomUUID()}`;
     try {
       fs.mkdirSync(posix.dirname(target), {recursive: true, mode: 0o755});
@@ -427,6 +520,20 @@ export class SimulatedHost implements Host {
       fs.rmSync(beside, {force: true});
       throw new FileError('writing', path, errnoOf(error), error);
     }
+    const {uid, gid} = owner ?? {uid: this.userId, gid: 0};
+    this.machine.owners.set(place, uid);
+    this.machine.groups.set(place, gid);
+  }
+
+  /** Where an entry of a folder is: a link in the last place is not followed. */
+  #place(path: string): string {
+    return posix.join(this.#target(posix.dirname(path)), posix.basename(path));
+  }
+
+  /** What a run leaves that is killed while it makes a file: folders, and a draft of a process that has ended. */
+  #leaveDraft(place: string, content: string): never {
+    this.machine.tree.file(`${posix.dirname(place)}/${draftFolder}/1.0.killed`, content, 0o600);
+    this.#die();
   }
 
   /** Where a file is really written: links are followed within the machine. */

@@ -51,7 +51,7 @@ class Tree extends MachineHost {
     const deviceNumber = this.numbers[path];
     return deviceNumber === undefined
       ? super.info(path, follow)
-      : {kind: 'device', uid: 0, mode: 0o600, size: 0, modified: 0, deviceNumber};
+      : {kind: 'device', uid: 0, gid: 0, mode: 0o600, size: 0, modified: 0, deviceNumber};
   }
 
   override readText(path: string): string | undefined {
