@@ -2,7 +2,7 @@ import type {HostReader} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
 import {distrust} from '../host/trust.js';
 import type {Device} from '../pci/device.js';
-import {asSlot, expectedSlot, type Slot} from '../pci/slot.js';
+import {asSlot, cardOf, expectedSlot, type Slot} from '../pci/slot.js';
 import {asGuest, type Guest} from './name.js';
 
 /**
@@ -11,6 +11,9 @@ import {asGuest, type Guest} from './name.js';
  * takes another one. Lines that begin with `#` and empty ones are kept where they are.
  */
 export type GuestList = 'primary' | 'gpu';
+
+/** The lists that a guest is in. */
+export type GuestDisplay = GuestList | 'both';
 
 /** The names of the two lists. */
 const listNames: Readonly<Record<GuestList, string>> = {
@@ -98,13 +101,25 @@ export function guestsOfSlot(files: GuestFiles, slot: Slot): Guest[] {
   return files.guests.filter(({slots}) => slots.includes(slot)).map(({guest}) => guest);
 }
 
-/** In which list a guest with these devices belongs; undefined for one that takes no display. */
-export function listFor(
-  devices: readonly Pick<Device, 'classCode' | 'bootDisplay'>[],
-): GuestList | undefined {
+/** The lists in which a guest with these devices belongs: none without a display, both with the primary and another. */
+export function listsFor(
+  devices: readonly Pick<Device, 'slot' | 'classCode' | 'bootDisplay'>[],
+): ReadonlySet<GuestList> {
   const displays = devices.filter(isDisplay);
-  if (displays.length === 0) return undefined;
-  return displays.some(({bootDisplay}) => bootDisplay) ? 'primary' : 'gpu';
+  const primary = new Set(displays.filter(({bootDisplay}) => bootDisplay).map(({slot}) => cardOf(slot)));
+  const lists = displays.map(({slot}): GuestList => (primary.has(cardOf(slot)) ? 'primary' : 'gpu'));
+  return new Set(lists);
+}
+
+/** The lists in one word; null for none. */
+export function displayOf(lists: ReadonlySet<GuestList>): GuestDisplay | null {
+  if (lists.size === 2) return 'both';
+  return lists.has('primary') ? 'primary' : lists.has('gpu') ? 'gpu' : null;
+}
+
+/** The lists that have this guest. */
+export function listsWith({lists}: GuestFiles, guest: Guest): ReadonlySet<GuestList> {
+  return new Set((['primary', 'gpu'] as const).filter((list) => lists[list].includes(guest)));
 }
 
 /** Whether the device is a display controller: base class 03 in pci.ids. */

@@ -8,8 +8,6 @@ import {
   guestHooks,
   hooksFolder,
   isOurHook,
-  isPlainForShell,
-  readHookKind,
   readOurHooks,
   type HookKind,
 } from '../guest/hooks.js';
@@ -20,6 +18,8 @@ import {plan, refuse, removeFile, writeFile, type FileState, type Planned, type 
 /** Everything the planners of this file decide on. */
 export interface HooksState {
   readonly kind: HookKind;
+  /** What the person should know of other hooks, in sentences. */
+  readonly notes: readonly string[];
   /** The hook's text. */
   readonly hook: string;
   /** What is at the places of our hooks, by path. */
@@ -30,15 +30,12 @@ export interface HooksState {
   readonly ours: readonly string[];
 }
 
-/**
- * Reads what the planners of this file need to know.
- * @param libvirt where libvirt's own files are; only a folder to look at has none.
- */
+/** Reads what the planners of this file need to know. */
 export function readHooks(
   host: HostReader,
   layout: Layout,
   guest: Guest | undefined,
-  libvirt: HostReader = host,
+  {kind, notes}: Pick<HooksState, 'kind' | 'notes'> = {kind: 'libvirt', notes: []},
 ): HooksState {
   const own = guest === undefined ? [] : guestHooks(guest);
   const ours = readOurHooks(host);
@@ -52,7 +49,8 @@ export function readHooks(
     return [folder, folder.slice(0, folder.lastIndexOf('/'))];
   });
   return {
-    kind: readHookKind(libvirt),
+    kind,
+    notes,
     hook: render('qemu-hook', {config: layout.config}),
     files,
     blocked: folders.find((path) => {
@@ -65,25 +63,14 @@ export function readHooks(
 
 /** The plan that has libvirt run our hook for a guest. */
 export function planInstallHooks(guest: Guest, state: HooksState): Planned {
-  const {kind, hook, files, blocked} = state;
+  const {kind, notes, hook, files, blocked} = state;
   if (kind === 'dispatcher' && blocked !== undefined)
     return refuse({
       code: 'bad-path',
       exitCode: ExitCode.refused,
-      message: `${blocked} is no folder: there is no room for another hook beside it`,
+      message: `could not add a hook: ${blocked} is not a folder`,
       details: ['nothing was changed'],
-      hint: `make it a folder, and put what it is now into it: ${hooksFolder}/qemu runs each executable there`,
-    });
-  if (kind === 'dispatcher' && !isPlainForShell(guest))
-    return refuse({
-      code: 'bad-guest',
-      exitCode: ExitCode.refused,
-      message: `no hook is written for guest '${guest}': ${hooksFolder}/qemu has a shell take the name apart, and would run nothing`,
-      details: [
-        'of a name it hands on only letters, digits, dot, underscore, plus and dash as they are',
-        'nothing was changed',
-      ],
-      hint: `give the guest such a name with virsh domrename; or, with libvirt 6.5 and later, take ${hooksFolder}/qemu away: it runs what is in qemu.d by itself`,
+      hint: `make it a folder and move the file into it: ${hooksFolder}/qemu runs each executable there`,
     });
   const paths = kind === 'dispatcher' ? guestHooks(guest) : [commonHook];
   const taken = paths.find((path) => !isOurHook(files.get(path)?.content ?? hook));
@@ -101,6 +88,7 @@ export function planInstallHooks(guest: Guest, state: HooksState): Planned {
       if (previous?.content === hook && previous.mode === 0o755) return [];
       return [writeFile(path, hook, previous, {mode: 0o755, prune: pruneOf(path)})];
     }),
+    {notes},
   );
 }
 

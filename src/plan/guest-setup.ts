@@ -7,7 +7,7 @@ import {
   editSlots,
   guestPath,
   guestsOfSlot,
-  listFor,
+  listsFor,
   listPath,
   readGuestFiles,
   type GuestFiles,
@@ -37,6 +37,8 @@ export interface GuestWish {
   readonly devices: readonly Device[];
   /** The members of the devices' groups. */
   readonly members: readonly Device[];
+  /** What the person should know of the guest's domain, in sentences. */
+  readonly notes: readonly string[];
 }
 
 /** Everything the planners of this file decide on. */
@@ -79,10 +81,9 @@ export function readMembers(host: HostReader, devices: readonly Device[]): Devic
 }
 
 /**
- * The plan that sets a guest up with these devices, in place of those it had: its file, its place in one of the two
- * lists or none, and in its settings which cards are meant. Nothing else in these files changes.
+ * The plan that sets a guest up with these devices, in place of those it had: its file, its place in the two lists, and in its settings which cards are meant. Nothing else in these files changes.
  */
-export function planSetup({guest, devices, members}: GuestWish, state: GuestFilesState): Planned {
+export function planSetup({guest, devices, members, notes}: GuestWish, state: GuestFilesState): Planned {
   const {layout, files} = state;
   const refusal = refuseBridges(devices) ?? refuseBroken(guest, state);
   if (refusal !== undefined) return refusal;
@@ -95,11 +96,12 @@ export function planSetup({guest, devices, members}: GuestWish, state: GuestFile
       (text) => editCards(text, guest, new Map(devices.map(({slot, id}) => [slot, id]))),
       state,
     ),
-    ...putLists(guest, listFor(devices), state),
+    ...putLists(guest, listsFor(devices), state),
   ];
   const left = members.filter((member) => !slots.includes(member.slot));
   return plan(steps, {
     notes: [
+      ...notes,
       ...left.map(
         (member) =>
           `${member.slot} (${member.id}) is in group ${member.group ?? '?'} too, and not among the devices of ${guest}` +
@@ -135,7 +137,7 @@ export function planRemove(guest: Guest, state: GuestFilesState): Planned {
       const previous = state.texts.get(path);
       return previous === undefined ? [] : [removeFile(path, previous, {prune: 0})];
     }),
-    ...putLists(guest, undefined, state),
+    ...putLists(guest, new Set(), state),
   ];
   if (steps.length > 0) return plan(steps);
   const known = state.files.guests.map((file) => file.guest);
@@ -156,9 +158,9 @@ function pathsOf(layout: Layout, guest: Guest): string[] {
   ];
 }
 
-function putLists(guest: Guest, list: GuestList | undefined, state: GuestFilesState): Step[] {
+function putLists(guest: Guest, lists: ReadonlySet<GuestList>, state: GuestFilesState): Step[] {
   return (['primary', 'gpu'] as const).flatMap((each) =>
-    put(listPath(state.layout, each), (text) => editList(text, guest, each === list), state),
+    put(listPath(state.layout, each), (text) => editList(text, guest, lists.has(each)), state),
   );
 }
 

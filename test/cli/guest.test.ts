@@ -122,10 +122,61 @@ describe('pearasys guest', () => {
       const plain = await typed(host, 'guest setup plain');
       assert.equal(plain.exitCode, 2);
       assert.match(plain.stderr, /no device was named for guest plain, and its domain has no PCI device/);
-      const wrong = await typed(host, 'guest setup win12 --device 02:00.0');
+      const wrong = await typed(host, 'guest setup win12');
       assert.equal(wrong.exitCode, 4);
       assert.match(wrong.stderr, /libvirt has no guest called win12\n[^]*did you mean win11\?/);
       assert.equal(read(host, `${folder}/win12.conf`), undefined);
+    });
+
+    it('takes a guest that libvirt has no file of when devices are named, and says so', async () => {
+      const host = made((declaration) => {
+        declaration.files['/etc/libvirt/qemu/win11.xml'] = domain();
+      });
+      for (const argv of [
+        ['win12', '--device', '02:00.0', '--siblings'],
+        ['kubevirt-vm', '-s', '02:00.0', '-s', '02:00.1', '--yes'],
+      ]) {
+        const {exitCode, stderr} = await run(host, ['guest', 'setup', ...argv]);
+        assert.equal(exitCode, 0, stderr);
+        assert.match(stderr, new RegExp(`libvirt has no file of guest ${argv[0] ?? ''}`));
+        assert.equal(read(host, `${folder}/${argv[0] ?? ''}.conf`), '0000:02:00.0\n0000:02:00.1\n');
+        assert.equal((await run(host, ['guest', 'install-hooks', argv[0] ?? ''])).exitCode, 0);
+      }
+      assert.match((await typed(host, 'guest setup win12 -s 02:00.0')).stderr, /did you mean win11\?/);
+    });
+
+    it('writes below a folder to be looked at, with the devices of the machine', async () => {
+      const host = made((declaration) => {
+        declaration.files['/etc/libvirt/qemu/win11.xml'] = domain('0000:02:00.0', '0000:02:00.1');
+      });
+      const root = `${host.machine.folder}/look`;
+      for (const argv of [['win11'], ['other', '--device', 'eth1']]) {
+        const {exitCode, stderr} = await run(host, ['guest', 'setup', ...argv, '--yes', '--root', root]);
+        assert.equal(exitCode, 0, stderr);
+      }
+      const look = new MachineHost(root);
+      assert.equal(look.readText(`${folder}/win11.conf`), '0000:02:00.0\n0000:02:00.1');
+      assert.equal(look.readText(`${folder}/gpu-passthrough-guests.conf`), 'win11');
+      assert.match(look.readText(`${folder}/win11.settings`) ?? '', /Card=0000:02:00.0 10de:1b80/);
+      assert.deepEqual(look.list('/'), ['etc']);
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('has a guest with the primary display and another card in both lists', async () => {
+      const host = made();
+      const both = ['-s', '01:00.0', '-s', '02:00.0', '--siblings'];
+      assert.equal((await json<GuestSetupResult>(host, 'guest', 'setup', 'g', ...both)).display, 'both');
+      for (const list of ['single-gpu-passthrough-guests', 'gpu-passthrough-guests'])
+        assert.equal(read(host, `${folder}/${list}.conf`), 'g\n');
+      const query = await json<GuestQueryResult>(host, 'guest', 'query', 'g');
+      assert.deepEqual(query.is_gpu_passthrough_guest, ['g']);
+      assert.deepEqual(query.is_primary_gpu_passthrough_guest, ['g']);
+      const {guests} = await json<GuestListResult>(host, 'guest', 'list');
+      assert.equal(guests[0]?.display, 'both');
+      await ok(host, 'guest', 'setup', 'g', '-s', '01:00.0', '--siblings');
+      assert.equal(read(host, `${folder}/gpu-passthrough-guests.conf`), '');
+      await ok(host, 'guest', 'remove', 'g');
+      assert.equal(read(host, `${folder}/single-gpu-passthrough-guests.conf`), '');
     });
 
     it('refuses bad names, bridges, devices that are not there, and files it did not write, before any effect', async () => {
@@ -297,6 +348,7 @@ describe('pearasys guest', () => {
       assert.deepEqual(shown.domain, {
         missing: ['0000:01:00.0', '0000:01:00.1'],
         further: ['0000:02:00.0', '0000:02:00.1'],
+        notes: [],
       });
       assert.equal((await typed(host, 'guest show nobody')).exitCode, 4);
       assert.match(await ok(host, 'guest', 'show', 'win11'), /taken from nouveau, group 2/);
@@ -388,7 +440,9 @@ describe('pearasys guest', () => {
   });
 
   describe('hooks', () => {
-    const dispatcher = '#!/bin/bash\nHOOKPATH="$BASEDIR/qemu.d/$GUEST_NAME/$HOOK_NAME/$STATE_NAME"\n';
+    const byFolder = (base: string) =>
+      `#!/bin/bash\nfor hook in ${base}/qemu.d/"$1/$2/$3"/*; do [ -x "$hook" ] && eval \\"$hook\\" "$@"; done\n`;
+    const dispatcher = byFolder('"$(dirname "$0")"');
 
     async function withGuest(tweak?: (declaration: MachineDeclaration) => void): Promise<SimulatedHost> {
       const host = made(tweak);
@@ -441,33 +495,96 @@ describe('pearasys guest', () => {
       narrow.machine.tree.file(`${hooks}/qemu`, dispatcher, 0o755);
       const blocked = await typed(narrow, 'guest install-hooks win11');
       assert.equal(blocked.exitCode, 3);
-      assert.match(blocked.stderr, /prepare\/begin is no folder/);
+      assert.match(blocked.stderr, /prepare\/begin is not a folder/);
       assert.deepEqual(
-        [host, narrow].flatMap((each) => each.effects()),
+        [host, narrow].flatMap((each) => each.effects()).filter((line) => !line.startsWith('unshare ')),
         [],
       );
     });
 
-    it('are told apart from those of a dispatcher by what libvirt runs', async () => {
-      for (const [text, mode] of [
-        [dispatcher, 0o644],
-        ['#!/bin/sh\n# what is in qemu.d/ is for libvirt\nexit 0 # not qemu.d/\n', 0o755],
-      ] as const) {
+    for (const [what, text] of Object.entries({
+      'finds its folder by its own path': dispatcher,
+      'has the folder written in it': byFolder('/etc/libvirt/hooks'),
+      'never says qemu.d': dispatcher.replace('qemu.d', '${x:-qemu}.d'),
+    }))
+      it(`are put where a hook runs them that ${what}`, async () => {
+        const host = await withGuest();
+        host.machine.tree.file(`${hooks}/qemu`, text, 0o755);
+        const {exitCode, stdout, stderr} = await typed(host, 'guest install-hooks win11');
+        assert.equal(exitCode, 0, stderr);
+        assert.match(stdout, /qemu\.d\/win11\/prepare\/begin\/50-pearasys\n/);
+        assert.match(stderr, /hooks\/qemu runs hooks from .*qemu\.d\/win11\/prepare\/begin/);
+      });
+
+    for (const [what, text, mode, note] of [
+      ['is not executable', dispatcher, 0o644, /^$/],
+      [
+        'has qemu.d in a comment',
+        '#!/bin/sh\n# what is in qemu.d/\nexit 0 # qemu.d/\n',
+        0o755,
+        /did not run/,
+      ],
+      ['has qemu.d in a text', '#!/bin/sh\necho "see qemu.d/$1/$2/$3"\n', 0o755, /did not run/],
+      [
+        'is for another guest',
+        dispatcher.replace('for', '[ "$1" = other ] || exit 0; for'),
+        0o755,
+        /did not run/,
+      ],
+      ['fails', '#!/bin/sh\nexit 1 # qemu.d\n', 0o755, /did not run/],
+      ['waits for ever', '#!/bin/sh\n: qemu.d; exec sleep 100\n', 0o755, /did not run/],
+      ['writes without end', '#!/bin/sh\n: qemu.d; exec yes\n', 0o755, /did not run/],
+    ] as const)
+      it(`are libvirt's own where hooks/qemu ${what}`, async () => {
         const host = await withGuest();
         host.machine.tree.file(`${hooks}/qemu`, text, mode);
-        assert.equal(await ok(host, 'guest', 'install-hooks', 'win11'), `${hooks}/qemu.d/50-pearasys\n`);
-      }
+        const {stdout, stderr} = await typed(host, 'guest install-hooks win11');
+        assert.equal(stdout, `${hooks}/qemu.d/50-pearasys\n`);
+        const [first = ''] = stderr.split('\n').filter((line) => line.includes('hooks/qemu '));
+        assert.match(first, note);
+      });
+
+    it("are libvirt's own where the other hook cannot be tried", async () => {
+      const host = await withGuest();
+      host.machine.tree.file(`${hooks}/qemu`, dispatcher, 0o755);
+      host.failCommand('unshare *', 1, 'unshare: unshare failed: Operation not permitted');
+      const {stdout, stderr} = await typed(host, 'guest install-hooks win11');
+      assert.equal(stdout, `${hooks}/qemu.d/50-pearasys\n`);
+      assert.match(stderr, /could not be tried \(.*Operation not permitted.*\): libvirt 6.5/);
     });
 
-    it('are not written for a name that a dispatcher would take apart', async () => {
+    it("are libvirt's own for a name that a dispatcher would take apart", async () => {
       const host = made();
       await ok(host, 'guest', 'setup', 'win 11', '--device', '02:00.0', '--siblings');
       host.machine.tree.file(`${hooks}/qemu`, dispatcher, 0o755);
       host.journal.length = 0;
-      const {exitCode, stderr} = await run(host, ['guest', 'install-hooks', 'win 11']);
-      assert.equal(exitCode, 3);
-      assert.match(stderr, /no hook is written for guest 'win 11'[^]*virsh domrename/);
-      assert.deepEqual(host.effects(), []);
+      const {stdout, stderr} = await run(host, ['guest', 'install-hooks', 'win 11']);
+      assert.equal(stdout, `${hooks}/qemu.d/50-pearasys\n`);
+      assert.match(stderr, /was not tried with the name of guest win 11/);
+      assert.ok(!host.effects().some((line) => line.startsWith('unshare')));
+    });
+
+    it('of other passthrough programs are named for the guests that they are for', async () => {
+      const host = made((declaration) => {
+        declaration.files['/etc/libvirt/qemu/win11.xml'] = domain('0000:02:00.0', '0000:02:00.1');
+        declaration.files['/etc/libvirt/qemu/win10.xml'] = domain();
+      });
+      const file = (path: string, text: string, mode = 0o755) =>
+        host.machine.tree.file(`${hooks}/${path}`, `#!/bin/bash\n${text}\n`, mode);
+      file('qemu', 'if [[ $1 == "win10" ]]; then vfio-startup; fi');
+      file('qemu.d/10-all', 'virsh -c qemu:///system nodedev-detach $GPU');
+      file('qemu.d/20-huge', 'echo 4 >/proc/sys/vm/nr_hugepages # driver_override');
+      file('qemu.d/win11/prepare/begin/start.sh', 'systemctl restart pitcrew');
+      file('qemu.d/win11/release/end/stop.sh', 'echo 0000:02:00.0 >/sys/bus/pci/drivers/vfio-pci/unbind');
+      file('qemu.d/win11/release/end/old.sh', 'virsh nodedev-reattach x', 0o644);
+      file('qemu.d/win10/prepare/begin/start.sh', 'virsh nodedev-detach x');
+      const {stderr} = await typed(host, 'guest setup win11');
+      assert.deepEqual(
+        [...stderr.matchAll(/hooks\/(\S+) changes devices too/g)].map(([, path]) => path),
+        ['qemu.d/10-all', 'qemu.d/win11/prepare/begin/start.sh', 'qemu.d/win11/release/end/stop.sh'],
+      );
+      const other = await typed(host, 'guest install-hooks win11');
+      assert.match(other.stderr, /start\.sh changes devices too .*\(pitcrew\)/);
     });
 
     it('are not removed for one guest while others share them', async () => {
@@ -514,7 +631,8 @@ describe('pearasys guest', () => {
       assert.equal(exitCode, 0);
       assert.match(stdout, /qemu\.d\/win11\/prepare\/begin\/50-pearasys/);
       const unknown = await run(host, ['guest', 'install-hooks', 'nobody', '--root', root]);
-      assert.equal(unknown.exitCode, 4);
+      assert.equal(unknown.exitCode, 0);
+      assert.match(unknown.stderr, /libvirt has no file of guest nobody/);
       await run(host, ['guest', 'remove-hooks', '--root', root]);
       assert.deepEqual(new MachineHost(root).list('/'), ['etc']);
     });

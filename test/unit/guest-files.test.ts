@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
-import {parseDomain} from '../../src/guest/domain.js';
+import {parseDomain, readDomain} from '../../src/guest/domain.js';
 import {editList, editSlots, readGuestFiles} from '../../src/guest/files.js';
 import {defaultLayout} from '../../src/host/layout.js';
 import {guestOfInstance, guestUnit, parseGuest} from '../../src/guest/name.js';
@@ -221,20 +221,183 @@ describe('guests', () => {
         <interface type='hostdev' managed='no'>
           <source><address type='pci' domain='1' bus='10' slot='31' function='7'/></source></interface>
         <interface type='network'/></devices>`);
-      assert.deepEqual(await parseDomain('x', text), [
+      assert.deepEqual((await parseDomain('x', text)).devices, [
         {slot: '0000:02:00.0', managed: true},
         {slot: '0001:0a:1f.7', managed: false},
       ]);
     });
 
-    it('without devices, or with addresses that are none, have none', async () => {
-      assert.deepEqual(await parseDomain('x', domain('<devices/>')), []);
-      assert.deepEqual(await parseDomain('x', domain('')), []);
-      const bad = address.replace("'0x02'", "'0x102'");
-      assert.deepEqual(
-        await parseDomain('x', domain(`<devices><hostdev type='pci'>${bad}</hostdev></devices>`)),
-        [],
+    it('without devices have none, and an address that is none is named', async () => {
+      for (const one of ['<devices/>', '', '<devices><hostdev/></devices>'])
+        assert.deepEqual(await parseDomain('x', domain(one)), {devices: [], notes: [], networks: []});
+      for (const bad of ["'0x102'", "'08'", "'-1'", "'2x'", "''"]) {
+        const text = domain(
+          `<devices><hostdev type='pci'>${address.replace("'0x02'", bad)}</hostdev></devices>`,
+        );
+        const {devices, notes} = await parseDomain('x', text);
+        assert.deepEqual(devices, [], bad);
+        assert.match(notes.join(), /a <hostdev> of the domain has no PCI address/);
+      }
+    });
+
+    const slotsIn = async (devices: string) =>
+      (await parseDomain('x', domain(`<devices>${devices}</devices>`))).devices.map(({slot}) => slot);
+    const at = (bus: string, more = '') => `<source ${more}><address bus='${bus}' slot='0'/></source>`;
+
+    it('have numbers as libvirt reads them: decimal, hexadecimal, octal', async () => {
+      for (const [bus, expected] of [
+        ['10', '0a'],
+        ['0x10', '10'],
+        ['0X1a', '1a'],
+        ['010', '08'],
+        ['0377', 'ff'],
+        [' 7', '07'],
+      ] as const)
+        assert.deepEqual(
+          await slotsIn(`<hostdev type='pci'>${at(bus)}</hostdev>`),
+          [`0000:${expected}:00.0`],
+          bus,
+        );
+    });
+
+    it('have NVMe disks, those below others too, and tell of namespaces', async () => {
+      const text = domain(`<devices>
+        <disk type='nvme' device='disk'><source type='pci' managed='yes' namespace='2'>
+          <address domain='0x0000' bus='0x03' slot='0x00' function='0x0'/></source><target dev='vda'/></disk>
+        <disk type='file'><source file='/x'/><backingStore type='file'><backingStore type='nvme'>
+          ${at('4', "namespace='1'")}</backingStore></backingStore></disk>
+        <disk type='block'><source dev='/dev/sda'/></disk></devices>`);
+      const {devices, notes} = await parseDomain('x', text);
+      assert.deepEqual(devices, [
+        {slot: '0000:03:00.0', managed: true},
+        {slot: '0000:04:00.0', managed: false},
+      ]);
+      assert.match(
+        notes.join('\n'),
+        /namespace 2 of the NVMe disk 0000:03:00.0: .*whole disk\n.*namespace 1/,
       );
+    });
+
+    it('have what is given to QEMU itself, whatever the prefix', async () => {
+      const uri = 'http://libvirt.org/schemas/domain/qemu/1.0';
+      const args = (prefix: string, ...values: readonly string[]) =>
+        values.map((value) => `<${prefix}arg value='${value}'/>`).join('');
+      const values = [
+        '-device',
+        'vfio-pci,host=02:00.0,multifunction=on',
+        '-device',
+        'driver=vfio-pci,sysfsdev=/sys/bus/pci/devices/0000:02:00.1',
+        '-device',
+        '{&quot;driver&quot;:&quot;vfio-pci&quot;,&quot;host&quot;:&quot;0000:05:00.0&quot;}',
+        '-device',
+        'vfio-pci,sysfsdev=/sys/bus/mdev/devices/aa618089-8b16-4d01-a136-25a0f3c73123',
+        '-device',
+        'ivshmem-plain,host=06:00.0',
+        '-drive',
+        'file=nvme://0000:03:00.0/1,if=none',
+        '-set',
+        'vfio-pci,host=07:00.0',
+      ];
+      for (const text of [
+        `<domain xmlns:qemu='${uri}'><qemu:commandline>${args('qemu:', ...values)}</qemu:commandline></domain>`,
+        `<domain><q:commandline xmlns:q='${uri}'>${args('q:', ...values)}</q:commandline></domain>`,
+        `<domain><commandline xmlns='${uri}'>${args('', ...values)}</commandline></domain>`,
+      ]) {
+        const {devices, notes} = await parseDomain('x', text);
+        assert.deepEqual(
+          devices.map(({slot}) => slot),
+          ['0000:02:00.0', '0000:02:00.1', '0000:05:00.0', '0000:03:00.0'],
+        );
+        assert.match(notes.join('\n'), /aa618089-8b16-4d01-a136-25a0f3c73123 is not a PCI function/);
+      }
+      const other = `<domain xmlns:qemu='urn:x'><qemu:commandline>${args('qemu:', ...values)}</qemu:commandline></domain>`;
+      assert.deepEqual((await parseDomain('x', other)).devices, []);
+    });
+
+    it('name what is no PCI function, and say nothing of USB and SCSI', async () => {
+      const {devices, notes, networks} = await parseDomain(
+        'x',
+        domain(`<devices>
+          <hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='aa618089-8b16-4d01-a136-25a0f3c73123'/></source></hostdev>
+          <hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/></source></hostdev>
+          <hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/></source></hostdev>
+          <hostdev mode='subsystem' type='scsi_host'><source protocol='vhost' wwpn='naa.5'/></hostdev>
+          <hostdev mode='capabilities' type='storage'><source><block>/dev/sda</block></source></hostdev>
+          <hostdev type='pci'><driver name='xen'/>${at('2')}</hostdev>
+          <hostdev type='pci'><driver name='vfio' model='mlx5_vfio_pci'/>${at('3')}</hostdev>
+          <interface type='network'><source network='pool'/><teaming type='transient' persistent='ua-x'/></interface>
+          <interface type='direct'><source dev='eth0'/></interface></devices>`),
+      );
+      assert.deepEqual(
+        devices.map(({slot}) => slot),
+        ['0000:02:00.0', '0000:03:00.0'],
+      );
+      assert.equal(notes.length, 3, notes.join('\n'));
+      assert.match(
+        notes.join('\n'),
+        /mediated device aa618089[^\n]*\n.*02:00.0 by xen.*\n.*03:00.0 on mlx5_vfio_pci/,
+      );
+      assert.deepEqual(networks, ['pool']);
+    });
+
+    it('have networks whose functions libvirt picks', async () => {
+      const host = SimulatedHost.standard((declaration) => {
+        declaration.files['/etc/libvirt/qemu/win11.xml'] = domain(`<devices>
+          <interface type='network'><source network='pool'/></interface>
+          <interface type='network'><source network='by name'/></interface>
+          <interface type='network'><source network='default'/></interface>
+          <interface type='network'><source network='gone'/></interface></devices>`);
+        declaration.files['/etc/libvirt/qemu/networks/pool.xml'] =
+          `<network><forward mode='hostdev' managed='yes'><address type='pci' domain='0' bus='7' slot='0x10' function='1'/></forward></network>`;
+        declaration.files['/etc/libvirt/qemu/networks/by name.xml'] =
+          `<network><forward mode='hostdev'><pf dev='eth3'/></forward></network>`;
+        declaration.files['/etc/libvirt/qemu/networks/default.xml'] =
+          `<network><forward mode='nat'/></network>`;
+      });
+      try {
+        const found = await readDomain(host, win11);
+        assert.ok(found.kind === 'known');
+        assert.deepEqual(found.devices, []);
+        assert.match(
+          found.notes.join('\n'),
+          /network pool .*\(0000:07:10.1\).*\n.*network by name .*\(virtual functions of eth3\)/,
+        );
+        assert.equal(found.notes.length, 2);
+      } finally {
+        host.dispose();
+      }
+    });
+
+    it('that are no XML of a domain are an error that says why, whatever they are', async () => {
+      const deep = (count: number) => `${'<a>'.repeat(count)}${'</a>'.repeat(count)}`;
+      const entities = 'b c d e f g h i j'.split(' ').map((name, index) => {
+        const before = String.fromCharCode(name.charCodeAt(0) - 1);
+        return `<!ENTITY ${name} "${`&${before};`.repeat(index + 2)}">`;
+      });
+      for (const [text, reason] of [
+        [domain(deep(50_000)), /more than 256 elements/],
+        [
+          `<!DOCTYPE d [<!ENTITY a "lol">${entities.join('')}]><domain><name>&j;</name></domain>`,
+          /document type/,
+        ],
+        [domain('\0'), /control characters/],
+        [Buffer.from(domain(''), 'utf16le').toString(), /control characters/],
+        [domain(' '.repeat(5_000_000)), /longer than 4 MiB/],
+        [domain('<devices><a></devices>'), /<\/devices> ends no element/],
+        [domain('<a '), /begins no tag/],
+        ['<domain/><domain/>', /root is not one <domain>/],
+        ['hello', /root is not one <domain>/],
+        ['', /root is not one <domain>/],
+      ] as const)
+        await assert.rejects(
+          parseDomain('/x.xml', text),
+          (error: PearasysError) => error.code === 'bad-guest' && reason.test(error.message),
+          text.slice(0, 80),
+        );
+      const fine = domain(
+        `<metadata><constructor a="&lt;/x> -->"/>${deep(200)}</metadata><!-- </a> --><![CDATA[</b>]]>`,
+      );
+      assert.deepEqual((await parseDomain('x', `\ufeff${fine}<!-- end -->`)).devices, []);
     });
 
     it('that end early, or are none, are an error and not a guest without devices', async () => {

@@ -2,14 +2,15 @@ import {string} from '@oclif/core/args';
 import {ExitCode, PearasysError} from '../../../host/errors.js';
 import type {Host} from '../../../host/host.js';
 import {shellWord} from '../../../host/shell.js';
-import {domainsFolder, readDomain} from '../../../guest/domain.js';
+import {domainNames, domainsFolder, readDomain} from '../../../guest/domain.js';
 import {readGuestFile} from '../../../guest/files.js';
-import {qemuHook} from '../../../guest/hooks.js';
+import {describeForeignHooks, qemuHook, readForeignHooks} from '../../../guest/hooks.js';
+import {probeQemuHook} from '../../../guest/hook-probe.js';
 import {parseGuest} from '../../../guest/name.js';
 import {carryOut} from '../../../plan/carry-out.js';
 import {planInstallHooks, readHooks} from '../../../plan/guest-hooks.js';
 import {BaseCommand, changeFlags} from '../../base-command.js';
-import {hooksLocks, requireDomain} from '../../guests.js';
+import {hooksLocks, unknownDomain} from '../../guests.js';
 import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 
 /** What `--json` prints. */
@@ -23,7 +24,8 @@ export default class GuestInstallHooks extends BaseCommand {
   static override description =
     'Writes one executable file below /etc/libvirt/hooks/qemu.d. libvirt runs it for all guests; one that is not set ' +
     'up costs it the test for a file. Where /etc/libvirt/hooks/qemu runs the hooks of each guest from a folder of its ' +
-    'own, as that of VFIO-Tools does, the file is put there. With --root everything is written below a folder, to be ' +
+    'own, as that of VFIO-Tools does, the file is put there: it is tried on a test hook first, as nobody and without ' +
+    'access to services, files and network. With --root everything is written below a folder, to be ' +
     'looked at.';
   static override examples = [
     '<%= config.bin %> guest install-hooks win11',
@@ -38,7 +40,6 @@ export default class GuestInstallHooks extends BaseCommand {
     const host = await this.openHost();
     const {layout} = this.context;
     const libvirt = await this.#openLibvirt(host);
-    requireDomain(guest, await readDomain(libvirt, guest));
     // A folder to look at need not have all of a machine.
     if (host.root === '/' && readGuestFile(host, layout, guest) === undefined)
       throw new PearasysError({
@@ -48,12 +49,17 @@ export default class GuestInstallHooks extends BaseCommand {
         details: ['nothing was changed'],
         hint: `pearasys guest setup ${shellWord(guest)}`,
       });
+    const unknown = unknownDomain(guest, await readDomain(libvirt, guest));
+    const {kind, note} = await probeQemuHook(libvirt, guest);
+    const foreign = readForeignHooks(libvirt, guest, domainNames(libvirt));
+    const found = [unknown, note, ...describeForeignHooks(foreign, guest)];
+    const about = {kind, notes: found.filter((each) => each !== undefined)};
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
       carryOut(
         host,
         hooksLocks(host),
-        () => planInstallHooks(guest, readHooks(host, layout, guest, libvirt)),
+        () => planInstallHooks(guest, readHooks(host, layout, guest, about)),
         options,
       ),
     );

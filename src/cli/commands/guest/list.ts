@@ -1,4 +1,4 @@
-import {readGuestFiles, type GuestList} from '../../../guest/files.js';
+import {displayOf, listsWith, readGuestFiles, type GuestDisplay} from '../../../guest/files.js';
 import {asGuest, guestUnit} from '../../../guest/name.js';
 import {readStates} from '../../../guest/state.js';
 import {readActiveStates} from '../../../unit/unit.js';
@@ -11,8 +11,8 @@ export interface GuestEntry {
   readonly guest: string;
   /** The slots it takes. */
   readonly slots: readonly string[];
-  /** `primary`: it takes the display that the firmware started with; `gpu`: it takes another one; null for none. */
-  readonly display: GuestList | null;
+  /** `primary`: it takes the display that the firmware started with; `gpu`: another one; `both`; null for none. */
+  readonly display: GuestDisplay | null;
   readonly unit: string;
   /** systemd's word for the unit's state; null where no systemd runs. */
   readonly active: string | null;
@@ -30,13 +30,14 @@ export interface GuestListResult {
 /** `pearasys guest list`: the guests that are set up. */
 export default class GuestListCommand extends BaseCommand {
   static override description =
-    'Without a terminal one line a guest, tab-separated: name, slots separated by commas, primary, gpu or - for the ' +
-    'display it takes, the state of its unit, and the slots that it has now.';
+    'Without a terminal one line a guest, tab-separated: name, slots separated by commas, primary, gpu, both or - for ' +
+    'the display it takes, the state of its unit, and the slots that it has now.';
 
   async run(): Promise<GuestListResult> {
     await this.parse(GuestListCommand);
     const host = await this.openHost();
-    const {guests: files, lists, problems} = readGuestFiles(host, this.context.layout);
+    const all = readGuestFiles(host, this.context.layout);
+    const {guests: files, lists, problems} = all;
     const {states, damaged} = readStates(host);
     const active = await readActiveStates(
       host,
@@ -44,12 +45,11 @@ export default class GuestListCommand extends BaseCommand {
     );
     const guests = files.map(({guest, slots, problem}): GuestEntry => {
       const unit = guestUnit(guest);
-      const display = lists.primary.includes(guest) ? 'primary' : lists.gpu.includes(guest) ? 'gpu' : null;
       const taken = states.find((state) => state.guest === guest)?.devices.map(({slot}) => slot) ?? [];
       return {
         guest,
         slots,
-        display,
+        display: displayOf(listsWith(all, guest)),
         unit,
         active: active.get(unit) ?? null,
         taken,
@@ -62,7 +62,7 @@ export default class GuestListCommand extends BaseCommand {
     for (const [guest, {message}] of damaged)
       if (!files.some((file) => file.guest === guest)) this.warn(message);
     for (const problem of problems) this.warn(problem);
-    for (const name of [...lists.primary, ...lists.gpu])
+    for (const name of new Set([...lists.primary, ...lists.gpu]))
       if (!files.some(({guest}) => guest === asGuest(name)))
         this.warn(`${name} is in a list of guests, and is not set up`);
     return {guests};

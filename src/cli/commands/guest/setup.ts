@@ -3,20 +3,20 @@ import {boolean, string} from '@oclif/core/flags';
 import {usageError} from '../../../host/errors.js';
 import {shellWord} from '../../../host/shell.js';
 import type {Host} from '../../../host/host.js';
-import {readDomain, type Domain} from '../../../guest/domain.js';
-import {listFor, readGuestFile, type GuestList} from '../../../guest/files.js';
+import {domainNames, domainsFolder, readDomain, type Domain} from '../../../guest/domain.js';
+import {displayOf, listsFor, readGuestFile, type GuestDisplay} from '../../../guest/files.js';
+import {describeForeignHooks, readForeignHooks} from '../../../guest/hooks.js';
 import {parseGuest, type Guest} from '../../../guest/name.js';
 import {settingsPath} from '../../../guest/settings.js';
-import {readDevices, siblingsOf, type Device} from '../../../pci/device.js';
+import {devicesFolder, readDevices, siblingsOf, type Device} from '../../../pci/device.js';
 import {findDevices} from '../../../pci/find.js';
 import {readNames} from '../../../pci/names.js';
 import type {Slot} from '../../../pci/slot.js';
 import {carryOut} from '../../../plan/carry-out.js';
 import {planSetup, readGuestFilesState, readMembers} from '../../../plan/guest-setup.js';
-import {guestsLock} from '../../../plan/guest-start.js';
 import {BaseCommand, changeFlags} from '../../base-command.js';
 import {chooseOneByOne, confirm} from '../../choose.js';
-import {requireDomain} from '../../guests.js';
+import {hooksLocks, requireDomain, unknownDomain} from '../../guests.js';
 import {
   changeResult,
   namedWords,
@@ -32,7 +32,7 @@ import {
 export type GuestSetupResult = ChangeResult & {
   readonly guest: string;
   /** As in `guest list`. */
-  readonly display: GuestList | null;
+  readonly display: GuestDisplay | null;
 };
 
 /** `pearasys guest setup`: which devices a guest takes. */
@@ -66,37 +66,49 @@ export default class GuestSetup extends BaseCommand {
     const host = await this.openHost();
     const {layout} = this.context;
     const asks = this.context.interactive && !flags.yes && !this.jsonEnabled();
-    const domain = await readDomain(host, guest);
-    requireDomain(guest, domain);
-    if (domain.kind === 'hidden')
-      this.warn("only root may see libvirt's guests: whether there is this one was not looked at");
+    const machine = await this.#openMachine(host);
+    const domain = await readDomain(machine, guest);
     const named = [...(flags.device ?? []), ...namedWords(flags)];
-    const words = named.length > 0 ? named : await this.#choose(host, guest, domain, asks);
-    let devices = selectDevices(host, words, flags);
+    if (named.length === 0 && !asks) requireDomain(guest, domain);
+    const unknown = unknownDomain(guest, domain);
+    const words = named.length > 0 ? named : await this.#choose(machine, guest, domain, asks);
+    let devices = selectDevices(machine, words, flags);
     if (asks) {
-      devices = await this.#offerCompanions(host, devices);
+      if (unknown !== undefined) this.warn(unknown);
+      devices = await this.#offerCompanions(machine, devices);
       const slots = devices.map(({slot}) => slot).join(', ');
       if (!flags['dry-run']) await confirm(this.context, `Guest ${guest} takes ${slots} from now on?`);
     }
+    const about = [
+      ...(unknown === undefined || asks ? [] : [unknown]),
+      ...(domain.kind === 'known' ? domain.notes : []),
+    ];
+    const foreign = describeForeignHooks(readForeignHooks(machine, guest, domainNames(machine)), guest);
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
       carryOut(
         host,
-        [guestsLock],
+        hooksLocks(host),
         () => {
-          const now = reread(host, devices);
+          const now = reread(machine, devices);
           return planSetup(
-            {guest, devices: now, members: readMembers(host, now)},
+            {guest, devices: now, members: readMembers(machine, now), notes: [...about, ...foreign]},
             readGuestFilesState(host, layout, guest),
           );
         },
         options,
       ),
     );
-    const display = listFor(devices) ?? null;
-    const result = {...changeResult(host, [outcome], flags, notes, devices), guest, display};
+    const display = displayOf(listsFor(devices));
+    const result = {...changeResult(machine, [outcome], flags, notes, devices), guest, display};
     this.#show(guest, result);
     return result;
+  }
+
+  /** Where devices and libvirt's guests are: on the machine, for a folder to look at that has neither. */
+  async #openMachine(host: Host): Promise<Host> {
+    const own = host.root === '/' || host.exists(devicesFolder) || host.exists(domainsFolder);
+    return own ? host : await this.context.openHost(undefined);
   }
 
   /** The devices when none is named: chosen on a terminal, else the domain's. */
@@ -140,7 +152,11 @@ export default class GuestSetup extends BaseCommand {
       return;
     }
     const slots = result.devices.map(({slot}) => slot).join(', ');
-    const kind = {primary: ', with the boot display', gpu: ', with a display'};
+    const kind = {
+      primary: ', with the boot display',
+      gpu: ', with a display',
+      both: ', with the boot display and another one',
+    };
     this.log(
       `guest ${guest} takes ${slots}${result.display === null ? '' : kind[result.display]}${result.changed ? '' : ' already'}`,
     );

@@ -1,14 +1,21 @@
 import {string} from '@oclif/core/args';
 import {ExitCode, PearasysError} from '../../../host/errors.js';
 import {shellWord} from '../../../host/shell.js';
-import {readDomain} from '../../../guest/domain.js';
-import {readGuestFile, readGuestFiles, type GuestList} from '../../../guest/files.js';
+import {readDomain, type DomainDevices} from '../../../guest/domain.js';
+import {
+  displayOf,
+  listsWith,
+  readGuestFile,
+  readGuestFiles,
+  type GuestDisplay,
+} from '../../../guest/files.js';
 import {commonHook, guestHooks, readOurHooks} from '../../../guest/hooks.js';
 import {guestUnit, parseGuest} from '../../../guest/name.js';
 import {defaultSettings, readSettings} from '../../../guest/settings.js';
 import {readState} from '../../../guest/state.js';
 import {readDevice, type Device} from '../../../pci/device.js';
 import {readNames} from '../../../pci/names.js';
+import type {Slot} from '../../../pci/slot.js';
 import {readActiveStates} from '../../../unit/unit.js';
 import {BaseCommand} from '../../base-command.js';
 
@@ -34,7 +41,7 @@ export interface GuestShowResult {
   readonly guest: string;
   readonly path: string;
   readonly problem: string | null;
-  readonly display: GuestList | null;
+  readonly display: GuestDisplay | null;
   readonly devices: readonly GuestDevice[];
   readonly unit: string;
   readonly active: string | null;
@@ -52,8 +59,15 @@ export interface GuestShowResult {
   readonly stopped: readonly string[];
   /** Our hooks that libvirt runs for it. */
   readonly hooks: readonly string[];
-  /** What libvirt's domain has and the guest does not take, and the other way round; null where libvirt has none. */
-  readonly domain: {readonly missing: readonly string[]; readonly further: readonly string[]} | null;
+  /**
+   * What libvirt's domain has and the guest does not take, and the other way round; what else the domain has of the
+   * host, in sentences; null where libvirt has none.
+   */
+  readonly domain: {
+    readonly missing: readonly string[];
+    readonly further: readonly string[];
+    readonly notes: readonly string[];
+  } | null;
 }
 
 /** `pearasys guest show`: all about one guest. */
@@ -97,15 +111,13 @@ export default class GuestShow extends BaseCommand {
     const unit = guestUnit(guest);
     const active = await readActiveStates(host, [unit]);
     const domain = await readDomain(host, guest);
-    const inDomain = domain.kind === 'known' ? domain.devices.map(({slot}) => slot) : undefined;
-    const {lists} = readGuestFiles(host, layout);
     const own = new Set([commonHook, ...guestHooks(guest)]);
     const {cards, ...inForce} = settings ?? defaultSettings;
     const result: GuestShowResult = {
       guest,
       path: file.path,
       problem: problems.length === 0 ? null : problems.join('; '),
-      display: lists.primary.includes(guest) ? 'primary' : lists.gpu.includes(guest) ? 'gpu' : null,
+      display: displayOf(listsWith(readGuestFiles(host, layout), guest)),
       devices: [...found].map(([slot, device]) => {
         const taken = state?.devices.find((one) => one.slot === slot);
         return {
@@ -124,22 +136,32 @@ export default class GuestShow extends BaseCommand {
       settings: settings === undefined ? null : inForce,
       stopped: state?.services ?? [],
       hooks: readOurHooks(host).filter((path) => own.has(path)),
-      domain:
-        inDomain === undefined
-          ? null
-          : {
-              missing: inDomain.filter((slot) => !file.slots.includes(slot)),
-              further: file.slots.filter((slot) => !inDomain.includes(slot)),
-            },
+      domain: domain.kind === 'known' ? compare(domain, file.slots) : null,
     };
     this.log(print(result));
     for (const slot of result.domain?.missing ?? [])
       this.warn(
         `libvirt's domain has ${slot}, which the guest does not take: pearasys guest setup ${shellWord(guest)}`,
       );
+    for (const note of result.domain?.notes ?? []) this.warn(note);
     return result;
   }
 }
+
+function compare({devices, notes}: DomainDevices, slots: readonly Slot[]): GuestShowResult['domain'] {
+  const own = devices.map(({slot}) => slot);
+  return {
+    missing: own.filter((slot) => !slots.includes(slot)),
+    further: slots.filter((slot) => !own.includes(slot)),
+    notes,
+  };
+}
+
+const displayWords: Readonly<Record<GuestDisplay, string>> = {
+  primary: 'the boot display',
+  gpu: 'another display than the boot display',
+  both: 'the boot display and another one',
+};
 
 /** The guest for people: a line a fact. */
 function print(guest: GuestShowResult): string {
@@ -153,11 +175,7 @@ function print(guest: GuestShowResult): string {
     value === 'auto' ? value : value.join(' ') || 'none';
   fact('devices', ...guest.devices.map(deviceWords));
   if (guest.problem !== null) fact('problem', guest.problem);
-  if (guest.display !== null)
-    fact(
-      'display',
-      guest.display === 'primary' ? 'the boot display is among them' : 'another one than the boot display',
-    );
+  if (guest.display !== null) fact('display', displayWords[guest.display]);
   fact('unit', `${guest.unit} (${guest.active ?? 'no systemd'})`);
   const stopped = guest.stopped.map((unit) => `${unit} is stopped now`);
   fact('stops', ...(settings === null ? [] : [listed(settings.stopServices)]), ...stopped);
