@@ -50,7 +50,7 @@ export function listChoices(host: HostReader): Choice[] {
   const width = String(devices.length).length;
   return devices.map((device, index) => {
     const {slot, id, driver, group} = device;
-    const siblings = siblingsOf(device, all).map((one) => one.slot.slice(-1));
+    const siblings = siblingsOf(host, device, all).map((one) => one.slot.slice(-1));
     const facts = [
       driver ?? 'no driver',
       ...(group === undefined ? [] : [`group ${group}`]),

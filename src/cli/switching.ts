@@ -1,6 +1,7 @@
 import {boolean, string} from '@oclif/core/flags';
 import {usageError} from '../host/errors.js';
 import type {Host, HostReader} from '../host/host.js';
+import {carriersOf} from '../pci/dependents.js';
 import {isBridge, readDevice, readDevices, readGroupMembers, siblingsOf, type Device} from '../pci/device.js';
 import {findDevices} from '../pci/find.js';
 import {parseId} from '../pci/id.js';
@@ -78,17 +79,23 @@ export interface Selection {
   readonly group?: boolean;
 }
 
-/** The devices that the words mean, with siblings and group members where asked for; bridges never come along. */
+/**
+ * The devices that the words mean, with siblings and group members where asked for. Bridges never come along, nor does
+ * what a named device exists through (the PF of a virtual function): switching it would remove the named one.
+ */
 export function selectDevices(host: HostReader, words: readonly string[], selection: Selection): Device[] {
   const devices = readDevices(host);
   const named = findDevices(host, devices, words, {all: selection.all === true});
   const chosen = new Map(named.map((device) => [device.slot, device]));
+  const carriers = new Set(
+    selection.group === true ? named.flatMap((device) => carriersOf(host, device.slot)) : [],
+  );
   for (const device of named)
     for (const other of [
-      ...(selection.siblings === true ? siblingsOf(device, devices) : []),
+      ...(selection.siblings === true ? siblingsOf(host, device, devices) : []),
       ...(selection.group === true ? readGroupMembers(host, device) : []),
     ])
-      if (!isBridge(other)) chosen.set(other.slot, other);
+      if (!isBridge(other) && !carriers.has(other.slot)) chosen.set(other.slot, other);
   return [...chosen.values()].sort((a, b) => (a.slot < b.slot ? -1 : 1));
 }
 

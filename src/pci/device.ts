@@ -188,10 +188,20 @@ export function isNetwork(device: Device): boolean {
   return device.classCode >>> 16 === 0x02;
 }
 
-/** The other functions of the same slot. */
-export function siblingsOf(device: Device, devices: readonly Device[]): Device[] {
+/**
+ * The other functions of the same card. A virtual function is a card of its own, though its slot may look like one of
+ * its PF's: it is neither a sibling of its PF nor of other virtual functions.
+ */
+export function siblingsOf(host: HostReader, device: Device, devices: readonly Device[]): Device[] {
   const card = cardOf(device.slot);
-  return devices.filter((other) => other.slot !== device.slot && cardOf(other.slot) === card);
+  const others = devices.filter((other) => other.slot !== device.slot && cardOf(other.slot) === card);
+  if (others.length === 0 || isVirtualFunction(host, device.slot)) return [];
+  return others.filter((other) => !isVirtualFunction(host, other.slot));
+}
+
+/** Whether the device is an SR-IOV virtual function (Documentation/PCI/pci-iov-howto.rst). */
+export function isVirtualFunction(host: HostReader, slot: Slot): boolean {
+  return host.readLink(devicePath(slot, 'physfn')) !== undefined;
 }
 
 /** All members of a device's group, itself included, in slot order; only the device without an IOMMU. */

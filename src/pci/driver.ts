@@ -32,3 +32,14 @@ export function parseDriver(text: string): Driver {
 export function isVfio(driver: string | undefined): boolean {
   return driver !== undefined && driver.includes('vfio') && /(?:^|[-_])vfio[-_]pci$/.test(driver);
 }
+
+/** Drivers that are no host drivers, by name; VFIO's are known by {@link isVfio}. */
+const standIns: ReadonlySet<string> = new Set(['uio_pci_generic', 'igb_uio', 'pci-stub', 'pciback']);
+
+/**
+ * Whether the driver only holds a device for someone else: for userspace (VFIO, UIO), for a Xen guest, or for
+ * nobody (`pci-stub`). None of these has an id table of its own, so the kernel never chooses one by modalias.
+ */
+export function isStandIn(driver: string | undefined): boolean {
+  return driver !== undefined && (standIns.has(driver) || isVfio(driver));
+}

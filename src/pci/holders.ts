@@ -1,14 +1,14 @@
 import type {HostReader} from '../host/host.js';
-import {devicePath, readDevice, type Device} from './device.js';
+import {carriersOf, dependentsOf, readDependents} from './dependents.js';
+import {devicePath, isBridge, isVirtualFunction, type Device} from './device.js';
 import {isVfio} from './driver.js';
-import {slotInPath} from './find.js';
 import {readBlocks} from './holders/blocks.js';
 import {readDisplayHolders} from './holders/display.js';
-import {worstOf, type Holder, type VirtualFunctionHolder} from './holders/holder.js';
+import {worstOf, type Holder} from './holders/holder.js';
 import {readInterfaceHolders} from './holders/network.js';
 import {readNodes} from './holders/nodes.js';
 import {readProcessHolders} from './holders/processes.js';
-import {byNumber, type Scope} from './holders/scope.js';
+import type {Scope} from './holders/scope.js';
 import {readStorageHolders} from './holders/storage.js';
 import type {Slot} from './slot.js';
 
@@ -36,32 +36,31 @@ export function readHolders(
   const known = new Map<Slot, Device>();
   for (const device of devices) known.set(device.slot, device);
   const complete = options.complete === true;
-  const below = complete ? new Map<Slot, Device[]>() : readVirtualFunctions(host, known);
+  const below = complete ? new Map<Slot, Device[]>() : readBelow(host, known);
   const all = below.size === 0 ? known : new Map(known);
   for (const device of [...below.values()].flat()) all.set(device.slot, device);
   const scope: Scope = {host, devices: all};
-  // A device's virtual functions go with it.
-  const withVirtual = (slot: Slot) => [
+  // What exists only through a device goes with it.
+  const withBelow = (slot: Slot) => [
     slot,
     ...(complete ? virtualFunctionsOf(host, slot, known) : (below.get(slot) ?? [])).map((one) => one.slot),
   ];
-  const together =
-    options.alone === true ? undefined : new Set(devices.flatMap(({slot}) => withVirtual(slot)));
+  const together = options.alone === true ? undefined : new Set(devices.flatMap(({slot}) => withBelow(slot)));
   const blocks = readBlocks(scope);
   const holders = bySlot([
     ...readProcessHolders(scope, readNodes(scope, blocks)),
     ...readStorageHolders(host, blocks),
-    ...readInterfaceHolders(scope, (slot) => together ?? new Set(withVirtual(slot))),
+    ...readInterfaceHolders(scope, (slot) => together ?? new Set(withBelow(slot))),
     ...readDisplayHolders(scope),
   ]);
   // Among all devices, those in use are few: asking these for what they are part of is quicker than asking all.
-  const virtualFunctions = complete ? readPhysicalFunctions(host, devices, holders) : below;
+  const dependents = complete ? readAbove(host, known, holders) : below;
   const found: Holder[] = [];
   for (const {slot} of devices) {
-    const own = holders.get(slot);
-    if (own !== undefined) found.push(...own);
-    const virtual = virtualFunctions.get(slot);
-    if (virtual !== undefined) found.push(...virtualFunctionHolders(slot, virtual, holders));
+    found.push(
+      ...(holders.get(slot) ?? []),
+      ...dependentHolders(host, slot, dependents.get(slot) ?? [], holders),
+    );
   }
   return found;
 }
@@ -81,66 +80,70 @@ export function seesAllProcesses(host: HostReader): boolean {
   return host.userId === 0;
 }
 
-/** The virtual functions of each device that has some (Documentation/PCI/pci-iov-howto.rst). */
-function readVirtualFunctions(
-  host: HostReader,
-  devices: ReadonlyMap<Slot, Device>,
-): Map<Slot, readonly Device[]> {
+/** What goes away with each device's driver, for those that have something of the kind. */
+function readBelow(host: HostReader, devices: ReadonlyMap<Slot, Device>): Map<Slot, readonly Device[]> {
   const found = new Map<Slot, readonly Device[]>();
-  for (const slot of devices.keys()) {
-    const own = virtualFunctionsOf(host, slot, devices);
+  for (const [slot, device] of devices) {
+    if (isBridge(device)) continue;
+    const own = dependentsOf(readDependents(host, slot, devices));
     if (own.length > 0) found.set(slot, own);
   }
   return found;
 }
 
-function virtualFunctionsOf(host: HostReader, slot: Slot, known: ReadonlyMap<Slot, Device>): Device[] {
-  // Not to be read: the kernel would wait there for as long as the device's driver is being removed.
-  if (!host.exists(devicePath(slot, 'sriov_numvfs'))) return [];
-  return host
-    .list(devicePath(slot))
-    .filter((name) => /^virtfn\d+$/.test(name))
-    .sort(byNumber)
-    .map((name) => slotInPath(host.readLink(devicePath(slot, name)) ?? ''))
-    .map((one) => (one === undefined ? undefined : (known.get(one) ?? readDevice(host, one))))
-    .filter((one) => one !== undefined);
+function virtualFunctionsOf(
+  host: HostReader,
+  slot: Slot,
+  known: ReadonlyMap<Slot, Device>,
+): readonly Device[] {
+  return host.exists(devicePath(slot, 'sriov_numvfs')) ? readDependents(host, slot, known).virtual : [];
 }
 
-/** The virtual functions that are in use, by their physical function. */
-function readPhysicalFunctions(
+/** The devices in use that go away with another one's driver, by that one. */
+function readAbove(
   host: HostReader,
-  devices: readonly Device[],
+  devices: ReadonlyMap<Slot, Device>,
   holders: ReadonlyMap<Slot, readonly Holder[]>,
 ): Map<Slot, Device[]> {
   const found = new Map<Slot, Device[]>();
-  for (const device of devices) {
+  for (const device of devices.values()) {
     if (!isVfio(device.driver) && !holders.has(device.slot)) continue;
-    const link = devicePath(device.slot, 'physfn');
-    // Asked first, as most have none and a link that is not there costs an exception.
-    const physical = host.exists(link) ? slotInPath(host.readLink(link) ?? '') : undefined;
-    if (physical !== undefined) found.set(physical, [...(found.get(physical) ?? []), device]);
+    for (const slot of carriersOf(host, device.slot)) {
+      const carrier = devices.get(slot);
+      if (carrier !== undefined && !isBridge(carrier)) found.set(slot, [...(found.get(slot) ?? []), device]);
+    }
   }
   return found;
 }
 
 /**
- * Virtual functions that are given to userspace or held themselves. They are removed with the physical function's
- * driver, so what is certain harm to one of them is so to all.
+ * Devices that are given to userspace or held themselves, and go away with the driver of this one: what is certain
+ * harm to one of them is so to this.
  */
-function virtualFunctionHolders(
+function dependentHolders(
+  host: HostReader,
   slot: Slot,
-  virtualFunctions: readonly Device[],
+  dependents: readonly Device[],
   holders: ReadonlyMap<Slot, readonly Holder[]>,
-): VirtualFunctionHolder[] {
-  return virtualFunctions
-    .map((one) => ({one, own: (holders.get(one.slot) ?? []).filter(({harm}) => harm !== 'none')}))
-    .filter(({one, own}) => isVfio(one.driver) || own.length > 0)
-    .map(({one, own}) => ({
-      kind: 'virtual-function',
+): Holder[] {
+  const own = new Set((holders.get(slot) ?? []).map(print));
+  return dependents.flatMap((one): Holder[] => {
+    const theirs = (holders.get(one.slot) ?? []).filter(({harm}) => harm !== 'none');
+    if (!isVfio(one.driver) && theirs.length === 0) return [];
+    const base = {
       slot,
-      class: worstOf(['yields', ...own.map((holder) => holder.class)]),
-      harm: own.some(({harm}) => harm === 'certain') ? 'certain' : 'forcible',
-      virtualFunction: one.slot,
+      class: worstOf(['yields', ...theirs.map((holder) => holder.class)]),
+      harm: theirs.some(({harm}) => harm === 'certain') ? 'certain' : 'forcible',
       driver: one.driver ?? 'none',
-    }));
+    } as const;
+    if (isVirtualFunction(host, one.slot))
+      return [{...base, kind: 'virtual-function', virtualFunction: one.slot}];
+    // The mounts and nodes of what is below a device are this device's too.
+    const told = theirs.length > 0 && theirs.every((holder) => own.has(print({...holder, slot})));
+    return told ? [] : [{...base, kind: 'dependent', dependent: one.slot}];
+  });
+}
+
+function print(holder: Holder): string {
+  return JSON.stringify(holder, Object.keys(holder).sort());
 }

@@ -1,7 +1,7 @@
 import type {HostReader} from '../host/host.js';
-import {modaliasOf, type Device} from './device.js';
-import {driversFolder, noDriver, type Driver} from './driver.js';
-import {asSlot} from './slot.js';
+import {devicePath, modaliasOf, type Device} from './device.js';
+import {driversFolder, isStandIn, noDriver, type Driver} from './driver.js';
+import {asSlot, type Slot} from './slot.js';
 
 /** What it takes to have a driver: it is there, a module brings it, or nobody knows it. */
 export type DriverSource =
@@ -45,19 +45,127 @@ export function modulesFor(host: HostReader, device: Device): string[] {
   const text = tree === undefined ? undefined : host.readText(`${tree}/modules.alias`);
   if (text === undefined) return [];
   const modalias = modaliasOf(device);
+  return [...new Set(['pci', 'vfio_pci'].flatMap((bus) => matchingAliases(text, modalias, bus)))];
+}
+
+/** The modules in the text of a modules.alias whose patterns for this bus match. */
+function matchingAliases(text: string, modalias: string, bus: string): string[] {
   const vendor = modalias.slice('pci:'.length, 'pci:v000010DE'.length);
-  const found = new Set<string>();
-  for (const bus of ['pci', 'vfio_pci'])
-    // Patterns name one vendor or any; looking for these two beginnings skips the other ten thousand lines.
-    for (const start of [`alias ${bus}:${vendor}`, `alias ${bus}:v*`])
-      for (let at = text.indexOf(start); at >= 0; at = text.indexOf(start, at + 1)) {
-        if (at > 0 && text[at - 1] !== '\n') continue;
-        const end = text.indexOf('\n', at);
-        const [, glob, module] = text.slice(at, end < 0 ? undefined : end).split(' ');
-        if (glob !== undefined && module !== undefined && matchesGlob(modalias, glob.slice(bus.length - 3)))
-          found.add(module);
-      }
-  return [...found];
+  const found: string[] = [];
+  // Patterns name one vendor or any; looking for these two beginnings skips the other ten thousand lines.
+  for (const start of [`alias ${bus}:${vendor}`, `alias ${bus}:v*`])
+    for (let at = text.indexOf(start); at >= 0; at = text.indexOf(start, at + 1)) {
+      if (at > 0 && text[at - 1] !== '\n') continue;
+      const end = text.indexOf('\n', at);
+      const [, glob, module] = text.slice(at, end < 0 ? undefined : end).split(' ');
+      if (glob !== undefined && module !== undefined && matchesGlob(modalias, glob.slice(bus.length - 3)))
+        found.push(module);
+    }
+  return found;
+}
+
+/** What the kernel would choose for a device that has no override. */
+export interface DefaultDriver {
+  /**
+   * The modules whose id tables take the device, with underscores. Empty where none does, and where the files of the
+   * running kernel do not tell.
+   */
+  readonly modules: readonly string[];
+  /** Whether modprobe finds one of them: it need not know what is built in. */
+  readonly loads: boolean;
+  /** The drivers of these modules that are registered now. */
+  readonly drivers: readonly string[];
+  /** Whether the device has no driver to expect: no id table takes it, or its PF keeps drivers off its VFs. */
+  readonly none: boolean;
+  /** Whether the device is on a driver that the kernel would choose. */
+  readonly bound: boolean;
+}
+
+/**
+ * What the kernel would choose for each device, by its modalias: modules.alias for modules,
+ * modules.builtin.modinfo (Linux 5.2 and later) for what is built in. The override says nothing about it: other tools
+ * clear it after the bind, and `new_id` and `vfio-pci.ids=` never set it.
+ */
+export function readDefaultDrivers(host: HostReader, devices: readonly Device[]): Map<Slot, DefaultDriver> {
+  const tables = devices.length === 0 ? undefined : readIdTables(host);
+  return new Map(devices.map((device) => [device.slot, readDefaultDriver(host, device, tables)]));
+}
+
+/** The id tables of the running kernel's modules. */
+interface IdTables {
+  /** modules.alias */
+  readonly modules: string;
+  /** Alias lines of what is built in, as in modules.alias; undefined for a kernel that does not tell. */
+  readonly builtin: string | undefined;
+  /** Modules whose aliases would be in {@link modules}. */
+  readonly names: ReadonlySet<string>;
+  readonly builtinNames: ReadonlySet<string>;
+}
+
+function readIdTables(host: HostReader): IdTables | undefined {
+  const [tree] = moduleTrees(host);
+  const modules = tree === undefined ? undefined : host.readText(`${tree}/modules.alias`);
+  if (tree === undefined || modules === undefined) return undefined;
+  return {
+    modules,
+    builtin: host
+      .readText(`${tree}/modules.builtin.modinfo`)
+      ?.split('\0')
+      .flatMap((field) => {
+        const [, module, alias] = /^([^.]+)\.alias=(pci:.*)$/.exec(field.trim()) ?? [];
+        return module === undefined || alias === undefined ? [] : [`alias ${alias} ${module}`];
+      })
+      .join('\n'),
+    names: namesInList(host.readText(`${tree}/modules.dep`)),
+    builtinNames: namesInList(host.readText(`${tree}/modules.builtin`)),
+  };
+}
+
+function readDefaultDriver(host: HostReader, device: Device, tables: IdTables | undefined): DefaultDriver {
+  // The kernel matches no driver then, unless an override names one (pci_device_can_probe in pci-driver.c).
+  const keptOff = host.readText(devicePath(device.slot, 'physfn/sriov_drivers_autoprobe')) === '0';
+  const modalias = modaliasOf(device);
+  const namesIn = (text = '') => matchingAliases(text, modalias, 'pci').map(underscored);
+  const loadable = keptOff ? [] : namesIn(tables?.modules);
+  const modules = [...new Set([...loadable, ...(keptOff ? [] : namesIn(tables?.builtin))])];
+  return {
+    modules,
+    loads: loadable.length > 0,
+    drivers: modules.flatMap((module) => driversOfModule(host, module)),
+    none: keptOff || (modules.length === 0 && tables?.builtin !== undefined),
+    bound: isChosen(host, device, modules, keptOff ? undefined : tables),
+  };
+}
+
+/** Whether the kernel would choose the driver that the device is on. */
+function isChosen(
+  host: HostReader,
+  {driver, override}: Device,
+  modules: readonly string[],
+  tables: IdTables | undefined,
+): boolean {
+  if (driver === undefined || isStandIn(driver)) return false;
+  const module = underscored(moduleOfDriver(host, driver) ?? driver);
+  if (modules.includes(module)) return true;
+  // Only the override has brought it there.
+  if (override === driver) return false;
+  // With new_id: where no id table takes the device, there is no other driver that it could go back to.
+  if (modules.length === 0 || tables === undefined) return true;
+  const known = tables.names.has(module) || (tables.builtin !== undefined && tables.builtinNames.has(module));
+  return !known;
+}
+
+/** The PCI drivers that a module has registered. */
+function driversOfModule(host: HostReader, module: string): string[] {
+  const registered = host
+    .list(`/sys/module/${module}/drivers`)
+    .filter((name) => name.startsWith('pci:'))
+    .map((name) => name.slice('pci:'.length));
+  if (registered.length > 0) return registered;
+  // Something built in has no such folder unless it has parameters.
+  return [...new Set([module, module.replaceAll('_', '-')])].filter((name) =>
+    host.exists(`${driversFolder}/${name}`),
+  );
 }
 
 /** The module that a loaded driver belongs to, as in /sys/module; undefined for a built-in one. */
@@ -83,10 +191,15 @@ function moduleTrees(host: HostReader): string[] {
 
 /** Every module of the tree and every one built in, by name with underscores; undefined when depmod was not run. */
 function moduleNames(host: HostReader, tree: string): Set<string> | undefined {
-  const lists = [`${tree}/modules.dep`, `${tree}/modules.builtin`].map((path) => host.readText(path));
-  if (lists[0] === undefined) return undefined;
+  const dependencies = host.readText(`${tree}/modules.dep`);
+  if (dependencies === undefined) return undefined;
+  return new Set([...namesInList(dependencies), ...namesInList(host.readText(`${tree}/modules.builtin`))]);
+}
+
+/** The names in a modules.dep or modules.builtin, with underscores. */
+function namesInList(text = ''): Set<string> {
   const names = new Set<string>();
-  for (const match of lists.join('\n').matchAll(/^[^:\n]*?([^/:\n]+)\.ko/gm))
+  for (const match of text.matchAll(/^[^:\n]*?([^/:\n]+)\.ko/gm))
     if (match[1] !== undefined) names.add(underscored(match[1]));
   return names;
 }

@@ -14,9 +14,9 @@ import {printConfig} from '../mdev/definition.js';
 import {mdevPath, readMdev} from '../mdev/mdev.js';
 import {waitForParent} from '../mdev/parent.js';
 import type {Uuid} from '../mdev/uuid.js';
-import {readDevice} from '../pci/device.js';
+import {readDevice, type Device} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
-import {hasDevices} from '../pci/modules.js';
+import {hasDevices, readDefaultDrivers} from '../pci/modules.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
 import type {Slot} from '../pci/slot.js';
 import {checkCreatable} from './mdev-start.js';
@@ -28,6 +28,7 @@ import {
   writeFile,
   type CalloutStep,
   type DefineActiveStep,
+  type ExpectDefaultStep,
   type Plan,
   type Step,
   type WriteAttributeStep,
@@ -230,6 +231,9 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
     case 'expect-driver':
       checkDriver(host, step.slot, step.driver);
       return true;
+    case 'expect-default':
+      checkDefault(host, step);
+      return true;
     case 'expect-unlocked':
       await host.findLocked(run.options.limit);
       checkUnlocked(host, step.slots);
@@ -380,25 +384,53 @@ function scriptRefused({call}: CalloutStep, {path, result}: CalloutAnswer): Pear
 }
 
 function checkDriver(host: Host, slot: Slot, wanted: string | undefined): void {
-  const device = readDevice(host, slot);
-  if (device === undefined)
-    throw new PearasysError({
-      code: 'no-device',
-      exitCode: ExitCode.noDevice,
-      message: `${slot} went away while its driver was changed`,
-    });
-  const right = wanted === 'any' ? device.driver !== undefined : device.driver === wanted;
-  if (right) return;
+  const device = readChanged(host, slot);
+  if (device.driver === wanted) return;
   const found = device.driver === undefined ? 'it has no driver' : `it is on ${device.driver}`;
+  throw notBound(
+    slot,
+    wanted === undefined
+      ? `${slot} should have no driver now, but ${found}`
+      : `driver ${wanted} did not take ${slot} (${device.id}): ${found}`,
+  );
+}
+
+/** @throws PearasysError `no-device` */
+function readChanged(host: Host, slot: Slot): Device {
+  const device = readDevice(host, slot);
+  if (device !== undefined) return device;
   throw new PearasysError({
+    code: 'no-device',
+    exitCode: ExitCode.noDevice,
+    message: `${slot} went away while its driver was changed`,
+  });
+}
+
+function notBound(slot: Slot, message: string, hint?: string): PearasysError {
+  return new PearasysError({
     code: 'not-bound',
     exitCode: ExitCode.failed,
-    message:
-      wanted === undefined
-        ? `${slot} should have no driver now, but ${found}`
-        : `${wanted === 'any' ? 'no driver took' : `driver ${wanted} did not take`} ${slot} (${device.id}): ${found}`,
-    hint: `the kernel's reason is in its log: journalctl -k --grep '${slot}'`,
+    message,
+    hint: hint ?? `the kernel's reason is in its log: journalctl -k --grep '${slot}'`,
   });
+}
+
+function checkDefault(host: Host, {slot, required}: ExpectDefaultStep): void {
+  const device = readChanged(host, slot);
+  const {driver, id} = device;
+  if (driver === undefined) {
+    if (!required) return;
+    throw notBound(slot, `no driver took ${slot} (${id}): it has no driver`);
+  }
+  const choice = readDefaultDrivers(host, [device]).get(slot);
+  if (choice?.bound !== false) return;
+  const [wanted] = choice.drivers;
+  throw notBound(
+    slot,
+    `driver ${driver} took ${slot} (${id}), but it is not the default driver of this device: ${driver} was told the id ${id}`,
+    `the id is in new_id, or in ids= of the driver's module (kernel command line, /etc/modprobe.d); take it out: pearasys -s ${slot} pci driver ${driver} remove-id` +
+      (wanted === undefined ? '' : `; or name the driver: pearasys bind ${wanted} ${slot}`),
+  );
 }
 
 function checkUnlocked(host: Host, slots: readonly Slot[]): void {

@@ -1,20 +1,13 @@
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
+import {readDependents} from '../pci/dependents.js';
 import {devicePath, readDevices, type Device} from '../pci/device.js';
 import {driversFolder, type Driver} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
 import {findDriver} from '../pci/modules.js';
 import {markReleased} from './claim.js';
-import {
-  plan,
-  refuse,
-  setOverride,
-  unbind,
-  writeAttribute,
-  type Planned,
-  type Refusal,
-  type Step,
-} from './step.js';
+import {dependentNotes, leaveDriver, removeVirtualFunctions, withoutDependents} from './dependents.js';
+import {plan, refuse, setOverride, writeAttribute, type Planned, type Refusal, type Step} from './step.js';
 import {bringDriver, refuseBridges, refuseHeld, refuseLocked} from './refusals.js';
 import {planSwitch, readSwitch} from './switch.js';
 
@@ -60,7 +53,7 @@ export function planLink(host: HostReader, link: Link, devices: readonly Device[
     case 'driver-override':
       return planOverride(host, devices, driver);
     case 'remove':
-      return refuseInUse(host, devices, force) ?? plan(devices.map(removeDevice));
+      return planRemoval(host, devices, force);
     case 'rescan':
       return plan(devices.map(({slot}) => writeAttribute(devicePath(slot, 'rescan'), '1', {slot})));
     case 'reset':
@@ -95,9 +88,41 @@ function planUnbind(
     });
   const refusal = refuseInUse(host, bound, force);
   if (refusal !== undefined) return refusal;
-  return plan(bound.length === 0 ? [] : [...bound.map(unbind), ...markReleased(host, bound)], {
-    notes: devices.filter((device) => device.driver === undefined).map(skipDriverless),
+  const dependents = new Map(bound.map((device) => [device.slot, readDependents(host, device.slot)]));
+  const leaving = withoutDependents(bound, dependents);
+  const steps = leaving.flatMap((device) => leaveDriver(device, dependents.get(device.slot)));
+  return plan(steps.length === 0 ? [] : [...steps, ...markReleased(host, leaving)], {
+    notes: [
+      ...devices.filter((device) => device.driver === undefined).map(skipDriverless),
+      ...leaving.flatMap((device) => dependentNotes(device, dependents.get(device.slot), devices)),
+    ],
   });
+}
+
+function planRemoval(host: HostReader, devices: readonly Device[], force: boolean): Planned {
+  const refusal = refuseInUse(host, devices, force);
+  if (refusal !== undefined) return refusal;
+  const dependents = new Map(devices.map((device) => [device.slot, readDependents(host, device.slot)]));
+  const going = withoutDependents(devices, dependents);
+  const abandoned = going.find(
+    ({slot, driver}) => driver === undefined && (dependents.get(slot)?.virtual.length ?? 0) > 0,
+  );
+  // The kernel stops with a BUG when a PF is removed that still has some (sriov_release in drivers/pci/iov.c).
+  if (abandoned !== undefined)
+    return refuse({
+      code: 'not-switchable',
+      exitCode: ExitCode.refused,
+      message: `${abandoned.slot} (${abandoned.id}) has virtual functions, but no driver that could remove them`,
+      details: ['nothing was changed'],
+      hint: `pearasys bind default ${abandoned.slot}, then try again`,
+    });
+  return plan(
+    going.flatMap((device) => [
+      ...removeVirtualFunctions(device, dependents.get(device.slot)),
+      removeDevice(device),
+    ]),
+    {notes: going.flatMap((device) => dependentNotes(device, dependents.get(device.slot), devices))},
+  );
 }
 
 function planIds(

@@ -4,6 +4,7 @@ import type {Device} from '../pci/device.js';
 import {noDriver, type Driver} from '../pci/driver.js';
 import type {Slot} from '../pci/slot.js';
 import {templateName, unitName, type UnitIdentity} from '../unit/unit.js';
+import {withoutDependents} from './dependents.js';
 import {plan, removeFile, systemctl, writeFile, type Planned, type Step} from './step.js';
 import {planSwitch, readSwitch, type SwitchInput, type SwitchRules} from './switch.js';
 
@@ -41,10 +42,13 @@ export function planClaim(host: HostReader, claim: Claim): Planned {
 /** The plan of a switch that a person asks for. */
 export function planByHand(host: HostReader, input: SwitchInput): Planned {
   const planned = planSwitch(input);
-  const {target, devices} = input;
+  const {target} = input;
   const empties = target.kind === 'release' || (target.kind === 'claim' && target.driver === noDriver);
   if (planned.kind === 'refusal' || planned.steps.length === 0 || !empties) return planned;
-  return {...planned, steps: [...planned.steps, ...markReleased(host, devices)]};
+  return {
+    ...planned,
+    steps: [...planned.steps, ...markReleased(host, withoutDependents(input.devices, input.dependents))],
+  };
 }
 
 /** What a unit's start is to bring about. */

@@ -97,7 +97,12 @@ export function readGuestStart(
   const {slots} = file;
   const devices = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
   const changing = devices.filter(({driver}) => !isVfio(driver));
-  const change = readSwitch(host, changing, {kind: 'claim', driver: vfio}, {force: false, wholeGroup: true});
+  const change = readSwitch(
+    host,
+    changing,
+    {kind: 'claim', driver: vfio},
+    {force: false, wholeGroup: true, allStay: true},
+  );
   const pids = change.holders.flatMap((holder) => (holder.kind === 'process' ? [holder.pid] : []));
   const candidates = settings.unloadModules === 'auto' ? nvidiaModules : settings.unloadModules;
   const path = statePath(guest);

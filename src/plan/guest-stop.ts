@@ -3,8 +3,9 @@ import {isDisplay} from '../guest/files.js';
 import type {Guest} from '../guest/name.js';
 import {printState, statePath, type GuestState, type TakenDevice} from '../guest/state.js';
 import {readDevice, type Device} from '../pci/device.js';
-import {driversFolder, isVfio} from '../pci/driver.js';
+import {driversFolder, isStandIn, isVfio, type Driver} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
+import {findDriver, readDefaultDrivers} from '../pci/modules.js';
 import {readConsoleDrivers, returnConsoles} from './consoles.js';
 import {framebufferDriver} from './guest-start.js';
 import {refuseHeld, refuseLocked} from './refusals.js';
@@ -37,7 +38,9 @@ export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): 
   const locked = refuseLocked([device]);
   if (locked !== undefined) return locked;
   if (device.driver !== undefined && !isVfio(device.driver))
-    return device.driver === taken.driver ? plan([]) : leave(`it is on ${device.driver} by now`);
+    return device.driver === taken.driver
+      ? plan(putOverride(device, taken))
+      : leave(`it is on ${device.driver} by now`);
   // It was with VFIO before the guest started, and stays there.
   if (isVfio(taken.driver)) return plan([]);
   const held = refuseHeld([device], readHolders(host, [device]), false);
@@ -55,6 +58,13 @@ function release(device: Device, {override}: TakenDevice): Step[] {
   ];
 }
 
+/** A run that was killed may have left the override under which the device was given back. */
+function putOverride({slot, driver, override}: Device, taken: TakenDevice): Step[] {
+  return override === driver && override !== taken.override
+    ? [setOverride(slot, taken.override, override)]
+    : [];
+}
+
 /** Under an override for that driver: two drivers may match, and the kernel would take the first. */
 function giveBack(host: HostReader, device: Device, driver: string, {override}: TakenDevice): Step[] {
   const {slot} = device;
@@ -63,11 +73,20 @@ function giveBack(host: HostReader, device: Device, driver: string, {override}: 
     setOverride(slot, driver, device.override),
     ...(device.driver === undefined ? [] : [unbind(device)]),
     // Only once a device waits for it: NVIDIA's module does not stay loaded without one.
-    ...(present ? [] : [loadDefault(device)]),
+    ...(present ? [] : [loadFor(host, device, driver)]),
     probe(slot),
     expectDriver(slot, driver),
     ...(override === driver ? [] : [setOverride(slot, override, driver)]),
   ];
+}
+
+/** By modalias, or by its own name for a driver that the kernel would not choose (`uio_pci_generic`). */
+function loadFor(host: HostReader, device: Device, driver: string): Step {
+  const chosen = readDefaultDrivers(host, [device]).get(device.slot)?.modules ?? [];
+  const source = findDriver(host, driver as Driver);
+  return source.kind === 'module' && (isStandIn(driver) || chosen.length === 0)
+    ? {kind: 'load-module', module: source.module, undo: []}
+    : loadDefault(device);
 }
 
 /** Seconds for a guest to let go of its devices: QEMU may still be ending when libvirt reports that it has. */

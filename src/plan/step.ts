@@ -117,8 +117,21 @@ export interface ExpectFreeStep extends StepBase {
 export interface ExpectDriverStep extends StepBase {
   readonly kind: 'expect-driver';
   readonly slot: Slot;
-  /** The driver that must be bound; `any` for whichever, undefined for none. */
+  /** The driver that must be bound; undefined for none. */
   readonly driver: string | undefined;
+}
+
+/**
+ * A look whether the kernel has given a device to its default driver. An id that another driver was told (`new_id`,
+ * `vfio-pci.ids=`) makes the kernel choose that one.
+ */
+export interface ExpectDefaultStep extends StepBase {
+  readonly kind: 'expect-default';
+  readonly slot: Slot;
+  /** Whether some driver must have it; without, it may stay without one. */
+  readonly required: boolean;
+  /** The driver that it was taken from, which must not have it again. */
+  readonly from: string | undefined;
 }
 
 /** A look whether the kernel keeps a device locked: a unit's stop may have left a write that does not return. */
@@ -201,6 +214,7 @@ export type Step =
   | EndProcessesStep
   | ExpectFreeStep
   | ExpectDriverStep
+  | ExpectDefaultStep
   | ExpectRegisteredStep
   | ExpectUnlockedStep
   | ExpectMdevStep
@@ -301,6 +315,23 @@ export function probe(slot: Slot): Step {
 /** Looks whether the device is on the driver; see {@link ExpectDriverStep}. */
 export function expectDriver(slot: Slot, driver: string | undefined): Step {
   return {kind: 'expect-driver', slot, driver, undo: []};
+}
+
+/** Looks whether the device is on its default driver; see {@link ExpectDefaultStep}. */
+export function expectDefault(slot: Slot, required: boolean, from: string | undefined): Step {
+  return {kind: 'expect-default', slot, required, from, undo: []};
+}
+
+/**
+ * Binds a device without an override to a driver by name, which the kernel does only when the driver matches by
+ * itself. A device or driver that does not go on with it is left for {@link probe}. Undone by unbinding it.
+ */
+export function bindTo(slot: Slot, driver: string): Step {
+  return writeAttribute(`${driversFolder}/${driver}/bind`, slot, {
+    slot,
+    accept: ['EBUSY', 'ENODEV', 'ENXIO'],
+    undo: [writeAttribute(devicePath(slot, 'driver/unbind'), slot, {slot, accept: ['ENOENT', 'ENODEV']})],
+  });
 }
 
 /** Loads a module and, with `driver`, looks whether it brought the driver. Undone by unloading it. */
@@ -464,7 +495,14 @@ export function shellLine(step: Step): string {
     case 'expect-driver':
       return step.driver === undefined
         ? `test ! -e ${devicePath(step.slot, 'driver')}`
-        : `test -e ${step.driver === 'any' ? devicePath(step.slot, 'driver') : `${driversFolder}/${step.driver}/${step.slot}`}`;
+        : `test -e ${driversFolder}/${step.driver}/${step.slot}`;
+    case 'expect-default':
+      return (
+        [
+          ...(step.required ? [`test -e ${devicePath(step.slot, 'driver')}`] : []),
+          ...(step.from === undefined ? [] : [`test ! -e ${driversFolder}/${step.from}/${step.slot}`]),
+        ].join(' && ') || `ls -l ${devicePath(step.slot, 'driver')} || true`
+      );
     case 'expect-unlocked':
       return `cat ${step.slots.map((slot) => devicePath(slot, 'driver_override')).join(' ')} >/dev/null`;
     case 'expect-registered':

@@ -1,18 +1,23 @@
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
+import {carriersOf, readDependents, type Dependents} from '../pci/dependents.js';
 import {isBridge, modaliasOf, readGroupMembers, type Device} from '../pci/device.js';
 import {isVfio, noDriver, type Driver} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
 import type {Holder} from '../pci/holders/holder.js';
-import {findDriver, modulesFor, type DriverSource} from '../pci/modules.js';
+import {findDriver, readDefaultDrivers, type DefaultDriver, type DriverSource} from '../pci/modules.js';
+import {noIommuParameter, readNoIommuMode, type NoIommuMode} from '../pci/no-iommu.js';
+import type {Slot} from '../pci/slot.js';
+import {dependentNotes, goingSlots, leaveDriver, refuseDependents, withoutDependents} from './dependents.js';
 import {bringDriver, harmlessNotes, refuseBridges, refuseHeld, refuseLocked} from './refusals.js';
 import {
+  bindTo,
+  expectDefault,
   expectDriver,
   plan,
   probe,
   refuse,
   setOverride,
-  unbind,
   type Planned,
   type Refusal,
   type Step,
@@ -34,6 +39,8 @@ export interface SwitchRules {
    * others, so that the group becomes viable only with the last of them.
    */
   readonly wholeGroup: boolean;
+  /** Whether each of the devices must be there afterwards; default: those that go away with another are left out. */
+  readonly allStay?: boolean;
 }
 
 /** Everything {@link planSwitch} decides on. */
@@ -47,8 +54,14 @@ export interface SwitchInput {
   readonly members: readonly Device[];
   /** Where the claiming driver comes from. */
   readonly source: DriverSource;
-  /** For a return to the default: the modules of each device, by slot. */
-  readonly modules: ReadonlyMap<string, readonly string[]>;
+  /** For a return to the default: what the kernel would choose for each device. */
+  readonly defaults: ReadonlyMap<Slot, DefaultDriver>;
+  /** What exists only through the present driver of each device that leaves it. */
+  readonly dependents: ReadonlyMap<Slot, Dependents>;
+  /** For members in the way: without which devices each of these devices does not exist. */
+  readonly carriers: ReadonlyMap<Slot, readonly Slot[]>;
+  /** What VFIO makes of devices without an IOMMU group; only read where there are some. */
+  readonly noIommu?: NoIommuMode;
 }
 
 /** Reads what {@link planSwitch} needs to know. */
@@ -58,8 +71,11 @@ export function readSwitch(
   target: Target,
   rules: SwitchRules,
 ): SwitchInput {
-  const changing = devices.filter((device) => !isRight(device, target));
+  const defaults = target.kind === 'default' ? readDefaultDrivers(host, devices) : new Map<Slot, never>();
+  const changing = devices.filter((device) => !isRight(device, target, defaults));
   const groups = new Map(devices.map((device) => [device.group ?? device.slot, device]));
+  const members = [...groups.values()].flatMap((device) => readGroupMembers(host, device));
+  const toVfio = target.kind === 'claim' && isVfio(target.driver);
   return {
     devices,
     target,
@@ -72,62 +88,102 @@ export function readSwitch(
             // The firmware's framebuffer shows on a boot display that has no driver yet.
             changing.filter((device) => device.driver !== undefined || device.bootDisplay),
           ),
-    members: [...groups.values()].flatMap((device) => readGroupMembers(host, device)),
+    members,
     source: target.kind === 'claim' ? findDriver(host, target.driver) : {kind: 'present'},
-    modules: new Map(
-      target.kind === 'default' ? changing.map((device) => [device.slot, modulesFor(host, device)]) : [],
+    defaults,
+    dependents: new Map(
+      changing
+        .filter((device) => !isBridge(device) && leavesDriver(device, target, defaults))
+        .map((device) => [device.slot, readDependents(host, device.slot)]),
     ),
+    carriers: new Map(
+      toVfio && members.length > devices.length
+        ? changing.map((device) => [device.slot, carriersOf(host, device.slot)])
+        : [],
+    ),
+    ...(toVfio && changing.some(({group}) => group === undefined) ? {noIommu: readNoIommuMode(host)} : {}),
   };
 }
 
 /**
- * The plan that brings all devices to the target, or the refusal. Devices that are there already are left alone.
+ * The plan that brings all devices to the target, or the refusal. Devices that are there already are left alone, and
+ * so are those that go away with the driver of another one.
  * The sequence for each one is the kernel's safe one (Documentation/ABI/testing/sysfs-bus-pci, driver_override):
  * override, unbind, probe, and a look at the driver link.
  */
 export function planSwitch(input: SwitchInput): Planned {
-  const changing = input.devices.filter((device) => device.locked || !isRight(device, input.target));
+  const {target, source, holders, rules, defaults, dependents} = input;
+  const wrong = input.devices.filter((device) => device.locked || !isRight(device, target, defaults));
+  const changing = withoutDependents(wrong, dependents);
   if (changing.length === 0) return plan([]);
-  const {target, source, holders, rules} = input;
   const bringing = target.kind === 'claim' ? bringDriver(target.driver, source) : [];
   const refusal =
     refuseLocked(input.devices) ??
     refuseBridges(changing) ??
+    (rules.allStay === true ? refuseDependents(input.devices, dependents) : undefined) ??
     ('kind' in bringing ? bringing : undefined) ??
     refuseWithoutIommu(changing, input) ??
     refuseHeld(changing, holders, rules.force) ??
     refuseGroup(input);
   if (refusal !== undefined || 'kind' in bringing) return refusal ?? plan([]);
   const switching = changing.flatMap((device) => stepsFor(device, input));
-  return plan([...bringing, ...switching], {notes: [...harmlessNotes(holders), ...groupNotes(input)]});
+  const notes = [
+    ...harmlessNotes(holders),
+    ...noIommuNotes(changing, input),
+    ...changing.flatMap((device) => dependentNotes(device, dependents.get(device.slot), input.devices)),
+    ...groupNotes(input),
+  ];
+  return plan([...bringing, ...switching], {notes});
 }
 
 /** Whether the device is already as wanted. */
-export function isRight(device: Device, target: Target): boolean {
+function isRight(device: Device, target: Target, defaults: SwitchInput['defaults']): boolean {
   switch (target.kind) {
     case 'claim':
       return target.driver === noDriver
         ? device.driver === undefined && device.override === noDriver
         : device.driver === target.driver && (device.override ?? target.driver) === target.driver;
-    case 'default':
-      return device.driver !== undefined && device.override === undefined;
+    case 'default': {
+      const choice = defaults.get(device.slot);
+      if (device.override !== undefined || choice === undefined) return false;
+      return device.driver === undefined ? choice.none : choice.bound;
+    }
     case 'release':
       return device.driver === undefined && device.override === undefined;
   }
 }
 
-function stepsFor(device: Device, {target, modules}: SwitchInput): Step[] {
+/** Whether a device that is not right yet is unbound from the driver that it has. */
+function leavesDriver(device: Device, target: Target, defaults: SwitchInput['defaults']): boolean {
+  if (device.driver === undefined) return false;
+  switch (target.kind) {
+    case 'claim':
+      return device.driver !== target.driver;
+    case 'default':
+      return defaults.get(device.slot)?.bound !== true;
+    case 'release':
+      return true;
+  }
+}
+
+function stepsFor(device: Device, {target, defaults, dependents}: SwitchInput): Step[] {
   const override = target.kind === 'claim' ? target.driver : undefined;
+  const wanted = target.kind === 'claim' && target.driver !== noDriver ? target.driver : undefined;
+  const leaves = leavesDriver(device, target, defaults);
   const steps: Step[] = [];
   if (device.override !== override) steps.push(setOverride(device.slot, override, device.override));
-  const wanted = target.kind === 'claim' && target.driver !== noDriver ? target.driver : undefined;
-  if (wanted !== undefined && device.driver === wanted) return steps;
-  if (device.driver !== undefined) steps.push(unbind(device));
+  if (leaves) steps.push(...leaveDriver(device, dependents.get(device.slot)));
+  else if (device.driver !== undefined) return steps;
   if (target.kind === 'default') {
-    const candidates = modules.get(device.slot) ?? [];
-    steps.push(...(candidates.length > 0 ? [loadDefault(device)] : []), probe(device.slot));
-    // A device that no module names may stay without a driver: that is its default.
-    if (candidates.length > 0) steps.push(expectDriver(device.slot, 'any'));
+    const choice = defaults.get(device.slot);
+    const required = choice !== undefined && choice.modules.length > 0;
+    steps.push(
+      ...(choice?.loads === true ? [loadDefault(device)] : []),
+      // By name first: another driver that was told the id may have been registered before.
+      ...(choice?.drivers ?? []).map((driver) => bindTo(device.slot, driver)),
+      probe(device.slot),
+      expectDefault(device.slot, required, device.driver),
+    );
   } else {
     if (wanted !== undefined) steps.push(probe(device.slot));
     steps.push(expectDriver(device.slot, wanted));
@@ -140,26 +196,57 @@ export function loadDefault(device: Device): Step {
   return {kind: 'load-module', module: modaliasOf(device), undo: []};
 }
 
-function refuseWithoutIommu(changing: readonly Device[], {target}: SwitchInput): Refusal | undefined {
-  if (target.kind !== 'claim' || !isVfio(target.driver)) return undefined;
+function refuseWithoutIommu(
+  changing: readonly Device[],
+  {target, noIommu}: SwitchInput,
+): Refusal | undefined {
+  if (target.kind !== 'claim' || !isVfio(target.driver) || noIommu === 'on') return undefined;
   const alone = changing.find((device) => device.group === undefined);
   if (alone === undefined) return undefined;
+  const state = {
+    off: `no-IOMMU mode is off (${noIommuParameter} is N)`,
+    'not-loaded': 'the vfio module is not loaded, and no-IOMMU mode is not configured',
+    unsupported: 'this kernel has no no-IOMMU mode (CONFIG_VFIO_NOIOMMU is not set)',
+  }[noIommu ?? 'off'];
+  const cost = 'without DMA isolation: the device can then write to all memory, and the kernel is tainted';
+  const ways = {
+    off: [`echo 1 > ${noIommuParameter}, ${cost}`],
+    'not-loaded': [
+      `modprobe vfio enable_unsafe_noiommu_mode=1, or for each boot \`options vfio enable_unsafe_noiommu_mode=1\` in /etc/modprobe.d/vfio.conf, ${cost}`,
+    ],
+    unsupported: [],
+  }[noIommu ?? 'off'];
   return refuse({
     code: 'no-iommu',
     exitCode: ExitCode.refused,
     message: `${alone.slot} (${alone.id}) has no IOMMU group, and ${target.driver} needs one`,
-    details: ['nothing was changed'],
-    hint: 'turn the IOMMU on in the firmware and boot with intel_iommu=on (AMD: it is on by itself), or use uio_pci_generic',
+    details: [state, 'nothing was changed'],
+    hint: [
+      'turn the IOMMU on in the firmware and boot with intel_iommu=on (AMD: it is on by itself)',
+      ...ways,
+      `or use uio_pci_generic: pearasys bind uio_pci_generic ${alone.slot}`,
+    ].join('; '),
   });
+}
+
+function noIommuNotes(changing: readonly Device[], {noIommu, target}: SwitchInput): string[] {
+  if (noIommu !== 'on' || target.kind !== 'claim') return [];
+  return changing
+    .filter(({group}) => group === undefined)
+    .map(
+      ({slot, id}) =>
+        `${slot} (${id}) has no IOMMU group: ${target.driver} takes it in no-IOMMU mode, without DMA isolation; the device can write to all memory`,
+    );
 }
 
 /**
  * The members that keep a group from VFIO when these devices are switched: a group is viable when each member
  * that is no bridge is on a vfio driver, on pci-stub, or on none (Documentation/driver-api/vfio.rst).
  */
-function membersInTheWay({devices, members, target}: SwitchInput): Device[] {
+function membersInTheWay({devices, members, target, dependents}: SwitchInput): Device[] {
   if (target.kind !== 'claim' || !isVfio(target.driver)) return [];
-  const switched = new Set(devices.map((device) => device.slot));
+  // What goes away with these devices' drivers is in nobody's way; while it is in use, it is among the holders.
+  const switched = new Set([...devices.map((device) => device.slot), ...goingSlots(dependents)]);
   return members.filter((member) => !switched.has(member.slot) && !leavesGroupViable(member));
 }
 
@@ -182,8 +269,17 @@ function refuseGroup(input: SwitchInput): Refusal | undefined {
       ...inTheWay.map((member) => `${member.slot} (${member.id}) is on ${member.driver ?? 'no driver'}`),
       'nothing was changed',
     ],
-    hint: 'switch the whole group with --group (or the card with --siblings), or only this device with --force',
+    hint: hintForGroup(inTheWay, input),
   });
+}
+
+function hintForGroup(inTheWay: readonly Device[], {carriers}: SwitchInput): string {
+  for (const [slot, above] of carriers) {
+    const carrier = inTheWay.find((member) => above.includes(member.slot));
+    if (carrier !== undefined)
+      return `${slot} exists only while ${carrier.slot} is on ${carrier.driver ?? 'its driver'}, so the two cannot be switched together; switch only ${slot} with --force`;
+  }
+  return 'switch the whole group with --group (or the card with --siblings), or only this device with --force';
 }
 
 function groupNotes(input: SwitchInput): string[] {

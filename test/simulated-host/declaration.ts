@@ -145,6 +145,8 @@ export interface DriverDeclaration {
   waitsForClose?: boolean;
   /** It can make virtual functions. */
   configuresSriov?: boolean;
+  /** It leaves them there when it is unbound, as nvme does. */
+  leavesSriov?: boolean;
 }
 
 export interface ModuleDeclaration {

@@ -773,7 +773,7 @@ export class SimulatedMachine {
       );
     }
     this.#noteHarm(device, `${name} lost ${device.slot}`);
-    if (device.virtualFunctions > 0) this.#removeVirtualFunctions(device);
+    if (device.virtualFunctions > 0 && driver.leavesSriov !== true) this.#removeVirtualFunctions(device);
     this.#dropParts(device);
     this.tree.remove(`${device.path}/driver`);
     this.tree.remove(`/sys/bus/pci/drivers/${name}/${device.slot}`);
@@ -1347,9 +1347,16 @@ export class SimulatedMachine {
     tree.file('/proc/uptime', '120.00 400.00\n');
     const modules = `/usr/lib/modules/${declaration.release}`;
     const lines: string[] = ['# Aliases extracted from modules themselves.'];
-    for (const driver of declaration.drivers)
-      if (driver.module !== undefined)
-        for (const alias of driver.aliases) lines.push(`alias ${alias} ${driver.module}`);
+    const isBuiltin = (name: string) =>
+      declaration.modules.find((each) => each.name === name)?.builtin === true;
+    // Fields that end with a NUL each; what is built in is in no modules.alias.
+    let builtinInfo = '';
+    for (const {module, name, aliases} of declaration.drivers)
+      for (const alias of aliases)
+        if (module === undefined || isBuiltin(module))
+          builtinInfo += `${(module ?? name).replaceAll('-', '_')}.alias=${alias}\0`;
+        else lines.push(`alias ${alias} ${module}`);
+    tree.file(`${modules}/modules.builtin.modinfo`, builtinInfo, 0o644);
     for (const module of declaration.modules)
       for (const alias of module.aliases ?? []) lines.push(`alias ${alias} ${module.name}`);
     tree.file(`${modules}/modules.alias`, `${lines.join('\n')}\n`, 0o644);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {modaliasOf} from '../../src/pci/device.js';
 import type {Holder} from '../../src/pci/holders/holder.js';
+import type {DefaultDriver} from '../../src/pci/modules.js';
 import {planSwitch, type SwitchInput, type Target} from '../../src/plan/switch.js';
 import {aDevice, aDriver, linesOf, undoLines} from './values.js';
 
@@ -18,9 +19,15 @@ function input(rest: Partial<SwitchInput>): SwitchInput {
     holders: [],
     members: devices,
     source: {kind: 'present'},
-    modules: new Map(),
+    defaults: new Map(),
+    dependents: new Map(),
+    carriers: new Map(),
     ...rest,
   };
+}
+
+function aDefault(rest: Partial<DefaultDriver>): DefaultDriver {
+  return {modules: [], loads: false, drivers: [], none: false, bound: false, ...rest};
 }
 
 function refusalOf(rest: Partial<SwitchInput>) {
@@ -80,20 +87,20 @@ describe('planSwitch', () => {
 
   it('gives back to the default driver by modalias', () => {
     const device = {...card, driver: 'vfio-pci', override: 'vfio-pci'};
-    const modules = new Map([[device.slot, ['nouveau']]]);
-    assert.deepEqual(linesOf(planSwitch(input({devices: [device], target: {kind: 'default'}, modules}))), [
+    const defaults = new Map([[device.slot, aDefault({modules: ['nouveau'], loads: true})]]);
+    assert.deepEqual(linesOf(planSwitch(input({devices: [device], target: {kind: 'default'}, defaults}))), [
       "echo '' > /sys/bus/pci/devices/0000:01:00.0/driver_override",
       "echo '0000:01:00.0' > /sys/bus/pci/drivers/vfio-pci/unbind",
       `modprobe ${modaliasOf(card)}`,
       "echo '0000:01:00.0' > /sys/bus/pci/drivers_probe",
-      'test -e /sys/bus/pci/devices/0000:01:00.0/driver',
+      'test -e /sys/bus/pci/devices/0000:01:00.0/driver && test ! -e /sys/bus/pci/drivers/vfio-pci/0000:01:00.0',
     ]);
   });
 
   it('does not expect a default driver where no module knows the device', () => {
     const device = {...card, driver: 'vfio-pci', override: 'vfio-pci'};
     const lines = linesOf(planSwitch(input({devices: [device], target: {kind: 'default'}})));
-    assert.equal(lines.at(-1), "echo '0000:01:00.0' > /sys/bus/pci/drivers_probe");
+    assert.equal(lines.at(-1), 'test ! -e /sys/bus/pci/drivers/vfio-pci/0000:01:00.0');
   });
 
   it('releases: no override, no driver', () => {

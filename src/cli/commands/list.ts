@@ -269,6 +269,8 @@ function holderName(holder: Holder | HolderReport): string {
       return holder.by?.split(' ')[0] ?? holder.source;
     case 'virtual-function':
       return holder.virtualFunction;
+    case 'dependent':
+      return holder.dependent;
     case 'network-namespace':
       return 'netns';
     case 'interface':

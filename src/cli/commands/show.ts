@@ -101,7 +101,7 @@ export default class Show extends BaseCommand {
     const all = readCard(host, args.device) ?? readDevices(host);
     const chosen = findDevices(host, all, [args.device], {all: flags.all});
     const companions = chosen.flatMap((device) => [
-      ...siblingsOf(device, all),
+      ...siblingsOf(host, device, all),
       ...readGroupMembers(host, device),
     ]);
     const surroundings = await readSurroundings(host, this.context.layout, chosen, {others: companions});
@@ -195,7 +195,7 @@ function showDevice(
     locked: device.locked,
     module: (device.driver === undefined ? undefined : moduleOfDriver(host, device.driver)) ?? null,
     modules: modulesFor(host, device),
-    siblings: siblingsOf(device, all).map(companion),
+    siblings: siblingsOf(host, device, all).map(companion),
     members: group.filter(({slot}) => slot !== device.slot).map(companion),
     viable: device.group === undefined ? null : inTheWay.length === 0,
     inTheWay,

@@ -106,6 +106,13 @@ export interface VirtualFunctionHolder extends HolderBase {
   readonly driver: string;
 }
 
+/** A device in use that exists only through this one's driver, as a disk behind Intel VMD. */
+export interface DependentHolder extends HolderBase {
+  readonly kind: 'dependent';
+  readonly dependent: Slot;
+  readonly driver: string;
+}
+
 /** Who uses a device now. */
 export type Holder =
   | ProcessHolder
@@ -114,4 +121,5 @@ export type Holder =
   | InterfaceHolder
   | NamespaceHolder
   | DisplayHolder
-  | VirtualFunctionHolder;
+  | VirtualFunctionHolder
+  | DependentHolder;

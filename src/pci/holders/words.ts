@@ -22,6 +22,8 @@ export function describeHolder(holder: Holder): string {
       return `${holder.kind} ${holder.name} (${holder.description}) is shown on it`;
     case 'virtual-function':
       return `its virtual function ${holder.virtualFunction} is in use (driver ${holder.driver})`;
+    case 'dependent':
+      return `${holder.dependent}, which exists only through its driver, is in use (driver ${holder.driver})`;
   }
 }
 
@@ -53,6 +55,8 @@ export function adviseOnHolder(holder: Holder): string {
       return holder.harm === 'certain'
         ? `end the use of ${holder.virtualFunction} first`
         : `echo 0 > ${devicePath(holder.slot, 'sriov_numvfs')}`;
+    case 'dependent':
+      return `end the use of ${holder.dependent} first: pearasys show ${holder.dependent}`;
   }
 }
 

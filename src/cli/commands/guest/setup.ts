@@ -132,7 +132,10 @@ export default class GuestSetup extends BaseCommand {
   async #offerCompanions(host: Host, chosen: readonly Device[]): Promise<Device[]> {
     const all = readDevices(host);
     const taken = new Map<Slot, Device>(chosen.map((device) => [device.slot, device]));
-    const companions = [...chosen.flatMap((device) => siblingsOf(device, all)), ...readMembers(host, chosen)];
+    const companions = [
+      ...chosen.flatMap((device) => siblingsOf(host, device, all)),
+      ...readMembers(host, chosen),
+    ];
     const names = readNames(host, companions);
     for (const other of new Map(companions.map((device) => [device.slot, device])).values()) {
       if (taken.has(other.slot)) continue;

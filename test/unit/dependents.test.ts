@@ -1,0 +1,266 @@
+import assert from 'node:assert/strict';
+import {selectDevices} from '../../src/cli/switching.js';
+import type {PearasysError} from '../../src/host/errors.js';
+import {readDevices, siblingsOf} from '../../src/pci/device.js';
+import {applyPlan} from '../../src/plan/apply.js';
+import {planLink} from '../../src/plan/chain.js';
+import type {Planned} from '../../src/plan/step.js';
+import {planSwitch, readSwitch, type SwitchRules, type Target} from '../../src/plan/switch.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {sriovCard} from '../simulated-host/standard-machine.js';
+import {aDriver, linesOf, undoLines} from './values.js';
+
+const pf = '0000:06:00.0';
+const count = `/sys/bus/pci/devices/${pf}/sriov_numvfs`;
+const vfio: Target = {kind: 'claim', driver: aDriver('vfio-pci')};
+
+describe('devices that exist only through the driver of another', () => {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+
+  function made(tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
+    const host = SimulatedHost.standard(tweak);
+    hosts.push(host);
+    return host;
+  }
+
+  /** A card whose virtual functions have the slots that follow its own, all in one group. */
+  function withVirtualFunctions(
+    number: number,
+    tweak?: (card: ReturnType<typeof sriovCard>, machine: MachineDeclaration) => void,
+  ): SimulatedHost {
+    const host = made((machine) => {
+      const card = sriovCard(pf);
+      card.sriov = {total: 64, virtualId: '8086:10ca', offset: 1, stride: 1, group: 40};
+      tweak?.(card, machine);
+      machine.functions.push(card);
+    });
+    host.machine.loadModule('igb');
+    host.machine.loadModule('igbvf');
+    host.machine.setVirtualFunctions(pf, String(number));
+    return host;
+  }
+
+  function planned(
+    host: SimulatedHost,
+    target: Target,
+    slots: readonly string[],
+    rules: Partial<SwitchRules> = {},
+  ): Planned {
+    const devices = readDevices(host).filter(({slot}) => slots.includes(slot));
+    return planSwitch(readSwitch(host, devices, target, {force: false, wholeGroup: true, ...rules}));
+  }
+
+  const slotsOf = (host: SimulatedHost) => readDevices(host).map(({slot}) => slot as string);
+  const virtualsOf = (host: SimulatedHost) =>
+    slotsOf(host).filter((slot) => slot.startsWith('0000:06:') && slot !== pf);
+
+  describe('virtual functions', () => {
+    it('are no siblings: neither of their PF, nor of each other', () => {
+      const host = withVirtualFunctions(5, (_card, machine) => {
+        // A second PF of the card, which is a sibling.
+        machine.functions.push({slot: '0000:06:00.7', id: '8086:10c9', class: '020000'});
+      });
+      const devices = readDevices(host);
+      const siblings = (slot: string) => {
+        const device = devices.find((one) => one.slot === slot);
+        assert.ok(device !== undefined, slot);
+        return siblingsOf(host, device, devices).map((one) => one.slot as string);
+      };
+      assert.deepEqual(siblings(pf), ['0000:06:00.7']);
+      assert.deepEqual(siblings('0000:06:00.7'), [pf]);
+      assert.deepEqual(siblings('0000:06:00.1'), []);
+      assert.deepEqual(siblings('0000:06:00.5'), []);
+      const chosen = (...words: string[]) =>
+        selectDevices(host, words, {siblings: true}).map(({slot}) => slot as string);
+      assert.deepEqual(chosen('0000:06:00.1'), ['0000:06:00.1']);
+      assert.deepEqual(chosen(pf), [pf, '0000:06:00.7']);
+    });
+
+    for (const number of [1, 2, 64])
+      it(`that are idle (${number}) go with their PF, with a note; a failure brings them back`, async () => {
+        const host = withVirtualFunctions(number);
+        const before = host.machine.bindings();
+        const change = planned(host, vfio, [pf]);
+        assert.equal(change.kind, 'plan');
+        assert.match(
+          change.notes.join('\n'),
+          new RegExp(`${pf} loses its ${number} virtual function.*echo ${number} > ${count}`),
+        );
+        host.refuseProbe(pf, 'vfio-pci', 'ENODEV', 1);
+        await assert.rejects(
+          applyPlan(host, change, {limit: 5000}),
+          (error: PearasysError) => error.code === 'not-bound',
+        );
+        assert.deepEqual(host.machine.bindings(), before);
+        assert.equal(virtualsOf(host).length, number);
+        await applyPlan(host, change, {limit: 5000});
+        assert.equal(host.machine.device(pf).driver, 'vfio-pci');
+        assert.deepEqual(virtualsOf(host), []);
+      });
+
+    it('are removed before a driver that leaves them there is unbound', async () => {
+      const host = withVirtualFunctions(3, (_card, machine) => {
+        for (const driver of machine.drivers) if (driver.name === 'igb') driver.leavesSriov = true;
+      });
+      const change = planned(host, vfio, [pf]);
+      assert.equal(change.kind, 'plan');
+      await applyPlan(host, change, {limit: 5000});
+      assert.equal(host.machine.device(pf).driver, 'vfio-pci');
+    });
+
+    it('come back on the drivers and overrides that they had', async () => {
+      const host = withVirtualFunctions(4);
+      host.machine.loadModule('vfio_pci');
+      host.machine.loadModule('pci_stub');
+      const move = (slot: string, driver: string, override: string) => {
+        host.machine.setOverride(slot, driver);
+        const {driver: now} = host.machine.device(slot);
+        if (now !== undefined) host.machine.unbind(now, slot);
+        host.machine.probe(slot);
+        host.machine.setOverride(slot, override);
+      };
+      move('0000:06:00.1', 'pci-stub', 'pci-stub');
+      move('0000:06:00.2', 'pci-stub', '\n');
+      move('0000:06:00.3', 'none', 'none');
+      host.machine.setVirtualAutoprobe(pf, '0');
+      const before = host.machine.bindings();
+      const change = planned(host, vfio, [pf], {force: true});
+      assert.equal(change.kind, 'plan');
+      host.refuseProbe(pf, 'vfio-pci');
+      await assert.rejects(applyPlan(host, change, {limit: 5000}));
+      assert.deepEqual(
+        host.machine.bindings().filter((line) => !line.startsWith('0000:06:00.4')),
+        before.filter((line) => !line.startsWith('0000:06:00.4')),
+      );
+      assert.equal(host.readText(`/sys/bus/pci/devices/${pf}/sriov_drivers_autoprobe`), '0');
+    });
+
+    it('in the group of their PF keep it from nothing while they are idle', () => {
+      const host = withVirtualFunctions(2, (card) => {
+        if (card.sriov !== undefined) card.sriov.group = card.group ?? 0;
+      });
+      assert.equal(planned(host, vfio, [pf]).kind, 'plan');
+    });
+
+    it('that are given to userspace are in use', () => {
+      const host = withVirtualFunctions(2);
+      host.machine.loadModule('vfio_pci');
+      host.machine.setOverride('0000:06:00.2', 'vfio-pci');
+      host.machine.unbind('igbvf', '0000:06:00.2');
+      host.machine.probe('0000:06:00.2');
+      const change = planned(host, vfio, [pf]);
+      assert.equal(change.kind, 'refusal');
+      assert.match(change.error.details?.join('\n') ?? '', /virtual function 0000:06:00\.2 is in use/);
+    });
+
+    it('selected with their PF are not written to, in whatever order they are named', () => {
+      const host = withVirtualFunctions(3);
+      const all = [pf, '0000:06:00.1', '0000:06:00.2', '0000:06:00.3'];
+      for (const slots of [all, [...all].reverse()])
+        for (const target of [
+          vfio,
+          {kind: 'release'} as const,
+          {kind: 'claim', driver: aDriver('none')} as const,
+        ]) {
+          const change = planned(host, target, slots);
+          assert.equal(change.kind, 'plan');
+          assert.deepEqual(
+            linesOf(change).filter((line) => /0000:06:00\.[1-3]/.test(line)),
+            [],
+          );
+          assert.match(change.notes.join('\n'), /not switched.*0000:06:00\.1, 0000:06:00\.2, 0000:06:00\.3/);
+        }
+    });
+
+    it('and their PF cannot both be taken where each must be there', () => {
+      const host = withVirtualFunctions(3);
+      const change = planned(host, vfio, [pf, '0000:06:00.2'], {allStay: true});
+      assert.equal(change.kind, 'refusal');
+      assert.match(change.error.message, /0000:06:00\.2 .* goes away when 0000:06:00\.0 leaves its driver/);
+    });
+
+    it('do not take their PF along with --group, which would remove them', () => {
+      const host = withVirtualFunctions(2, (card) => {
+        card.group = 21;
+        if (card.sriov !== undefined) card.sriov.group = 21;
+      });
+      const chosen = selectDevices(host, ['0000:06:00.1'], {group: true}).map(({slot}) => slot as string);
+      assert.deepEqual(chosen, ['0000:06:00.1']);
+      const change = planned(host, vfio, chosen);
+      assert.equal(change.kind, 'refusal');
+      assert.equal(change.error.code, 'group-not-viable');
+      assert.match(change.error.hint ?? '', /exists only while 0000:06:00\.0 is on igb.*--force/);
+    });
+
+    it('are right while their PF is, and are switched alone', () => {
+      const host = withVirtualFunctions(2);
+      assert.deepEqual(
+        linesOf(planned(host, vfio, ['0000:06:00.2'])).filter((line) => line.includes(pf)),
+        [],
+      );
+    });
+
+    it('have no default driver while their PF keeps drivers off them', async () => {
+      const host = made((machine) => machine.functions.push(sriovCard(pf)));
+      host.machine.loadModule('igb');
+      host.machine.loadModule('igbvf');
+      host.machine.setVirtualAutoprobe(pf, '0');
+      host.machine.setVirtualFunctions(pf, '1');
+      const [first = ''] = slotsOf(host).filter((slot) => slot.startsWith('0000:06:10'));
+      host.machine.loadModule('vfio_pci');
+      host.machine.setOverride(first, 'vfio-pci');
+      host.machine.probe(first);
+      const change = planned(host, {kind: 'default'}, [first]);
+      assert.equal(change.kind, 'plan');
+      await applyPlan(host, change, {limit: 5000});
+      assert.equal(host.machine.device(first).driver, undefined);
+      assert.deepEqual(linesOf(planned(host, {kind: 'default'}, [first])), []);
+    });
+  });
+
+  describe('in a chain', () => {
+    const link = (host: SimulatedHost, verb: 'remove' | 'unbind', ...slots: string[]) =>
+      planLink(
+        host,
+        {noun: 'device', verb},
+        readDevices(host).filter(({slot}) => slots.includes(slot)),
+        false,
+      );
+
+    for (const verb of ['remove', 'unbind'] as const)
+      it(`${verb} writes to none that is gone, and is undone with their number`, async () => {
+        const host = withVirtualFunctions(3);
+        const change = link(host, verb, pf, '0000:06:00.1', '0000:06:00.3');
+        assert.equal(change.kind, 'plan');
+        assert.deepEqual(
+          linesOf(change).filter((line) => /0000:06:00\.[13]/.test(line)),
+          [],
+        );
+        assert.equal(linesOf(change)[0], `echo '0' > ${count} || true`);
+        assert.ok(undoLines(change.steps).includes(`echo '3' > ${count}`));
+        await applyPlan(host, change, {limit: 5000});
+        assert.deepEqual(virtualsOf(host), []);
+      });
+
+    it('virtual functions alone are removed and unbound as others are', () => {
+      const host = withVirtualFunctions(2);
+      assert.deepEqual(linesOf(link(host, 'remove', '0000:06:00.2')), [
+        "echo '1' > /sys/bus/pci/devices/0000:06:00.2/remove",
+      ]);
+    });
+
+    it('a PF without a driver that still has some is not removed: the kernel would stop', () => {
+      const host = withVirtualFunctions(2, (_card, machine) => {
+        for (const driver of machine.drivers) if (driver.name === 'igb') driver.leavesSriov = true;
+      });
+      host.machine.unbind('igb', pf);
+      const change = link(host, 'remove', pf);
+      assert.equal(change.kind, 'refusal');
+      assert.match(change.error.hint ?? '', /bind default 0000:06:00\.0/);
+    });
+  });
+});
