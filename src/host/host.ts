@@ -61,8 +61,6 @@ export interface HostReader {
   readText(path: string): string | undefined;
   /** The bytes of a large file, for searching in it; undefined when it is not there. */
   readBytes(path: string): Buffer | undefined;
-  /** The first bytes of a file, at most so many; undefined when it is not there or cannot be read. */
-  readStart(path: string, bytes: number): Buffer | undefined;
   /** The target text of a symbolic link; undefined when there is no such link. */
   readLink(path: string): string | undefined;
   /** The path with all links resolved, as seen from {@link root}; undefined when it leads nowhere. */
@@ -125,7 +123,7 @@ export interface Host extends HostReader {
    * Makes a symbolic link, in place of what is there, in the same way.
    * @throws FileError as for {@link writeFile}.
    */
-  writeLink(path: string, target: string): Promise<void>;
+  makeLink(path: string, target: string): Promise<void>;
   /**
    * Removes a file or symbolic link; a missing one is no error.
    * @param options.prune how many folders above it go too when they are left empty; none unless told.

@@ -203,8 +203,8 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
     case 'write-file':
       await host.writeFile(step.path, step.content, {mode: step.mode, owner: step.owner});
       return true;
-    case 'write-link':
-      await host.writeLink(step.path, step.target);
+    case 'make-link':
+      await host.makeLink(step.path, step.target);
       return true;
     case 'tidy-folder':
       await host.tidyFolder(step.folder, {prune: step.prune});

@@ -44,7 +44,8 @@ export function planByHand(host: HostReader, input: SwitchInput): Planned {
   const planned = planSwitch(input);
   const {target} = input;
   const empties = target.kind === 'release' || (target.kind === 'claim' && target.driver === noDriver);
-  if (planned.kind === 'refusal' || planned.steps.length === 0 || !empties) return planned;
+  // Also of what has no driver already: a run may have been killed before it came to the mark.
+  if (planned.kind === 'refusal' || !empties) return planned;
   return {
     ...planned,
     steps: [...planned.steps, ...markReleased(host, withoutDependents(input.devices, input.dependents))],

@@ -13,7 +13,16 @@ import {
 } from '../guest/hooks.js';
 import type {Guest} from '../guest/name.js';
 import {render} from '../unit/templates.js';
-import {plan, refuse, removeFile, writeFile, type FileState, type Planned, type Step} from './step.js';
+import {
+  plan,
+  readFileState,
+  refuse,
+  removeFile,
+  writeFile,
+  type FileState,
+  type Planned,
+  type Step,
+} from './step.js';
 
 /** Everything the planners of this file decide on. */
 export interface HooksState {
@@ -41,8 +50,10 @@ export function readHooks(
   const ours = readOurHooks(host);
   const files = new Map<string, FileState>();
   for (const path of [commonHook, ...own, ...ours]) {
-    const text = host.readBytes(path);
-    if (text !== undefined) files.set(path, {content: text.toString(), mode: host.info(path)?.mode ?? 0o755});
+    const state = readFileState(host, path);
+    if (state !== undefined) files.set(path, state);
+    // Another user's, or a link to such a file, is not ours whatever it says.
+    else if (host.info(path, false) !== undefined) files.set(path, {content: '', mode: 0o644});
   }
   const folders = own.flatMap((path) => {
     const folder = path.slice(0, path.lastIndexOf('/'));
@@ -85,8 +96,10 @@ export function planInstallHooks(guest: Guest, state: HooksState): Planned {
   return plan(
     paths.flatMap((path): Step[] => {
       const previous = files.get(path);
-      if (previous?.content === hook && previous.mode === 0o755) return [];
-      return [writeFile(path, hook, previous, {mode: 0o755, prune: pruneOf(path)})];
+      // libvirt runs what its user, root, may execute; for whom else it is, is the administrator's to say.
+      const mode = previous === undefined ? 0o755 : (previous.mode | 0o100) & ~0o022;
+      if (previous?.content === hook && previous.mode === mode) return [];
+      return [writeFile(path, hook, previous, {mode, prune: pruneOf(path)})];
     }),
     {notes},
   );

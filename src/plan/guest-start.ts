@@ -170,8 +170,14 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   if (left !== undefined) return refuse({...left.error, hint: hintFor(makingWay.left, input)});
   const switching = planSwitch({...change, holders: []});
   if (switching.kind === 'refusal') return switching;
+  const {displayManager} = input;
+  // A start that was killed may have stopped it, and not come to its start.
+  const stopsDisplayManager =
+    displayManager !== undefined &&
+    (makingWay.services.includes(displayManager) ||
+      (previous?.services.includes(displayManager) === true && !input.active.has(displayManager)));
   const displayManagerAtOnce =
-    makingWay.services.includes(input.displayManager ?? '') &&
+    stopsDisplayManager &&
     (settings.displayManager === 'at-once' || (settings.displayManager === 'auto' && input.otherDisplay));
   const {before, after, notes} = unloading(input);
   const state: GuestState = {
@@ -181,16 +187,19 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
       // It was set up with others when it took these: they are to be given back all the same.
       ...(previous?.devices ?? []).filter(({slot}) => !input.slots.includes(slot)),
     ],
-    services: union(
-      previous?.services,
-      makingWay.services.filter((unit) => !displayManagerAtOnce || unit !== input.displayManager),
-    ),
+    services: union(previous?.services, makingWay.services),
     modules: union(previous?.modules, [...before, ...after]),
     consoles: union(previous?.consoles, makingWay.consoles),
     framebuffers: union(previous?.framebuffers, makingWay.framebuffers),
   };
   const changing = change.devices.map(({slot}) => slot);
   const content = printState(state);
+  // From its start on it is not to be started when the guest ends.
+  const finalState = printState({
+    ...state,
+    services: state.services.filter((unit) => unit !== displayManager),
+  });
+  const file: FileState = {...input.stateFile, content, mode: input.stateFile?.mode ?? 0o644};
   const steps: Step[] = [
     ...(content === input.stateFile?.content
       ? []
@@ -205,7 +214,9 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
     ...before.map(unload),
     ...switching.steps,
     ...after.map(unload),
-    ...(displayManagerAtOnce ? [systemctl(['start', input.displayManager ?? ''])] : []),
+    ...(displayManagerAtOnce
+      ? [systemctl(['start', displayManager ?? '']), writeFile(statePath(guest), finalState, file)]
+      : []),
   ];
   return plan(steps, {notes: [...input.damaged, ...notes, ...switching.notes]});
 }

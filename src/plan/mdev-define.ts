@@ -38,19 +38,19 @@ export interface DefinitionState extends CalloutRules {
   readonly files: ReadonlyMap<string, FileState>;
   /** Of the definitions' own types, by the paths of their files; {@link callouts} for those that are not in it. */
   readonly calloutsOf?: ReadonlyMap<string, Callouts>;
-  /** As in {@link DefinitionFilter}; attributes too may have any names then, as mdevctl looks at them at the start. */
-  readonly asTyped?: boolean | undefined;
+  /** Whether attributes may have names that no device is started with: mdevctl looks at them only then. */
+  readonly anyAttribute?: boolean;
 }
 
 /** Reads what the planners of this file need to know. */
 export function readDefinitionState(
   host: HostReader,
   uuid: Uuid,
-  rules: CalloutRules & Pick<DefinitionState, 'asTyped' | 'calloutsOf'>,
+  rules: CalloutRules & Pick<DefinitionState, 'anyAttribute' | 'calloutsOf'>,
 ): DefinitionState {
-  const definitions = readDefinitions(host, {uuid, asTyped: rules.asTyped});
+  const definitions = readDefinitions(host, {uuid});
   const files = new Map<string, FileState>();
-  for (const path of definitions.definitions.map(({path}) => path)) {
+  for (const path of definitions.definitions.map(definitionPath)) {
     // What could not be put back as it was is not written over.
     const state = readFileState(host, path);
     if (state !== undefined) files.set(path, state);
@@ -65,9 +65,9 @@ export function readDefinitionState(
 export function planMdevDefine(wish: MdevWish, state: DefinitionState, isActive = false): Planned {
   const {definitions, broken} = state.definitions;
   const path = definitionPath(wish);
-  const problem = broken.find((one) => one.uuid === wish.uuid && one.parent === wish.parent);
+  const problem = broken.find((one) => one.path === path);
   if (problem !== undefined) return refuseBroken(problem.path, problem.reason);
-  if (definitions.some((one) => one.uuid === wish.uuid && one.parent === wish.parent))
+  if (definitions.some((one) => definitionPath(one) === path))
     return refuse({
       code: 'already-defined',
       exitCode: ExitCode.refused,
@@ -75,7 +75,7 @@ export function planMdevDefine(wish: MdevWish, state: DefinitionState, isActive 
       details: ['nothing was changed'],
       hint: `pearasys mdev modify -u ${wish.uuid} -p ${wish.parent} changes it, undefine takes it away`,
     });
-  const wrong = state.asTyped === true ? undefined : refuseAttributes(wish.attributes);
+  const wrong = state.anyAttribute === true ? undefined : refuseAttributes(wish.attributes);
   if (wrong !== undefined) return wrong;
   const {uuid} = wish;
   const {callouts} = state;
@@ -103,7 +103,7 @@ export function planMdevUndefine(
       : refuseBroken(problem.path, problem.reason);
   }
   const plans = definitions.map((definition) => {
-    const {path} = definition;
+    const path = definitionPath(definition);
     const previous = state.files.get(path);
     if (previous === undefined) return refuseForeign(path);
     const rules = {...state, callouts: state.calloutsOf?.get(path) ?? state.callouts};
@@ -138,9 +138,9 @@ export function planMdevModify(
   const found = findDefinition(uuid, parent, state.definitions);
   const changed = changeDefinition(found, change);
   const wrong =
-    state.asTyped === true ? undefined : refuseAttributes(change.config?.attributes ?? [change.add]);
+    state.anyAttribute === true ? undefined : refuseAttributes(change.config?.attributes ?? [change.add]);
   if (wrong !== undefined) return wrong;
-  const {path} = found;
+  const path = definitionPath(found);
   const previous = state.files.get(path);
   if (previous === undefined) return refuseForeign(path);
   const content = printConfig(changed);
@@ -331,8 +331,8 @@ function refuseForeign(path: string): Refusal {
   return refuse({
     code: 'bad-definition',
     exitCode: ExitCode.refused,
-    message: `the definition ${path} is not changed: it is a link, or another user's`,
+    message: `could not change the definition ${path}: it belongs to another user, or is a link to a file that is not trusted`,
     details: ['nothing was changed'],
-    hint: `make it a file of root's: ls -l ${path}`,
+    hint: `make it a file owned by root; \`ls -lL ${path}\` shows what it is now`,
   });
 }

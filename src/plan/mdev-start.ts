@@ -4,7 +4,6 @@ import {
   checkAttributeName,
   readDefinitions,
   type Definition,
-  type DefinitionFilter,
   type Definitions,
   type MdevConfig,
 } from '../mdev/definition.js';
@@ -15,6 +14,7 @@ import type {Uuid} from '../mdev/uuid.js';
 import {nearest} from '../pci/find.js';
 import {isScripted, withCallouts, type CalloutRules} from './mdev-callouts.js';
 import {plan, refuse, writeAttribute, type Planned, type Refusal, type Step} from './step.js';
+import {readUnfinished} from './unfinished.js';
 
 /** A mediated device that is to be there. */
 export interface MdevWish extends MdevConfig {
@@ -36,6 +36,8 @@ export interface MdevStartInput extends CalloutRules {
   readonly wish: MdevWish;
   /** The device of this UUID that is there already. */
   readonly existing: Mdev | undefined;
+  /** Whether a run that was killed made it: it may not have its attributes. */
+  readonly unfinished?: boolean;
   readonly parent: Parent | undefined;
   /** The names of all parents. */
   readonly parents: readonly ParentName[];
@@ -105,13 +107,14 @@ export function ambiguous(uuid: Uuid, definitions: readonly Definition[]): Peara
 export function readMdevStart(
   host: HostReader,
   words: MdevWords,
-  rules: CalloutRules & Pick<MdevStartInput, 'mayExist' | 'patience'> & Pick<DefinitionFilter, 'asTyped'>,
+  rules: CalloutRules & Pick<MdevStartInput, 'mayExist' | 'patience'>,
 ): MdevStartInput {
-  const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid, asTyped: rules.asTyped}));
+  const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid}));
   return {
     ...rules,
     wish,
     existing: readMdev(host, wish.uuid),
+    unfinished: readUnfinished(host, wish.uuid)?.made.includes(wish.uuid) === true,
     parent: readParent(host, wish.parent),
     parents: readParentNames(host),
   };
@@ -125,13 +128,28 @@ export function readMdevStart(
 export function planMdevStart(input: MdevStartInput): Planned {
   const {wish, existing, patience} = input;
   const {uuid, parent, type} = wish;
-  if (input.mayExist && existing?.parent === parent && (existing.type ?? type) === type) return plan([]);
+  const same = existing?.parent === parent && (existing.type ?? type) === type;
+  if (same && input.unfinished === true) return completeStart(input);
+  if (same && input.mayExist) return plan([]);
   const scripted = isScripted(input);
   // A script may load the driver, make the type or free an instance: then it is looked at after the script.
   const refusal = refuseAttributes(wish) ?? (scripted ? undefined : refuseCreation(input));
   if (refusal !== undefined) return refusal;
   const look: Step[] = scripted ? [{kind: 'expect-creatable', uuid, parent, type, patience, undo: []}] : [];
   return withCallouts({subject: wish, action: 'start', config: wish}, input, [...look, ...startSteps(wish)]);
+}
+
+/** A run that made the device was killed before it had its attributes. They are written again, from the first. */
+function completeStart(input: MdevStartInput): Planned {
+  const {wish} = input;
+  const wrong = refuseAttributes(wish);
+  if (wrong !== undefined) return wrong;
+  const [, present, ...attributes] = startSteps(wish);
+  if (present === undefined) return plan([]);
+  return withCallouts({subject: wish, action: 'start', config: wish}, input, [
+    {...present, undo: [removeMdev(wish.uuid)]},
+    ...attributes,
+  ]);
 }
 
 /** Looks whether a device can be created now. @throws PearasysError why it cannot. */

@@ -63,8 +63,8 @@ export interface WriteFileStep extends StepBase {
 }
 
 /** A symbolic link, made atomically. */
-export interface WriteLinkStep extends StepBase {
-  readonly kind: 'write-link';
+export interface MakeLinkStep extends StepBase {
+  readonly kind: 'make-link';
   readonly path: string;
   /** The link's text. */
   readonly target: string;
@@ -207,7 +207,7 @@ export type Step =
   | WriteAttributeStep
   | ModuleStep
   | WriteFileStep
-  | WriteLinkStep
+  | MakeLinkStep
   | TidyFolderStep
   | RemoveFileStep
   | AskStep
@@ -407,7 +407,7 @@ export function removeFile(path: string, previous: FileState, {prune = 1}: FileO
     undo: [
       behind === undefined
         ? restore(path, previous)
-        : {kind: 'write-link', path, target: behind.link, undo: []},
+        : {kind: 'make-link', path, target: behind.link, undo: []},
     ],
   };
 }
@@ -416,32 +416,18 @@ function restore(path: string, {content, mode, owner, behind}: FileState): Write
   return {kind: 'write-file', path: behind?.path ?? path, content, mode, owner, undo: []};
 }
 
-/** Makes a symbolic link. Undone by making the one that was there, or by removing it. */
-export function writeLink(
-  path: string,
-  target: string,
-  previous: string | undefined,
-  {prune = 1}: Pick<FileOptions, 'prune'> = {},
-): WriteLinkStep {
-  return {
-    kind: 'write-link',
-    path,
-    target,
-    undo: [
-      previous === undefined
-        ? {kind: 'remove-file', path, prune, undo: []}
-        : {kind: 'write-link', path, target: previous, undo: []},
-    ],
-  };
+/** Makes a symbolic link. Undone by making the one that was there, or by removing it and its folder if that is left empty. */
+export function makeLink(path: string, target: string, previous?: string): MakeLinkStep {
+  const undo: Step =
+    previous === undefined
+      ? {kind: 'remove-file', path, prune: 1, undo: []}
+      : {kind: 'make-link', path, target: previous, undo: []};
+  return {kind: 'make-link', path, target, undo: [undo]};
 }
 
-/** Removes a symbolic link. Undone by making it again. */
-export function removeLink(
-  path: string,
-  target: string,
-  {prune = 1}: Pick<FileOptions, 'prune'> = {},
-): RemoveFileStep {
-  return {kind: 'remove-file', path, prune, undo: [{kind: 'write-link', path, target, undo: []}]};
+/** Removes a symbolic link, and its folder when that is left empty. Undone by making it again. */
+export function removeLink(path: string, target: string): RemoveFileStep {
+  return {kind: 'remove-file', path, prune: 1, undo: [{kind: 'make-link', path, target, undo: []}]};
 }
 
 /** Asks systemd. */
@@ -471,7 +457,7 @@ export function shellLine(step: Step): string {
       return step.content.endsWith('\n')
         ? `cat > ${shellWord(step.path)} <<'EOF'\n${step.content}EOF`
         : `printf %s ${shellWord(step.content)} > ${shellWord(step.path)}`;
-    case 'write-link':
+    case 'make-link':
       return `ln -sfn ${shellWord(step.target)} ${shellWord(step.path)}`;
     case 'tidy-folder': {
       const drafts = `rm -rf ${shellWord(`${step.folder}/${draftFolder}`)}`;

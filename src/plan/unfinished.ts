@@ -30,7 +30,7 @@ export function describeUnfinished({steps}: Plan): Unfinished | undefined {
 /** How many folders above what a step makes or removes are there for it; undefined for other steps. */
 function pruneOf(step: Step): number | undefined {
   if (step.kind === 'remove-file') return step.prune ?? 1;
-  if (step.kind !== 'write-file' && step.kind !== 'write-link') return undefined;
+  if (step.kind !== 'write-file' && step.kind !== 'make-link') return undefined;
   const [undo] = step.undo;
   return undo?.kind === 'remove-file' ? (undo.prune ?? 1) : 0;
 }

@@ -215,10 +215,6 @@ export class SimulatedHost implements Host {
     return real === undefined || this.#private(real) ? undefined : this.#files.readBytes(real);
   }
 
-  readStart(path: string, bytes: number): Buffer | undefined {
-    return this.readBytes(path)?.subarray(0, bytes);
-  }
-
   readLink(path: string): string | undefined {
     const real = this.machine.tree.resolve(path, false);
     return real === undefined || this.#private(real) ? undefined : this.#files.readLink(real);
@@ -310,7 +306,7 @@ export class SimulatedHost implements Host {
     });
   }
 
-  async writeLink(path: string, target: string): Promise<void> {
+  async makeLink(path: string, target: string): Promise<void> {
     const effect: Effect = {kind: 'link', path, target, answer: ''};
     await this.#perform(effect, () => {
       this.#mayChange(effect, 'writing');
@@ -442,15 +438,15 @@ export class SimulatedHost implements Host {
     for (const hook of this.#before) await hook(effect);
     this.journal.push(effect);
     try {
-      const result = await action();
-      if (this.#kill?.effect === this.#effects) this.#die();
-      return result;
+      return await action();
     } catch (error) {
       if (effect.answer === '' && error instanceof FileError) effect.answer = error.errno;
       throw error;
     } finally {
       this.userland.handleEvents();
       for (const hook of this.#after) await hook(effect);
+      // In the place of what it was answered: nobody is there to be told.
+      if (this.#kill?.effect === this.#effects) this.#die();
     }
   }
 

@@ -1,3 +1,4 @@
+import fs from 'node:fs';
 import {posix} from 'node:path';
 import type {ProcessDeclaration} from './declaration.js';
 import {Errno, NeverReturns} from './errno.js';
@@ -71,12 +72,15 @@ export class Userland {
   readonly #ended = new Map<string, ProcessDeclaration[]>();
   /** When a unit was last started, and a device first seen, in microseconds since the boot. */
   readonly #started = new Map<string, number>();
+  /** The unit files as they were when systemd read them. */
+  #loaded: string;
   #clock = 1_000_000;
   #paused = false;
   #busy = false;
 
   private constructor(machine: SimulatedMachine) {
     this.machine = machine;
+    this.#loaded = this.#readUnits();
     machine.subscribe((event) => this.#queue.push(event));
     const {displayManager} = machine.declaration;
     if (displayManager !== undefined) this.#states.set(displayManager, 'active');
@@ -548,8 +552,29 @@ export class Userland {
     );
   }
 
+  /** Whether unit files, drop-ins or links are not as systemd has last read them. */
+  get needsReload(): boolean {
+    return this.#readUnits() !== this.#loaded;
+  }
+
+  #readUnits(): string {
+    const {tree} = this.machine;
+    const read = (path: string): string[] => {
+      const stat = tree.stat(path);
+      if (stat?.isDirectory() === true)
+        return tree
+          .list(path)
+          .filter((name) => !name.startsWith('.'))
+          .flatMap((name) => read(`${path}/${name}`));
+      const text = stat?.isSymbolicLink() === true ? fs.readlinkSync(tree.folder + path) : tree.read(path);
+      return stat === undefined ? [] : [`${path}\n${text ?? ''}`];
+    };
+    return unitFolders.slice(0, 2).flatMap(read).join('\n');
+  }
+
   /** `systemctl daemon-reload`: devices that lost their tag lose their unit, and what is bound to it stops. */
   reload(): void {
+    this.#loaded = this.#readUnits();
     for (const path of this.#untagged) this.#forget(path);
   }
 }

@@ -1,8 +1,9 @@
 import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
-import {usageError} from '../../host/errors.js';
+import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
 import {carryOut} from '../../plan/carry-out.js';
-import {plan, writeFile} from '../../plan/step.js';
+import {plan, writeFile, type FileState} from '../../plan/step.js';
 import {BaseCommand, changeFlags} from '../base-command.js';
 import {completionScript, shells, type Shell} from '../completion.js';
 import {changeResult, showChange, withChanges} from '../switching.js';
@@ -45,9 +46,8 @@ export default class Completion extends BaseCommand {
         host,
         [],
         () => {
-          const content = host.readBytes(path)?.toString();
-          const before = content === undefined ? undefined : {content, mode: host.info(path)?.mode ?? 0o644};
-          return plan(content === script ? [] : [writeFile(path, script, before)]);
+          const before = readOwnFile(host, path);
+          return plan(before?.content === script ? [] : [writeFile(path, script, before)]);
         },
         {...options, anyUser: true},
       ),
@@ -78,4 +78,38 @@ export default class Completion extends BaseCommand {
       ? `${data ?? `${home}/.local/share`}/bash-completion/completions/pearasys`
       : `${home}/.zfunc/_pearasys`;
   }
+}
+
+/**
+ * The user's file, or the one that a link of the user's leads to; undefined when there is none.
+ * @throws PearasysError `bad-path`: what is there must not be written over.
+ */
+function readOwnFile(host: HostReader, path: string): FileState | undefined {
+  const link = host.readLink(path);
+  const info = host.info(path);
+  if (link === undefined && info === undefined) return undefined;
+  const real = host.realPath(path);
+  const content = info?.kind === 'file' ? host.readBytes(path) : undefined;
+  // Root must not follow a link of another user's to a third one's file.
+  if (
+    real === undefined ||
+    info === undefined ||
+    content === undefined ||
+    (link !== undefined && info.uid !== host.userId)
+  )
+    throw new PearasysError({
+      code: 'bad-path',
+      exitCode: ExitCode.refused,
+      message: `refusing to overwrite ${path}: it is not a file of user ${host.userId}`,
+      details: ['nothing was changed'],
+      hint: 'remove it, then run the same command again',
+    });
+  const {mode, uid, gid} = info;
+  return {
+    content: content.toString(),
+    mode,
+    // Nobody but root can give a file away.
+    ...(uid === host.userId || host.userId === 0 ? {owner: {uid, gid}} : {}),
+    ...(link === undefined ? {} : {behind: {path: real, link}}),
+  };
 }
