@@ -71,7 +71,7 @@ export function inventoryTables({
       parent,
       type,
       String(available ?? '-'),
-      deviceApi,
+      deviceApi ?? '-',
       name ?? '-',
     ]),
   );
@@ -119,7 +119,7 @@ export function printParent({parent, registered, types}: ParentReport, mdevs: re
       ...(registered ? [] : ['not seen yet: it is still registering']),
       ...types.map(
         ({type, available, deviceApi, name}) =>
-          `${type}: ${available ?? '?'} left, ${deviceApi}${name === null ? '' : `, ${name}`}`,
+          `${type}: ${available ?? '?'} left${deviceApi === null ? '' : `, ${deviceApi}`}${name === null ? '' : `, ${name}`}`,
       ),
     ]),
     ...facts(

@@ -18,8 +18,8 @@ export interface TypeReport {
   readonly type: string;
   /** How many more can be created now; null where the parent does not say. */
   readonly available: number | null;
-  /** `vfio-pci`, `vfio-ccw`, `vfio-ap`. */
-  readonly deviceApi: string;
+  /** `vfio-pci`, `vfio-ccw`, `vfio-ap`; null where the driver does not say. */
+  readonly deviceApi: string | null;
   /** Its name for people. */
   readonly name: string | null;
   readonly description: string | null;
@@ -94,7 +94,7 @@ export function reportParent({name, slot, registered, types}: Parent): ParentRep
     types: types.map((type) => ({
       type: type.name,
       available: type.available ?? null,
-      deviceApi: type.deviceApi,
+      deviceApi: type.deviceApi ?? null,
       name: type.title ?? null,
       description: type.description?.trimEnd() ?? null,
     })),

@@ -1,6 +1,6 @@
 import {readDefinitions} from '../mdev/definition.js';
 import {parseParentName} from '../mdev/name.js';
-import {parseUuid} from '../mdev/uuid.js';
+import {asUuid} from '../mdev/uuid.js';
 import {carryOut} from '../plan/carry-out.js';
 import {planParentStart} from '../plan/mdev-units.js';
 import {selectTrusted} from './mdev-trust.js';
@@ -14,8 +14,13 @@ export const mdevParent: Handler = async (context, args) => {
   const {host, log} = context;
   const [parentText] = takeArguments(args.slice(0, 1), ['PARENT']);
   const parent = parseParentName(parentText);
-  const uuids = args.slice(1).map(parseUuid);
-  const all = uuids.map((uuid) => readDefinitions(host, {parent, uuid}));
+  const uuids = new Set(
+    args
+      .slice(1)
+      .map(asUuid)
+      .filter((uuid) => uuid !== undefined),
+  );
+  const all = [...uuids].map((uuid) => readDefinitions(host, {parent, uuid}));
   const definitions = selectTrusted(
     context,
     all.flatMap((each) => each.definitions),

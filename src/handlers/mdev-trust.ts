@@ -1,4 +1,4 @@
-import {definitionPath, distrustDefinition, type Definition} from '../mdev/definition.js';
+import {distrustDefinition, type Definition} from '../mdev/definition.js';
 import type {HandlerContext} from './handler.js';
 
 /** The definitions that a unit may obey; the others are told in the journal. */
@@ -8,7 +8,7 @@ export function selectTrusted(
 ): readonly Definition[] {
   return definitions.filter((definition) => {
     const reason = distrustDefinition(host, definition);
-    if (reason !== undefined) log(4, `the definition ${definitionPath(definition)} is not obeyed: ${reason}`);
+    if (reason !== undefined) log(4, `the definition ${definition.path} is ignored: ${reason}`);
     return reason === undefined;
   });
 }

@@ -61,6 +61,8 @@ export interface HostReader {
   readText(path: string): string | undefined;
   /** The bytes of a large file, for searching in it; undefined when it is not there. */
   readBytes(path: string): Buffer | undefined;
+  /** The first bytes of a file, at most so many; undefined when it is not there or cannot be read. */
+  readStart(path: string, bytes: number): Buffer | undefined;
   /** The target text of a symbolic link; undefined when there is no such link. */
   readLink(path: string): string | undefined;
   /** The path with all links resolved, as seen from {@link root}; undefined when it leads nowhere. */

@@ -86,6 +86,23 @@ export class MachineHost implements Host {
     }
   }
 
+  readStart(path: string, bytes: number): Buffer | undefined {
+    let file: number;
+    try {
+      file = fs.openSync(this.#locate(path), fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    } catch {
+      return undefined;
+    }
+    try {
+      const start = Buffer.alloc(bytes);
+      return start.subarray(0, fs.readSync(file, start, 0, bytes, 0));
+    } catch {
+      return undefined;
+    } finally {
+      fs.closeSync(file);
+    }
+  }
+
   readLink(path: string): string | undefined {
     try {
       return fs.readlinkSync(this.#locate(path, false));

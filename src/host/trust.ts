@@ -1,4 +1,4 @@
-import {dirname} from 'node:path';
+import {dirname, join, resolve} from 'node:path';
 import type {FileInfo, HostReader} from './host.js';
 
 /** Whether the file is another user's. An image or a simulated host belongs to whoever unpacked it. */
@@ -18,12 +18,38 @@ export function distrust(host: HostReader, path: string, kind: 'file' | 'directo
 
 /**
  * As {@link distrust}, also of each folder above: whoever can write to one of them can put another file there. Links
- * are followed.
+ * are followed; the folders that they are in must be trusted as well, as another link could be put there.
  */
 export function distrustPath(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
   const real = host.realPath(path);
   if (real === undefined) return 'it leads nowhere';
+  if (real !== path) {
+    const folder = distrustLinks(host, path);
+    if (folder !== undefined) return folder;
+  }
   const reason = distrust(host, real, kind);
   if (reason !== undefined || real === '/') return reason;
   return distrustPath(host, dirname(real), 'directory');
+}
+
+/** Why one of the links on a path may not be followed: it is in a folder that others can write to. */
+function distrustLinks(host: HostReader, path: string): string | undefined {
+  let here = path;
+  // As many as the kernel follows, see path_resolution(7).
+  for (let followed = 0; followed < 40; followed++) {
+    const at = firstLink(host, here);
+    if (at === undefined) return undefined;
+    const reason = distrustPath(host, dirname(at), 'directory');
+    if (reason !== undefined) return reason;
+    const target = resolve(dirname(at), host.readLink(at) ?? '');
+    here = join(target, here.slice(at.length));
+  }
+  return undefined;
+}
+
+function firstLink(host: HostReader, path: string): string | undefined {
+  const parts = path.split('/').slice(1);
+  return parts
+    .map((_, index) => `/${parts.slice(0, index + 1).join('/')}`)
+    .find((each) => host.readLink(each) !== undefined);
 }

@@ -269,8 +269,18 @@ function distrustFolder(host: HostReader, folder: string): string | undefined {
 function distrustScript(host: HostReader, path: string): string | undefined {
   const reason = distrustPath(host, path, 'file');
   if (reason !== undefined) return reason;
-  const isExecutable = ((host.info(path)?.mode ?? 0) & 0o111) !== 0;
-  return isExecutable ? undefined : `${path} is not executable: chmod +x ${path}`;
+  if (((host.info(path)?.mode ?? 0) & 0o111) === 0) return `${path} is not executable: chmod +x ${path}`;
+  if (!isProgram(host, path)) return `${path} has no interpreter line: its first line must be like #!/bin/sh`;
+  return undefined;
+}
+
+/**
+ * Whether the kernel can execute the file, see execve(2). execvp(3) would give any other one to a shell, which mdevctl
+ * does not do, and which may do anything.
+ */
+function isProgram(host: HostReader, path: string): boolean {
+  const start = host.readStart(path, 256)?.toString('latin1') ?? '';
+  return start.startsWith('\x7fELF') || /^#![ \t]*[^ \t\n\0]/.test(start);
 }
 
 function parseSupported(text: string): Supported | undefined {

@@ -3,7 +3,14 @@ import {ExitCode, FileError, PearasysError, usageError} from '../host/errors.js'
 import type {HostReader} from '../host/host.js';
 import {distrustPath} from '../host/trust.js';
 import {compare} from './mdev.js';
-import {asParentName, asTypeName, scriptsFolderName, type ParentName, type TypeName} from './name.js';
+import {
+  asParentName,
+  asTypeName,
+  inKernelCase,
+  scriptsFolderName,
+  type ParentName,
+  type TypeName,
+} from './name.js';
 import {asUuid, type Uuid} from './uuid.js';
 
 /** A value that is written to an attribute of the device when it is started. */
@@ -27,7 +34,10 @@ export interface MdevConfig {
 /** A lasting wish: a file `/etc/mdevctl.d/<parent>/<uuid>`, shared with mdevctl. */
 export interface Definition extends MdevConfig {
   readonly uuid: Uuid;
+  /** In the kernel's case, whatever that of the folder is. */
   readonly parent: ParentName;
+  /** Its file: mdevctl names folder and file as its user types them. */
+  readonly path: string;
   /**
    * What else is in the file, kept as it is, to the digits of its numbers, which are of the class `LosslessNumber`: a
    * newer mdevctl may know more than we do.
@@ -39,7 +49,7 @@ export interface Definition extends MdevConfig {
 export interface BrokenDefinition {
   readonly path: string;
   readonly parent: ParentName;
-  /** Undefined when the file's name is no UUID as the kernel prints it. */
+  /** Undefined when the file's name is no UUID. */
   readonly uuid: Uuid | undefined;
   readonly reason: string;
 }
@@ -55,55 +65,98 @@ export interface Definitions {
 export interface DefinitionFilter {
   readonly uuid?: Uuid | undefined;
   readonly parent?: ParentName | undefined;
+  /** Whether a parent is only what its folder is called, letter by letter, as mdevctl has it. */
+  readonly asTyped?: boolean | undefined;
 }
 
 /** Where mdevctl keeps definitions: a folder for each parent, a file for each UUID. */
 export const definitionsFolder = '/etc/mdevctl.d';
 
-/** The file of a definition. */
+/** The file of a new definition. */
 export function definitionPath({parent, uuid}: Pick<Definition, 'parent' | 'uuid'>): string {
   return `${definitionsFolder}/${parent}/${uuid}`;
 }
 
-/** Reads the definitions. The same UUID may be defined under several parents. */
+/**
+ * Reads the definitions. The same UUID may be defined under several parents. Of several files for one device that with
+ * the kernel's spelling of parent and UUID counts.
+ */
 export function readDefinitions(host: HostReader, filter: DefinitionFilter = {}): Definitions {
-  const definitions: Definition[] = [];
+  const found = new Map<string, Definition | BrokenDefinition>();
   const broken: BrokenDefinition[] = [];
-  for (const name of filter.parent === undefined ? host.list(definitionsFolder) : [filter.parent]) {
-    const parent = asParentName(name);
-    if (parent === undefined || name === scriptsFolderName) continue;
-    const folder = `${definitionsFolder}/${parent}`;
-    if (filter.uuid === undefined && host.info(folder)?.kind !== 'directory') continue;
-    for (const file of filter.uuid === undefined ? host.list(folder) : [filter.uuid]) {
-      const read = readFile(host, parent, file);
+  for (const folder of listFolders(host, filter)) {
+    const parent = filter.asTyped === true ? folder : inKernelCase(folder);
+    const files = listFiles(host, folder, filter.uuid);
+    for (const file of files) {
+      const read = readFile(host, {folder, parent, file});
       if (read === undefined) continue;
-      if ('reason' in read) broken.push(read);
-      else definitions.push(read);
+      const key = `${parent}/${read.uuid ?? ''}`;
+      const first = read.uuid === undefined ? undefined : found.get(key);
+      if (first !== undefined)
+        broken.push({
+          path: read.path,
+          parent,
+          uuid: read.uuid,
+          reason: `${first.path} defines the same device`,
+        });
+      else if (read.uuid === undefined && 'reason' in read) broken.push(read);
+      else found.set(key, read);
     }
   }
+  const definitions: Definition[] = [];
+  for (const read of found.values())
+    if ('reason' in read) broken.push(read);
+    else definitions.push(read);
   // The folders are sorted as files are listed: by their bytes.
   definitions.sort((a, b) => compare(a.parent, b.parent) || compare(a.uuid, b.uuid));
+  broken.sort((a, b) => compare(a.path, b.path));
   return {definitions, broken};
+}
+
+/** The folders of the parents that are wanted; first those with the kernel's spelling. */
+function listFolders(host: HostReader, {parent, asTyped}: DefinitionFilter): ParentName[] {
+  if (parent !== undefined && (asTyped === true || parent.toUpperCase() === parent))
+    return isFolder(host, parent) ? [parent] : [];
+  const names = host
+    .list(definitionsFolder)
+    .map(asParentName)
+    .filter((name) => name !== undefined)
+    .filter((name) => parent === undefined || name === parent || inKernelCase(name) === parent)
+    .filter((name) => isFolder(host, name));
+  return kernelFirst(names, inKernelCase);
+}
+
+function isFolder(host: HostReader, name: ParentName): boolean {
+  return name !== scriptsFolderName && host.info(`${definitionsFolder}/${name}`)?.kind === 'directory';
+}
+
+/** The files of a parent's folder, or those of one UUID; first those with the kernel's spelling. */
+function listFiles(host: HostReader, folder: ParentName, uuid: Uuid | undefined): readonly string[] {
+  // A folder need not be read for a file that is where it is looked for.
+  if (uuid !== undefined && host.info(`${definitionsFolder}/${folder}/${uuid}`) !== undefined) return [uuid];
+  const files = host.list(`${definitionsFolder}/${folder}`);
+  if (uuid !== undefined) return files.filter((file) => asUuid(file) === uuid);
+  return kernelFirst(files, (file) => asUuid(file) ?? file);
+}
+
+function kernelFirst<Name extends string>(names: readonly Name[], kernels: (name: Name) => string): Name[] {
+  const isKernels = (name: Name) => kernels(name) === name;
+  return [...names.filter(isKernels), ...names.filter((name) => !isKernels(name))];
 }
 
 /**
  * Why a definition may not be obeyed by a unit, which root runs without having read it; undefined when it may: neither
  * the file nor a folder above it is another user's, or writable by others.
  */
-export function distrustDefinition(
-  host: HostReader,
-  definition: Pick<Definition, 'parent' | 'uuid'>,
-): string | undefined {
-  return distrustPath(host, definitionPath(definition), 'file');
+export function distrustDefinition(host: HostReader, {path}: Pick<Definition, 'path'>): string | undefined {
+  return distrustPath(host, path, 'file');
 }
 
 /** The notes on definitions that no unit obeys. */
 export function distrustNotes(host: HostReader, definitions: readonly Definition[]): string[] {
   return definitions.flatMap((definition) => {
     const reason = distrustDefinition(host, definition);
-    return reason === undefined
-      ? []
-      : [`the definition ${definitionPath(definition)} is obeyed by no unit: ${reason}`];
+    return reason === undefined ? [] : [`the definition ${definition.path} is ignored by units: ${reason}`];
   });
 }
 
@@ -113,18 +166,23 @@ export function isDefined(host: HostReader, uuid: Uuid): boolean {
   return definitions.length + broken.length > 0;
 }
 
+/** A file in a parent's folder. */
+interface DefinitionFile {
+  readonly folder: ParentName;
+  readonly parent: ParentName;
+  readonly file: string;
+}
+
 function readFile(
   host: HostReader,
-  parent: ParentName,
-  file: string,
+  {folder, parent, file}: DefinitionFile,
 ): Definition | BrokenDefinition | undefined {
-  const path = `${definitionsFolder}/${parent}/${file}`;
+  const path = `${definitionsFolder}/${folder}/${file}`;
   const info = host.info(path);
   if (info === undefined || info.kind === 'directory') return undefined;
   const uuid = asUuid(file);
-  const named = uuid === file ? uuid : undefined;
-  const problem = (reason: string) => ({path, parent, uuid: named, reason});
-  if (named === undefined) return problem('its name is not a UUID as the kernel prints it');
+  const problem = (reason: string) => ({path, parent, uuid, reason});
+  if (uuid === undefined) return problem('its name is not a UUID');
   let text: string | undefined;
   try {
     text = host.readText(path);
@@ -134,7 +192,7 @@ function readFile(
   }
   if (text === undefined) return undefined;
   try {
-    return {uuid: named, parent, ...parseConfig(text)};
+    return {uuid, parent, path, ...parseConfig(text)};
   } catch (error) {
     if (!(error instanceof PearasysError)) throw error;
     return problem(error.message);
@@ -158,7 +216,8 @@ export function parseConfig(text: string): MdevConfig & Pick<Definition, 'others
   if (!isRecord(value)) throw badDefinition('it is not a JSON object');
   const {mdev_type: type, start, attrs, ...others} = value;
   if (type === undefined || type === null) throw badDefinition('it has no mdev_type');
-  const typeName = typeof type === 'string' ? asTypeName(type) : undefined;
+  // An empty one is a type that no parent has, as with mdevctl.
+  const typeName = typeof type !== 'string' ? undefined : type === '' ? ('' as TypeName) : asTypeName(type);
   if (typeName === undefined)
     throw badDefinition(`its mdev_type ${String(stringify(type))} is not a type's name`);
   if (start === undefined || start === null)

@@ -1,6 +1,5 @@
 import type {HostReader} from '../host/host.js';
 import {
-  definitionPath,
   definitionsFolder,
   readDefinitions,
   type Attribute,
@@ -8,7 +7,7 @@ import {
   type StartMode,
 } from './definition.js';
 import {readMdev, readMdevs, type Mdev} from './mdev.js';
-import type {ParentName, TypeName} from './name.js';
+import {asParentName, inKernelCase, type TypeName} from './name.js';
 
 /** A mediated device that is there, with what is said of it among the definitions. */
 export interface ActiveMdev extends Mdev {
@@ -26,20 +25,23 @@ export interface ActiveMdev extends Mdev {
  * definitions only theirs are read.
  */
 export function readActiveMdevs(host: HostReader, filter: DefinitionFilter = {}): ActiveMdev[] {
-  const {uuid, parent} = filter;
+  const {uuid, parent, asTyped} = filter;
   const one = uuid === undefined ? undefined : readMdev(host, uuid);
   const mdevs = uuid === undefined ? readMdevs(host) : one === undefined ? [] : [one];
-  const files = new Map<ParentName, ReadonlySet<string>>();
+  const names = new Set(
+    host.list(definitionsFolder).map((name) => (asTyped === true ? name : kernelName(name))),
+  );
   return mdevs.flatMap((mdev) => {
     if (mdev.type === undefined || (parent !== undefined && mdev.parent !== parent)) return [];
-    let names = files.get(mdev.parent);
-    if (names === undefined) {
-      names = new Set(host.list(`${definitionsFolder}/${mdev.parent}`));
-      files.set(mdev.parent, names);
-    }
-    const defined = names.has(mdev.uuid) && host.exists(definitionPath(mdev));
-    const [definition] = defined ? readDefinitions(host, mdev).definitions : [];
+    const all = names.has(mdev.parent) ? readDefinitions(host, {...mdev, asTyped}) : undefined;
+    const [definition] = all?.definitions ?? [];
+    const defined = definition !== undefined || (all?.broken.length ?? 0) > 0;
     const {start = 'manual', attributes} = definition ?? {};
     return [{...mdev, type: mdev.type, defined, start, attributes}];
   });
+}
+
+function kernelName(name: string): string {
+  const parent = asParentName(name);
+  return parent === undefined ? name : inKernelCase(parent);
 }

@@ -71,7 +71,7 @@ export function readMdevUse(host: HostReader, uuid: Uuid): MdevUse {
 
 /** By their bytes, as mdevctl sorts. */
 export function compare(one: string, other: string): number {
-  return one < other ? -1 : one > other ? 1 : 0;
+  return Buffer.compare(Buffer.from(one), Buffer.from(other));
 }
 
 function lastPart(path: string | undefined): string | undefined {

@@ -21,11 +21,20 @@ export function asParentName(text: string): ParentName | undefined {
 }
 
 /**
- * The parent's name. A slot without its domain is in domain 0000, as everywhere.
+ * The name in the kernel's case. What it makes of hexadecimal numbers, a PCI slot or a channel subsystem's device, has
+ * small letters: `0000:2B:00.0` is `0000:2b:00.0`. Any other name is as it is.
+ */
+export function inKernelCase(name: ParentName): ParentName {
+  return /^[0-9a-f]+[:.][0-9a-f:.]*$/i.test(name) ? (name.toLowerCase() as ParentName) : name;
+}
+
+/**
+ * The parent's name, in the kernel's case. A slot without its domain is in domain 0000, as everywhere.
  * @throws PearasysError `bad-parent`, exit code 2.
  */
 export function parseParentName(text: string): ParentName {
-  const name = asParentName(asSlot(text) ?? text);
+  const typed = asParentName(asSlot(text) ?? text);
+  const name = typed === undefined ? undefined : inKernelCase(typed);
   if (name === undefined)
     throw usageError(
       `'${text}' is not the name of a parent`,

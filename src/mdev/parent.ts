@@ -1,15 +1,19 @@
 import type {Host, HostReader} from '../host/host.js';
 import {asSlot, type Slot} from '../pci/slot.js';
 import {devicePath} from '../pci/device.js';
+import {compare} from './mdev.js';
 import {asParentName, asTypeName, type ParentName, type TypeName} from './name.js';
 
 /** A type of mediated devices that a parent offers, see Documentation/ABI/testing/sysfs-bus-vfio-mdev. */
 export interface MdevType {
   readonly name: TypeName;
-  /** How many more can be created now; undefined when the parent does not say. */
+  /**
+   * How many more can be created now; undefined when the parent does not say. Any number but 0 means that it may be
+   * tried: some drivers print -1.
+   */
   readonly available: number | undefined;
-  /** What user space gets: `vfio-pci`, `vfio-ccw`, `vfio-ap`. */
-  readonly deviceApi: string;
+  /** What user space gets: `vfio-pci`, `vfio-ccw`, `vfio-ap`; undefined where the driver does not say. */
+  readonly deviceApi: string | undefined;
   /** The name for people; undefined where the parent gives none. */
   readonly title: string | undefined;
   /** As the parent prints it, with all its newlines; undefined where it prints none. */
@@ -42,7 +46,8 @@ export function readParentNames(host: HostReader): ParentName[] {
   return host
     .list(parentsFolder)
     .map(asParentName)
-    .filter((name) => name !== undefined);
+    .filter((name) => name !== undefined)
+    .sort(compare);
 }
 
 /** All parents with their types, in the order of their names. */
@@ -63,6 +68,7 @@ export function readParent(host: HostReader, name: ParentName): Parent | undefin
       .list(typePath(name))
       .map(asTypeName)
       .filter((type) => type !== undefined)
+      .sort(compare)
       .map((type) => readType(host, name, type))
       .filter((type) => type !== undefined),
   };
@@ -70,14 +76,13 @@ export function readParent(host: HostReader, name: ParentName): Parent | undefin
 
 /** One type; undefined when the parent has none of this name. */
 function readType(host: HostReader, parent: ParentName, name: TypeName): MdevType | undefined {
-  const deviceApi = host.readText(typePath(parent, name, 'device_api'));
-  // It goes away while it is read.
-  if (deviceApi === undefined) return undefined;
-  const available = host.readText(typePath(parent, name, 'available_instances'));
+  // It may go away while it is read.
+  if (host.info(typePath(parent, name))?.kind !== 'directory') return undefined;
+  const available = host.readText(typePath(parent, name, 'available_instances'))?.trim();
   return {
     name,
-    available: available === undefined || !/^\d+$/.test(available.trim()) ? undefined : Number(available),
-    deviceApi: deviceApi.trim(),
+    available: available !== undefined && /^[+-]?\d+$/.test(available) ? Number(available) : undefined,
+    deviceApi: host.readText(typePath(parent, name, 'device_api'))?.trim(),
     title: host.readText(typePath(parent, name, 'name'))?.trim(),
     // Byte for byte: the first mdevctl prints its last newline too.
     description: host.readBytes(typePath(parent, name, 'description'))?.toString(),

@@ -38,19 +38,19 @@ export interface DefinitionState extends CalloutRules {
   readonly files: ReadonlyMap<string, FileState>;
   /** Of the definitions' own types, by the paths of their files; {@link callouts} for those that are not in it. */
   readonly calloutsOf?: ReadonlyMap<string, Callouts>;
-  /** Whether attributes may have names that no device is started with: mdevctl looks at them only then. */
-  readonly anyAttribute?: boolean;
+  /** As in {@link DefinitionFilter}; attributes too may have any names then, as mdevctl looks at them at the start. */
+  readonly asTyped?: boolean | undefined;
 }
 
 /** Reads what the planners of this file need to know. */
 export function readDefinitionState(
   host: HostReader,
   uuid: Uuid,
-  rules: CalloutRules & Pick<DefinitionState, 'anyAttribute' | 'calloutsOf'>,
+  rules: CalloutRules & Pick<DefinitionState, 'asTyped' | 'calloutsOf'>,
 ): DefinitionState {
-  const definitions = readDefinitions(host, {uuid});
+  const definitions = readDefinitions(host, {uuid, asTyped: rules.asTyped});
   const files = new Map<string, FileState>();
-  for (const path of definitions.definitions.map(definitionPath)) {
+  for (const path of definitions.definitions.map(({path}) => path)) {
     // What could not be put back as it was is not written over.
     const state = readFileState(host, path);
     if (state !== undefined) files.set(path, state);
@@ -65,9 +65,9 @@ export function readDefinitionState(
 export function planMdevDefine(wish: MdevWish, state: DefinitionState, isActive = false): Planned {
   const {definitions, broken} = state.definitions;
   const path = definitionPath(wish);
-  const problem = broken.find((one) => one.path === path);
+  const problem = broken.find((one) => one.uuid === wish.uuid && one.parent === wish.parent);
   if (problem !== undefined) return refuseBroken(problem.path, problem.reason);
-  if (definitions.some((one) => definitionPath(one) === path))
+  if (definitions.some((one) => one.uuid === wish.uuid && one.parent === wish.parent))
     return refuse({
       code: 'already-defined',
       exitCode: ExitCode.refused,
@@ -75,7 +75,7 @@ export function planMdevDefine(wish: MdevWish, state: DefinitionState, isActive 
       details: ['nothing was changed'],
       hint: `pearasys mdev modify -u ${wish.uuid} -p ${wish.parent} changes it, undefine takes it away`,
     });
-  const wrong = state.anyAttribute === true ? undefined : refuseAttributes(wish.attributes);
+  const wrong = state.asTyped === true ? undefined : refuseAttributes(wish.attributes);
   if (wrong !== undefined) return wrong;
   const {uuid} = wish;
   const {callouts} = state;
@@ -103,7 +103,7 @@ export function planMdevUndefine(
       : refuseBroken(problem.path, problem.reason);
   }
   const plans = definitions.map((definition) => {
-    const path = definitionPath(definition);
+    const {path} = definition;
     const previous = state.files.get(path);
     if (previous === undefined) return refuseForeign(path);
     const rules = {...state, callouts: state.calloutsOf?.get(path) ?? state.callouts};
@@ -138,9 +138,9 @@ export function planMdevModify(
   const found = findDefinition(uuid, parent, state.definitions);
   const changed = changeDefinition(found, change);
   const wrong =
-    state.anyAttribute === true ? undefined : refuseAttributes(change.config?.attributes ?? [change.add]);
+    state.asTyped === true ? undefined : refuseAttributes(change.config?.attributes ?? [change.add]);
   if (wrong !== undefined) return wrong;
-  const path = definitionPath(found);
+  const {path} = found;
   const previous = state.files.get(path);
   if (previous === undefined) return refuseForeign(path);
   const content = printConfig(changed);

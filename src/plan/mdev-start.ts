@@ -4,6 +4,7 @@ import {
   checkAttributeName,
   readDefinitions,
   type Definition,
+  type DefinitionFilter,
   type Definitions,
   type MdevConfig,
 } from '../mdev/definition.js';
@@ -107,9 +108,9 @@ export function ambiguous(uuid: Uuid, definitions: readonly Definition[]): Peara
 export function readMdevStart(
   host: HostReader,
   words: MdevWords,
-  rules: CalloutRules & Pick<MdevStartInput, 'mayExist' | 'patience'>,
+  rules: CalloutRules & Pick<MdevStartInput, 'mayExist' | 'patience'> & Pick<DefinitionFilter, 'asTyped'>,
 ): MdevStartInput {
-  const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid}));
+  const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid, asTyped: rules.asTyped}));
   return {
     ...rules,
     wish,

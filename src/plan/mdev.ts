@@ -9,11 +9,11 @@ import {
   type CalloutSubject,
 } from '../mdev/callout.js';
 import {
-  definitionPath,
   distrustNotes,
   isDefined,
   readDefinitions,
   type Attribute,
+  type DefinitionFilter,
   type MdevConfig,
   type StartMode,
 } from '../mdev/definition.js';
@@ -42,8 +42,8 @@ import {plan} from './step.js';
 export interface MdevOptions extends CarryOutOptions {
   /** Whether a script that fails keeps nothing from being done. */
   readonly force: boolean;
-  /** Whether definitions may have attributes that no device is started with, as mdevctl's may. */
-  readonly anyAttribute?: boolean;
+  /** As in {@link DefinitionState}. */
+  readonly asTyped?: boolean;
 }
 
 /** Settings of {@link startMdev}. */
@@ -59,10 +59,11 @@ export interface StartOptions extends MdevOptions {
  * @throws PearasysError what {@link specifyMdev} throws, the refusal, or what failed.
  */
 export async function startMdev(host: Host, words: MdevWords, options: StartOptions): Promise<Outcome> {
-  const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid}));
+  const {asTyped} = options;
+  const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid, asTyped}));
   const {uuid, parent} = wish;
   // Where a file says what is to be started, none of them is read.
-  const {definitions} = readDefinitions(host, {uuid, parent});
+  const {definitions} = readDefinitions(host, {uuid, parent, asTyped});
   for (const note of words.config === undefined ? distrustNotes(host, definitions) : [])
     options.onNote?.(note);
   const callouts = await readCalloutsOf(host, wish, options.limit);
@@ -166,7 +167,10 @@ export async function undefineMdev(
   parent: ParentName | undefined,
   options: MdevOptions,
 ): Promise<Outcome> {
-  const rules = {...options, ...(await readDefinedCallouts(host, uuid, parent, options.limit))};
+  const rules = {
+    ...options,
+    ...(await readDefinedCallouts(host, {uuid, parent, asTyped: options.asTyped}, options.limit)),
+  };
   return await carryOut(
     host,
     [uuid],
@@ -183,7 +187,7 @@ export async function modifyMdev(
   change: DefinitionChange,
   options: MdevOptions,
 ): Promise<Outcome> {
-  const definition = findDefinition(uuid, parent, readDefinitions(host, {uuid}));
+  const definition = findDefinition(uuid, parent, readDefinitions(host, {uuid, asTyped: options.asTyped}));
   const callouts = await readCalloutsOf(host, definition, options.limit);
   return await carryOut(
     host,
@@ -243,7 +247,7 @@ export async function createMdev(
 /** Stops a device and takes all its definitions away, both or neither. */
 export async function discardMdev(host: Host, uuid: Uuid, options: MdevOptions): Promise<Outcome> {
   const callouts = await calloutsOf(host, subjectOf(readMdev(host, uuid)), options.limit);
-  const defined = {...options, ...(await readDefinedCallouts(host, uuid, undefined, options.limit))};
+  const defined = {...options, ...(await readDefinedCallouts(host, {uuid}, options.limit))};
   return await carryOut(
     host,
     [uuid],
@@ -301,13 +305,12 @@ function subjectOf(mdev: Mdev | undefined): CalloutSubject | undefined {
 /** The callouts of each definition of a UUID: on each parent it may be of another type. */
 async function readDefinedCallouts(
   host: Host,
-  uuid: Uuid,
-  parent: ParentName | undefined,
+  filter: DefinitionFilter,
   limit: number,
 ): Promise<Pick<DefinitionState, 'callouts' | 'calloutsOf'>> {
   const calloutsOf = new Map<string, Callouts>();
-  for (const definition of readDefinitions(host, {uuid, parent}).definitions)
-    calloutsOf.set(definitionPath(definition), await readCalloutsOf(host, definition, limit));
+  for (const definition of readDefinitions(host, filter).definitions)
+    calloutsOf.set(definition.path, await readCalloutsOf(host, definition, limit));
   return {callouts: readCallouts(host), calloutsOf};
 }
 

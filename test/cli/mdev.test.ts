@@ -61,12 +61,12 @@ describe('pearasys mdev', () => {
       assert.equal(exitCode, 0);
       assert.match(
         stderr,
-        new RegExp(`the definition ${mttyFile} is obeyed by no unit: .* is writable by others`),
+        new RegExp(`the definition ${mttyFile} is ignored by units: .* is writable by others`),
       );
     }
     await done(`mdev stop -u ${one}`);
     const {stderr} = await typed(host, `mdev start -u ${one} -p mtty -t mtty-1 --dry-run`);
-    assert.match(stderr, /is obeyed by no unit/);
+    assert.match(stderr, /is ignored by units/);
   });
 
   it('list: tells of scripts that are not run', async () => {
@@ -366,14 +366,35 @@ describe('pearasys mdev', () => {
     assert.match(stderr, /EAGAIN/);
   });
 
+  it('a removal that is tried again says for how long', async () => {
+    await done(`mdev start -u ${one} -p mtty -t mtty-1`);
+    host.failWrite('*/remove', 'EAGAIN', 1);
+    const {exitCode, stderr} = await typed(host, `mdev stop -u ${one} --timeout 7`);
+    assert.equal(exitCode, 0);
+    assert.match(stderr, /remove: the kernel answered EAGAIN \(.*\); trying again for up to 7 s/);
+  });
+
+  it('a definition in another case is started, changed and undefined by the kernel’s name', async () => {
+    const file = `/etc/mdevctl.d/0000:2B:00.0/${one.toUpperCase()}`;
+    host.machine.tree.file(file, '{"mdev_type": "mtty-1", "start": "auto"}', 0o644);
+    const gpu = host.machine.declaration.mdevParents.find(({name}) => name === 'mtty') ?? assert.fail();
+    host.machine.mdevs.register({...gpu, name: '0000:2b:00.0', path: '/sys/devices/virtual/x/0000:2b:00.0'});
+    assert.equal(await done('mdev list -d'), `${one} 0000:2b:00.0 mtty-1 auto\n`);
+    await done(`mdev start -u ${one}`);
+    assert.deepEqual(host.machine.mdevs.list(), [`${one} 0000:2b:00.0 mtty-1`]);
+    assert.equal(await done('mdev list'), `${one} 0000:2b:00.0 mtty-1 auto (defined)\n`);
+    await done(`mdev modify -u ${one} -p 2B:00.0 --manual`);
+    assert.equal(config(file)['start'], 'manual');
+    await done(`mdev undefine -u ${one} -p 0000:2B:00.0`);
+    assert.equal(host.exists(file), false);
+  });
+
   it('a broken definition is listed as broken and left alone', async () => {
     host.machine.tree.file(mttyFile, '{"mdev_type": ', 0o644);
     host.machine.tree.file('/etc/mdevctl.d/mtty/readme', 'x', 0o644);
     assert.match(
       await done('mdev list --defined'),
-      new RegExp(
-        `^${one} mtty broken: it is not JSON.*\nreadme mtty broken: its name is not a UUID as the kernel prints it\n$`,
-      ),
+      new RegExp(`^${one} mtty broken: it is not JSON.*\nreadme mtty broken: its name is not a UUID\n$`),
     );
     for (const [line, code] of [
       [`mdev undefine -u ${one}`, 3],

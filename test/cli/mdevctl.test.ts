@@ -3,7 +3,9 @@ import {spawnSync} from 'node:child_process';
 import {copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
+import {jsonText, typesJson} from '../../src/cli/mdevctl/format.js';
 import {mdevctl} from '../../src/cli/mdevctl/main.js';
+import {parseParentName} from '../../src/mdev/name.js';
 import {asUuid} from '../../src/mdev/uuid.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addParents} from '../simulated-host/standard-machine.js';
@@ -55,6 +57,63 @@ describe('mdevctl 1.2', () => {
     writeFileSync(path, text);
     return path;
   };
+
+  describe('types', () => {
+    const types = '/sys/devices/virtual/mtty/mtty/mdev_supported_types';
+
+    it('of which the driver says -1 can be created', async () => {
+      host.machine.tree.file(`${types}/mtty-1/available_instances`, '-1\n');
+      assert.match((await typed('types -p mtty')).stdout, /Available instances: -1\n/);
+      assert.match((await typed('types -p mtty --dumpjson')).stdout, /"available_instances": -1,/);
+      assert.equal((await typed(`start -u ${two} -p mtty -t mtty-1`)).exitCode, 0);
+    });
+
+    it('without device_api are listed, and can be started', async () => {
+      host.machine.tree.remove(`${types}/mtty-1/device_api`);
+      assert.match(
+        (await typed('types -p mtty')).stdout,
+        /  mtty-1\n    Available instances: 21\n    Device API: \n/,
+      );
+      assert.match((await typed('types -p mtty --dumpjson')).stdout, /"device_api": null/);
+      assert.equal((await typed(`start -u ${two} -p mtty -t mtty-1`)).exitCode, 0);
+    });
+
+    it('an empty one is defined and listed, and not started', async () => {
+      assert.deepEqual(await runWords(host, ['define', '-u', two, '-p', 'mtty', '-t', '']), said(''));
+      assert.deepEqual(await typed(`list -d -u ${two}`), said(`${two} mtty  manual\n\n`));
+      assert.equal((await typed(`start -u ${two}`)).exitCode, 1);
+    });
+
+    it('JSON has parents in the order of their bytes, also where they are numbers', () => {
+      const parent = (name: string) => ({
+        name: parseParentName(name),
+        slot: undefined,
+        registered: true,
+        types: [],
+      });
+      assert.equal(
+        jsonText(typesJson(['!', '+', '10', '9', 'a'].map(parent))),
+        '[\n  {\n    "!": [],\n    "+": [],\n    "10": [],\n    "9": [],\n    "a": []\n  }\n]',
+      );
+      assert.equal(
+        jsonText({a: [], b: {}, c: [1, {d: null}], e: 'x"'}),
+        JSON.stringify({a: [], b: {}, c: [1, {d: null}], e: 'x"'}, null, 2),
+      );
+    });
+  });
+
+  it('a parent’s name is as it is typed: a folder in another case is made and listed', async () => {
+    assert.equal((await typed(`define -u ${two} -p 0000:02:00.A -t t`)).exitCode, 0);
+    assert.equal((await typed(`define -u ${two} -p 0000:02:00.a -t t`)).exitCode, 0);
+    assert.equal(
+      (await typed(`list -d -u ${two}`)).stdout,
+      `${two} 0000:02:00.A t manual\n${two} 0000:02:00.a t manual\n\n`,
+    );
+    assert.deepEqual(
+      await typed(`start -u ${three} -p MTTY -t mtty-1`),
+      failed("Error: Unable to find parent device 'MTTY'. Did you mean 'mtty'?\n"),
+    );
+  });
 
   describe('its words', () => {
     const programHelp = [

@@ -215,6 +215,10 @@ export class SimulatedHost implements Host {
     return real === undefined || this.#private(real) ? undefined : this.#files.readBytes(real);
   }
 
+  readStart(path: string, bytes: number): Buffer | undefined {
+    return this.readBytes(path)?.subarray(0, bytes);
+  }
+
   readLink(path: string): string | undefined {
     const real = this.machine.tree.resolve(path, false);
     return real === undefined || this.#private(real) ? undefined : this.#files.readLink(real);

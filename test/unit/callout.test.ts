@@ -92,6 +92,22 @@ describe('callouts', function () {
     );
   });
 
+  it('one that the kernel cannot execute is given to no shell', async () => {
+    const pretending = (name: string, text: string) =>
+      host.machine.tree.file(`${own}/callouts/${name}`, text, 0o755);
+    pretending('a-no-line', `echo >>../../log; exit 1\n`);
+    pretending('b-empty', '');
+    pretending('c-no-interpreter', '#!   \necho >>../../log\n');
+    script(`${own}/callouts/d`, '');
+    pretending('e-program', '\x7fELF…');
+    const {scripts, skipped} = readCallouts(host);
+    assert.deepEqual(scripts, [`${own}/callouts/d`, `${own}/callouts/e-program`]);
+    assert.deepEqual(
+      skipped.map(({reason}) => /has no interpreter line/.test(reason)),
+      [true, true, true],
+    );
+  });
+
   it('none is run from a folder that others can write to', () => {
     script(`${own}/callouts/a`, '');
     host.machine.owners.set(`${own}/callouts`, 1000);

@@ -102,6 +102,33 @@ describe('events of mediated devices', () => {
       assert.deepEqual([other.properties['SYSTEMD_WANTS'], [...other.tags]], [undefined, []]);
     });
 
+    it('starts the unit of a parent whose folder has another spelling, and of no other one', async () => {
+      const gpu = (name: string) => (declaration: MachineDeclaration) => {
+        declaration.mdevParents = [
+          {
+            ...(declaration.mdevParents[0] ?? assert.fail()),
+            name,
+            path: `/sys/devices/virtual/x/${name}`,
+            registered: false,
+          },
+        ];
+      };
+      for (const [name, folder, wanted] of [
+        ['0000:2b:00.0', '0000:2B:00.0', true],
+        ['0.0.26ab', '0.0.26AB', true],
+        ['0000:02:00.0', '0000:03:00.0', false],
+        ['mtty', 'MTTY', false],
+      ] as const) {
+        const host = made(gpu(name));
+        write(host, definitionOf(A, folder), written('auto'));
+        for (const parent of host.machine.declaration.mdevParents) host.machine.mdevs.register(parent);
+        await host.userland.idle();
+        const {properties, processes} = eventOf(host, 'change', name);
+        assert.equal(properties['SYSTEMD_WANTS'], wanted ? `mdev_parent@${name}.service` : undefined, name);
+        assert.deepEqual(processes, []);
+      }
+    });
+
     it('finds at boot a parent that had registered before', async () => {
       const host = made();
       write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1'));
@@ -198,7 +225,7 @@ describe('events of mediated devices', () => {
         assert.equal(exitCode, 3);
         assert.match(
           journal[0] ?? '',
-          new RegExp(`^<4>the definition ${definitionOf(A)} is not obeyed: ${reason}`),
+          new RegExp(`^<4>the definition ${definitionOf(A)} is ignored: ${reason}`),
         );
         assert.match(journal[1] ?? '', new RegExp(`^<3>${A} is not created: `));
         assert.deepEqual(host.machine.mdevs.list(), []);
@@ -222,7 +249,7 @@ describe('events of mediated devices', () => {
       assert.equal(exitCode, 0);
       assert.match(
         journal[0] ?? '',
-        /^<4>the definition \S+02:00\.0\S+ is not obeyed: .* is writable by others/,
+        /^<4>the definition \S+02:00\.0\S+ is ignored: .* is writable by others/,
       );
       assert.deepEqual(host.machine.mdevs.list(), [`${A} mtty mtty-1`]);
     });
@@ -333,10 +360,21 @@ describe('events of mediated devices', () => {
       write(host, definitionOf(B), written('auto'));
       const {exitCode, journal} = await runOn(host, mdevParent, 'mtty', A, B);
       assert.equal(exitCode, 0);
-      assert.match(journal[0] ?? '', /^<4>the definition \S+ is not obeyed: .* is writable by others/);
+      assert.match(journal[0] ?? '', /^<4>the definition \S+ is ignored: .* is writable by others/);
       assert.deepEqual(
         host.effects().filter((line) => line.startsWith('systemctl')),
         [`systemctl start --no-block mdev@${B}.service`],
+      );
+    });
+
+    it('has definitions started that are in a folder with another spelling of its name', async () => {
+      const host = made();
+      write(host, definitionOf(A.toUpperCase(), '0000:2B:00.0'), written('auto'));
+      const {exitCode} = await runOn(host, mdevParent, '0000:2b:00.0', A.toUpperCase(), 'no-uuid');
+      assert.equal(exitCode, 0);
+      assert.deepEqual(
+        host.effects().filter((line) => line.startsWith('systemctl')),
+        [`systemctl start --no-block mdev@${A}.service`],
       );
     });
 
@@ -413,6 +451,32 @@ esac
     put(`InactiveEnterTimestampMonotonic.mdev@${A}.service`, String(inactive));
     put(`InactiveEnterTimestampMonotonic.mdev_create@${A}.service`, String(created));
   };
+
+  it('mdev-parent: another spelling of the parent or of a UUID is for Node', () => {
+    const upper = 'AAAAAAAA-1111-4111-8111-111111111111';
+    put(`etc/mdevctl.d/0000:2b:00.0/${A}`, written('auto'));
+    put(`etc/mdevctl.d/0000:2b:00.0/${upper}`, written('auto'));
+    put('etc/mdevctl.d/0000:2b:00.0/notes', '');
+    put(`etc/mdevctl.d/0000:2B:00.0/${B}`, written('auto'));
+    put(`etc/mdevctl.d/0000:2c:00.0/${C}`, written('auto'));
+    put('sys/class/mdev_bus/0000:2b:00.0/mdev_supported_types/mtty-1/create', '');
+    const {called} = started('mdev-parent', '0000:2b:00.0');
+    assert.deepEqual(called, [node('mdev-parent', `0000:2b:00.0 ${upper} ${B}`)]);
+    assert.equal(
+      fs.readFileSync(
+        join(folder, 'sys/class/mdev_bus/0000:2b:00.0/mdev_supported_types/mtty-1/create'),
+        'utf8',
+      ),
+      `${A}\n`,
+    );
+  });
+
+  it('mdev-parent: only the folder with another spelling is there', () => {
+    put(`etc/mdevctl.d/0000:2B:00.0/${B}`, written('auto'));
+    assert.deepEqual(started('mdev-parent', '0000:2b:00.0').called, [
+      node('mdev-parent', `0000:2b:00.0 ${B}`),
+    ]);
+  });
 
   it('mdev-create: a start that was asked for is Node’s', () => {
     assert.deepEqual(started('mdev-create', A), {status: 7, called: [node('mdev-create')]});

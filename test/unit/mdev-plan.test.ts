@@ -67,7 +67,12 @@ const startInput = (more: Partial<MdevStartInput> = {}): MdevStartInput => ({
   ...more,
 });
 
-const definition = (more: Partial<Definition> = {}): Definition => ({...wish(), others: {}, ...more});
+const definition = (more: Partial<Definition> = {}): Definition => ({
+  ...wish(),
+  others: {},
+  path: `/etc/mdevctl.d/${more.parent ?? mtty}/${more.uuid ?? uuid}`,
+  ...more,
+});
 
 const state = (definitions: readonly Definition[], more: Partial<DefinitionState> = {}): DefinitionState => ({
   definitions: {definitions, broken: []},
@@ -304,7 +309,7 @@ describe('planMdevDefine', () => {
   it('refuses an attribute that no device is started with, unless mdevctl would take it', () => {
     const bad = wish({attributes: [{name: '../../x', value: '1'}]});
     assert.equal(refusal(planMdevDefine(bad, state([]))).code, 'bad-attribute');
-    assert.equal(planMdevDefine(bad, state([], {anyAttribute: true})).kind, 'plan');
+    assert.equal(planMdevDefine(bad, state([], {asTyped: true})).kind, 'plan');
   });
 });
 

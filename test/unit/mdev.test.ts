@@ -3,6 +3,7 @@ import {LosslessNumber} from 'lossless-json';
 import {PearasysError} from '../../src/host/errors.js';
 import {
   checkAttributeName,
+  distrustDefinition,
   configObject,
   isDefined,
   parseConfig,
@@ -308,12 +309,16 @@ describe('mediated devices of a host', () => {
       const {definitions, broken} = readDefinitions(host);
       assert.deepEqual(
         definitions.map(({parent, uuid, type, start}) => `${parent} ${uuid} ${type} ${start}`),
-        [`absent ${one} other manual`, `mtty ${one} mtty-1 manual`, `mtty ${two} mtty-2 auto`],
+        [
+          `absent ${one} other manual`,
+          `mtty ${one} mtty-1 manual`,
+          `mtty ${two} mtty-2 auto`,
+          'mtty 83c32df7-d52e-4ec1-9668-1f3c7e4df107 mtty-1 manual',
+        ],
       );
       assert.deepEqual(broken.map(({uuid, reason}) => [uuid === undefined, reason.split(':')[0]]).sort(), [
         [false, 'it is not JSON'],
-        [true, 'its name is not a UUID as the kernel prints it'],
-        [true, 'its name is not a UUID as the kernel prints it'],
+        [true, 'its name is not a UUID'],
       ]);
       assert.deepEqual(
         readDefinitions(host, {uuid: one, parent: mtty}).definitions.map(({parent}) => parent),
@@ -322,6 +327,106 @@ describe('mediated devices of a host', () => {
       assert.deepEqual(readDefinitions(host, {parent: parseParentName('nosuch')}).definitions, []);
       assert.equal(isDefined(host, one), true);
       assert.equal(isDefined(host, newUuid()), false);
+    });
+
+    describe('with another spelling than the kernel’s', () => {
+      const slot = parseParentName('0000:2b:00.0');
+      const listed = (host: SimulatedHost, filter = {}) =>
+        readDefinitions(host, filter).definitions.map(({parent, uuid, path}) => `${parent} ${uuid} ${path}`);
+
+      it('of a PCI parent, of a subchannel, of a domain above ffff: they are the kernel’s', () => {
+        for (const [typed, kernels] of [
+          ['0000:2B:00.0', '0000:2b:00.0'],
+          ['2B:00.0', '0000:2b:00.0'],
+          ['0.0.26AB', '0.0.26ab'],
+          ['10000:AB:1C.7', '10000:ab:1c.7'],
+          ['mtty', 'mtty'],
+          ['MATRIX', 'MATRIX'],
+          ['AP_matrix', 'AP_matrix'],
+        ] as const)
+          assert.equal(parseParentName(typed), kernels);
+      });
+
+      it('of the folder: it is found by the kernel’s name, and keeps its own', () => {
+        const file = path('0000:2B:00.0', one);
+        const host = made({}, {[file]: text('t')});
+        for (const filter of [{}, {parent: slot}, {uuid: one}, {parent: slot, uuid: one}])
+          assert.deepEqual(listed(host, filter), [`${slot} ${one} ${file}`]);
+        assert.equal(isDefined(host, one), true);
+        // As mdevctl has it: only by the name that the folder has.
+        assert.deepEqual(listed(host, {parent: slot, asTyped: true}), []);
+        assert.deepEqual(listed(host, {asTyped: true}), [`0000:2B:00.0 ${one} ${file}`]);
+      });
+
+      it('of the file: in capitals, without hyphens, as a URN', () => {
+        for (const name of [
+          '83C32DF7-D52E-4EC1-9668-1F3C7E4DF107',
+          '83c32df7d52e4ec196681f3c7e4df107',
+          'urn:uuid:83c32df7-d52e-4ec1-9668-1f3c7e4df107',
+        ]) {
+          const host = made({}, {[path('mtty', name)]: text('t')});
+          const uuid = parseUuid('83c32df7-d52e-4ec1-9668-1f3c7e4df107');
+          assert.deepEqual(listed(host, {uuid}), [`mtty ${uuid} ${path('mtty', name)}`]);
+          assert.deepEqual(listed(host), [`mtty ${uuid} ${path('mtty', name)}`]);
+        }
+      });
+
+      it('of two files for one device the kernel’s counts, and the other one is told', () => {
+        const uuid = parseUuid('83c32df7-d52e-4ec1-9668-1f3c7e4df107');
+        const host = made(
+          {},
+          {
+            [path('0000:2B:00.0', uuid)]: text('a'),
+            [path(slot, uuid)]: text('b'),
+            [path(slot, uuid.toUpperCase())]: text('c'),
+          },
+        );
+        const {definitions, broken} = readDefinitions(host);
+        assert.deepEqual(
+          definitions.map(({type}) => type),
+          ['b'],
+        );
+        assert.deepEqual(
+          broken.map(({path: file, reason}) => [file, reason]),
+          [
+            [path('0000:2B:00.0', uuid), `${path(slot, uuid)} defines the same device`],
+            [path(slot, uuid.toUpperCase()), `${path(slot, uuid)} defines the same device`],
+          ],
+        );
+      });
+    });
+
+    it('of an empty type are read: no parent has it', () => {
+      const host = made({}, {[path('mtty', one)]: text('')});
+      assert.deepEqual(
+        readDefinitions(host).definitions.map(({type}) => type),
+        [''],
+      );
+    });
+
+    it('behind a link are trusted only where the folders of link and target both are', () => {
+      const host = made(
+        {},
+        {
+          '/srv/mdevs/one': text('t'),
+          '/open/mtty/x': text('t'),
+          [path('other', one)]: text('t'),
+        },
+      );
+      const distrust = (file: string) => distrustDefinition(host, {path: file});
+      host.machine.tree.textLink(path('mtty', one), '/srv/mdevs/one');
+      assert.equal(distrust(path('mtty', one)), undefined);
+      // Whoever can write to the target's folder, or the link's.
+      host.machine.owners.set('/srv/mdevs', 1000);
+      assert.match(distrust(path('mtty', one)) ?? '', /^\/srv\/mdevs is owned by user 1000/);
+      host.machine.owners.delete('/srv/mdevs');
+      host.machine.owners.set('/etc/mdevctl.d/mtty', 1000);
+      assert.match(distrust(path('mtty', one)) ?? '', /^\/etc\/mdevctl.d\/mtty is owned by user 1000/);
+      // A link in a folder on the way.
+      host.machine.tree.textLink('/etc/mdevctl.d/linked', '/open/link');
+      host.machine.tree.textLink('/open/link', 'mtty');
+      host.machine.owners.set('/open', 1000);
+      assert.match(distrust(path('linked', 'x')) ?? '', /^\/open is owned by user 1000/);
     });
 
     it('tell of devices that are there how they start', () => {

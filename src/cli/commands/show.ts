@@ -2,7 +2,7 @@ import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
 import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {Host, HostReader} from '../../host/host.js';
-import {asParentName} from '../../mdev/name.js';
+import {asParentName, inKernelCase} from '../../mdev/name.js';
 import {readParentNames} from '../../mdev/parent.js';
 import {asUuid} from '../../mdev/uuid.js';
 import {
@@ -121,7 +121,8 @@ export default class Show extends BaseCommand {
   /** A mediated device by its UUID, or a parent that is no PCI function; undefined for any other word. */
   async #showMediated(host: Host, word: string): Promise<ShowResult | undefined> {
     const uuid = asUuid(word);
-    const parent = uuid === undefined && asSlot(word) === undefined ? asParentName(word) : undefined;
+    const name = uuid === undefined && asSlot(word) === undefined ? asParentName(word) : undefined;
+    const parent = name === undefined ? undefined : inKernelCase(name);
     if (uuid === undefined && (parent === undefined || !readParentNames(host).includes(parent)))
       return undefined;
     const {printMdev, printParent} = await import('../mdev-inventory.js');

@@ -10,7 +10,13 @@ import {
 } from '../../mdev/definition.js';
 import {readActiveMdevs} from '../../mdev/listing.js';
 import {readMdev} from '../../mdev/mdev.js';
-import {parseParentName, parseTypeName} from '../../mdev/name.js';
+import {
+  asParentName,
+  parseParentName,
+  parseTypeName,
+  type ParentName,
+  type TypeName,
+} from '../../mdev/name.js';
 import {readParent, readParents} from '../../mdev/parent.js';
 import {newUuid, parseUuid} from '../../mdev/uuid.js';
 import {readMdevAttributes} from '../../mdev/callout.js';
@@ -26,7 +32,7 @@ import {
 import {specifyMdev, type MdevWords} from '../../plan/mdev-start.js';
 import type {Output} from '../output.js';
 import type {MdevctlValues} from './arguments.js';
-import {mdevLines, mdevsJson, typesJson, typesLines, type ListedMdev} from './format.js';
+import {jsonText, mdevLines, mdevsJson, typesJson, typesLines, type ListedMdev} from './format.js';
 import {errorText, osError} from './words.js';
 
 /** What a command works with. */
@@ -80,7 +86,7 @@ async function list({host, stdout, stderr}: MdevctlContext, values: MdevctlValue
         : await readActive({host, stdout, stderr}, filter);
   stdout.write(
     values.has('dumpjson')
-      ? `${json(mdevsJson(mdevs, values.has('uuid')))}\n`
+      ? `${jsonText(mdevsJson(mdevs, values.has('uuid')))}\n`
       : `${mdevs.map((mdev) => mdevLines(mdev, values.has('verbose'))).join('')}\n`,
   );
 }
@@ -116,7 +122,7 @@ function types({host, stdout}: MdevctlContext, values: MdevctlValues): void {
       : one === undefined
         ? readParents(host)
         : [one];
-  stdout.write(`${values.has('dumpjson') ? json(typesJson(parents)) : typesLines(parents)}\n`);
+  stdout.write(`${values.has('dumpjson') ? jsonText(typesJson(parents)) : typesLines(parents)}\n`);
 }
 
 /** The devices that are meant; undefined when no device can be, as its parent's name is none. */
@@ -125,7 +131,8 @@ function readFilter(values: MdevctlValues): DefinitionFilter | undefined {
   try {
     return {
       ...(uuid === undefined ? {} : {uuid: parseUuid(uuid)}),
-      ...(parent === undefined ? {} : {parent: parseParentName(parent)}),
+      ...(parent === undefined ? {} : {parent: readParentName(parent)}),
+      asTyped: true,
     };
   } catch (error) {
     if (error instanceof PearasysError) return undefined;
@@ -248,7 +255,7 @@ async function startParent(context: MdevctlContext, parent: string): Promise<voi
  * name is told.
  */
 function definitionsOf({host, stderr}: MdevctlContext, filter: DefinitionFilter): readonly Definition[] {
-  const {definitions, broken} = readDefinitions(host, filter);
+  const {definitions, broken} = readDefinitions(host, {...filter, asTyped: true});
   for (const {path, uuid} of broken)
     if (uuid === undefined && filter.uuid === undefined)
       stderr.write(`WARN: Can't determine uuid for file '${path.slice(path.lastIndexOf('/') + 1)}'\n`);
@@ -263,8 +270,8 @@ function readWords(command: string, values: MdevctlValues): MdevWords {
   try {
     const words = {
       uuid: uuid === undefined ? newUuid() : parseUuid(uuid),
-      parent: parent === undefined ? undefined : parseParentName(parent),
-      type: type === undefined ? undefined : parseTypeName(type),
+      parent: parent === undefined ? undefined : readParentName(parent),
+      type: type === undefined ? undefined : type === '' ? ('' as TypeName) : parseTypeName(type),
     };
     if (file !== undefined && parent === undefined)
       fail(
@@ -277,6 +284,11 @@ function readWords(command: string, values: MdevctlValues): MdevWords {
     if (error instanceof PearasysError) fail(error.message);
     throw error;
   }
+}
+
+/** The name as it is typed: mdevctl knows no other spelling. */
+function readParentName(text: string): ParentName {
+  return asParentName(text) ?? parseParentName(text);
 }
 
 function readJsonFile(path: string): MdevConfig {
@@ -301,7 +313,7 @@ function optionsOf({stderr}: MdevctlContext): MdevOptions {
     limit: limits.limit,
     dryRun: false,
     force: false,
-    anyAttribute: true,
+    asTyped: true,
     onNote: (note) => stderr.write(`${note}\n`),
   };
 }
@@ -321,8 +333,4 @@ async function attempt(
 
 function fail(message: string): never {
   throw new MdevctlError(`Error: ${message}\n`);
-}
-
-function json(value: unknown): string {
-  return JSON.stringify(value, null, 2);
 }

@@ -44,7 +44,7 @@ export function typesLines(parents: readonly Parent[]): string {
         (type) =>
           `  ${type.name}\n` +
           `    Available instances: ${type.available ?? '?'}\n` +
-          `    Device API: ${type.deviceApi}\n` +
+          `    Device API: ${type.deviceApi ?? ''}\n` +
           (type.title === undefined || type.title === '' ? '' : `    Name: ${type.title}\n`) +
           (oneLine(type.description) === '' ? '' : `    Description: ${oneLine(type.description)}\n`),
       );
@@ -57,13 +57,13 @@ export function typesLines(parents: readonly Parent[]): string {
 export function typesJson(parents: readonly Parent[]): unknown {
   if (parents.length === 0) return [];
   return [
-    Object.fromEntries(
+    new Map(
       parents.map(({name, types}) => [
-        name,
+        name as string,
         types.map((type) => ({
           [type.name]: {
             available_instances: type.available ?? null,
-            device_api: type.deviceApi,
+            device_api: type.deviceApi ?? null,
             ...(type.title === undefined || type.title === '' ? {} : {name: type.title}),
             ...(oneLine(type.description) === '' ? {} : {description: oneLine(type.description)}),
           },
@@ -83,7 +83,7 @@ export function firstTypesLines(parents: readonly Parent[], available: boolean):
           (type) =>
             `  ${type.name}\n` +
             `    Available instances: ${type.available ?? ''}\n` +
-            `    Device API: ${type.deviceApi}\n` +
+            `    Device API: ${type.deviceApi ?? ''}\n` +
             // Its newlines became blanks, the last one too.
             (type.description === undefined
               ? ''
@@ -97,7 +97,25 @@ export function firstTypesLines(parents: readonly Parent[], available: boolean):
 function byParent(mdevs: readonly ListedMdev[], show: (mdev: ListedMdev) => object): unknown {
   const parents = new Map<string, object[]>();
   for (const mdev of mdevs) parents.set(mdev.parent, [...(parents.get(mdev.parent) ?? []), show(mdev)]);
-  return [Object.fromEntries(parents)];
+  return [parents];
+}
+
+/**
+ * The text of JSON as mdevctl prints it: two blanks, and the names of an object in the order of a Map where there is
+ * one. An object of JavaScript has names that are numbers before all others.
+ */
+export function jsonText(value: unknown, indent = ''): string {
+  const deeper = `${indent}  `;
+  const isMap = value instanceof Map;
+  if (!isMap && (typeof value !== 'object' || value === null)) return JSON.stringify(value);
+  const [open, close] = Array.isArray(value) ? '[]' : '{}';
+  const lines = Array.isArray(value)
+    ? value.map((one) => jsonText(one, deeper))
+    : [...(isMap ? value : Object.entries(value))].map(
+        ([name, one]) => `${JSON.stringify(name)}: ${jsonText(one, deeper)}`,
+      );
+  if (lines.length === 0) return `${open ?? ''}${close ?? ''}`;
+  return `${open ?? ''}\n${lines.map((line) => deeper + line).join(',\n')}\n${indent}${close ?? ''}`;
 }
 
 function oneLine(description: string | undefined): string {

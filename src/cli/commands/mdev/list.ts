@@ -5,7 +5,7 @@ import {readActiveMdevs} from '../../../mdev/listing.js';
 import {readMdev} from '../../../mdev/mdev.js';
 import type {Host} from '../../../host/host.js';
 import {BaseCommand} from '../../base-command.js';
-import {mdevLines, mdevsJson, type ListedMdev} from '../../mdevctl/format.js';
+import {jsonText, mdevLines, mdevsJson, type ListedMdev} from '../../mdevctl/format.js';
 import {readMdevReports, type MdevReports} from '../../mdev-report.js';
 import {dumpJsonFlag, mdevFlags, readNames} from '../../mdevs.js';
 
@@ -38,7 +38,7 @@ export default class MdevList extends BaseCommand {
     const {mdevs, broken} = await readMdevReports(host, filter);
     if (!this.jsonEnabled()) {
       const listed = flags.defined ? listDefined(host, filter) : await this.#listActive(host, filter);
-      if (flags.dumpjson) this.log(JSON.stringify(mdevsJson(listed, uuid !== undefined), null, 2));
+      if (flags.dumpjson) this.log(jsonText(mdevsJson(listed, uuid !== undefined)));
       else this.context.stdout.write(listed.map((mdev) => mdevLines(mdev, this.isVerbose)).join(''));
       if (flags.defined && !flags.dumpjson)
         for (const one of broken)

@@ -1,7 +1,7 @@
 import {parseParentName} from '../../../mdev/name.js';
 import {readParent, readParents} from '../../../mdev/parent.js';
 import {BaseCommand} from '../../base-command.js';
-import {typesJson, typesLines} from '../../mdevctl/format.js';
+import {jsonText, typesJson, typesLines} from '../../mdevctl/format.js';
 import {reportParent, type ParentReport} from '../../mdev-report.js';
 import {dumpJsonFlag, mdevFlags} from '../../mdevs.js';
 
@@ -26,7 +26,7 @@ export default class MdevTypes extends BaseCommand {
     const named = flags.parent === undefined ? undefined : parseParentName(flags.parent);
     const one = named === undefined ? undefined : readParent(host, named);
     const parents = named === undefined ? readParents(host) : one === undefined ? [] : [one];
-    if (flags.dumpjson) this.log(JSON.stringify(typesJson(parents), null, 2));
+    if (flags.dumpjson) this.log(jsonText(typesJson(parents)));
     else if (parents.length > 0) this.log(typesLines(parents).trimEnd());
     else this.note(named === undefined ? 'there is no parent now' : `there is no parent ${named}`);
     return {parents: parents.map(reportParent)};
