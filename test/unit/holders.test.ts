@@ -30,6 +30,7 @@ class Tree extends MachineHost {
   readonly claimed: string[] = [];
   readonly asked: string[] = [];
   readonly reads: string[] = [];
+  readonly stats: string[] = [];
   readonly numbers: Record<string, string> = {};
   readonly carried: Record<string, string[]> = {};
   readonly unreadable: Record<string, string> = {};
@@ -48,6 +49,7 @@ class Tree extends MachineHost {
   }
 
   override info(path: string, follow?: boolean): FileInfo | undefined {
+    this.stats.push(path);
     const deviceNumber = this.numbers[path];
     return deviceNumber === undefined
       ? super.info(path, follow)
@@ -121,6 +123,13 @@ class Tree extends MachineHost {
 
   mounts(...lines: readonly string[]): void {
     this.write('/proc/self/mountinfo', lines.join('\n'));
+  }
+
+  /** The number of the node that an open file is, on a file system of a type. */
+  number(pid: number, file: number, number: string, type = 'devtmpfs'): void {
+    this.numbers[`/proc/${pid}/fd/${file}`] = number;
+    this.write(`/proc/${pid}/fdinfo/${file}`, 'pos:\t0\nflags:\t0100002\nmnt_id:\t87\nino:\t321');
+    this.write(`/proc/${pid}/mountinfo`, `87 24 0:5 / /dev rw,nosuid shared:2 - ${type} source rw`);
   }
 
   process(pid: number, command: string, cgroup: string, open: readonly string[], parent = 1): void {
@@ -236,11 +245,31 @@ describe('holders', () => {
       tree.process(7, 'a', '/', ['/srv/jail/dev/gpu']);
       tree.process(8, 'b', '/', ['/dev/dri/card0 (deleted)']);
       tree.process(9, 'c', '/', ['/dev/gpu']);
-      tree.numbers['/proc/7/fd/0'] = '226:0';
-      tree.numbers['/proc/8/fd/0'] = '226:0';
-      tree.numbers['/proc/9/fd/0'] = '226:1';
+      tree.number(7, 0, '226:0');
+      tree.number(8, 0, '226:0');
+      tree.number(9, 0, '226:1');
       const of = (pid: number, command: string) => process(card, {pid, command, unit: undefined});
       assert.deepEqual(tree.held(device), [of(7, 'a'), of(8, 'b')]);
+    });
+
+    for (const type of ['fuse.sshfs', 'fuse', 'nfs4', '9p', 'cifs', 'autofs', 'overlay'])
+      it(`are not asked for on ${type}, which may never answer`, () => {
+        const device = tree.device(cardPath);
+        tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
+        tree.process(7, 'a', '/', ['/srv/jail/dev/gpu']);
+        tree.number(7, 0, '226:0', type);
+        assert.deepEqual(tree.held(device), []);
+        assert.ok(!tree.stats.includes('/proc/7/fd/0'));
+      });
+
+    it('are not asked for where nothing tells what the file is on', () => {
+      const device = tree.device(cardPath);
+      tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
+      tree.process(7, 'a', '/', ['/dev/gpu']);
+      tree.number(7, 0, '226:0');
+      fs.rmSync(`${tree.root}/proc/7/mountinfo`);
+      assert.deepEqual(tree.held(device), []);
+      assert.ok(!tree.stats.includes('/proc/7/fd/0'));
     });
 
     it('with a character device of the same number as a disk are told apart', () => {
@@ -249,8 +278,8 @@ describe('holders', () => {
       tree.char('254:0', '/sys/devices/virtual/gpio/gpiochip0', 'gpiochip0');
       tree.process(7, 'a', '/', ['/dev/gpiochip0']);
       tree.process(8, 'b', '/', ['/jail/dev/vda']);
-      tree.numbers['/proc/7/fd/0'] = '254:0';
-      tree.numbers['/proc/8/fd/0'] = '254:0';
+      tree.number(7, 0, '254:0');
+      tree.number(8, 0, '254:0');
       assert.deepEqual(tree.held(device), [
         process(card, {pid: 8, command: 'b', unit: undefined, nodes: ['/dev/vda']}),
       ]);
@@ -515,7 +544,7 @@ describe('holders', () => {
       const device = tree.device(cardPath, {driver: 'mlx5_vfio_pci', group: 12});
       tree.write('/sys/class/vfio/12/dev', '242:0');
       tree.process(50, 'qemu', '/', ['/jail/dev/vfio/12']);
-      tree.numbers['/proc/50/fd/0'] = '242:0';
+      tree.number(50, 0, '242:0');
       assert.deepEqual(tree.held(device), [process(card, {...qemu, nodes: ['/dev/vfio/12']})]);
     });
 
@@ -744,6 +773,25 @@ describe('holders', () => {
         stack('/dev/nvme0n1', 'dm-0 (vg-a)'),
       ]);
     });
+
+    for (const source of [
+      '/dev/shm/mine/x',
+      '/dev/../tmp/x',
+      '/dev/fd/3',
+      '/dev/disk/by-user/x',
+      '/srv/dev/x',
+    ])
+      it(`are not looked for at ${source}, a mount's source that another user chose`, () => {
+        const device = tree.device(cardPath, nvme);
+        tree.block('259:0', disk);
+        tree.link('/dev/disk/by-user/x', '/dev/shm/mine/x');
+        tree.mounts(`36 25 0:50 / /home/u/mnt rw - fuse.x ${source} rw,user_id=1000`);
+        assert.deepEqual(tree.held(device), []);
+        assert.deepEqual(
+          tree.stats.filter((path) => /^\/(?:dev|srv)\//.test(path)),
+          [],
+        );
+      });
 
     it('with several paths belong to each controller', () => {
       const first = tree.device(cardPath, nvme);

@@ -20,6 +20,18 @@ export interface BlockDevice {
   readonly owners: readonly Slot[];
 }
 
+/** How many links are followed from one path, as the kernel does it: path_resolution(7). */
+const mostLinks = 40;
+
+/** Whether only root can have put there, and above it, what the path leads to. */
+function isRoots(path: string): boolean {
+  return (
+    path.startsWith('/dev/') &&
+    !/^\/dev\/(?:shm|mqueue|hugepages|pts|fd|std\w+)(?:\/|$)/.test(path) &&
+    !path.split('/').includes('..')
+  );
+}
+
 /** All block devices of the machine, by what people and the kernel call them. */
 export class Blocks {
   readonly all: readonly BlockDevice[];
@@ -51,14 +63,20 @@ export class Blocks {
     return this.#byNumber.get(number);
   }
 
-  /** What a path in /dev means, also through a link such as /dev/disk/by-uuid/… or /dev/vg/root. */
+  /**
+   * What a path in /dev means, also through a link such as /dev/disk/by-uuid/… or /dev/vg/root. The path may be text
+   * that another user chose, as the source of a FUSE mount: only what root alone has put into /dev is looked at.
+   */
   at(path: string): BlockDevice | undefined {
-    const known = this.#byNode.get(path);
-    if (known !== undefined || !path.startsWith('/dev/')) return known;
-    const link = this.#host.readLink(path);
-    const target =
-      link === undefined ? undefined : this.#byNode.get(posix.resolve(posix.dirname(path), link));
-    return target ?? this.#byNumber.get(this.#host.info(path)?.deviceNumber ?? '');
+    let at = path;
+    for (let links = 0; links < mostLinks; links++) {
+      const known = this.#byNode.get(at);
+      if (known !== undefined || !isRoots(at)) return known;
+      const link = this.#host.readLink(at);
+      if (link === undefined) return this.#byNumber.get(this.#host.info(at)?.deviceNumber ?? '');
+      at = posix.resolve(posix.dirname(at), link);
+    }
+    return undefined;
   }
 
   partitionsOf(block: BlockDevice): readonly BlockDevice[] {

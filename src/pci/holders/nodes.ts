@@ -4,6 +4,7 @@ import {isVfio} from '../driver.js';
 import {slotInPath} from '../find.js';
 import type {Slot} from '../slot.js';
 import type {Blocks} from './blocks.js';
+import {MountTypes} from './mounts.js';
 import {removalOf, type Removal} from './removal.js';
 import {lastPart, ownersOf, type Scope} from './scope.js';
 
@@ -14,6 +15,10 @@ export interface Node {
   readonly removal: Removal;
 }
 
+/** What most processes have open in /dev, and no device has. */
+const ofNoDevice =
+  /^\/dev\/(?:null|zero|full|u?random|tty\d*|ptmx|kmsg|fuse|net\/tun|(?:pts|shm|mqueue)\/.*)$/;
+
 interface NumberedNode extends Node {
   readonly type: 'block' | 'char';
 }
@@ -23,9 +28,11 @@ export class Nodes {
   readonly #scope: Scope;
   readonly #byPath = new Map<string, Node>();
   readonly #byNumber = new Map<string, NumberedNode[]>();
+  readonly #mounts: MountTypes;
 
   constructor(scope: Scope) {
     this.#scope = scope;
+    this.#mounts = new MountTypes(scope.host);
   }
 
   get empty(): boolean {
@@ -40,11 +47,11 @@ export class Nodes {
 
   /**
    * The node that an open file leads to.
-   * @param link the text of the link in /proc/<pid>/fd, see proc(5).
-   * @param path that link's own path.
+   * @param file the number of the descriptor.
+   * @param link the text of the link /proc/<pid>/fd/<file>, see proc(5).
    */
-  find(link: string, path: string): Node | undefined {
-    return this.#byPath.get(link) ?? this.#resource(link) ?? this.#numbered(link, path);
+  find(pid: string, file: string, link: string): Node | undefined {
+    return this.#byPath.get(link) ?? this.#resource(link) ?? this.#numbered(pid, file, link);
   }
 
   /**
@@ -57,12 +64,15 @@ export class Nodes {
     return {path: devicePath(slot, file), owners: [slot], removal: 'yields'};
   }
 
-  /** A container may have the node elsewhere, and a node that was removed is still open: the number tells. */
-  #numbered(link: string, path: string): Node | undefined {
-    // Most of what processes have open in /dev is none of a device's, and stat(2) is the dear part.
-    if (!link.includes('/dev/') || /^\/dev\/(?:null|pts\/|shm\/)/.test(link)) return undefined;
+  /**
+   * A container may have the node elsewhere, and a node that was removed is still open: the number tells. stat(2) of
+   * the link asks the file's own file system, which another user may run: only the kernel's own are asked.
+   */
+  #numbered(pid: string, file: string, link: string): Node | undefined {
+    if (!link.includes('/dev/') || ofNoDevice.test(link)) return undefined;
+    if (this.#byNumber.size === 0 || !this.#mounts.isLocal(pid, file)) return undefined;
     const {host} = this.#scope;
-    const number = host.info(path)?.deviceNumber;
+    const number = host.info(`/proc/${pid}/fd/${file}`)?.deviceNumber;
     if (number === undefined) return undefined;
     return this.#byNumber.get(number)?.find((node) => {
       // Block and character devices are numbered apart, and the number alone does not say which it is.

@@ -104,9 +104,8 @@ function openNodes(host: HostReader, nodes: Nodes, pid: string): Map<Slot, OpenN
 
 /** The node that a descriptor of a process leads to. */
 function nodeOf(host: HostReader, nodes: Nodes, pid: string, file: string): Node | undefined {
-  const path = `/proc/${pid}/fd/${file}`;
-  const link = host.readLink(path);
-  return link?.startsWith('/') === true ? nodes.find(link, path) : undefined;
+  const link = host.readLink(`/proc/${pid}/fd/${file}`);
+  return link?.startsWith('/') === true ? nodes.find(pid, file, link) : undefined;
 }
 
 /** A node with the descriptor that a process has it open by. */

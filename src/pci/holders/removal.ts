@@ -31,10 +31,7 @@ const rules: readonly (readonly [RegExp, (facts: NodeFacts) => Removal])[] = [
   [/^vfio\//, () => 'blocks'],
   // nv_pci_remove waits until the card's usage count is 0; with modeset on nvidia-drm counts for its own nodes.
   [/^nvidia\d+$/, () => 'blocks'],
-  [
-    /^dri\//,
-    ({drivers, modeset}) => (drivers.includes('nvidia') && modeset() ? 'blocks' : 'yields'),
-  ],
+  [/^dri\//, ({drivers, modeset}) => (drivers.includes('nvidia') && modeset() ? 'blocks' : 'yields')],
   // evdev_disconnect, mousedev_destroy, joydev_disconnect: readers get ENODEV. Input devices come and go.
   [/^input\/(?:event|mouse|js|mice)\d*$/, () => 'harmless'],
   // snd_card_free waits for the last file; snd_card_disconnect tells by EPOLLERR. USB has snd_card_free_when_closed.

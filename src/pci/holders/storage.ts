@@ -2,6 +2,7 @@ import type {HostReader} from '../../host/host.js';
 import type {MountHolder, StackHolder} from './holder.js';
 import type {Slot} from '../slot.js';
 import type {BlockDevice, Blocks} from './blocks.js';
+import {readMounts, unescape} from './mounts.js';
 import {lastPart} from './scope.js';
 
 type StorageHolder = MountHolder | StackHolder;
@@ -113,22 +114,6 @@ function readDirectUses(host: HostReader, blocks: Blocks): Map<BlockDevice, Use[
   return uses;
 }
 
-interface Mount {
-  readonly number: string;
-  readonly target: string;
-  readonly type: string;
-  readonly source: string;
-}
-
-function readMounts(host: HostReader): Mount[] {
-  return lines(host.readText('/proc/self/mountinfo')).map((line) => {
-    const [head = '', tail = ''] = line.split(' - ');
-    const [, , number = '', , target = ''] = head.split(' ');
-    const [type = '', source = ''] = tail.split(' ');
-    return {number, target: unescape(target), type, source: unescape(source)};
-  });
-}
-
 /** All disks of the btrfs that one of them was mounted by; the kernel lists them by file system in /sys/fs/btrfs. */
 function btrfsMembers(host: HostReader, blocks: Blocks, block: BlockDevice): (BlockDevice | undefined)[] {
   const names = host
@@ -136,13 +121,6 @@ function btrfsMembers(host: HostReader, blocks: Blocks, block: BlockDevice): (Bl
     .map((id) => host.list(`/sys/fs/btrfs/${id}/devices`))
     .find((devices) => devices.includes(lastPart(block.path)));
   return names?.map((name) => blocks.named(name)) ?? [block];
-}
-
-/** Space, tab, newline and backslash are written in octal in these files. */
-function unescape(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 8)),
-  );
 }
 
 function lines(text: string | undefined): string[] {
