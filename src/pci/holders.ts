@@ -5,7 +5,7 @@ import {isVfio} from './driver.js';
 import {readBlocks} from './holders/blocks.js';
 import {readDisplayHolders} from './holders/display.js';
 import {worstOf, type Holder} from './holders/holder.js';
-import {readInterfaceHolders} from './holders/network.js';
+import {readNetwork} from './holders/network.js';
 import {readNodes} from './holders/nodes.js';
 import {readProcessHolders} from './holders/processes.js';
 import type {Scope} from './holders/scope.js';
@@ -47,10 +47,14 @@ export function readHolders(
   ];
   const together = options.alone === true ? undefined : new Set(devices.flatMap(({slot}) => withBelow(slot)));
   const blocks = readBlocks(scope);
+  const network = readNetwork(scope);
+  const nodes = readNodes(scope, blocks);
+  network.addNodes(nodes);
+  const processes = readProcessHolders(scope, nodes);
   const holders = bySlot([
-    ...readProcessHolders(scope, readNodes(scope, blocks)),
+    ...processes.holders,
     ...readStorageHolders(host, blocks),
-    ...readInterfaceHolders(scope, (slot) => together ?? new Set(withBelow(slot))),
+    ...network.holders((slot) => together ?? new Set(withBelow(slot)), processes.attached),
     ...readDisplayHolders(scope),
   ]);
   // Among all devices, those in use are few: asking these for what they are part of is quicker than asking all.

@@ -146,9 +146,28 @@ class Tree extends MachineHost {
   net(
     name: string,
     path: string,
-    facts: {up?: boolean; uppers?: readonly string[]; state?: string} = {},
+    facts: {
+      up?: boolean;
+      uppers?: readonly string[];
+      state?: string;
+      /** DEVTYPE */
+      type?: string;
+      index?: number;
+      /** The index of the interface that it is on, or a pair with. */
+      link?: number;
+      tap?: boolean;
+      /** Number of the node of a macvtap. */
+      node?: string;
+    } = {},
   ): void {
     const folder = `${path}/net/${name}`;
+    if (facts.type !== undefined) this.write(`${folder}/uevent`, `DEVTYPE=${facts.type}\nINTERFACE=${name}`);
+    if (facts.index !== undefined) {
+      this.write(`${folder}/ifindex`, String(facts.index));
+      this.write(`${folder}/iflink`, String(facts.link ?? facts.index));
+    }
+    if (facts.tap === true) this.write(`${folder}/tun_flags`, '0x1002');
+    if (facts.node !== undefined) this.write(`${folder}/macvtap/tap${facts.index ?? 0}/dev`, facts.node);
     this.write(`${folder}/flags`, facts.up === false ? '0x1002' : '0x1003');
     this.write(`${folder}/operstate`, facts.state ?? 'up');
     for (const upper of facts.uppers ?? [])
@@ -1051,6 +1070,240 @@ describe('holders', () => {
       assert.deepEqual(tree.held(device), [
         up({...last, routes: ['default via 192.0.2.1'], through: 'br-ex'}),
       ]);
+    });
+  });
+
+  describe('interfaces without an address of the host', () => {
+    const virtual = '/sys/devices/virtual';
+    let device: Device;
+    const words = () => tree.held(device).map(describeHolder);
+    const advice = () => tree.held(device).map(adviseOnHolder);
+
+    beforeEach(() => (device = tree.device(cardPath, {class: '20000', driver: 'e1000e'})));
+
+    /** A process with a tap of this name open. */
+    function tapUser(pid: number, command: string, cgroup: string, ...taps: readonly string[]): void {
+      tree.process(
+        pid,
+        command,
+        cgroup,
+        taps.map(() => '/dev/net/tun'),
+      );
+      taps.forEach((tap, file) =>
+        tree.write(
+          `/proc/${pid}/fdinfo/${file}`,
+          `pos:\t0\nflags:\t0104002\nmnt_id:\t24\nino:\t9\niff:\t${tap}`,
+        ),
+      );
+    }
+
+    it('are in use below a bridge with the tap of a guest', () => {
+      tree.net('eth1', cardPath, {uppers: ['br0'], index: 3});
+      tree.net('br0', virtual, {type: 'bridge', index: 4});
+      tree.net('vnet3', virtual, {tap: true, uppers: ['br0'], index: 5, state: 'unknown'});
+      tapUser(1234, 'qemu-system-x86', '/machine.slice/machine-qemu\\x2d1\\x2dwin.scope', 'vnet3');
+      assert.deepEqual(words(), [
+        'eth1 is a port of bridge br0, which guest tap vnet3 (qemu-system-x86 1234 of machine-qemu\\x2d1\\x2dwin.scope) uses',
+      ]);
+      assert.deepEqual(advice(), ['virsh shutdown win']);
+      assert.deepEqual(
+        tree.held(device).map(({class: kind, harm}) => [kind, harm]),
+        [['yields', 'forcible']],
+      );
+    });
+
+    it('are idle below a bridge with nothing else in it, or with a tap that nobody has open', () => {
+      tree.net('eth1', cardPath, {uppers: ['br0'], index: 3});
+      tree.net('br0', virtual, {type: 'bridge', index: 4});
+      assert.deepEqual(words(), []);
+      tree.net('vnet3', virtual, {tap: true, uppers: ['br0'], index: 5, state: 'down'});
+      tree.net('dummy0', virtual, {uppers: ['br0'], index: 6});
+      assert.deepEqual(words(), []);
+    });
+
+    it('are in use by a tap whose process is not seen', () => {
+      tree.net('eth1', cardPath, {uppers: ['br0'], index: 3});
+      tree.net('br0', virtual, {type: 'bridge', index: 4});
+      tree.net('vnet3', virtual, {tap: true, uppers: ['br0'], index: 5, state: 'unknown'});
+      assert.deepEqual(words(), ['eth1 is a port of bridge br0, which tap vnet3 uses']);
+    });
+
+    it('are in use below a VLAN on a bond in a bridge', () => {
+      tree.net('eth1', cardPath, {uppers: ['bond0'], index: 3});
+      tree.net('bond0', virtual, {type: 'bond', uppers: ['bond0.7'], index: 4});
+      tree.net('bond0.7', virtual, {type: 'vlan', uppers: ['br7'], index: 5, link: 4});
+      tree.net('br7', virtual, {type: 'bridge', index: 6});
+      tree.net('tap0', virtual, {tap: true, uppers: ['br7'], index: 7});
+      tapUser(50, 'openvpn', '/system.slice/openvpn.service', 'tap0');
+      assert.deepEqual(words(), [
+        'eth1 is a port of bond bond0, which carries VLAN bond0.7, which is a port of bridge br7, which tap tap0 (openvpn 50 of openvpn.service) uses',
+      ]);
+      assert.deepEqual(advice(), ['systemctl stop openvpn.service']);
+    });
+
+    it('are in use in an Open vSwitch with the tap of a guest', () => {
+      tree.net('eth1', cardPath, {uppers: ['ovs-system'], index: 3});
+      tree.net('ovs-system', virtual, {index: 4, up: false});
+      tree.net('br-int', virtual, {index: 5});
+      tree.net('vnet0', virtual, {tap: true, uppers: ['ovs-system'], index: 6});
+      tapUser(9, 'qemu-kvm', '/', 'vnet0');
+      assert.deepEqual(words(), [
+        'eth1 is a port of Open vSwitch ovs-system, which guest tap vnet0 (qemu-kvm 9) uses',
+      ]);
+    });
+
+    it('are in use by a container on the bridge, and by the other end of its pair where that is here', () => {
+      tree.net('eth1', cardPath, {uppers: ['br0'], index: 3});
+      tree.net('br0', virtual, {type: 'bridge', index: 4});
+      tree.net('veth1', virtual, {uppers: ['br0'], index: 8, link: 2});
+      assert.deepEqual(words(), [
+        'eth1 is a port of bridge br0, which another network namespace through veth1 uses',
+      ]);
+      tree.net('veth2', virtual, {index: 9, link: 10});
+      tree.net('veth3', virtual, {uppers: ['br0'], index: 10, link: 9});
+      tree.carried['veth2'] = ['192.0.2.9/24'];
+      assert.equal(words()[1], 'eth1 carries the last route to this machine (192.0.2.9/24) through veth2');
+    });
+
+    it('are in use by the network behind another port with a cable', () => {
+      tree.net('eth1', cardPath, {uppers: ['br0'], index: 3});
+      tree.net('br0', virtual, {type: 'bridge', index: 4});
+      tree.net('eth2', otherPath, {uppers: ['br0'], index: 5, state: 'down'});
+      assert.deepEqual(words(), []);
+      tree.write(`${otherPath}/net/eth2/operstate`, 'up');
+      assert.deepEqual(words(), ['eth1 is a port of bridge br0, which the network behind eth2 uses']);
+    });
+
+    it('are in use by a macvtap, by path, or by number in a container, and idle while it is not open', () => {
+      tree.net('eth1', cardPath, {uppers: ['macvtap0'], index: 3});
+      tree.net('macvtap0', virtual, {type: 'macvtap', index: 7, link: 3, node: '246:1'});
+      assert.deepEqual(words(), []);
+      tree.process(70, 'qemu-kvm', '/', ['/dev/tap7']);
+      tree.process(71, 'crosvm', '/', ['/jail/dev/tap']);
+      tree.number(71, 0, '246:1', 'tmpfs');
+      assert.deepEqual(words(), [
+        'eth1 carries macvtap macvtap0, which guest macvtap macvtap0 (qemu-kvm 70), guest macvtap macvtap0 (crosvm 71) use',
+      ]);
+    });
+
+    for (const [what, type, users, used] of [
+      ['macvlan, ipvlan or VLAN in a container', undefined, 2, true],
+      ['a VLAN here', 'vlan', 2, false],
+      ['a VLAN here and one in a container', 'vlan', 3, true],
+      ['nothing', undefined, 1, false],
+    ] as const)
+      it(`tell by its multicast groups what is on it: ${what}`, () => {
+        tree.net('eth1', cardPath, {uppers: type === undefined ? [] : ['up0'], index: 3});
+        if (type !== undefined) tree.net('up0', virtual, {type, index: 4, link: 3});
+        tree.write(
+          '/proc/net/dev_mcast',
+          `2    eth0            9     0     01005e000001\n3    eth1            1     0     333300000001\n3    eth1            ${users}     0     01005e000001`,
+        );
+        assert.deepEqual(words(), used ? ['eth1 is used by another network namespace through eth1'] : []);
+      });
+
+    const packetSockets = (...lines: readonly string[]) =>
+      tree.write(
+        '/proc/net/packet',
+        ['sk               RefCnt Type Proto  Iface R Rmem   User   Inode', ...lines].join('\n'),
+      );
+
+    it('are in use by packet sockets on them or on what is built on them', () => {
+      tree.net('eth1', cardPath, {uppers: ['eth1.5'], index: 3});
+      tree.net('eth1.5', virtual, {type: 'vlan', index: 4, link: 3});
+      tree.net('eth2', otherPath, {index: 5});
+      packetSockets(
+        '00000000deadbeef 3      3    0003   3     1 0      0      4711',
+        '00000000deadbeef 3      3    0003   4     1 0      0      4712',
+        // Of all interfaces, of another, and one that receives nothing.
+        '00000000deadbeef 3      3    0003   0     1 0      0      4713',
+        '00000000deadbeef 3      3    0003   5     1 0      0      4714',
+        '00000000deadbeef 3      3    0003   3     0 0      0      4715',
+      );
+      tree.process(800, 'dhcpd', '/system.slice/isc-dhcp-server.service', ['socket:[4711]', 'socket:[4713]']);
+      tree.process(801, 'wpa_supplicant', '/system.slice/wpa_supplicant.service', ['socket:[4712]']);
+      tree.process(802, 'tcpdump', '/', ['socket:[4713]', 'socket:[4714]', 'socket:[4715]']);
+      assert.deepEqual(words(), [
+        'eth1 is used by dhcpd 800 of isc-dhcp-server.service by a packet socket',
+        'eth1 carries VLAN eth1.5, which wpa_supplicant 801 of wpa_supplicant.service by a packet socket uses',
+      ]);
+      assert.deepEqual(advice(), [
+        'systemctl stop isc-dhcp-server.service',
+        'systemctl stop wpa_supplicant.service',
+      ]);
+    });
+
+    it('are in use by a packet socket whose process is not seen', () => {
+      tree.net('eth1', cardPath, {index: 3});
+      packetSockets('00000000deadbeef 3      3    0003   3     1 0      0      4711');
+      assert.deepEqual(words(), ['eth1 is used by a packet socket']);
+      assert.deepEqual(advice(), ['ip link set eth1 down']);
+    });
+
+    it('are in use by an XDP program that a process holds', () => {
+      tree.net('eth1', cardPath, {index: 3});
+      tree.process(5, 'suricata', '/system.slice/suricata.service', [
+        'anon_inode:bpf_link',
+        'anon_inode:bpf_link',
+      ]);
+      tree.write('/proc/5/fdinfo/0', 'pos:\t0\nlink_type:\tcgroup\nlink_id:\t3\nifindex:\t3');
+      tree.write('/proc/5/fdinfo/1', 'pos:\t0\nlink_type:\txdp\nlink_id:\t4\nifindex:\t3');
+      assert.deepEqual(words(), ['eth1 is used by suricata 5 of suricata.service by an XDP program']);
+    });
+
+    it('carry the last route by PPPoE, directly or on a VLAN', () => {
+      tree.net('eth1', cardPath, {uppers: ['eth1.7'], index: 3});
+      tree.net('eth1.7', virtual, {type: 'vlan', index: 4, link: 3});
+      tree.net('ppp0', virtual, {type: 'ppp', index: 5});
+      tree.routes('ppp0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0');
+      assert.deepEqual(words(), []);
+      for (const on of ['eth1', 'eth1.7']) {
+        tree.write(
+          '/proc/net/pppoe',
+          `Id       Address              Device\n0000002A 02:00:00:00:00:01   ${on}`,
+        );
+        assert.deepEqual(words(), ['eth1 carries the last route to this machine (default) through ppp0']);
+        assert.deepEqual(
+          tree.held(device).map(({harm}) => harm),
+          ['certain'],
+        );
+      }
+    });
+
+    it('are in use by a PPPoE session whose link is elsewhere', () => {
+      tree.net('eth1', cardPath, {index: 3});
+      tree.write(
+        '/proc/net/pppoe',
+        'Id       Address              Device\n0000002A 02:00:00:00:00:01   eth1',
+      );
+      assert.deepEqual(words(), ['eth1 is used by a PPPoE session']);
+    });
+
+    describe('below a guest that routes for the host', () => {
+      beforeEach(() => {
+        tree.net('eth1', cardPath, {uppers: ['wan'], index: 3});
+        tree.net('wan', virtual, {type: 'bridge', index: 4});
+        tree.net('vnet0', virtual, {tap: true, uppers: ['wan'], index: 5});
+        tree.net('lan', virtual, {type: 'bridge', index: 6});
+        tree.net('vnet1', virtual, {tap: true, uppers: ['lan'], index: 7});
+        tapUser(80, 'qemu-kvm', '/', 'vnet0', 'vnet1');
+        tree.routes(defaultVia1('lan'), net192('lan'));
+      });
+
+      it('carry the last route', () => {
+        assert.deepEqual(words(), [
+          'eth1 is a port of bridge wan, which guest tap vnet0 (qemu-kvm 80) uses',
+          'eth1 carries the last route to this machine (default via 192.0.2.1) through lan',
+        ]);
+      });
+
+      it('do not where the bridge has hardware of its own', () => {
+        tree.net('eth0', otherPath, {uppers: ['lan'], index: 2});
+        assert.deepEqual(
+          tree.held(device).map(({harm}) => harm),
+          ['forcible'],
+        );
+      });
     });
   });
 

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # epoll.pl NODE
-# Opens a node as a sound server does: waits by epoll(7) for its events, and closes it upon EPOLLERR or EPOLLHUP, which
-# the kernel gives when the card goes. Says "open" and "closed", and stays.
+# Opens a sound control node as a sound server does: subscribes to its events,
+# waits for them by epoll(7), and closes the node upon EPOLLERR or EPOLLHUP, which the kernel gives when the card goes. Says "open" and "closed", and stays.
 use strict;
 use warnings;
 
@@ -9,6 +9,9 @@ my ($SYS_epoll_wait, $SYS_epoll_ctl, $SYS_epoll_create1) = (232, 233, 291);
 my ($EPOLL_CTL_ADD, $EPOLLIN, $EPOLLERR, $EPOLLHUP) = (1, 0x1, 0x8, 0x10);
 
 sysopen my $node, $ARGV[0], 0 or die "$ARGV[0]: $!\n";
+# sound/asound.h: SNDRV_CTL_IOCTL_SUBSCRIBE_EVENTS; without it snd_ctl_poll waits for nothing.
+my $subscribe = pack 'i', 1;
+ioctl $node, 0xc0045516, $subscribe or die "SNDRV_CTL_IOCTL_SUBSCRIBE_EVENTS: $!\n";
 my $epoll = syscall $SYS_epoll_create1, 0;
 my $event = pack 'L Q', $EPOLLIN, 0;
 syscall($SYS_epoll_ctl, $epoll, $EPOLL_CTL_ADD, fileno $node, $event) == 0 or die "epoll_ctl: $!\n";

@@ -72,15 +72,40 @@ export interface StackHolder extends HolderBase {
   readonly by: string | undefined;
 }
 
-/** A network interface that is up with an address, or in a route. */
+/** What is built on an interface. */
+export interface StackedInterface {
+  readonly name: string;
+  /** The kernel's word for it, as `bridge`, `bond`, `vlan`, `macvlan`, `ppp`; empty where it has none. */
+  readonly type: string;
+}
+
+/** Who uses an interface without an address of this machine. */
+export interface InterfaceUser {
+  /**
+   * `tap`: a tap in the bridge; `macvtap`: a tap on the interface; `packet-socket`; `xdp`: a program that takes its
+   * packets; `namespace`: an interface of another network namespace; `port`: another port that a bridge forwards
+   * to; `pppoe`: a session.
+   */
+  readonly kind: 'tap' | 'macvtap' | 'packet-socket' | 'xdp' | 'namespace' | 'port' | 'pppoe';
+  /** The tap, the port, or the interface itself. */
+  readonly interface: string;
+  /** The process behind it, where there is one that can be seen. */
+  readonly process?: NodeUser;
+}
+
+/** A network interface that is up with an address, in a route, or used by somebody else. */
 export interface InterfaceHolder extends HolderBase {
   readonly kind: 'interface';
   readonly name: string;
   readonly addresses: readonly string[];
   /** Destinations routed over it: `default via 192.168.1.1`, `192.168.1.0/24`. */
   readonly routes: readonly string[];
-  /** The bridge, bond or VLAN that carries the address or route, when it is not the interface itself. */
+  /** The bridge, bond or VLAN that carries the address, route or user, when it is not the interface itself. */
   readonly through: string | undefined;
+  /** Who uses it or what is built on it without an address of this machine; absent when nobody does. */
+  readonly users?: readonly InterfaceUser[];
+  /** With users: what is between the interface and them, the nearest first. */
+  readonly stack?: readonly StackedInterface[];
   /** Whether without it no route leads to the machine. */
   readonly last: boolean;
 }

@@ -4,6 +4,7 @@ import {isVfio} from '../driver.js';
 import {slotInPath} from '../find.js';
 import type {Slot} from '../slot.js';
 import type {Blocks} from './blocks.js';
+import type {NodeUser} from './holder.js';
 import {MountTypes} from './mounts.js';
 import {removalOf, type Removal} from './removal.js';
 import {lastPart, ownersOf, type Scope} from './scope.js';
@@ -13,11 +14,28 @@ export interface Node {
   readonly path: string;
   readonly owners: readonly Slot[];
   readonly removal: Removal;
+  /** For what is of an interface and of no device: then there are no owners. */
+  readonly attachment?: Attachment;
 }
 
 /** What most processes have open in /dev, and no device has. */
 const ofNoDevice =
   /^\/dev\/(?:null|zero|full|u?random|tty\d*|ptmx|kmsg|fuse|net\/tun|(?:pts|shm|mqueue)\/.*)$/;
+
+/** What a process uses a network interface through. */
+export interface Attachment {
+  readonly kind: 'tap' | 'macvtap' | 'packet-socket' | 'xdp';
+  /** The interface's name. */
+  readonly interface: string;
+  /** A socket's inode. */
+  readonly inode?: string;
+}
+
+/** The processes that are attached to interfaces, by the interface's name. */
+export type Attached = ReadonlyMap<
+  string,
+  readonly {readonly kind: Attachment['kind']; readonly inode: string | undefined; readonly user: NodeUser}[]
+>;
 
 interface NumberedNode extends Node {
   readonly type: 'block' | 'char';
@@ -29,6 +47,9 @@ export class Nodes {
   readonly #byPath = new Map<string, Node>();
   readonly #byNumber = new Map<string, NumberedNode[]>();
   readonly #mounts: MountTypes;
+  readonly #taps = new Set<string>();
+  /** Interfaces by their index. */
+  readonly #programs = new Map<string, string>();
 
   constructor(scope: Scope) {
     this.#scope = scope;
@@ -36,7 +57,7 @@ export class Nodes {
   }
 
   get empty(): boolean {
-    return this.#byPath.size === 0;
+    return this.#byPath.size === 0 && this.#taps.size === 0 && this.#programs.size === 0;
   }
 
   add(node: Node, type: 'block' | 'char', number?: string): void {
@@ -45,13 +66,73 @@ export class Nodes {
       this.#byNumber.set(number, [...(this.#byNumber.get(number) ?? []), {...node, type}]);
   }
 
+  /** A packet socket on an interface, by its inode. */
+  attachSocket(inode: string, name: string): void {
+    const attachment = {kind: 'packet-socket', interface: name, inode} as const;
+    this.#byPath.set(`socket:[${inode}]`, {
+      path: 'a packet socket',
+      owners: [],
+      removal: 'yields',
+      attachment,
+    });
+  }
+
+  /** The node of a macvtap interface. */
+  attachNode(path: string, number: string | undefined, name: string): void {
+    const attachment = {kind: 'macvtap', interface: name} as const;
+    this.add({path, owners: [], removal: 'yields', attachment}, 'char', number);
+  }
+
+  /** A tap interface: who has /dev/net/tun open for it. */
+  attachTap(name: string): void {
+    this.#taps.add(name);
+  }
+
+  /** An interface that XDP programs may be attached to, by its index. */
+  attachProgram(index: string, name: string): void {
+    this.#programs.set(index, name);
+  }
+
   /**
    * The node that an open file leads to.
    * @param file the number of the descriptor.
    * @param link the text of the link /proc/<pid>/fd/<file>, see proc(5).
    */
   find(pid: string, file: string, link: string): Node | undefined {
-    return this.#byPath.get(link) ?? this.#resource(link) ?? this.#numbered(pid, file, link);
+    if (!link.startsWith('/')) return this.#byPath.get(link) ?? this.#program(pid, file, link);
+    return (
+      this.#byPath.get(link) ??
+      this.#tap(pid, file, link) ??
+      this.#resource(link) ??
+      this.#numbered(pid, file, link)
+    );
+  }
+
+  /** A descriptor of /dev/net/tun says which interface it is of (tun_chr_show_fdinfo in drivers/net/tun.c). */
+  #tap(pid: string, file: string, link: string): Node | undefined {
+    if (this.#taps.size === 0 || !link.endsWith('/net/tun')) return undefined;
+    const name = /^iff:\s*(\S+)/m.exec(this.#info(pid, file))?.[1];
+    if (name === undefined || !this.#taps.has(name)) return undefined;
+    return {path: link, owners: [], removal: 'yields', attachment: {kind: 'tap', interface: name}};
+  }
+
+  /** A link of an XDP program says which interface it is on (bpf_xdp_link_show_fdinfo in net/core/dev.c). */
+  #program(pid: string, file: string, link: string): Node | undefined {
+    if (this.#programs.size === 0 || !/^anon_inode:\[?bpf[-_]link\]?$/.test(link)) return undefined;
+    const info = this.#info(pid, file);
+    const index = /^link_type:\s*xdp$/m.test(info) ? /^ifindex:\s*(\d+)/m.exec(info)?.[1] : undefined;
+    const name = index === undefined ? undefined : this.#programs.get(index);
+    if (name === undefined) return undefined;
+    return {
+      path: 'an XDP program',
+      owners: [],
+      removal: 'yields',
+      attachment: {kind: 'xdp', interface: name},
+    };
+  }
+
+  #info(pid: string, file: string): string {
+    return this.#scope.host.readText(`/proc/${pid}/fdinfo/${file}`) ?? '';
   }
 
   /**

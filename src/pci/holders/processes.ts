@@ -2,29 +2,41 @@ import {FileError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
 import {harmOf, worstOf, type HolderClass, type NodeUser, type ProcessHolder} from './holder.js';
 import type {Slot} from '../slot.js';
-import type {Node, Nodes} from './nodes.js';
+import type {Attached, Attachment, Node, Nodes} from './nodes.js';
 import {byNumber, lastPart, type Scope} from './scope.js';
 import {displayManagerAlias, unitFile} from './unit-files.js';
 
 /** How many parents are looked at for the display manager; only a loop made of reused PIDs is longer. */
 const mostParents = 64;
 
-/** Processes that have one of the nodes open, by /proc/<pid>/fd (proc(5)). */
-export function readProcessHolders(scope: Scope, nodes: Nodes): ProcessHolder[] {
+/** Processes that have one of the nodes open, by /proc/<pid>/fd (proc(5)), and those attached to interfaces. */
+export function readProcessHolders(
+  scope: Scope,
+  nodes: Nodes,
+): {readonly holders: ProcessHolder[]; readonly attached: Attached} {
   const {host} = scope;
-  // No node, no process to find; /proc is by far the largest folder of all.
-  if (nodes.empty) return [];
-  const displayManagers = readDisplayManagers(host);
   const holders: ProcessHolder[] = [];
-  for (const pid of otherProcesses(host))
-    for (const [slot, held] of openNodes(host, nodes, pid)) {
+  const attached = new Map<string, {kind: Attachment['kind']; inode: string | undefined; user: NodeUser}[]>();
+  // No node, no process to find; /proc is by far the largest folder of all.
+  if (nodes.empty) return {holders, attached};
+  const displayManagers = readDisplayManagers(host);
+  for (const pid of otherProcesses(host)) {
+    const {owned, attachments} = openNodes(host, nodes, pid);
+    for (const [slot, held] of owned) {
       const paths = held.map(({path}) => path);
       const user = readNodeUser(host, pid, paths, displayManagers);
       if (user === undefined) continue;
       const removal = classOf(scope, slot, {pid, command: user.command, held});
       holders.push({kind: 'process', slot, class: removal, harm: harmOf[removal], ...user});
     }
-  return holders;
+    for (const {path, attachment} of attachments) {
+      const user = readNodeUser(host, pid, [path], displayManagers);
+      const known = attached.get(attachment.interface) ?? [];
+      if (user === undefined) continue;
+      attached.set(attachment.interface, [...known, {kind: attachment.kind, inode: attachment.inode, user}]);
+    }
+  }
+  return {holders, attached};
 }
 
 /** Processes that have one of these nodes open, whose owners do not matter. */
@@ -91,21 +103,35 @@ export function describeVfioUsers(host: HostReader): string[] {
     });
 }
 
+interface OpenNodes {
+  readonly owned: ReadonlyMap<Slot, OpenNode[]>;
+  /** What is attached to interfaces, each once. */
+  readonly attachments: readonly (Node & {readonly attachment: Attachment})[];
+}
+
 /** What a process has open, by device. Another user's process shows nothing to anybody but root. */
-function openNodes(host: HostReader, nodes: Nodes, pid: string): Map<Slot, OpenNode[]> {
-  const open = new Map<Slot, OpenNode[]>();
+function openNodes(host: HostReader, nodes: Nodes, pid: string): OpenNodes {
+  const owned = new Map<Slot, OpenNode[]>();
+  const attachments = new Map<string, Node & {readonly attachment: Attachment}>();
   for (const file of host.list(`/proc/${pid}/fd`)) {
     const node = nodeOf(host, nodes, pid, file);
     if (node === undefined) continue;
-    for (const slot of node.owners) open.set(slot, [...(open.get(slot) ?? []), {...node, file}]);
+    for (const slot of node.owners) owned.set(slot, [...(owned.get(slot) ?? []), {...node, file}]);
+    const {attachment} = node;
+    // A tap may have a descriptor for each of its queues.
+    if (attachment !== undefined)
+      attachments.set(`${attachment.kind} ${attachment.interface} ${attachment.inode ?? ''}`, {
+        ...node,
+        attachment,
+      });
   }
-  return open;
+  return {owned, attachments: [...attachments.values()]};
 }
 
 /** The node that a descriptor of a process leads to. */
 function nodeOf(host: HostReader, nodes: Nodes, pid: string, file: string): Node | undefined {
   const link = host.readLink(`/proc/${pid}/fd/${file}`);
-  return link?.startsWith('/') === true ? nodes.find(pid, file, link) : undefined;
+  return link === undefined ? undefined : nodes.find(pid, file, link);
 }
 
 /** A node with the descriptor that a process has it open by. */

@@ -1,6 +1,6 @@
 import {shellWord} from '../../host/shell.js';
 import {devicePath} from '../device.js';
-import type {DisplayHolder, Holder, InterfaceHolder, NodeUser, StackHolder} from './holder.js';
+import type {DisplayHolder, Holder, InterfaceHolder, InterfaceUser, NodeUser, StackHolder} from './holder.js';
 
 /** A holder in words, for a refusal: `process 812 (Xorg) of gdm.service has /dev/dri/card0 open`. */
 export function describeHolder(holder: Holder): string {
@@ -44,7 +44,7 @@ export function adviseOnHolder(holder: Holder): string {
     case 'interface':
       return holder.last
         ? "without it this machine is cut off: it can't be taken before another interface has a default route"
-        : `ip link set ${shellWord(holder.name)} down`;
+        : adviseOnInterface(holder);
     case 'network-namespace':
       return '`lsns --type net` and `ip netns` show the namespaces: end what uses the interface, or move it back from there, as in `ip -n NAME link set eth0 netns 1`';
     case 'framebuffer':
@@ -74,7 +74,8 @@ function unitInWords({unit, unitUser, displayManager}: NodeUser): string {
   return words.join('');
 }
 
-function describeInterface({name, addresses, routes, through, last}: InterfaceHolder): string {
+function describeInterface(holder: InterfaceHolder): string {
+  const {name, addresses, routes, through, last, users = []} = holder;
   const way = through === undefined ? '' : ` through ${through}`;
   if (last) {
     const defaults = routes.filter((route) => route.startsWith('default'));
@@ -87,7 +88,60 @@ function describeInterface({name, addresses, routes, through, last}: InterfaceHo
       ? []
       : [`carries the route${routes.length === 1 ? '' : 's'} ${shortList(routes)}`]),
   ];
-  return `${name} ${uses.join(' and ')}${way}`;
+  const used = users.length === 0 ? [] : [describeUsers(holder, users)];
+  return [...(uses.length === 0 ? [] : [`${name} ${uses.join(' and ')}${way}`]), ...used].join('; ');
+}
+
+/** `eth1 is a port of bridge br0, which guest tap vnet3 (qemu-system-x86 1234) uses`. */
+function describeUsers({name, stack = []}: InterfaceHolder, users: readonly InterfaceUser[]): string {
+  const by = shortList(users.map(describeUser));
+  if (stack.length === 0) return `${name} is used by ${by}`;
+  const chain = stack.map(({name: upper, type}) => {
+    const words = masters[type];
+    return words === undefined
+      ? `carries ${typeWords[type] ?? type} ${upper}`.replace(/ +/g, ' ')
+      : `is a port of ${words} ${upper}`;
+  });
+  return `${name} ${chain.join(', which ')}, which ${by} use${users.length === 1 ? 's' : ''}`;
+}
+
+/** What other interfaces are ports of, by {@link StackedInterface.type}. */
+const masters: Readonly<Record<string, string>> = {
+  bridge: 'bridge',
+  bond: 'bond',
+  team: 'team',
+  openvswitch: 'Open vSwitch',
+};
+
+/** What is on top of one interface, where the kernel's word is not the usual one. */
+const typeWords: Readonly<Record<string, string>> = {vlan: 'VLAN', vxlan: 'VXLAN', ppp: 'PPP link'};
+
+function describeUser({kind, interface: name, process}: InterfaceUser): string {
+  const who = process === undefined ? undefined : `${process.command} ${process.pid}${unitInWords(process)}`;
+  switch (kind) {
+    case 'tap':
+    case 'macvtap': {
+      const guest =
+        process !== undefined && /^(?:qemu|kvm|cloud-hyper|firecracker|crosvm)/.test(process.command);
+      return `${guest ? 'guest ' : ''}${kind} ${name}${who === undefined ? '' : ` (${who})`}`;
+    }
+    case 'packet-socket':
+      return who === undefined ? 'a packet socket' : `${who} by a packet socket`;
+    case 'xdp':
+      return who === undefined ? 'an XDP program' : `${who} by an XDP program`;
+    case 'namespace':
+      return name === '' ? 'another network namespace' : `another network namespace through ${name}`;
+    case 'port':
+      return `the network behind ${name}`;
+    case 'pppoe':
+      return 'a PPPoE session';
+  }
+}
+
+function adviseOnInterface({name, users = []}: InterfaceHolder): string {
+  const ends = users.map(({process}) => (process === undefined ? undefined : adviseOnNodeUser(process)));
+  const down = `ip link set ${shellWord(name)} down`;
+  return [...new Set(ends.map((end) => end ?? down)), ...(users.length === 0 ? [down] : [])].join('; ');
 }
 
 /** Units that are not to be stopped for one device, and what ends their use instead. */
