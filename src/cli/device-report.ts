@@ -56,6 +56,11 @@ export interface DeviceReport {
   readonly group: number | null;
   readonly numaNode: number | null;
   readonly bootDisplay: boolean;
+  /** For a virtual function on which NVIDIA's driver makes vGPUs without mediated devices. */
+  readonly vgpu: {
+    /** The type that is set; null while none is. */
+    readonly type: number | null;
+  } | null;
   readonly record: RecordReport | null;
   readonly units: readonly UnitReport[];
   readonly holders: readonly HolderReport[];
@@ -123,6 +128,7 @@ export function reportDevice(device: Device, surroundings: Surroundings): Device
     group: device.group ?? null,
     numaNode: device.numaNode ?? null,
     bootDisplay: device.bootDisplay,
+    vgpu: device.vgpuType === undefined ? null : {type: device.vgpuType === 0 ? null : device.vgpuType},
     record: reportRecord(device, surroundings.records),
     units: (surroundings.units.get(device.slot) ?? []).map(({unit, driver, enabled, active = null}) => ({
       unit,

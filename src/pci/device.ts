@@ -1,6 +1,7 @@
 import {posix} from 'node:path';
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
+import {isVfio} from './driver.js';
 import {asId, type DeviceId} from './id.js';
 import {asSlot, cardOf, type Slot} from './slot.js';
 
@@ -25,6 +26,11 @@ export interface Device {
    * not known, and whoever reads or writes it waits as well.
    */
   readonly locked: boolean;
+  /**
+   * The vGPU type that is set on a virtual function by NVIDIA's driver, 0 while none is; absent on all other devices.
+   * Such a function is given to a guest as it is, without a mediated device and without vfio-pci.
+   */
+  readonly vgpuType?: number;
 }
 
 /** Where the kernel lists the devices. */
@@ -142,7 +148,14 @@ function readFrom(
     numaNode: numaNode < 0 ? undefined : numaNode,
     bootDisplay: classCode >>> 16 === 0x03 && host.readText(`${folder}/boot_vga`) === '1',
     locked: override === undefined,
+    ...(driver.startsWith('nvidia') ? readVgpuType(host, folder) : {}),
   };
+}
+
+/** NVIDIA's attribute for vGPUs on virtual functions (Virtual GPU Software User Guide, "SR-IOV vGPU"). */
+function readVgpuType(host: HostReader, folder: string): Pick<Device, 'vgpuType'> {
+  const type = /\d+/.exec(host.readText(`${folder}/nvidia/current_vgpu_type`) ?? '')?.[0];
+  return type === undefined ? {} : {vgpuType: Number(type)};
 }
 
 /** The number of the device's group. Without an IOMMU no device is asked but the first: each answer is an exception. */
@@ -181,6 +194,11 @@ export function readInitialized(host: HostReader, slot: Slot): number | undefine
 /** Whether the device is a bridge to another bus (class 0x0604..): a member of groups that is never bound. */
 export function isBridge(device: Device): boolean {
   return device.classCode >>> 8 === 0x0604;
+}
+
+/** Whether a guest can have the device through VFIO as it is: on a driver of VFIO's, or as a vGPU on NVIDIA's own. */
+export function servesVfio({driver, vgpuType}: Device): boolean {
+  return isVfio(driver) || vgpuType !== undefined;
 }
 
 /** Whether the device is a network card of any kind (class 0x02....). */

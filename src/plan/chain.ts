@@ -8,7 +8,7 @@ import {findDriver} from '../pci/modules.js';
 import {markReleased} from './claim.js';
 import {dependentNotes, leaveDriver, removeVirtualFunctions, withoutDependents} from './dependents.js';
 import {plan, refuse, setOverride, writeAttribute, type Planned, type Refusal, type Step} from './step.js';
-import {bringDriver, refuseBridges, refuseHeld, refuseLocked} from './refusals.js';
+import {bringDriver, refuseBridges, refuseHeld, refuseLocked, refuseVgpus} from './refusals.js';
 import {planSwitch, readSwitch} from './switch.js';
 
 /** What one link of a `pci` chain does to its devices; `ls` only lists and is not planned. */
@@ -227,7 +227,10 @@ function refuseNoDriver(verb: string): Refusal {
 
 function refuseInUse(host: HostReader, devices: readonly Device[], force: boolean): Refusal | undefined {
   return (
-    refuseLocked(devices) ?? refuseBridges(devices) ?? refuseHeld(devices, readHolders(host, devices), force)
+    refuseLocked(devices) ??
+    refuseBridges(devices) ??
+    refuseVgpus(devices, force) ??
+    refuseHeld(devices, readHolders(host, devices), force)
   );
 }
 

@@ -7,7 +7,7 @@ import {isDisplay, readGuestFile} from '../guest/files.js';
 import {guestUnit, type Guest} from '../guest/name.js';
 import {isNeeded, readSettings, settingsPath, type GuestSettings} from '../guest/settings.js';
 import {printState, readStates, statePath, type GuestState, type TakenDevice} from '../guest/state.js';
-import {devicePath, readDevice, readDevices, type Device} from '../pci/device.js';
+import {devicePath, readDevice, readDevices, servesVfio, type Device} from '../pci/device.js';
 import {driversFolder, isVfio, parseDriver} from '../pci/driver.js';
 import type {Holder, ProcessHolder} from '../pci/holders/holder.js';
 import {adviseOnHolder} from '../pci/holders/words.js';
@@ -96,7 +96,7 @@ export function readGuestStart(
   if (own !== undefined) throw own;
   const {slots} = file;
   const devices = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
-  const changing = devices.filter(({driver}) => !isVfio(driver));
+  const changing = devices.filter((device) => !servesVfio(device));
   const change = readSwitch(
     host,
     changing,

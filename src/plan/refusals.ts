@@ -1,5 +1,5 @@
 import {ExitCode} from '../host/errors.js';
-import {isBridge, type Device} from '../pci/device.js';
+import {devicePath, isBridge, type Device} from '../pci/device.js';
 import type {Driver} from '../pci/driver.js';
 import {nearest} from '../pci/find.js';
 import type {Holder} from '../pci/holders/holder.js';
@@ -30,6 +30,24 @@ export function refuseLocked(devices: readonly Device[]): Refusal | undefined {
     message: `${locked.slot} (${locked.id}) is locked by the kernel: an earlier write to it, or its driver's probe, has not returned`,
     details: ['nothing was changed'],
     hint: 'end whoever uses the device (`ps -eo pid,wchan:32,args` shows who waits where in the kernel), then try again',
+  });
+}
+
+/** Refuses to take NVIDIA's vGPUs from their driver, which ends them: a guest uses them as they are. */
+export function refuseVgpus(devices: readonly Device[], force: boolean): Refusal | undefined {
+  const vgpu = force ? undefined : devices.find(({vgpuType}) => vgpuType !== undefined);
+  if (vgpu === undefined) return undefined;
+  const {slot, id, driver = 'nvidia', vgpuType = 0} = vgpu;
+  const set = `set a type: echo TYPE > ${devicePath(slot, 'nvidia/current_vgpu_type')} (\`pearasys show ${slot}\` lists the types); `;
+  return refuse({
+    code: 'not-switchable',
+    exitCode: ExitCode.refused,
+    message: `${slot} (${id}) is a virtual function for NVIDIA vGPUs, which a guest uses on ${driver}, as it is`,
+    details: [
+      vgpuType === 0 ? 'it has no vGPU type yet' : `its vGPU type is ${vgpuType}`,
+      'nothing was changed',
+    ],
+    hint: `${vgpuType === 0 ? set : ''}give it to the guest as a hostdev with managed='no'; or take it from its driver with --force`,
   });
 }
 

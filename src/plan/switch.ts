@@ -1,7 +1,7 @@
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {carriersOf, readDependents, type Dependents} from '../pci/dependents.js';
-import {isBridge, modaliasOf, readGroupMembers, type Device} from '../pci/device.js';
+import {isBridge, modaliasOf, readGroupMembers, servesVfio, type Device} from '../pci/device.js';
 import {isVfio, noDriver, type Driver} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
 import type {Holder} from '../pci/holders/holder.js';
@@ -9,7 +9,14 @@ import {findDriver, readDefaultDrivers, type DefaultDriver, type DriverSource} f
 import {noIommuParameter, readNoIommuMode, type NoIommuMode} from '../pci/no-iommu.js';
 import type {Slot} from '../pci/slot.js';
 import {dependentNotes, goingSlots, leaveDriver, refuseDependents, withoutDependents} from './dependents.js';
-import {bringDriver, harmlessNotes, refuseBridges, refuseHeld, refuseLocked} from './refusals.js';
+import {
+  bringDriver,
+  harmlessNotes,
+  refuseBridges,
+  refuseHeld,
+  refuseLocked,
+  refuseVgpus,
+} from './refusals.js';
 import {
   bindTo,
   expectDefault,
@@ -123,6 +130,10 @@ export function planSwitch(input: SwitchInput): Planned {
     (rules.allStay === true ? refuseDependents(input.devices, dependents) : undefined) ??
     ('kind' in bringing ? bringing : undefined) ??
     refuseWithoutIommu(changing, input) ??
+    refuseVgpus(
+      changing.filter((device) => leavesDriver(device, target, defaults)),
+      rules.force,
+    ) ??
     refuseHeld(changing, holders, rules.force) ??
     refuseGroup(input);
   if (refusal !== undefined || 'kind' in bringing) return refusal ?? plan([]);
@@ -253,7 +264,7 @@ function membersInTheWay({devices, members, target, dependents}: SwitchInput): D
 /** Whether this member, as it is, lets its group be used through VFIO. */
 export function leavesGroupViable(member: Device): boolean {
   return (
-    isBridge(member) || member.driver === undefined || member.driver === 'pci-stub' || isVfio(member.driver)
+    isBridge(member) || member.driver === undefined || member.driver === 'pci-stub' || servesVfio(member)
   );
 }
 

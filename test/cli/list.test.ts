@@ -153,6 +153,7 @@ describe('pearasys list', () => {
           group: 11,
           numaNode: null,
           bootDisplay: false,
+          vgpu: null,
           record: null,
           units: [],
           holders: [],

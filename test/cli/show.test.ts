@@ -35,6 +35,8 @@ describe('pearasys show', () => {
       group: 10,
       numaNode: 0,
       bootDisplay: false,
+      vgpu: null,
+      vgpuTypes: [],
       record: null,
       units: [],
       holders: [],

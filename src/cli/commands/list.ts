@@ -221,7 +221,7 @@ function line(device: Device, surroundings: Surroundings): string {
     bootDisplay ? 'boot-display' : '-'
   }\t${recordWord(reportRecord(device, surroundings.records))}\t${joined(units)}\t${joined(holders)}\t${
     names?.class ?? '-'
-  }\t${printName(id, names)}\n`;
+  }\t${printName(id, names)}${vgpuWord(device.vgpuType)}\n`;
 }
 
 /** The cells of the table for people. */
@@ -237,8 +237,14 @@ function row(report: DeviceReport): string[] {
     String(report.group ?? '-'),
     `${recordWord(report.record)}${state}`,
     [...new Set(report.holders.map(holderName))].join(' '),
-    nameInReport(report),
+    nameInReport(report) + vgpuWord(report.vgpu === null ? undefined : (report.vgpu.type ?? 0)),
   ];
+}
+
+/** What NVIDIA's driver makes of a virtual function, after its name. */
+function vgpuWord(type: number | undefined): string {
+  if (type === undefined) return '';
+  return type === 0 ? ' (vGPU, no type set)' : ` (vGPU type ${type})`;
 }
 
 /** The word that `--class` takes for it, or its digits. */

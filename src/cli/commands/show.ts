@@ -51,7 +51,9 @@ export interface ShownDevice extends DeviceReport {
   readonly module: string | null;
   /** The modules whose aliases take the device. */
   readonly modules: readonly string[];
-  /** The other functions of the same slot. */
+  /** The vGPU types that can be set on the device now, see {@link DeviceReport.vgpu}. */
+  readonly vgpuTypes: readonly {readonly type: number; readonly name: string}[];
+  /** The other functions of the same card. */
   readonly siblings: readonly Companion[];
   /** The other members of its IOMMU group. */
   readonly members: readonly Companion[];
@@ -196,6 +198,7 @@ function showDevice(
     locked: device.locked,
     module: (device.driver === undefined ? undefined : moduleOfDriver(host, device.driver)) ?? null,
     modules: modulesFor(host, device),
+    vgpuTypes: report.vgpu === null ? [] : readVgpuTypes(host, device),
     siblings: siblingsOf(host, device, all).map(companion),
     members: group.filter(({slot}) => slot !== device.slot).map(companion),
     viable: device.group === undefined ? null : inTheWay.length === 0,
@@ -207,6 +210,16 @@ function showDevice(
       d3coldAllowed: d3cold === null ? null : d3cold === '1',
     },
   };
+}
+
+/** The lines `588 : NVIDIA L40-1B` of the attribute; its first one is a heading. */
+function readVgpuTypes(host: HostReader, {slot}: Device): ShownDevice['vgpuTypes'] {
+  return (host.readText(devicePath(slot, 'nvidia/creatable_vgpu_types')) ?? '')
+    .split('\n')
+    .flatMap((line) => {
+      const [, type, name = ''] = /^\s*(\d+)\s*:\s*(.*\S)/.exec(line) ?? [];
+      return type === undefined ? [] : [{type: Number(type), name}];
+    });
 }
 
 /** The device for people: a line a fact. */
@@ -225,6 +238,11 @@ function print(device: ShownDevice): string {
     device.locked ? 'not known: an earlier write to it, or a probe, has not returned' : driverWords(device),
   );
   fact('override', device.override);
+  fact(
+    'vGPU',
+    device.vgpu === null ? undefined : device.vgpu.type === null ? 'no type set' : `type ${device.vgpu.type}`,
+    ...device.vgpuTypes.map(({type, name}) => `can be ${type}: ${name}`),
+  );
   fact('modules', device.modules.join(' ') || 'none known');
   fact('record', record === null ? 'none' : recordWords(record));
   fact(
