@@ -868,6 +868,134 @@ describe('holders', () => {
       assert.deepEqual(tree.asked, ['/dev/nvme0n1p1', '/dev/nvme0n1']);
     });
 
+    describe('below what has them open as a file', () => {
+      let device: Device;
+      const loop = '/sys/devices/virtual/block/loop3';
+      const words = () => tree.held(device).map(describeHolder);
+      beforeEach(() => {
+        device = tree.device(cardPath, nvme);
+        tree.block('259:0', disk);
+        tree.block('259:1', `${disk}/nvme0n1p1`);
+      });
+
+      it('a loop over the raw disk: its mount is named, and the loop', () => {
+        tree.block('7:3', loop);
+        tree.write(`${loop}/loop/backing_file`, '/dev/nvme0n1');
+        assert.deepEqual(tree.held(device), [stack('/dev/nvme0n1', 'loop3')]);
+        tree.mounts('36 25 7:3 / /srv rw - ext4 /dev/loop3 rw');
+        assert.deepEqual(words(), ['/dev/loop3 is mounted at /srv', '/dev/nvme0n1 is in use by loop3']);
+        assert.deepEqual(tree.held(device).map(adviseOnHolder), [
+          'umount /srv',
+          'losetup --detach /dev/loop3',
+        ]);
+      });
+
+      it('a loop over a partition, with partitions of its own of which one is below LVM', () => {
+        tree.block('7:3', loop);
+        tree.write(`${loop}/loop/backing_file`, '/dev/nvme0n1p1 (deleted)');
+        tree.block('259:9', `${loop}/loop3p1`, ['dm-0']);
+        tree.mapped('253:0', 'dm-0', 'vg-lv');
+        tree.mounts('36 25 253:0 / /srv rw - xfs /dev/mapper/vg-lv rw');
+        assert.deepEqual(words(), [
+          '/dev/mapper/vg-lv is mounted at /srv',
+          '/dev/loop3p1 is part of dm-0 (vg-lv)',
+          '/dev/nvme0n1p1 is in use by loop3',
+        ]);
+      });
+
+      it('a loop over a file, or over another disk, is none of theirs', () => {
+        tree.block('7:3', loop);
+        tree.block('8:0', `${otherPath}/ata1/host0/block/sda`);
+        for (const path of ['/var/lib/image', '/dev/sda']) {
+          tree.write(`${loop}/loop/backing_file`, path);
+          assert.deepEqual(tree.held(device), []);
+        }
+      });
+
+      it('loops in a circle come to an end', () => {
+        tree.block('7:3', loop);
+        tree.block('7:4', '/sys/devices/virtual/block/loop4');
+        tree.write(`${loop}/loop/backing_file`, '/dev/loop4');
+        tree.write('/sys/devices/virtual/block/loop4/loop/backing_file', '/dev/loop3');
+        tree.sysLink(`${disk}/holders/loop3`, loop);
+        assert.ok(words().includes('/dev/nvme0n1 is in use by loop3'));
+      });
+
+      it('zram writes back to one', () => {
+        const zram = '/sys/devices/virtual/block/zram0';
+        tree.block('252:0', zram);
+        tree.write(`${zram}/backing_dev`, 'none');
+        assert.deepEqual(words(), []);
+        tree.write(`${zram}/backing_dev`, '/dev/nvme0n1p1');
+        tree.write('/proc/swaps', 'Filename Type Size Used Priority\n/dev/zram0 partition 1 0 100');
+        assert.deepEqual(words(), ['/dev/zram0 is used as swap', '/dev/nvme0n1p1 is in use by zram0']);
+      });
+
+      it('the NVMe target serves one', () => {
+        const folder = '/sys/kernel/config/nvmet/subsystems/nqn.2024-01.x:d/namespaces/1';
+        tree.write(`${folder}/device_path`, '/dev/nvme0n1');
+        tree.write(`${folder}/enable`, '0');
+        assert.deepEqual(words(), []);
+        tree.write(`${folder}/enable`, '1');
+        assert.deepEqual(words(), ['/dev/nvme0n1 is in use by NVMe target nqn.2024-01.x:d, namespace 1']);
+        assert.deepEqual(tree.held(device).map(adviseOnHolder), [`echo 0 > ${folder}/enable`]);
+      });
+
+      it('the SCSI target serves one, as a block device or as a file', () => {
+        const core = '/sys/kernel/config/target/core';
+        tree.write(`${core}/iblock_0/a/enable`, '1');
+        tree.write(`${core}/iblock_0/a/udev_path`, '/dev/nvme0n1p1');
+        tree.write(`${core}/fileio_0/b/enable`, '1');
+        tree.write(
+          `${core}/fileio_0/b/info`,
+          'Status: ACTIVATED\n        TCM FILEIO ID: 0        File: /dev/nvme0n1  Size: 1',
+        );
+        assert.deepEqual(words(), [
+          '/dev/nvme0n1 is in use by SCSI target fileio_0/b',
+          '/dev/nvme0n1p1 is in use by SCSI target iblock_0/a',
+        ]);
+      });
+
+      it('a swap file on their file system', () => {
+        tree.mounts('22 1 8:1 / / rw - ext4 /dev/sda1 rw', '36 22 259:1 / /data rw - ext4 /dev/nvme0n1p1 rw');
+        tree.write(
+          '/proc/swaps',
+          'Filename Type Size Used Priority\n/data/swap\\040file file 1 0 -2\n/database file 1 0 -3',
+        );
+        assert.deepEqual(words(), ['/dev/nvme0n1p1 is mounted at /data', '/data/swap file is used as swap']);
+      });
+    });
+
+    it('are in a bcachefs of several', () => {
+      const device = tree.device(cardPath, nvme);
+      tree.block('259:0', disk);
+      tree.block('8:0', `${otherPath}/ata1/host0/block/sda`);
+      tree.mounts('36 25 0:44 / /data rw - bcachefs /dev/sda:/dev/nvme0n1 rw');
+      assert.deepEqual(tree.held(device), [mount('/dev/nvme0n1', '/data')]);
+    });
+
+    it('are mounted in another mount namespace alone', () => {
+      const device = tree.device(cardPath, nvme);
+      tree.block('259:0', disk);
+      tree.mounts('22 1 8:1 / / rw - ext4 /dev/sda1 rw');
+      tree.link('/proc/self/ns/mnt', 'mnt:[1]');
+      for (const [pid, namespace] of [
+        [7, 1],
+        [8, 2],
+        [9, 2],
+      ] as const) {
+        tree.link(`/proc/${pid}/ns/mnt`, `mnt:[${namespace}]`);
+        tree.write(`/proc/${pid}/mountinfo`, '99 22 259:0 / /data rw - ext4 /dev/nvme0n1 rw');
+      }
+      assert.deepEqual(tree.held(device), []);
+      tree.claimed.push('/dev/nvme0n1');
+      assert.deepEqual(tree.held(device), [{...mount('/dev/nvme0n1', '/data'), namespaceOf: 8}]);
+      assert.deepEqual(tree.held(device).map(describeHolder), [
+        '/dev/nvme0n1 is mounted at /data in the mount namespace of process 8',
+      ]);
+      assert.deepEqual(tree.held(device).map(adviseOnHolder), ['nsenter --target 8 --mount umount /data']);
+    });
+
     it('that nothing uses have no holder', () => {
       const device = tree.device(cardPath, nvme);
       tree.block('259:0', disk);

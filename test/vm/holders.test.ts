@@ -141,6 +141,145 @@ describe('holders on a real kernel', function () {
       });
   });
 
+  /** Whether the product would take the device, without doing it, and what it says. */
+  async function wouldTake(slot: string, ...options: string[]): Promise<{taken: boolean; stderr: string}> {
+    const {code, stderr} = await product().run('bind', 'pci-stub', slot, '--dry-run', ...options);
+    assert.ok(code === 0 || code === 3, stderr);
+    return {taken: code === 0, stderr};
+  }
+
+  describe('of a network card without an address', () => {
+    const {slot} = DEVICES.spareNetwork;
+    let name = '';
+
+    before(async () => {
+      name = await product().machine.sh(`ls /sys/bus/pci/devices/${slot}/net`);
+      await product().machine.sh(`ip link set ${name} up`);
+    });
+    after(async () => {
+      await product().machine.sh(`ip link set ${name} down`);
+    });
+
+    it('a bridge is idle until somebody has a tap in it', async () => {
+      const {machine} = product();
+      await machine.sh(`ip link add br7 type bridge; ip link set ${name} master br7; ip link set br7 up`);
+      await machine.sh('ip tuntap add vnet3 mode tap; ip link set vnet3 master br7 up');
+      const before = await wouldTake(slot);
+      assert.ok(before.taken, before.stderr);
+      const open = `sysopen F, "/dev/net/tun", 2 or die $!; ioctl F, 0x400454ca, $_ = pack "a16 S x22", "vnet3", 0x1002 or die $!; $| = 1; print "open\\n"; sleep`;
+      const guest = await machine.start(`exec perl -e '${open}' 2>&1`);
+      await guest.printed(/open/);
+      const {taken, stderr} = await wouldTake(slot);
+      await end(guest);
+      await machine.sh('ip link del vnet3; ip link del br7');
+      assert.ok(!taken);
+      assert.match(
+        stderr,
+        new RegExp(`${name} is a port of bridge br7, which tap vnet3 \\(perl ${guest.pid}.*\\) uses`),
+      );
+    });
+
+    it('a macvtap is idle until somebody has it open', async () => {
+      const {machine} = product();
+      await machine.sh(`ip link add link ${name} name mv0 type macvtap mode bridge; ip link set mv0 up`);
+      const node = `/dev/tap${await machine.sh('cat /sys/class/net/mv0/ifindex')}`;
+      await machine.waitUntil(`test -c ${node}`);
+      const before = await wouldTake(slot);
+      assert.ok(before.taken, before.stderr);
+      const guest = await machine.start(`exec sleep infinity <${node}`);
+      await machine.waitUntil(`readlink /proc/${guest.pid}/fd/0 | grep -q tap`);
+      const {taken, stderr} = await wouldTake(slot);
+      await end(guest);
+      await machine.sh('ip link del mv0');
+      assert.ok(!taken);
+      assert.match(
+        stderr,
+        new RegExp(`${name} carries macvtap mv0, which macvtap mv0 \\(sleep ${guest.pid}.*\\) uses`),
+      );
+    });
+
+    it('a macvlan in another network namespace is seen', async () => {
+      const {machine} = product();
+      await machine.sh(
+        `ip netns add box; ip link add link ${name} name mc0 type macvlan; ip link set mc0 netns box; ip -n box link set mc0 up`,
+      );
+      const {taken, stderr} = await wouldTake(slot);
+      await machine.sh('ip netns del box');
+      await machine.waitUntil(
+        `awk '$2 == "${name}" && $5 == "01005e000001" {exit $3 != 1}' /proc/net/dev_mcast`,
+      );
+      assert.ok(!taken);
+      assert.match(stderr, /another network namespace/);
+    });
+
+    it('a packet socket is seen', async () => {
+      const {machine} = product();
+      const index = await machine.sh(`cat /sys/class/net/${name}/ifindex`);
+      const open = `socket S, 17, 3, 0x0300 or die $!; bind S, pack "S n i S C C a8", 17, 3, ${index}, 0, 0, 0, "" or die $!; $| = 1; print "open\\n"; sleep`;
+      const daemon = await machine.start(`exec perl -e '${open}' 2>&1`);
+      await daemon.printed(/open/);
+      const {taken, stderr} = await wouldTake(slot);
+      await end(daemon);
+      assert.ok(!taken);
+      assert.match(stderr, new RegExp(`${name} is used by perl ${daemon.pid}.* by a packet socket`));
+      const after = await wouldTake(slot);
+      assert.ok(after.taken, after.stderr);
+    });
+  });
+
+  describe('of a disk without a mount of its own', () => {
+    const {slot} = disk1;
+    let disk = '';
+    before(async () => {
+      disk = await product().machine.sh(`ls /sys/bus/pci/devices/${slot}/nvme/nvme*/ | grep -o '^nvme.*n1$'`);
+    });
+
+    it('a loop over it with a file system is lost, forced or not', async () => {
+      const {machine} = product();
+      const loop = await machine.sh(`modprobe loop; losetup --find --show /dev/${disk}`);
+      await machine.sh(`mkfs.ext4 -q -F ${loop} && mkdir -p /mnt/loop && mount ${loop} /mnt/loop`);
+      const {taken, stderr} = await wouldTake(slot, '--force');
+      await machine.sh(`umount /mnt/loop`);
+      const idle = await wouldTake(slot, '--force');
+      await machine.sh(`losetup --detach ${loop}; wipefs -qa /dev/${disk}`);
+      assert.ok(!taken);
+      assert.match(stderr, new RegExp(`${loop} is mounted at /mnt/loop`));
+      assert.match(stderr, new RegExp(`/dev/${disk} is in use by ${loop.slice(5)}`));
+      assert.ok(!idle.taken);
+    });
+
+    it('the NVMe target serves it', async () => {
+      const {machine} = product();
+      const folder = '/sys/kernel/config/nvmet/subsystems/shared';
+      await machine.sh(
+        'modprobe nvmet; mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config',
+      );
+      await machine.sh(
+        `mkdir ${folder} && mkdir ${folder}/namespaces/1 && printf /dev/${disk} >${folder}/namespaces/1/device_path && echo 1 >${folder}/namespaces/1/enable`,
+      );
+      const {taken, stderr} = await wouldTake(slot, '--force');
+      await machine.sh(`echo 0 >${folder}/namespaces/1/enable; rmdir ${folder}/namespaces/1 ${folder}`);
+      assert.ok(!taken);
+      assert.match(stderr, new RegExp(`/dev/${disk} is in use by NVMe target shared, namespace 1`));
+    });
+
+    it('another mount namespace has it mounted', async () => {
+      const {machine} = product();
+      await machine.sh(`mkfs.ext4 -q -F /dev/${disk} && mkdir -p /mnt/box`);
+      const box = await machine.start(
+        `exec unshare --mount sh -c 'mount /dev/${disk} /mnt/box && echo mounted && exec sleep infinity'`,
+      );
+      await box.printed(/mounted/);
+      const {taken, stderr} = await wouldTake(slot, '--force');
+      await end(box);
+      await machine.waitUntil(`wipefs -qa /dev/${disk}`);
+      assert.ok(!taken);
+      assert.match(stderr, new RegExp(`mounted at /mnt/box in the mount namespace of process ${box.pid}`));
+      const after = await wouldTake(slot, '--force');
+      assert.ok(after.taken, after.stderr);
+    });
+  });
+
   describe('do not hang on a file system that does not answer', () => {
     for (const [folder, source] of [
       ['/mnt/silent/dev', 'silent'],

@@ -272,7 +272,7 @@ function holderName(holder: Holder | HolderReport): string {
     case 'swap':
       return holder.source;
     case 'stack':
-      return holder.by?.split(' ')[0] ?? holder.source;
+      return holder.by?.replace(/^(?:NVMe|SCSI) /, '').split(' ')[0] ?? holder.source;
     case 'virtual-function':
       return holder.virtualFunction;
     case 'dependent':

@@ -56,19 +56,21 @@ export interface ProcessHolder extends HolderBase, NodeUser {
 /** A file system or swap on a disk of the device. */
 export interface MountHolder extends HolderBase {
   readonly kind: 'mount' | 'swap';
-  /** The block device: `/dev/nvme0n1p2`. */
+  /** The block device: `/dev/nvme0n1p2`; for swap in a file that file. */
   readonly source: string;
   /** The mount point; the word `swap` for swap. */
   readonly target: string;
   /** Whether the system runs from it: /, /usr, /boot, /var, … */
   readonly system: boolean;
+  /** A process in whose mount namespace it is mounted, where that is another one. */
+  readonly namespaceOf?: number;
 }
 
 /** Another block device built on a disk of the device: LVM, RAID, dm-crypt, or a claim the kernel does not name. */
 export interface StackHolder extends HolderBase {
   readonly kind: 'stack';
   readonly source: string;
-  /** What is built on it: `dm-0 (vg-root)`, `md0`; undefined when the kernel only says that it is in use. */
+  /** What is built on it: `dm-0 (vg-root)`, `md0`, `loop0`, a target; undefined when the kernel only says that it is in use. */
   readonly by: string | undefined;
 }
 

@@ -8,11 +8,13 @@ export function describeHolder(holder: Holder): string {
     case 'process':
       return describeNodeUser(holder);
     case 'mount':
-      return `${holder.source} is mounted at ${holder.target}`;
+      return `${holder.source} is mounted at ${holder.target}${
+        holder.namespaceOf === undefined ? '' : ` in the mount namespace of process ${holder.namespaceOf}`
+      }`;
     case 'swap':
       return `${holder.source} is used as swap`;
     case 'stack':
-      return `${holder.source} is ${holder.by === undefined ? 'in use by the kernel' : `part of ${holder.by}`}`;
+      return `${holder.source} is ${holder.by === undefined ? 'in use by the kernel' : `${isBacking(holder.by) ? 'in use by' : 'part of'} ${holder.by}`}`;
     case 'interface':
       return describeInterface(holder);
     case 'network-namespace':
@@ -36,7 +38,7 @@ export function adviseOnHolder(holder: Holder): string {
     case 'mount':
       return holder.system
         ? "the system runs from it: it can't be taken"
-        : `umount ${shellWord(holder.target)}`;
+        : `${holder.namespaceOf === undefined ? '' : `nsenter --target ${holder.namespaceOf} --mount `}umount ${shellWord(holder.target)}`;
     case 'swap':
       return `swapoff ${shellWord(holder.source)}`;
     case 'stack':
@@ -168,12 +170,24 @@ export function adviseOnNodeUser({unit, unitUser, displayManager, pid}: NodeUser
   return service === undefined || service.startsWith('user@') ? kill : `systemctl stop ${shellWord(service)}`;
 }
 
+/** Whether it is no part of another device: it has the block device open as a file. */
+function isBacking(by: string): boolean {
+  return /^(?:loop\d|zram\d|NVMe target |SCSI target )/.test(by);
+}
+
 function adviseOnStack({source, by}: StackHolder): string {
   if (by === undefined)
     return `lsblk ${shellWord(source)}, zpool status and btrfs filesystem show tell what uses it`;
   const mapped = /^dm-\d+ \((.+)\)$/.exec(by)?.[1];
   if (mapped !== undefined) return `dmsetup remove ${shellWord(mapped)}`;
   if (/^md\d/.test(by)) return `mdadm --stop ${shellWord(`/dev/${by}`)}`;
+  if (/^loop\d+$/.test(by)) return `losetup --detach /dev/${by}`;
+  if (/^zram\d+$/.test(by)) return `zramctl --reset /dev/${by}`;
+  const served = /^NVMe target (.+), namespace (\d+)$/.exec(by);
+  if (served !== null)
+    return `echo 0 > ${shellWord(`/sys/kernel/config/nvmet/subsystems/${served[1] ?? ''}/namespaces/${served[2] ?? ''}/enable`)}`;
+  const target = /^SCSI target [^/]+\/(.+)$/.exec(by)?.[1];
+  if (target !== undefined) return `targetcli ls /backstores shows ${target}: delete it there`;
   if (by.startsWith('bcache')) return `echo 1 > /sys/block/${by}/bcache/stop`;
   return `stop ${by}`;
 }
