@@ -123,15 +123,26 @@ export async function readCalloutAttributes(
   subject: CalloutSubject,
   limit: number,
 ): Promise<readonly Attribute[]> {
-  if (!isSupported(callouts, 'get', 'attributes')) return [];
+  return (await askAttributes(host, callouts, subject, limit)) ?? [];
+}
+
+/** As {@link readCalloutAttributes}; undefined when no script tells any. */
+async function askAttributes(
+  host: Host,
+  callouts: Callouts,
+  subject: CalloutSubject,
+  limit: number,
+): Promise<readonly Attribute[] | undefined> {
+  if (!isSupported(callouts, 'get', 'attributes')) return undefined;
   const call: CalloutCall = {subject, event: 'get', action: 'attributes', state: 'none', input: undefined};
   const answer = await callFirst(host, callouts.scripts, call, limit, callouts.supports !== undefined);
-  if (answer === undefined) return [];
+  if (answer === undefined) return undefined;
   const {path, result} = answer;
   if (result.status !== 0) throw new CommandError(path, calloutArguments(call), result.status, result.stderr);
   // Some end it as C does.
   const text = result.stdout.replace(/\0+$/, '').trim();
-  if (text === '' || text === '[{}]') return [];
+  if (text === '') return undefined;
+  if (text === '[{}]') return [];
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -147,8 +158,8 @@ export function skippedNotes({skipped}: Pick<Callouts, 'skipped'>): string[] {
 }
 
 /**
- * The attributes of several devices that are there, by UUID, from their scripts. A script that fails tells nothing of
- * its device, as mdevctl has it in lists.
+ * The attributes of several devices that are there, by UUID, from their scripts; those of which no script tells are
+ * left out. A script that fails tells nothing of its device, as mdevctl has it in lists.
  * @param onNote told what is not known, and why.
  */
 export async function readMdevAttributes(
@@ -171,7 +182,8 @@ export async function readMdevAttributes(
         scripts: all.scripts.filter((path) => !slow.has(path)),
         skipped: callouts.skipped,
       };
-      found.set(subject.uuid, await readCalloutAttributes(host, callouts, subject, limit));
+      const told = await askAttributes(host, callouts, subject, limit);
+      if (told !== undefined) found.set(subject.uuid, told);
     } catch (error) {
       if (!(error instanceof PearasysError)) throw error;
       onNote(`the attributes of ${subject.uuid} are not known: ${error.message}`);

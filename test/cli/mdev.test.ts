@@ -72,7 +72,7 @@ describe('pearasys mdev', () => {
   it('list: tells of scripts that are not run', async () => {
     await done(`mdev start -u ${one} -p mtty -t mtty-1`);
     host.machine.tree.file('/etc/mdevctl.d/scripts.d/callouts/a', '#!/bin/sh\n', 0o775);
-    const {stdout, stderr} = await typed(host, 'mdev list');
+    const {stdout, stderr} = await typed(host, 'mdev list -v');
     assert.equal(stdout, `${one} mtty mtty-1 manual\n`);
     assert.match(stderr, /callouts\/a is not run: .* is writable by others/);
   });

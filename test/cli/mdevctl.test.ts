@@ -58,6 +58,106 @@ describe('mdevctl 1.2', () => {
     return path;
   };
 
+  describe('the options of mdevctl 1.3 and later', () => {
+    const script = (name: string, body: string) =>
+      host.machine.tree.file(`/etc/mdevctl.d/scripts.d/callouts/${name}`, `#!/bin/sh\n${body}\n`, 0o755);
+    const live = `case "$*" in
+*capabilities*) echo '{"supports":{"version":2,"actions":["modify","define","capabilities","attributes"],"events":["live","pre","post","get"]}}';;
+*'-e live'*) cat >../../live;;
+*'-e get'*) echo '[{"x":"script"}]';;
+esac`;
+
+    it('libvirt’s question whether a live update is known is answered with 0 and the help', async () => {
+      const {exitCode, stdout, stderr} = await typed('modify --defined --live --jsonfile b --help');
+      assert.deepEqual([exitCode, stderr], [0, '']);
+      assert.match(stdout, /--live/);
+    });
+
+    it('modify --jsonfile replaces type, start and attributes of a definition', async () => {
+      await typed(`define -u ${two} -p mtty -t mtty-1`);
+      const path = jsonFile('{"mdev_type":"mtty-2","start":"auto","attrs":[{"a":"1"}]}');
+      for (const line of [
+        `modify -u ${two} -p mtty --jsonfile ${path}`,
+        `modify --defined -u ${two} --jsonfile ${path}`,
+      ])
+        assert.deepEqual(await typed(line), said(''));
+      assert.match(
+        file('mtty', two) ?? '',
+        /"mtty-2",\n  "start": "auto",\n  "attrs": \[\n    \{\n      "a": "1"/,
+      );
+    });
+
+    it('modify --live changes the device, --defined its definition too', async () => {
+      script('a', live);
+      await typed(`define -u ${one}`);
+      const path = jsonFile('{"mdev_type":"mtty-1","start":"manual","attrs":[{"y":"2"}]}');
+      const before = file('mtty', one);
+      assert.deepEqual(await typed(`modify --live -u ${one} -p mtty --jsonfile ${path}`), said(''));
+      assert.match(host.machine.tree.read('/etc/mdevctl.d/live') ?? '', /"y":"2"/);
+      assert.equal(file('mtty', one), before);
+      assert.deepEqual(await typed(`modify --live --defined -u ${one} -p mtty --jsonfile ${path}`), said(''));
+      assert.match(file('mtty', one) ?? '', /"y": "2"/);
+    });
+
+    it('what excludes each other is wrong usage; a live update of what is not there fails', async () => {
+      const path = jsonFile('{"mdev_type":"mtty-1","start":"manual"}');
+      for (const line of [
+        '--live',
+        `--jsonfile ${path} --auto`,
+        `--jsonfile ${path} -t x`,
+        `--live --jsonfile ${path} -m`,
+      ])
+        assert.equal((await typed(`modify -u ${one} ${line}`)).exitCode, 2, line);
+      assert.equal((await typed(`modify --live -u ${two} --jsonfile ${path}`)).exitCode, 1);
+    });
+
+    it('--force goes on where a script refuses', async () => {
+      script('a', 'exit 1');
+      for (const line of [
+        `define -u ${two} -p mtty -t mtty-1`,
+        `start -u ${two}`,
+        `modify -u ${two} -a`,
+        `stop -u ${two}`,
+        `undefine -u ${two}`,
+      ]) {
+        assert.equal((await typed(line)).exitCode, 1, line);
+        assert.equal((await typed(`${line} --force`)).exitCode, 0, line);
+      }
+    });
+
+    it('list shows the attributes that the script tells of a device, else those of its definition', async () => {
+      host.machine.tree.file(
+        `/etc/mdevctl.d/mtty/${one}`,
+        '{"mdev_type":"mtty-1","start":"manual","attrs":[{"x":"file"}]}',
+        0o644,
+      );
+      assert.match((await typed('list -v')).stdout, /@\{0\}: \{"x":"file"\}/);
+      script('a', live);
+      assert.match((await typed('list -v')).stdout, /@\{0\}: \{"x":"script"\}/);
+      assert.match((await typed('list --dumpjson')).stdout, /"x": "script"/);
+      assert.match((await typed('list -dv')).stdout, /@\{0\}: \{"x":"file"\}/);
+    });
+
+    it('MDEVCTL_LOG says how much is told', async () => {
+      host.machine.tree.file('/etc/mdevctl.d/mtty/notes', 'x', 0o644);
+      const told = async (setting: string | undefined, line: string) => {
+        let stderr = '';
+        await mdevctl('mdevctl', line.split(' '), {
+          host,
+          environment: {MDEVCTL_LOG: setting},
+          stdout: {isTerminal: false, columns: 80, write: () => undefined},
+          stderr: {isTerminal: false, columns: 80, write: (text) => (stderr += text)},
+        });
+        return stderr;
+      };
+      for (const setting of [undefined, 'warn', 'info', 'nonsense'])
+        assert.match(await told(setting, 'list -d'), /^WARN: .*notes/);
+      for (const setting of ['off', 'error', 'mdevctl=error'])
+        assert.equal(await told(setting, 'list -d'), '');
+      assert.match(await told('debug', `start -u ${two} -p mtty -t mtty-1`), /^DEBUG: echo '2222/m);
+    });
+  });
+
   describe('types', () => {
     const types = '/sys/devices/virtual/mtty/mtty/mdev_supported_types';
 
@@ -159,9 +259,13 @@ describe('mdevctl 1.2', () => {
             'OPTIONS:',
             '    -a, --auto                   Device will be started automatically',
             '        --addattr <attr_name>    add a new attribute',
+            '    -d, --defined                Modify the stored device definition',
             '        --delattr                Delete an attribute',
+            '    -f, --force                  Force command execution even if device-specific callout script fails',
             '    -h, --help                   Print help information',
             '    -i, --index <INDEX>          Index of the attribute to modify',
+            '        --jsonfile <JSONFILE>    Specify device details in JSON format',
+            '    -l, --live                   Modify the running device definition only unless used together with defined option',
             '    -m, --manual                 Device must be started manually',
             '    -p, --parent <PARENT>        Parent of the mdev to modify',
             '    -t, --type <type>            Modify the mdev type for this device',
@@ -218,7 +322,7 @@ describe('mdevctl 1.2', () => {
           unexpected('--verbos', 'mdevctl list --verbose', "\tDid you mean '--verbose'?\n\n"),
         ],
         ['list -vz', unexpected('-z', 'mdevctl list [OPTIONS]')],
-        [`modify -u ${one} --live`, unexpected('--live', 'mdevctl modify --uuid <UUID>')],
+        [`modify -u ${one} --zzzzzz`, unexpected('--zzzzzz', 'mdevctl modify --uuid <UUID>')],
         [
           'define',
           missing(['--uuid <UUID>', '--parent <PARENT>'], 'mdevctl define --uuid <UUID> --parent <PARENT>'),
@@ -231,7 +335,7 @@ describe('mdevctl 1.2', () => {
           ),
         ],
         ['undefine', missing(['--uuid <UUID>'], 'mdevctl undefine [OPTIONS] --uuid <UUID>')],
-        ['stop', missing(['--uuid <UUID>'], 'mdevctl stop --uuid <UUID>')],
+        ['stop', missing(['--uuid <UUID>'], 'mdevctl stop [OPTIONS] --uuid <UUID>')],
         [
           `modify -u ${one} --addattr d`,
           missing(
@@ -305,7 +409,7 @@ describe('mdevctl 1.2', () => {
 
   it('list: tells on standard error of scripts that are not run', async () => {
     host.machine.tree.file('/etc/mdevctl.d/scripts.d/callouts/a', '#!/bin/sh\n', 0o775);
-    const {exitCode, stdout, stderr} = await typed('list');
+    const {exitCode, stdout, stderr} = await typed('list -v');
     assert.deepEqual([exitCode, stdout], [0, `${one} mtty mtty-1 manual\n\n`]);
     assert.match(stderr, /callouts\/a is not run: .* is writable by others/);
   });

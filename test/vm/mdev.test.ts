@@ -303,6 +303,85 @@ udevadm settle`);
     });
   });
 
+  describe('scripts that make possible what is asked for', () => {
+    const scripts = '/etc/mdevctl.d/scripts.d';
+    const start = `pearasys mdev start -u ${A} -p mtty -t mtty-1`;
+    /** A callout with this body, and a notifier; both write down how they were called. */
+    const install = async (body: string) => {
+      const note = `echo "\${0##*/} $4 $6 $8" >>/run/mdev-calls`;
+      await machine.writeFile(
+        `${scripts}/callouts/a`,
+        `#!/bin/sh\n[ "$6" = capabilities ] && exit 1\n${note}\ncase "$4 $6" in\n${body}\nesac\n`,
+      );
+      await machine.writeFile(`${scripts}/notifiers/n`, `#!/bin/sh\n${note}\n`);
+      await machine.sh(`chmod 755 ${scripts}/callouts/a ${scripts}/notifiers/n; rm -f /run/mdev-calls`);
+    };
+    const calls = async () => (await machine.sh('cat /run/mdev-calls; rm /run/mdev-calls')).split('\n');
+    const told = (action: string, outcome: string) => [
+      `a pre ${action} none`,
+      `a post ${action} ${outcome}`,
+      `n notify ${action} ${outcome}`,
+    ];
+    const unload = () => machine.sh('rmmod mtty && udevadm settle');
+
+    afterEach(async () => {
+      await machine.sh('modprobe mtty && udevadm settle');
+      await clear();
+    });
+    after(() => machine.sh(`rm -rf ${scripts}`));
+
+    it('start: pre loads the driver of the parent', async () => {
+      await install("'pre start') modprobe mtty ;;");
+      await unload();
+      await machine.sh(start);
+      assert.equal(await isThere(A), true);
+      assert.deepEqual(await calls(), told('start', 'success'));
+    });
+
+    it('start of the unit: pre loads the driver of the parent', async () => {
+      await install("'pre start') modprobe mtty ;;");
+      await machine.writeFile(definitionOf(A), asRecorded('manual'));
+      await unload();
+      await machine.sh(`systemctl start ${unitOf(A)}`);
+      assert.equal(await isThere(A), true);
+      assert.deepEqual(await calls(), told('start', 'success'));
+    });
+
+    it('start: they hear of it where the parent is still not there', async () => {
+      await install('');
+      await unload();
+      const {code, stderr} = await machine.run(start);
+      assert.equal(code, 4);
+      assert.match(stderr, /there is no parent mtty/);
+      assert.deepEqual(await calls(), told('start', 'failure'));
+    });
+
+    it('start: pre frees the last instance', async () => {
+      await install(`'pre start') echo 1 >${pathOf(B)}/remove ;;`);
+      await create(B);
+      for (const uuid of many.slice(0, 23)) await machine.run(`echo ${uuid} >${types}/mtty-1/create`);
+      assert.equal(await machine.sh(`cat ${types}/mtty-1/available_instances`), '0');
+      await machine.sh(start);
+      assert.deepEqual([await isThere(A), await isThere(B)], [true, false]);
+      assert.deepEqual(await calls(), told('start', 'success'));
+    });
+
+    it('stop: pre ends the process that uses the device', async () => {
+      await install("'pre stop') kill $(cat /run/mdev-holder) ;;");
+      await machine.sh(start);
+      await calls();
+      await machine.sh(
+        `group=$(readlink ${pathOf(A)}/iommu_group)
+sh -c 'exec 9<>/dev/vfio/$0; exec sleep infinity' "\${group##*/}" >/dev/null 2>&1 &
+echo $! >/run/mdev-holder`,
+      );
+      await machine.waitUntil('ls -l /proc/$(cat /run/mdev-holder)/fd | grep -q /dev/vfio/');
+      await machine.sh(`pearasys mdev stop -u ${A}`);
+      assert.equal(await isThere(A), false);
+      assert.deepEqual(await calls(), told('stop', 'success'));
+    });
+  });
+
   // Last: tests of a suite itself run before those of its parts.
   describe('make uninstall', () => {
     it('leaves devices and definitions where they are', async () => {

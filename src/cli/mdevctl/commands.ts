@@ -23,6 +23,7 @@ import {readMdevAttributes} from '../../mdev/callout.js';
 import {
   defineMdev,
   modifyMdev,
+  modifyMdevLive,
   specifyDefinition,
   startMdev,
   stopMdev,
@@ -40,6 +41,8 @@ export interface MdevctlContext {
   readonly host: Host;
   readonly stdout: Output;
   readonly stderr: Output;
+  /** Tells what is not the result, as far as MDEVCTL_LOG wants it. */
+  readonly log: (level: 'warn' | 'debug', text: string) => void;
 }
 
 /** Milliseconds that a write or a script may take, and that a parent may take to register. */
@@ -76,14 +79,15 @@ export async function runMdevctl(
   }
 }
 
-async function list({host, stdout, stderr}: MdevctlContext, values: MdevctlValues): Promise<void> {
+async function list(context: MdevctlContext, values: MdevctlValues): Promise<void> {
+  const {stdout} = context;
   const filter = readFilter(values);
   const mdevs =
     filter === undefined
       ? []
       : values.has('defined')
-        ? readDefined({host, stdout, stderr}, filter)
-        : await readActive({host, stdout, stderr}, filter);
+        ? readDefined(context, filter)
+        : await readActive(context, filter, values.has('verbose') || values.has('dumpjson'));
   stdout.write(
     values.has('dumpjson')
       ? `${jsonText(mdevsJson(mdevs, values.has('uuid')))}\n`
@@ -100,15 +104,17 @@ function readDefined(context: MdevctlContext, filter: DefinitionFilter): ListedM
   });
 }
 
-async function readActive({host, stderr}: MdevctlContext, filter: DefinitionFilter): Promise<ListedMdev[]> {
+/** @param shown whether the attributes are shown: only then are the scripts asked. */
+async function readActive(
+  {host, log}: MdevctlContext,
+  filter: DefinitionFilter,
+  shown: boolean,
+): Promise<ListedMdev[]> {
   const mdevs = readActiveMdevs(host, filter);
-  const undefinedOnes = mdevs.filter(({attributes}) => attributes === undefined);
-  const told = await readMdevAttributes(host, undefinedOnes, limits.limit, (note) =>
-    stderr.write(`${note}\n`),
-  );
+  const told = await readMdevAttributes(host, shown ? mdevs : [], limits.limit, (note) => log('warn', note));
   return mdevs.map((mdev) => ({
     ...mdev,
-    attributes: mdev.attributes ?? told.get(mdev.uuid) ?? [],
+    attributes: told.get(mdev.uuid) ?? mdev.attributes ?? [],
     remark: mdev.defined ? 'defined' : undefined,
   }));
 }
@@ -144,7 +150,7 @@ async function change(context: MdevctlContext, command: string, values: MdevctlV
   const {host, stdout} = context;
   const words = readWords(command, values);
   const {uuid, parent} = words;
-  const options = optionsOf(context);
+  const options = optionsOf(context, values);
   switch (command) {
     case 'define': {
       const full = {...words, start: values.has('auto') ? ('auto' as const) : ('manual' as const)};
@@ -181,7 +187,12 @@ async function change(context: MdevctlContext, command: string, values: MdevctlV
 
 async function modify(context: MdevctlContext, words: MdevWords, values: MdevctlValues): Promise<void> {
   const {host} = context;
-  const {uuid, parent, type} = words;
+  const {uuid, parent, type, config} = words;
+  if (values.has('live') && config !== undefined) {
+    const options = {...optionsOf(context, values), parent, defined: values.has('defined')};
+    await attempt(host, {command: 'modify', words}, () => modifyMdevLive(host, uuid, config, options));
+    return;
+  }
   const definitions = definitionsOf(context, {uuid, parent});
   const [definition] = definitions;
   const named = parent === undefined ? uuid : `${parent}/${uuid}`;
@@ -203,8 +214,9 @@ async function modify(context: MdevctlContext, words: MdevWords, values: Mdevctl
         start: values.has('auto') ? 'auto' : values.has('manual') ? 'manual' : undefined,
         add: name === undefined ? undefined : {name, value, index},
         remove: values.has('delattr') ? {index} : undefined,
+        config,
       },
-      optionsOf(context),
+      optionsOf(context, values),
     ),
   );
 }
@@ -246,7 +258,7 @@ async function startParent(context: MdevctlContext, parent: string): Promise<voi
         await start(context, {uuid, parent: name}, optionsOf(context));
       } catch (error) {
         if (!(error instanceof MdevctlError)) throw error;
-        context.stderr.write(error.message.replace(/^Error: /, 'WARN: '));
+        context.log('warn', error.message.replace(/^Error: /, '').trimEnd());
       }
 }
 
@@ -254,11 +266,11 @@ async function startParent(context: MdevctlContext, parent: string): Promise<voi
  * The definitions that match, as mdevctl has them: one of them that is broken is an error, and a file with another
  * name is told.
  */
-function definitionsOf({host, stderr}: MdevctlContext, filter: DefinitionFilter): readonly Definition[] {
+function definitionsOf({host, log}: MdevctlContext, filter: DefinitionFilter): readonly Definition[] {
   const {definitions, broken} = readDefinitions(host, {...filter, asTyped: true});
   for (const {path, uuid} of broken)
     if (uuid === undefined && filter.uuid === undefined)
-      stderr.write(`WARN: Can't determine uuid for file '${path.slice(path.lastIndexOf('/') + 1)}'\n`);
+      log('warn', `Can't determine uuid for file '${path.slice(path.lastIndexOf('/') + 1)}'`);
   const problem = broken.find(({uuid}) => uuid !== undefined);
   if (problem !== undefined) fail(`${problem.path}: ${problem.reason}`);
   return definitions;
@@ -273,7 +285,7 @@ function readWords(command: string, values: MdevctlValues): MdevWords {
       parent: parent === undefined ? undefined : readParentName(parent),
       type: type === undefined ? undefined : type === '' ? ('' as TypeName) : parseTypeName(type),
     };
-    if (file !== undefined && parent === undefined)
+    if (file !== undefined && parent === undefined && command !== 'modify')
       fail(
         command === 'define'
           ? `Parent device required to define device via ${JSON.stringify(file)}`
@@ -308,13 +320,14 @@ function readJsonFile(path: string): MdevConfig {
   }
 }
 
-function optionsOf({stderr}: MdevctlContext): MdevOptions {
+function optionsOf({log}: MdevctlContext, values?: MdevctlValues): MdevOptions {
   return {
     limit: limits.limit,
     dryRun: false,
-    force: false,
+    force: values?.has('force') === true,
     asTyped: true,
-    onNote: (note) => stderr.write(`${note}\n`),
+    onStep: (line, undoing) => log('debug', undoing ? `undoing: ${line}` : line),
+    onNote: (note) => log('warn', note),
   };
 }
 

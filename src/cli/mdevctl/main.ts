@@ -10,6 +10,8 @@ export interface MdevctlOptions {
   readonly host?: Host;
   readonly stdout?: Output;
   readonly stderr?: Output;
+  /** Its MDEVCTL_LOG says how much is told on standard error. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
 }
 
 /**
@@ -30,8 +32,21 @@ export async function mdevctl(
   }
   const host = options.host ?? new MachineHost();
   try {
-    return await runMdevctl({host, stdout, stderr}, line.command, line.values);
+    const told = logLevel((options.environment ?? process.env)['MDEVCTL_LOG']);
+    const log = (level: 'warn' | 'debug', text: string) => {
+      if (levels.indexOf(level) <= told) stderr.write(`${level.toUpperCase()}: ${text}\n`);
+    };
+    return await runMdevctl({host, stdout, stderr, log}, line.command, line.values);
   } finally {
     await host.close();
   }
+}
+
+const levels = ['off', 'error', 'warn', 'info', 'debug', 'trace'];
+
+/** How much is told, as an index of {@link levels}: `debug`, or `mdevctl=debug`; `warn` unless it is said. */
+function logLevel(setting = ''): number {
+  const words = setting.split(',').map((word) => /^(?:mdevctl(?:::\w+)*=)?(\w+)$/.exec(word.trim())?.[1]);
+  const found = words.map((word) => levels.indexOf(word?.toLowerCase() ?? '')).filter((at) => at >= 0);
+  return found.at(-1) ?? levels.indexOf('warn');
 }

@@ -44,6 +44,13 @@ const uuid = (help: string): OptionSpecification => ({
 const parent = (help: string): OptionSpecification => ({name: 'parent', char: 'p', value: 'PARENT', help});
 const type = (help: string): OptionSpecification => ({name: 'type', char: 't', value: 'type', help});
 
+/** Of mdevctl 1.3 and later. */
+const force: OptionSpecification = {
+  name: 'force',
+  char: 'f',
+  help: 'Force command execution even if device-specific callout script fails',
+};
+
 const list: CommandSpecification = {
   name: 'list',
   about: 'List mediated devices',
@@ -66,7 +73,10 @@ provided, the human readable listing will include attributes for the device(s).`
   ],
 };
 
-/** The commands of mdevctl 1.2, in the words of its own help: who calls it for that must find the same. */
+/**
+ * The commands of mdevctl 1.2, in the words of its own help: who calls it for that must find the same. Beside them
+ * the options of mdevctl 1.3 and later, which libvirt looks for.
+ */
 export const mdevctlCommands: readonly CommandSpecification[] = [
   {
     name: 'define',
@@ -90,6 +100,7 @@ Running devices are unaffected by this command.`,
         conflicts: ['type', 'auto'],
         help: 'Specify device details in JSON format',
       },
+      force,
     ],
   },
   list,
@@ -104,9 +115,10 @@ or removed, which correlates to a sysfs attribute under the created device. Unle
 is provided, operations are performed at the end of the attribute list. 'value' is to be specified
 in the format that is accepted by the attribute. Upon device start, mdevctl will go through each
 attribute in order, writing the value into the corresponding sysfs attribute for the device. The
-startup mode of the device can also be selected, auto or manual.
+startup mode of the device can also be selected, auto or manual. Alternatively, the 'jsonfile' option
+may be used to replace the startup mode and any attributes with the contents of the specified file.
 
-Running devices are unaffected by this command.`,
+Running devices are unaffected by this command unless the 'live' option is given.`,
     required: ['uuid'],
     options: [
       uuid('UUID of the mdev to modify'),
@@ -118,6 +130,21 @@ Running devices are unaffected by this command.`,
       {name: 'value', value: 'attr_value', help: 'Value for the attribute specified by --addattr'},
       {name: 'auto', char: 'a', help: 'Device will be started automatically'},
       {name: 'manual', char: 'm', conflicts: ['auto'], help: 'Device must be started manually'},
+      {
+        name: 'live',
+        char: 'l',
+        conflicts: ['type', 'addattr', 'delattr', 'index', 'value', 'auto', 'manual'],
+        requires: ['jsonfile'],
+        help: 'Modify the running device definition only unless used together with defined option',
+      },
+      {name: 'defined', char: 'd', help: 'Modify the stored device definition'},
+      {
+        name: 'jsonfile',
+        value: 'JSONFILE',
+        conflicts: ['type', 'addattr', 'delattr', 'index', 'value', 'auto', 'manual'],
+        help: 'Specify device details in JSON format',
+      },
+      force,
     ],
   },
   {
@@ -143,13 +170,14 @@ started device.`,
         conflicts: ['type'],
         help: 'Details of the device to be started, in JSON format',
       },
+      force,
     ],
   },
   {
     name: 'stop',
     about: 'Stop a mediated device',
     required: ['uuid'],
-    options: [uuid('UUID of the device to stop')],
+    options: [uuid('UUID of the device to stop'), force],
   },
   {
     name: 'types',
@@ -173,7 +201,11 @@ If a UUID exists for multiple parents, all will be removed unless a parent is
 
 Running devices are unaffected by this command.`,
     required: ['uuid'],
-    options: [uuid('UUID of the device to be undefined'), parent('Parent of the device to be undefined')],
+    options: [
+      uuid('UUID of the device to be undefined'),
+      parent('Parent of the device to be undefined'),
+      force,
+    ],
   },
   // Not in its help: its own udev rule calls it.
   {name: 'start-parent-mdevs', about: '', options: [], argument: 'PARENT'},

@@ -37,7 +37,9 @@ export default class MdevList extends BaseCommand {
     const filter = {uuid, parent};
     const {mdevs, broken} = await readMdevReports(host, filter);
     if (!this.jsonEnabled()) {
-      const listed = flags.defined ? listDefined(host, filter) : await this.#listActive(host, filter);
+      const listed = flags.defined
+        ? listDefined(host, filter)
+        : await this.#listActive(host, filter, this.isVerbose || flags.dumpjson);
       if (flags.dumpjson) this.log(jsonText(mdevsJson(listed, uuid !== undefined)));
       else this.context.stdout.write(listed.map((mdev) => mdevLines(mdev, this.isVerbose)).join(''));
       if (flags.defined && !flags.dumpjson)
@@ -53,13 +55,13 @@ export default class MdevList extends BaseCommand {
     };
   }
 
-  async #listActive(host: Host, filter: DefinitionFilter): Promise<ListedMdev[]> {
+  /** @param shown whether the attributes are shown: only then are the scripts asked. */
+  async #listActive(host: Host, filter: DefinitionFilter, shown: boolean): Promise<ListedMdev[]> {
     const mdevs = readActiveMdevs(host, filter);
-    const unknown = mdevs.filter(({attributes}) => attributes === undefined);
-    const told = await readMdevAttributes(host, unknown, scriptLimit, (note) => this.warn(note));
+    const told = await readMdevAttributes(host, shown ? mdevs : [], scriptLimit, (note) => this.warn(note));
     return mdevs.map((mdev) => ({
       ...mdev,
-      attributes: mdev.attributes ?? told.get(mdev.uuid) ?? [],
+      attributes: told.get(mdev.uuid) ?? mdev.attributes ?? [],
       remark: mdev.defined ? 'defined' : undefined,
     }));
   }
