@@ -104,7 +104,8 @@ const someType = (): string =>
 const someAttribute = (): string =>
   pick(['frame_rate', 'licence', 'frame_rate', 'x', 'é', '__proto__', '10', 'two words', 'a"b']);
 const someValue = (): string => pick(['60', 'abc', '', '9999', 'A', '1 2', '"', '\\', 'é']);
-const someIndex = (): string => pick(['0', '1', '2', '9', '0', '1', '-1', 'x', '+1', '4294967295', '4294967296', '']);
+const someIndex = (): string =>
+  pick(['0', '1', '2', '9', '0', '1', '-1', 'x', '+1', '4294967295', '4294967296', '']);
 
 const jsonFiles: Readonly<Record<string, string>> = {
   'good.json': '{"mdev_type":"mtty-1","start":"manual"}',
@@ -123,13 +124,16 @@ const jsonFiles: Readonly<Record<string, string>> = {
   'empty.json': '',
 };
 const someFile = (folder: string): string =>
-  chance(94) ? join(folder, pick(Object.keys(jsonFiles) as [string, ...string[]])) : join(folder, 'missing.json');
+  chance(94)
+    ? join(folder, pick(Object.keys(jsonFiles) as [string, ...string[]]))
+    : join(folder, 'missing.json');
 
 /** An option in one of the ways that it can be written. */
 function written(name: string, char: string | undefined, value?: string): string[] {
   if (value === undefined) return [char !== undefined && chance(50) ? `-${char}` : `--${name}`];
   const ways = [[`--${name}`, value], [`--${name}=${value}`]];
-  if (char !== undefined) ways.push([`-${char}`, value], [`-${char}`, value], [`-${char}${value}`], [`-${char}=${value}`]);
+  if (char !== undefined)
+    ways.push([`-${char}`, value], [`-${char}`, value], [`-${char}${value}`], [`-${char}=${value}`]);
   return pick(ways as [string[], ...string[][]]);
 }
 
@@ -143,8 +147,27 @@ function shuffled<Item>(items: Item[]): Item[] {
 
 function randomLine(folder: string): string[] {
   const command = pick([
-    'define', 'define', 'define', 'undefine', 'undefine', 'modify', 'modify', 'modify', 'modify', 'start', 'start', 'start',
-    'stop', 'stop', 'list', 'list', 'list', 'list', 'types', 'start-parent-mdevs', 'other',
+    'define',
+    'define',
+    'define',
+    'undefine',
+    'undefine',
+    'modify',
+    'modify',
+    'modify',
+    'modify',
+    'start',
+    'start',
+    'start',
+    'stop',
+    'stop',
+    'list',
+    'list',
+    'list',
+    'list',
+    'types',
+    'start-parent-mdevs',
+    'other',
   ]);
   const words: string[][] = [];
   const add = (percent: number, name: string, char?: string, value?: () => string) => {
@@ -224,8 +247,14 @@ function randomLine(folder: string): string[] {
 function randomDefinition(): string {
   const parent = pick(['mtty', gpu]);
   const type = chance(90) ? pick(typesOf[parent] ?? ['x']) : someType();
-  const attrs = Array.from({length: chance(40) ? 1 + random(3) : 0}, () => ({[someAttribute()]: someValue()}));
-  return JSON.stringify({mdev_type: type, start: pick(['auto', 'manual', 'manual', 'else']), attrs}, null, chance(80) ? 2 : 0);
+  const attrs = Array.from({length: chance(40) ? 1 + random(3) : 0}, () => ({
+    [someAttribute()]: someValue(),
+  }));
+  return JSON.stringify(
+    {mdev_type: type, start: pick(['auto', 'manual', 'manual', 'else']), attrs},
+    null,
+    chance(80) ? 2 : 0,
+  );
 }
 
 const script = (body: string): string => `#!/bin/sh
@@ -248,7 +277,8 @@ function newState(): SimulatedHost {
   for (const uuid of definedUuids)
     for (const parent of ['mtty', gpu, 'absent'])
       if (chance(30)) files[`/etc/mdevctl.d/${parent}/${uuid}`] = randomDefinition();
-  if (chance(10)) files[`/etc/mdevctl.d/${gpu.toUpperCase()}/${pick(uuids as [string])}`] = randomDefinition();
+  if (chance(10))
+    files[`/etc/mdevctl.d/${gpu.toUpperCase()}/${pick(uuids as [string])}`] = randomDefinition();
   if (chance(5)) files['/etc/mdevctl.d/mtty/notes'] = 'no definition\n';
   if (chance(4)) files[`/etc/mdevctl.d/mtty/${uuids[3] ?? ''}`] = '{';
   if (chance(3)) files[`/etc/mdevctl.d/mtty/${uuids[3]?.toUpperCase() ?? ''}`] = randomDefinition();
@@ -310,13 +340,19 @@ function result(root: string, run: {exitCode: number; stdout: string; stderr: st
     stdout: withoutNew(run.stdout),
     stderr: run.stderr,
     files: Object.fromEntries(
-      Object.entries(readFolder(etc)).map(([path, text]) => [withoutNew(path), withoutNew(text)]),
+      Object.entries(readFolder(etc))
+        .map(([path, text]) => [withoutNew(path), withoutNew(text)] as const)
+        .sort(([one], [other]) => (one < other ? -1 : 1)),
     ),
     devices: fs
       .readdirSync(join(root, 'sys/bus/mdev/devices'))
       .sort()
       .map((uuid) => {
-        const type = fs.readlinkSync(join(root, `sys/bus/mdev/devices/${uuid}`)).split('/').at(-2) ?? '';
+        const type =
+          fs
+            .readlinkSync(join(root, `sys/bus/mdev/devices/${uuid}`))
+            .split('/')
+            .at(-2) ?? '';
         return withoutNew(`${uuid} ${type}`);
       }),
     calls: calls.filter((line) => line !== '' && !line.includes('-a capabilities')),
@@ -354,7 +390,13 @@ function runTheirs(root: string, kernel: string, words: readonly string[]): Resu
 /** The part of the machine that mdevctl looks at. */
 function copyState(from: string, to: string): void {
   fs.rmSync(to, {recursive: true, force: true});
-  for (const path of ['sys/bus/mdev', 'sys/class/mdev_bus', 'sys/devices/virtual/mtty', 'sys/devices/virtual/gpu', 'etc/mdevctl.d']) {
+  for (const path of [
+    'sys/bus/mdev',
+    'sys/class/mdev_bus',
+    'sys/devices/virtual/mtty',
+    'sys/devices/virtual/gpu',
+    'etc/mdevctl.d',
+  ]) {
     fs.mkdirSync(join(to, path, '..'), {recursive: true});
     execFileSync('cp', ['-a', join(from, path), join(to, path)]);
   }
@@ -376,6 +418,8 @@ const wanted: Readonly<Record<string, (one: Case) => boolean>> = {
     ours.exitCode !== 2 && words.some((word) => /^(?:-p=?|--parent=)?(?:scripts\.d)?$/.test(word)),
   'the options of later versions are known': ({words}) =>
     words.some((word) => /^(?:-[adv]*[fl]|--force|--live|--def(?:ined)?)$/.test(word)) && words[0] !== 'list',
+  'list asks scripts for what it shows, also of devices that are defined': ({words, before}) =>
+    words[0] === 'list' && Object.keys(before).some((path) => path.startsWith('scripts.d/callouts/')),
   'a file name that is another spelling of the UUID is a definition': ({before}) =>
     Object.keys(before).some((path) => /\/[0-9]1111111-1111-4111-8A11/.test(path)),
 };
