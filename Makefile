@@ -35,6 +35,8 @@ bare = env -u NODE_OPTIONS -u NODE_EXTRA_CA_CERTS
 mocha = node_modules/.bin/mocha $(if $(GREP),--fail-zero --grep '$(GREP)')
 # Units that are the same on every machine; those of a slot are written by `pearasys service install`.
 units = $(filter-out pearasys-slot@%,$(notdir $(basename $(wildcard systemd-templates/*.hbs))))
+# Runs before udev at each boot; every other unit is started by an event.
+early = pearasys-early.service
 
 .PHONY: all demo test lint test-unit test-vm bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
@@ -83,12 +85,15 @@ install: all
 		'$(SYSCONFDIR)/pearasys' '$(libexecdir)' '$(sbindir)/pearasys' >$(DESTDIR)$(libdir)/install.json
 	set -e; put() { $(substitute) "$$1" >"$$2.new"; chmod "$$3" "$$2.new"; mv "$$2.new" "$$2"; }; \
 	put sbin/pearasys $(DESTDIR)$(sbindir)/pearasys 755; \
-	for file in libexec/*; do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 755; done; \
+	for file in $(filter-out %.sh,$(wildcard libexec/*)); do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 755; done; \
+	for file in libexec/*.sh; do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 644; done; \
 	for file in udev/*.rules; do put $$file $(DESTDIR)$(UDEVDIR)/$${file##*/} 644; done
 	set -e; for unit in $(units); do \
 		$(NODE) dist/render-template.cjs $$unit libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys \
 			>$(DESTDIR)$(UNITDIR)/$$unit; \
 	done
+	install -d $(DESTDIR)$(UNITDIR)/sysinit.target.wants
+	ln -sfn ../$(early) $(DESTDIR)$(UNITDIR)/sysinit.target.wants/$(early)
 	[ -e $(settings) ] || install -m 644 etc/pearasys.conf $(settings)
 	install -m 644 dist/share/pearasys.8 $(DESTDIR)$(mandir)
 	install -m 644 dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys
@@ -130,7 +135,8 @@ uninstall:
 	done
 	rm -f $(DESTDIR)$(sbindir)/pearasys
 	rm -f $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(wildcard udev/*.rules)))
-	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(units))
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(units) sysinit.target.wants/$(early))
+	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/sysinit.target.wants 2>/dev/null || true
 	rm -f $(DESTDIR)$(mandir)/pearasys.8 $(DESTDIR)$(bashdir)/pearasys $(DESTDIR)$(zshdir)/_pearasys
 	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir)
 	$(reload)

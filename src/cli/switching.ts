@@ -100,7 +100,7 @@ export function selectDevices(host: HostReader, words: readonly string[], select
 }
 
 /** Reads the same devices again, under the lock; one that has gone meanwhile is an error. */
-export function reread(host: HostReader, devices: readonly Device[]): Device[] {
+export function reread(host: HostReader, devices: readonly Pick<Device, 'slot'>[]): Device[] {
   return findDevices(
     host,
     devices.map((device) => readDevice(host, device.slot)).filter((device) => device !== undefined),

@@ -5,26 +5,48 @@ import {readDevice, type Device} from '../pci/device.js';
 import {parseDriver, type Driver} from '../pci/driver.js';
 import {parseSlot, type Slot} from '../pci/slot.js';
 import {carryOut} from '../plan/carry-out.js';
-import {planClaim} from '../plan/claim.js';
+import {planClaim, releasedMark} from '../plan/claim.js';
+import {isClaimed} from '../plan/switch.js';
 import {readRecordOf, readRecords, type DeviceRecord} from '../record/record.js';
-import {isEnabled} from '../unit/unit.js';
-import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
+import {isEnabled, isMasked, readUnits, type UnitIdentity} from '../unit/unit.js';
+import {
+  handlerOptions,
+  logOutcome,
+  takeArguments,
+  unitPatience,
+  type Handler,
+  type HandlerContext,
+} from './handler.js';
+import {jobName, parseJobName, takeTurns} from './turn.js';
 
 /**
- * The start of `pearasys-<slot>@<driver>.service`: the device is put on the driver, together with those that were
- * installed together with it, when it is the recorded card.
+ * The start of `pearasys-<slot>@<driver>.service`, and of all such units that wait: the device is put on the driver,
+ * together with those that were installed together with it, when it is the recorded card.
  */
 export const claim: Handler = async (context, args) => {
-  const {host, layout} = context;
   const [slotText, driverText] = takeArguments(args, ['SLOT', 'DRIVER']);
-  const slot = parseSlot(slotText);
-  const driver = parseDriver(driverText);
-  const slots = claimedTogether(host, layout, identify(host, layout, slot).record, driver);
+  const own = {slot: parseSlot(slotText), driver: parseDriver(driverText)};
+  await takeTurns(context, {
+    what: 'claim',
+    own: jobName(own),
+    together: (name) => {
+      const {slot, driver} = parseJobName(name);
+      return claimedTogether(context, slot, driver).map((each) => jobName({slot: each, driver}));
+    },
+    work: (told, name) => claimOne(told, parseJobName(name)),
+    due: () => readDue(context, own),
+  });
+};
+
+async function claimOne(context: HandlerContext, {slot, driver}: UnitIdentity): Promise<void> {
+  const {host, layout} = context;
+  identify(host, layout, slot);
+  const slots = claimedTogether(context, slot, driver);
   const outcome = await carryOut(
     host,
     slots,
     () => planClaim(host, {devices: slots.map((one) => identify(host, layout, one).device), driver}),
-    handlerOptions(context),
+    {...handlerOptions(context), lockLimit: unitPatience},
   );
   logOutcome(
     context,
@@ -32,7 +54,22 @@ export const claim: Handler = async (context, args) => {
     `${slots.join(', ')} on driver ${driver}`,
     `${slot} is on driver ${driver} already`,
   );
-};
+}
+
+/**
+ * While the machine boots: each enabled claim whose device is there and not right. Its unit will start, if it has not
+ * yet. Later on an enabled claim may be for the next boot only, and nothing is done that no unit waits for.
+ */
+async function readDue({host}: HandlerContext, own: UnitIdentity): Promise<string[]> {
+  const units = readUnits(host).filter((unit) => {
+    if (unit.slot === own.slot || !isEnabled(host, unit) || isMasked(host, unit)) return false;
+    const device = host.exists(releasedMark(unit.slot)) ? undefined : readDevice(host, unit.slot);
+    return device !== undefined && !isClaimed(device, unit.driver);
+  });
+  if (units.length === 0) return [];
+  const {stdout} = await host.run('systemctl', ['is-system-running'], {accept: [0, 1, 2, 3, 4]});
+  return ['initializing', 'starting'].includes(stdout.trim()) ? units.map(jobName) : [];
+}
 
 /** A device that is the card of its slot's record. */
 interface Identified {
@@ -80,9 +117,10 @@ function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysE
 }
 
 /** The slots to be switched in one plan: those of the record whose unit is enabled; `disable` means hands off. */
-function claimedTogether(host: HostReader, layout: Layout, record: DeviceRecord, driver: Driver): Slot[] {
-  if (record.slot === 'any' || record.driver !== driver) return record.slot === 'any' ? [] : [record.slot];
-  const own = record.slot;
+function claimedTogether({host, layout}: HandlerContext, own: Slot, driver: Driver): Slot[] {
+  const present = readDevice(host, own);
+  const record = present === undefined ? undefined : readRecordOf(host, layout, present);
+  if (record === undefined || 'reason' in record || record.driver !== driver) return [own];
   return record.together.filter((slot) => {
     if (slot === own) return true;
     const device = readDevice(host, slot);

@@ -21,6 +21,12 @@ export type Handler = (context: HandlerContext, args: readonly string[]) => Prom
 /** Milliseconds that one write may take, well below the unit's TimeoutSec so that the reason is still told. */
 const writeLimit = 15_000;
 
+/**
+ * Milliseconds to wait for another run that works on the device: the unit's time limit (TimeoutSec=), less what it
+ * takes to tell the reason.
+ */
+export const unitPatience = 90_000;
+
 /** Runs the handler on this machine, with the arguments of the process, and sets the exit code. */
 export async function runHandler(handler: Handler): Promise<void> {
   const host = new MachineHost();

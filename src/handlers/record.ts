@@ -1,37 +1,64 @@
 import {systemdUnits} from '../host/layout.js';
-import {readDevice} from '../pci/device.js';
+import {readDevice, type Device} from '../pci/device.js';
+import type {Driver} from '../pci/driver.js';
 import {readNames} from '../pci/names.js';
-import {parseSlot} from '../pci/slot.js';
+import {parseSlot, type Slot} from '../pci/slot.js';
 import {carryOut} from '../plan/carry-out.js';
-import {planInstall, readServices, servicesLock} from '../plan/service.js';
+import {claimsOf, planInstall, readServices, servicesLock} from '../plan/service.js';
 import {plan} from '../plan/step.js';
-import {isNamedFor} from '../record/record.js';
-import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
+import {isNamedFor, readRecords, type Records} from '../record/record.js';
+import {handlerOptions, takeArguments, unitPatience, type Handler, type HandlerContext} from './handler.js';
+import {takeTurns} from './turn.js';
 
-/** `pearasys-record@<slot>.service`: a record by id alone becomes the slot's own record and unit. */
+/** `pearasys-record@<slot>.service`, and all such units that wait: a record by id alone becomes the slot's own record and unit. */
 export const record: Handler = async (context, args) => {
-  const {host, layout} = context;
   const [slotText] = takeArguments(args, ['SLOT']);
-  const slot = parseSlot(slotText);
-  const outcome = await carryOut(
-    host,
-    [servicesLock],
-    () => {
-      const device = readDevice(host, slot);
-      if (device === undefined) return plan([]);
-      const state = readServices(host, layout, [slot], {names: readNames(host, [device])});
-      const {records, problems} = state.records;
-      const wish = records.find((one) => one.slot === 'any' && one.id === device.id);
-      // Neither another card's record nor one that is ignored is replaced without being asked.
-      const recorded =
-        records.some((one) => one.slot === slot) || problems.some(({path}) => isNamedFor(slot, path));
-      if (wish === undefined || recorded) return plan([]);
-      return planInstall(
-        {devices: [device], driver: wish.driver, folder: systemdUnits, start: 'queue'},
-        state,
-      );
-    },
-    handlerOptions(context),
-  );
-  logOutcome(context, outcome, `${slot} is recorded, as its id is`, `${slot} has nothing to be recorded`);
+  await takeTurns(context, {
+    what: 'record',
+    own: parseSlot(slotText),
+    together: (_name, waiting) => waiting,
+    work: (told, _name, {names}) => recordAll(told, names.map(parseSlot)),
+  });
 };
+
+/** In one plan for all of a driver, as each would have systemd read all its files again. */
+async function recordAll(context: HandlerContext, slots: readonly Slot[]): Promise<void> {
+  const {host, layout} = context;
+  const recorded = new Set<Slot>();
+  const wishes = readRecords(host, layout).records.filter(({slot}) => slot === 'any');
+  for (const driver of new Set(wishes.map((wish) => wish.driver))) {
+    const devices: Device[] = [];
+    const outcome = await carryOut(
+      host,
+      [servicesLock],
+      () => {
+        const present = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
+        const state = readServices(host, layout, slots, {names: readNames(host, present)});
+        const wished = present.filter((device) => isWished(device, driver, state.records));
+        devices.splice(0, devices.length, ...wished);
+        return wished.length === 0
+          ? plan([])
+          : planInstall(
+              {claims: claimsOf(host, wished, driver), folder: systemdUnits, start: 'queue'},
+              state,
+            );
+      },
+      {...handlerOptions(context), lockLimit: unitPatience},
+    );
+    if (outcome.changed) for (const {slot} of devices) recorded.add(slot);
+  }
+  for (const slot of slots)
+    context.log(
+      6,
+      recorded.has(slot) ? `${slot} is recorded, as its id is` : `${slot} has nothing to be recorded`,
+    );
+}
+
+/** Whether a record by id alone is about the device. Neither another card's record nor one that is ignored is replaced. */
+function isWished({slot, id}: Device, driver: Driver, {records, problems}: Records): boolean {
+  return (
+    records.some((one) => one.slot === 'any' && one.id === id && one.driver === driver) &&
+    !records.some((one) => one.slot === slot) &&
+    !problems.some(({path}) => isNamedFor(slot, path))
+  );
+}

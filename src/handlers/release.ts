@@ -7,14 +7,36 @@ import {planRelease, planRestart} from '../plan/claim.js';
 import {plan} from '../plan/step.js';
 import {readRecordOf} from '../record/record.js';
 import {isEnabled, unitName, type UnitIdentity} from '../unit/unit.js';
-import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
+import {
+  handlerOptions,
+  logOutcome,
+  takeArguments,
+  unitPatience,
+  type Handler,
+  type HandlerContext,
+} from './handler.js';
+import {jobName, parseJobName, takeTurns} from './turn.js';
 
-/** The stop of `pearasys-<slot>@<driver>.service`: the device is let go of, for binding by hand. */
+/**
+ * The stop of `pearasys-<slot>@<driver>.service`, and of all such units that wait: the device is released, for binding
+ * by hand.
+ */
 export const release: Handler = async (context, args) => {
-  const {host, layout} = context;
   const [slotText, driverText] = takeArguments(args, ['SLOT', 'DRIVER']);
-  const unit = {slot: parseSlot(slotText), driver: parseDriver(driverText)};
-  const started = await readStart(host, unit);
+  const starts = new Map<string, number>();
+  await takeTurns(context, {
+    what: 'release',
+    own: jobName({slot: parseSlot(slotText), driver: parseDriver(driverText)}),
+    together: (name) => [name],
+    work: async (told, name, {waiting}) => {
+      if (!starts.has(name)) await readStarts(told.host, waiting, starts);
+      await releaseOne(told, parseJobName(name), starts.get(name) ?? 0);
+    },
+  });
+};
+
+async function releaseOne(context: HandlerContext, unit: UnitIdentity, started: number): Promise<void> {
+  const {host, layout} = context;
   const freed: string[] = [];
   const outcome = await carryOut(
     host,
@@ -31,7 +53,7 @@ export const release: Handler = async (context, args) => {
       freed.push(unit.slot);
       return planRelease(host, device, unit.driver);
     },
-    handlerOptions(context),
+    {...handlerOptions(context), lockLimit: unitPatience},
   );
   if (freed.length > 0)
     logOutcome(
@@ -40,11 +62,13 @@ export const release: Handler = async (context, args) => {
       `${unit.slot} is released from ${unit.driver}`,
       `${unit.slot} had nothing to be released from`,
     );
-};
+}
 
-/** When the unit was started, in microseconds since the boot. */
-async function readStart(host: Host, unit: UnitIdentity): Promise<number> {
+/** When each unit was started, in microseconds since the boot. One question for all of them. */
+async function readStarts(host: Host, names: readonly string[], starts: Map<string, number>): Promise<void> {
   const property = 'InactiveExitTimestampMonotonic';
-  const {stdout} = await host.run('systemctl', ['show', '--value', `--property=${property}`, unitName(unit)]);
-  return Number(stdout);
+  const units = names.map((name) => unitName(parseJobName(name)));
+  const {stdout} = await host.run('systemctl', ['show', '--value', `--property=${property}`, ...units]);
+  const values = stdout.split('\n').filter((line) => line !== '');
+  for (const [index, name] of names.entries()) starts.set(name, Number(values[index]));
 }

@@ -57,7 +57,15 @@ export async function carryOut(
   try {
     // In one order for everybody, or two runs could wait for each other.
     for (const name of [...new Set(names)].sort())
-      locks.push(await host.lock(name, options.lockLimit ?? options.limit));
+      try {
+        locks.push(await host.lock(name, options.lockLimit ?? options.limit));
+      } catch (error) {
+        if (!(error instanceof PearasysError) || error.code !== 'busy') throw error;
+        // The run that holds the lock may have done what this one is to do.
+        const now = readAndPlan();
+        if (now.kind === 'refusal' || now.steps.length > 0) throw error;
+        return {plan: accept(now, options), lines: [], changed: false};
+      }
     // A run that had the lock before may have left a write that does not return.
     await host.findLocked(options.limit);
     await tidyUp(host, names, options);

@@ -1,7 +1,8 @@
+import {posix} from 'node:path';
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {systemdUnits, type Layout} from '../host/layout.js';
-import {devicePath, type Device} from '../pci/device.js';
+import {devicePath, siblingsOf, type Device} from '../pci/device.js';
 import type {Driver} from '../pci/driver.js';
 import type {DeviceId} from '../pci/id.js';
 import type {Slot} from '../pci/slot.js';
@@ -19,16 +20,19 @@ import {slotTemplate, unitSettings} from '../unit/files.js';
 import {
   deviceUnit,
   dropInFolder,
-  isEnabled,
+  enabledLink,
+  parseUnitName,
   readUnits,
   templateName,
   unitName,
   type UnitIdentity,
 } from '../unit/unit.js';
 import {
+  makeLink,
   plan,
   refuse,
   removeFile,
+  removeLink,
   systemctl,
   udevadm,
   writeFile,
@@ -45,10 +49,18 @@ import {
  */
 export const servicesLock = 'services';
 
-/** A wish that is to last: these devices, together, on this driver. */
-export interface ServiceWish {
-  readonly devices: readonly Pick<Device, 'slot' | 'id'>[];
+/** A device that is to be claimed at each boot. */
+export interface WishedClaim {
+  readonly slot: Slot;
+  readonly id: DeviceId;
   readonly driver: Driver;
+  /** The slots that are claimed and released in one, this one included. */
+  readonly together: readonly Slot[];
+}
+
+/** Claims that are to last. */
+export interface ServiceWish {
+  readonly claims: readonly WishedClaim[];
   /** The folder for the templates; {@link systemdUnits} unless the person chose another, which is linked then. */
   readonly folder: string;
   /**
@@ -63,20 +75,49 @@ export interface ServiceState {
   readonly layout: Layout;
   readonly records: Records;
   readonly units: readonly UnitIdentity[];
-  /** Names of the units of {@link units} that are enabled. */
-  readonly enabled: ReadonlySet<string>;
   /** Names of the units of {@link units} that are active. */
   readonly active: ReadonlySet<string>;
   /** Each file that a plan may write or remove, by path; absent for a file that is not there. */
   readonly files: ReadonlyMap<string, FileState>;
   /** Where templates in {@link systemdUnits} that are links lead to, by path. */
   readonly links: ReadonlyMap<string, string>;
+  /** The links by which {@link units} are wanted, by path: for each the unit, and what the link says. */
+  readonly wants: ReadonlyMap<string, WantsLink>;
   /** Whether a systemd and a udev run that answer for this host; none does for an image. */
   readonly running: boolean;
   /** Slots of the wish whose device is there now. */
   readonly present: ReadonlySet<Slot>;
   /** Names for people, by slot. */
   readonly names: ReadonlyMap<Slot, string>;
+}
+
+/** A link that systemctl(1), enable, makes: in the folder of the unit that wants this one. */
+export interface WantsLink {
+  readonly unit: string;
+  readonly target: string;
+}
+
+/**
+ * The claims of these devices on one driver. A set are the functions of a card, as each alone may be of no use; two
+ * cards are two sets, so that one which is missing or in use does not keep the other.
+ * @param group whether all members of an IOMMU group are a set as well.
+ */
+export function claimsOf(
+  host: HostReader,
+  devices: readonly Device[],
+  driver: Driver,
+  group = false,
+): WishedClaim[] {
+  return devices.map((device) => {
+    const siblings = new Set(siblingsOf(host, device, devices).map(({slot}) => slot));
+    const together = devices.filter(
+      (other) =>
+        other.slot === device.slot ||
+        siblings.has(other.slot) ||
+        (group && device.group !== undefined && other.group === device.group),
+    );
+    return {slot: device.slot, id: device.id, driver, together: together.map(({slot}) => slot)};
+  });
 }
 
 /** The file of a unit's drop-in. Not beside a template elsewhere: systemd looks for it in its own folders only. */
@@ -100,7 +141,7 @@ export function readServices(
   host: HostReader,
   layout: Layout,
   slots: readonly Slot[],
-  {names = new Map(), active = new Set(), folder = systemdUnits}: ServiceHints = {},
+  {names: known = new Map(), active = new Set(), folder = systemdUnits}: ServiceHints = {},
 ): ServiceState {
   const records = readRecords(host, layout);
   const units = readUnits(host);
@@ -118,6 +159,14 @@ export function readServices(
     ...slots.map((slot) => templatePath(slot, folder)).filter((path) => !links.has(path)),
     ...units.map(dropInPath),
   ];
+  const wants = new Map<string, WantsLink>();
+  const names = new Set(units.map(unitName));
+  for (const wanting of host.list(systemdUnits).filter((name) => /\.(?:wants|requires)$/.test(name)))
+    for (const unit of host.list(`${systemdUnits}/${wanting}`)) {
+      const path = `${systemdUnits}/${wanting}/${unit}`;
+      const target = names.has(unit) ? host.readLink(path) : undefined;
+      if (target !== undefined) wants.set(path, {unit, target});
+    }
   const files = new Map<string, FileState>();
   for (const path of paths) {
     // What could not be put back as it was is not written over.
@@ -128,30 +177,31 @@ export function readServices(
     layout,
     records,
     units,
-    enabled: new Set(units.filter((unit) => isEnabled(host, unit)).map(unitName)),
     active,
     files,
     links,
+    wants,
     running: host.root === '/',
     present: new Set(slots.filter((slot) => host.exists(devicePath(slot)))),
-    names,
+    names: known,
   };
 }
 
 /**
- * The plan that makes the wish last: records, units, the exclusion of other units of the same slots, enabling.
- * Files that are so already are not written again.
+ * The plan that makes the wish last: records, units, the exclusion of other units of the same slots, and the links
+ * that enable them. What is so already is not written again. Whatever the number, systemd and udev are asked once:
+ * each `systemctl enable` and each daemon-reload has systemd read all of its files.
  */
 export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
-  const slots = wish.devices.map((device) => device.slot);
-  const installed = wish.devices.map(({slot}) => ({slot, driver: wish.driver}));
-  const own = new Set(installed.map(unitName));
-  const units = [...state.units.filter((unit) => !own.has(unitName(unit))), ...installed];
+  const {claims} = wish;
+  const slots = claims.map((claim) => claim.slot);
+  const own = new Set(claims.map(unitName));
+  const units = [...state.units.filter((unit) => !own.has(unitName(unit))), ...claims];
   const stale = state.records.records.filter((record) =>
-    wish.devices.some((device) => device.slot === record.slot && device.id !== record.id),
+    claims.some((claim) => claim.slot === record.slot && claim.id !== record.id),
   );
   const ignored = problemsAt(
-    wish.devices.map((device) => recordPath(state.layout, device)),
+    claims.map((claim) => recordPath(state.layout, claim)),
     state,
   );
   const refusal = refuseRecords(ignored, state);
@@ -170,14 +220,15 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
     else if (previous?.content !== content) files.push(writeFile(path, content, previous));
   };
   for (const record of stale) files.push(...dropFile(recordPath(state.layout, record), state));
-  for (const {slot, id} of wish.devices) {
-    const record = {slot, id, driver: wish.driver, together: slots};
-    put(recordPath(state.layout, record), printRecord(record));
-    const template = templatePath(slot);
-    const chosen = templatePath(slot, wish.folder);
-    if (chosen === template ? state.links.has(template) : state.links.get(template) !== chosen)
-      files.push(...dropTemplate(slot, state));
-    put(chosen, slotTemplate(slot, slots, state.layout));
+  for (const claim of claims) {
+    put(recordPath(state.layout, claim), printRecord(claim));
+    const template = templatePath(claim.slot);
+    const chosen = templatePath(claim.slot, wish.folder);
+    const linked = state.links.get(template);
+    if (chosen === template ? linked !== undefined : linked !== chosen)
+      files.push(...dropTemplate(claim.slot, state));
+    put(chosen, slotTemplate(claim.slot, claim.together, state.layout));
+    if (chosen !== template && linked !== chosen) files.push(makeLink(template, chosen));
   }
   for (const unit of units.filter((one) => slots.includes(one.slot)))
     put(
@@ -185,49 +236,74 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
       unitSettings(unit, {
         name: state.names.get(unit.slot) ?? 'Device',
         rivals: units.filter((rival) => rival.slot === unit.slot),
-        together: unit.driver === wish.driver ? slots : togetherOf(unit, state.records.records),
+        together:
+          claims.find((claim) => unitName(claim) === unitName(unit))?.together ??
+          togetherOf(unit, state.records.records),
       }),
     );
 
   const rivals = units.filter((unit) => slots.includes(unit.slot) && !own.has(unitName(unit))).map(unitName);
-  const disable = rivals.filter((unit) => state.enabled.has(unit));
-  const enable = [...own].filter((unit) => !state.enabled.has(unit));
-  const unlinked =
-    wish.folder === systemdUnits
-      ? []
-      : slots.filter((slot) => state.links.get(templatePath(slot)) !== templatePath(slot, wish.folder));
-  const tagged = slots.filter((slot) => state.present.has(slot));
+  const links = claims.flatMap((claim) => linksFor(claim, state));
   const steps: Step[] = [...files];
-  if (unlinked.length > 0)
-    steps.push(
-      systemctl(
-        ['link', ...unlinked.map((slot) => templatePath(slot, wish.folder))],
-        unlinked.map((slot) => ({kind: 'remove-file', path: templatePath(slot), undo: []})),
-      ),
-    );
-  if (state.running && files.length > 0) {
-    steps.push(systemctl(['daemon-reload']));
-    // The rule now tags the device, so that systemd knows it; the start of a device unit is the wait for that. It
-    // comes before the enabling: a device unit that appears starts what is enabled for it, and that is for --now
-    // alone to say. From within an add event the device is tagged already.
-    if (tagged.length > 0 && wish.start !== 'queue') {
-      steps.push(udevadm(['trigger', '--action=change', ...tagged.map((slot) => devicePath(slot))]));
-      steps.push(systemctl(['start', ...tagged.map(deviceUnit)]));
-    }
+  const tagged = slots.filter((slot) => state.present.has(slot));
+  // The rule now tags the device, so that systemd knows it; the start of a device unit is the wait for that. It comes
+  // before the links: a device unit that appears starts what is enabled for it, and that is for --now alone to say.
+  // From within an add event the device is tagged already.
+  if (state.running && files.length > 0 && tagged.length > 0 && wish.start !== 'queue') {
+    steps.push(udevadm(['trigger', '--action=change', ...tagged.map((slot) => devicePath(slot))]));
+    steps.push(systemctl(['start', ...tagged.map(deviceUnit)]));
   }
-  if (disable.length > 0) steps.push(systemctl(['disable', ...disable], [systemctl(['enable', ...disable])]));
-  if (enable.length > 0) steps.push(systemctl(['enable', ...enable], [systemctl(['disable', ...enable])]));
+  steps.push(...dropLinks(rivals, state), ...links);
+  if (state.running && steps.length > 0) steps.push(systemctl(['daemon-reload']));
   if (wish.start === 'now') steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state)));
   if (wish.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
   return plan(steps, {notes, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
 }
 
-/** The plan that makes a wish that driverctl has saved ours, and removes its file: only one of the two is to act. */
-export function planImport(saved: DriverctlRecord, wish: ServiceWish, state: ServiceState): Planned {
+/** Makes the links of the unit's [Install] section; takes those away by which former siblings want it. */
+function linksFor(claim: WishedClaim, state: ServiceState): Step[] {
+  const unit = unitName(claim);
+  const siblings = claim.together.filter((slot) => slot !== claim.slot);
+  const wanted = [
+    enabledLink(claim),
+    ...siblings.map((slot) => `${systemdUnits}/${unitName({slot, driver: claim.driver})}.wants/${unit}`),
+  ];
+  const former = [...state.wants].filter(
+    ([path, link]) => link.unit === unit && !wanted.includes(path) && isSiblingLink(path),
+  );
+  return [
+    ...former.map(([path, {target}]) => removeLink(path, target)),
+    ...wanted
+      .filter((path) => !state.wants.has(path))
+      .map((path) => makeLink(path, templatePath(claim.slot))),
+  ];
+}
+
+/** Whether the link is in the folder of another unit of a device. */
+function isSiblingLink(path: string): boolean {
+  return parseUnitName(posix.basename(posix.dirname(path)).replace(/\.wants$/, '')) !== undefined;
+}
+
+/** Takes away all links by which these units are wanted, as systemctl(1), disable, does. */
+function dropLinks(units: readonly string[], state: ServiceState): Step[] {
+  return [...state.wants]
+    .filter(([, {unit}]) => units.includes(unit))
+    .map(([path, {target}]) => removeLink(path, target));
+}
+
+/** The plan that makes wishes that driverctl has saved ours, and removes its files: only one of the two is to act. */
+export function planImport(
+  saved: readonly DriverctlRecord[],
+  wish: ServiceWish,
+  state: ServiceState,
+): Planned {
   const planned = planInstall(wish, state);
   if (planned.kind === 'refusal') return planned;
   // The folder is its package's.
-  return {...planned, steps: [...planned.steps, removeFile(saved.path, saved, {prune: 0})]};
+  return {
+    ...planned,
+    steps: [...planned.steps, ...saved.map((one) => removeFile(one.path, one, {prune: 0}))],
+  };
 }
 
 /** The plan that takes the lasting wish for these slots back: units are stopped, disabled and removed with the records. */
@@ -236,14 +312,16 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
   const records = state.records.records.filter(
     (record) => record.slot !== 'any' && slots.includes(record.slot),
   );
+  const names = units.map(unitName);
+  // The records last: they say which slots go together, to a run that completes this one.
   const files = [
-    ...[...records.map((record) => recordPath(state.layout, record)), ...units.map(dropInPath)].flatMap(
-      (path) => dropFile(path, state),
-    ),
+    ...dropLinks(names, state),
+    ...units.flatMap((unit) => dropFile(dropInPath(unit), state)),
     ...slots.flatMap((slot) => [
       ...dropTemplate(slot, state),
       ...dropFile(state.links.get(templatePath(slot)) ?? '', state),
     ]),
+    ...records.flatMap((record) => dropFile(recordPath(state.layout, record), state)),
   ];
   const left = state.records.problems
     .filter(({path}) => slots.some((slot) => isNamedFor(slot, path)))
@@ -256,8 +334,6 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
       details: left,
       hint: '`pearasys service list` shows what is',
     });
-  const names = units.map(unitName);
-  const enabled = names.filter((name) => state.enabled.has(name));
   const active = names.filter((name) => state.active.has(name));
   const steps: Step[] = [];
   if (state.running && names.length > 0) {
@@ -267,7 +343,6 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
     if (active.length > 0 && present.length > 0)
       steps.push({kind: 'expect-unlocked', slots: present, undo: []});
   }
-  if (enabled.length > 0) steps.push(systemctl(['disable', ...enabled], [systemctl(['enable', ...enabled])]));
   steps.push(...files);
   if (state.running) steps.push(systemctl(['daemon-reload']));
   return plan(steps, {notes: left, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
@@ -341,7 +416,7 @@ function dropTemplate(slot: Slot, state: ServiceState): Step[] {
   const path = templatePath(slot);
   const target = state.links.get(path);
   if (target === undefined) return dropFile(path, state);
-  return [{kind: 'remove-file', path, undo: [systemctl(['link', target])]}];
+  return [{kind: 'remove-file', path, prune: 0, undo: [{kind: 'make-link', path, target, undo: []}]}];
 }
 
 function dropFile(path: string, state: ServiceState): Step[] {

@@ -147,13 +147,18 @@ export function planSwitch(input: SwitchInput): Planned {
   return plan([...bringing, ...switching], {notes});
 }
 
+/** Whether the device is claimed by this driver: nothing is to be done for a claim. */
+export function isClaimed(device: Device, driver: Driver): boolean {
+  return driver === noDriver
+    ? device.driver === undefined && device.override === noDriver
+    : device.driver === driver && (device.override ?? driver) === driver;
+}
+
 /** Whether the device is already as wanted. */
 function isRight(device: Device, target: Target, defaults: SwitchInput['defaults']): boolean {
   switch (target.kind) {
     case 'claim':
-      return target.driver === noDriver
-        ? device.driver === undefined && device.override === noDriver
-        : device.driver === target.driver && (device.override ?? target.driver) === target.driver;
+      return isClaimed(device, target.driver);
     case 'default': {
       const choice = defaults.get(device.slot);
       if (device.override !== undefined || choice === undefined) return false;

@@ -83,6 +83,11 @@ export function isEnabled(host: HostReader, unit: UnitIdentity): boolean {
   return host.info(enabledLink(unit), false) !== undefined;
 }
 
+/** Whether the administrator has masked the unit: then systemd never starts it. */
+export function isMasked(host: HostReader, unit: UnitIdentity): boolean {
+  return host.readLink(`${systemdUnits}/${unitName(unit)}`) === '/dev/null';
+}
+
 /** The installed units with their states. Asks systemd once, and only when there are units. */
 export async function readUnitStates(host: Host): Promise<UnitState[]> {
   const units = readUnits(host);

@@ -80,10 +80,10 @@ describe('pearasys service', () => {
         `write ${record}`,
         `write ${template}`,
         `write ${settings('vfio-pci')}`,
-        'systemctl daemon-reload',
         `udevadm trigger --action=change /sys/bus/pci/devices/${card}`,
         `systemctl start sys-bus-pci-devices-${card}.device`,
-        `systemctl enable ${unit('vfio-pci')}`,
+        `ln -sfn ${template} ${link('vfio-pci')}`,
+        'systemctl daemon-reload',
       ]);
       assert.deepEqual(host.machine.bindings(), before);
       assert.deepEqual(host.userland.jobs, []);
@@ -117,7 +117,7 @@ describe('pearasys service', () => {
       const before = etc(host);
       const shown = await ok(host, `-s ${card} service install vfio-pci --dry-run`);
       assert.match(shown, new RegExp(`^cat > ${record} <<'EOF'\n# Written by pearasys`));
-      assert.match(shown, new RegExp(`^systemctl enable ${unit('vfio-pci')}$`, 'm'));
+      assert.match(shown, new RegExp(`^ln -sfn ${template} ${link('vfio-pci')}$`, 'm'));
       assert.deepEqual(etc(host), before);
       assert.deepEqual(host.effects(), []);
     });
@@ -240,7 +240,7 @@ describe('pearasys service', () => {
       const truncated = 'PEARASYS_SLOT=0000:02:00.0\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=vfio';
       host.machine.tree.file(record, truncated, 0o664);
       const before = etc(host);
-      host.failCommand('systemctl enable *', 1, 'no', 1);
+      host.failFile(link('vfio-pci'), 'ENOSPC', 1);
       assert.equal((await typed(host, `-s ${card} service install vfio-pci`)).exitCode, 1);
       assert.deepEqual(etc(host), before);
       assert.equal(host.info(record)?.mode, 0o664);
@@ -289,7 +289,7 @@ describe('pearasys service', () => {
       }
     });
 
-    for (const verb of ['daemon-reload', 'enable'] as const)
+    for (const verb of ['daemon-reload', 'start'] as const)
       it(`a systemctl ${verb} that fails is undone`, async () => {
         const host = made();
         const before = etc(host);
@@ -409,7 +409,7 @@ describe('pearasys service', () => {
       it('that fails is undone', async () => {
         const host = made();
         const before = etc(host);
-        host.failCommand('systemctl link *', 1, 'no', 1);
+        host.failFile(template, 'ENOSPC', 1);
         const {exitCode, stderr} = await typed(
           host,
           `-s ${card} service install vfio-pci --prefix ${prefix}`,
@@ -653,8 +653,7 @@ describe('pearasys service', () => {
       assert.equal(
         await ok(host, `-s ${card} service uninstall --dry-run`),
         `systemctl stop ${unit('vfio-pci')}\n` +
-          `systemctl disable ${unit('vfio-pci')}\n` +
-          `rm ${record}\nrm ${settings('vfio-pci')}\nrm ${template}\n` +
+          `rm ${link('vfio-pci')}\nrm ${settings('vfio-pci')}\nrm ${template}\nrm ${record}\n` +
           'systemctl daemon-reload\n',
       );
       assert.deepEqual(etc(host), before);
@@ -711,7 +710,7 @@ describe('pearasys service', () => {
     it('puts the file back when installing fails', async () => {
       const host = savedBy({[saved(card)]: 'vfio-pci\n'});
       const before = etc(host);
-      host.failCommand('systemctl enable *', 1, 'no', 1);
+      host.failFile(link('vfio-pci'), 'ENOSPC', 1);
       assert.equal((await typed(host, 'service import')).exitCode, 1);
       assert.deepEqual(etc(host), before);
       assert.match(await ok(host, 'service import --dry-run'), new RegExp(`^rm ${saved(card)}$`, 'm'));
@@ -842,7 +841,7 @@ describe('pearasys service', () => {
     const install = (host: MachineHost, ...argv: string[]) =>
       run(host as unknown as SimulatedHost, [...argv, '--json']);
 
-    it('slot and id together say which card; nothing runs but systemctl enable in the image', async () => {
+    it('slot and id together say which card; nothing runs in the image', async () => {
       const host = new ImageHost(image);
       const {exitCode, stderr} = await install(
         host,
@@ -855,7 +854,8 @@ describe('pearasys service', () => {
         'vfio-pci',
       );
       assert.equal(exitCode, 0, stderr);
-      assert.deepEqual(host.asked, [`systemctl --root=${image} enable ${unit('vfio-pci')}`]);
+      assert.deepEqual(host.asked, []);
+      assert.equal(fs.readlinkSync(image + link('vfio-pci')), template);
       assert.equal(fs.existsSync(image + record), true);
       assert.equal(fs.existsSync(image + template), true);
       assert.match(
@@ -863,9 +863,7 @@ describe('pearasys service', () => {
         /^Description=device 10de:1b80 \(PCI device/m,
       );
       const again = await install(host, '-s', card, '-d', '10de:1b80', 'service', 'install', 'vfio-pci');
-      assert.deepEqual((JSON.parse(again.stdout) as InstallResult).steps, [
-        `systemctl enable ${unit('vfio-pci')}`,
-      ]);
+      assert.deepEqual((JSON.parse(again.stdout) as InstallResult).steps, []);
       assert.equal((await install(host, '-s', card, 'service', 'uninstall')).exitCode, 0);
       assert.equal(fs.existsSync(image + record), false);
     });

@@ -49,7 +49,7 @@ export class Userland {
   /** Runs a unit's programs; the default does nothing and succeeds. */
   runUnit: UnitRunner = () => 0;
   /** What `systemctl is-system-running` answers. */
-  systemState: 'running' | 'stopping' = 'running';
+  systemState: 'starting' | 'running' | 'stopping' = 'running';
   /**
    * One event at a time, as with udev.children_max=1: the module that one device's event loads may take its twin
    * before the rules have seen that one.

@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict';
-import {execFileSync} from 'node:child_process';
 import fs from 'node:fs';
-import {tmpdir} from 'node:os';
-import {dirname, join} from 'node:path';
+import {dirname} from 'node:path';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {beforeUdev, functionOf} from '../simulated-host/standard-machine.js';
 import type {UdevResult} from '../simulated-host/udev-rules.js';
 import {typed} from '../cli/runs.js';
-import {runUnits, shipped, withProduct, type UnitRuns} from './services.js';
+import {runUnits, withProduct, type UnitRuns} from './services.js';
 
 const card = '0000:02:00.0';
 const record = `/etc/pearasys/pci/${card}-0x10de-0x1b80`;
@@ -258,135 +256,5 @@ describe('the udev rule', () => {
     await made.host.userland.idle();
     assert.deepEqual(made.units.runs.get('pearasys-record@0000:05:00.0.service')?.exitCode, 0);
     assert.equal(made.host.exists('/etc/pearasys/pci/0000:05:00.0-0x8086-0x10d3'), true);
-  });
-});
-
-describe('the programs in libexec', () => {
-  let folder: string;
-  beforeEach(() => {
-    folder = fs.mkdtempSync(join(tmpdir(), 'pearasys-libexec-'));
-    put('node', '#!/bin/sh\necho "$@" >>"$0.called"\nexit 7\n', 0o755);
-    for (const name of ['claim', 'release', 'record'])
-      put(
-        name,
-        shipped(`libexec/${name}`)
-          .replaceAll('/usr/bin/node', `${folder}/node`)
-          .replaceAll('/etc/pearasys', `${folder}/etc/pearasys`)
-          .replaceAll('/sys/bus', `${folder}/sys/bus`)
-          .replaceAll('/run/pearasys', `${folder}/run/pearasys`),
-        0o755,
-      );
-  });
-  afterEach(() => fs.rmSync(folder, {recursive: true, force: true}));
-
-  function put(path: string, text: string, mode = 0o644): void {
-    fs.mkdirSync(dirname(join(folder, path)), {recursive: true});
-    fs.writeFileSync(join(folder, path), text, {mode});
-  }
-
-  function show(driver: string | undefined, id = '0x1b80', overridden = '(null)'): void {
-    const own = `sys/bus/pci/devices/${card}`;
-    put(`${own}/vendor`, '0x10de\n');
-    put(`${own}/device`, `${id}\n`);
-    put(`${own}/driver_override`, `${overridden}\n`);
-    if (driver === undefined) return;
-    put(`sys/bus/pci/drivers/${driver}/${card}`, '');
-    put(`${own}/driver`, '');
-  }
-
-  const recordFile = `etc/pearasys/pci/${card}-0x10de-0x1b80`;
-  const text = (driver = 'vfio-pci') =>
-    `# a comment\nPEARASYS_SLOT=${card}\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=${driver}\n`;
-  const recorded = (driver?: string) => put(recordFile, text(driver));
-
-  /** How a program ended, and what it started Node with. */
-  function started(program: string, ...args: string[]): {status: number; node: string | undefined} {
-    let status = 0;
-    try {
-      execFileSync('/bin/sh', [join(folder, program), ...args], {stdio: 'pipe', env: {PATH: '/nowhere'}});
-    } catch (error) {
-      status = (error as {status: number}).status;
-    }
-    const called = join(folder, 'node.called');
-    const node = fs.existsSync(called) ? fs.readFileSync(called, 'utf8').trim() : undefined;
-    fs.rmSync(called, {force: true});
-    return {status, node};
-  }
-
-  const fast = {status: 0, node: undefined};
-  const claims = {status: 7, node: `--no-rehash-snapshot /usr/local/lib/pearasys/claim.cjs ${card} vfio-pci`};
-
-  it('claim: the recorded card on the driver needs no Node, and no program at all', () => {
-    show('vfio-pci');
-    recorded();
-    assert.deepEqual(started('claim', card, 'vfio-pci'), fast);
-  });
-
-  const others: readonly [what: string, prepare: () => void][] = [
-    ['on another driver', () => show('nouveau')],
-    ['without a driver', () => show(undefined)],
-    ['that is gone', () => undefined],
-    ['without a record', () => fs.rmSync(join(folder, 'etc'), {recursive: true})],
-    ['that is another one', () => show('vfio-pci', '0x1b81')],
-    ['that was released by hand', () => put(`run/pearasys/released/${card}`, '')],
-    ['whose record has a line that is none', () => put(recordFile, `${text()}nonsense\n`)],
-    ['whose record has lost its end', () => put(recordFile, text().slice(0, -1))],
-    ['whose record says nothing', () => put(recordFile, '')],
-    ['whose record is for another driver', () => recorded('pci-stub')],
-    ["whose record is another user's", () => fs.chownSync(join(folder, recordFile), 65534, 65534)],
-    [
-      "whose records' folder is another user's",
-      () => fs.chownSync(dirname(join(folder, recordFile)), 65534, 65534),
-    ],
-    [
-      'whose record is a link',
-      () => {
-        fs.renameSync(join(folder, recordFile), join(folder, 'elsewhere'));
-        fs.symlinkSync(join(folder, 'elsewhere'), join(folder, recordFile));
-      },
-    ],
-  ];
-  for (const [what, prepare] of others)
-    it(`claim: a card ${what} is Node's, whose exit code counts`, function () {
-      if (what.includes('another user') && process.getuid?.() !== 0) this.skip();
-      recorded();
-      if (what !== 'that is gone' && what !== 'on another driver' && what !== 'without a driver')
-        show('vfio-pci');
-      prepare();
-      assert.deepEqual(started('claim', card, 'vfio-pci'), claims);
-    });
-
-  it('claim none: an override and no driver', () => {
-    recorded('none');
-    show(undefined, '0x1b80', 'none');
-    assert.deepEqual(started('claim', card, 'none'), fast);
-    show(undefined);
-    assert.equal(started('claim', card, 'none').status, 7);
-    show('nouveau', '0x1b80', 'none');
-    assert.equal(started('claim', card, 'none').status, 7);
-  });
-
-  it('release: of a device that has gone there is nothing to do', () => {
-    assert.deepEqual(started('release', card, 'vfio-pci'), fast);
-    show('vfio-pci');
-    assert.deepEqual(started('release', card, 'vfio-pci'), {
-      status: 7,
-      node: `--no-rehash-snapshot /usr/local/lib/pearasys/release.cjs ${card} vfio-pci`,
-    });
-  });
-
-  it('record is always Node’s', () => {
-    assert.deepEqual(started('record', card), {
-      status: 7,
-      node: `--no-rehash-snapshot /usr/local/lib/pearasys/record.cjs ${card}`,
-    });
-  });
-
-  it('without their arguments they fail, and start nothing', () => {
-    for (const program of ['claim', 'release', 'record']) {
-      const {status, node} = started(program);
-      assert.notEqual(status, 0);
-      assert.equal(node, undefined);
-    }
   });
 });

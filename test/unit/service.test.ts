@@ -9,10 +9,11 @@ import {
   planUninstallAnySlot,
   type ServiceState,
   type ServiceWish,
+  type WantsLink,
 } from '../../src/plan/service.js';
 import type {FileState, Planned} from '../../src/plan/step.js';
 import {printRecord, recordPath, type DeviceRecord} from '../../src/record/record.js';
-import {unitName, type UnitIdentity} from '../../src/unit/unit.js';
+import {enabledLink, unitName, type UnitIdentity} from '../../src/unit/unit.js';
 import {aDriver, linesOf, undoLines} from './values.js';
 
 const slot = parseSlot('02:00.0');
@@ -28,10 +29,10 @@ function state(rest: Partial<ServiceState> = {}): ServiceState {
     layout: defaultLayout,
     records: {records: [], problems: [], folderProblem: undefined},
     units: [],
-    enabled: new Set(),
     active: new Set(),
     files: new Map(),
     links: new Map(),
+    wants: new Map(),
     running: true,
     present: new Set([slot]),
     names: new Map([[slot, 'GP104']]),
@@ -40,26 +41,33 @@ function state(rest: Partial<ServiceState> = {}): ServiceState {
 }
 
 function wish(rest: Partial<ServiceWish> = {}): ServiceWish {
-  return {devices: [{slot, id}], driver: aDriver('vfio-pci'), folder: systemdUnits, start: 'later', ...rest};
+  const claims = [{slot, id, driver: aDriver('vfio-pci'), together: [slot]}];
+  return {claims, folder: systemdUnits, start: 'later', ...rest};
 }
 
-/** What asks systemd or udev; files are written before. */
-const asked = (planned: Planned) => linesOf(planned).filter((line) => /^(?:systemctl|udevadm) /.test(line));
+/** What asks systemd or udev, and the links; files are written before. */
+const asked = (planned: Planned) =>
+  linesOf(planned).filter((line) => /^(?:systemctl|udevadm|ln) |^rm .*\.wants\//.test(line));
+const template = `${systemdUnits}/pearasys-${slot}@.service`;
+/** The link that enables a unit. */
+const link = (unit: UnitIdentity): string => enabledLink(unit);
+const enabled = (...units: UnitIdentity[]): ReadonlyMap<string, WantsLink> =>
+  new Map(units.map((unit) => [link(unit), {unit: unitName(unit), target: template}]));
 const file = (content: string): FileState => ({content, mode: 0o644});
 
 describe('planInstall', () => {
   it('tags the device before the unit is enabled, which would start it', () => {
     const planned = planInstall(wish(), state());
     assert.deepEqual(asked(planned), [
-      'systemctl daemon-reload',
       `udevadm trigger --action=change /sys/bus/pci/devices/${slot}`,
       `systemctl start sys-bus-pci-devices-${slot}.device`,
-      `systemctl enable ${own}`,
+      `ln -sfn ${template} ${link(mine)}`,
+      'systemctl daemon-reload',
     ]);
     assert.equal(planned.kind, 'plan');
     assert.deepEqual(planned.afterUndo.length, 1);
     assert.deepEqual(undoLines(planned.steps), [
-      `systemctl disable ${own}`,
+      `rm ${link(mine)}`,
       `rm /etc/systemd/system/${own}.d/50-pearasys.conf`,
       `rm /etc/systemd/system/pearasys-${slot}@.service`,
       `rm ${path}`,
@@ -68,10 +76,12 @@ describe('planInstall', () => {
 
   it('triggers no device that is not there, and nothing at all in an image', () => {
     assert.deepEqual(asked(planInstall(wish(), state({present: new Set<Slot>()}))), [
+      `ln -sfn ${template} ${link(mine)}`,
       'systemctl daemon-reload',
-      `systemctl enable ${own}`,
     ]);
-    assert.deepEqual(asked(planInstall(wish(), state({running: false}))), [`systemctl enable ${own}`]);
+    assert.deepEqual(asked(planInstall(wish(), state({running: false}))), [
+      `ln -sfn ${template} ${link(mine)}`,
+    ]);
   });
 
   it('starts now, or only queues from within another unit’s start', () => {
@@ -86,26 +96,27 @@ describe('planInstall', () => {
     const name = unitName(rival);
     const planned = planInstall(
       wish({start: 'now'}),
-      state({units: [rival], enabled: new Set([name]), active: new Set([name])}),
+      state({units: [rival], wants: enabled(rival), active: new Set([name])}),
     );
     assert.equal(planned.kind, 'plan');
-    assert.deepEqual(asked(planned).slice(3), [
-      `systemctl disable ${name}`,
-      `systemctl enable ${own}`,
+    assert.deepEqual(asked(planned).slice(2), [
+      `rm ${link(rival)}`,
+      `ln -sfn ${template} ${link(mine)}`,
+      'systemctl daemon-reload',
       `systemctl start ${own}`,
     ]);
     assert.deepEqual(undoLines(planned.steps).slice(0, 4), [
       `systemctl stop ${own}`,
       `systemctl start ${name}`,
-      `systemctl disable ${own}`,
-      `systemctl enable ${name}`,
+      `rm ${link(mine)}`,
+      `ln -sfn ${template} ${link(rival)}`,
     ]);
   });
 
   it('does not stop on undo what ran before', () => {
     const planned = planInstall(
       wish({start: 'now'}),
-      state({units: [mine], enabled: new Set([own]), active: new Set([own])}),
+      state({units: [mine], wants: enabled(mine), active: new Set([own])}),
     );
     assert.equal(planned.kind, 'plan');
     assert.ok(undoLines(planned.steps).every((line) => !line.startsWith('systemctl stop')));
@@ -154,7 +165,7 @@ describe('planUninstall', () => {
       state({
         records: {records: [record], problems: [], folderProblem: undefined},
         units: [mine, rival],
-        enabled: new Set([own]),
+        wants: enabled(mine),
         active: new Set([own]),
         files: new Map([[path, file(printRecord(record))]]),
       }),
@@ -163,18 +174,17 @@ describe('planUninstall', () => {
     assert.deepEqual(linesOf(planned), [
       `systemctl stop ${own} ${unitName(rival)}`,
       `cat /sys/bus/pci/devices/${slot}/driver_override >/dev/null`,
-      `systemctl disable ${own}`,
+      `rm ${link(mine)}`,
       `rm ${path}`,
       'systemctl daemon-reload',
     ]);
     assert.deepEqual(undoLines(planned.steps).slice(1), [
-      `systemctl enable ${own}`,
+      `ln -sfn ${template} ${link(mine)}`,
       `systemctl start ${own}`,
     ]);
   });
 
   it('of a template that is a link removes the link and what it leads to', () => {
-    const template = `${systemdUnits}/pearasys-${slot}@.service`;
     const there = `/opt/pearasys-${slot}@.service`;
     const planned = planUninstall(
       [slot],
@@ -182,7 +192,10 @@ describe('planUninstall', () => {
     );
     assert.equal(planned.kind, 'plan');
     assert.deepEqual(linesOf(planned), [`rm ${template}`, `rm ${there}`]);
-    assert.deepEqual(undoLines(planned.steps), [`cat > ${there} <<'EOF'\nx\nEOF`, `systemctl link ${there}`]);
+    assert.deepEqual(undoLines(planned.steps), [
+      `cat > ${there} <<'EOF'\nx\nEOF`,
+      `ln -sfn ${there} ${template}`,
+    ]);
   });
 
   it('of nothing is refused with 4', () => {

@@ -20,6 +20,7 @@ export function shipped(path: string): string {
     .readFileSync(join(repository, path), 'utf8')
     .replaceAll('@SYSCONFDIR@', '/etc')
     .replaceAll('@LIBDIR@', '/usr/local/lib/pearasys')
+    .replaceAll('@LIBEXECDIR@', '/usr/local/libexec/pearasys')
     .replaceAll('@NODE@', '/usr/bin/node');
 }
 

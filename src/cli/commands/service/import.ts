@@ -1,17 +1,17 @@
 import type {Host} from '../../../host/host.js';
 import {systemdUnits} from '../../../host/layout.js';
-import {readDevice, type Device} from '../../../pci/device.js';
+import {readDevice} from '../../../pci/device.js';
 import {findDriver} from '../../../pci/modules.js';
 import {readNames} from '../../../pci/names.js';
 import {carryOut, type Outcome} from '../../../plan/carry-out.js';
 import {bringDriver, refuseBridges} from '../../../plan/refusals.js';
-import {planImport, readServices, servicesLock} from '../../../plan/service.js';
+import {claimsOf, planImport, readServices, servicesLock} from '../../../plan/service.js';
 import type {Planned} from '../../../plan/step.js';
 import {readDriverctl, type DriverctlRecord} from '../../../record/driverctl.js';
 import type {RecordProblem} from '../../../record/record.js';
 import {unitName} from '../../../unit/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
-import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
+import {changeResult, reread, withChanges, type ChangeResult} from '../../switching.js';
 
 /** What `--json` prints. */
 export interface ImportResult extends ChangeResult {
@@ -38,18 +38,16 @@ export default class ServiceImport extends BaseCommand {
     const notes: string[] = [];
     const outcomes: Outcome[] = [];
     const taken: DriverctlRecord[] = [];
-    await withChanges(this, flags, notes, async (options) => {
-      for (const saved of records) {
-        const device = readDevice(host, saved.slot);
-        if (device === undefined) {
-          left.push({path: saved.path, reason: `there is no device in slot ${saved.slot}`});
-          continue;
-        }
-        outcomes.push(await carryOut(host, [servicesLock], () => this.#plan(host, saved, device), options));
-        taken.push(saved);
-        if (!flags['dry-run']) this.log(`${unitName(saved)}, enabled; ${saved.path} is removed`);
-      }
-    });
+    for (const saved of records)
+      if (readDevice(host, saved.slot) === undefined)
+        left.push({path: saved.path, reason: `there is no device in slot ${saved.slot}`});
+      else taken.push(saved);
+    if (taken.length > 0)
+      await withChanges(this, flags, notes, async (options) => {
+        outcomes.push(await carryOut(host, [servicesLock], () => this.#plan(host, taken), options));
+      });
+    if (!flags['dry-run'])
+      for (const saved of taken) this.log(`${unitName(saved)}, enabled; ${saved.path} is removed`);
     for (const {path, reason} of left) this.warn(`${path} is left: ${reason}`);
     const result = changeResult(host, outcomes, flags, notes, taken);
     if (result.dryRun) for (const line of result.steps) this.log(line);
@@ -57,16 +55,28 @@ export default class ServiceImport extends BaseCommand {
     return {...result, units: taken.map(unitName), left};
   }
 
-  #plan(host: Host, saved: DriverctlRecord, device: Device): Planned {
-    const bringing = bringDriver(saved.driver, findDriver(host, saved.driver));
-    if ('kind' in bringing) return bringing;
-    const names = readNames(host, [device]);
+  /** One plan for all of them: systemd reads its files once. */
+  #plan(host: Host, taken: readonly DriverctlRecord[]): Planned {
+    const devices = reread(host, taken);
+    for (const saved of taken) {
+      const bringing = bringDriver(saved.driver, findDriver(host, saved.driver));
+      if ('kind' in bringing) return bringing;
+    }
+    const names = readNames(host, devices);
+    const slots = devices.map(({slot}) => slot);
+    const claims = [...new Set(taken.map(({driver}) => driver))].flatMap((driver) =>
+      claimsOf(
+        host,
+        devices.filter(({slot}) => taken.some((saved) => saved.slot === slot && saved.driver === driver)),
+        driver,
+      ),
+    );
     return (
-      refuseBridges([device]) ??
+      refuseBridges(devices) ??
       planImport(
-        saved,
-        {devices: [device], driver: saved.driver, folder: systemdUnits, start: 'later'},
-        readServices(host, this.context.layout, [saved.slot], {names}),
+        taken,
+        {claims, folder: systemdUnits, start: 'later'},
+        readServices(host, this.context.layout, slots, {names}),
       )
     );
   }

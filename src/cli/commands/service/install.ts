@@ -11,7 +11,14 @@ import {readNames} from '../../../pci/names.js';
 import {parseSlot} from '../../../pci/slot.js';
 import {carryOut} from '../../../plan/carry-out.js';
 import {bringDriver, refuseBridges} from '../../../plan/refusals.js';
-import {planInstall, planInstallAnySlot, readServices, servicesLock} from '../../../plan/service.js';
+import {
+  claimsOf,
+  planInstall,
+  planInstallAnySlot,
+  readServices,
+  servicesLock,
+  type WishedClaim,
+} from '../../../plan/service.js';
 import {plan, type Planned} from '../../../plan/step.js';
 import {planSwitch, readSwitch} from '../../../plan/switch.js';
 import {templateName, unitName, readUnitStates} from '../../../unit/unit.js';
@@ -58,6 +65,9 @@ export default class ServiceInstall extends BaseCommand {
     siblings: boolean({
       summary: 'Take the other functions of the same card along; they are then switched together',
     }),
+    group: boolean({
+      summary: 'Include all members of the IOMMU group; they are then switched together',
+    }),
     now: boolean({summary: 'Start the units at once'}),
     prefix: string({summary: 'The folder to write the units to', helpValue: 'DIR', default: systemdUnits}),
   };
@@ -86,7 +96,11 @@ export default class ServiceInstall extends BaseCommand {
           if (refusal.kind === 'refusal') return refusal;
           const names = readNames(host, devices as Device[]);
           return planInstall(
-            {devices, driver, folder, start: flags.now ? 'now' : 'later'},
+            {
+              claims: claimsFor(host, devices, driver, flags.group),
+              folder,
+              start: flags.now ? 'now' : 'later',
+            },
             readServices(host, layout, slots, {names, active, folder}),
           );
         },
@@ -105,6 +119,7 @@ export default class ServiceInstall extends BaseCommand {
       readonly id?: string[] | undefined;
       readonly all: boolean;
       readonly siblings: boolean;
+      readonly group: boolean;
     },
   ): Promise<readonly Pick<Device, 'slot' | 'id'>[]> {
     const {slot = [], id = []} = flags;
@@ -171,6 +186,18 @@ export default class ServiceInstall extends BaseCommand {
     this.log(`systemctl start ${result.units.join(' ')}`);
     this.log(`systemctl stop ${result.units.join(' ')}`);
   }
+}
+
+/** Without devices to look at, as in an image, there is one claim, of one slot. */
+function claimsFor(
+  host: Host,
+  devices: readonly Pick<Device, 'slot' | 'id'>[],
+  driver: Driver,
+  group: boolean,
+): readonly WishedClaim[] {
+  const read = devices.filter((device) => 'classCode' in device) as Device[];
+  if (read.length > 0) return claimsOf(host, read, driver, group);
+  return devices.map(({slot, id}) => ({slot, id, driver, together: [slot]}));
 }
 
 /** A driver that nobody knows, or with --now a device that cannot be switched, is refused before anything is written. */

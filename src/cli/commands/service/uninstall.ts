@@ -46,7 +46,13 @@ export default class ServiceUninstall extends BaseCommand {
     for (const record of records)
       if (record.slot !== 'any' && ids.includes(record.id)) named.add(record.slot);
     // What was installed together is one wish, and goes together.
-    const together = records.filter((record) => record.slot !== 'any' && named.has(record.slot));
+    const recorded = new Set(records.map((record) => record.slot));
+    const together = records.filter(
+      ({slot, together: others}) =>
+        slot !== 'any' &&
+        // A run that was ended may have left the records of the others only.
+        (named.has(slot) || others.some((other) => named.has(other) && !recorded.has(other))),
+    );
     const slots = flags['any-slot']
       ? []
       : [...new Set([...named, ...together.flatMap((record) => record.together)])].sort();

@@ -1,0 +1,57 @@
+# Sourced by the programs beside it: which record the shell obeys. Node decides by the same rule (src/record), and is
+# left with every case that is not plain. Builtins only, so that it also runs in an initramfs; for dash, busybox, klibc.
+records=@SYSCONFDIR@/pearasys/pci
+devices=/sys/bus/pci/devices
+released=/run/pearasys/released
+
+# read_ids SLOT: sets $vendor and $product to the ids of the device, as sysfs prints them. Fails without a device.
+read_ids() {
+  vendor='' product=''
+  [ -r "$devices/$1/vendor" ] || return 1
+  read -r vendor <"$devices/$1/vendor" && read -r product <"$devices/$1/device"
+}
+
+# read_record SLOT VENDOR PRODUCT: sets $record to the record for this card in this slot ("any": for this id), and
+# $wanted to its driver. Fails unless the record is root's, no link, and each of its lines is valid and complete.
+read_record() {
+  record=$records/$1-$2-$3 wanted=''
+  [ -f "$record" ] && [ ! -h "$record" ] && [ -O "$record" ] || return 1
+  [ ! -h "$records" ] && [ -O "$records" ] || return 1
+  seen=' ' count=0 line=''
+  while IFS= read -r line; do
+    count=$((count + 1))
+    # No record is that long: reading on would only take time.
+    [ "$count" -le 100 ] || return 1
+    case $line in
+      '' | '#'*) continue ;;
+      PEARASYS_SLOT="$1" | PEARASYS_ID="${2#0x}:${3#0x}") ;;
+      PEARASYS_DRIVER=*)
+        wanted=${line#PEARASYS_DRIVER=}
+        case $wanted in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | *..*) return 1 ;; esac
+        ;;
+      PEARASYS_TOGETHER=*)
+        case ${line#PEARASYS_TOGETHER=} in *[!0-9a-f:.,]*) return 1 ;; esac
+        case ,${line#PEARASYS_TOGETHER=}, in *,"$1",*) ;; *) return 1 ;; esac
+        ;;
+      *) return 1 ;;
+    esac
+    # Each key once.
+    case $seen in *" ${line%%=*} "*) return 1 ;; esac
+    seen="$seen${line%%=*} "
+  done <"$record"
+  # What is left is a last line without its end: the file is truncated.
+  [ -z "$line" ] || return 1
+  for key in SLOT ID DRIVER; do
+    case $seen in *" PEARASYS_$key "*) ;; *) return 1 ;; esac
+  done
+}
+
+# is_right SLOT DRIVER: whether the device is on the driver; "none" is an override and no driver.
+is_right() {
+  if [ "$2" = none ]; then
+    override=''
+    [ ! -e "$devices/$1/driver" ] && read -r override <"$devices/$1/driver_override" && [ "$override" = none ]
+  else
+    [ -e "/sys/bus/pci/drivers/$2/$1" ]
+  fi
+}

@@ -1,0 +1,405 @@
+import assert from 'node:assert/strict';
+import {spawn, spawnSync, type ChildProcess} from 'node:child_process';
+import fs from 'node:fs';
+import {tmpdir} from 'node:os';
+import {dirname, join} from 'node:path';
+import {setTimeout as sleep} from 'node:timers/promises';
+import {shipped} from './services.js';
+
+const card = '0000:02:00.0';
+const record = `etc/pearasys/pci/${card}-0x10de-0x1b80`;
+const units = 'etc/systemd/system';
+const released = `run/pearasys/released/${card}`;
+
+const text = (slot = card, id = '10de:1b80', driver = 'vfio-pci') =>
+  `# a comment\nPEARASYS_SLOT=${slot}\nPEARASYS_ID=${id}\nPEARASYS_DRIVER=${driver}\n`;
+
+describe('the programs in libexec', () => {
+  let folder: string;
+  const running: ChildProcess[] = [];
+  beforeEach(() => {
+    folder = fs.mkdtempSync(join(tmpdir(), 'pearasys-libexec-'));
+    put('node', '#!/bin/sh\necho "$@" >>"$0.called"\nexit 7\n', 0o755);
+    for (const name of ['claim', 'release', 'record', 'early', 'records.sh', 'turn.sh'])
+      put(
+        name,
+        shipped(`libexec/${name}`)
+          .replaceAll('/usr/local/libexec/pearasys', folder)
+          .replaceAll('/usr/bin/node', `${folder}/node`)
+          .replaceAll('/etc/', `${folder}/etc/`)
+          .replaceAll('/sys/bus', `${folder}/sys/bus`)
+          .replaceAll('/run/pearasys', `${folder}/run/pearasys`),
+        0o755,
+      );
+  });
+  afterEach(() => {
+    for (const each of running.splice(0)) each.kill('SIGKILL');
+    fs.rmSync(folder, {recursive: true, force: true});
+  });
+
+  function put(path: string, content: string, mode = 0o644): void {
+    fs.mkdirSync(dirname(join(folder, path)), {recursive: true});
+    fs.writeFileSync(join(folder, path), content, {mode});
+    fs.chmodSync(join(folder, path), mode);
+  }
+
+  function read(path: string): string {
+    return fs.readFileSync(join(folder, path), 'utf8').trim();
+  }
+
+  interface Shown {
+    readonly slot?: string;
+    readonly id?: string;
+    readonly driver?: string;
+    readonly override?: string;
+    readonly class?: string;
+  }
+
+  /** A device in sysfs. */
+  function show({slot = card, id = '10de:1b80', driver, override = '(null)', ...rest}: Shown = {}): void {
+    const own = `sys/bus/pci/devices/${slot}`;
+    const [vendor = '', product = ''] = id.split(':');
+    put(`${own}/vendor`, `0x${vendor}\n`);
+    put(`${own}/device`, `0x${product}\n`);
+    put(`${own}/class`, `${rest.class ?? '0x030000'}\n`);
+    put(`${own}/driver_override`, `${override}\n`);
+    if (driver === undefined) return;
+    put(`sys/bus/pci/drivers/${driver}/${slot}`, '');
+    put(`${own}/driver`, '');
+  }
+
+  /** The link that enables the claim of a slot. */
+  function enable(slot = card, driver = 'vfio-pci'): void {
+    const wants = join(folder, units, `sys-bus-pci-devices-${slot}.device.wants`);
+    fs.mkdirSync(wants, {recursive: true});
+    put(`${units}/pearasys-${slot}@.service`, '');
+    fs.symlinkSync(`../pearasys-${slot}@.service`, join(wants, `pearasys-${slot}@${driver}.service`));
+  }
+
+  interface Ended {
+    readonly status: number | null;
+    readonly node: string | undefined;
+    readonly stderr: string;
+  }
+
+  /** What Node was started with meanwhile. */
+  function called(): string | undefined {
+    const file = join(folder, 'node.called');
+    const node = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').trim() : undefined;
+    fs.rmSync(file, {force: true});
+    return node;
+  }
+
+  function run(path: string, program: string, args: readonly string[]): Ended {
+    const {status, stderr} = spawnSync('/bin/sh', [join(folder, program), ...args], {
+      env: {PATH: path},
+      encoding: 'utf8',
+    });
+    return {status, node: called(), stderr};
+  }
+
+  /** How a program ended, and what it started Node with. */
+  const started = (program: string, ...args: string[]) => run('/usr/bin:/bin', program, args);
+  /** The same where there is no program that it could start. */
+  const alone = (program: string, ...args: string[]) => run('/nowhere', program, args);
+
+  const fast = {status: 0, node: undefined, stderr: ''};
+  const node = (program: string, ...args: string[]) => ({
+    status: 7,
+    node: ['--no-rehash-snapshot', `/usr/local/lib/pearasys/${program}.cjs`, ...args].join(' '),
+    stderr: '',
+  });
+
+  describe('claim', () => {
+    const claims = node('claim', card, 'vfio-pci');
+
+    it('of the recorded card on the driver needs no Node, and no program at all', () => {
+      show({driver: 'vfio-pci'});
+      put(record, text());
+      assert.deepEqual(alone('claim', card, 'vfio-pci'), fast);
+      put(record, `${text()}PEARASYS_TOGETHER=${card},0000:02:00.1\n`);
+      assert.deepEqual(alone('claim', card, 'vfio-pci'), fast);
+    });
+
+    const others: readonly [what: string, prepare: () => void][] = [
+      ['on another driver', () => show({driver: 'nouveau'})],
+      ['without a driver', () => show()],
+      ['that is gone', () => undefined],
+      ['without a record', () => fs.rmSync(join(folder, 'etc'), {recursive: true})],
+      ['that is another one', () => show({driver: 'vfio-pci', id: '10de:1b81'})],
+      ['that was released by hand', () => put(released, '')],
+      ['whose record has a line that is none', () => put(record, `${text()}nonsense\n`)],
+      ['whose record has lost its end', () => put(record, text().slice(0, -1))],
+      ['whose record says nothing', () => put(record, '')],
+      ['whose record is for another driver', () => put(record, text(card, '10de:1b80', 'pci-stub'))],
+      ['whose record is about another slot', () => put(record, text('0000:03:00.0'))],
+      ['whose record is about another id', () => put(record, text(card, '10de:1b81'))],
+      ['whose record says a key twice', () => put(record, `${text()}PEARASYS_DRIVER=vfio-pci\n`)],
+      ['whose record has no id', () => put(record, text().replace(/PEARASYS_ID=.*\n/, ''))],
+      ['whose record leaves itself out', () => put(record, `${text()}PEARASYS_TOGETHER=0000:02:00.1\n`)],
+      ['whose record is endless', () => put(record, `${'#\n'.repeat(1000)}${text()}`)],
+      ["whose record is another user's", () => fs.chownSync(join(folder, record), 65534, 65534)],
+      [
+        "whose records' folder is another user's",
+        () => fs.chownSync(dirname(join(folder, record)), 65534, 65534),
+      ],
+      [
+        'whose record is a link',
+        () => {
+          fs.renameSync(join(folder, record), join(folder, 'elsewhere'));
+          fs.symlinkSync(join(folder, 'elsewhere'), join(folder, record));
+        },
+      ],
+    ];
+    for (const [what, prepare] of others)
+      it(`of a card ${what} is Node's, whose exit code counts`, function () {
+        if (what.includes('another user') && process.getuid?.() !== 0) this.skip();
+        put(record, text());
+        if (!['that is gone', 'on another driver', 'without a driver'].includes(what))
+          show({driver: 'vfio-pci'});
+        prepare();
+        assert.deepEqual(started('claim', card, 'vfio-pci'), claims);
+      });
+
+    it('of none is an override and no driver', () => {
+      put(record, text(card, '10de:1b80', 'none'));
+      show({override: 'none'});
+      assert.deepEqual(alone('claim', card, 'none'), fast);
+      show();
+      assert.equal(started('claim', card, 'none').status, 7);
+      show({driver: 'nouveau', override: 'none'});
+      assert.equal(started('claim', card, 'none').status, 7);
+    });
+  });
+
+  it('release: of a device that has gone there is nothing to do', () => {
+    assert.deepEqual(alone('release', card, 'vfio-pci'), fast);
+    show({driver: 'vfio-pci'});
+    assert.deepEqual(started('release', card, 'vfio-pci'), node('release', card, 'vfio-pci'));
+  });
+
+  it('record is always Node’s', () => {
+    assert.deepEqual(started('record', card), node('record', card));
+  });
+
+  it('without their arguments they fail, and start nothing', () => {
+    for (const program of ['claim', 'release', 'record']) {
+      const {status, node: calls} = started(program);
+      assert.notEqual(status, 0);
+      assert.equal(calls, undefined);
+    }
+  });
+
+  describe('a unit that waits for the Node of another one', () => {
+    const ticket = `run/pearasys/claim/${card}@vfio-pci`;
+    const lock = () => join(folder, 'run/pearasys/lock/claim');
+
+    /** Starts a claim while the lock is held, and waits for its ticket. */
+    async function waits(): Promise<{pid: number; open: () => void; ended: Promise<Ended>}> {
+      fs.mkdirSync(dirname(lock()), {recursive: true});
+      const holder = spawn('flock', [lock(), 'sh', '-c', 'echo; read -r _'], {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
+      running.push(holder);
+      await new Promise((resolve) => holder.stdout.once('data', resolve));
+      const child = spawn('/bin/sh', [join(folder, 'claim'), card, 'vfio-pci'], {
+        env: {PATH: '/usr/bin:/bin'},
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      running.push(child);
+      let stderr = '';
+      child.stderr.on('data', (data: Buffer) => (stderr += data.toString()));
+      const ended = new Promise<Ended>((resolve) =>
+        child.once('close', (status) => resolve({status, node: called(), stderr})),
+      );
+      while (!fs.existsSync(join(folder, ticket)) || read(ticket) === '') await sleep(5);
+      return {pid: child.pid ?? 0, open: () => holder.stdin.end(), ended};
+    }
+
+    it('ends well when its device is right meanwhile', async () => {
+      put(record, text());
+      show();
+      const {open, ended} = await waits();
+      show({driver: 'vfio-pci'});
+      open();
+      assert.deepEqual(await ended, fast);
+    });
+
+    it('tells what that Node has said, and ends with its exit code', async () => {
+      put(record, text());
+      show();
+      const {pid, open, ended} = await waits();
+      assert.match(read(ticket), new RegExp(`^${pid} \\d+$`));
+      put(`${ticket}.result`, `${read(ticket)} 3\n<3>in use \\n as it is: 100% $HOME\n<3>  try: another\n`);
+      open();
+      assert.deepEqual(await ended, {
+        status: 3,
+        node: undefined,
+        stderr: '<3>in use \\n as it is: 100% $HOME\n<3>  try: another\n',
+      });
+      // A later start is a new question.
+      assert.equal(started('claim', card, 'vfio-pci').status, 7);
+    });
+
+    it('starts Node where that one has had no result for it, an older one or none', async () => {
+      put(record, text());
+      show();
+      for (const result of [undefined, '1 1 3\n<3>of another process\n', '', 'boot 1 3\n<3>of the boot\n']) {
+        if (result !== undefined) put(`${ticket}.result`, result);
+        const {open, ended} = await waits();
+        open();
+        assert.deepEqual(await ended, node('claim', card, 'vfio-pci'), result ?? 'none');
+        fs.rmSync(join(folder, ticket));
+      }
+    });
+
+    it('takes what was found while the machine boots, once', async () => {
+      put(record, text());
+      show();
+      const uptime = fs.readFileSync('/proc/uptime', 'utf8').split('.')[0] ?? '';
+      put(`${ticket}.result`, `boot ${uptime} 3\n<3>in use\n`);
+      assert.deepEqual(started('claim', card, 'vfio-pci'), {
+        status: 3,
+        node: undefined,
+        stderr: '<3>in use\n',
+      });
+      assert.equal(started('claim', card, 'vfio-pci').status, 7);
+    });
+
+    it('ends at once when systemd ends it', async () => {
+      const {pid, ended} = await waits();
+      process.kill(pid, 'SIGTERM');
+      assert.equal((await ended).status, null);
+    });
+
+    it('keeps its lock and its tickets from other users', () => {
+      started('claim', card, 'vfio-pci');
+      for (const each of ['lock', 'claim'])
+        assert.equal(fs.statSync(join(folder, 'run/pearasys', each)).mode & 0o777, 0o700);
+    });
+  });
+
+  describe('early', () => {
+    const override = (slot = card) => read(`sys/bus/pci/devices/${slot}/driver_override`);
+    const twin = '0000:03:00.0';
+
+    it('writes the overrides of all enabled claims, and of no other device', () => {
+      const slots = Array.from({length: 32}, (_, index) => `0000:0${1 + (index >> 3)}:00.${index & 7}`);
+      for (const [index, slot] of slots.entries()) {
+        const driver = index % 5 === 4 ? 'none' : 'vfio-pci';
+        show({slot});
+        put(`etc/pearasys/pci/${slot}-0x10de-0x1b80`, text(slot, '10de:1b80', driver));
+        enable(slot, driver);
+      }
+      show({slot: '0000:09:00.0'});
+      assert.deepEqual(started('early'), fast);
+      assert.deepEqual(
+        slots.map((slot) => override(slot)),
+        slots.map((_, index) => (index % 5 === 4 ? 'none' : 'vfio-pci')),
+      );
+      assert.equal(override('0000:09:00.0'), '(null)');
+    });
+
+    it('does nothing where there is no claim, no record, no folder', () => {
+      assert.deepEqual(alone('early'), fast);
+      fs.mkdirSync(dirname(join(folder, record)), {recursive: true});
+      assert.deepEqual(started('early'), fast);
+      show();
+      enable();
+      assert.deepEqual(started('early'), fast);
+      assert.equal(override(), '(null)');
+    });
+
+    const left: readonly [what: string, prepare: () => void][] = [
+      ['with a driver', () => show({driver: 'nouveau'})],
+      ['of another id', () => show({id: '10de:1b81'})],
+      [
+        'that is not enabled',
+        () => fs.rmSync(join(folder, units, `sys-bus-pci-devices-${card}.device.wants`), {recursive: true}),
+      ],
+      ['that was released by hand', () => put(released, '')],
+      ['whose record others can write', () => fs.chmodSync(join(folder, record), 0o666)],
+      ['whose record a group can write', () => fs.chmodSync(join(folder, record), 0o664)],
+      ['whose record is truncated', () => put(record, text().slice(0, -1))],
+      ['whose record has an unknown line', () => put(record, `${text()}X=1\n`)],
+      ['whose record is for another driver', () => put(record, text(card, '10de:1b80', 'pci-stub'))],
+      ['whose record is too large', () => put(record, `#${'x'.repeat(70_000)}\n${text()}`)],
+      ['whose record names a driver with a slash', () => put(record, text(card, '10de:1b80', '../x'))],
+      ["whose record is another user's", () => fs.chownSync(join(folder, record), 65534, 65534)],
+      [
+        'whose record is a link',
+        () => {
+          fs.renameSync(join(folder, record), join(folder, 'elsewhere'));
+          fs.symlinkSync(join(folder, 'elsewhere'), join(folder, record));
+        },
+      ],
+    ];
+    for (const [what, prepare] of left)
+      it(`leaves a device ${what} alone, and no other`, function () {
+        if (what.includes('another user') && process.getuid?.() !== 0) this.skip();
+        show();
+        put(record, text());
+        enable();
+        show({slot: twin});
+        put(`etc/pearasys/pci/${twin}-0x10de-0x1b80`, text(twin));
+        enable(twin);
+        prepare();
+        assert.deepEqual(started('early'), fast);
+        assert.equal(override(), '(null)');
+        assert.equal(override(twin), 'vfio-pci');
+      });
+
+    for (const mode of [0o777, 0o775])
+      it(`obeys no record in a folder of mode ${mode.toString(8)}`, () => {
+        show();
+        put(record, text());
+        enable();
+        fs.chmodSync(dirname(join(folder, record)), mode);
+        const {status, stderr} = started('early');
+        assert.equal(status, 1);
+        assert.match(stderr, /^<4>no record is obeyed: .*etc\/pearasys\/pci is not root's alone$/m);
+        assert.equal(override(), '(null)');
+      });
+
+    it('a record by id alone is for each such device that has no record or unit of its own, and is no bridge', () => {
+      const any = 'etc/pearasys/pci/any-0x10de-0x1b80';
+      put(any, text('any'));
+      show();
+      show({slot: twin});
+      show({slot: '0000:04:00.0', id: '10de:1b81'});
+      show({slot: '0000:05:00.0', class: '0x060400'});
+      show({slot: '0000:06:00.0'});
+      put('etc/pearasys/pci/0000:06:00.0-0x10de-0x1b82', text('0000:06:00.0', '10de:1b82'));
+      show({slot: '0000:07:00.0'});
+      put(`${units}/pearasys-0000:07:00.0@.service`, '');
+      show({slot: '0000:08:00.0', driver: 'nouveau'});
+      assert.deepEqual(started('early'), fast);
+      for (const slot of [card, twin]) assert.equal(override(slot), 'vfio-pci');
+      for (const slot of ['4', '5', '6', '7', '8']) assert.equal(override(`0000:0${slot}:00.0`), '(null)');
+    });
+
+    it('tells of a write that the kernel refuses, and goes on', () => {
+      show();
+      put(record, text());
+      enable();
+      show({slot: twin});
+      put(`etc/pearasys/pci/${twin}-0x10de-0x1b80`, text(twin));
+      enable(twin);
+      const file = join(folder, `sys/bus/pci/devices/${card}/driver_override`);
+      fs.rmSync(file);
+      fs.mkdirSync(file);
+      const {status, stderr} = started('early');
+      assert.equal(status, 1);
+      assert.match(stderr, /^<4>could not set the override of 0000:02:00\.0 to vfio-pci$/m);
+      assert.equal(override(twin), 'vfio-pci');
+    });
+
+    it('obeys nothing when modes cannot be read', () => {
+      show();
+      put(record, text());
+      enable();
+      assert.equal(alone('early').status, 1);
+      assert.equal(override(), '(null)');
+    });
+  });
+});

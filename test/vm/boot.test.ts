@@ -1,0 +1,181 @@
+/** Many claims at boot, on a real kernel: which driver is first, how many processes, what becomes of those that fail. */
+import assert from 'node:assert/strict';
+import {installProduct} from './install.js';
+import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
+import {closeShared, Product} from './shared.js';
+
+const unitOf = (slot: string): string => `pearasys-${slot}@vfio-pci.service`;
+
+/** All functions of the cards at these device numbers of the root bus. */
+const functions = (cards: readonly string[]): string[] =>
+  cards.flatMap((card) => [0, 1, 2, 3, 4, 5, 6, 7].map((number) => `0000:00:${card}.${number}`));
+
+/** Sound cards, whose driver udev loads. */
+const sound = functions(['0b', '0c', '0d', '0e']);
+/** Their twins that are not claimed: one before them, one behind. */
+const twins = ['0000:00:0a.1', '0000:00:0f.0'];
+/** Network cards, whose driver the initramfs loads. */
+const network = functions(['16']);
+const claimed = [...sound, ...network];
+const inUse = network[3] ?? '';
+const untrusted = sound[20] ?? '';
+const missing = '0000:00:1d.0';
+
+const device = (kind: string, slot: string): string =>
+  `${kind},addr=${slot.slice(8)}${slot.endsWith('.0') ? ',multifunction=on' : ''}`;
+
+describe('many claims at boot', function () {
+  this.timeout(1_200_000);
+  let product: Product;
+  let machine: Machine;
+
+  before(async function () {
+    this.timeout(BOOT_LIMIT);
+    await skipUnlessAvailable(this);
+    await closeShared();
+    machine = await Machine.boot({
+      early: ['e1000e'],
+      extraDevices: [
+        ...sound.map((slot) => device('ich9-intel-hda', slot)),
+        device('ich9-intel-hda', '0000:00:0f.0'),
+        ...network.map((slot) => `${device('e1000e', slot)},romfile=`),
+      ],
+    });
+    await installProduct(machine);
+    product = new Product(machine);
+    // Each start of Node is counted. In a unit only this folder can be written.
+    await machine.sh(
+      'mv /usr/local/bin/node /usr/local/bin/node.real 2>/dev/null || mv /usr/bin/node /usr/bin/node.real',
+    );
+    await machine.sh(`for bin in /usr/local/bin /usr/bin; do
+  if [ -e $bin/node.real ]; then
+    printf '#!/bin/sh\\nif [ -d /run/pearasys ]; then echo "$*" >>/run/pearasys/node.log; fi\\nexec %s/node.real "$@"\\n' $bin >$bin/node
+    chmod 755 $bin/node
+  fi
+done`);
+  });
+  after(() => machine?.close());
+  explainFailures(() => machine);
+
+  /** What Node was started with in this boot. */
+  const starts = async (): Promise<string[]> =>
+    (await machine.sh('cat /run/pearasys/node.log 2>/dev/null || true'))
+      .split('\n')
+      .filter((line) => line !== '');
+
+  /** The drivers of devices, by slot. */
+  const drivers = async (): Promise<ReadonlyMap<string, string>> => {
+    const lines = await machine.sh(
+      'for d in /sys/bus/pci/devices/*; do l=$(readlink $d/driver || true); echo "${d##*/} ${l##*/}"; done',
+    );
+    return new Map(lines.split('\n').map((line) => line.split(' ') as [string, string]));
+  };
+
+  const states = async (): Promise<ReadonlyMap<string, string>> => {
+    const units = claimed.map(unitOf);
+    const text = await machine.sh(`systemctl show --property=Id,ActiveState ${units.join(' ')}`);
+    return new Map(
+      text.split('\n\n').map((block) => {
+        const id = /^Id=(.*)$/m.exec(block)?.[1] ?? '';
+        return [id, /^ActiveState=(.*)$/m.exec(block)?.[1] ?? ''];
+      }),
+    );
+  };
+
+  it('installs 40 devices in one command, and leaves them where they are', async () => {
+    const before = await drivers();
+    const slots = claimed.map((slot) => `-s ${slot}`).join(' ');
+    await machine.sh(`pearasys ${slots} service install vfio-pci`, {timeout: 300_000});
+    assert.deepEqual(await drivers(), before);
+    assert.deepEqual(new Set((await states()).values()), new Set(['inactive']));
+    const enabled = await machine.sh(`systemctl is-enabled ${claimed.map(unitOf).join(' ')}`);
+    assert.deepEqual(new Set(enabled.split('\n')), new Set(['enabled']));
+  });
+
+  it('no claimed device is probed by its host driver, and one Node takes those of the initramfs', async () => {
+    await machine.reboot();
+    const now = await drivers();
+    for (const slot of claimed) assert.equal(now.get(slot), 'vfio-pci', slot);
+    for (const slot of twins) assert.equal(now.get(slot), 'snd_hda_intel', slot);
+    const log = await machine.kernelLog();
+    for (const slot of sound) assert.doesNotMatch(log, new RegExp(`snd_hda_intel ${slot}`));
+    for (const slot of twins) assert.match(log, new RegExp(`snd_hda_intel ${slot}`));
+    assert.deepEqual(new Set((await states()).values()), new Set(['active']));
+    assert.equal(await machine.sh('systemctl list-units --failed --no-legend --plain "pearasys*"'), '');
+    assert.equal((await starts()).length, 1, (await starts()).join('\n'));
+    // Each unit's journal has what was done for it.
+    assert.match(await product.journalOf(unitOf(network[7] ?? '')), /drivers\/e1000e\/unbind/);
+    assert.doesNotMatch(await product.journalOf(unitOf(sound[31] ?? '')), /echo/);
+  });
+
+  it('what fails holds nothing else up: a device in use, a record that is not trusted, a card that is missing', async () => {
+    await machine.writeFile(
+      '/etc/systemd/system/holder.service',
+      `[Unit]
+DefaultDependencies=no
+Before=systemd-udev-trigger.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'name=$(ls /sys/bus/pci/devices/${inUse}/net); ip addr add 192.0.2.1/24 dev $name; ip link set $name up'
+[Install]
+WantedBy=sysinit.target
+`,
+    );
+    await machine.sh(`systemctl enable holder.service
+chmod 666 /etc/pearasys/pci/${untrusted}-*
+cd /etc/systemd/system
+for file in pearasys-${sound[0]}*; do cp -r $file "$(echo $file | sed 's/${sound[0]}/${missing}/')"; done
+cp -r sys-bus-pci-devices-${sound[0]}.device.wants sys-bus-pci-devices-${missing}.device.wants
+cd sys-bus-pci-devices-${missing}.device.wants && mv pearasys-* ${unitOf(missing)}
+cd /etc/pearasys/pci && sed 's/${sound[0]}/${missing}/' ${sound[0]}-0x8086-0x293e >${missing}-0x8086-0x293e`);
+    await machine.reboot();
+    const now = await drivers();
+    const failing = new Set([inUse, untrusted]);
+    for (const slot of claimed) if (!failing.has(slot)) assert.equal(now.get(slot), 'vfio-pci', slot);
+    assert.equal(now.get(inUse), 'e1000e');
+    assert.equal(now.get(untrusted), 'snd_hda_intel');
+    for (const [unit, state] of await states())
+      assert.equal(state, failing.has(unit.slice(9, 21)) ? 'failed' : 'active', unit);
+    assert.match(await product.journalOf(unitOf(inUse)), /in use[^]*192\.0\.2\.1/);
+    assert.match(await product.journalOf(unitOf(untrusted)), /writable by others/);
+    assert.equal(await product.stateOf(unitOf(missing)), 'inactive');
+    assert.equal((await starts()).length, 1, (await starts()).join('\n'));
+    // A later start is a new question.
+    await machine.sh(`ip addr flush dev "$(ls /sys/bus/pci/devices/${inUse}/net)"
+systemctl start ${unitOf(inUse)}`);
+    assert.equal(await product.driverOf(inUse), 'vfio-pci');
+  });
+
+  it('a stop of all units is one Node too, and so is a start', async () => {
+    await machine.sh(`chmod 644 /etc/pearasys/pci/${untrusted}-*; systemctl start ${unitOf(untrusted)}`);
+    await machine.sh(': >/run/pearasys/node.log');
+    await machine.sh(`systemctl stop ${claimed.map(unitOf).join(' ')}`, {timeout: 300_000});
+    for (const slot of claimed) assert.equal((await drivers()).get(slot), '', slot);
+    assert.equal((await starts()).length, 1, (await starts()).join('\n'));
+    await machine.sh(': >/run/pearasys/node.log');
+    await machine.sh(`systemctl start ${claimed.map(unitOf).join(' ')}`, {timeout: 300_000});
+    for (const slot of claimed) assert.equal((await drivers()).get(slot), 'vfio-pci', slot);
+    assert.equal((await starts()).length, 1, (await starts()).join('\n'));
+  });
+
+  it('a unit that waits for another run goes on when that ends', async () => {
+    const slot = sound[0] ?? '';
+    await machine.sh(`systemctl stop ${unitOf(slot)}`);
+    const holder = await machine.start(`exec flock /run/pearasys/lock/${slot} sleep infinity`);
+    await machine.sh(`systemctl start --no-block ${unitOf(slot)}`);
+    await machine.waitUntil(`test "$(pgrep -cf 'flock .*/lock/${slot}')" -ge 2`);
+    holder.kill();
+    await product.untilState(unitOf(slot), 'active');
+  });
+
+  it('uninstalls all of them in one command', async () => {
+    await machine.sh(': >/run/pearasys/node.log');
+    const slots = claimed.map((slot) => `-s ${slot}`).join(' ');
+    await machine.sh(`pearasys ${slots} service uninstall`, {timeout: 300_000});
+    assert.equal(
+      await machine.sh("ls /etc/systemd/system | grep '^pearasys-0000:00:[01][6b-e]' || true"),
+      `pearasys-${missing}@.service\npearasys-${missing}@vfio-pci.service.d`,
+    );
+    assert.deepEqual((await starts()).filter((line) => line.includes('release')).length, 1);
+  });
+});
