@@ -82,13 +82,76 @@ describe('pearasys service', () => {
         `write ${settings('vfio-pci')}`,
         `udevadm trigger --action=change /sys/bus/pci/devices/${card}`,
         `systemctl start sys-bus-pci-devices-${card}.device`,
-        `ln -sfn ${template} ${link('vfio-pci')}`,
+        `ln -s ${template} ${link('vfio-pci')}`,
         'systemctl daemon-reload',
       ]);
       assert.deepEqual(host.machine.bindings(), before);
       assert.deepEqual(host.userland.jobs, []);
       assert.equal(host.info(record)?.mode, 0o644);
       assert.equal(host.readLink(link('vfio-pci')), template);
+    });
+
+    describe('what is a set', () => {
+      const togetherOf = (host: SimulatedHost, slot: string) => {
+        const name = host.list('/etc/pearasys/pci').find((each) => each.startsWith(`${slot}-`)) ?? '';
+        return /^PEARASYS_TOGETHER=(.*)$/m.exec(host.readText(`/etc/pearasys/pci/${name}`) ?? '')?.[1];
+      };
+      const disk = '0000:04:00.0';
+      const network = '0000:05:00.0';
+
+      it('the functions of a card, and no other card that the command names', async () => {
+        const host = made();
+        await ok(host, `-s ${disk} -s ${sound} -s ${network} -s ${card} service install vfio-pci`);
+        assert.equal(togetherOf(host, card), `${card},${sound}`);
+        assert.equal(togetherOf(host, sound), `${card},${sound}`);
+        for (const slot of [disk, network]) {
+          assert.equal(togetherOf(host, slot), undefined);
+          assert.doesNotMatch(
+            host.readText(`${folder}/pearasys-${slot}@.service`) ?? '',
+            /WantedBy=pearasys/,
+          );
+          assert.doesNotMatch(host.readText(settings('vfio-pci', slot)) ?? '', /PartOf=/);
+        }
+        // The same links as systemctl makes of what the units say: its words and ours are one.
+        const links = host.list(`${folder}/${unit('vfio-pci')}.wants`);
+        assert.deepEqual(links, [unit('vfio-pci', sound)]);
+        for (const slot of [card, sound, disk, network])
+          await host.run('systemctl', ['disable', unit('vfio-pci', slot)]);
+        assert.deepEqual(
+          host.list(folder).filter((name) => name.endsWith('.wants') && name.includes('0000:')),
+          [],
+        );
+      });
+
+      it('all members of a group with --group', async () => {
+        const host = SimulatedHost.standard((declaration) => {
+          for (const each of declaration.functions) if ([disk, network].includes(each.slot)) each.group = 77;
+        });
+        hosts.push(host);
+        await ok(host, `-s ${disk} service install vfio-pci --group`);
+        assert.equal(togetherOf(host, disk), `${disk},${network}`);
+        assert.equal(togetherOf(host, network), `${disk},${network}`);
+      });
+
+      it('systemd and udev are asked once for any number', async () => {
+        const host = made();
+        const words = [card, sound, disk, network, '0000:01:00.0'].map((slot) => `-s ${slot}`).join(' ');
+        await ok(host, `${words} service install vfio-pci`);
+        const asked = host.effects().filter((line) => /^(?:systemctl|udevadm) /.test(line));
+        assert.deepEqual(
+          asked.map((line) => line.split(' ').slice(0, 2).join(' ')),
+          ['udevadm trigger', 'systemctl start', 'systemctl daemon-reload'],
+        );
+        host.journal.length = 0;
+        await ok(host, `${words} service uninstall`);
+        assert.deepEqual(
+          host
+            .effects()
+            .filter((line) => /^(?:systemctl|udevadm) /.test(line))
+            .map((line) => line.split(' ').slice(0, 2).join(' ')),
+          ['systemctl show', 'systemctl stop', 'systemctl daemon-reload'],
+        );
+      });
     });
 
     it('a second time changes nothing', async () => {

@@ -85,6 +85,38 @@ describe('carryOut', () => {
     assert.deepEqual(host.effects(), []);
   });
 
+  describe('after a wait that was in vain', () => {
+    it('what the other run has done already is done', async () => {
+      host.lockPatience = 10;
+      const other = await host.lock('a', 1000);
+      let looks = 0;
+      const outcome = await carryOut(host, ['a'], () => (++looks === 1 ? write() : plan([])), options);
+      assert.equal(outcome.changed, false);
+      assert.equal(looks, 2);
+      await other.release();
+    });
+
+    it('what would be refused now is still said to be busy', async () => {
+      host.lockPatience = 10;
+      const other = await host.lock('a', 1000);
+      let looks = 0;
+      await assert.rejects(
+        carryOut(host, ['a'], () => (++looks === 1 ? write() : refusal()), options),
+        {code: 'busy'},
+      );
+      await other.release();
+    });
+
+    it('no other lock is kept', async () => {
+      host.lockPatience = 10;
+      const other = await host.lock('b', 1000);
+      let looks = 0;
+      await carryOut(host, ['a', 'b'], () => (++looks === 1 ? write() : plan([])), options);
+      assert.deepEqual(held(), ['b']);
+      await other.release();
+    });
+  });
+
   it('refuses for an image what only a running kernel can do', async () => {
     host.root = host.machine.folder;
     for (const step of [
