@@ -62,7 +62,7 @@ export async function takeTurns(context: HandlerContext, jobs: Jobs): Promise<vo
 
   const due = new Set(await jobs.due?.());
 
-  const run = async (name: string): Promise<unknown> => {
+  const run = async (name: string): Promise<Error | undefined> => {
     const asking = waiting();
     const all = [...new Set([name, jobs.own, ...asking])];
     let names: readonly string[] = [name];
@@ -76,12 +76,12 @@ export async function takeTurns(context: HandlerContext, jobs: Jobs): Promise<vo
       if (told) context.log(priority, text);
     };
     let exitCode: ExitCode = ExitCode.done;
-    let failure: unknown;
+    let failure: Error | undefined;
     try {
       names = jobs.together(name, all);
       await jobs.work({...context, log}, name, {names, waiting: all});
     } catch (error) {
-      failure = error;
+      failure = error instanceof Error ? error : new Error(String(error));
       exitCode = report(error, keep);
     }
     const tickets = readTickets(host, jobs.what);

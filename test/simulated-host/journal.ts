@@ -10,7 +10,6 @@ export type Effect =
     }
   | {readonly kind: 'link'; readonly path: string; readonly target: string; answer: string}
   | {readonly kind: 'remove'; readonly path: string; answer: string}
-  | {readonly kind: 'link'; readonly path: string; readonly target: string; answer: string}
   | {readonly kind: 'signal'; readonly pid: number; readonly signal: string; answer: string}
   | {readonly kind: 'run'; readonly file: string; readonly args: readonly string[]; answer: string};
 
@@ -29,8 +28,6 @@ export function effectText(effect: Effect): string {
       return `ln -s ${effect.target} ${effect.path}${answer}`;
     case 'remove':
       return `rm ${effect.path}${answer}`;
-    case 'link':
-      return `ln -sfn ${effect.target} ${effect.path}${answer}`;
     case 'signal':
       return `kill -${effect.signal} ${effect.pid}`;
     case 'run':

@@ -194,8 +194,15 @@ describe('the programs in libexec', () => {
     const ticket = `run/pearasys/claim/${card}@vfio-pci`;
     const lock = () => join(folder, 'run/pearasys/lock/claim');
 
+    interface Waiting {
+      readonly pid: number;
+      /** Gives the lock back. */
+      readonly open: () => void;
+      readonly ended: Promise<Ended>;
+    }
+
     /** Starts a claim while the lock is held, and waits for its ticket. */
-    async function waits(): Promise<{pid: number; open: () => void; ended: Promise<Ended>}> {
+    async function waits(): Promise<Waiting> {
       fs.mkdirSync(dirname(lock()), {recursive: true});
       const holder = spawn('flock', [lock(), 'sh', '-c', 'echo; read -r _'], {
         stdio: ['pipe', 'pipe', 'inherit'],
@@ -253,7 +260,7 @@ describe('the programs in libexec', () => {
       }
     });
 
-    it('takes what was found while the machine boots, once', async () => {
+    it('takes what was found while the machine boots, once', () => {
       put(record, text());
       show();
       const uptime = fs.readFileSync('/proc/uptime', 'utf8').split('.')[0] ?? '';

@@ -54,7 +54,7 @@ describe('many claims at boot', function () {
   fi
 done`);
   });
-  after(() => machine?.close());
+  after(() => (machine as Machine | undefined)?.close());
   explainFailures(() => machine);
 
   /** What Node was started with in this boot. */

@@ -214,7 +214,7 @@ function refuseEarly(
   if (!flags.now) return plan([]);
   // The unit itself is never forced: what stands in its way now would stand there when it starts.
   const rules = {force: false, wholeGroup: !flags.force};
-  return planSwitch(readSwitch(host, reread(host, devices as Device[]), {kind: 'claim', driver}, rules));
+  return planSwitch(readSwitch(host, reread(host, devices), {kind: 'claim', driver}, rules));
 }
 
 /** @throws PearasysError `bad-path`, exit code 2. */
