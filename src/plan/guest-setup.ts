@@ -16,7 +16,8 @@ import {
 import {guestUnit, type Guest} from '../guest/name.js';
 import {editCards, settingsPath} from '../guest/settings.js';
 import {statePath} from '../guest/state.js';
-import {isBridge, readGroupMembers, type Device} from '../pci/device.js';
+import {dependentsOf, readDependents} from '../pci/dependents.js';
+import {devicePath, isBridge, readGroupMembers, servesVfio, type Device} from '../pci/device.js';
 import {refuseBridges} from './refusals.js';
 import {
   plan,
@@ -72,12 +73,18 @@ export function readGuestFilesState(host: HostReader, layout: Layout, guest: Gue
   };
 }
 
-/** The members of these devices' groups, bridges left out. */
+/** The members of these devices' groups. Left out are bridges, and what goes away when these devices are taken. */
 export function readMembers(host: HostReader, devices: readonly Device[]): Device[] {
   const found = new Map(
     devices.flatMap((device) => readGroupMembers(host, device)).map((member) => [member.slot, member]),
   );
-  return [...found.values()].filter((member) => !isBridge(member));
+  const going = new Set(
+    devices
+      .filter((device) => !isBridge(device) && !servesVfio(device))
+      .flatMap(({slot}) => dependentsOf(readDependents(host, slot)))
+      .map(({slot}) => slot),
+  );
+  return [...found.values()].filter((member) => !isBridge(member) && !going.has(member.slot));
 }
 
 /**
@@ -114,9 +121,21 @@ export function planSetup({guest, devices, members, notes}: GuestWish, state: Gu
           .filter((other) => other !== guest)
           .map((other) => `${slot} is among the devices of ${other} too: only one of them can run at a time`),
       ),
+      ...devices.flatMap(vgpuNotes),
       ...(state.running ? [`${guest} has devices now: the change is for its next start`] : []),
     ],
   });
+}
+
+/** NVIDIA's vGPUs are not taken from their driver: the guest uses them there. */
+function vgpuNotes({slot, driver = 'nvidia', vgpuType}: Device): string[] {
+  if (vgpuType === undefined) return [];
+  const stays = `${slot} stays on ${driver}: a guest uses its vGPU there`;
+  return [
+    vgpuType === 0
+      ? `${stays}, and it has no type yet: echo TYPE > ${devicePath(slot, 'nvidia/current_vgpu_type')} (\`pearasys show ${slot}\` lists the types)`
+      : `${stays} (type ${vgpuType})`,
+  ];
 }
 
 /** The plan that takes the set-up of a guest back, its settings too. */

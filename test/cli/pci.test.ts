@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import {PassThrough} from 'node:stream';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
-import {addNvidia, functionOf} from '../simulated-host/standard-machine.js';
+import {addNvidia, functionOf, sriovCard} from '../simulated-host/standard-machine.js';
 import {run, typed} from './runs.js';
 
 const card = '0000:02:00.0';
@@ -36,6 +36,19 @@ describe('pearasys pci', () => {
       .split('\n')
       .filter((line) => line.startsWith('pearasys: warning: '))
       .map((line) => line.slice('pearasys: warning: '.length));
+
+  it('skips in later links what an earlier one has removed along with its PF', async () => {
+    const host = made((machine) => machine.functions.push(sriovCard('0000:06:00.0')));
+    host.machine.loadModule('igb');
+    host.machine.setVirtualFunctions('0000:06:00.0', '2');
+    const virtual = [...host.machine.functions.keys()].filter((slot) => slot.startsWith('0000:06:10'));
+    const slots = ['0000:06:00.0', ...virtual].map((slot) => `-s ${slot}`).join(' ');
+    const {exitCode, stderr} = await typed(host, `${slots} pci device unbind driver vfio-pci bind`);
+    assert.equal(exitCode, 0, stderr);
+    assert.equal(driverOf(host, '0000:06:00.0'), 'vfio-pci');
+    for (const slot of virtual)
+      assert.ok(warnings(stderr).includes(`Skipping device ${slot}, it went away with 0000:06:00.0`), stderr);
+  });
 
   it('chains: from vfio-pci to the vendor’s driver by its ids, and back', async () => {
     const host = made(oneCard);

@@ -4,6 +4,7 @@ import type {PearasysError} from '../../src/host/errors.js';
 import {readDevices, siblingsOf} from '../../src/pci/device.js';
 import {applyPlan} from '../../src/plan/apply.js';
 import {planLink} from '../../src/plan/chain.js';
+import {readMembers} from '../../src/plan/guest-setup.js';
 import type {Planned} from '../../src/plan/step.js';
 import {planSwitch, readSwitch, type SwitchRules, type Target} from '../../src/plan/switch.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
@@ -220,6 +221,17 @@ describe('devices that exist only through the driver of another', () => {
       assert.equal(host.machine.device(first).driver, undefined);
       assert.deepEqual(linesOf(planned(host, {kind: 'default'}, [first])), []);
     });
+  });
+
+  it('are no members that a guest with their PF must take too', () => {
+    const host = withVirtualFunctions(2, (card) => {
+      if (card.sriov !== undefined) card.sriov.group = card.group ?? 0;
+    });
+    const devices = readDevices(host).filter(({slot}) => slot === pf);
+    assert.deepEqual(
+      readMembers(host, devices).map(({slot}) => slot as string),
+      [pf],
+    );
   });
 
   describe('in a chain', () => {

@@ -1,7 +1,8 @@
 import type {Host} from '../../host/host.js';
-import type {Device} from '../../pci/device.js';
-import {readDevices} from '../../pci/device.js';
+import {carriersOf} from '../../pci/dependents.js';
+import {readDevice, readDevices, type Device} from '../../pci/device.js';
 import {checkDeviceWord, findDevices} from '../../pci/find.js';
+import type {Slot} from '../../pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../../plan/carry-out.js';
 import {planLink, type Link} from '../../plan/chain.js';
 import {BaseCommand, switchFlags} from '../base-command.js';
@@ -40,13 +41,28 @@ export default class Pci extends BaseCommand {
       for (const word of outer) checkDeviceWord(host, () => readDevices(host), word);
     // All devices of the chain are found before its first write: a link may take one away that a later one names.
     const links = chain.map((link) => ({...link, devices: this.#find(host, link, outer)}));
+    const carriers = new Map(
+      links.flatMap((link) => link.devices).map(({slot}) => [slot, carriersOf(host, slot)]),
+    );
+    const changed = new Set<Slot>();
     const notes: string[] = [];
     const outcomes: Outcome[] = [];
     await withChanges(this, flags, notes, async (options) => {
       for (const {action, devices} of links)
         if (action.noun === 'driver' && action.verb === 'ls')
           devices.push(...this.#listBound(host, action.driver));
-        else outcomes.push(await this.#runLink(host, action, devices, flags.force, options));
+        else {
+          // What an earlier link has removed along with another device is no mistake in this one.
+          const left = devices.filter(({slot}) => {
+            const carrier = carriers.get(slot)?.find((one) => changed.has(one));
+            if (carrier === undefined || readDevice(host, slot) !== undefined) return true;
+            options.onNote?.(`Skipping device ${slot}, it went away with ${carrier}`);
+            return false;
+          });
+          if (left.length === 0 && devices.length > 0) continue;
+          outcomes.push(await this.#runLink(host, action, left, flags.force, options));
+          for (const {slot} of left) changed.add(slot);
+        }
     });
     const devices = new Map(links.flatMap((link) => link.devices).map((device) => [device.slot, device]));
     const result = changeResult(host, outcomes, flags, notes, [...devices.values()]);

@@ -8,6 +8,7 @@ import {displayOf, listsFor, readGuestFile, type GuestDisplay} from '../../../gu
 import {describeForeignHooks, readForeignHooks} from '../../../guest/hooks.js';
 import {parseGuest, type Guest} from '../../../guest/name.js';
 import {settingsPath} from '../../../guest/settings.js';
+import {carriersOf} from '../../../pci/dependents.js';
 import {devicesFolder, readDevices, siblingsOf, type Device} from '../../../pci/device.js';
 import {findDevices} from '../../../pci/find.js';
 import {readNames} from '../../../pci/names.js';
@@ -137,8 +138,10 @@ export default class GuestSetup extends BaseCommand {
       ...readMembers(host, chosen),
     ];
     const names = readNames(host, companions);
+    // Taking the PF of a chosen virtual function would remove that.
+    const carriers = new Set(chosen.flatMap(({slot}) => carriersOf(host, slot)));
     for (const other of new Map(companions.map((device) => [device.slot, device])).values()) {
-      if (taken.has(other.slot)) continue;
+      if (taken.has(other.slot) || carriers.has(other.slot)) continue;
       const why = chosen.some(({group}) => group !== undefined && group === other.group)
         ? `is in group ${other.group ?? ''} too`
         : 'is on the same card';
