@@ -25,26 +25,37 @@ const longestUnit = 255;
  *   the two lists of guests.
  */
 export function parseGuest(text: string): Guest {
-  const guest = asGuest(text);
-  if (guest === undefined)
+  const fault = faultOf(text);
+  if (fault !== undefined)
     throw usageError(
-      `'${text.replace(/\p{Cc}/gu, '?')}' cannot be the name of a guest`,
-      `a name is that of the libvirt domain, as \`virsh list --all\` shows it: up to ${longest} bytes, less where systemd has to escape many of them, without / and control characters, and not ${[...taken].join(' or ')}`,
+      `'${text.replace(/\p{Cc}/gu, '?')}' cannot be the name of a guest: ${fault}`,
+      'use the name of the libvirt domain, as `virsh list --all` shows it',
       'bad-guest',
     );
-  return guest;
+  return text as Guest;
+}
+
+/** Which rule a name breaks; undefined for one that is fine. */
+function faultOf(text: string): string | undefined {
+  const bytes = Buffer.byteLength(text);
+  if (text === '') return 'it is empty';
+  if (taken.has(text)) return 'the list of guests is called so';
+  if (bytes > longest) return `it has ${bytes} bytes, and ${longest} are allowed`;
+  if (text.includes('/')) return 'it contains a /';
+  if (/\p{Cc}/u.test(text)) return 'it contains a control character';
+  if (/^\./.test(text)) return 'it begins with a dot, as a hidden file does';
+  if (/^-/.test(text)) return 'it begins with a dash, as an option does';
+  if (/^\s/.test(text)) return 'it begins with a blank';
+  if (/\s$/.test(text)) return 'it ends with a blank';
+  if (Buffer.from(text).toString() !== text) return 'it is not valid Unicode';
+  if (guestUnit(text as Guest).length > longestUnit)
+    return `the name of its unit, with characters escaped, is longer than ${longestUnit} bytes`;
+  return undefined;
 }
 
 /** The guest of this name; undefined when nothing can be called so, see {@link parseGuest}. */
 export function asGuest(text: string): Guest | undefined {
-  const wrong =
-    text === '' ||
-    taken.has(text) ||
-    Buffer.byteLength(text) > longest ||
-    /^[\s.-]|\s$|[/\p{Cc}]/u.test(text) ||
-    Buffer.from(text).toString() !== text ||
-    guestUnit(text as Guest).length > longestUnit;
-  return wrong ? undefined : (text as Guest);
+  return faultOf(text) === undefined ? (text as Guest) : undefined;
 }
 
 /**

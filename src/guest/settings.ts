@@ -13,7 +13,7 @@ export interface GuestSettings {
   /**
    * `StopServices=`: units to stop first, in this order, and to start when the guest has ended. `auto`: the display
    * manager when it, one of its sessions or the console uses a display that the guest takes, and nvidia-persistenced
-   * when it uses a device that the guest takes.
+   * when it uses a device that the guest takes. `auto` may be one of several words.
    */
   readonly stopServices: readonly string[] | 'auto';
   /**
@@ -25,7 +25,10 @@ export interface GuestSettings {
   readonly processes: 'refuse' | 'end';
   /** `ProcessLimit=`: seconds, 1 to 120, that processes have to end before they are killed. */
   readonly processLimit: number;
-  /** `UnloadModules=`: modules to unload, in this order; `auto`: NVIDIA's own, when no other card needs them. */
+  /**
+   * `UnloadModules=`: modules to unload, in this order; `auto`: NVIDIA's own, when no other card needs them. `auto` may
+   * be one of several words.
+   */
   readonly unloadModules: readonly string[] | 'auto';
   /** `ReleaseConsoles=`: whether consoles and the firmware's framebuffer are taken off the guest's displays. */
   readonly releaseConsoles: boolean;
@@ -33,6 +36,16 @@ export interface GuestSettings {
   readonly returnDevices: boolean;
   /** `Card=SLOT VENDOR:DEVICE`, once a device: another card in the slot is not taken. */
   readonly cards: ReadonlyMap<Slot, DeviceId>;
+}
+
+/** Whether the setting has the word `auto`, alone or among others. */
+export function hasAuto(setting: readonly string[] | 'auto'): boolean {
+  return setting === 'auto' || setting.includes('auto');
+}
+
+/** The words of the setting besides `auto`. */
+export function namedIn(setting: readonly string[] | 'auto'): readonly string[] {
+  return setting === 'auto' ? [] : setting.filter((word) => word !== 'auto');
 }
 
 /** The settings of a guest for which nothing is set. */
@@ -141,7 +154,7 @@ const words =
   (text: string) => {
     if (text === 'auto') return text;
     const list = text.split(/\s+/).filter((word) => word !== '');
-    return list.every((word) => pattern.test(word) && !isWrong(word)) ? list : undefined;
+    return list.every((word) => word === 'auto' || (pattern.test(word) && !isWrong(word))) ? list : undefined;
   };
 const oneOf =
   (...known: readonly string[]) =>
@@ -155,11 +168,11 @@ const entries: Readonly<Record<string, Entry>> = {
     name: 'stopServices',
     parse: words(/^[A-Za-z0-9_][\w@:.\\-]*\.(?:service|socket)$/, isNeeded),
     expected:
-      "units, as in display-manager.service, none of them libvirt's, pearasys's, D-Bus, udev or logind; or auto",
+      "units, as in display-manager.service, none of them libvirt's, pearasys's, D-Bus, udev or logind; auto, or auto and further units",
     means:
       'Units to stop first, if they are active, and to start when the guest has ended. auto: the display manager, ' +
       'when it, one of its sessions or the console uses a display that the guest takes; and nvidia-persistenced, ' +
-      'when it uses a device that the guest takes.',
+      'when it uses a device that the guest takes. Further units may follow: auto ollama.service.',
     otherwise: 'auto',
   },
   DisplayManager: {
@@ -191,7 +204,7 @@ const entries: Readonly<Record<string, Entry>> = {
   UnloadModules: {
     name: 'unloadModules',
     parse: words(/^[A-Za-z0-9][\w-]*$/),
-    expected: 'modules, as in nvidia_drm nvidia, or auto',
+    expected: 'modules, as in nvidia_drm nvidia; auto, or auto and further modules',
     means:
       "Modules to unload, in this order; those that other devices of the host need stay. auto: NVIDIA's, when the " +
       'guest takes all cards of that driver.',

@@ -10,6 +10,8 @@ export interface GuestState {
   readonly devices: readonly TakenDevice[];
   /** Services that were stopped and are to be started when the guest has ended, in the order of their stopping. */
   readonly services: readonly string[];
+  /** Units of users' service managers, in the same way: `1000:pipewire.service`; absent when there are none. */
+  readonly userServices?: readonly string[];
   /** Modules that were unloaded, in the order of their unloading. */
   readonly modules: readonly string[];
   /** Virtual consoles that were released: `vtcon1`. */
@@ -26,6 +28,11 @@ export interface TakenDevice {
   readonly override: string | undefined;
 }
 
+/** The part of a state with these units of users' service managers. */
+export function withUserServices(units: readonly string[]): Pick<GuestState, 'userServices'> {
+  return units.length === 0 ? {} : {userServices: units};
+}
+
 /** The folder of the states. */
 const folder = `${runState}/guest`;
 
@@ -39,16 +46,40 @@ export function printState(state: GuestState): string {
   return `${JSON.stringify(
     {
       ...state,
-      devices: state.devices.map(({slot, id, driver, override}) => ({
-        slot,
-        id,
-        driver: driver ?? null,
-        override: override ?? null,
-      })),
+      devices: state.devices.map(plainTaken),
     },
     null,
     2,
   )}\n`;
+}
+
+function plainTaken({slot, id, driver, override}: TakenDevice): object {
+  return {slot, id, driver: driver ?? null, override: override ?? null};
+}
+
+/**
+ * The file of a device that its guest has left with VFIO: what it was before is not forgotten by the next guest's
+ * start. Lasts until the host has the device back, or the next boot.
+ */
+export function keptPath(slot: Slot): string {
+  return `${runState}/kept/${slot}`;
+}
+
+/** The text of that file. */
+export function printKept(taken: TakenDevice): string {
+  return `${JSON.stringify(plainTaken(taken))}\n`;
+}
+
+/** How the device was before a guest left it with VFIO; undefined when none did, or the file is damaged. */
+export function readKept(host: HostReader, slot: Slot): TakenDevice | undefined {
+  const text = host.readText(keptPath(slot));
+  if (text === undefined) return undefined;
+  try {
+    const taken = parseTaken(JSON.parse(text));
+    return taken?.slot === slot ? taken : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -101,14 +132,22 @@ function parseState(text: string): GuestState | undefined {
     return undefined;
   }
   if (!isObject(value)) return undefined;
-  const {guest, devices, services, modules, consoles, framebuffers} = value;
+  const {guest, devices, services, userServices = [], modules, consoles, framebuffers} = value;
   const name = typeof guest === 'string' ? asGuest(guest) : undefined;
-  const lists = [services, modules, consoles, framebuffers];
+  const lists = [services, userServices, modules, consoles, framebuffers];
   if (name === undefined || !Array.isArray(devices) || !lists.every(isWords)) return undefined;
   const taken = devices.map(parseTaken);
   if (!taken.every((one) => one !== undefined)) return undefined;
-  const [one, two, three, four] = lists as [string[], string[], string[], string[]];
-  return {guest: name, devices: taken, services: one, modules: two, consoles: three, framebuffers: four};
+  const [one, two, three, four, five] = lists as [string[], string[], string[], string[], string[]];
+  return {
+    guest: name,
+    devices: taken,
+    services: one,
+    ...withUserServices(two),
+    modules: three,
+    consoles: four,
+    framebuffers: five,
+  };
 }
 
 function parseTaken(value: unknown): TakenDevice | undefined {

@@ -8,7 +8,7 @@ import {
   readGuestStart,
   servicesToAsk,
 } from '../plan/guest-start.js';
-import {readRunning} from '../unit/unit.js';
+import {readServiceStates} from '../unit/unit.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
 /**
@@ -20,12 +20,12 @@ export const guestStart: Handler = async (context, args) => {
   const [instance] = takeArguments(args, ['GUEST']);
   const guest = guestOfInstance(instance);
   const file = readGuestFile(host, layout, guest);
-  const active = await readRunning(host, servicesToAsk(host, layout, guest));
+  const {running, unstartable} = await readServiceStates(host, servicesToAsk(host, layout, guest));
   const slots = file?.slots ?? [];
   const outcome = await carryOut(
     host,
     [guestsLock, ...slots],
-    () => planGuestStart(readGuestStart(host, layout, guest, active)),
+    () => planGuestStart(readGuestStart(host, layout, guest, running, unstartable)),
     {...handlerOptions(context), lockLimit: guestsPatience},
   );
   logOutcome(

@@ -3,7 +3,7 @@ import {shellWord} from '../host/shell.js';
 import type {Host} from '../host/host.js';
 import {guestOfInstance, guestUnit, type Guest} from '../guest/name.js';
 import {defaultSettings, readSettings, type GuestSettings} from '../guest/settings.js';
-import {readState, type GuestState, type TakenDevice} from '../guest/state.js';
+import {readState, withUserServices, type GuestState, type TakenDevice} from '../guest/state.js';
 import {carryOut, type CarryOutOptions} from '../plan/carry-out.js';
 import {displayManagerUnit, guestsLock, guestsPatience, hasOtherDisplay} from '../plan/guest-start.js';
 import {
@@ -17,6 +17,7 @@ import {
   type Restoring,
 } from '../plan/guest-stop.js';
 import type {Planned} from '../plan/step.js';
+import {readServiceStates} from '../unit/unit.js';
 import {handlerOptions, report, takeArguments, type Handler, type HandlerContext} from './handler.js';
 
 /**
@@ -35,7 +36,8 @@ export const guestStop: Handler = async (context, args) => {
   const returns = readReturns(context, guest);
   const devices = returns ? await giveBack(context, state) : [];
   const left = await restore(context, state, {devices, returns});
-  await carryOut(host, [guestsLock], () => planState(state, left), stopOptions(context));
+  const kept = returns ? [] : state.devices;
+  await carryOut(host, [guestsLock], () => planState(host, state, left, kept), stopOptions(context));
   const missing = describeLeft(left);
   if (missing.length === 0) {
     log(
@@ -55,13 +57,23 @@ export const guestStop: Handler = async (context, args) => {
   });
 };
 
-function describeLeft({devices, services, modules, consoles, framebuffers}: GuestState): string[] {
+function describeLeft({
+  devices,
+  services,
+  userServices = [],
+  modules,
+  consoles,
+  framebuffers,
+}: GuestState): string[] {
   return [
     ...(devices.length === 0 ? [] : [`it does not have ${devices.map(({slot}) => slot).join(', ')}`]),
     ...modules.map((module) => `module ${module} is not loaded`),
     ...framebuffers.map((device) => `framebuffer ${device} has no driver`),
     ...consoles.map((name) => `console ${name} has no terminals`),
     ...services.map((unit) => `${unit} is not started`),
+    ...userServices.map(
+      (name) => `${name.replace(/^\d+:/, '')} of user ${name.split(':')[0] ?? ''} is not started`,
+    ),
   ];
 }
 
@@ -101,7 +113,7 @@ async function restore(
 ): Promise<GuestState> {
   const {host, log} = context;
   if (hasDisplay(host, devices)) return {...state, devices};
-  const left = {modules: [], framebuffers: [], consoles: [], services: []} as Record<
+  const left = {modules: [], framebuffers: [], consoles: [], services: [], userServices: []} as Record<
     Restoring['list'],
     string[]
   >;
@@ -113,27 +125,34 @@ async function restore(
     await each(planRestore(host, state), [guestsLock]);
     await each(planConsoles(host, state), [guestsLock]);
   }
-  if (state.services.length > 0 && (await goesDown(host)))
-    log(6, `${state.services.join(', ')} not started: the machine goes down`);
-  else await each(services(context, state, returns), []);
-  const still = (list: Restoring['list']) => state[list].filter((name) => left[list].includes(name));
+  const stopped = [...state.services, ...(state.userServices ?? [])];
+  if (stopped.length > 0 && (await goesDown(host)))
+    log(6, `${stopped.join(', ')} not started: the machine goes down`);
+  else await each(await services(context, state, returns), []);
+  const still = (list: Restoring['list']) => (state[list] ?? []).filter((name) => left[list].includes(name));
   return {
     guest: state.guest,
     devices,
     services: still('services'),
+    ...withUserServices(still('userServices')),
     modules: still('modules'),
     consoles: still('consoles'),
     framebuffers: still('framebuffers'),
   };
 }
 
-function services({host, log}: HandlerContext, state: GuestState, returns: boolean): Restoring[] {
+async function services(
+  {host, log}: HandlerContext,
+  state: GuestState,
+  returns: boolean,
+): Promise<Restoring[]> {
   const slots = state.devices.map(({slot}) => slot);
   const displayManager = displayManagerUnit(host);
   const withoutDisplay = !returns && !hasOtherDisplay(host, slots);
   if (withoutDisplay && state.services.includes(displayManager ?? ''))
     log(4, `${displayManager ?? ''} is not started: there is no display for it`);
-  return planServices(state, withoutDisplay ? displayManager : undefined);
+  const {unstartable} = await readServiceStates(host, state.services);
+  return planServices(host, state, withoutDisplay ? displayManager : undefined, unstartable);
 }
 
 function stopOptions(context: HandlerContext): CarryOutOptions {

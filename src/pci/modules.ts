@@ -36,6 +36,18 @@ export function findDriver(host: HostReader, driver: Driver): DriverSource {
   };
 }
 
+/** Whether a module is loaded or can be; also where the module tree of the running kernel cannot be read. */
+export function hasModule(host: HostReader, module: string): boolean {
+  if (host.exists(`/sys/module/${underscored(module)}`)) return true;
+  // A kernel that was updated away has no modules until the next boot.
+  const running = host.readText('/proc/sys/kernel/osrelease');
+  if (running !== undefined && !host.exists(`/lib/modules/${running}`)) return false;
+  const known = moduleTrees(host)
+    .map((tree) => moduleNames(host, tree))
+    .filter((names) => names !== undefined);
+  return known.length === 0 || known.some((names) => names.has(underscored(module)));
+}
+
 /**
  * The modules whose alias patterns take this device, as `modprobe <modalias>` would find them; VFIO's variant
  * drivers, which have aliases of their own (`vfio_pci:`), come last.

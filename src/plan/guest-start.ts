@@ -5,17 +5,41 @@ import type {Layout} from '../host/layout.js';
 import {startOf} from '../host/process.js';
 import {isDisplay, readGuestFile} from '../guest/files.js';
 import {guestUnit, type Guest} from '../guest/name.js';
-import {isNeeded, readSettings, settingsPath, type GuestSettings} from '../guest/settings.js';
-import {printState, readStates, statePath, type GuestState, type TakenDevice} from '../guest/state.js';
+import {
+  hasAuto,
+  isNeeded,
+  namedIn,
+  readSettings,
+  settingsPath,
+  type GuestSettings,
+} from '../guest/settings.js';
+import {
+  printState,
+  readKept,
+  readStates,
+  statePath,
+  withUserServices,
+  type GuestState,
+  type TakenDevice,
+} from '../guest/state.js';
 import {devicePath, readDevice, readDevices, servesVfio, type Device} from '../pci/device.js';
 import {driversFolder, isVfio, parseDriver} from '../pci/driver.js';
+import {readHolders} from '../pci/holders.js';
 import type {Holder, ProcessHolder} from '../pci/holders/holder.js';
 import {adviseOnHolder} from '../pci/holders/words.js';
-import {endsWithDisplayManager, readDisplaySessions, type DisplaySessions} from '../pci/holders/sessions.js';
+import {
+  belongsToDisplayManager,
+  opensForOthers,
+  outlives,
+  readDisplaySessions,
+  type DisplaySessions,
+} from '../pci/holders/sessions.js';
 import {displayManagerAlias, ownUnitName} from '../pci/holders/unit-files.js';
+import {keyboardsLostWith} from '../pci/keyboards.js';
 import {asSlot, type Slot} from '../pci/slot.js';
 import {readConsoleDrivers, releaseConsoles, type ConsoleDriver} from './consoles.js';
 import {refuseHeld} from './refusals.js';
+import type {ServiceStates} from '../unit/unit.js';
 import {
   plan,
   refuse,
@@ -60,8 +84,12 @@ export interface GuestStart {
   readonly displayManager: string | undefined;
   /** The services that may have to be stopped, by their own names. */
   readonly services: readonly string[];
+  /** Those of them that are stopped only when they are in the way. */
+  readonly automatic: readonly string[];
   /** Which of them are active. */
   readonly active: ReadonlySet<string>;
+  /** Services that cannot be started again once they are stopped, and why. */
+  readonly unstartable: ReadonlyMap<string, string>;
   readonly sessions: DisplaySessions;
   /** When each process that holds a device was started, by PID. */
   readonly started: ReadonlyMap<number, string>;
@@ -76,10 +104,16 @@ export interface GuestStart {
   readonly damaged: readonly string[];
   /** The state's file as it is. */
   readonly stateFile: FileState | undefined;
+  /** How devices were before a guest left them with VFIO. */
+  readonly kept: ReadonlyMap<Slot, TakenDevice>;
+  /** The machine's keyboards, when all of them go with the devices. */
+  readonly lostKeyboards: readonly string[];
 }
 
 /**
  * Reads what {@link planGuestStart} needs to know.
+ * @param active which of {@link servicesToAsk} are active.
+ * @param unstartable which of them cannot be started again, and why.
  * @throws PearasysError `bad-settings`; `file-failed` when the guest's own state is damaged.
  */
 export function readGuestStart(
@@ -87,6 +121,7 @@ export function readGuestStart(
   layout: Layout,
   guest: Guest,
   active: ReadonlySet<string>,
+  unstartable: ServiceStates['unstartable'] = new Map(),
 ): GuestStart | Refusal {
   const file = readGuestFile(host, layout, guest);
   if (file === undefined || file.problem !== undefined) return refuseFile(guest, file);
@@ -104,7 +139,10 @@ export function readGuestStart(
     {force: false, wholeGroup: true, allStay: true},
   );
   const pids = change.holders.flatMap((holder) => (holder.kind === 'process' ? [holder.pid] : []));
-  const candidates = settings.unloadModules === 'auto' ? nvidiaModules : settings.unloadModules;
+  const candidates = [
+    ...(hasAuto(settings.unloadModules) ? nvidiaModules : []),
+    ...namedIn(settings.unloadModules),
+  ];
   const path = statePath(guest);
   const text = host.readText(path);
   return {
@@ -116,7 +154,9 @@ export function readGuestStart(
     change,
     displayManager: displayManagerUnit(host),
     services: resolveServices(host, settings),
+    automatic: automaticServices(host, settings),
     active,
+    unstartable,
     sessions: readDisplaySessions(host),
     started: new Map(pids.map((pid) => [pid, startOf(host, pid) ?? ''])),
     otherDisplay: hasOtherDisplay(host, slots),
@@ -130,12 +170,36 @@ export function readGuestStart(
     states,
     damaged: [...damaged.values()].map(({message}) => message),
     stateFile: text === undefined ? undefined : {content: `${text}\n`, mode: host.info(path)?.mode ?? 0o644},
+    kept: new Map(
+      slots
+        .map((slot) => readKept(host, slot))
+        .flatMap((taken) => (taken === undefined ? [] : [[taken.slot, taken]])),
+    ),
+    lostKeyboards: keyboardsLostWith(
+      host,
+      changing.map(({slot}) => slot),
+    ),
   };
 }
 
-/** The services that may have to be stopped, by the names of their own units: which are active is to be asked. */
+/**
+ * The services that may have to be stopped, by the names of their own units: systemd has to be asked about them. With
+ * `Processes=end` those that have one of the devices open are among them.
+ */
 export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): string[] {
-  return resolveServices(host, readSettings(host, layout, guest));
+  const settings = readSettings(host, layout, guest);
+  const services = resolveServices(host, settings);
+  if (settings.processes !== 'end') return services;
+  const devices = (readGuestFile(host, layout, guest)?.slots ?? [])
+    .map((slot) => readDevice(host, slot))
+    .filter((device) => device !== undefined && !isVfio(device.driver));
+  const holders = readHolders(host, devices as Device[]);
+  const units = holders.flatMap((holder) =>
+    holder.kind === 'process' && holder.unitUser === undefined && holder.unit?.endsWith('.service') === true
+      ? [holder.unit]
+      : [],
+  );
+  return [...new Set([...services, ...units])];
 }
 
 /** The display manager's own unit; undefined where there is none. */
@@ -167,8 +231,13 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   const previous = input.states.find((state) => state.guest === guest);
   const makingWay = makeWay(input);
   const left = refuseHeld(change.devices, makingWay.left, false);
-  if (left !== undefined) return refuse({...left.error, hint: hintFor(makingWay.left, input)});
-  const switching = planSwitch({...change, holders: []});
+  if (left !== undefined)
+    return refuse({
+      ...left.error,
+      details: [...makingWay.reasons, ...(left.error.details ?? [])],
+      hint: hintFor(makingWay.left, input),
+    });
+  const switching = planSwitch({...change, holders: makingWay.harmless});
   if (switching.kind === 'refusal') return switching;
   const {displayManager} = input;
   // A start that was killed may have stopped it, and not come to its start.
@@ -183,11 +252,15 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   const state: GuestState = {
     guest,
     devices: [
-      ...devices.map((device) => previousOf(previous, device) ?? taken(device)),
+      ...devices.map((device) => previousOf(previous, device) ?? keptOf(input, device) ?? taken(device)),
       // It was set up with others when it took these: they are to be given back all the same.
       ...(previous?.devices ?? []).filter(({slot}) => !input.slots.includes(slot)),
     ],
-    services: union(previous?.services, makingWay.services),
+    services: union(
+      previous?.services,
+      makingWay.services.filter((unit) => !input.unstartable.has(unit)),
+    ),
+    ...withUserServices(union(previous?.userServices, makingWay.userServices)),
     modules: union(previous?.modules, [...before, ...after]),
     consoles: union(previous?.consoles, makingWay.consoles),
     framebuffers: union(previous?.framebuffers, makingWay.framebuffers),
@@ -204,10 +277,21 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
     ...(content === input.stateFile?.content
       ? []
       : [{...writeFile(statePath(guest), content, input.stateFile), recalls: true}]),
-    ...makingWay.services.map((unit) => systemctl(['stop', unit], [systemctl(['start', unit])])),
+    ...makingWay.services.map((unit) =>
+      systemctl(['stop', unit], input.unstartable.has(unit) ? [] : [systemctl(['start', unit])]),
+    ),
+    ...makingWay.userServices.map(stopUserService),
     ...makingWay.ending,
     ...(makingWay.waits
-      ? [{kind: 'expect-free', slots: changing, limit: sessionLimit, undo: []} satisfies Step]
+      ? [
+          {
+            kind: 'expect-free',
+            slots: changing,
+            limit: sessionLimit,
+            hint: settings.processes === 'refuse' ? adviceToEnd(input) : undefined,
+            undo: [],
+          } satisfies Step,
+        ]
       : []),
     ...makingWay.consoles.map((name) => releaseConsoles(name, input.consoles)),
     ...makingWay.framebuffers.map(releaseFramebuffer),
@@ -218,13 +302,47 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
       ? [systemctl(['start', displayManager ?? '']), writeFile(statePath(guest), finalState, file)]
       : []),
   ];
-  return plan(steps, {notes: [...input.damaged, ...notes, ...switching.notes]});
+  const words = [
+    ...input.damaged,
+    ...notes,
+    ...makingWay.services.flatMap((unit) => {
+      const reason = input.unstartable.get(unit);
+      return reason === undefined ? [] : [`${unit} is stopped and not started again: ${reason}`];
+    }),
+    ...(input.lostKeyboards.length === 0
+      ? []
+      : [`the host has no keyboard while guest ${guest} runs: ${input.lostKeyboards.join(', ')}`]),
+  ];
+  return plan(steps, {notes: [...words, ...switching.notes]});
+}
+
+/** Names a unit of a user's service manager in the state. */
+export function userServiceName(user: number, unit: string): string {
+  return `${user}:${unit}`;
+}
+
+/** The call of systemctl(1) for a unit of a user's service manager, by its name in the state. */
+export function userSystemctl(verb: 'start' | 'stop', name: string): string[] {
+  const at = name.indexOf(':');
+  return ['--user', `--machine=${name.slice(0, at)}@.host`, verb, name.slice(at + 1)];
+}
+
+/** That the user's manager cannot be reached is no failure: the processes are ended after it. */
+function stopUserService(name: string): Step {
+  return {
+    kind: 'systemctl',
+    args: userSystemctl('stop', name),
+    accept: [0, 1, 5],
+    undo: [{kind: 'systemctl', args: userSystemctl('start', name), accept: [0, 1, 5], undo: []}],
+  };
 }
 
 /** What has to let go of the devices, how, and who does not. */
 interface MakingWay {
   /** Units to stop. */
   readonly services: readonly string[];
+  /** Units of users' service managers to stop, as in the state. */
+  readonly userServices: readonly string[];
   readonly ending: readonly Step[];
   readonly consoles: readonly string[];
   readonly framebuffers: readonly string[];
@@ -232,30 +350,59 @@ interface MakingWay {
   readonly waits: boolean;
   /** Holders that nothing here may end. */
   readonly left: readonly Holder[];
+  /** Why some of them are still there when the display manager has stopped, in sentences. */
+  readonly reasons: readonly string[];
+  /** Holders that need not be ended. */
+  readonly harmless: readonly Holder[];
 }
 
 function makeWay(input: GuestStart): MakingWay {
   const {settings, displayManager, sessions} = input;
-  const {holders} = input.change;
+  const holders = input.change.holders.filter(({harm}) => harm !== 'none');
   const processes = holders.filter((holder) => holder.kind === 'process');
-  const wanted = input.services.filter((unit) => input.active.has(unit));
+  const fromAuto = new Set(input.automatic);
   const services = new Set(
-    settings.stopServices === 'auto' ? wanted.filter((unit) => isInTheWay(unit, input)) : wanted,
+    input.services.filter(
+      (unit) => input.active.has(unit) && (!fromAuto.has(unit) || isInTheWay(unit, input)),
+    ),
   );
   const mayEnd = settings.processes === 'end';
   if (mayEnd && displayManager !== undefined && processes.some((one) => one.displayManager))
     services.add(displayManager);
   const stops = displayManager !== undefined && services.has(displayManager);
   const left: Holder[] = [];
+  const reasons = new Set<string>();
+  const userServices = new Set<string>();
   const ending = new Map<number, ProcessIdentity>();
+  const end = ({pid}: ProcessHolder) => ending.set(pid, {pid, started: input.started.get(pid) ?? ''});
   for (const holder of processes) {
-    const {unit, unitUser, pid} = holder;
+    const {unit, unitUser} = holder;
+    const ofSystem = unitUser === undefined;
     if (isUntouchable(holder)) left.push(holder);
-    else if (unitUser === undefined && unit !== undefined && services.has(unit)) continue;
-    else if (stops && endsWithDisplayManager(holder, sessions)) continue;
-    else if (!mayEnd || isSystems(holder)) left.push(holder);
-    else if (unitUser === undefined && unit?.endsWith('.service') === true) services.add(unit);
-    else ending.set(pid, {pid, started: input.started.get(pid) ?? ''});
+    else if (ofSystem && unit !== undefined && services.has(unit)) continue;
+    else if (opensForOthers(holder)) {
+      if (!isOpenForOthers(holder, processes) && !stops) left.push(holder);
+    } else if (stops && belongsToDisplayManager(holder, sessions)) {
+      const reason = outlives(holder, sessions);
+      // Of a session not all have to end with the display: whoever may be ended is.
+      if (reason === undefined) {
+        if (mayEnd && !holder.displayManager && unit?.endsWith('.scope') === true && ofSystem) end(holder);
+      } else if (mayEnd && !isSystems(holder)) endOfUser(holder);
+      else {
+        left.push(holder);
+        reasons.add(
+          `${reason}: what its service manager runs is still there when ${displayManager} has stopped`,
+        );
+      }
+    } else if (!mayEnd || isSystems(holder)) left.push(holder);
+    else if (ofSystem && unit?.endsWith('.service') === true) services.add(unit);
+    else endOfUser(holder);
+  }
+  // Its service manager would start one again that it is told to.
+  function endOfUser(holder: ProcessHolder): void {
+    if (holder.unitUser !== undefined && holder.unit?.endsWith('.service') === true)
+      userServices.add(userServiceName(holder.unitUser, holder.unit));
+    end(holder);
   }
   const consoles: string[] = [];
   const framebuffers: string[] = [];
@@ -267,6 +414,7 @@ function makeWay(input: GuestStart): MakingWay {
     else if (isFirmware(holder.description)) framebuffers.push(holder.description);
   return {
     services: [...services],
+    userServices: [...userServices],
     ending:
       ending.size === 0
         ? []
@@ -282,7 +430,19 @@ function makeWay(input: GuestStart): MakingWay {
     framebuffers: [...new Set(framebuffers)],
     waits: processes.length > 0 || services.size > 0,
     left,
+    reasons: [...reasons],
+    harmless: input.change.holders.filter(({harm}) => harm === 'none'),
   };
+}
+
+/** Whether a process that opens devices for others has done so for one of these, which is dealt with by itself. */
+function isOpenForOthers(holder: ProcessHolder, processes: readonly ProcessHolder[]): boolean {
+  return processes.some(
+    (other) =>
+      other.pid !== holder.pid &&
+      !opensForOthers(other) &&
+      other.nodes.some((node) => holder.nodes.includes(node)),
+  );
 }
 
 /**
@@ -292,15 +452,20 @@ function makeWay(input: GuestStart): MakingWay {
 function isInTheWay(unit: string, {change, displayManager, sessions}: GuestStart): boolean {
   if (unit !== displayManager)
     return change.holders.some(
-      (holder) => holder.kind === 'process' && holder.unitUser === undefined && holder.unit === unit,
+      (holder) =>
+        holder.harm !== 'none' &&
+        holder.kind === 'process' &&
+        holder.unitUser === undefined &&
+        holder.unit === unit,
     );
   const displays = new Set(change.devices.filter(isDisplay).map(({slot}) => slot));
   return change.holders.some(
     (holder) =>
       displays.has(holder.slot) &&
+      holder.harm !== 'none' &&
       (holder.kind === 'process'
         ? // logind has a device open for whichever session it is.
-          !isSystems(holder) && endsWithDisplayManager(holder, sessions)
+          !isSystems(holder) && belongsToDisplayManager(holder, sessions)
         : holder.kind === 'console' || holder.kind === 'framebuffer'),
   );
 }
@@ -321,11 +486,23 @@ function isSystems({unit = ''}: ProcessHolder): boolean {
   return /^user@\d+\.service$/.test(unit) || isNeeded(unit);
 }
 
+/** The services of `StopServices=auto`, by their own names; none when the setting has no such word. */
+function automaticServices(host: HostReader, {stopServices}: GuestSettings): string[] {
+  if (!hasAuto(stopServices)) return [];
+  const named = ownNames(host, namedIn(stopServices));
+  return ownNames(host, [displayManagerAlias, 'nvidia-persistenced.service']).filter(
+    (unit) => !named.includes(unit),
+  );
+}
+
 /** The services that are to be stopped where they are active, by their own names. */
-function resolveServices(host: HostReader, {stopServices}: GuestSettings): string[] {
-  const wanted =
-    stopServices === 'auto' ? [displayManagerAlias, 'nvidia-persistenced.service'] : stopServices;
-  return [...new Set(wanted.map((unit) => ownUnitName(host, unit) ?? unit))];
+function resolveServices(host: HostReader, settings: GuestSettings): string[] {
+  const named = ownNames(host, namedIn(settings.stopServices));
+  return [...new Set([...automaticServices(host, settings), ...named])];
+}
+
+function ownNames(host: HostReader, units: readonly string[]): string[] {
+  return units.map((unit) => ownUnitName(host, unit) ?? unit);
 }
 
 /** Splits the modules to unload: a driver's own can go only when the devices are off it. */
@@ -336,13 +513,12 @@ function unloading(input: GuestStart): {before: string[]; after: string[]; notes
   const after: string[] = [];
   const notes: string[] = [];
   const keeps = (slots: readonly Slot[]) => slots.filter((slot) => !changing.has(slot));
-  const automatic = settings.unloadModules === 'auto';
   if (changing.size === 0) return {before, after, notes};
-  if (automatic) {
-    const own = modules.get('nvidia') ?? [];
-    if (own.length === 0 || keeps(own).length > 0) return {before, after, notes};
-  }
+  const nvidia = modules.get('nvidia') ?? [];
+  const keepsNvidia = nvidia.length === 0 || keeps(nvidia).length > 0;
+  const named = namedIn(settings.unloadModules).map((module) => module.replaceAll('-', '_'));
   for (const [module, slots] of modules) {
+    if (keepsNvidia && !named.includes(module)) continue;
     const others = keeps(slots);
     if (others.length > 0)
       notes.push(`module ${module} stays: ${others.join(', ')} stays with the host and needs it`);
@@ -367,7 +543,8 @@ function unload(module: string): Step {
 function releaseFramebuffer(device: string): Step {
   const folder = framebufferDriver(device);
   return writeAttribute(`${folder}/unbind`, device, {
-    undo: [writeAttribute(`${folder}/bind`, device, {accept: ['EBUSY']})],
+    // vfio-pci on the boot display removes the framebuffer's device for good.
+    undo: [writeAttribute(`${folder}/bind`, device, {accept: ['EBUSY', 'ENODEV']})],
   });
 }
 
@@ -382,6 +559,12 @@ function isFirmware(description: string): boolean {
 
 function taken({slot, id, driver, override}: Device): TakenDevice {
   return {slot, id, driver, override};
+}
+
+/** How a device was before an earlier guest left it with VFIO. */
+function keptOf({kept}: GuestStart, device: Device): TakenDevice | undefined {
+  const taken = isVfio(device.driver) ? kept.get(device.slot) : undefined;
+  return taken?.id === device.id ? taken : undefined;
 }
 
 /** What a guest has taken before, and did not give back. */
@@ -457,8 +640,9 @@ function hintFor(left: readonly Holder[], {settings, settingsPath}: GuestStart):
   const couldEnd =
     settings.processes === 'refuse' &&
     left.every((holder) => holder.kind === 'process' && !isUntouchable(holder) && !isSystems(holder));
-  return [
-    ...advice,
-    ...(couldEnd ? [`or have it done at each start: Processes=end in ${settingsPath}`] : []),
-  ].join('; ');
+  return [...advice, ...(couldEnd ? [adviceToEnd({settingsPath})] : [])].join('; ');
+}
+
+function adviceToEnd({settingsPath}: Pick<GuestStart, 'settingsPath'>): string {
+  return `or have it done at each start: Processes=end in ${settingsPath}`;
 }

@@ -1,13 +1,21 @@
 import type {HostReader} from '../host/host.js';
 import {isDisplay} from '../guest/files.js';
 import type {Guest} from '../guest/name.js';
-import {printState, statePath, type GuestState, type TakenDevice} from '../guest/state.js';
+import {
+  keptPath,
+  printKept,
+  printState,
+  statePath,
+  type GuestState,
+  type TakenDevice,
+} from '../guest/state.js';
 import {readDevice, type Device} from '../pci/device.js';
 import {driversFolder, isStandIn, isVfio, type Driver} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
-import {findDriver, readDefaultDrivers} from '../pci/modules.js';
+import {findDriver, hasModule, readDefaultDrivers} from '../pci/modules.js';
+import type {Slot} from '../pci/slot.js';
 import {readConsoleDrivers, returnConsoles} from './consoles.js';
-import {framebufferDriver} from './guest-start.js';
+import {framebufferDriver, userSystemctl} from './guest-start.js';
 import {refuseHeld, refuseLocked} from './refusals.js';
 import {loadDefault} from './switch.js';
 import {
@@ -47,11 +55,32 @@ export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): 
       : leave(`it is on ${device.driver} by now`);
   // It was with VFIO before the guest started, and stays there.
   if (isVfio(taken.driver)) return plan([]);
+  const forgetting = forgetKept(host, slot);
   const held = refuseHeld([device], readHolders(host, [device]), false);
   if (held !== undefined) return held;
-  return plan(
-    taken.driver === undefined ? release(device, taken) : giveBack(host, device, taken.driver, taken),
-  );
+  if (taken.driver === undefined) return plan([...release(device, taken), ...forgetting]);
+  if (findDriver(host, taken.driver as Driver).kind === 'unknown')
+    return plan([...toDefault(device, taken), ...forgetting], {
+      notes: [`${slot} goes to whichever driver takes it: there is no driver ${taken.driver} any more`],
+    });
+  return plan([...giveBack(host, device, taken.driver, taken), ...forgetting]);
+}
+
+/** Without a look at what takes it: there may be no other driver that does. */
+function toDefault(device: Device, {driver, override}: TakenDevice): Step[] {
+  const {slot} = device;
+  const wanted = override === driver ? undefined : override;
+  return [
+    ...(device.override === wanted ? [] : [setOverride(slot, wanted, device.override)]),
+    ...(device.driver === undefined ? [] : [unbind(device)]),
+    probe(slot),
+  ];
+}
+
+/** The host has the device back: how it was before a guest left it with VFIO is of no use any more. */
+function forgetKept(host: HostReader, slot: Slot): Step[] {
+  const content = host.readText(keptPath(slot));
+  return content === undefined ? [] : [removeFile(keptPath(slot), {content: `${content}\n`, mode: 0o644})];
 }
 
 function release(device: Device, {override}: TakenDevice): Step[] {
@@ -108,13 +137,40 @@ export function planWait(host: HostReader, state: GuestState): Plan {
   ]);
 }
 
-/** What is left of a state; nothing left, the file goes. */
-export function planState(previous: GuestState, left: GuestState): Plan {
+/**
+ * What is left of a state; nothing left, the file goes.
+ * @param kept devices that stay with VFIO: how they were before is remembered for the next guest that takes them.
+ */
+export function planState(
+  host: HostReader,
+  previous: GuestState,
+  left: GuestState,
+  kept: readonly TakenDevice[] = [],
+): Plan {
+  const keeping = kept
+    .filter(({slot, id, driver}) => {
+      const device = readDevice(host, slot);
+      return !isVfio(driver) && device?.id === id && isVfio(device.driver);
+    })
+    .flatMap((taken): Step[] => {
+      const path = keptPath(taken.slot);
+      const content = printKept(taken);
+      const text = host.readText(path);
+      const previously = text === undefined ? undefined : {content: `${text}\n`, mode: 0o644};
+      return previously?.content === content ? [] : [writeFile(path, content, previously)];
+    });
   const path = statePath(previous.guest);
   const file = {content: printState(previous), mode: 0o644};
-  const lists = [left.devices, left.services, left.modules, left.consoles, left.framebuffers];
+  const lists = [
+    left.devices,
+    left.services,
+    left.userServices ?? [],
+    left.modules,
+    left.consoles,
+    left.framebuffers,
+  ];
   const done = lists.every((list) => list.length === 0);
-  return plan([done ? removeFile(path, file) : writeFile(path, printState(left), file)]);
+  return plan([...keeping, done ? removeFile(path, file) : writeFile(path, printState(left), file)]);
 }
 
 /** Whether a display is among the devices: what shows something on it waits for it. */
@@ -128,24 +184,34 @@ export function hasDisplay(host: HostReader, devices: readonly TakenDevice[]): b
 /** One thing of a state that is put back by itself, so that none keeps another from being done. */
 export interface Restoring {
   /** The list of the state that it is in. */
-  readonly list: 'modules' | 'framebuffers' | 'consoles' | 'services';
+  readonly list: 'modules' | 'framebuffers' | 'consoles' | 'services' | 'userServices';
   readonly name: string;
-  /** Empty when it is so already. */
+  /** Empty when it is so already, and when it cannot be put back any more, which a note says then. */
   readonly plan: Plan;
 }
 
 /** What puts modules and framebuffers back. */
 export function planRestore(host: HostReader, state: GuestState): Restoring[] {
   const modules = [...state.modules].reverse().map((module): Restoring => {
-    const loaded = host.exists(`/sys/module/${module}`);
-    const steps: Step[] = loaded ? [] : [{kind: 'load-module', module, undo: []}];
-    return {list: 'modules', name: module, plan: plan(steps)};
+    const of = (steps: readonly Step[], notes: readonly string[] = []) =>
+      ({list: 'modules', name: module, plan: plan(steps, {notes})}) as const;
+    if (!hasModule(host, module))
+      return of([], [`module ${module} is not loaded again: there is no such module any more`]);
+    return of(host.exists(`/sys/module/${module}`) ? [] : [{kind: 'load-module', module, undo: []}]);
   });
   const framebuffers = state.framebuffers.map((device): Restoring => {
     const driver = framebufferDriver(device);
-    const bound = !host.exists(driver) || host.exists(`${driver}/${device}`);
-    const steps = bound ? [] : [writeAttribute(`${driver}/bind`, device, {accept: ['EBUSY']})];
-    return {list: 'framebuffers', name: device, plan: plan(steps)};
+    const of = (steps: readonly Step[], notes: readonly string[] = []) =>
+      ({list: 'framebuffers', name: device, plan: plan(steps, {notes})}) as const;
+    // vfio-pci on the boot display removes it (vfio_pci_vga_init, sysfb_disable).
+    if (!host.exists(`/sys/bus/platform/devices/${device}`))
+      return of(
+        [],
+        [`framebuffer ${device} does not come back: the kernel has removed it until the next boot`],
+      );
+    if (!host.exists(driver)) return of([], [`framebuffer ${device} does not come back: its driver is gone`]);
+    const bound = host.exists(`${driver}/${device}`);
+    return of(bound ? [] : [writeAttribute(`${driver}/bind`, device, {accept: ['EBUSY']})]);
   });
   return [...modules, ...framebuffers];
 }
@@ -154,18 +220,44 @@ export function planRestore(host: HostReader, state: GuestState): Restoring[] {
 export function planConsoles(host: HostReader, state: GuestState): Restoring[] {
   const drivers = readConsoleDrivers(host);
   return state.consoles.map((name) => {
-    const waits = drivers.some((driver) => driver.name === name && !driver.bound);
-    return {list: 'consoles', name, plan: plan(waits ? [returnConsoles(name, drivers)] : [])};
+    const own = drivers.find((driver) => driver.name === name);
+    const notes = own === undefined ? [`console ${name} does not come back: the kernel has removed it`] : [];
+    const steps = own?.bound === false ? [returnConsoles(name, drivers)] : [];
+    return {list: 'consoles', name, plan: plan(steps, {notes})};
   });
 }
 
 /**
- * What starts the services again, the last one stopped first.
+ * What starts the services again, the last one stopped first; then those of users.
  * @param displayManager stays out where there is no display for it.
+ * @param unstartable those that cannot be started any more, and why.
  */
-export function planServices(state: GuestState, displayManager: string | undefined): Restoring[] {
-  return [...state.services]
-    .reverse()
-    .filter((unit) => unit !== displayManager)
-    .map((unit) => ({list: 'services', name: unit, plan: plan([systemctl(['start', unit])])}));
+export function planServices(
+  host: HostReader,
+  state: GuestState,
+  displayManager: string | undefined,
+  unstartable: ReadonlyMap<string, string>,
+): Restoring[] {
+  const system = [...state.services].reverse().filter((unit) => unit !== displayManager);
+  return [
+    ...system.map((unit): Restoring => {
+      const reason = unstartable.get(unit);
+      const planned =
+        reason === undefined
+          ? plan([systemctl(['start', unit])])
+          : plan([], {notes: [`${unit} is not started again: ${reason}`]});
+      return {list: 'services', name: unit, plan: planned};
+    }),
+    ...[...(state.userServices ?? [])].reverse().map((name): Restoring => {
+      const [user = ''] = name.split(':');
+      const planned = host.exists(`/run/user/${user}`)
+        ? plan([systemctl(userSystemctl('start', name))])
+        : plan([], {
+            notes: [
+              `${name.slice(user.length + 1)} of user ${user} is not started again: the user has no service manager`,
+            ],
+          });
+      return {list: 'userServices', name, plan: planned};
+    }),
+  ];
 }

@@ -55,7 +55,7 @@ export function endedProcesses(processes: readonly ProcessIdentity[]): string[] 
  */
 export async function waitUntilFree(
   host: Host,
-  {slots, limit}: ExpectFreeStep,
+  {slots, limit, hint}: ExpectFreeStep,
   signal?: AbortSignal,
 ): Promise<void> {
   let left: ProcessHolder[] = [];
@@ -78,7 +78,7 @@ export async function waitUntilFree(
     exitCode: ExitCode.refused,
     message: `${[...new Set(left.map(({slot}) => slot))].join(', ')} still in use after ${limit} s`,
     details: left.map((holder) => `${holder.slot}: ${describeHolder(holder)}`),
-    hint: [...new Set(left.map(adviseOnHolder))].join('; '),
+    hint: [...new Set(left.map(adviseOnHolder)), ...(hint === undefined ? [] : [hint])].join('; '),
   });
 }
 

@@ -111,6 +111,8 @@ export interface ExpectFreeStep extends StepBase {
   readonly slots: readonly Slot[];
   /** Seconds to wait. */
   readonly limit: number;
+  /** What else to do about processes that stay. */
+  readonly hint?: string | undefined;
 }
 
 /** A look at the `driver` link: `drivers_probe` reports success even when nothing was bound. */

@@ -119,12 +119,42 @@ const runs = new Set(['active', 'activating', 'reloading']);
 /** Its states in which a queued job is that of a start. */
 const rests = new Set(['inactive', 'failed']);
 
-/** Which of these units run, are being started, or wait for others before they are: such a one is still inactive. */
-export async function readRunning(host: Host, names: readonly string[]): Promise<Set<string>> {
-  const running = (await showUnits(host, names)).filter(
-    ({state, job}) => runs.has(state) || (job && rests.has(state)),
-  );
-  return new Set(running.flatMap((unit) => unit.names));
+/** Services that may have to be stopped and started again. */
+export interface ServiceStates {
+  /** Those that run, are being started, or wait for others before they are: such a one is still inactive. */
+  readonly running: ReadonlySet<string>;
+  /** Those that cannot or must not be started again, and why. */
+  readonly unstartable: ReadonlyMap<string, string>;
+}
+
+/** What of these services runs, and what cannot be started once it is stopped. Asks systemd once. */
+export async function readServiceStates(host: Host, names: readonly string[]): Promise<ServiceStates> {
+  const running = new Set<string>();
+  const unstartable = new Map<string, string>();
+  for (const unit of await showUnits(host, names)) {
+    const reason = unstartableBecause(unit);
+    for (const name of unit.names) {
+      if (runs.has(unit.state) || (unit.job && rests.has(unit.state))) running.add(name);
+      if (reason !== undefined) unstartable.set(name, reason);
+    }
+  }
+  return {running, unstartable};
+}
+
+/** Targets of the boot and of the way down: what only they want has no place in a running system. */
+const bootTarget =
+  /^(?:sysinit|initrd(?:-[\w-]+)?|local-fs(?:-pre)?|cryptsetup(?:-pre)?|emergency|rescue|reboot|poweroff|halt|kexec|shutdown|final|umount)\.target$/;
+
+function unstartableBecause({names, load, canStart, transient, wantedBy}: ShownUnit): string | undefined {
+  if (load === 'not-found') return 'there is no such unit any more';
+  if (load === 'masked') return 'it is masked';
+  if (transient) return 'it is a transient unit, which is gone once it is stopped';
+  if (!canStart) return 'it refuses to be started by hand (RefuseManualStart=)';
+  // The boot splash: it would cover the display.
+  const isBoot = names.some((name) => name.startsWith('plymouth-'));
+  if (isBoot || (wantedBy.length > 0 && wantedBy.every((target) => bootTarget.test(target))))
+    return 'it is for the boot only';
+  return undefined;
 }
 
 interface ShownUnit {
@@ -133,11 +163,21 @@ interface ShownUnit {
   readonly state: string;
   /** Whether a job for it is queued or under way. */
   readonly job: boolean;
+  /** `loaded`, `not-found`, `masked`. */
+  readonly load: string;
+  readonly canStart: boolean;
+  readonly transient: boolean;
+  /** What wants or requires it. */
+  readonly wantedBy: readonly string[];
 }
 
 async function showUnits(host: Host, names: readonly string[]): Promise<ShownUnit[]> {
   if (names.length === 0 || !hasSystemd(host)) return [];
-  const {stdout} = await host.run('systemctl', ['show', '--property=Id,Names,ActiveState,Job', ...names]);
+  const {stdout} = await host.run('systemctl', [
+    'show',
+    '--property=Id,Names,ActiveState,Job,LoadState,CanStart,Transient,WantedBy,RequiredBy',
+    ...names,
+  ]);
   return stdout.split('\n\n').map((block) => {
     const valueOf = (key: string) => new RegExp(`^${key}=(.*)$`, 'm').exec(block)?.[1] ?? '';
     const all = [valueOf('Id'), ...valueOf('Names').split(' ')];
@@ -145,6 +185,10 @@ async function showUnits(host: Host, names: readonly string[]): Promise<ShownUni
       names: [...new Set(all.filter((name) => name !== ''))],
       state: valueOf('ActiveState'),
       job: Number(valueOf('Job')) > 0,
+      load: valueOf('LoadState'),
+      canStart: valueOf('CanStart') !== 'no',
+      transient: valueOf('Transient') === 'yes',
+      wantedBy: `${valueOf('WantedBy')} ${valueOf('RequiredBy')}`.split(' ').filter((unit) => unit !== ''),
     };
   });
 }

@@ -1233,6 +1233,10 @@ export class SimulatedMachine {
         this.#attach(this.#driver(device.declaration.driver), device);
     if (declaration.firmwareFramebuffer !== undefined) {
       tree.directory(`/sys/devices/platform/${declaration.firmwareFramebuffer}.0`);
+      tree.textLink(
+        `/sys/bus/platform/devices/${declaration.firmwareFramebuffer}.0`,
+        `../../../devices/platform/${declaration.firmwareFramebuffer}.0`,
+      );
       const folder = `/sys/bus/platform/drivers/${declaration.firmwareFramebuffer}`;
       tree.file(`${folder}/bind`, '', 0o200);
       tree.file(`${folder}/unbind`, '', 0o200);

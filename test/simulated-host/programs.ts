@@ -213,6 +213,7 @@ const systemctl: Program = async (machine, userId, args) => {
     options.set(long, valued.has(long) ? (inline ?? args[++index] ?? '') : (inline ?? ''));
   }
   const [verb = 'list-units', ...units] = words;
+  if (options.has('--user')) return userManager(machine, verb, options.get('--machine') ?? '', units);
   const run = verbs.get(verb);
   if (run === undefined) return unsupported('systemctl', verb);
   const call: Call = {
@@ -230,6 +231,25 @@ const systemctl: Program = async (machine, userId, args) => {
   return await run(call);
 };
 
+/** A user's service manager: units that run processes, which end and come back with them. */
+function userManager(
+  machine: SimulatedMachine,
+  verb: string,
+  where: string,
+  units: readonly string[],
+): Answer {
+  const user = /^(\d+)@\.host$/.exec(where)?.[1];
+  if (user === undefined) return unsupported('systemctl --user', where);
+  const userland = Userland.of(machine);
+  if (!machine.tree.has(`/run/user/${user}`))
+    return complained('Failed to connect to bus: No such file or directory');
+  for (const unit of units)
+    if (verb === 'stop') userland.stopOfUser(user, unit);
+    else if (verb === 'start') userland.startOfUser(user, unit);
+    else unsupported('systemctl --user', verb);
+  return ok;
+}
+
 const flags = new Set([
   '--quiet',
   '--no-block',
@@ -246,8 +266,9 @@ const flags = new Set([
   '--force',
   '--system',
   '--no-ask-password',
+  '--user',
 ]);
-const valued = new Set(['--property', '--type', '--state', '--root', '--job-mode', '--output']);
+const valued = new Set(['--property', '--type', '--state', '--root', '--job-mode', '--output', '--machine']);
 const shortOptions = new Map([
   ['-q', '--quiet'],
   ['-a', '--all'],
@@ -542,6 +563,12 @@ function show({userland, units, options}: Call): Answer {
       Id: unit,
       Names: [unit, ...userland.aliasesOf(unit)].join(' '),
       Job: userland.hasJob(unit) ? '12' : '',
+      CanStart: file?.values.get('Unit.RefuseManualStart')?.at(-1) === 'yes' ? 'no' : 'yes',
+      Transient: file?.path.startsWith('/run/systemd/transient/') === true ? 'yes' : 'no',
+      WantedBy: [
+        ...new Set(userland.linksOf(unit).map((link) => /\/([^/]+)\.wants\//.exec(link)?.[1] ?? '')),
+      ].join(' '),
+      RequiredBy: '',
       LoadState: file === undefined ? (userland.hasDevice(unit) ? 'loaded' : 'not-found') : 'loaded',
       ActiveState: unit.endsWith('.device') ? (userland.hasDevice(unit) ? 'active' : 'inactive') : state,
       SubState: subState(userland, unit),

@@ -475,7 +475,10 @@ export class Userland {
     for (const {pid} of ended) this.machine.endProcess(pid);
     // A user's manager ends with all it runs some time after the user's last session (logind.conf(5), UserStopDelaySec=).
     const lingering = this.machine.processesIn(
-      [...users].filter((user) => user !== undefined).map((user) => `/user.slice/user-${user}.slice/`),
+      [...users]
+        .filter((user) => user !== undefined)
+        .filter((user) => !this.#staysFor(user, ended))
+        .map((user) => `/user.slice/user-${user}.slice/`),
     );
     for (const {pid} of lingering)
       this.machine.after(userDelay, () => {
@@ -483,6 +486,33 @@ export class Userland {
       });
     if (ended.length > 0) this.#ended.set(unit, [...ended, ...lingering]);
     return done;
+  }
+
+  /** Ends what a unit of a user's service manager runs. */
+  stopOfUser(user: string, unit: string): void {
+    this.jobs.push(`stop ${unit} of ${user}`);
+    const ended = this.machine
+      .processesIn([`/user.slice/user-${user}.slice/user@${user}.service/`])
+      .filter(({cgroup = ''}) => cgroup.split('/').includes(unit));
+    for (const {pid} of ended) this.machine.endProcess(pid);
+    this.#ended.set(`${user}:${unit}`, ended);
+  }
+
+  startOfUser(user: string, unit: string): void {
+    this.jobs.push(`start ${unit} of ${user}`);
+    for (const process of this.#ended.get(`${user}:${unit}`) ?? []) this.machine.addProcess(process);
+    this.#ended.delete(`${user}:${unit}`);
+  }
+
+  /** Whether logind keeps a user's service manager: the user lingers, or has a session that does not end with this unit. */
+  #staysFor(user: string, ended: readonly ProcessDeclaration[]): boolean {
+    const name = new RegExp(`^([^:]+):[^:]*:${user}:`, 'm').exec(
+      this.machine.tree.read('/etc/passwd') ?? '',
+    )?.[1];
+    if (name !== undefined && this.machine.tree.has(`/var/lib/systemd/linger/${name}`)) return true;
+    return this.machine
+      .processesIn([`/user.slice/user-${user}.slice/session-`])
+      .some(({cgroup}) => !ended.some((process) => process.cgroup === cgroup));
   }
 
   /** Conflicts= works both ways. */

@@ -42,6 +42,22 @@ describe('guests', () => {
         assert.throws(() => parseGuest(name), coded('bad-guest'), name);
     });
 
+    it('that are refused are told which rule they break', () => {
+      for (const [name, rule] of [
+        ['', /it is empty/],
+        ['.win', /begins with a dot/],
+        ['-win', /begins with a dash/],
+        [' win', /begins with a blank/],
+        ['win ', /ends with a blank/],
+        ['win\t', /contains a control character/],
+        ['a/b', /contains a \//],
+        ['x'.repeat(121), /has 121 bytes, and 120 are allowed/],
+        ['ü'.repeat(30), /name of its unit/],
+        ['gpu-passthrough-guests', /list of guests/],
+      ] as const)
+        assert.throws(() => parseGuest(name), rule, name);
+    });
+
     it('are in the unit as they are, or escaped as systemd-escape does, and come back', () => {
       assert.equal(guestUnit(parseGuest('win-11')), 'pearasys-guest@win-11.service');
       assert.equal(guestUnit(parseGuest('win 11-a')), 'pearasys-guest@win\\x2011\\x2da.service');
@@ -112,6 +128,13 @@ describe('guests', () => {
         stopServices: 'auto',
         unloadModules: 'auto',
       });
+      assert.deepEqual(
+        parseSettings('x', 'StopServices=auto a.service\nUnloadModules=auto amdgpu\n', false),
+        {
+          stopServices: ['auto', 'a.service'],
+          unloadModules: ['auto', 'amdgpu'],
+        },
+      );
     });
 
     it('that are wrong are told with their line and what was expected', () => {

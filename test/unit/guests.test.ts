@@ -478,6 +478,278 @@ describe('the unit of a guest', () => {
       });
   });
 
+  describe('with processes that outlive the display manager', () => {
+    /** Who keeps the service manager of the user whose session the display manager has opened. */
+    const stays: Readonly<Record<string, (declaration: MachineDeclaration) => void>> = {
+      'a lingering user': (declaration) => {
+        declaration.files['/etc/passwd'] = 'root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n';
+        declaration.files['/var/lib/systemd/linger/ann'] = '';
+      },
+      'an ssh session of the same user': (declaration) => {
+        declaration.processes.push({
+          pid: 3100,
+          comm: 'sshd',
+          cgroup: '/user.slice/user-1000.slice/session-9.scope',
+          uid: 1000,
+        });
+      },
+    };
+    const compositor = {
+      pid: 3000,
+      comm: 'gnome-shell',
+      cgroup: '/user.slice/user-1000.slice/user@1000.service/session.slice/org.gnome.Shell@wayland.service',
+      uid: 1000,
+      holds: ['/dev/dri/card0', '/dev/dri/renderD128'],
+    };
+
+    for (const [what, keep] of Object.entries(stays)) {
+      it(`refuses for ${what} before anything is stopped, and names them and the setting`, async () => {
+        const host = made([boot, bootSound], (declaration) => {
+          single(declaration);
+          keep(declaration);
+          declaration.processes.push(compositor);
+        });
+        const before = whole(host);
+        const {exitCode, journal} = await start(host);
+        assert.equal(exitCode, 3);
+        const said = journal.join('\n');
+        assert.match(
+          said,
+          /user 1000 (?:lingers|has another session \(session-9.scope\)).*when gdm.service has/,
+        );
+        assert.match(said, /process 3000 \(gnome-shell\) of org.gnome.Shell@wayland.service \(user 1000\)/);
+        assert.match(said, /process 940 \(pipewire\)/);
+        assert.match(said, /Processes=end in \/etc\/pearasys\/guests\/g.settings/);
+        assert.deepEqual(whole(host), before);
+        assert.deepEqual(host.userland.jobs, []);
+        assert.equal(host.machine.elapsed, 0);
+      });
+
+      it(`ends them for ${what} when it is told so, and starts their units again`, async () => {
+        const host = made([boot, bootSound], (declaration) => {
+          single(declaration);
+          keep(declaration);
+          declaration.files['/run/user/1000/bus'] = '';
+          declaration.processes.push(compositor);
+          settings(declaration, 'Processes=end');
+        });
+        const {exitCode, journal} = await start(host);
+        assert.equal(exitCode, 0, journal.join('\n'));
+        assert.ok(!host.exists('/proc/3000') && !host.exists('/proc/940'));
+        assert.equal(
+          host.exists('/proc/3100'),
+          what.startsWith('an ssh'),
+          'nothing else of the user is ended',
+        );
+        assert.deepEqual(host.machine.harm, []);
+        const stopped = await stop(host);
+        assert.equal(stopped.exitCode, 0, stopped.journal.join('\n'));
+        assert.deepEqual([...host.userland.jobs].sort(), [
+          'start gdm.service',
+          'start org.gnome.Shell@wayland.service of 1000',
+          'start pipewire.service of 1000',
+          'stop gdm.service',
+          'stop org.gnome.Shell@wayland.service of 1000',
+          'stop pipewire.service of 1000',
+        ]);
+        assert.ok(!host.exists(state));
+      });
+    }
+
+    it('ends what is left though the user’s service manager cannot be reached', async () => {
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        stays['a lingering user']?.(declaration);
+        settings(declaration, 'Processes=end');
+      });
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.ok(!host.exists('/proc/940'));
+      const stopped = await stop(host);
+      assert.equal(stopped.exitCode, 0);
+      assert.match(stopped.journal.join('\n'), /pipewire.service of user 1000 is not started again/);
+    });
+
+    it('takes a user who lingers and has nothing open for nobody', async () => {
+      const host = made([boot, bootSound], (declaration) => {
+        single(declaration);
+        stays['a lingering user']?.(declaration);
+        declaration.processes = declaration.processes.filter(({pid}) => pid !== 940);
+      });
+      assert.equal((await start(host)).exitCode, 0);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
+    });
+
+    for (const broker of ['systemd-logind', 'seatd'])
+      it(`needs no end of ${broker}, which has the card open for a session that ends`, async () => {
+        const own = {
+          pid: 700,
+          comm: broker,
+          cgroup: `/system.slice/${broker}.service`,
+          holds: ['/dev/dri/card1'],
+        };
+        const client = {
+          pid: 3000,
+          comm: 'sway',
+          cgroup: '/user.slice/user-1001.slice/session-4.scope',
+          uid: 1001,
+          holds: ['/dev/dri/card1'],
+        };
+        const host = made([card, sound], (declaration) => {
+          declaration.processes.push({...own}, {...client});
+          settings(declaration, 'Processes=end');
+        });
+        // It closes the card when its client is gone.
+        host.machine.after(1000, () => {
+          assert.ok(!host.exists('/proc/3000'));
+          host.machine.endProcess(700);
+          host.machine.addProcess({...own, holds: []});
+        });
+        const {exitCode, journal} = await start(host);
+        assert.equal(exitCode, 0, journal.join('\n'));
+        assert.ok(host.exists('/proc/700') && !host.exists('/proc/3000'));
+        assert.deepEqual(host.userland.jobs, []);
+      });
+  });
+
+  describe('with harmless holders', () => {
+    const usb = '0000:00:14.0';
+    const logind = {
+      pid: 700,
+      comm: 'systemd-logind',
+      cgroup: '/system.slice/systemd-logind.service',
+      holds: ['/dev/input/event0'],
+    };
+
+    it('takes a sound function whose control node a sound server has open, and ends nobody', async () => {
+      const host = made([card, sound], (declaration) => {
+        for (const comm of ['pipewire', 'wireplumber', 'pulseaudio'])
+          declaration.processes.push({
+            pid: 3000 + comm.length,
+            comm,
+            cgroup: `/user.slice/user-1000.slice/user@1000.service/session.slice/${comm}.service`,
+            uid: 1000,
+            holds: ['/dev/snd/controlC1'],
+          });
+      });
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.match(journal.join('\n'), /process 3008 \(pipewire\).*\/dev\/snd\/controlC1 open/);
+      assert.deepEqual(host.userland.jobs, []);
+      assert.ok(host.exists('/proc/3008'));
+      assert.equal((await stop(host)).exitCode, 0);
+    });
+
+    it('ends nobody for them with Processes=end either', async () => {
+      const host = made([card, sound], (declaration) => {
+        declaration.processes.push({
+          pid: 3000,
+          comm: 'wireplumber',
+          cgroup: '/user.slice/user-1000.slice/user@1000.service/session.slice/wireplumber.service',
+          uid: 1000,
+          holds: ['/dev/snd/controlC1'],
+        });
+        settings(declaration, 'Processes=end');
+      });
+      assert.equal((await start(host)).exitCode, 0);
+      assert.deepEqual(host.userland.jobs, []);
+      assert.ok(host.exists('/proc/3000'));
+    });
+
+    /** A keyboard of which the kernel has an input node, below a device of this path. */
+    const keyboard = (host: SimulatedHost, index: number, below: string) => {
+      const folder = `${below}/input/input${index}`;
+      host.machine.tree.file(
+        `${folder}/capabilities/key`,
+        '1000000000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffffe\n',
+      );
+      host.machine.tree.file(`${folder}/name`, `Keyboard ${index}\n`);
+      host.machine.tree.textLink(`/sys/class/input/input${index}`, folder.replace('/sys', '../..'));
+    };
+
+    for (const [what, others, lost] of [
+      ['the last keyboard', [], true],
+      ['one of two keyboards', ['/sys/devices/platform/i8042/serio0'], false],
+      ['the last one beside one that a program makes', ['/sys/devices/virtual'], true],
+    ] as const)
+      it(`takes a USB controller with ${what}, which logind and Xorg have open`, async () => {
+        const host = made([usb], (declaration) => {
+          declaration.processes.push(logind);
+          declaration.processes.find(({comm}) => comm === 'Xorg')?.holds?.push('/dev/input/event0');
+          settings(declaration, 'Processes=end');
+        });
+        const folder = host.realPath(`/sys/bus/pci/devices/${usb}`) ?? '';
+        keyboard(host, 0, `${folder}/usb1/1-1`);
+        for (const [index, other] of others.entries()) keyboard(host, index + 1, other);
+        host.machine.tree.file(
+          `${folder}/usb1/1-1/input/input0/event0/uevent`,
+          'MAJOR=13\nMINOR=64\nDEVNAME=input/event0\n',
+        );
+        host.machine.tree.textLink(
+          '/sys/dev/char/13:64',
+          `../../${folder.slice(5)}/usb1/1-1/input/input0/event0`,
+        );
+        const {exitCode, journal} = await start(host);
+        assert.equal(exitCode, 0, journal.join('\n'));
+        assert.equal(driverOf(host, usb), 'vfio-pci');
+        assert.ok(host.exists('/proc/901') && host.exists('/proc/700'));
+        assert.deepEqual(host.userland.jobs, []);
+        assert.equal(
+          /the host has no keyboard while guest g runs: Keyboard 0/.test(journal.join('\n')),
+          lost,
+        );
+      });
+  });
+
+  describe('a service that is for the boot only', () => {
+    const splash = {
+      'plymouth-start.service': '[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/x\n',
+      'once.service': '[Unit]\nRefuseManualStart=yes\n[Service]\nExecStart=/bin/x\n',
+      'early.service': '[Service]\nExecStart=/bin/x\n[Install]\nWantedBy=sysinit.target\n',
+    };
+    for (const [unit, text] of Object.entries(splash))
+      for (const fails of [false, true])
+        it(`such as ${unit} is stopped, and not started again${fails ? ' when the start fails' : ''}`, async () => {
+          const host = made([card, sound], (declaration) => {
+            declaration.files[`/etc/systemd/system/${unit}`] = text;
+            declaration.processes.push({
+              pid: 3000,
+              comm: 'splash',
+              cgroup: `/system.slice/${unit}`,
+              holds: ['/dev/dri/card1'],
+            });
+            settings(declaration, 'Processes=end');
+          });
+          if (unit === 'early.service')
+            host.machine.tree.textLink(`/etc/systemd/system/sysinit.target.wants/${unit}`, `../${unit}`);
+          host.userland.setState(unit, 'active');
+          if (fails) host.refuseProbe(card, 'vfio-pci');
+          const {exitCode, journal} = await start(host);
+          assert.equal(exitCode, fails ? 1 : 0, journal.join('\n'));
+          assert.match(journal.join('\n'), new RegExp(`${unit} is stopped and not started again: it `));
+          assert.equal((await stop(host)).exitCode, 0);
+          assert.deepEqual(host.userland.jobs, [`stop ${unit}`]);
+        });
+  });
+
+  it('stops further services beside those that auto finds', async () => {
+    for (const [value, jobs] of [
+      ['auto miner.service', ['stop miner.service']],
+      ['miner.service auto gdm.service', ['stop miner.service', 'stop gdm.service']],
+    ] as const) {
+      const host = made([card, sound], (declaration) => {
+        declaration.files['/etc/systemd/system/miner.service'] = '[Service]\nExecStart=/bin/miner\n';
+        settings(declaration, `StopServices=${value}`);
+      });
+      host.userland.setState('miner.service', 'active');
+      assert.equal((await start(host)).exitCode, 0);
+      assert.deepEqual(
+        host.userland.jobs.filter((job) => job.startsWith('stop')),
+        jobs,
+      );
+    }
+  });
+
   describe('a failure', () => {
     /** Every step that a start has, failing in turn. */
     for (const [what, fail] of Object.entries({
@@ -781,6 +1053,71 @@ describe('the unit of a guest', () => {
       assert.ok(!host.exists(state));
     });
 
+    describe('of what cannot exist any more tells so, and leaves nothing in the state:', () => {
+      it("the firmware's framebuffer, which vfio-pci has removed", async () => {
+        const host = madeWithFirmwareDisplay();
+        host.afterEffect((effect) => {
+          if (effect.kind === 'write' && effect.path.endsWith('efi-framebuffer/unbind'))
+            host.machine.tree.remove('/sys/bus/platform/devices/efi-framebuffer.0');
+        });
+        assert.equal((await start(host)).exitCode, 0);
+        const {exitCode, journal} = await stop(host);
+        assert.equal(exitCode, 0, journal.join('\n'));
+        assert.match(
+          journal.join('\n'),
+          /framebuffer efi-framebuffer.0 does not come back: the kernel has removed it/,
+        );
+        assert.ok(!host.exists(state));
+      });
+
+      it('a console, which went with the last framebuffer', async () => {
+        const host = made([boot, bootSound], single);
+        await start(host);
+        host.machine.tree.remove('/sys/class/vtconsole/vtcon1');
+        const {exitCode, journal} = await stop(host);
+        assert.equal(exitCode, 0, journal.join('\n'));
+        assert.match(journal.join('\n'), /console vtcon1 does not come back/);
+        assert.ok(!host.exists(state));
+      });
+
+      it('the display manager, which was removed', async () => {
+        const host = made([boot, bootSound], single);
+        await start(host);
+        for (const path of [
+          '/etc/systemd/system/display-manager.service',
+          '/usr/lib/systemd/system/gdm.service',
+        ])
+          host.machine.tree.remove(path);
+        const {exitCode, journal} = await stop(host);
+        assert.equal(exitCode, 0, journal.join('\n'));
+        assert.match(journal.join('\n'), /gdm.service is not started again: there is no such unit any more/);
+        assert.ok(!host.exists(state));
+      });
+
+      it('a module, and a driver with it', async () => {
+        const host = made([card, sound], (declaration) => {
+          addNvidia(declaration);
+          declaration.modules.push({name: 'nvidia_drm', loaded: true, depends: ['nvidia']});
+          declaration.modules.find(({name}) => name === 'nvidia')!.loaded = true;
+          functionOf(declaration, card).driver = 'nvidia';
+        });
+        await start(host);
+        assert.ok(!host.machine.isLoaded('nvidia'));
+        const list = `/lib/modules/${host.readText('/proc/sys/kernel/osrelease') ?? ''}/modules.dep`;
+        const left = (host.readText(list) ?? '').split('\n').filter((line) => !line.includes('nvidia'));
+        host.machine.tree.file(list, `${left.join('\n')}\n`);
+        const {exitCode, journal} = await stop(host);
+        assert.equal(exitCode, 0, journal.join('\n'));
+        assert.match(journal.join('\n'), /module nvidia_drm is not loaded again/);
+        assert.match(
+          journal.join('\n'),
+          /0000:02:00.0 goes to whichever driver takes it: there is no driver nvidia/,
+        );
+        assert.equal(driverOf(host, card), 'nouveau');
+        assert.ok(!host.exists(state));
+      });
+    });
+
     it('remembers services and modules that did not come back', async () => {
       const host = made([boot, bootSound], (declaration) => {
         single(declaration);
@@ -856,6 +1193,29 @@ describe('the unit of a guest', () => {
       assert.match(journal.join('\n'), /gdm.service is not started: there is no display for it/);
       assert.ok(!host.exists(state));
     });
+
+    for (const [what, next] of [
+      ['the same guest', 'g'],
+      ['another guest', 'other'],
+    ] as const)
+      it(`that leaves them there twice does not forget the first driver, which ${what} gives back`, async () => {
+        const host = made([card, sound], (declaration) => {
+          settings(declaration, 'ReturnDevices=no');
+          declaration.files[`${folder}/other.conf`] = `${card}\n${sound}\n`;
+        });
+        for (let time = 0; time < 2; time++) {
+          assert.equal((await start(host)).exitCode, 0);
+          assert.equal((await stop(host)).exitCode, 0);
+          assert.equal(driverOf(host, card), 'vfio-pci');
+          assert.ok(!host.exists(state));
+        }
+        await host.writeFile(`${folder}/g.settings`, 'ReturnDevices=yes\n');
+        assert.equal((await start(host, next)).exitCode, 0);
+        const {exitCode, journal} = await stop(host, next);
+        assert.equal(exitCode, 0, journal.join('\n'));
+        assert.deepEqual([driverOf(host, card), driverOf(host, sound)], ['nouveau', 'snd_hda_intel']);
+        assert.deepEqual(host.list('/run/pearasys/kept'), []);
+      });
 
     it('gives back in spite of settings that are wrong by now', async () => {
       const host = made([card, sound]);
