@@ -299,7 +299,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
     ...switching.steps,
     ...after.map(unload),
     ...(displayManagerAtOnce
-      ? [systemctl(['start', displayManager ?? '']), writeFile(statePath(guest), finalState, file)]
+      ? [systemctl(['start', displayManager]), writeFile(statePath(guest), finalState, file)]
       : []),
   ];
   const words = [

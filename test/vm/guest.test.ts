@@ -4,7 +4,7 @@
  * for a display manager.
  */
 import assert from 'node:assert/strict';
-import {DEVICES} from './devices.js';
+import {DEVICES, HOTPLUG} from './devices.js';
 import {quote, type GuestProcess, type Result} from './machine.js';
 import {withProduct} from './shared.js';
 
@@ -212,6 +212,121 @@ sleep while 1;
       await assertHost();
       await product().sh('bind', 'default', bootDisplay.slot);
       await product().machine.sh('systemctl stop stand-in');
+    });
+  });
+
+  describe('with holders that close the device by themselves', () => {
+    it('take a sound function whose control node a sound server watches', async () => {
+      const control = await product().machine.sh(
+        `ls /sys/bus/pci/devices/${displayAudio.slot}/sound/card*/ | grep controlC`,
+      );
+      const server = await product().machine.start(
+        `exec perl /mnt/checkout/test/vm/epoll.pl /dev/snd/${control}`,
+      );
+      await server.printed(/open/);
+      await settings('Processes=end');
+      assert.equal((await begin()).code, 0);
+      await assertGuest();
+      await server.printed(/closed/);
+      assert.match(
+        await product().journalOf(unit('g')),
+        new RegExp(`process ${server.pid} \\(perl\\).*${control} open; it closes the device`),
+      );
+      await settings();
+      await end();
+      await assertHost();
+      server.kill();
+      await server.exited;
+    });
+
+    it('take a USB controller with the keyboard that logind and others have open, and tell of it', async () => {
+      const {machine} = product();
+      const {bus, slot} = HOTPLUG.hotplug0;
+      await machine.deviceAdd('qemu-xhci', {id: 'usb', bus});
+      await product().untilDriver(slot, 'xhci_hcd');
+      await machine.deviceAdd('usb-kbd', {id: 'keyboard', bus: 'usb.0'});
+      const find = `find -L /sys/class/input -maxdepth 1 -name 'event*' -exec sh -c 'readlink -f "$1" | grep -q ${slot}' _ {} \\; -print`;
+      await machine.waitUntil(`${find} | grep -q event`);
+      const node = (await machine.sh(find)).replace(/.*\//, '/dev/input/');
+      await machine.waitUntil(`test -c ${node}`);
+      const reader = await machine.start(`exec sleep infinity <${node}`);
+      await product().sh('guest', 'setup', 'usb', '--device', slot, '--yes');
+      const {code, stderr} = await begin('usb');
+      assert.equal(code, 0, stderr);
+      assert.equal(await product().driverOf(slot), 'vfio-pci');
+      const told = await product().journalOf(unit('usb'));
+      assert.match(told, new RegExp(`process ${reader.pid} \\(sleep\\).*${node} open; it closes the device`));
+      assert.equal(await machine.sh(`kill -0 ${reader.pid} && echo there`), 'there');
+      await end('usb');
+      await product().untilDriver(slot, 'xhci_hcd');
+      reader.kill();
+      await reader.exited;
+      await product().sh('guest', 'remove', 'usb', '--yes');
+      await machine.deviceDel('usb');
+    });
+  });
+
+  describe('with a user whose service manager outlives the display manager', () => {
+    const group = '/sys/fs/cgroup/user.slice/user-4242.slice/user@4242.service';
+    const manager = 'user@4242.service';
+
+    before(async () => {
+      const {machine} = product();
+      const card = await machine.sh(`ls /sys/bus/pci/devices/${display.slot}/drm | grep card`);
+      await machine.sh(
+        "echo 'ann:x:4242:4242::/:/bin/sh' >>/etc/passwd; mkdir -p /var/lib/systemd/linger; : >/var/lib/systemd/linger/ann",
+      );
+      // A display manager that opens a session: a scope of the user's, whose process has it as its parent.
+      await machine.writeFile(
+        standIn,
+        `#!/bin/sh
+systemd-run --quiet --scope --slice=user-4242.slice --unit=session-c9.scope sh -c 'exec </dev/dri/${card}; while [ -d /proc/$PPID ]; do sleep 1; done' &
+while :; do sleep 1; done
+`,
+        0o755,
+      );
+      await machine.sh(
+        `systemd-run --quiet --slice=user-4242.slice --unit=${manager} -p Delegate=yes sh -c ${quote(
+          `mkdir ${group}/compositor.service; echo $$ >${group}/compositor.service/cgroup.procs; exec sleep infinity </dev/dri/${card}`,
+        )}`,
+      );
+      await machine.waitUntil(`grep -q . ${group}/compositor.service/cgroup.procs`);
+      await machine.sh('systemctl start stand-in');
+      await machine.waitUntil('systemctl is-active --quiet session-c9.scope');
+    });
+    after(async () => {
+      await product().machine.run(
+        `systemctl stop stand-in session-c9.scope ${manager}; sed -i /^ann:/d /etc/passwd; rm /var/lib/systemd/linger/ann`,
+      );
+    });
+
+    it('do not start, and nothing is stopped for them', async () => {
+      const before = await startedAt('stand-in');
+      const {code, stderr} = await begin();
+      assert.equal(code, 1);
+      assert.match(stderr, /user 4242 lingers .*is still there when stand-in.service has stopped/);
+      assert.match(
+        stderr,
+        /process \d+ \(sleep\) of compositor.service \(user 4242\) has \/dev\/dri\/card\d+ open/,
+      );
+      assert.match(stderr, /Processes=end in \/etc\/pearasys\/guests\/g.settings/);
+      assert.equal(await startedAt('stand-in'), before);
+      await assertHost();
+      await end();
+    });
+
+    it('start when these may be ended', async () => {
+      await settings('Processes=end');
+      const {code, stderr} = await begin();
+      assert.equal(code, 0, stderr);
+      await assertGuest();
+      assert.equal(
+        await product().machine.sh(`cat ${group}/compositor.service/cgroup.procs 2>/dev/null || true`),
+        '',
+      );
+      await settings();
+      await end();
+      await assertHost();
     });
   });
 
