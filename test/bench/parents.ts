@@ -48,7 +48,8 @@ async function bench(): Promise<void> {
       `Registering a parent with ${COUNT} definitions (mdevctl's own rule takes ${base.toFixed(0)} ms and is 1)\n`,
     );
     printResult("pearasys's rule, until all are there", median(times.pearasys) / base, 1);
-    printResult("pearasys's rule, until all units are active", median(times.units) / base, 1);
+    // What counts is that the devices are there; mdevctl has no units to compare with.
+    printResult("pearasys's rule, until all units are active", median(times.units) / base, undefined);
   } finally {
     await machine.close();
   }

@@ -420,6 +420,10 @@ const wanted: Readonly<Record<string, (one: Case) => boolean>> = {
     words.some((word) => /^(?:-[adv]*[fl]|--force|--live|--def(?:ined)?)$/.test(word)) && words[0] !== 'list',
   'list asks scripts for what it shows, also of devices that are defined': ({words, before}) =>
     words[0] === 'list' && Object.keys(before).some((path) => path.startsWith('scripts.d/callouts/')),
+  'several callout scripts are called in the order of their names': ({before}) =>
+    ['a', 'b'].every((name) => before[`scripts.d/callouts/${name}`] !== undefined),
+  'list tells the type of the device, not of its definition': ({words, theirs}) =>
+    words[0] === 'list' && theirs.stderr.includes('Overwriting mdev type'),
   'a file name that is another spelling of the UUID is a definition': ({before}) =>
     Object.keys(before).some((path) => /\/[0-9]1111111-1111-4111-8A11/.test(path)),
 };
