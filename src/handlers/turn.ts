@@ -2,12 +2,12 @@ import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {runState} from '../host/layout.js';
 import {startOf} from '../host/process.js';
-import {carryOut} from '../plan/carry-out.js';
+import {applyPlan} from '../plan/apply.js';
 import {plan, writeFile} from '../plan/step.js';
 import {parseDriver} from '../pci/driver.js';
 import {parseSlot} from '../pci/slot.js';
 import type {UnitIdentity} from '../unit/unit.js';
-import {handlerOptions, report, type HandlerContext} from './handler.js';
+import {report, type HandlerContext} from './handler.js';
 
 /** The ending of the file that has the result of a ticket. */
 const resultEnding = '.result';
@@ -96,10 +96,8 @@ export async function takeTurns(context: HandlerContext, jobs: Jobs): Promise<vo
       if (owner === undefined) continue;
       const text = [`${owner} ${exitCode}`, ...lines, ''].join('\n');
       const path = `${ticketsFolder(jobs.what)}/${each}${resultEnding}`;
-      await carryOut(host, [], () => plan([writeFile(path, text, undefined)]), {
-        ...handlerOptions(context),
-        onStep: () => undefined,
-      });
+      // Not by carryOut(): it would look for locked devices before and after each of them.
+      await applyPlan(host, plan([writeFile(path, text, undefined)]), {limit: patience});
     }
     return failure;
   };
