@@ -234,6 +234,78 @@ describe('devices that exist only through the driver of another', () => {
     );
   });
 
+  describe('disks behind a controller that makes a domain of its own', () => {
+    const controller = '0000:00:0e.0';
+    const disks = ['10000:e1:00.0', '10000:e2:00.0'];
+
+    function withDisks(tweak?: (machine: MachineDeclaration) => void): SimulatedHost {
+      return made((machine) => {
+        machine.drivers.push({name: 'vmd', module: 'vmd', aliases: ['pci:v00008086d00009A0Bsv*sd*bc*sc*i*']});
+        machine.modules.push({name: 'vmd', loaded: true});
+        machine.functions.push(
+          {slot: controller, id: '8086:9a0b', class: '010400', driver: 'vmd', group: 50},
+          ...disks.map((slot, index) => ({
+            slot,
+            id: '144d:a80a',
+            class: '010802',
+            driver: 'nvme',
+            behind: controller,
+            group: 50,
+            nvme: {model: 'Disk', serial: `VMD${index}`},
+          })),
+        );
+        tweak?.(machine);
+      });
+    }
+
+    it('that are idle go with it, with a note, and are in the way of nothing', () => {
+      const change = planned(withDisks(), vfio, [controller]);
+      assert.equal(change.kind, 'plan');
+      assert.match(
+        change.notes.join('\n'),
+        /10000:e1:00\.0, 10000:e2:00\.0 exist only while 0000:00:0e\.0 is on vmd/,
+      );
+    });
+
+    it('selected with it are not written to', () => {
+      const change = planned(withDisks(), vfio, [...disks, controller]);
+      assert.equal(change.kind, 'plan');
+      assert.deepEqual(
+        linesOf(change).filter((line) => line.includes('10000:')),
+        [],
+      );
+    });
+
+    it('that are in use or given to userspace keep it from being taken', () => {
+      const mounted = withDisks();
+      const [node = ''] = mounted
+        .list(`/sys/bus/pci/devices/${disks[0] ?? ''}/nvme`)
+        .map((name) => `/dev/${name}n1`);
+      mounted.machine.mount({source: node, target: '/mnt/data', type: 'ext4'});
+      const refused = planned(mounted, vfio, [controller], {force: true});
+      assert.equal(refused.kind, 'refusal');
+      assert.match(refused.error.details?.join('\n') ?? '', /\/mnt\/data/);
+      const given = withDisks();
+      given.machine.loadModule('vfio_pci');
+      given.machine.setOverride(disks[1] ?? '', 'vfio-pci');
+      given.machine.unbind('nvme', disks[1] ?? '');
+      given.machine.probe(disks[1] ?? '');
+      const kept = planned(given, vfio, [controller]);
+      assert.equal(kept.kind, 'refusal');
+      assert.match(
+        kept.error.details?.join('\n') ?? '',
+        /10000:e2:00\.0, which exists only through its driver, is in use \(driver vfio-pci\)/,
+      );
+      const forced = planned(given, vfio, [controller], {force: true});
+      assert.equal(forced.kind, 'plan');
+      assert.ok(
+        undoLines(forced.steps).includes(
+          `echo 'vfio-pci' > /sys/bus/pci/devices/${disks[1] ?? ''}/driver_override`,
+        ),
+      );
+    });
+  });
+
   describe('in a chain', () => {
     const link = (host: SimulatedHost, verb: 'remove' | 'unbind', ...slots: string[]) =>
       planLink(
