@@ -3,6 +3,7 @@ import type {Config} from '@oclif/core/config';
 import {boolean, integer, string} from '@oclif/core/flags';
 import type {Interfaces} from '@oclif/core';
 import type {ExitCode} from '../host/errors.js';
+import {printableLine} from '../host/printable.js';
 import type {Host} from '../host/host.js';
 import type {Context, RunConfig} from './context.js';
 
@@ -98,9 +99,21 @@ export abstract class BaseCommand extends Command {
     if (!this.jsonEnabled()) this.context.stdout.write(`${text}\n`);
   }
 
+  /** The same for what {@link printTable} answers, which has colours on a terminal. */
+  protected logTable(table: string): void {
+    if (!this.jsonEnabled()) this.context.stdout.writeExact(`${table}\n`);
+  }
+
+  /** A line for a shell or program: exact, unless a person looks at it. */
+  protected logData(text: string): void {
+    const {stdout} = this.context;
+    if (stdout.isTerminal) this.log(text);
+    else if (!this.jsonEnabled()) stdout.writeExact(`${text}\n`);
+  }
+
   /** A line on standard error: what is no result. */
   note(text: string): void {
-    this.context.message('info', text);
+    this.context.message('info', printableLine(text));
   }
 
   /** A step as a shell line, on standard error; only with `-v`. */
@@ -109,8 +122,14 @@ export abstract class BaseCommand extends Command {
   }
 
   override warn(input: Error | string): Error | string {
-    this.context.message('warn', `pearasys: warning: ${input instanceof Error ? input.message : input}`);
+    const text = input instanceof Error ? input.message : input;
+    this.context.message('warn', printableLine(`pearasys: warning: ${text}`));
     return input;
+  }
+
+  /** Something was changed: then lost output is no failure. */
+  noteChange(): void {
+    this.config.changed = true;
   }
 
   /** The whole process ends with this code unless an error is thrown: for a result that is no success. */

@@ -1,5 +1,6 @@
 import {ExitCode, interrupted, PearasysError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
+import {printable, printableLine} from '../host/printable.js';
 import {isBridge, readDevices, siblingsOf} from '../pci/device.js';
 import {readNames} from '../pci/names.js';
 import type {Context} from './context.js';
@@ -58,7 +59,9 @@ export function listChoices(host: HostReader): Choice[] {
     ];
     return {
       slot,
-      text: `${String(index + 1).padStart(width)}) ${slot}  ${id}  ${names.get(slot) ?? ''}  [${facts.join(', ')}]`,
+      text: printableLine(
+        `${String(index + 1).padStart(width)}) ${slot}  ${id}  ${names.get(slot) ?? ''}  [${facts.join(', ')}]`,
+      ),
     };
   });
 }
@@ -122,7 +125,7 @@ export async function confirm(
 ): Promise<boolean> {
   if (!context.interactive) return true;
   const {confirm: ask} = await import('@inquirer/prompts');
-  const answer = await answered(ask({message, default: true}, terminal(context)));
+  const answer = await answered(ask({message: printable(message), default: true}, terminal(context)));
   if (!answer && !mayBeNo) throw interrupted(['nothing was changed']);
   return answer;
 }

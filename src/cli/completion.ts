@@ -91,21 +91,30 @@ function describe(id: string, summary: string, command: Command.Class): Complete
   };
 }
 
-/** Shell functions that both shells understand. `$1` of the first is a kind; the second tells the command so far. */
+/**
+ * Shell functions that both shells understand. What stands in folders is data that somebody else may have chosen: it
+ * is printed a line each, and never part of what a shell evaluates.
+ */
 function common(all: readonly CompletedCommand[]): string {
   const valued = optionPatterns(all, () => true);
   const known = unique(all.flatMap(({words}) => beginnings(words)));
-  return `_${name}_words() {
+  return `# The names in folders. Those that begin as an option does, or that ls cannot show as they are, are left out.
+_${name}_entries() {
+  local folder
+  for folder in "$@"; do command ls -q -- "$folder"; done | sed '/^-/d; /?/d'
+}
+
+_${name}_words() {
   case $1 in
-    slot) command ls /sys/bus/pci/devices ;;
+    slot) _${name}_entries /sys/bus/pci/devices ;;
     id) sed -n 's/^PCI_ID=//p' /sys/bus/pci/devices/*/uevent | tr A-F a-f | sort -u ;;
-    device) _${name}_words slot; _${name}_words id; command ls /sys/class/net /sys/class/block | grep -v : ;;
-    driver) command ls /sys/bus/pci/drivers; printf '%s\\n' none default vfio-pci ;;
+    device) _${name}_words slot; _${name}_words id; _${name}_entries /sys/class/net /sys/class/block ;;
+    driver) _${name}_entries /sys/bus/pci/drivers; printf '%s\\n' none default vfio-pci ;;
     class) printf '%s\\n' ${[...Object.keys(classWords), 'all'].join(' ')} ;;
-    group) command ls /sys/kernel/iommu_groups ;;
+    group) _${name}_entries /sys/kernel/iommu_groups ;;
     chain) printf '%s\\n' ${chainWords.join(' ')} ;;
     shell) printf '%s\\n' ${shells.join(' ')} ;;
-    guest) command ls /etc/pearasys/guests /etc/libvirt/qemu | sed -n 's/\\.conf$//p; s/\\.xml$//p' | grep -v -e '-passthrough-guests$' | sort -u ;;
+    guest) _${name}_entries /etc/pearasys/guests /etc/libvirt/qemu | sed -n 's/\\.conf$//p; s/\\.xml$//p' | grep -v -e '-passthrough-guests$' | sort -u ;;
   esac 2>/dev/null
 }
 
@@ -148,10 +157,31 @@ ${common(all)}
 _${name}_options() {
   case $typed in
 ${all
-  .map(({words, options}) => `    ${quoted(words)}) echo ${options.flatMap(({names}) => names).join(' ')} ;;`)
+  .map(
+    ({words, options}) =>
+      `    ${quoted(words)}) printf '%s\\n' ${options.flatMap(({names}) => names).join(' ')} ;;`,
+  )
   .join('\n')}
-    *) echo --help --version --json --root --slot --id -s -d -v ;;
+    *) printf '%s\\n' --help --version --json --root --slot --id -s -d -v ;;
   esac
+}
+
+# Offers the lines that begin with what is typed, quoted as words of the command line. compgen -W would evaluate them.
+_${name}_offer() {
+  local word begun=$cur quote=
+  case $cur in
+    [\\'\\"]*) quote=\${cur:0:1} begun=\${cur:1} ;;
+    *) begun=\${cur//\\\\/} ;;
+  esac
+  while IFS= read -r word; do
+    [[ $word == "$begun"* ]] || continue
+    case $quote in
+      "'") [[ $word != *"'"* ]] || continue ;;
+      '"') [[ $word != *[\\"\\$\\\`\\\\!]* ]] || continue ;;
+      *) printf -v word %q "$word" ;;
+    esac
+    COMPREPLY+=("$word")
+  done
 }
 
 _${name}() {
@@ -165,21 +195,21 @@ _${name}() {
   fi
   _${name}_typed "\${words[@]:1:cword-1}"
   _${name}_kind "$prev"
-  local IFS=$'\\n'
+  COMPREPLY=()
   case $kind in
     other) return ;;
-    folder) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+    folder) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
   esac
   if [[ $cur == -* ]]; then
-    COMPREPLY=($(IFS=' ' && compgen -W "$(_${name}_options)" -- "$cur"))
+    _${name}_offer < <(_${name}_options)
   elif [[ -n $kind ]]; then
-    COMPREPLY=($(compgen -W "$(_${name}_words "$kind")" -- "$cur"))
+    _${name}_offer < <(_${name}_words "$kind")
   else
     case $typed:$place in
 ${subcommands(all)
   .map(
     ([words, next]) =>
-      `      ${quoted(`${words}:0`)}) COMPREPLY=($(IFS=' ' && compgen -W '${next.join(' ')}' -- "$cur")) ;;`,
+      `      ${quoted(`${words}:0`)}) _${name}_offer < <(printf '%s\\n' ${next.join(' ')}) ;;`,
   )
   .join('\n')}
     esac
@@ -216,7 +246,7 @@ ${all
     _describe -o option found
   elif [[ -n $kind ]]; then
     found=(\${(f)"$(_${name}_words $kind)"})
-    compadd -a found
+    compadd -a -- found
   else
     case $typed:$place in
 ${subcommands(all)

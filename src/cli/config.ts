@@ -13,6 +13,7 @@ import {description, name, version} from './version.js';
 export class CliConfig extends Config implements RunConfig {
   readonly context: Context;
   exitCode: ExitCode = ExitCode.done;
+  changed = false;
 
   private constructor(context: Context) {
     super({root: import.meta.dirname, plugins: new Map([[name, plugin()]]), logger: quiet});

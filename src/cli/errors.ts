@@ -1,5 +1,6 @@
 import {closest, distance} from 'fastest-levenshtein';
 import {ExitCode, PearasysError, type ErrorCode} from '../host/errors.js';
+import {printableLine} from '../host/printable.js';
 import type {Context} from './context.js';
 
 /** What `--json` prints on standard output when a command fails. */
@@ -29,7 +30,7 @@ export function printError(context: Context, error: unknown, style: ErrorStyle):
     ...document.details.map((detail) => `  ${detail}`),
     ...(document.hint === null ? [] : [`try: ${document.hint}`]),
   ];
-  context.message('error', lines.join('\n'));
+  context.message('error', lines.map(printableLine).join('\n'));
   if (style.debug) for (const stack of stacksOf(error)) context.message('debug', stack);
   if (style.json)
     context.stdout.write(`${JSON.stringify({error: document} satisfies ErrorDocument, null, 2)}\n`);

@@ -7,7 +7,7 @@ import {description, name, version} from './version.js';
 export async function showHelp(context: Context, words: readonly string[]): Promise<void> {
   const id = words.join(':');
   const text = Object.hasOwn(commands, id) ? await commandHelp(context, id) : overview(words);
-  context.stdout.write(`${text}\n`);
+  context.stdout.writeExact(`${text}\n`);
 }
 
 /** The commands that begin with these words, or all of them and what they have in common. */

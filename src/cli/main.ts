@@ -2,15 +2,18 @@ import {resolve} from 'node:path';
 import {ExitCode, PearasysError, usageError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {defaultLayout} from '../host/layout.js';
+import {printable} from '../host/printable.js';
 import type {Log} from '../host/log.js';
 import {commands} from './commands.js';
 import type {Context} from './context.js';
-import {DescriptorOutput} from './output.js';
+import {DescriptorOutput, SafeOutput, tellLoss, type Ended, type Output} from './output.js';
 import {hasSwitch, readCommandLine} from './prelude.js';
 import {name, version} from './version.js';
 
 /** What {@link main} works with; what is left out is the real thing. */
-export interface MainOptions extends Partial<Omit<Context, 'openHost' | 'message'>> {
+export interface MainOptions extends Partial<Omit<Context, 'openHost' | 'message' | 'stdout' | 'stderr'>> {
+  readonly stdout?: Output;
+  readonly stderr?: Output;
   /** The host for a command line without `--root`. */
   readonly host?: Host;
 }
@@ -18,32 +21,35 @@ export interface MainOptions extends Partial<Omit<Context, 'openHost' | 'message
 /**
  * Runs a command line.
  * @param argv the words after the program's name.
- * @returns the exit code.
+ * @returns the exit code: what became of the machine. Lost output makes it 1 only where nothing was changed.
  */
 export async function main(argv: readonly string[], options: MainOptions = {}): Promise<ExitCode> {
   const log = await openLog(options);
   const context = makeContext(options, log);
+  const json = hasSwitch(argv, '--json');
+  let end: Ended;
   try {
-    return await run(argv, context);
+    end = await run(argv, context);
   } catch (error) {
     const {printError} = await import('./errors.js');
-    return printError(context, error, {json: hasSwitch(argv, '--json'), debug: hasSwitch(argv, '--debug')});
-  } finally {
-    await log?.flush();
+    const exitCode = printError(context, error, {json, debug: hasSwitch(argv, '--debug')});
+    end = {exitCode, changed: true};
   }
+  await log?.flush();
+  return tellLoss(name, context, end, json);
 }
 
-async function run(argv: readonly string[], context: Context): Promise<ExitCode> {
+async function run(argv: readonly string[], context: Context): Promise<Ended> {
   const ids = Object.keys(commands);
   const line = readCommandLine(argv, ids);
   switch (line.kind) {
     case 'version':
       context.stdout.write(`${name} ${version}\n`);
-      return ExitCode.done;
+      return {exitCode: ExitCode.done, changed: false};
     case 'help': {
       const {showHelp} = await import('./help.js');
       await showHelp(context, line.words);
-      return ExitCode.done;
+      return {exitCode: ExitCode.done, changed: false};
     }
     case 'unknown':
       throw await unknownCommand(line.words, ids);
@@ -53,7 +59,7 @@ async function run(argv: readonly string[], context: Context): Promise<ExitCode>
       const {CliConfig} = await import('./config.js');
       const config = await CliConfig.open(context);
       await config.runCommand(line.id, [...line.argv]);
-      return config.exitCode;
+      return config;
     }
   }
 }
@@ -76,13 +82,13 @@ async function openLog({environment = process.env, stderr}: MainOptions): Promis
   const {createLog, isJournal} = await import('../host/log.js');
   const output = stderr ?? new DescriptorOutput(2);
   return isJournal(environment, output.file)
-    ? createLog({journal: true, least: 'debug', output: (text) => output.write(text)})
+    ? createLog({journal: true, least: 'debug', output: (text) => output.write(printable(text))})
     : undefined;
 }
 
 function makeContext(options: MainOptions, log: Log | undefined): Context {
   const {host} = options;
-  const stderr = options.stderr ?? new DescriptorOutput(2);
+  const stderr = new SafeOutput(options.stderr ?? new DescriptorOutput(2));
   return {
     openHost: async (root) => {
       if (root === undefined && host !== undefined) return host;
@@ -98,7 +104,7 @@ function makeContext(options: MainOptions, log: Log | undefined): Context {
       return new MachineHost(root);
     },
     layout: options.layout ?? defaultLayout,
-    stdout: options.stdout ?? new DescriptorOutput(1),
+    stdout: new SafeOutput(options.stdout ?? new DescriptorOutput(1)),
     stderr,
     message: (level, text) => (log === undefined ? stderr.write(`${text}\n`) : log.write(level, text)),
     // Asked only where it matters: Node makes these streams when they are first named.

@@ -132,7 +132,10 @@ export async function withChanges<T>(
       dryRun: flags['dry-run'] === true,
       limit: (flags.timeout ?? 15) * 1000,
       signal: controller.signal,
-      onStep: (line, undoing) => command.trace(undoing ? `${line}  # undoing` : line),
+      onStep: (line, undoing) => {
+        command.noteChange();
+        command.trace(undoing ? `${line}  # undoing` : line);
+      },
       onNote: (note) => {
         notes.push(note);
         command.warn(note);

@@ -1,3 +1,4 @@
+import {printableLine} from '../host/printable.js';
 import type {Output} from './output.js';
 
 /** A column of a table for people. */
@@ -12,13 +13,14 @@ const least = 8;
 
 const gap = 2;
 
-/** The rows below their heads, cut to the width of the terminal. */
+/** The rows below their heads, cut to the width of the terminal. What is in the rows cannot do anything to it. */
 export async function printTable(
   output: Output,
   colours: boolean,
   columns: readonly Column[],
-  rows: readonly (readonly string[])[],
+  texts: readonly (readonly string[])[],
 ): Promise<string> {
+  const rows = texts.map((row) => row.map(printableLine));
   const {default: Table} = await import('cli-table3');
   const none = Object.fromEntries(
     [
@@ -39,7 +41,7 @@ export async function printTable(
       compact: true,
     },
   });
-  table.push(...rows.map((row) => [...row]));
+  table.push(...rows);
   return table
     .toString()
     .split('\n')

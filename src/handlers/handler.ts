@@ -1,8 +1,9 @@
-import {writeSync} from 'node:fs';
+import {writeFully} from '../host/descriptor.js';
 import {ExitCode, PearasysError, usageError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {readLayout, type Layout} from '../host/layout.js';
 import {MachineHost} from '../host/machine-host.js';
+import {printable, printableLine} from '../host/printable.js';
 import type {CarryOutOptions, Outcome} from '../plan/carry-out.js';
 
 /** What a handler works with. */
@@ -33,7 +34,9 @@ export async function runHandler(handler: Handler): Promise<void> {
   // The journal reads the priority from the line's beginning, see sd-daemon(3).
   const log: HandlerContext['log'] = (priority, text) => {
     // Not by process.stderr: Node takes its time to make that stream.
-    for (const line of text.split('\n')) writeSync(2, `<${priority}>${line}\n`);
+    // Nobody can be told when it cannot be written, and the work goes on.
+    const lines = printable(text).split('\n');
+    writeFully(2, lines.map((line) => `<${priority}>${line}\n`).join(''));
   };
   const controller = new AbortController();
   process.once('SIGTERM', () => controller.abort());
@@ -59,9 +62,9 @@ export function report(error: unknown, log: HandlerContext['log']): ExitCode {
     );
     return ExitCode.failed;
   }
-  log(3, error.message);
-  for (const line of error.details) log(3, `  ${line}`);
-  if (error.hint !== undefined) log(3, `  try: ${error.hint}`);
+  log(3, printableLine(error.message));
+  for (const line of error.details) log(3, printableLine(`  ${line}`));
+  if (error.hint !== undefined) log(3, printableLine(`  try: ${error.hint}`));
   return error.exitCode;
 }
 
@@ -82,7 +85,7 @@ export function handlerOptions({log, signal}: HandlerContext): CarryOutOptions {
     ...(signal === undefined ? {} : {signal}),
     dryRun: false,
     onStep: (line, undoing) => log(undoing ? 4 : 7, undoing ? `undoing: ${line}` : line),
-    onNote: (note) => log(4, note),
+    onNote: (note) => log(4, printableLine(note)),
   };
 }
 

@@ -151,6 +151,17 @@ export class StuckError extends PearasysError {
   }
 }
 
+/** Why a file cannot be used, with an errno's name as `code`; the cause of a {@link FileError}. */
+export class FileFault extends Error {
+  readonly code: string;
+
+  constructor(code: string, message: string) {
+    super(message);
+    this.name = 'FileFault';
+    this.code = code;
+  }
+}
+
 /** A file of ours that could not be read, written or removed. */
 export class FileError extends PearasysError {
   readonly path: string;
@@ -160,7 +171,7 @@ export class FileError extends PearasysError {
     super({
       code: 'file-failed',
       exitCode: ExitCode.failed,
-      message: `${action} ${path} failed: ${explainErrno(errno)}`,
+      message: `${action} ${path} failed: ${cause instanceof FileFault ? cause.message : explainErrno(errno)}`,
       cause,
     });
     this.name = 'FileError';
@@ -176,21 +187,21 @@ export class CommandError extends PearasysError {
   /** The program's exit code; undefined when it could not be started or was ended by a signal. */
   readonly status: number | undefined;
   readonly stderr: string;
-  /** Whether it did not end in time. */
-  readonly late: boolean;
+  /** Why it was ended: it did not end in time, or printed too much. Undefined when it ended by itself. */
+  readonly ended: 'late' | 'overflow' | undefined;
 
   constructor(
     file: string,
     args: readonly string[],
     status: number | undefined,
     stderr: string,
-    late: boolean = false,
+    ended?: 'late' | 'overflow',
   ) {
     const answer = stderr.trim();
     super({
       code: 'command-failed',
       exitCode: ExitCode.failed,
-      message: `${[file, ...args].join(' ')} ${describeEnd(status, late)}`,
+      message: `${[file, ...args].join(' ')} ${describeEnd(status, ended)}`,
       details: answer === '' ? [] : answer.split('\n'),
     });
     this.name = 'CommandError';
@@ -198,12 +209,12 @@ export class CommandError extends PearasysError {
     this.args = args;
     this.status = status;
     this.stderr = stderr;
-    this.late = late;
+    this.ended = ended;
   }
 }
 
-function describeEnd(status: number | undefined, late: boolean): string {
-  if (late) return 'did not end in time';
+function describeEnd(status: number | undefined, ended: 'late' | 'overflow' | undefined): string {
+  if (ended !== undefined) return ended === 'late' ? 'did not end in time' : 'printed too much';
   return status === undefined ? 'could not be run' : `failed (exit code ${status})`;
 }
 

@@ -21,12 +21,14 @@ export interface CommandResult {
 
 /** Settings of {@link Host.run}. */
 export interface RunOptions {
-  /** Milliseconds after which the program is ended; default 90,000. */
+  /** Milliseconds after which the program is ended, with all of its group of processes; default 90,000. */
   readonly limit?: number;
   /** Exit codes that are no failure; default only 0. */
   readonly accept?: readonly number[] | 'any';
   /** What the program reads on standard input; default nothing. */
   readonly input?: string;
+  /** Bytes that it may print on each of its outputs before it is ended; default 1 MiB. */
+  readonly outputLimit?: number;
   /** Whether it gets the environment of this process instead of a clean one: for scripts of the administrator. */
   readonly inheritEnvironment?: boolean;
 }
@@ -56,11 +58,16 @@ export interface HostReader {
   /**
    * The text of a file without its final newline; undefined when it is not there (ENOENT, ENOTDIR), or when
    * its device or process has just gone (ENODEV, ENXIO, ESRCH).
-   * @throws FileError for any other failure.
+   * @throws FileError for any other failure: a FIFO, device, socket or directory, or more than 1 MiB, is not read.
+   * What the kernel shows in /sys and /proc has no limit.
    */
   readText(path: string): string | undefined;
-  /** The bytes of a large file, for searching in it; undefined when it is not there. */
-  readBytes(path: string): Buffer | undefined;
+  /**
+   * The bytes of a regular file, for searching in it; undefined when it is not there.
+   * @param limit bytes that it may have; default 1 MiB.
+   * @throws FileError as {@link readText}.
+   */
+  readBytes(path: string, limit?: number): Buffer | undefined;
   /** The first bytes of a file, at most so many; undefined when it is not there or cannot be read. */
   readStart(path: string, bytes: number): Buffer | undefined;
   /** The target text of a symbolic link; undefined when there is no such link. */
@@ -77,7 +84,7 @@ export interface HostReader {
   addresses(): ReadonlyMap<string, readonly string[]>;
   /**
    * Whether the kernel holds this block device for itself (a mount, swap, LVM, RAID, ZFS): open(2) with O_EXCL
-   * answers EBUSY then. False where it cannot be asked (no such node, not root).
+   * answers EBUSY then. False where it cannot be asked (no such node, not root, an image).
    */
   isClaimedByKernel(node: string): boolean;
 }
@@ -144,7 +151,9 @@ export interface Host extends HostReader {
   syncFiles(): Promise<void>;
   /**
    * Runs a program, without a shell, with a clean environment (PATH, LC_ALL=C).
-   * @throws CommandError when it cannot be started, or ends with a code that is not accepted.
+   * What it leaves in the background when it ends is let go, and its output not waited for.
+   * @throws CommandError when it cannot be started, ends with a code that is not accepted, prints too much, or does
+   * not end in time. In the last two cases its group of processes is ended.
    */
   run(file: string, args: readonly string[], options?: RunOptions): Promise<CommandResult>;
   /** Waits, in milliseconds: for what the kernel does by itself. */
@@ -156,11 +165,14 @@ export interface Host extends HostReader {
    */
   signal(process: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean;
   /**
-   * Holds the lock of this name (a slot, a UUID) until it is released or this process ends, however it ends.
+   * Holds the lock of this name (a slot, a UUID) until it is released or this process ends, however it ends. The
+   * locks are files in `/run/pearasys/lock`, a folder that only root may enter.
    * @param limit milliseconds to wait for another holder.
-   * @throws PearasysError `busy`, exit code 3, when another run still holds it.
+   * @param signal ends the wait.
+   * @throws PearasysError `busy`, exit code 3, when another run still holds it; `interrupted`.
+   * @throws FileError when the file or the folder of the locks is something else.
    */
-  lock(name: string, limit: number): Promise<Lock>;
+  lock(name: string, limit: number, signal?: AbortSignal): Promise<Lock>;
   /**
    * Keeps a text under the name of a held lock until it is taken back, for the next run when this one is killed;
    * {@link unfinishedPath} is where it is read. Undefined takes it back.

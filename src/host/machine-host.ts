@@ -1,7 +1,7 @@
-import {fork, spawn, type ChildProcess} from 'node:child_process';
+import {fork, type ChildProcess} from 'node:child_process';
 import fs from 'node:fs';
 import {networkInterfaces} from 'node:os';
-import {extname, join, relative} from 'node:path';
+import {dirname, extname, join} from 'node:path';
 import {setTimeout as wait} from 'node:timers/promises';
 import type {WriteRequest} from './attribute-writer.js';
 import {
@@ -10,6 +10,8 @@ import {
   ExitCode,
   explainErrno,
   FileError,
+  FileFault,
+  interrupted,
   PearasysError,
   StuckError,
   WriteError,
@@ -23,10 +25,11 @@ import type {
   RunOptions,
   WriteFileOptions,
 } from './host.js';
-import {pathInImage} from './image-path.js';
 import {draftFolder, runState, unfinishedPath} from './layout.js';
 import {startOf} from './process.js';
-import {pruneFolders, removeWhole, replaceFile, sweepDrafts, syncFolder} from './whole-file.js';
+import {runProgram, startProgram} from './program.js';
+import {kindOfFile, RootFolder, sizeWords} from './root-folder.js';
+import {replaceFile, sweepDrafts, syncFolder} from './whole-file.js';
 
 /** sbin is not in every service's PATH, and modprobe lives there. */
 const commandPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -36,16 +39,25 @@ const gone = new Set(['ENOENT', 'ENOTDIR', 'ENODEV', 'ENXIO', 'ESRCH']);
 /** Attributes whose reading takes the device's lock: driver_override always, uevent in some kernels (6.10 to 6.12). */
 const lockTaking = ['driver_override', 'uevent'];
 
-/** Milliseconds that a program has to end by itself, and again to be killed. */
-const killDelay = 1000;
-
 /** The parent of all kernel threads, kthreadd; of these only state D tells anything. */
 const kernelThreads = '2';
 
 const pciDevices = '/sys/bus/pci/devices';
 
+/** Only root may enter it: whoever can open a lock can hold it. */
+const lockFolder = `${runState}/lock`;
+
 /** What flock(1) is to end with when somebody else has the lock. */
 const lockConflict = 75;
+
+/** Bytes that a file may have when nothing else is told: of those that are read whole, all are far below. */
+const mostBytes = 1 << 20;
+
+/** What flock(1) gets the file to lock as. */
+const lockDescriptor = 3;
+
+/** Files of the kernel: each gives what it has at once and is of a size that the kernel bounds. */
+const kernelFiles = /^\/(?:sys|proc)\//;
 
 /** Node opens, reads and closes in one call when it is asked like this. */
 const asText = {encoding: 'utf8', flag: 'r'} as const;
@@ -58,10 +70,12 @@ export class MachineHost implements Host {
   readonly #locked = new Set<string>();
   /** Folders whose entries have changed and may not be on the disk yet, where they are on this machine. */
   readonly #unsynced = new Set<string>();
+  readonly #files: RootFolder;
   #idleWriter: ChildProcess | undefined;
 
   constructor(root = '/') {
-    this.root = root === '/' ? '/' : root.replace(/\/+$/, '');
+    this.root = /^\/*$/.test(root) ? '/' : root.replace(/\/+$/, '');
+    this.#files = new RootFolder(this.root);
     this.userId = process.geteuid?.() ?? 0;
   }
 
@@ -69,7 +83,10 @@ export class MachineHost implements Host {
     if (this.#locked.size > 0 && this.#locked.has(path)) return undefined;
     let text: string;
     try {
-      text = fs.readFileSync(this.#locate(path), asText);
+      text =
+        this.root === '/' && kernelFiles.test(path)
+          ? fs.readFileSync(path, asText)
+          : this.#files.read(path, mostBytes).toString();
     } catch (error) {
       this.#absent('reading', path, error);
       return;
@@ -77,9 +94,11 @@ export class MachineHost implements Host {
     return text.endsWith('\n') ? text.slice(0, -1) : text;
   }
 
-  readBytes(path: string): Buffer | undefined {
+  readBytes(path: string, limit = mostBytes): Buffer | undefined {
     try {
-      return fs.readFileSync(this.#locate(path));
+      return this.root === '/' && kernelFiles.test(path)
+        ? fs.readFileSync(path)
+        : this.#files.read(path, limit);
     } catch (error) {
       this.#absent('reading', path, error);
       return;
@@ -87,25 +106,16 @@ export class MachineHost implements Host {
   }
 
   readStart(path: string, bytes: number): Buffer | undefined {
-    let file: number;
     try {
-      file = fs.openSync(this.#locate(path), fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+      return this.#files.readStart(path, bytes);
     } catch {
       return undefined;
-    }
-    try {
-      const start = Buffer.alloc(bytes);
-      return start.subarray(0, fs.readSync(file, start, 0, bytes, 0));
-    } catch {
-      return undefined;
-    } finally {
-      fs.closeSync(file);
     }
   }
 
   readLink(path: string): string | undefined {
     try {
-      return fs.readlinkSync(this.#locate(path, false));
+      return fs.readlinkSync(this.#files.locate(path, false));
     } catch {
       return undefined;
     }
@@ -113,8 +123,10 @@ export class MachineHost implements Host {
 
   realPath(path: string): string | undefined {
     try {
-      const real = fs.realpathSync(this.#locate(path));
-      return this.root === '/' ? real : `/${relative(fs.realpathSync(this.root), real)}`;
+      if (this.root === '/') return fs.realpathSync(path);
+      const real = this.#files.locate(path, true);
+      fs.lstatSync(real);
+      return this.#files.inside(real);
     } catch {
       return undefined;
     }
@@ -123,8 +135,8 @@ export class MachineHost implements Host {
   list(path: string): string[] {
     try {
       // Unfinished files are nobody's.
-      return fs
-        .readdirSync(this.#locate(path))
+      return this.#files
+        .list(path)
         .filter((name) => name !== draftFolder)
         .sort();
     } catch {
@@ -133,13 +145,16 @@ export class MachineHost implements Host {
   }
 
   exists(path: string): boolean {
-    return fs.existsSync(this.#locate(path));
+    if (this.root === '/') return fs.existsSync(path);
+    return this.info(path) !== undefined;
   }
 
   info(path: string, follow = true): FileInfo | undefined {
     let stat: fs.Stats;
     try {
-      stat = follow ? fs.statSync(this.#locate(path)) : fs.lstatSync(this.#locate(path, false));
+      const real = this.#files.locate(path, follow);
+      // In an image all links have been followed by now.
+      stat = follow && this.root === '/' ? fs.statSync(real) : fs.lstatSync(real);
     } catch {
       return undefined;
     }
@@ -175,12 +190,11 @@ export class MachineHost implements Host {
   }
 
   isClaimedByKernel(node: string): boolean {
+    // A device node in an image is one of this machine's devices.
+    if (this.root !== '/') return false;
     let file: number;
     try {
-      file = fs.openSync(
-        this.#locate(node),
-        fs.constants.O_RDONLY | fs.constants.O_EXCL | fs.constants.O_NONBLOCK,
-      );
+      file = fs.openSync(node, fs.constants.O_RDONLY | fs.constants.O_EXCL | fs.constants.O_NONBLOCK);
     } catch (error) {
       return errnoOf(error) === 'EBUSY';
     }
@@ -224,15 +238,20 @@ export class MachineHost implements Host {
   }
 
   async writeAttribute(path: string, value: string, limit: number): Promise<void> {
+    const request = this.#writeRequest(path, value);
     let writer = this.#idleWriter;
     this.#idleWriter = undefined;
     if (writer?.connected !== true) {
-      writer = startWriter();
+      try {
+        writer = startWriter();
+      } catch (error) {
+        throw new WriteError(path, value, errnoOf(error));
+      }
       // On a busy machine its start may take longer than a write may.
       const failed = await nextAnswer(writer);
       if (failed !== '') throw new WriteError(path, value, failed ?? 'ECHILD');
     }
-    writer.send({path: this.#locate(path), value} satisfies WriteRequest);
+    writer.send(request);
     const answer = await nextAnswer(writer, limit);
     if (answer === undefined) {
       writer.disconnect();
@@ -242,23 +261,40 @@ export class MachineHost implements Host {
     if (answer !== '') throw new WriteError(path, value, answer);
   }
 
+  /** In an image the attribute must be the file that the path leads to there, and a file. */
+  #writeRequest(path: string, value: string): WriteRequest {
+    if (this.root === '/') return {path, value, inImage: false};
+    try {
+      const real = this.#files.locate(path, true);
+      const stat = fs.lstatSync(real, {throwIfNoEntry: false});
+      if (stat !== undefined && !stat.isFile() && !stat.isDirectory())
+        throw new FileFault('EINVAL', `it is ${kindOfFile(stat)}; expected a regular file`);
+      return {path: real, value, inImage: true};
+    } catch (error) {
+      throw new FileError('writing', path, errnoOf(error), error);
+    }
+  }
+
   writeFile(path: string, content: string, {mode = 0o644, owner}: WriteFileOptions = {}): Promise<void> {
-    return this.#change('writing', path, () => replaceFile(this.#locate(path), {content, mode, owner}));
+    return this.#change('writing', path, () =>
+      this.#inParent(path, true, (entry) => replaceFile(entry, {content, mode, owner})),
+    );
   }
 
   makeLink(path: string, target: string): Promise<void> {
-    return this.#change('writing', path, () => replaceFile(this.#locate(path, false), {target}));
+    return this.#change('writing', path, () =>
+      this.#inParent(path, true, (entry) => replaceFile(entry, {target})),
+    );
   }
 
   removeFile(path: string, {prune = 0}: {readonly prune?: number} = {}): Promise<void> {
-    return this.#change('removing', path, () => [removeWhole(this.#locate(path, false), prune)]);
+    return this.#change('removing', path, () => this.#remove(path, prune));
   }
 
   tidyFolder(folder: string, {prune = 0}: {readonly prune?: number} = {}): Promise<void> {
     return this.#change('removing', folder, () => {
-      const place = this.#locate(folder);
-      sweepDrafts(place);
-      return [pruneFolders(place, prune)];
+      sweepDrafts(this.#files.locate(folder, true));
+      this.#prune(folder, prune);
     });
   }
 
@@ -267,15 +303,13 @@ export class MachineHost implements Host {
       const folders = [...this.#unsynced];
       this.#unsynced.clear();
       for (const folder of folders) syncFolder(folder);
-      return [];
     });
   }
 
-  /** @param work returns the folders whose entries have changed. */
   // eslint-disable-next-line @typescript-eslint/require-await -- an error must reach the caller as a rejection
-  async #change(action: string, path: string, work: () => readonly string[]): Promise<void> {
+  async #change(action: string, path: string, work: () => void): Promise<void> {
     try {
-      for (const folder of work()) this.#unsynced.add(folder);
+      work();
     } catch (error) {
       throw new FileError(action, path, errnoOf(error), error);
     }
@@ -284,43 +318,80 @@ export class MachineHost implements Host {
   noteUnfinished(name: string, text: string | undefined): void {
     const path = unfinishedPath(name);
     try {
-      if (text === undefined) removeWhole(this.#locate(path, false), 1);
-      else replaceFile(this.#locate(path, false), {content: text, mode: 0o644});
+      if (text === undefined) this.#remove(path, 1);
+      else this.#inParent(path, true, (entry) => replaceFile(entry, {content: text, mode: 0o644}));
     } catch (error) {
       throw new FileError(text === undefined ? 'removing' : 'writing', path, errnoOf(error), error);
     }
   }
 
+  #remove(path: string, prune: number): void {
+    try {
+      this.#inParent(path, false, (entry) => fs.rmSync(entry, {force: true}));
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    }
+    this.#prune(dirname(path), prune);
+  }
+
+  /** Removes folders that are empty, this one first, and what killed runs left in them. */
+  #prune(folder: string, most: number): void {
+    for (let left = most; left > 0; left--) {
+      try {
+        this.#inParent(folder, false, (entry) => {
+          sweepDrafts(entry);
+          fs.rmdirSync(entry);
+        });
+      } catch {
+        // Somebody else's files are still in it, or it is gone: both are fine.
+        return;
+      }
+      folder = dirname(folder);
+    }
+  }
+
+  /** Changes an entry of a folder. @param create whether missing folders are made. */
+  #inParent(path: string, create: boolean, action: (entry: string) => void): void {
+    const folder = this.#files.openParent(path, create);
+    try {
+      for (const changed of folder.changed) this.#unsynced.add(changed);
+      action(folder.at(folder.name));
+      this.#unsynced.add(folder.real);
+    } finally {
+      folder.close();
+    }
+  }
+
   async run(file: string, args: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
-    const {execa} = await import('execa');
-    const limit = options.limit ?? 90_000;
-    const running = execa(file, args, {
-      reject: false,
-      extendEnv: false,
+    const {limit = 90_000, outputLimit = mostBytes, accept = [0], input} = options;
+    const {status, stdout, stderr, ended} = await runProgram(file, args, {
       env:
         options.inheritEnvironment === true
           ? {PATH: commandPath, ...process.env}
           : {PATH: commandPath, LC_ALL: 'C', SYSTEMD_COLORS: '0'},
-      ...(options.input === undefined ? {stdin: 'ignore' as const} : {input: options.input}),
-      timeout: limit,
-      forceKillAfterDelay: killDelay,
-      // An interrupt at the terminal is for us, who must undo; the program that runs finishes its work.
-      detached: true,
-      cleanup: false,
+      input,
+      limit,
+      outputLimit,
     });
-    // A program that waits in the kernel is not ended by a signal: modprobe in a driver's probe, for one.
-    const result = await Promise.race([running, wait(limit + 2 * killDelay, undefined, {ref: false})]);
-    if (result === undefined || result.timedOut) {
-      // What it has started lives on, and may keep its output open; all of it is in one group of processes.
-      if (running.pid !== undefined) endGroup(running.pid);
-      running.unref();
-      const said = result === undefined ? '' : `${result.stderr.trim()}\n`;
-      throw new CommandError(file, args, undefined, `${said}it did not end within ${limit / 1000} s`, true);
-    }
-    const accept = options.accept ?? [0];
-    if (result.exitCode === undefined || (accept !== 'any' && !accept.includes(result.exitCode)))
-      throw new CommandError(file, args, result.exitCode, result.stderr || (result.shortMessage ?? ''));
-    return {status: result.exitCode, stdout: result.stdout, stderr: result.stderr};
+    if (ended === 'late')
+      throw new CommandError(
+        file,
+        args,
+        undefined,
+        `${stderr.trim()}\nit did not end within ${limit / 1000} s`,
+        ended,
+      );
+    if (ended === 'overflow')
+      throw new CommandError(
+        file,
+        args,
+        undefined,
+        `expected at most ${sizeWords(outputLimit)} of output`,
+        ended,
+      );
+    if (status === undefined || (accept !== 'any' && !accept.includes(status)))
+      throw new CommandError(file, args, status, stderr);
+    return {status, stdout, stderr};
   }
 
   signal(target: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean {
@@ -339,52 +410,51 @@ export class MachineHost implements Host {
     await wait(milliseconds);
   }
 
-  async lock(name: string, limit: number): Promise<Lock> {
-    const folder = join(this.#locate(runState), 'lock');
-    try {
-      fs.mkdirSync(folder, {recursive: true, mode: 0o755});
-    } catch (error) {
-      throw new FileError('making', `${runState}/lock`, errnoOf(error), error);
+  async lock(name: string, limit: number, signal?: AbortSignal): Promise<Lock> {
+    const path = `${lockFolder}/${name}`;
+    for (;;) {
+      const {file, isCurrent} = this.#openLock(path);
+      try {
+        await waitForLock(name, file, limit, signal);
+        // Whoever made the folder safe has removed the file meanwhile: the next run would lock another one.
+        if (!isCurrent()) continue;
+      } catch (error) {
+        fs.closeSync(file);
+        throw error;
+      }
+      return {
+        release: () => {
+          fs.closeSync(file);
+          return Promise.resolve();
+        },
+      };
     }
-    // flock(1) holds the lock for us as long as its standard input is open: it goes with this process however
-    // that ends, and leaves nothing stale behind. Node itself has no flock(2).
-    const child = spawn(
-      'flock',
-      [
-        '--exclusive',
-        '--timeout',
-        String(limit / 1000),
-        '--conflict-exit-code',
-        String(lockConflict),
-        join(folder, name),
-        'sh',
-        '-c',
-        'echo; read -r _',
-      ],
-      {detached: true, stdio: ['pipe', 'pipe', 'ignore'], env: {PATH: commandPath}},
-    );
-    const status = await new Promise<number | undefined>((resolve, reject) => {
-      child.stdout.once('data', () => resolve(undefined));
-      child.once('error', (error) => reject(new CommandError('flock', [name], undefined, error.message)));
-      child.once('exit', (code) => resolve(code ?? -1));
-    });
-    if (status !== undefined && status !== lockConflict)
-      throw new CommandError('flock', [join(folder, name)], status, 'the lock cannot be had');
-    if (status !== undefined)
-      throw new PearasysError({
-        code: 'busy',
-        exitCode: ExitCode.refused,
-        message: `another run of pearasys is working on ${name}, and did not end within ${limit / 1000} s`,
-        details: ['nothing was changed'],
-        hint: 'wait for it, then try again',
-      });
-    return {
-      release: () =>
-        new Promise((resolve) => {
-          child.once('exit', () => resolve());
-          child.stdin.end();
-        }),
-    };
+  }
+
+  /** Opens the file that is locked: a regular one in a folder that no other user can enter. */
+  #openLock(path: string): {file: number; isCurrent: () => boolean} {
+    try {
+      const folder = this.#files.openParent(path, true);
+      try {
+        const {O_CREAT, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_RDWR} = fs.constants;
+        secureFolder(folder.at('.'));
+        const entry = folder.at(folder.name);
+        const there = fs.lstatSync(entry, {throwIfNoEntry: false});
+        if (there !== undefined && !there.isFile())
+          throw new FileFault('EINVAL', `it is ${kindOfFile(there)}; expected a regular file`);
+        const file = fs.openSync(entry, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0o600);
+        const {dev, ino} = fs.fstatSync(file);
+        const isCurrent = () => {
+          const now = fs.lstatSync(this.#files.locate(path, false), {throwIfNoEntry: false});
+          return now?.dev === dev && now.ino === ino;
+        };
+        return {file, isCurrent};
+      } finally {
+        folder.close();
+      }
+    } catch (error) {
+      throw new FileError('locking', path, errnoOf(error), error);
+    }
   }
 
   async close(): Promise<void> {
@@ -419,11 +489,6 @@ export class MachineHost implements Host {
     });
   }
 
-  /** Where the path is on this machine. */
-  #locate(path: string, follow = true): string {
-    return this.root === '/' ? path : pathInImage(this.root, path, follow);
-  }
-
   #absent(action: string, path: string, error: unknown): undefined {
     const errno = errnoOf(error);
     if (gone.has(errno)) return undefined;
@@ -431,13 +496,65 @@ export class MachineHost implements Host {
   }
 }
 
-/** Ends a group of processes that did not end in time. */
-function endGroup(leader: number): void {
-  try {
-    process.kill(-leader, 'SIGKILL');
-  } catch (error) {
-    if (errnoOf(error) !== 'ESRCH') throw error;
+/**
+ * Makes a folder of locks safe: whoever can open a file can lock it, and keep root out. What others could open before
+ * may be locked by them still, so it is removed.
+ */
+function secureFolder(folder: string): void {
+  const {uid, mode} = fs.statSync(folder);
+  if ((mode & 0o077) === 0 && isOwn(uid)) return;
+  if (!isOwn(uid))
+    throw new FileFault('EACCES', `its folder belongs to user ${uid}; expected a folder of root's`);
+  fs.chmodSync(folder, 0o700);
+  for (const name of fs.readdirSync(folder)) {
+    const entry = join(folder, name);
+    if (fs.lstatSync(entry, {throwIfNoEntry: false})?.isFile() === true) fs.rmSync(entry, {force: true});
   }
+}
+
+/** Root's, or in an image that a user has unpacked that user's. */
+function isOwn(uid: number): boolean {
+  return uid === 0 || uid === process.geteuid?.();
+}
+
+/**
+ * Locks an open file. Node has no flock(2): flock(1) locks the file that it is given open, and the lock stays for as
+ * long as this process has it open.
+ */
+async function waitForLock(name: string, file: number, limit: number, signal?: AbortSignal): Promise<void> {
+  const checkSignal = () => {
+    if (signal?.aborted === true) throw interrupted(['nothing was changed']);
+  };
+  checkSignal();
+  const options = [
+    '--exclusive',
+    '--timeout',
+    String(limit / 1000),
+    '--conflict-exit-code',
+    String(lockConflict),
+  ];
+  const args = [...options, String(lockDescriptor)];
+  const child = await startProgram('flock', args, {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'ignore', file],
+    env: {PATH: commandPath},
+  });
+  const abort = () => child.kill('SIGKILL');
+  signal?.addEventListener('abort', abort, {once: true});
+  if (signal?.aborted === true) abort();
+  const status = await new Promise<number | null>((resolve) => child.once('exit', resolve));
+  signal?.removeEventListener('abort', abort);
+  if (status === 0) return;
+  checkSignal();
+  if (status !== lockConflict)
+    throw new CommandError('flock', args, status ?? undefined, `it should lock ${name}`);
+  throw new PearasysError({
+    code: 'busy',
+    exitCode: ExitCode.refused,
+    message: `could not lock ${name}: another pearasys command is running (waited ${limit / 1000} s)`,
+    details: ['nothing was changed'],
+    hint: 'wait for it to end, then run the same command again',
+  });
 }
 
 /**
@@ -445,27 +562,27 @@ function endGroup(leader: number): void {
  * a process that waits for a device's lock.
  * @returns how many answered, each within the limit.
  */
-function countAnswers(paths: readonly string[], limit: number): Promise<number> {
-  return new Promise((resolve) => {
-    const child = spawn('sh', ['-c', 'for path; do read -r _ <"$path"; echo; done', 'sh', ...paths], {
-      detached: true,
-      stdio: ['ignore', 'pipe', 'ignore'],
-      env: {PATH: commandPath},
-    });
+async function countAnswers(paths: readonly string[], limit: number): Promise<number> {
+  const script = 'for path; do read -r _ <"$path"; echo; done';
+  const child = await startProgram('sh', ['-c', script, 'sh', ...paths], {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'ignore'],
+    env: {PATH: commandPath},
+  });
+  return await new Promise((resolve) => {
     let answered = 0;
     const end = () => {
       clearTimeout(timer);
-      child.stdout.destroy();
+      child.stdout?.destroy();
       child.unref();
       resolve(answered);
     };
     let timer = setTimeout(end, limit);
-    child.stdout.on('data', (data: Buffer) => {
+    child.stdout?.on('data', (data: Buffer) => {
       answered += data.length;
       clearTimeout(timer);
       timer = setTimeout(end, limit);
     });
-    child.once('error', end);
     child.once('close', end);
   });
 }

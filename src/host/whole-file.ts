@@ -14,13 +14,11 @@ export interface NewFile {
 }
 
 /**
- * Makes a whole file at this path, or a symbolic link, in place of what is there. Makes missing folders (0755).
+ * Makes a whole file at this path, or a symbolic link, in place of what is there.
  * @param path links in it are followed by the kernel; a link in the last place is replaced.
- * @returns the folders whose entries have changed.
  */
-export function replaceFile(path: string, file: NewFile | {readonly target: string}): string[] {
+export function replaceFile(path: string, file: NewFile | {readonly target: string}): void {
   const folder = dirname(path);
-  const made = makeFolders(folder);
   const draft = makeDraft(folder, (place) => {
     if ('target' in file) fs.symlinkSync(file.target, place);
     else writeNewFile(place, file);
@@ -33,36 +31,6 @@ export function replaceFile(path: string, file: NewFile | {readonly target: stri
   } finally {
     sweepDrafts(folder);
   }
-  return [...made.map((each) => dirname(each)), folder];
-}
-
-/**
- * Removes a file or link; a missing one is no error.
- * @param prune how many folders above it go too when they are left empty.
- * @returns the folder whose entries have changed.
- */
-export function removeWhole(path: string, prune: number): string {
-  fs.rmSync(path, {force: true});
-  return pruneFolders(dirname(path), prune);
-}
-
-/**
- * Removes folders that are empty, this one first, and what killed runs left in them.
- * @param most how many of them.
- * @returns the folder whose entries have changed.
- */
-export function pruneFolders(folder: string, most: number): string {
-  for (let left = most; left > 0; left--) {
-    try {
-      sweepDrafts(folder);
-      fs.rmdirSync(folder);
-    } catch {
-      // Somebody else's files are still in it, or it is gone: both are fine.
-      break;
-    }
-    folder = dirname(folder);
-  }
-  return folder;
 }
 
 /** Removes what killed runs were making in this folder. */
@@ -104,14 +72,6 @@ export function syncFolder(folder: string): void {
   } finally {
     fs.closeSync(file);
   }
-}
-
-/** @returns the folders that were made, the outermost first. */
-function makeFolders(folder: string): string[] {
-  const made: string[] = [];
-  for (let each = folder; !fs.existsSync(each); each = dirname(each)) made.unshift(each);
-  if (made.length > 0) withoutUmask(() => fs.mkdirSync(folder, {recursive: true, mode: 0o755}));
-  return made;
 }
 
 function withoutUmask<Result>(work: () => Result): Result {

@@ -230,7 +230,7 @@ export interface CalloutAnswer {
  * was ended by a signal, is passed over, as by mdevctl.
  * @param claimed whether they have said before that the type is their own: then the first one answers for it.
  * @returns what that one answered; undefined when none did.
- * @throws CommandError `late` when one did not end in time, and was killed; with `claimed` also when it could not be
+ * @throws CommandError when one did not end in time or printed too much, and was killed; with `claimed` also when it could not be
  * started.
  */
 export async function callFirst(
@@ -250,7 +250,7 @@ export async function callFirst(
       });
       if (claimed || result.status !== notMine) return {path, result};
     } catch (error) {
-      if (claimed || !(error instanceof CommandError) || error.late) throw error;
+      if (claimed || !(error instanceof CommandError) || error.ended !== undefined) throw error;
     }
   return undefined;
 }

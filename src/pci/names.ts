@@ -1,3 +1,4 @@
+import {FileError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import type {Device} from './device.js';
 import type {Slot} from './slot.js';
@@ -14,6 +15,9 @@ export interface DeviceNames {
 
 /** Where distributions keep the file: packages hwdata and pci.ids. */
 const files = ['/usr/share/hwdata/pci.ids', '/usr/share/misc/pci.ids'];
+
+/** Bytes that the file may have; it has one and a half million. */
+const mostBytes = 16 << 20;
 
 /**
  * The names of these devices, by slot. The file is searched in one pass for what is wanted: reading all of its
@@ -144,9 +148,19 @@ function classWord(subclass: number): string {
   return subclass.toString(16).padStart(4, '0');
 }
 
+/** Without names a device is still told by its id: a file that cannot be read is as good as none. */
+function readNamesFile(host: HostReader, file: string): Buffer | undefined {
+  try {
+    return host.readBytes(file, mostBytes);
+  } catch (error) {
+    if (error instanceof FileError) return undefined;
+    throw error;
+  }
+}
+
 function readFile(host: HostReader): Buffer {
   for (const file of files) {
-    const bytes = host.readBytes(file);
+    const bytes = readNamesFile(host, file);
     if (bytes !== undefined) return bytes;
   }
   return Buffer.alloc(0);

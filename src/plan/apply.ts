@@ -370,7 +370,8 @@ async function callToTell(run: Run, {call, claimed}: CalloutStep, scripts: reado
 /** What a script says on standard error is for the person, as mdevctl has it. */
 function noteWords({options}: Run, {path, result}: CalloutAnswer): void {
   const words = result.stderr.trimEnd();
-  if (words !== '') options.onNote?.(`${path.slice(path.lastIndexOf('/') + 1)}: ${words}`);
+  if (words === '') return;
+  for (const line of words.split('\n')) options.onNote?.(`${path.slice(path.lastIndexOf('/') + 1)}: ${line}`);
 }
 
 function scriptRefused({call}: CalloutStep, {path, result}: CalloutAnswer): PearasysError {

@@ -58,7 +58,7 @@ export async function carryOut(
     // In one order for everybody, or two runs could wait for each other.
     for (const name of [...new Set(names)].sort())
       try {
-        locks.push(await host.lock(name, options.lockLimit ?? options.limit));
+        locks.push(await host.lock(name, options.lockLimit ?? options.limit, options.signal));
       } catch (error) {
         if (!(error instanceof PearasysError) || error.code !== 'busy') throw error;
         // The run that holds the lock may have done what this one is to do.

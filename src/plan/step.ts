@@ -1,7 +1,8 @@
 import type {ErrorDetails} from '../host/errors.js';
 import type {FileOwner, HostReader, ProcessIdentity} from '../host/host.js';
 import {draftFolder} from '../host/layout.js';
-import {shellWord} from '../host/shell.js';
+import {isPrintableLine} from '../host/printable.js';
+import {echoLine, shellWord} from '../host/shell.js';
 import {distrustPath, isForeign} from '../host/trust.js';
 import {calloutArguments, type CalloutCall, type Callouts, type CalloutSubject} from '../mdev/callout.js';
 import type {MdevConfig} from '../mdev/definition.js';
@@ -447,16 +448,16 @@ export function shellLine(step: Step): string {
   switch (step.kind) {
     case 'write-attribute': {
       const value = step.value === '\n' ? '' : step.value;
-      const line = `echo '${value.replaceAll("'", `'\\''`)}' > ${step.path}`;
+      const line = `${echoLine(value)} > ${shellWord(step.path)}`;
       return step.accept.length > 0 ? `${line} || true` : line;
     }
     case 'load-module':
-      return `modprobe ${step.module}`;
+      return `modprobe ${shellWord(step.module)}`;
     case 'unload-module':
-      return step.alone === true ? `rmmod ${step.module}` : `modprobe -r ${step.module}`;
+      return `${step.alone === true ? 'rmmod' : 'modprobe -r'} ${shellWord(step.module)}`;
     case 'write-file':
       // A here-document always ends with a newline.
-      return step.content.endsWith('\n')
+      return step.content.endsWith('\n') && isHereDocument(step.content)
         ? `cat > ${shellWord(step.path)} <<'EOF'\n${step.content}EOF`
         : `printf %s ${shellWord(step.content)} > ${shellWord(step.path)}`;
     case 'make-link':
@@ -511,8 +512,13 @@ export function shellLine(step: Step): string {
   }
 }
 
+/** Whether the lines can stand in a here-document, as they are and as a terminal gets them. */
+function isHereDocument(content: string): boolean {
+  return content.split('\n').every((line) => line !== 'EOF' && isPrintableLine(line.replaceAll('\t', '')));
+}
+
 function calloutLine({call, scripts}: Pick<CalloutStep, 'call' | 'scripts'>): string {
-  const input = `echo ${shellWord(call.input ?? '')} |`;
+  const input = `${echoLine(call.input ?? '')} |`;
   const args = calloutArguments(call).map(shellWord).join(' ');
   if (scripts.length === 1) return `${input} ${scripts.map(shellWord).join('')} ${args}`;
   // 2 is the answer of a script for other types.

@@ -27,13 +27,14 @@ export function readDriverctl(host: HostReader): {records: DriverctlRecord[]; pr
     const path = `${folder}/${name}`;
     const slot = name.startsWith('pci-') ? asSlot(name.slice('pci-'.length)) : undefined;
     const untrusted = distrust(host, folder, 'directory') ?? distrust(host, path, 'file');
-    const content = untrusted === undefined ? host.readBytes(path)?.toString() : undefined;
     const same = records.find((record) => record.slot === slot);
     if (slot === undefined) problems.push({path, reason: 'its name is not that of a PCI device'});
     else if (same !== undefined) problems.push({path, reason: `${same.path} is for the same slot`});
-    else if (content === undefined) problems.push({path, reason: untrusted ?? 'it went away'});
+    else if (untrusted !== undefined) problems.push({path, reason: untrusted});
     else
       try {
+        const content = host.readBytes(path)?.toString();
+        if (content === undefined) continue;
         const mode = host.info(path)?.mode ?? 0o644;
         records.push({path, slot, driver: parseDriver(content.trim()), content, mode});
       } catch (error) {

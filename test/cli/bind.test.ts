@@ -322,7 +322,7 @@ describe('pearasys bind', () => {
       host,
       ['bind', 'vfio-pci', '02:00.0', '--siblings'],
       3,
-      /another run of pearasys is working on 0000:02:00\.1, and did not end within 15 s/,
+      /could not lock 0000:02:00\.1: another pearasys command is running \(waited 15 s\)/,
     );
     await lock.release();
     assert.equal((await typed(host, 'bind vfio-pci 02:00.0 --siblings')).exitCode, 0);

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import {spawnSync} from 'node:child_process';
+import fs from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
 import {completionScript} from '../../src/cli/completion.js';
 import {loadableCommands} from '../../src/cli/config.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
@@ -60,6 +63,96 @@ describe('completion', () => {
     });
     assert.equal(stderr, '');
     assert.equal(status, 0);
+  });
+
+  describe('of names that somebody else chose', () => {
+    const harmless = ['win11', 'guest with blanks', "it's", 'a"b', '日本'];
+    const harmful = [
+      '$(touch ran)',
+      '`touch ran`',
+      '; touch ran',
+      '*',
+      'a\\b',
+      '~root',
+      '#x',
+      '!!',
+      'x${HOME}',
+      '{a,b}',
+    ];
+    const hidden = ['-rf', 'two\nlines', 'esc\u001b[31m'];
+    let folder: string;
+    beforeEach(() => {
+      folder = fs.mkdtempSync(join(tmpdir(), 'pearasys-names-'));
+      for (const name of [...harmless, ...harmful, ...hidden])
+        fs.writeFileSync(join(folder, `${name}.conf`), '');
+    });
+    afterEach(() => fs.rmSync(folder, {recursive: true, force: true}));
+
+    /** What is printed by a shell that completes; nothing that a name says may be done. */
+    const complete = (shell: string, args: readonly string[], script: string): string[] => {
+      const {status, stdout, stderr, error} = spawnSync(
+        shell,
+        [
+          ...args,
+          '-c',
+          script.replaceAll('/etc/pearasys/guests', folder).replaceAll('/etc/libvirt/qemu', '/none'),
+        ],
+        {encoding: 'utf8', cwd: folder, env: {...process.env, LC_ALL: 'C.UTF-8'}},
+      );
+      assert.ifError(error);
+      assert.deepEqual([stderr, status], ['', 0]);
+      assert.equal(fs.existsSync(join(folder, 'ran')), false);
+      return stdout.split('\n').slice(0, -1).sort();
+    };
+    const inBash = async (typed: string) =>
+      complete(
+        'bash',
+        ['--norc'],
+        `${await bashScript()}
+COMP_WORDS=(pearasys guest show ${typed}) COMP_CWORD=3
+_pearasys
+for word in "\${COMPREPLY[@]}"; do printf '%s\\n' "$word"; done`,
+      );
+    /** The words as bash reads them from the command line. */
+    const read = (words: readonly string[]) =>
+      complete('bash', ['--norc'], words.map((word) => `printf '%s\\n' ${word}\n`).join(''));
+    const all = [...harmless, ...harmful].sort();
+
+    it('they are offered by bash as words that mean them', async () => {
+      assert.deepEqual(read(await inBash("''")), all);
+    });
+
+    it('and to what is typed in quotes of either kind', async () => {
+      assert.deepEqual(
+        read((await inBash(`"'"`)).map((word) => `'${word}'`)),
+        all.filter((name) => !name.includes("'")),
+      );
+      assert.deepEqual(
+        read((await inBash(`'"'`)).map((word) => `"${word}"`)),
+        all.filter((name) => !/["$`\\!]/.test(name)),
+      );
+    });
+
+    it('a beginning is found though it is quoted', async () => {
+      assert.deepEqual(await inBash(String.raw`'guest\ w'`), [String.raw`guest\ with\ blanks`]);
+      assert.deepEqual(await inBash(String.raw`'\$(to'`), [String.raw`\$\(touch\ ran\)`]);
+      assert.deepEqual(await inBash("'['"), []);
+    });
+
+    it('zsh gets them as they are, and quotes them itself', async function () {
+      if (spawnSync('zsh', ['--version']).status !== 0) this.skip();
+      const script = await completionScript('zsh', loadableCommands());
+      const found = complete(
+        'zsh',
+        ['-f'],
+        `compdef() { :; }
+compadd() { print -rl -- "\${(@P)@[-1]}"; }
+${script}
+words=(pearasys guest show '') CURRENT=4
+_pearasys`,
+      );
+      assert.deepEqual(found, all);
+    });
   });
 
   describe('the command', () => {

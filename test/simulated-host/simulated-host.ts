@@ -8,6 +8,7 @@ import {
   errnoOf,
   ExitCode,
   FileError,
+  interrupted,
   PearasysError,
   StuckError,
   WriteError,
@@ -210,9 +211,9 @@ export class SimulatedHost implements Host {
     return this.#files.readText(real);
   }
 
-  readBytes(path: string): Buffer | undefined {
+  readBytes(path: string, limit?: number): Buffer | undefined {
     const real = this.machine.tree.resolve(path);
-    return real === undefined || this.#private(real) ? undefined : this.#files.readBytes(real);
+    return real === undefined || this.#private(real) ? undefined : this.#files.readBytes(real, limit);
   }
 
   readStart(path: string, bytes: number): Buffer | undefined {
@@ -395,7 +396,7 @@ export class SimulatedHost implements Host {
     return Promise.resolve();
   }
 
-  async lock(name: string, limit: number): Promise<Lock> {
+  async lock(name: string, limit: number, signal?: AbortSignal): Promise<Lock> {
     this.#live();
     const {locks} = this.machine;
     const patience = new AbortController();
@@ -403,14 +404,19 @@ export class SimulatedHost implements Host {
       () => 'late' as const,
     );
     for (let held = locks.get(name); held !== undefined; held = locks.get(name)) {
-      if ((await Promise.race([held, late])) !== 'late') continue;
+      const aborted = new Promise<'aborted'>((resolve) =>
+        signal?.addEventListener('abort', () => resolve('aborted'), {once: true}),
+      );
+      const answer = await Promise.race([held, late, aborted]);
+      if (signal?.aborted === true) throw interrupted(['nothing was changed']);
+      if (answer !== 'late') continue;
       this.machine.elapsed += limit;
       throw new PearasysError({
         code: 'busy',
         exitCode: ExitCode.refused,
-        message: `another run of pearasys is working on ${name}, and did not end within ${limit / 1000} s`,
+        message: `could not lock ${name}: another pearasys command is running (waited ${limit / 1000} s)`,
         details: ['nothing was changed'],
-        hint: 'wait for it, then try again',
+        hint: 'wait for it to end, then run the same command again',
       });
     }
     patience.abort();
@@ -471,7 +477,13 @@ export class SimulatedHost implements Host {
       killSignal: 'SIGKILL',
     });
     if (status === null)
-      throw new CommandError(file, args, undefined, stderr, errnoOf(error) === 'ETIMEDOUT');
+      throw new CommandError(
+        file,
+        args,
+        undefined,
+        stderr,
+        errnoOf(error) === 'ETIMEDOUT' ? 'late' : undefined,
+      );
     return {status, stdout, stderr};
   }
 

@@ -169,18 +169,20 @@ describe('MachineHost', function () {
     });
 
     it('one that does not return is left behind, and the next goes to another child', async () => {
-      // Opening a pipe that nobody reads waits.
-      execFileSync('mkfifo', [real('/etc/pipe')]);
+      const children = () => fs.readFileSync('/proc/thread-self/children', 'utf8').split(' ').filter(Boolean);
+      const others = children();
       fs.writeFileSync(real('/etc/a'), '');
-      const started = Date.now();
-      await assert.rejects(host.writeAttribute('/etc/pipe', 'x', 1000), (error) => {
+      await host.writeAttribute('/etc/a', 'x', 5000);
+      const [writer = ''] = children().filter((pid) => !others.includes(pid));
+      // As good as in the kernel: it answers nothing.
+      process.kill(Number(writer), 'SIGSTOP');
+      await assert.rejects(host.writeAttribute('/etc/a', 'x', 1000), (error) => {
         assert.ok(error instanceof StuckError);
         assert.equal(error.exitCode, 5);
-        assert.ok(error.pid !== undefined);
+        assert.equal(error.pid, Number(writer));
         process.kill(error.pid, 'SIGKILL');
         return true;
       });
-      assert.ok(Date.now() - started < 10_000);
       await host.writeAttribute('/etc/a', 'y', 5000);
       assert.equal(host.readText('/etc/a'), 'y');
     });
@@ -212,7 +214,7 @@ describe('MachineHost', function () {
     it('one that does not end is ended', async () => {
       await assert.rejects(
         host.run('sleep', ['60'], {limit: 100}),
-        (error) => error instanceof CommandError && error.status === undefined && error.late,
+        (error) => error instanceof CommandError && error.status === undefined && error.ended === 'late',
       );
     });
 
@@ -225,7 +227,9 @@ describe('MachineHost', function () {
         await assert.rejects(
           host.run('sh', ['-c', `sleep 61 ${output} & echo $! >${mark}; wait`], {limit: 300}),
           (error) =>
-            error instanceof CommandError && error.late && / did not end in time$/.test(error.message),
+            error instanceof CommandError &&
+            error.ended === 'late' &&
+            / did not end in time$/.test(error.message),
         );
         const pid = fs.readFileSync(mark, 'utf8').trim();
         // Gone, or dead and waiting for its new parent; a test that waits in vain ends by mocha's limit.
@@ -249,6 +253,145 @@ describe('MachineHost', function () {
     });
   });
 
+  describe('runs programs that do not behave', () => {
+    const rejected = async (run: Promise<unknown>): Promise<CommandError> => {
+      const error = await run.then(
+        () => undefined,
+        (reason: unknown) => reason,
+      );
+      assert.ok(error instanceof CommandError, String(error));
+      return error;
+    };
+    /** Until the process is gone, or dead and waiting for its new parent. */
+    const hasEnded = async (pid: string) => {
+      const stat = `/proc/${pid}/stat`;
+      while (fs.existsSync(stat) && !/\) [ZX]/.test(fs.readFileSync(stat, 'utf8'))) await host.pause(10);
+    };
+
+    it('endless output is ended at the limit, and the limit told', async () => {
+      for (const where of ['', ' >&2']) {
+        const error = await rejected(host.run('sh', ['-c', `yes${where}`], {limit: 20_000}));
+        assert.equal(error.ended, 'overflow');
+        assert.match(error.message, / printed too much$/);
+        assert.deepEqual(error.details, ['expected at most 1 MiB of output']);
+      }
+    });
+
+    it('too much output of one that has ended is no answer either', async () => {
+      const script = 'head -c 3000 /dev/zero';
+      assert.equal((await host.run('sh', ['-c', script], {outputLimit: 3000})).stdout.length, 3000);
+      const error = await rejected(host.run('sh', ['-c', script], {outputLimit: 2999}));
+      assert.equal(error.ended, 'overflow');
+    });
+
+    it('one that ignores SIGTERM is killed, with those it has started', async () => {
+      const mark = join(folder, 'started');
+      const script = `trap '' TERM; sh -c "trap '' TERM; echo \\$\\$ >${mark}; while :; do sleep 1; done" & wait; while :; do sleep 1; done`;
+      const error = await rejected(host.run('sh', ['-c', script], {limit: 500}));
+      assert.equal(error.ended, 'late');
+      await hasEnded(fs.readFileSync(mark, 'utf8').trim());
+    });
+
+    it('one that has left the group keeps nobody waiting', async () => {
+      const mark = join(folder, 'started');
+      const script = `setsid sh -c 'echo $$ >${mark}; exec sleep 61' & while :; do sleep 1; done`;
+      const error = await rejected(host.run('sh', ['-c', script], {limit: 500}));
+      assert.equal(error.ended, 'late');
+      process.kill(Number(fs.readFileSync(mark, 'utf8')), 'SIGKILL');
+    });
+
+    it('what it leaves in the background is not waited for, and not ended', async () => {
+      const {stdout} = await host.run('sh', ['-c', 'sleep 61 & echo $!'], {limit: 20_000});
+      process.kill(Number(stdout), 'SIGKILL');
+    });
+
+    it('what cannot be started is told in words, also when this process has no file left', async () => {
+      fs.writeFileSync(real('/etc/text'), '');
+      for (const [file, words] of [
+        ['no-such-program', /^ENOENT \(/],
+        [real('/etc/text'), /^EACCES \(permission denied\)$/],
+      ] as const) {
+        const error = await rejected(host.run(file, []));
+        assert.match(error.message, / could not be run$/);
+        assert.match(error.details.join(), words);
+      }
+      await host.run('true', []);
+      const open: number[] = [];
+      let answer: CommandError;
+      try {
+        for (;;)
+          try {
+            open.push(fs.openSync('/dev/null', 'r'));
+          } catch {
+            break;
+          }
+        answer = await rejected(host.run('true', []));
+      } finally {
+        for (const file of open) fs.closeSync(file);
+      }
+      assert.deepEqual(answer.details, ['EMFILE (this process has too many open files)']);
+    });
+  });
+
+  describe('special and huge files', () => {
+    const failure = (read: () => unknown): string => {
+      try {
+        read();
+      } catch (error) {
+        if (error instanceof FileError) return error.message;
+        throw error;
+      }
+      return '';
+    };
+    const expected = 'expected a regular file of at most 1 MiB';
+
+    for (const [what, make, answer] of [
+      ['FIFO', (path: string) => execFileSync('mkfifo', [path]), `it is a FIFO; ${expected}`],
+      ['directory', (path: string) => fs.mkdirSync(path), `it is a directory; ${expected}`],
+      ['device', (path: string) => fs.symlinkSync('/dev/zero', path), `it is a device node; ${expected}`],
+      ['huge file', (path: string) => execFileSync('truncate', ['-s', '300M', path]), 'it is too large'],
+      [
+        'socket',
+        (path: string) =>
+          execFileSync('perl', [
+            '-MIO::Socket::UNIX',
+            '-e',
+            'IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1)',
+            path,
+          ]),
+        `it is a socket; ${expected}`,
+      ],
+    ] as const)
+      it(`a ${what} is not read, on the machine and in an image`, function () {
+        const path = real('/etc/x');
+        // In an image links lead to what is in the image.
+        const inImage = what !== 'device';
+        try {
+          make(path);
+        } catch (error) {
+          if (what === 'socket') this.skip();
+          throw error;
+        }
+        for (const [one, name] of [
+          [new MachineHost(), path],
+          ...(inImage ? [[host, '/etc/x'] as const] : []),
+        ] as const)
+          for (const read of [() => one.readText(name), () => one.readBytes(name)])
+            assert.ok(failure(read).startsWith(`reading ${name} failed: ${answer}`), failure(read));
+      });
+
+    it("the limit is the reader's, and its last byte is read", () => {
+      fs.writeFileSync(real('/etc/x'), 'x'.repeat(5000));
+      assert.equal(host.readBytes('/etc/x', 5000)?.length, 5000);
+      assert.match(
+        failure(() => host.readBytes('/etc/x', 4999)),
+        /expected at most 4999 bytes$/,
+      );
+      fs.writeFileSync(real('/etc/x'), '');
+      assert.equal(host.readText('/etc/x'), '');
+    });
+  });
+
   describe('locks', () => {
     it('one at a time, the next waits, another name does not', async () => {
       const first = await host.lock('0000:02:00.0', 1000);
@@ -267,6 +410,174 @@ describe('MachineHost', function () {
       const {signal} = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program]);
       assert.equal(signal, 'SIGKILL');
       await (await host.lock('x', 2000)).release();
+    });
+
+    it('in a folder that nobody else may enter, whatever it was and whatever the umask', async () => {
+      const umask = process.umask(0);
+      try {
+        await (await host.lock('x', 1000)).release();
+        assert.deepEqual(
+          ['/run', '/run/pearasys', '/run/pearasys/lock', '/run/pearasys/lock/x'].map(
+            (path) => host.info(path)?.mode,
+          ),
+          [0o755, 0o755, 0o700, 0o600],
+        );
+      } finally {
+        process.umask(umask);
+      }
+      fs.chmodSync(real('/run/pearasys/lock'), 0o755);
+      fs.writeFileSync(real('/run/pearasys/lock/y'), '');
+      // Somebody has opened it before, and locks it.
+      const stranger = spawn('flock', [real('/run/pearasys/lock/y'), 'sh', '-c', 'echo; sleep 61'], {
+        detached: true,
+      });
+      await new Promise((resolve) => stranger.stdout.once('data', resolve));
+      try {
+        await (await host.lock('y', 1000)).release();
+      } finally {
+        process.kill(-(stranger.pid ?? 0), 'SIGKILL');
+      }
+      assert.equal(host.info('/run/pearasys/lock')?.mode, 0o700);
+    });
+
+    it("another user's folder is refused", async function () {
+      if (process.geteuid?.() !== 0) this.skip();
+      fs.mkdirSync(real('/run/pearasys/lock'), {recursive: true});
+      fs.chownSync(real('/run/pearasys/lock'), 1000, 1000);
+      await assert.rejects(
+        host.lock('x', 1000),
+        /its folder belongs to user 1000; expected a folder of root's$/,
+      );
+    });
+
+    for (const [what, make] of [
+      ['link', (path: string, outside: string) => fs.symlinkSync(outside, path)],
+      ['link to nothing', (path: string, outside: string) => fs.symlinkSync(`${outside}.new`, path)],
+      ['FIFO', (path: string) => execFileSync('mkfifo', [path])],
+      ['directory', (path: string) => fs.mkdirSync(path)],
+    ] as const)
+      it(`a ${what} in the place of a lock is refused at once`, async () => {
+        const outside = fs.mkdtempSync(join(tmpdir(), 'pearasys-outside-'));
+        try {
+          fs.writeFileSync(`${outside}/x`, 'kept');
+          fs.mkdirSync(real('/run/pearasys/lock'), {recursive: true, mode: 0o700});
+          make(real('/run/pearasys/lock/x'), `${outside}/x`);
+          await assert.rejects(
+            host.lock('x', 20_000),
+            (error) => error instanceof FileError && error.errno === 'EINVAL',
+          );
+          assert.deepEqual(fs.readdirSync(outside), ['x']);
+          assert.equal(fs.readFileSync(`${outside}/x`, 'utf8'), 'kept');
+        } finally {
+          fs.rmSync(outside, {recursive: true});
+        }
+      });
+
+    it('a wait for one ends with the signal', async () => {
+      const held = await host.lock('x', 1000);
+      const controller = new AbortController();
+      const waiting = new MachineHost(folder).lock('x', 600_000, controller.signal);
+      await host.pause(1);
+      controller.abort();
+      await assert.rejects(waiting, {code: 'interrupted', exitCode: 1, details: ['nothing was changed']});
+      await assert.rejects(host.lock('y', 1000, controller.signal), {code: 'interrupted'});
+      await held.release();
+    });
+  });
+
+  describe('--root is never left', () => {
+    let outside: string;
+    beforeEach(() => {
+      outside = fs.mkdtempSync(join(tmpdir(), 'pearasys-outside-'));
+      fs.writeFileSync(`${outside}/file`, 'outside');
+    });
+    afterEach(() => fs.rmSync(outside, {recursive: true, force: true}));
+    const untouched = () => {
+      assert.deepEqual(fs.readdirSync(outside), ['file']);
+      assert.equal(fs.readFileSync(`${outside}/file`, 'utf8'), 'outside');
+    };
+
+    it('by an absolute link, a relative one, or one of links: what is written is in the image', async () => {
+      fs.symlinkSync(outside, real('/absolute'));
+      fs.symlinkSync(`..${'/..'.repeat(20)}${outside}`, real('/relative'));
+      fs.symlinkSync('relative', real('/chain'));
+      for (const link of ['/absolute', '/relative', '/chain']) {
+        await host.writeFile(`${link}/new`, 'inside');
+        assert.equal(fs.readFileSync(real(`${outside}/new`), 'utf8'), 'inside');
+        assert.equal(host.readText(`${link}/file`), undefined);
+        await host.removeFile(`${link}/new`);
+        await host.removeFile(`${link}/file`);
+        untouched();
+      }
+      // The folder of run time state, and of locks.
+      fs.symlinkSync(outside, real('/run'));
+      await (await host.lock('x', 1000)).release();
+      assert.ok(fs.existsSync(real(`${outside}/pearasys/lock/x`)));
+      untouched();
+    });
+
+    it('by more links than the kernel follows: ELOOP', async () => {
+      fs.symlinkSync(outside, real('/link0'));
+      for (let link = 1; link <= 41; link++) fs.symlinkSync(`link${link - 1}`, real(`/link${link}`));
+      fs.symlinkSync('loop', real('/loop'));
+      for (const path of ['/link41/file', '/link40/file', '/loop/file', '/loop']) {
+        const isLoop = (error: unknown) => error instanceof FileError && error.errno === 'ELOOP';
+        assert.throws(() => host.readText(path), isLoop, path);
+        assert.throws(() => host.readBytes(path), isLoop, path);
+        assert.equal(host.exists(path), false);
+        assert.equal(host.realPath(path), undefined);
+        assert.deepEqual(host.list(path), []);
+        if (path !== '/loop') await assert.rejects(host.writeFile(path, 'x'), isLoop, path);
+        if (path !== '/loop') await assert.rejects(host.removeFile(path), isLoop, path);
+        await assert.rejects(host.writeAttribute(path, 'x', 5000), isLoop, path);
+      }
+      // The 40th is followed still.
+      fs.mkdirSync(real(outside), {recursive: true});
+      fs.writeFileSync(real(`${outside}/file`), 'inside');
+      assert.equal(host.readText('/link39/file'), 'inside');
+      untouched();
+    });
+
+    it('by a link in the last place: it is read in the image, and written over', async () => {
+      fs.symlinkSync(`${outside}/file`, real('/etc/x'));
+      assert.equal(host.readText('/etc/x'), undefined);
+      await assert.rejects(host.writeAttribute('/etc/x', 'x', 5000), {errno: 'ENOENT'});
+      await host.writeFile('/etc/x', 'inside');
+      assert.equal(host.info('/etc/x', false)?.kind, 'file');
+      untouched();
+    });
+
+    it('by a device node or FIFO of the image: neither is opened', async () => {
+      execFileSync('mkfifo', [real('/etc/pipe')]);
+      await assert.rejects(
+        host.writeAttribute('/etc/pipe', 'x', 5000),
+        /it is a FIFO; expected a regular file$/,
+      );
+      assert.equal(host.isClaimedByKernel('/etc/pipe'), false);
+      await host.writeFile('/etc/pipe', 'inside');
+      assert.equal(host.readText('/etc/pipe'), 'inside');
+    });
+
+    it('and a root that is not there is not made', async () => {
+      const nowhere = new MachineHost(real('/none'));
+      await assert.rejects(nowhere.writeFile('/etc/x', ''), (error) => error instanceof FileError);
+      await assert.rejects(nowhere.lock('x', 1000), (error) => error instanceof FileError);
+      assert.equal(fs.existsSync(real('/none')), false);
+    });
+
+    it('nor where the root is a link itself', async () => {
+      fs.symlinkSync(folder, `${outside}.link`);
+      try {
+        const other = new MachineHost(`${outside}.link`);
+        await other.writeFile('/etc/a/x', 'one');
+        assert.equal(host.readText('/etc/a/x'), 'one');
+        assert.equal(other.readText('/etc/a/x'), 'one');
+        assert.equal(other.realPath('/etc/a/../a/x'), '/etc/a/x');
+        assert.deepEqual(other.list('/etc'), ['a']);
+        await (await other.lock('x', 1000)).release();
+      } finally {
+        fs.rmSync(`${outside}.link`);
+      }
     });
   });
 });

@@ -168,7 +168,7 @@ export default class List extends BaseCommand {
       {head: 'HELD BY', shrinks: true},
       {head: 'NAME', shrinks: true},
     ];
-    this.log(
+    this.logTable(
       await printTable(
         stdout,
         hasColours(stdout, environment),
@@ -179,7 +179,7 @@ export default class List extends BaseCommand {
     if (inventory === undefined) return;
     const {inventoryTables} = await import('../mdev-inventory.js');
     for (const {columns: heads, rows} of inventoryTables(inventory))
-      this.log(`\n${await printTable(stdout, hasColours(stdout, environment), heads, rows)}`);
+      this.logTable(`\n${await printTable(stdout, hasColours(stdout, environment), heads, rows)}`);
   }
 }
 

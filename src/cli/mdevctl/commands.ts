@@ -43,6 +43,8 @@ export interface MdevctlContext {
   readonly stderr: Output;
   /** Tells what is not the result, as far as MDEVCTL_LOG wants it. */
   readonly log: (level: 'warn' | 'debug', text: string) => void;
+  /** Whether anything was changed. */
+  changed: boolean;
 }
 
 /** Milliseconds that a write or a script may take, and that a parent may take to register. */
@@ -320,13 +322,17 @@ function readJsonFile(path: string): MdevConfig {
   }
 }
 
-function optionsOf({log}: MdevctlContext, values?: MdevctlValues): MdevOptions {
+function optionsOf(context: MdevctlContext, values?: MdevctlValues): MdevOptions {
+  const {log} = context;
   return {
     limit: limits.limit,
     dryRun: false,
     force: values?.has('force') === true,
     asTyped: true,
-    onStep: (line, undoing) => log('debug', undoing ? `undoing: ${line}` : line),
+    onStep: (line, undoing) => {
+      context.changed = true;
+      log('debug', undoing ? `undoing: ${line}` : line);
+    },
     onNote: (note) => log('warn', note),
   };
 }

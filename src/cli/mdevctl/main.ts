@@ -1,6 +1,6 @@
 import type {Host} from '../../host/host.js';
 import {MachineHost} from '../../host/machine-host.js';
-import {DescriptorOutput, type Output} from '../output.js';
+import {DescriptorOutput, SafeOutput, tellLoss, type Output} from '../output.js';
 import {readLsmdevLine, readMdevctlLine} from './arguments.js';
 import {runMdevctl} from './commands.js';
 import {lsmdev} from './specification.js';
@@ -24,11 +24,12 @@ export async function mdevctl(
   words: readonly string[],
   options: MdevctlOptions = {},
 ): Promise<number> {
-  const {stdout = new DescriptorOutput(1), stderr = new DescriptorOutput(2)} = options;
+  const stdout = new SafeOutput(options.stdout ?? new DescriptorOutput(1));
+  const stderr = new SafeOutput(options.stderr ?? new DescriptorOutput(2));
   const line = name === lsmdev.name ? readLsmdevLine(lsmdev, words) : readMdevctlLine(words);
   if (line.kind === 'print') {
     (line.error ? stderr : stdout).write(line.text);
-    return line.exitCode;
+    return tellLoss(name, {stdout, stderr}, {exitCode: line.exitCode, changed: false}, false);
   }
   const host = options.host ?? new MachineHost();
   try {
@@ -36,7 +37,9 @@ export async function mdevctl(
     const log = (level: 'warn' | 'debug', text: string) => {
       if (levels.indexOf(level) <= told) stderr.write(`${level.toUpperCase()}: ${text}\n`);
     };
-    return await runMdevctl({host, stdout, stderr, log}, line.command, line.values);
+    const context = {host, stdout, stderr, log, changed: false};
+    const exitCode = await runMdevctl(context, line.command, line.values);
+    return tellLoss(name, context, {exitCode, changed: context.changed}, line.values.has('dumpjson'));
   } finally {
     await host.close();
   }

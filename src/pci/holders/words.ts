@@ -1,9 +1,15 @@
+import {printableLine} from '../../host/printable.js';
 import {shellWord} from '../../host/shell.js';
 import {devicePath} from '../device.js';
 import type {DisplayHolder, Holder, InterfaceHolder, InterfaceUser, NodeUser, StackHolder} from './holder.js';
 
 /** A holder in words, for a refusal: `process 812 (Xorg) of gdm.service has /dev/dri/card0 open`. */
 export function describeHolder(holder: Holder): string {
+  // A command or a mount point may have newlines, which would make lines of their own.
+  return printableLine(describe(holder));
+}
+
+function describe(holder: Holder): string {
   switch (holder.kind) {
     case 'process':
       return describeNodeUser(holder);
@@ -196,7 +202,7 @@ function adviseOnFramebuffer({name, description}: DisplayHolder): string {
   const driver = /^((?:efi|simple|vesa)-framebuffer)\.\d+$/.exec(description)?.[1];
   return driver === undefined
     ? `see that nobody needs the screen of ${name}: it is off until a driver has the device again`
-    : `echo ${description} > /sys/bus/platform/drivers/${driver}/unbind`;
+    : `echo ${shellWord(description)} > /sys/bus/platform/drivers/${driver}/unbind`;
 }
 
 /** The first few of a list, and how many more there are. */

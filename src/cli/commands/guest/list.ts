@@ -85,6 +85,6 @@ export default class GuestListCommand extends BaseCommand {
       head,
       shrinks: head === 'DEVICES' || head === 'HAS NOW',
     }));
-    this.log(await printTable(stdout, hasColours(stdout, environment), columns, rows));
+    this.logTable(await printTable(stdout, hasColours(stdout, environment), columns, rows));
   }
 }

@@ -30,7 +30,7 @@ export default class GuestOf extends BaseCommand {
         message: `no guest takes ${slot}`,
         hint: '`pearasys guest list` shows what each takes',
       });
-    for (const guest of guests) this.log(guest);
+    for (const guest of guests) this.logData(guest);
     return {slot, guests};
   }
 }

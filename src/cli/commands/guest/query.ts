@@ -72,7 +72,7 @@ export default class GuestQuery extends BaseCommand {
       device_guests: slot === undefined ? [] : guestsOfSlot(files, slot),
     };
     for (const [name, values] of Object.entries(result) as [string, readonly string[]][])
-      this.log(`${name}=${singleQuoted(values.join('\n'))}`);
+      this.logData(`${name}=${singleQuoted(values.join('\n'))}`);
     return result;
   }
 }

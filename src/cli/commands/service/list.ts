@@ -90,7 +90,7 @@ export default class ServiceList extends BaseCommand {
       {head: 'UNIT'},
       {head: 'CARD', shrinks: true},
     ];
-    this.log(await printTable(stdout, hasColours(stdout, environment), columns, services.map(cells)));
+    this.logTable(await printTable(stdout, hasColours(stdout, environment), columns, services.map(cells)));
   }
 }
 
