@@ -2,7 +2,7 @@ import {Command} from '@oclif/core/command';
 import type {Config} from '@oclif/core/config';
 import {boolean, integer, string} from '@oclif/core/flags';
 import type {Interfaces} from '@oclif/core';
-import type {ExitCode} from '../host/errors.js';
+import {usageError, type ExitCode} from '../host/errors.js';
 import {printableLine} from '../host/printable.js';
 import type {Host} from '../host/host.js';
 import type {Context, RunConfig} from './context.js';
@@ -148,6 +148,7 @@ export abstract class BaseCommand extends Command {
     B extends Interfaces.OutputFlags<Interfaces.FlagInput>,
     A extends Interfaces.OutputArgs<Interfaces.ArgInput>,
   >(options?: Interfaces.Input<F, B, A>, argv?: string[]): Promise<Interfaces.ParserOutput<F, B, A>> {
+    refuseInherited(this.argv);
     const parsed = await super.parse(options, argv);
     const {root, verbose} = parsed.flags as {readonly root?: string; readonly verbose?: boolean};
     this.#root = root;
@@ -166,5 +167,15 @@ export abstract class BaseCommand extends Command {
   protected override async finally(error: Error | undefined): Promise<unknown> {
     await this.#host?.close();
     return await super.finally(error);
+  }
+}
+
+/** oclif looks options up in an object, and would find what every object has: --toString. */
+function refuseInherited(words: readonly string[]): void {
+  const end = words.indexOf('--');
+  for (const word of words.slice(0, end < 0 ? undefined : end)) {
+    const [, name = ''] = /^--([^=]*)/s.exec(word) ?? [];
+    if (Object.hasOwn(Object.prototype, name))
+      throw usageError(`there is no option --${name} here`, 'the same command with --help');
   }
 }

@@ -71,7 +71,10 @@ async function unknownCommand(words: readonly string[], ids: readonly string[]):
   return new PearasysError({
     code: 'usage',
     exitCode: ExitCode.usage,
-    message: `there is no command '${words.join(' ')}'`,
+    message:
+      words.length === 0
+        ? 'there is no command after the options'
+        : `there is no command '${words.join(' ')}'`,
     hint: nearest === undefined ? `${name} --help` : `${name} ${nearest}`,
   });
 }

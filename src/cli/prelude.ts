@@ -17,7 +17,7 @@ export type CommandLine =
       /** Options and arguments as oclif parses them. */
       readonly argv: readonly string[];
     }
-  /** No command is called like that. */
+  /** No command is called like that; without words, none is named. */
   | {readonly kind: 'unknown'; readonly words: readonly string[]};
 
 /** Options before the command that take a value. */
@@ -54,14 +54,16 @@ const chained = 'pci';
 export function readCommandLine(words: readonly string[], ids: readonly string[]): CommandLine {
   const [leading, rest] = takeLeading(words);
   if (leading.includes('--version')) return {kind: 'version'};
-  const optionCommand = leading.find((word) => word in optionCommands);
+  const optionCommand = leading.find((word) => Object.hasOwn(optionCommands, word));
   if (optionCommand !== undefined) {
     const others = leading.filter((word) => word !== optionCommand);
     return readCommandLine([...(optionCommands[optionCommand] ?? []), ...others, ...rest], ids);
   }
   const [first] = rest;
   if (first === 'help' && !ids.includes(first)) return helpOn(rest.slice(1), ids);
-  if (first === undefined || asksForHelp(leading)) return helpOn(rest, ids);
+  if (asksForHelp(leading)) return helpOn(rest, ids);
+  if (first === undefined)
+    return leading.every((word) => anywhere.has(word)) ? helpOn(rest, ids) : {kind: 'unknown', words: []};
   const id = findCommand(rest, ids);
   if (id === undefined) return asksForHelp(rest) || isTopic(rest, ids) ? helpOn(rest, ids) : unknown(rest);
   const own = rest.slice(id.split(':').length);

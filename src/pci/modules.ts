@@ -24,7 +24,7 @@ const namesOfModules: Readonly<Record<string, string>> = {vfio_pci: 'vfio-pci', 
  */
 export function findDriver(host: HostReader, driver: Driver): DriverSource {
   if (driver === noDriver || host.exists(`${driversFolder}/${driver}`)) return {kind: 'present'};
-  const ownName = namesOfModules[driver];
+  const ownName = Object.hasOwn(namesOfModules, driver) ? namesOfModules[driver] : undefined;
   if (ownName !== undefined) return {kind: 'unknown', known: [ownName]};
   const trees = moduleTrees(host);
   const known = trees.map((tree) => moduleNames(host, tree)).filter((names) => names !== undefined);

@@ -1,7 +1,16 @@
 /** The program as it is built: from the bundle, with the packages that are loaded only when they are used. */
 import assert from 'node:assert/strict';
 import {spawnSync} from 'node:child_process';
-import {mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync} from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {commands} from '../../src/cli/commands.js';
@@ -64,6 +73,138 @@ describe('the built program', () => {
       if (error !== undefined) this.skip();
       assert.equal(status, 0, stdout);
       assert.match(stdout, /SLOT.*ID.*CLASS.*DRIVER/);
+    });
+  });
+
+  describe('whose output fails', () => {
+    let host: SimulatedHost;
+    let full: number;
+    before(() => {
+      host = SimulatedHost.standard();
+      full = openSync('/dev/full', 'w');
+    });
+    after(() => {
+      host.dispose();
+      closeSync(full);
+    });
+    const run = (
+      program: string,
+      words: readonly string[],
+      stdout: 'pipe' | number,
+      stderr: 'pipe' | number,
+    ) => spawnSync(program, words, {encoding: 'utf8', stdio: ['ignore', stdout, stderr]});
+    const loss = (what: string, name = 'pearasys') =>
+      `${name}: writing to standard ${what} failed: ENOSPC (no space left)\n`;
+
+    it('tells so in one line and ends with 1 where nothing was changed', function () {
+      this.timeout(60_000);
+      const root = ['--root', host.machine.folder];
+      for (const words of [
+        ['list', ...root],
+        ['list', '--json', ...root],
+        ['show', '02:00.0', ...root],
+        ['show', '02:00.0', '--json', ...root],
+        ['service', 'list', '--json', ...root],
+        ['guest', 'query', ...root],
+        ['bind', 'vfio-pci', '02:00.0', '--siblings', '--dry-run', ...root],
+        ['completion', 'bash'],
+        ['completion', 'zsh', '--json'],
+        ['--help'],
+        ['help', 'service', 'install'],
+        ['--version'],
+      ]) {
+        const {status, stderr} = run(launcher, words, full, 'pipe');
+        assert.deepEqual([status, stderr], [1, loss('output')], words.join(' '));
+      }
+    });
+
+    it('keeps the exit code of a failure, whatever fails to be told', function () {
+      this.timeout(60_000);
+      const root = ['--root', host.machine.folder];
+      for (const [words, expected] of [
+        [['lisst'], 2],
+        [['list', '--nonsense'], 2],
+        [['show', '0e:1f.7', ...root], 4],
+        [['bind', 'vfio-pci', '02:00.0', ...root], 3],
+        [['bind', 'vfio-pci', '02:00.0', '--json', ...root], 3],
+      ] as const) {
+        for (const [stdout, stderr] of [
+          ['pipe', full],
+          [full, 'pipe'],
+          [full, full],
+        ] as const) {
+          const {status} = run(launcher, words, stdout, stderr);
+          assert.equal(status, expected, words.join(' '));
+        }
+      }
+      const refused = run(launcher, ['bind', 'vfio-pci', '02:00.0', ...root], 'pipe', full);
+      assert.equal(refused.stdout, loss('error'));
+      const asJson = run(launcher, ['bind', 'vfio-pci', '02:00.0', '--json', ...root], 'pipe', full);
+      assert.equal((JSON.parse(asJson.stdout) as {error: {exitCode: number}}).error.exitCode, 3);
+    });
+
+    it('is 0 where what was wanted is done', () => {
+      const image = mkdtempSync(join(tmpdir(), 'pearasys-image-'));
+      try {
+        mkdirSync(join(image, 'etc/systemd/system'), {recursive: true});
+        const words = [
+          '-s',
+          '04:00.0',
+          '-d',
+          '10de:1b80',
+          'service',
+          'install',
+          'vfio-pci',
+          '-v',
+          '--root',
+          image,
+        ];
+        const {status, stderr} = run(launcher, words, full, 'pipe');
+        assert.equal(status, 0, stderr);
+        assert.ok(stderr.endsWith(loss('output')), stderr);
+        assert.ok(existsSync(join(image, 'etc/pearasys/pci/0000:04:00.0-0x10de-0x1b80')));
+        const removed = run(
+          launcher,
+          ['-s', '04:00.0', 'service', 'uninstall', '-v', '--root', image],
+          'pipe',
+          full,
+        );
+        assert.equal(removed.status, 0);
+        assert.equal(existsSync(join(image, 'etc/pearasys/pci/0000:04:00.0-0x10de-0x1b80')), false);
+      } finally {
+        rmSync(image, {recursive: true});
+      }
+    });
+
+    it('says nothing when its reader has seen enough', () => {
+      const {status, stdout, stderr} = spawnSync(
+        'bash',
+        ['-c', 'for n in 1 2 3; do "$0" "$@"; done | head -n 1; echo "${PIPESTATUS[0]}"', launcher, '--help'],
+        {encoding: 'utf8'},
+      );
+      assert.deepEqual([status, stderr], [0, '']);
+      assert.match(stdout, /\n0\n$/);
+    });
+
+    it('is the same as mdevctl', () => {
+      const program = join(import.meta.dirname, '../../dist/mdevctl.cjs');
+      for (const [words, name] of [
+        [['mdevctl', '--version'], 'mdevctl'],
+        [['mdevctl', 'list', '--dumpjson'], 'mdevctl'],
+        [['lsmdev', '--help'], 'lsmdev'],
+      ] as const) {
+        const {status, stderr} = run(process.execPath, [program, ...words], full, 'pipe');
+        assert.deepEqual([status, stderr], [1, loss('output', name)], words.join(' '));
+      }
+      assert.equal(run(process.execPath, [program, 'mdevctl', 'nonsense'], 'pipe', full).status, 2);
+    });
+
+    it('is the same as handler: its exit code is what systemd goes by', () => {
+      for (const handler of ['claim', 'release', 'guest-start']) {
+        const program = join(import.meta.dirname, `../../dist/${handler}.cjs`);
+        for (const stderr of ['pipe', full] as const)
+          assert.equal(run(process.execPath, [program], 'pipe', stderr).status, 2, handler);
+      }
     });
   });
 

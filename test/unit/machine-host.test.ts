@@ -329,7 +329,7 @@ describe('MachineHost', function () {
       } finally {
         for (const file of open) fs.closeSync(file);
       }
-      assert.deepEqual(answer.details, ['EMFILE (this process has too many open files)']);
+      assert.deepEqual(answer.details, ['EMFILE (too many open files)']);
     });
   });
 

@@ -168,7 +168,7 @@ export function adviseOnNodeUser({unit, unitUser, displayManager, pid}: NodeUser
       : kill;
   const service = unit?.endsWith('.service') === true ? unit : undefined;
   if (displayManager) return `systemctl stop ${shellWord(service ?? 'display-manager.service')}`;
-  const special = unit === undefined ? undefined : unitAdvice[unit];
+  const special = unit !== undefined && Object.hasOwn(unitAdvice, unit) ? unitAdvice[unit] : undefined;
   if (special !== undefined) return special;
   const guest = /^machine-qemu\\x2d\d+\\x2d(.+)\.scope$/.exec(unit ?? '')?.[1];
   if (guest !== undefined) return `virsh shutdown ${shellWord(unescapeUnit(guest))}`;
