@@ -14,6 +14,13 @@ export function singleQuoted(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
+/** Whole lines as one word, which spans as many lines. */
+export function shellText(text: string): string {
+  return text.split('\n').every((line) => isPrintableLine(line.replaceAll('\t', '')))
+    ? singleQuoted(text)
+    : dollarQuoted(text);
+}
+
 /** A line that prints the text and a newline, whatever the shell's echo takes for an option or an escape. */
 export function echoLine(text: string): string {
   if (/^-|\\/.test(text)) return `printf '%s\\n' ${shellWord(text)}`;

@@ -2,7 +2,7 @@ import type {ErrorDetails} from '../host/errors.js';
 import type {FileOwner, HostReader, ProcessIdentity} from '../host/host.js';
 import {draftFolder} from '../host/layout.js';
 import {isPrintableLine} from '../host/printable.js';
-import {echoLine, shellWord} from '../host/shell.js';
+import {echoLine, shellText, shellWord} from '../host/shell.js';
 import {distrustPath, isForeign} from '../host/trust.js';
 import {calloutArguments, type CalloutCall, type Callouts, type CalloutSubject} from '../mdev/callout.js';
 import type {MdevConfig} from '../mdev/definition.js';
@@ -459,7 +459,7 @@ export function shellLine(step: Step): string {
       // A here-document always ends with a newline.
       return step.content.endsWith('\n') && isHereDocument(step.content)
         ? `cat > ${shellWord(step.path)} <<'EOF'\n${step.content}EOF`
-        : `printf %s ${shellWord(step.content)} > ${shellWord(step.path)}`;
+        : `printf %s ${shellText(step.content)} > ${shellWord(step.path)}`;
     case 'make-link':
       return `ln -sfn ${shellWord(step.target)} ${shellWord(step.path)}`;
     case 'tidy-folder': {

@@ -126,7 +126,14 @@ describe('help and version', () => {
 
   it('words that every object of the language has are words like any other', async () => {
     for (const word of ['constructor', '__proto__', 'toString'])
-      for (const line of [`-s ${word}`, `--${word}`, word, `list --${word}`, `list --class ${word}`, `help ${word}`]) {
+      for (const line of [
+        `-s ${word}`,
+        `--${word}`,
+        word,
+        `list --${word}`,
+        `list --class ${word}`,
+        `help ${word}`,
+      ]) {
         const {exitCode, stderr} = await typed(host, line);
         assert.equal(exitCode, 2, line);
         assert.doesNotMatch(stderr, /internal error/);

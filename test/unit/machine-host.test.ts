@@ -287,7 +287,7 @@ describe('MachineHost', function () {
     it('one that ignores SIGTERM is killed, with those it has started', async () => {
       const mark = join(folder, 'started');
       const script = `trap '' TERM; sh -c "trap '' TERM; echo \\$\\$ >${mark}; while :; do sleep 1; done" & wait; while :; do sleep 1; done`;
-      const error = await rejected(host.run('sh', ['-c', script], {limit: 500}));
+      const error = await rejected(host.run('sh', ['-c', script], {limit: 3000}));
       assert.equal(error.ended, 'late');
       await hasEnded(fs.readFileSync(mark, 'utf8').trim());
     });
@@ -295,7 +295,7 @@ describe('MachineHost', function () {
     it('one that has left the group keeps nobody waiting', async () => {
       const mark = join(folder, 'started');
       const script = `setsid sh -c 'echo $$ >${mark}; exec sleep 61' & while :; do sleep 1; done`;
-      const error = await rejected(host.run('sh', ['-c', script], {limit: 500}));
+      const error = await rejected(host.run('sh', ['-c', script], {limit: 3000}));
       assert.equal(error.ended, 'late');
       process.kill(Number(fs.readFileSync(mark, 'utf8')), 'SIGKILL');
     });
