@@ -17,7 +17,9 @@ import type {Uuid} from '../mdev/uuid.js';
 import {readDevice, type Device} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
 import {hasDevices, readDefaultDrivers} from '../pci/modules.js';
+import {readModuleUsers} from '../pci/holders/module-users.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
+import {adviseOnNodeUser, describeNodeUser} from '../pci/holders/words.js';
 import type {Slot} from '../pci/slot.js';
 import {checkCreatable} from './mdev-start.js';
 import {awaitUnused} from './mdev-stop.js';
@@ -185,6 +187,29 @@ function describeState(host: Host, plan: Plan, stuck: ReadonlySet<Slot | Uuid>):
   return [...devices, ...mdevs];
 }
 
+/**
+ * Unloads a module, alone or with those that it needs and nothing else does.
+ * @throws PearasysError `in-use`, with the processes that keep it loaded; CommandError when none is seen.
+ */
+async function unloadModule(host: Host, module: string, alone: boolean): Promise<void> {
+  try {
+    if (alone) await host.run('rmmod', [module]);
+    else await host.run('modprobe', ['-r', '--', module]);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    const users = readModuleUsers(host, [module.replaceAll('-', '_')]);
+    if (users.length === 0) throw error;
+    throw new PearasysError({
+      code: 'in-use',
+      exitCode: ExitCode.refused,
+      message: `module ${module} is in use and cannot be unloaded`,
+      details: [...users.map(describeNodeUser), ...error.details],
+      hint: [...new Set(users.map(adviseOnNodeUser))].join('; '),
+      cause: error,
+    });
+  }
+}
+
 /** @returns whether there is anything to undo: false when the kernel answered that it is so already. */
 async function applyStep(run: Run, step: Step): Promise<boolean> {
   const {host} = run;
@@ -197,8 +222,7 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
     case 'unload-module':
       // Another run may have given a device to it meanwhile, which would lose its driver.
       if (hasDevices(host, step.module)) return false;
-      if (step.alone === true) await host.run('rmmod', [step.module]);
-      else await host.run('modprobe', ['-r', '--', step.module]);
+      await unloadModule(host, step.module, step.alone === true);
       return true;
     case 'write-file':
       await host.writeFile(step.path, step.content, {mode: step.mode, owner: step.owner});

@@ -26,6 +26,7 @@ import {devicePath, readDevice, readDevices, servesVfio, type Device} from '../p
 import {driversFolder, isVfio, parseDriver} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
 import type {Holder, ProcessHolder} from '../pci/holders/holder.js';
+import {readModuleUsers} from '../pci/holders/module-users.js';
 import {adviseOnHolder} from '../pci/holders/words.js';
 import {
   belongsToDisplayManager,
@@ -138,11 +139,18 @@ export function readGuestStart(
     {kind: 'claim', driver: vfio},
     {force: false, wholeGroup: true, allStay: true},
   );
-  const pids = change.holders.flatMap((holder) => (holder.kind === 'process' ? [holder.pid] : []));
   const candidates = [
     ...(hasAuto(settings.unloadModules) ? nvidiaModules : []),
     ...namedIn(settings.unloadModules),
   ];
+  const modules = new Map(
+    candidates
+      .map((module) => module.replaceAll('-', '_'))
+      .filter((module) => host.exists(`/sys/module/${module}`))
+      .map((module) => [module, slotsOfModule(host, module)] as const),
+  );
+  const holders = [...change.holders, ...readModuleHolders(host, {modules, settings, change})];
+  const pids = holders.flatMap((holder) => (holder.kind === 'process' ? [holder.pid] : []));
   const path = statePath(guest);
   const text = host.readText(path);
   return {
@@ -151,7 +159,7 @@ export function readGuestStart(
     settings,
     slots,
     devices,
-    change,
+    change: {...change, holders},
     displayManager: displayManagerUnit(host),
     services: resolveServices(host, settings),
     automatic: automaticServices(host, settings),
@@ -161,12 +169,7 @@ export function readGuestStart(
     started: new Map(pids.map((pid) => [pid, startOf(host, pid) ?? ''])),
     otherDisplay: hasOtherDisplay(host, slots),
     consoles: readConsoleDrivers(host),
-    modules: new Map(
-      candidates
-        .map((module) => module.replaceAll('-', '_'))
-        .filter((module) => host.exists(`/sys/module/${module}`))
-        .map((module) => [module, slotsOfModule(host, module)]),
-    ),
+    modules,
     states,
     damaged: [...damaged.values()].map(({message}) => message),
     stateFile: text === undefined ? undefined : {content: `${text}\n`, mode: host.info(path)?.mode ?? 0o644},
@@ -506,7 +509,11 @@ function ownNames(host: HostReader, units: readonly string[]): string[] {
 }
 
 /** Splits the modules to unload: a driver's own can go only when the devices are off it. */
-function unloading(input: GuestStart): {before: string[]; after: string[]; notes: string[]} {
+function unloading(input: Pick<GuestStart, 'modules' | 'settings' | 'change'>): {
+  before: string[];
+  after: string[];
+  notes: string[];
+} {
   const {modules, settings, change} = input;
   const changing = new Set(change.devices.map(({slot}) => slot));
   const before: string[] = [];
@@ -525,6 +532,28 @@ function unloading(input: GuestStart): {before: string[]; after: string[]; notes
     else (slots.length > 0 ? after : before).push(module);
   }
   return {before, after, notes};
+}
+
+/**
+ * Processes that keep a module loaded which is to be unloaded, and have no node of the devices themselves: one that
+ * all cards of the driver share.
+ */
+function readModuleHolders(
+  host: HostReader,
+  input: Pick<GuestStart, 'modules' | 'settings' | 'change'>,
+): ProcessHolder[] {
+  const {before, after} = unloading(input);
+  const {devices, holders} = input.change;
+  const known = new Set(holders.flatMap((holder) => (holder.kind === 'process' ? [holder.pid] : [])));
+  return readModuleUsers(host, [...before, ...after])
+    .filter(({pid}) => !known.has(pid))
+    .flatMap(({modules, ...user}) => {
+      const own = devices.find(({slot}) =>
+        modules.some((module) => input.modules.get(module)?.includes(slot)),
+      );
+      const slot = (own ?? devices[0])?.slot;
+      return slot === undefined ? [] : [{kind: 'process', slot, class: 'yields', harm: 'forcible', ...user}];
+    });
 }
 
 function slotsOfModule(host: HostReader, module: string): Slot[] {

@@ -878,6 +878,51 @@ describe('the unit of a guest', () => {
       assert.ok(host.machine.isLoaded('nvidia_drm'));
     });
 
+    const withShared = (declaration: MachineDeclaration) => {
+      withNvidia(declaration);
+      declaration.processes.push({
+        pid: 777,
+        comm: 'ollama',
+        cmdline: ['/usr/bin/ollama'],
+        cgroup: '/user.slice/user-1000.slice/session-3.scope',
+        parent: 1,
+        holds: ['/dev/nvidiactl', '/dev/nvidia-uvm'],
+      });
+    };
+
+    it('that a process keeps by a node of all cards stop the start before any effect, and it is named', async () => {
+      const host = made([card, sound], withShared);
+      const before = whole(host);
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 3);
+      assert.match(
+        journal.join('\n'),
+        /process 777 \(ollama\).* has \/dev\/nvidia-uvm, \/dev\/nvidiactl open/,
+      );
+      assert.deepEqual(whole(host), before);
+    });
+
+    it('that a process keeps by a node of all cards are unloaded when it may be ended', async () => {
+      const host = made([card, sound], (declaration) => {
+        withShared(declaration);
+        settings(declaration, 'Processes=end');
+      });
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.ok(!host.exists('/proc/777'));
+      assert.ok(!host.machine.isLoaded('nvidia'));
+    });
+
+    it('that are not to be unloaded may be kept by anybody', async () => {
+      const host = made([card, sound], (declaration) => {
+        withShared(declaration);
+        settings(declaration, 'UnloadModules=');
+      });
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.ok(host.exists('/proc/777'));
+    });
+
     it('stay when another card of the host needs them', async () => {
       const host = made([card, sound], (declaration) => {
         settings(declaration, 'UnloadModules=nouveau drm');

@@ -8,6 +8,7 @@ import {MachineHost} from '../../src/host/machine-host.js';
 import {readDevice, readDevices, type Device} from '../../src/pci/device.js';
 import {readHolders, seesAllProcesses} from '../../src/pci/holders.js';
 import type {Holder} from '../../src/pci/holders/holder.js';
+import {readModuleUsers} from '../../src/pci/holders/module-users.js';
 import {adviseOnHolder, describeHolder} from '../../src/pci/holders/words.js';
 import {parseSlot, type Slot} from '../../src/pci/slot.js';
 
@@ -128,8 +129,8 @@ class Tree extends MachineHost {
   /** The number of the node that an open file is, on a file system of a type. */
   number(pid: number, file: number, number: string, type = 'devtmpfs'): void {
     this.numbers[`/proc/${pid}/fd/${file}`] = number;
-    this.write(`/proc/${pid}/fdinfo/${file}`, 'pos:\t0\nflags:\t0100002\nmnt_id:\t87\nino:\t321');
-    this.write(`/proc/${pid}/mountinfo`, `87 24 0:5 / /dev rw,nosuid shared:2 - ${type} source rw`);
+    this.write(`/proc/${pid}/fdinfo/${file}`, `pos:\t0\nflags:\t0100002\nmnt_id:\t${1000 + pid}\nino:\t321`);
+    this.write(`/proc/${pid}/mountinfo`, `${1000 + pid} 24 0:5 / /dev rw,nosuid shared:2 - ${type} source rw`);
   }
 
   process(pid: number, command: string, cgroup: string, open: readonly string[], parent = 1): void {
@@ -617,6 +618,51 @@ describe('holders', () => {
     it('and its card without the information file has no node', () => {
       const device = tree.device(cardPath, {driver: 'nvidia'});
       assert.deepEqual(tree.held(device), []);
+    });
+  });
+
+  describe('what keeps a module loaded', () => {
+    const users = (...modules: readonly string[]) =>
+      readModuleUsers(tree, modules).map(({pid, nodes, modules: kept}) => [pid, nodes, kept]);
+
+    it('is an open node that all cards share, for each of its modules', () => {
+      tree.process(60, 'ollama', '/system.slice/ollama.service', [
+        '/dev/nvidiactl',
+        '/dev/nvidia-uvm',
+        '/dev/null',
+      ]);
+      tree.process(61, 'kwin', '/', ['/dev/nvidia-modeset', '/dev/nvidia-caps/nvidia-cap1']);
+      tree.process(62, 'clinfo', '/', ['/dev/kfd']);
+      assert.deepEqual(users('nvidia_uvm', 'nvidia'), [
+        [60, ['/dev/nvidia-uvm', '/dev/nvidiactl'], ['nvidia_uvm', 'nvidia']],
+        [61, ['/dev/nvidia-caps/nvidia-cap1', '/dev/nvidia-modeset'], ['nvidia']],
+      ]);
+      assert.deepEqual(users('nvidia_modeset'), [[61, ['/dev/nvidia-modeset'], ['nvidia_modeset']]]);
+      assert.deepEqual(users('amdgpu'), [[62, ['/dev/kfd'], ['amdgpu']]]);
+      assert.deepEqual(users('nouveau'), []);
+      assert.deepEqual(users(), []);
+    });
+
+    it('is found by number in a container, and for a driver that names its number after itself', () => {
+      tree.write(
+        '/proc/devices',
+        'Character devices:\n195 nvidia\n508 nvidia-uvm\n240 megaraid_sas_ioctl\n241 vendor\n\nBlock devices:\n  8 sd\n508 device-mapper',
+      );
+      tree.write('/sys/class/kfd/kfd/dev', '236:0');
+      tree.process(70, 'a', '/', ['/jail/dev/uvm']);
+      tree.number(70, 0, '508:0', 'tmpfs');
+      tree.process(71, 'b', '/', ['/run/dev/node']);
+      tree.number(71, 0, '240:0', 'tmpfs');
+      tree.process(72, 'c', '/', ['/jail/dev/kfd0']);
+      tree.number(72, 0, '236:0', 'tmpfs');
+      tree.process(73, 'd', '/', ['/mnt/dev/uvm']);
+      tree.number(73, 0, '508:0', 'fuse');
+      assert.deepEqual(users('nvidia', 'nvidia_uvm', 'megaraid_sas', 'amdgpu'), [
+        [70, ['/jail/dev/uvm'], ['nvidia', 'nvidia_uvm']],
+        [71, ['/run/dev/node'], ['megaraid_sas']],
+        [72, ['/jail/dev/kfd0'], ['amdgpu']],
+      ]);
+      assert.ok(!tree.stats.includes('/proc/73/fd/0'));
     });
   });
 

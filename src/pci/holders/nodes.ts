@@ -244,7 +244,7 @@ function ownersOfGroup(scope: Scope, group: number): Device[] {
 
 /**
  * /dev/nvidia<N>, which sysfs does not know. nvidiactl, nvidia-uvm and nvidia-modeset are left out: all cards share
- * them, and who uses a card has its own node open as well. The driver's removal waits for the card's node, and
+ * them, and they keep the module, not a card: see readModuleUsers. The driver's removal waits for the card's node, and
  * does not notice that it is closed meanwhile (NVIDIA/open-gpu-kernel-modules, issues 1119 and 1374).
  */
 function addNvidiaNodes({host, devices}: Scope, nodes: Nodes): void {

@@ -50,7 +50,7 @@ export function readUsersOf(host: HostReader, nodes: Nodes): NodeUser[] {
 }
 
 /** All processes but this one, in the order of their PIDs. */
-function otherProcesses(host: HostReader): string[] {
+export function otherProcesses(host: HostReader): string[] {
   return host
     .list('/proc')
     .filter((name) => /^\d+$/.test(name) && !(host.root === '/' && Number(name) === process.pid))
@@ -58,7 +58,7 @@ function otherProcesses(host: HostReader): string[] {
 }
 
 /** A process with what it has open; undefined when it has ended meanwhile, and holds nothing any more. */
-function readNodeUser(
+export function readNodeUser(
   host: HostReader,
   pid: string,
   paths: readonly string[],
