@@ -130,13 +130,15 @@ cd sys-bus-pci-devices-${missing}.device.wants && mv pearasys-* ${unitOf(missing
 cd /etc/pearasys/pci && sed 's/${sound[0]}/${missing}/' ${sound[0]}-0x8086-0x293e >${missing}-0x8086-0x293e`);
     await machine.reboot();
     const now = await drivers();
-    const failing = new Set([inUse, untrusted]);
+    // A card is claimed as a whole or not at all.
+    const failing = new Set([...network, untrusted]);
     for (const slot of claimed) if (!failing.has(slot)) assert.equal(now.get(slot), 'vfio-pci', slot);
     assert.equal(now.get(inUse), 'e1000e');
     assert.equal(now.get(untrusted), 'snd_hda_intel');
     for (const [unit, state] of await states())
       assert.equal(state, failing.has(unit.slice(9, 21)) ? 'failed' : 'active', unit);
-    assert.match(await product.journalOf(unitOf(inUse)), /in use[^]*192\.0\.2\.1/);
+    for (const slot of [inUse, network[0] ?? ''])
+      assert.match(await product.journalOf(unitOf(slot)), /in use[^]*192\.0\.2\.1/);
     assert.match(await product.journalOf(unitOf(untrusted)), /writable by others/);
     assert.equal(await product.stateOf(unitOf(missing)), 'inactive');
     assert.equal((await starts()).length, 1, (await starts()).join('\n'));
@@ -147,7 +149,9 @@ systemctl start ${unitOf(inUse)}`);
   });
 
   it('a stop of all units is one Node too, and so is a start', async () => {
-    await machine.sh(`chmod 644 /etc/pearasys/pci/${untrusted}-*; systemctl start ${unitOf(untrusted)}`);
+    await machine.sh(
+      `chmod 644 /etc/pearasys/pci/${untrusted}-*; systemctl start ${claimed.map(unitOf).join(' ')}`,
+    );
     await machine.sh(': >/run/pearasys/node.log');
     await machine.sh(`systemctl stop ${claimed.map(unitOf).join(' ')}`, {timeout: 300_000});
     for (const slot of claimed) assert.equal((await drivers()).get(slot), '', slot);
@@ -174,7 +178,7 @@ systemctl start ${unitOf(inUse)}`);
     await machine.sh(`pearasys ${slots} service uninstall`, {timeout: 300_000});
     assert.equal(
       await machine.sh("ls /etc/systemd/system | grep '^pearasys-0000:00:[01][6b-e]' || true"),
-      `pearasys-${missing}@.service\npearasys-${missing}@vfio-pci.service.d`,
+      `pearasys-${missing}@.service\npearasys-${missing}@vfio-pci.service.d\npearasys-${missing}@vfio-pci.service.wants`,
     );
     assert.deepEqual((await starts()).filter((line) => line.includes('release')).length, 1);
   });
