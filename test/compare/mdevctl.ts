@@ -420,6 +420,8 @@ const wanted: Readonly<Record<string, (one: Case) => boolean>> = {
     words.some((word) => /^(?:-[adv]*[fl]|--force|--live|--def(?:ined)?)$/.test(word)) && words[0] !== 'list',
   'list asks scripts for what it shows, also of devices that are defined': ({words, before}) =>
     words[0] === 'list' && Object.keys(before).some((path) => path.startsWith('scripts.d/callouts/')),
+  'define asks for attributes after pre, and of the device that is defined only': ({words, ours, theirs}) =>
+    words[0] === 'define' && [...ours.calls, ...theirs.calls].some((call) => call.includes('-e get')),
   'several callout scripts are called in the order of their names': ({before}) =>
     ['a', 'b'].every((name) => before[`scripts.d/callouts/${name}`] !== undefined),
   'list tells the type of the device, not of its definition': ({words, theirs}) =>
