@@ -16,7 +16,7 @@ import {
   planWait,
   type Restoring,
 } from '../plan/guest-stop.js';
-import type {Planned} from '../plan/step.js';
+import {plan, type Planned} from '../plan/step.js';
 import {readServiceStates} from '../unit/unit.js';
 import {handlerOptions, report, takeArguments, type Handler, type HandlerContext} from './handler.js';
 
@@ -30,6 +30,8 @@ export const guestStop: Handler = async (context, args) => {
   const guest = guestOfInstance(instance);
   const state = readState(host, guest);
   if (state === undefined) {
+    // A start that was killed before it had a state may have left the half of one.
+    await carryOut(host, [guestsLock], () => plan([]), stopOptions(context));
     log(6, `guest ${guest} has nothing of the host's`);
     return;
   }

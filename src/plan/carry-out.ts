@@ -2,7 +2,7 @@ import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, Lock} from '../host/host.js';
 import {applyPlan, type ApplyOptions} from './apply.js';
 import {plan, shellLine, type Plan, type Planned, type Step} from './step.js';
-import {describeUnfinished, isUnfinished, readUnfinished} from './unfinished.js';
+import {describeUnfinished, isUnfinished, planFinish, readUnfinished} from './unfinished.js';
 
 /** Settings of {@link carryOut}. */
 export interface CarryOutOptions extends ApplyOptions {
@@ -68,7 +68,7 @@ export async function carryOut(
       }
     // A run that had the lock before may have left a write that does not return.
     await host.findLocked(options.limit);
-    await tidyUp(host, names, options);
+    await finish(host, names, options);
     const answer = readAndPlan();
     if (answer.kind === 'refusal') await applyPlan(host, plan(answer.tell ?? []), options);
     const planned = accept(answer, options);
@@ -96,12 +96,11 @@ function mayFinish(host: Host, names: readonly string[], {anyUser}: CarryOutOpti
   return names.some((name) => isUnfinished(host, name));
 }
 
-/** Removes what a killed run was making. All else it left is seen by whoever plans next. */
-async function tidyUp(host: Host, names: readonly string[], options: CarryOutOptions): Promise<void> {
-  const folders = names.flatMap((name) => readUnfinished(host, name)?.folders ?? []);
-  const prunes = new Map(folders.map(({folder, prune}) => [folder, prune]));
-  const steps = [...prunes].map(([folder, prune]): Step => ({kind: 'tidy-folder', folder, prune, undo: []}));
-  await applyPlan(host, plan(steps), options);
+/** Finishes what killed runs that held these locks have begun. */
+async function finish(host: Host, names: readonly string[], options: CarryOutOptions): Promise<void> {
+  const left = names.map((name) => readUnfinished(host, name)).filter((one) => one !== undefined);
+  if (left.length === 0) return;
+  await applyPlan(host, planFinish(host, left), options);
 }
 
 function accept(planned: Planned, options: CarryOutOptions): Plan {

@@ -598,9 +598,13 @@ function keptOf({kept}: GuestStart, device: Device): TakenDevice | undefined {
 
 /** What a guest has taken before, and did not give back. */
 function previousOf(state: GuestState | undefined, device: Device): TakenDevice | undefined {
-  return isVfio(device.driver)
-    ? state?.devices.find(({slot, id}) => slot === device.slot && id === device.id)
-    : undefined;
+  const before = state?.devices.find(({slot, id}) => slot === device.slot && id === device.id);
+  // A start that was killed, or its undo, may have set the override only, or taken the driver away.
+  const begun =
+    before?.driver !== undefined &&
+    (device.override === vfio || device.override === before.driver) &&
+    (device.driver === undefined || device.driver === before.driver);
+  return isVfio(device.driver) || begun ? before : undefined;
 }
 
 function union(first: readonly string[] | undefined, second: readonly string[]): string[] {

@@ -45,8 +45,9 @@ export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): 
   if (device.id !== taken.id) return leave(`the card there is ${device.id}, guest ${guest} had ${taken.id}`);
   const locked = refuseLocked([device]);
   if (locked !== undefined) return locked;
-  // A run may have been killed that had yet to take its own override away.
-  const ownOverride = device.override === taken.driver && device.override !== taken.override;
+  // A run may have been killed that had set an override only, or had yet to take its own away.
+  const ownOverride =
+    device.override !== taken.override && (device.override === taken.driver || isVfio(device.override));
   if (device.driver !== undefined && device.driver === taken.driver && ownOverride)
     return plan([setOverride(slot, taken.override, device.override)]);
   if (device.driver !== undefined && !isVfio(device.driver))

@@ -1,7 +1,9 @@
-import {dirname} from 'node:path';
+import {basename, dirname} from 'node:path';
 import type {HostReader} from '../host/host.js';
 import {unfinishedPath} from '../host/layout.js';
-import type {Plan, Step} from './step.js';
+import {devicePath} from '../pci/device.js';
+import {asSlot, type Slot} from '../pci/slot.js';
+import {plan, systemctl, udevadm, type Plan, type Step} from './step.js';
 
 /** What a run says about itself before its first effect, for the next one should it be killed. */
 export interface Unfinished {
@@ -9,6 +11,10 @@ export interface Unfinished {
   readonly folders: readonly {readonly folder: string; readonly prune: number}[];
   /** UUIDs of the mediated devices that it makes: one that is there may not have its attributes yet. */
   readonly made: readonly string[];
+  /** Whether it has systemd read its files again: after a kill nothing tells that systemd has not. */
+  readonly reloads: boolean;
+  /** Devices whose rules it has udev run again. */
+  readonly triggers: readonly Slot[];
 }
 
 /** What is to be known of a plan that was killed; undefined when the state of the machine alone says it. */
@@ -23,8 +29,38 @@ export function describeUnfinished({steps}: Plan): Unfinished | undefined {
   const made = steps.flatMap((step) =>
     step.kind === 'expect-mdev' && step.present ? [step.uuid as string] : [],
   );
+  const reloads = steps.some(
+    ({kind, ...step}) => kind === 'systemctl' && 'args' in step && step.args[0] === reload,
+  );
+  const triggers = steps.flatMap((step) => (step.kind === 'udevadm' ? slotsIn(step.args) : []));
   if (folders.size === 0 && made.length === 0) return undefined;
-  return {folders: [...folders].map(([folder, prune]) => ({folder, prune})), made};
+  return {folders: [...folders].map(([folder, prune]) => ({folder, prune})), made, reloads, triggers};
+}
+
+/** Finishes what the state of the machine does not show. What it shows is seen by whoever plans next. */
+export function planFinish(host: HostReader, left: readonly Unfinished[]): Plan {
+  const prunes = new Map(left.flatMap(({folders}) => folders.map(({folder, prune}) => [folder, prune])));
+  const slots = [...new Set(left.flatMap(({triggers}) => triggers))].filter((slot) =>
+    host.exists(devicePath(slot)),
+  );
+  const steps: Step[] = [...prunes].map(([folder, prune]) => ({
+    kind: 'tidy-folder',
+    folder,
+    prune,
+    undo: [],
+  }));
+  if (host.root !== '/') return plan(steps);
+  if (left.some(({reloads}) => reloads)) steps.push(systemctl([reload]));
+  if (slots.length > 0)
+    steps.push(udevadm(['trigger', '--action=change', ...slots.map((slot) => devicePath(slot))]));
+  return plan(steps);
+}
+
+const reload = 'daemon-reload';
+
+/** The devices among the arguments of `udevadm trigger`. */
+function slotsIn(args: readonly string[]): Slot[] {
+  return args.map((arg) => asSlot(basename(arg))).filter((slot) => slot !== undefined);
 }
 
 /** How many folders above what a step makes or removes are there for it; undefined for other steps. */
@@ -45,16 +81,22 @@ export function readUnfinished(host: HostReader, name: string): Unfinished | und
   const text = host.readText(unfinishedPath(name));
   if (text === undefined) return undefined;
   try {
-    const {folders, made} = JSON.parse(text) as Partial<Record<keyof Unfinished, unknown>>;
+    const {folders, made, reloads, triggers} = JSON.parse(text) as Partial<Record<keyof Unfinished, unknown>>;
     return {
       folders: Array.isArray(folders) ? folders.filter(isFolder) : [],
-      made: Array.isArray(made) ? made.filter((one) => typeof one === 'string') : [],
+      made: wordsIn(made),
+      reloads: reloads === true,
+      triggers: slotsIn(wordsIn(triggers)),
     };
   } catch (error) {
     // What it left cannot be told then; that it left something can.
-    if (error instanceof SyntaxError) return {folders: [], made: []};
+    if (error instanceof SyntaxError) return {folders: [], made: [], reloads: true, triggers: []};
     throw error;
   }
+}
+
+function wordsIn(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((one) => typeof one === 'string') : [];
 }
 
 function isFolder(value: unknown): value is Unfinished['folders'][number] {

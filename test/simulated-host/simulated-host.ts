@@ -26,6 +26,7 @@ import type {
 import {draftFolder, unfinishedPath} from '../../src/host/layout.js';
 import {startOf} from '../../src/host/process.js';
 import {MachineHost} from '../../src/host/machine-host.js';
+import {sweepDrafts} from '../../src/host/whole-file.js';
 import type {MachineDeclaration} from './declaration.js';
 import {effectText, type Effect} from './journal.js';
 import {Errno, NeverReturns} from './errno.js';
@@ -536,6 +537,7 @@ export class SimulatedHost implements Host {
       fs.rmSync(beside, {force: true});
       throw new FileError('writing', path, errnoOf(error), error);
     }
+    sweepDrafts(posix.dirname(target));
     const {uid, gid} = owner ?? {uid: this.userId, gid: 0};
     this.machine.owners.set(place, uid);
     this.machine.groups.set(place, gid);

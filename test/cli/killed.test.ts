@@ -1,0 +1,274 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import {claim} from '../../src/handlers/claim.js';
+import {guestStart} from '../../src/handlers/guest-start.js';
+import {guestStop} from '../../src/handlers/guest-stop.js';
+import type {Handler} from '../../src/handlers/handler.js';
+import {mdevRecord} from '../../src/handlers/mdev-record.js';
+import {release} from '../../src/handlers/release.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {addParents} from '../simulated-host/standard-machine.js';
+import {runOn, runUnits, withProduct} from '../unit/services.js';
+import {typed} from './runs.js';
+
+const [card, sound] = ['0000:02:00.0', '0000:02:00.1'];
+const uuid = '11111111-1111-4111-8111-111111111111';
+const home = {HOME: '/home/u', SHELL: '/bin/bash'};
+
+/** A command line, or a handler with its arguments. */
+type Call = string | readonly [Handler, ...string[]];
+
+/** One operation on the machine, from a state that others bring about. */
+interface Operation {
+  readonly call: Call;
+  /** What is done before it. */
+  readonly first?: readonly Call[];
+  readonly tweak?: (declaration: MachineDeclaration) => void;
+  readonly prepare?: (host: SimulatedHost) => void;
+  /** What goes wrong in the first run, so that it is killed while it undoes what it has done. */
+  readonly fails?: (host: SimulatedHost) => void;
+  /** What takes it back: after a kill it must leave what it leaves after a whole run. */
+  readonly inverse?: Call;
+}
+
+async function perform(host: SimulatedHost, call: Call): Promise<number> {
+  if (typeof call === 'string') return (await typed(host, call, {environment: home})).exitCode;
+  const [handler, ...args] = call;
+  return (await runOn(host, handler, ...args)).exitCode;
+}
+
+interface MachineState {
+  readonly files: Readonly<Record<string, string>>;
+  readonly modules: readonly string[];
+  readonly [name: string]: unknown;
+}
+
+/** All of a machine that a run may change. */
+function stateOf(host: SimulatedHost): MachineState {
+  const {machine, userland} = host;
+  const files: Record<string, string> = {};
+  const look = (path: string): void => {
+    if (path === '/run/udev/data') return;
+    // Read by the next run that takes this lock; that it does no harm is what is compared.
+    if (path === '/run/pearasys/unfinished') return;
+    const real = machine.folder + path;
+    const entries = fs.existsSync(real) ? fs.readdirSync(real, {withFileTypes: true}) : [];
+    // An empty folder is none, but for a unit's.
+    if (entries.length === 0 && path.startsWith('/etc/systemd/')) files[path] = 'empty';
+    for (const entry of entries) {
+      const own = `${path}/${entry.name}`;
+      if (entry.isDirectory()) look(own);
+      else
+        files[own] = entry.isSymbolicLink()
+          ? `-> ${fs.readlinkSync(machine.folder + own)}`
+          : `${fs.statSync(machine.folder + own).mode.toString(8)} ${fs.readFileSync(machine.folder + own, 'utf8')}`;
+    }
+  };
+  for (const folder of ['/etc', '/run', '/home']) look(folder);
+  return {
+    files,
+    bindings: machine.bindings(),
+    modules: host.list('/sys/module').filter((module) => machine.isLoaded(module)),
+    mdevs: host.list('/sys/bus/mdev/devices').map((name) => {
+      const folder = `/sys/bus/mdev/devices/${name}`;
+      return [name, ...host.list(folder).map((one) => `${one}=${host.readLink(`${folder}/${one}`) ?? ''}`)];
+    }),
+    processes: host.list('/proc').filter((name) => /^\d+$/.test(name)),
+    consoles: host
+      .list('/sys/class/vtconsole')
+      .map((name) => host.readText(`/sys/class/vtconsole/${name}/bind`)),
+    units: [...userland.units].filter(([, state]) => state !== 'inactive').sort(),
+    needsReload: userland.needsReload,
+    locks: [...machine.locks.keys()],
+    harm: machine.harm,
+  };
+}
+
+/** Without what stays when an operation is taken back: modules that were loaded for it, a list that has become empty. */
+function withoutTraces(state: MachineState): object {
+  const files = Object.entries(state.files).filter(
+    ([path, text]) => !path.startsWith('/etc/pearasys/guests/') || !text.endsWith(' '),
+  );
+  return {...state, files: Object.fromEntries(files), modules: []};
+}
+
+async function machineFor({first = [], tweak, prepare}: Operation): Promise<SimulatedHost> {
+  const host = SimulatedHost.standard((declaration) => {
+    withProduct(declaration);
+    addParents(declaration);
+    tweak?.(declaration);
+  });
+  runUnits(host);
+  for (const call of first) assert.equal(await perform(host, call), 0, String(call));
+  await host.userland.idle();
+  prepare?.(host);
+  return host;
+}
+
+/** Runs a call to its end on a machine that is as it may be, and tells what it leaves. */
+async function finish(machine: SimulatedHost, call: Call): Promise<MachineState> {
+  const host = SimulatedHost.at(machine.machine.folder);
+  await perform(host, call);
+  await host.userland.idle();
+  const state = stateOf(host);
+  machine.dispose();
+  return state;
+}
+
+/** At which of its effects, counted from 1, an operation may be killed; in the middle of those on files too. */
+async function momentsOf(operation: Operation): Promise<[number, boolean][]> {
+  const machine = await machineFor(operation);
+  const host = SimulatedHost.at(machine.machine.folder);
+  operation.fails?.(host);
+  await perform(host, operation.call);
+  await host.userland.idle();
+  const moments = host.journal.flatMap(({kind}, index): [number, boolean][] => {
+    const number = index + 1;
+    return ['file', 'link', 'remove'].includes(kind)
+      ? [
+          [number, true],
+          [number, false],
+        ]
+      : [[number, false]];
+  });
+  machine.dispose();
+  return moments;
+}
+
+async function killed(
+  operation: Operation,
+  [effect, within]: [number, boolean],
+): Promise<[SimulatedHost, string]> {
+  const machine = await machineFor(operation);
+  const host = SimulatedHost.at(machine.machine.folder);
+  operation.fails?.(host);
+  host.killAt(effect, within);
+  await perform(host, operation.call);
+  assert.ok(host.dead, 'it was not killed');
+  await host.userland.idle();
+  return [machine, `killed ${within ? 'in' : 'after'} effect ${effect}: ${host.effects().at(-1) ?? ''}`];
+}
+
+const withGuest = (declaration: MachineDeclaration): void => {
+  declaration.files['/etc/pearasys/guests/g.conf'] = `${card}\n${sound}\n`;
+};
+const withDisplayManager = (declaration: MachineDeclaration): void => {
+  withGuest(declaration);
+  declaration.files['/etc/pearasys/guests/g.settings'] = 'StopServices=gdm.service\n';
+};
+const installed = `-s ${card} service install vfio-pci --siblings`;
+const defined = `mdev define -u ${uuid} -p 0000:02:00.0 -t nvidia-1 --auto`;
+
+const operations: Record<string, Operation> = {
+  'bind vfio-pci': {
+    call: `bind vfio-pci ${card} ${sound}`,
+    inverse: `bind default ${card} ${sound}`,
+  },
+  'bind none': {call: `bind none ${card} --siblings`, first: [installed]},
+  'bind default': {call: `bind default ${card} ${sound}`, first: [`bind vfio-pci ${card} ${sound}`]},
+  unbind: {call: `unbind ${card} ${sound}`, first: [`${installed} --now`]},
+  'bind that fails': {
+    call: `bind vfio-pci ${card} ${sound}`,
+    fails: (host) => host.failWrite('*/snd_hda_intel/unbind', 'EIO'),
+  },
+  'a chain of the kernel’s own verbs': {
+    call: `-s ${sound} pci driver snd_hda_intel unbind driver vfio-pci new-id driver vfio-pci remove-id`,
+  },
+  'a chain that sets an override': {
+    call: `-s ${sound} pci device unbind device --driver vfio-pci driver-override device --driver vfio-pci bind`,
+  },
+  'service install': {
+    call: installed,
+    inverse: `-s ${card} -s ${sound} service uninstall`,
+  },
+  'service install --now': {call: `${installed} --now`},
+  'service install that fails': {
+    call: installed,
+    fails: (host) => host.failCommand('systemctl daemon-reload', 1),
+  },
+  'service uninstall': {
+    call: `-s ${card} -s ${sound} service uninstall`,
+    first: [`${installed} --now`],
+    inverse: `${installed} --now`,
+  },
+  'service install --any-slot': {
+    call: '-d 10de:1b80 service install vfio-pci --any-slot',
+    inverse: '-d 10de:1b80 service uninstall --any-slot',
+  },
+  'the claim handler': {call: [claim, card, 'vfio-pci'], first: [installed]},
+  'the release handler': {call: [release, card, 'vfio-pci'], first: [`${installed} --now`]},
+  'guest setup': {call: `guest setup g --device ${card} --device ${sound}`, inverse: 'guest remove g'},
+  'guest remove': {
+    call: 'guest remove g --yes',
+    first: [`guest setup g --device ${card} --device ${sound}`],
+    inverse: `guest setup g --device ${card} --device ${sound}`,
+  },
+  'guest install-hooks': {
+    call: 'guest install-hooks g',
+    tweak: withGuest,
+    inverse: 'guest remove-hooks',
+  },
+  'guest remove-hooks': {
+    call: 'guest remove-hooks',
+    tweak: withGuest,
+    first: ['guest install-hooks g'],
+  },
+  'the start of a guest': {call: [guestStart, 'g'], tweak: withGuest, inverse: [guestStop, 'g']},
+  'the start of a guest that stops the display manager for a moment': {
+    call: [guestStart, 'g'],
+    tweak: withDisplayManager,
+    inverse: [guestStop, 'g'],
+  },
+  'the stop of a guest': {call: [guestStop, 'g'], tweak: withDisplayManager, first: [[guestStart, 'g']]},
+  'the start of a guest that fails': {
+    call: [guestStart, 'g'],
+    tweak: withDisplayManager,
+    fails: (host) => host.failWrite('*/snd_hda_intel/unbind', 'EIO'),
+  },
+  'mdev define': {call: defined, inverse: `mdev undefine -u ${uuid}`},
+  'mdev modify': {call: `mdev modify -u ${uuid} --manual`, first: [defined]},
+  'mdev undefine': {
+    call: `mdev undefine -u ${uuid}`,
+    first: [defined, `mdev define -u ${uuid} -p mtty -t mtty-1`],
+  },
+  'mdev start': {
+    call: `mdev start -u ${uuid}`,
+    first: [`mdev define -u ${uuid} -p mtty -t mtty-1`],
+    inverse: `mdev stop -u ${uuid}`,
+  },
+  'mdev stop': {call: `mdev stop -u ${uuid}`, first: [`mdev start -u ${uuid} -p mtty -t mtty-1`]},
+  'the record of a new mediated device': {
+    call: [mdevRecord, uuid],
+    first: [`mdev start -u ${uuid} -p mtty -t mtty-1`],
+  },
+  'completion --install': {call: 'completion bash --install'},
+};
+
+/** Kinds of left-overs of a killed run: the next one ends as if there had been none. */
+describe('a run that is killed', () => {
+  for (const [name, operation] of Object.entries(operations)) {
+    it(`and run again: ${name}`, async () => {
+      const wanted = await finish(await machineFor(operation), operation.call);
+      const moments = await momentsOf(operation);
+      assert.notDeepEqual(moments, [], 'it has no effect');
+      for (const moment of moments) {
+        const [machine, where] = await killed(operation, moment);
+        assert.deepEqual(await finish(machine, operation.call), wanted, where);
+      }
+    });
+
+    const {inverse} = operation;
+    if (inverse === undefined) continue;
+    it(`and taken back: ${name}`, async () => {
+      const whole = await machineFor(operation);
+      await perform(SimulatedHost.at(whole.machine.folder), operation.call);
+      await whole.userland.idle();
+      const wanted = withoutTraces(await finish(whole, inverse));
+      for (const moment of await momentsOf(operation)) {
+        const [machine, where] = await killed(operation, moment);
+        assert.deepEqual(withoutTraces(await finish(machine, inverse)), wanted, where);
+      }
+    });
+  }
+});
