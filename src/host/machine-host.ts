@@ -59,6 +59,13 @@ const lockDescriptor = 3;
 /** Files of the kernel: each gives what it has at once and is of a size that the kernel bounds. */
 const kernelFiles = /^\/(?:sys|proc)\//;
 
+/** Functions of the driver core, of buses and of attributes, in the stack of a process. */
+const driverCore = /kernfs_fop_|driver_|device_|really_probe|vfio_|bus_|pci_|sriov_|uevent_/;
+
+/** Where processes wait for a file system, a disk, or a child of vfork(2). */
+const otherWaits =
+  /^(?:nfs|rpc_|cifs|smb|wait_for_response|fuse_|request_wait_answer|kernel_clone|io_schedule|folio_|wait_on_page|jbd2|ext4_|xfs_|btrfs_|blk_|submit_bio)/;
+
 /** Node opens, reads and closes in one call when it is asked like this. */
 const asText = {encoding: 'utf8', flag: 'r'} as const;
 
@@ -481,12 +488,28 @@ export class MachineHost implements Host {
       const stat = this.readText(`/proc/${name}/stat`);
       if (stat === undefined) return false;
       const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ', 2);
-      if (state === 'D') return true;
+      if (state === 'D') return this.#isInDriverCore(name);
       if (this.userId !== 0 || parent === kernelThreads) return false;
       return /^(?:vfio_|driver_|device_|__device_|uevent_|bus_)/.test(
         this.readText(`/proc/${name}/wchan`) ?? '',
       );
     });
+  }
+
+  /**
+   * Whether a process in state D may be one that has or wants a device's lock, and not one that waits for NFS, FUSE or
+   * a slow disk. The lock is taken in functions of the driver core and of buses, which are on its stack
+   * (proc_pid_stack(5)). Who may not see the stack goes by where it waits, or takes it for one.
+   */
+  #isInDriverCore(pid: string): boolean {
+    let stack: string | undefined;
+    try {
+      stack = this.readText(`/proc/${pid}/stack`);
+    } catch (error) {
+      if (!(error instanceof FileError)) throw error;
+    }
+    if (stack !== undefined && stack !== '') return driverCore.test(stack);
+    return !otherWaits.test(this.readText(`/proc/${pid}/wchan`) ?? '');
   }
 
   #absent(action: string, path: string, error: unknown): undefined {
