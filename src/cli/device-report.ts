@@ -1,6 +1,6 @@
 import type {Host, HostReader} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
-import type {Device} from '../pci/device.js';
+import {readNumaNode, readResponds, type Device} from '../pci/device.js';
 import {readHolders, seesAllProcesses} from '../pci/holders.js';
 import type {Holder} from '../pci/holders/holder.js';
 import {adviseOnHolder, describeHolder} from '../pci/holders/words.js';
@@ -61,6 +61,11 @@ export interface DeviceReport {
     /** The type that is set; null while none is. */
     readonly type: number | null;
   } | null;
+  /**
+   * Whether it answers at all: false for one whose configuration space reads all ones. Null where that is not known,
+   * as for a suspended device, which is not woken for it.
+   */
+  readonly responds: boolean | null;
   readonly record: RecordReport | null;
   readonly units: readonly UnitReport[];
   readonly holders: readonly HolderReport[];
@@ -75,6 +80,10 @@ export interface Surroundings {
   readonly problems: readonly RecordProblem[];
   readonly units: ReadonlyMap<Slot, readonly UnitState[]>;
   readonly holders: ReadonlyMap<Slot, readonly Holder[]>;
+  /** Read for those that are reported alone: of thousands, lines do not say it. */
+  readonly numaNode: (slot: Slot) => number | undefined;
+  /** As {@link numaNode}. */
+  readonly responds: (slot: Slot) => boolean | undefined;
 }
 
 /** What {@link readSurroundings} reads beyond the devices themselves. */
@@ -99,6 +108,8 @@ export async function readSurroundings(
     problems,
     units: bySlot(await readUnitStates(host)),
     holders: bySlot(readHolders(host, devices, {alone: true, complete})),
+    numaNode: (slot) => readNumaNode(host, slot),
+    responds: (slot) => readResponds(host, slot),
   };
 }
 
@@ -126,9 +137,10 @@ export function reportDevice(device: Device, surroundings: Surroundings): Device
     driver: device.driver ?? null,
     override: device.override ?? null,
     group: device.group ?? null,
-    numaNode: device.numaNode ?? null,
+    numaNode: surroundings.numaNode(device.slot) ?? null,
     bootDisplay: device.bootDisplay,
     vgpu: device.vgpuType === undefined ? null : {type: device.vgpuType === 0 ? null : device.vgpuType},
+    responds: surroundings.responds(device.slot) ?? null,
     record: reportRecord(device, surroundings.records),
     units: (surroundings.units.get(device.slot) ?? []).map(({unit, driver, enabled, active = null}) => ({
       unit,

@@ -42,6 +42,8 @@ export type ErrorCode =
   | 'in-use'
   | 'group-not-viable'
   | 'no-iommu'
+  | 'no-override'
+  | 'no-answer'
   | 'identity-mismatch'
   | 'no-parent'
   | 'not-registered'

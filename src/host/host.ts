@@ -70,6 +70,11 @@ export interface HostReader {
   readBytes(path: string, limit?: number): Buffer | undefined;
   /** The first bytes of a file, at most so many; undefined when it is not there or cannot be read. */
   readStart(path: string, bytes: number): Buffer | undefined;
+  /**
+   * Whether reading this attribute would wait for a lock of the kernel, as {@link Host.findLocked} has found: then
+   * {@link readText} says that it is not there, which it is.
+   */
+  isLocked(path: string): boolean;
   /** The target text of a symbolic link; undefined when there is no such link. */
   readLink(path: string): string | undefined;
   /** The path with all links resolved, as seen from {@link root}; undefined when it leads nowhere. */

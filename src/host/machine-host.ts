@@ -86,6 +86,10 @@ export class MachineHost implements Host {
     this.userId = process.geteuid?.() ?? 0;
   }
 
+  isLocked(path: string): boolean {
+    return this.#locked.has(path);
+  }
+
   readText(path: string): string | undefined {
     if (this.#locked.size > 0 && this.#locked.has(path)) return undefined;
     let text: string;

@@ -1,5 +1,5 @@
 import {posix} from 'node:path';
-import {ExitCode, PearasysError} from '../host/errors.js';
+import {ExitCode, FileError, PearasysError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {isVfio} from './driver.js';
 import {asId, type DeviceId} from './id.js';
@@ -17,10 +17,10 @@ export interface Device {
   readonly override: string | undefined;
   /** IOMMU group; undefined without an IOMMU. The number changes from boot to boot. */
   readonly group: number | undefined;
-  /** NUMA node; undefined where the machine has only one. */
-  readonly numaNode: number | undefined;
   /** Whether the firmware showed its messages on this one. */
   readonly bootDisplay: boolean;
+  /** What `driver_override` answered when it was read; {@link override} tells something only when it is `known`. */
+  readonly overrideState: OverrideState;
   /**
    * Whether the kernel keeps the device locked, for a write or a probe that does not return: then the override is
    * not known, and whoever reads or writes it waits as well.
@@ -33,8 +33,17 @@ export interface Device {
   readonly vgpuType?: number;
 }
 
+/**
+ * `missing`: the kernel has no such attribute (before 3.16), or the tree was captured without it; `unreadable`: the
+ * read failed (EACCES, EIO); `blocked`: a read would not return.
+ */
+export type OverrideState = 'known' | 'missing' | 'unreadable' | 'blocked';
+
 /** Where the kernel lists the devices. */
 export const devicesFolder = '/sys/bus/pci/devices';
+
+/** Where the kernel lists the IOMMU groups; empty without an IOMMU. */
+const groupsFolder = '/sys/kernel/iommu_groups';
 
 /** The sysfs folder of a device, or the path of one of its attributes. */
 export function devicePath(slot: Slot, attribute?: string): string {
@@ -48,9 +57,10 @@ export function absolute(link: string): string {
 
 /**
  * All PCI functions, in slot order.
+ * @param onUnreadable is told of each that is there and cannot be read, and is left out.
  * @throws PearasysError `no-sysfs` where there is no PCI bus to read.
  */
-export function readDevices(host: HostReader): Device[] {
+export function readDevices(host: HostReader, onUnreadable?: (problem: FileError) => void): Device[] {
   const names = host.list(devicesFolder);
   if (names.length === 0 && !host.exists(devicesFolder))
     throw new PearasysError({
@@ -71,10 +81,11 @@ export function readDevices(host: HostReader): Device[] {
     // The devices of a bus follow one another.
     const number = slot.slice(0, -4);
     if (bus?.number !== number) bus = readBus(host, number, slot);
-    const device =
-      readFrom(host, slot, `${bus.folder}/${slot}`, bus.numaText, shared) ??
-      readFrom(host, slot, devicePath(slot), bus.numaText, shared);
-    if (device !== undefined) devices.push(device);
+    let device = readFrom(host, slot, `${bus.folder}/${slot}`, shared);
+    // Two on one bus may be in different folders.
+    if (!isDevice(device)) device = readFrom(host, slot, devicePath(slot), shared);
+    if (isDevice(device)) devices.push(device);
+    else if (device !== undefined) onUnreadable?.(device);
   }
   return devices;
 }
@@ -85,28 +96,60 @@ interface Bus {
   readonly number: string;
   /** Where its devices' own folders are: a path through the link of each takes the kernel longer to follow. */
   readonly folder: string;
-  /** The node, which the kernel gives to all devices of a bus (pci_device_add). */
-  readonly numaText: string | undefined;
 }
 
 /** @param slot any of the bus's devices. */
 function readBus(host: HostReader, number: string, slot: Slot): Bus {
   const link = host.readLink(devicePath(slot));
-  return {
-    number,
-    folder: link === undefined ? devicesFolder : posix.dirname(absolute(link)),
-    numaText: host.readText(devicePath(slot, 'numa_node')),
-  };
+  return {number, folder: link === undefined ? devicesFolder : posix.dirname(absolute(link))};
 }
 
-/** One PCI function; undefined when it is not there, or goes away while it is read. */
+/**
+ * One PCI function; undefined when it is not there, or goes away while it is read.
+ * @throws FileError when it is there and cannot be read.
+ */
 export function readDevice(host: HostReader, slot: Slot): Device | undefined {
-  const folder = devicePath(slot);
-  return readFrom(host, slot, folder, host.readText(`${folder}/numa_node`), {
-    hasGroups: true,
-    ids: new Map(),
-    words: new Map(),
-  });
+  const device = readFrom(host, slot, devicePath(slot), {hasGroups: true, ids: new Map(), words: new Map()});
+  if (device === undefined || isDevice(device)) return device;
+  throw device;
+}
+
+/** The NUMA node of a function, which the kernel and the firmware give to each by itself; undefined for none. */
+export function readNumaNode(host: HostReader, slot: Slot): number | undefined {
+  const node = Number(readOptional(host, devicePath(slot, 'numa_node')) ?? -1);
+  return node >= 0 ? node : undefined;
+}
+
+/** Bytes of the header that every function has and every user may read, see lspci(8). */
+const headerLength = 64;
+
+/**
+ * Whether the function answers at all: one that has died or lost its power reads as all ones, while sysfs goes on
+ * showing the ids of before. Undefined where that is not to be known, as for one that is suspended: the read would
+ * wake it.
+ */
+export function readResponds(host: HostReader, slot: Slot): boolean | undefined {
+  if (/^(?:suspended|suspending)$/.test(readOptional(host, devicePath(slot, 'power/runtime_status')) ?? ''))
+    return undefined;
+  const header = host.readStart(devicePath(slot, 'config'), headerLength);
+  // A virtual function has no ids in its own (SR-IOV 3.4.1.1), but all else.
+  return header === undefined || header.length < headerLength
+    ? undefined
+    : header.some((byte) => byte !== 0xff);
+}
+
+/** The text of an attribute; undefined when it is not there or cannot be read. */
+function readOptional(host: HostReader, path: string): string | undefined {
+  try {
+    return host.readText(path);
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    return undefined;
+  }
+}
+
+function isDevice(answer: Device | FileError | undefined): answer is Device {
+  return answer !== undefined && !(answer instanceof FileError);
 }
 
 /** What the reading of several devices shares. */
@@ -119,43 +162,69 @@ interface Shared {
   readonly words: Map<string, string>;
 }
 
+/** @returns the error of what cannot be read; undefined when it is not there. */
 function readFrom(
   host: HostReader,
   slot: Slot,
   folder: string,
-  numaText: string | undefined,
   shared: Shared,
-): Device | undefined {
+): Device | FileError | undefined {
   // One read for most of it: the kernel prints class, ids, driver and modalias together.
-  const uevent = host.readText(`${folder}/uevent`) ?? readWithoutLock(host, folder);
-  if (uevent === undefined) return undefined;
-  const id = once(shared.ids, field(uevent, 'PCI_ID='), asId);
-  if (id === undefined) return undefined;
+  let uevent = readOptional(host, `${folder}/uevent`);
+  if (uevent?.includes('PCI_ID=') !== true) uevent = readWithoutLock(host, folder);
+  const id = uevent === undefined ? undefined : once(shared.ids, field(uevent, 'PCI_ID='), asId);
+  if (uevent === undefined || id === undefined)
+    return host.exists(folder) ? whyUnreadable(host, `${folder}/vendor`) : undefined;
   const classCode = Number.parseInt(field(uevent, 'PCI_CLASS='), 16);
   const driver = once(shared.words, field(uevent, 'DRIVER='), String);
-  const override = host.readText(`${folder}/driver_override`);
+  const overridePath = `${folder}/driver_override`;
+  let override: string | undefined;
+  let overrideState: OverrideState = 'known';
+  try {
+    override = host.readText(overridePath);
+    if (override === undefined) overrideState = host.isLocked(overridePath) ? 'blocked' : 'missing';
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    overrideState = 'unreadable';
+  }
+  // It may have gone since the first read.
+  if (overrideState === 'missing' && !host.exists(folder)) return undefined;
   const group = readGroup(host, folder, shared);
-  const numaNode = Number(numaText ?? -1);
   return {
     slot,
     id,
-    subsystem: once(shared.words, field(uevent, 'PCI_SUBSYS_ID='), (text) => text.toLowerCase()),
-    classCode,
+    subsystem: once(shared.words, field(uevent, 'PCI_SUBSYS_ID='), subsystemIn),
+    classCode: Number.isNaN(classCode) ? 0 : classCode,
     driver: driver === '' ? undefined : driver,
     // A cleared override reads back as (null).
     override: override === undefined || override === '(null)' || override === '' ? undefined : override,
     group,
-    numaNode: numaNode < 0 ? undefined : numaNode,
-    bootDisplay: classCode >>> 16 === 0x03 && host.readText(`${folder}/boot_vga`) === '1',
-    locked: override === undefined,
+    bootDisplay: classCode >>> 16 === 0x03 && readOptional(host, `${folder}/boot_vga`) === '1',
+    overrideState,
+    locked: overrideState === 'blocked',
     ...(driver.startsWith('nvidia') ? readVgpuType(host, folder) : {}),
   };
 }
 
+/** The error of reading an attribute that is not to be read. */
+function whyUnreadable(host: HostReader, path: string): FileError {
+  try {
+    host.readText(path);
+  } catch (error) {
+    if (error instanceof FileError) return error;
+    throw error;
+  }
+  return new FileError('reading', path, 'ENOENT');
+}
+
 /** NVIDIA's attribute for vGPUs on virtual functions (Virtual GPU Software User Guide, "SR-IOV vGPU"). */
 function readVgpuType(host: HostReader, folder: string): Pick<Device, 'vgpuType'> {
-  const type = /\d+/.exec(host.readText(`${folder}/nvidia/current_vgpu_type`) ?? '')?.[0];
+  const type = /\d+/.exec(readOptional(host, `${folder}/nvidia/current_vgpu_type`) ?? '')?.[0];
   return type === undefined ? {} : {vgpuType: Number(type)};
+}
+
+function subsystemIn(text: string): string {
+  return text === '' ? '0000:0000' : text.toLowerCase();
 }
 
 /** The number of the device's group. Without an IOMMU no device is asked but the first: each answer is an exception. */
@@ -163,19 +232,23 @@ function readGroup(host: HostReader, folder: string, shared: Shared): number | u
   if (shared.hasGroups === false) return undefined;
   const link = host.readLink(`${folder}/iommu_group`);
   if (link !== undefined) return Number(link.slice(link.lastIndexOf('/') + 1));
-  shared.hasGroups ??= host.list('/sys/kernel/iommu_groups').length > 0;
+  // A captured tree may have the links alone.
+  shared.hasGroups ??= !host.exists(groupsFolder) || host.list(groupsFolder).length > 0;
   return undefined;
 }
 
-/** What uevent says, from attributes that can be read while the device is locked; undefined when it is gone. */
+/**
+ * What uevent says, from attributes that can be read while the device is locked, and that captured trees have;
+ * undefined when there is none of these.
+ */
 function readWithoutLock(host: HostReader, folder: string): string | undefined {
-  const read = (attribute: string) => host.readText(`${folder}/${attribute}`)?.replace(/^0x/, '');
-  const vendor = read('vendor');
-  if (vendor === undefined) return undefined;
+  const read = (attribute: string) => readOptional(host, `${folder}/${attribute}`)?.replace(/^0x/, '');
+  const [vendor, device] = [read('vendor'), read('device')];
+  if (vendor === undefined || device === undefined) return undefined;
   const driver = host.readLink(`${folder}/driver`);
   return [
-    `PCI_ID=${vendor}:${read('device') ?? ''}`,
-    `PCI_SUBSYS_ID=${read('subsystem_vendor') ?? ''}:${read('subsystem_device') ?? ''}`,
+    `PCI_ID=${vendor}:${device}`,
+    `PCI_SUBSYS_ID=${read('subsystem_vendor') ?? '0000'}:${read('subsystem_device') ?? '0000'}`,
     `PCI_CLASS=${read('class') ?? ''}`,
     ...(driver === undefined ? [] : [`DRIVER=${driver.slice(driver.lastIndexOf('/') + 1)}`]),
   ].join('\n');
@@ -226,7 +299,7 @@ export function isVirtualFunction(host: HostReader, slot: Slot): boolean {
 export function readGroupMembers(host: HostReader, device: Device): Device[] {
   if (device.group === undefined) return [device];
   return host
-    .list(`/sys/kernel/iommu_groups/${device.group}/devices`)
+    .list(`${groupsFolder}/${device.group}/devices`)
     .map(asSlot)
     .filter((slot) => slot !== undefined)
     .map((slot) => (slot === device.slot ? device : readDevice(host, slot)))

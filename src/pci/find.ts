@@ -2,7 +2,7 @@ import {posix} from 'node:path';
 import {closest} from 'fastest-levenshtein';
 import {ExitCode, PearasysError, usageError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
-import {devicePath, isBridge, type Device} from './device.js';
+import {devicePath, isBridge, readDevice, type Device} from './device.js';
 import {asId, type DeviceId} from './id.js';
 import {asCard, asSlot, cardOf, type Card, type Slot} from './slot.js';
 
@@ -111,6 +111,9 @@ function findOne(host: HostReader, devices: readonly Device[], word: string, opt
   if (slot !== undefined) {
     const device = devices.find((one) => one.slot === slot);
     if (device !== undefined) return [device];
+    // One that is there and is not among them cannot be read: this throws why.
+    const late = readDevice(host, slot);
+    if (late !== undefined) return [late];
     throw missing(`there is no device in slot ${slot}`, slot, slots);
   }
   const card = asCard(word);

@@ -3,6 +3,7 @@ import {devicePath, isBridge, type Device} from '../pci/device.js';
 import type {Driver} from '../pci/driver.js';
 import {nearest} from '../pci/find.js';
 import type {Holder} from '../pci/holders/holder.js';
+import type {Slot} from '../pci/slot.js';
 import {adviseOnHolder, describeHolder} from '../pci/holders/words.js';
 import type {DriverSource} from '../pci/modules.js';
 import {loadModule, refuse, type Refusal, type Step} from './step.js';
@@ -48,6 +49,49 @@ export function refuseVgpus(devices: readonly Device[], force: boolean): Refusal
       'nothing was changed',
     ],
     hint: `${vgpuType === 0 ? set : ''}give it to the guest as a hostdev with managed='no'; or take it from its driver with --force`,
+  });
+}
+
+/**
+ * Refuses to claim devices that cannot be reserved for one driver: without `driver_override`, the kernel offers only
+ * new_id, which takes every device of the same id. Refuses any change where it cannot be told what is set.
+ */
+export function refuseOverride(devices: readonly Device[], claims: boolean): Refusal | undefined {
+  const unreadable = devices.find((device) => device.overrideState === 'unreadable');
+  if (unreadable !== undefined)
+    return refuse({
+      code: 'no-override',
+      exitCode: ExitCode.refused,
+      message: `the driver_override of ${unreadable.slot} (${unreadable.id}) cannot be read, so that its state is not known`,
+      details: ['nothing was changed'],
+      hint: `look at it: cat ${devicePath(unreadable.slot, 'driver_override')}`,
+    });
+  const missing = claims ? devices.find((device) => device.overrideState === 'missing') : undefined;
+  if (missing === undefined) return undefined;
+  const {slot, id} = missing;
+  return refuse({
+    code: 'no-override',
+    exitCode: ExitCode.refused,
+    message: `${slot} (${id}) has no driver_override: kernels before 3.16 cannot reserve a device for a driver`,
+    details: ['nothing was changed'],
+    hint: `what such a kernel has: pearasys -s ${slot} pci device unbind driver DRIVER new-id (DRIVER then takes every unbound device with id ${id})`,
+  });
+}
+
+/** Refuses devices that do not answer, unless forced: a driver's probe of one fails, or never returns. */
+export function refuseSilent(
+  devices: readonly Device[],
+  silent: ReadonlySet<Slot>,
+  force: boolean,
+): Refusal | undefined {
+  const dead = force ? undefined : devices.find(({slot}) => silent.has(slot));
+  if (dead === undefined) return undefined;
+  return refuse({
+    code: 'no-answer',
+    exitCode: ExitCode.refused,
+    message: `${dead.slot} (${dead.id}) does not answer: its configuration space reads all ones, as that of a device that has died or has no power`,
+    details: ['nothing was changed'],
+    hint: `take it away and look for it again: pearasys -s ${dead.slot} pci device remove rescan; or power the machine off and on; or go on nevertheless with --force`,
   });
 }
 

@@ -152,6 +152,7 @@ describe('pearasys list', () => {
           override: null,
           group: 11,
           numaNode: null,
+          responds: true,
           bootDisplay: false,
           vgpu: null,
           record: null,

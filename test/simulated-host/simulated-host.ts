@@ -80,6 +80,7 @@ export class SimulatedHost implements Host {
   readonly #locked = new Set<string>();
   readonly #writeFaults: Fault[] = [];
   readonly #fileFaults: Fault[] = [];
+  readonly #readFaults: Fault[] = [];
   readonly #commandFaults: (Fault & {stderr: string})[] = [];
   readonly #stuckFaults: {matches: (text: string) => boolean; returns: (() => void)[]}[] = [];
   readonly #before: EffectHook[] = [];
@@ -126,6 +127,11 @@ export class SimulatedHost implements Host {
   /** Writes to this path are answered with an errno, the next `times` times, and have no effect. */
   failWrite(path: PathPattern, errno: string, times = Infinity): void {
     this.#writeFaults.push({matches: matcher(path), errno, left: times});
+  }
+
+  /** Reading this file fails with an errno, the next `times` times: an attribute of a device that has died, for one. */
+  failRead(path: PathPattern, errno: string, times = Infinity): void {
+    this.#readFaults.push({matches: matcher(path), errno, left: times});
   }
 
   /** Writing or removing this file fails, and changes nothing. */
@@ -201,8 +207,9 @@ export class SimulatedHost implements Host {
   readText(path: string): string | undefined {
     const real = this.machine.tree.resolve(path);
     if (real === undefined || this.#private(real)) return undefined;
-    if ([...this.#locked].some((slot) => lockTaking.some((name) => real.endsWith(`/${slot}/${name}`))))
-      return undefined;
+    if (this.isLocked(real)) return undefined;
+    const fault = this.#next(this.#readFaults, path);
+    if (fault !== undefined) throw new FileError('reading', path, fault.errno);
     const locking = this.machine.takesLock(real);
     if (this.hangingReads && locking !== undefined && this.machine.isStuck(locking))
       throw new Error(`reading ${path} would never return: a write to that device is stuck in the kernel`);
@@ -215,6 +222,11 @@ export class SimulatedHost implements Host {
   readBytes(path: string, limit?: number): Buffer | undefined {
     const real = this.machine.tree.resolve(path);
     return real === undefined || this.#private(real) ? undefined : this.#files.readBytes(real, limit);
+  }
+
+  isLocked(path: string): boolean {
+    const real = this.machine.tree.resolve(path) ?? path;
+    return [...this.#locked].some((slot) => lockTaking.some((name) => real.endsWith(`/${slot}/${name}`)));
   }
 
   readStart(path: string, bytes: number): Buffer | undefined {

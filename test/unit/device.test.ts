@@ -3,7 +3,7 @@ import {mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync} from 'node:f
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {MachineHost} from '../../src/host/machine-host.js';
-import {devicePath, modaliasOf, readDevices} from '../../src/pci/device.js';
+import {devicePath, modaliasOf, readDevices, readNumaNode} from '../../src/pci/device.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 describe('devices', () => {
@@ -52,8 +52,9 @@ describe('devices', () => {
         symlinkSync(`../../../devices/${parent}/${slot}`, join(bus, slot));
       }
       add(join(bus, '0000:04:00.0'), '10D4');
+      const image = new MachineHost(root);
       assert.deepEqual(
-        readDevices(new MachineHost(root)).map(({slot, id, numaNode}) => [slot, id, numaNode]),
+        readDevices(image).map(({slot, id}) => [slot, id, readNumaNode(image, slot)]),
         [
           ['0000:03:00.0', '8086:10d3', 1],
           ['0000:03:10.0', '8086:10d3', 1],

@@ -18,8 +18,8 @@ export function aDevice(
     driver: undefined,
     override: undefined,
     group: 1,
-    numaNode: undefined,
     bootDisplay: false,
+    overrideState: 'known',
     locked: false,
     ...said,
   };

@@ -1,5 +1,6 @@
+import {posix} from 'node:path';
 import {string} from '@oclif/core/flags';
-import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
+import {ExitCode, PearasysError, usageError, type FileError} from '../../host/errors.js';
 import {classWords, readDevices, type Device} from '../../pci/device.js';
 import {parseDriver} from '../../pci/driver.js';
 import {asId} from '../../pci/id.js';
@@ -31,7 +32,7 @@ import type {MdevReport, ParentReport} from '../mdev-report.js';
 /** What `pearasys list --json` prints. */
 export interface ListResult {
   readonly devices: readonly DeviceReport[];
-  /** Record files that are ignored, and why. */
+  /** Record files that are ignored, and devices that are there and cannot be read, and why. */
   readonly problems: readonly {readonly path: string; readonly reason: string}[];
   /** Records whose card is not in its slot; nothing is done for them. */
   readonly missing: readonly MissingCard[];
@@ -103,16 +104,22 @@ export default class List extends BaseCommand {
       (flags.id ?? []).map(byId),
     ].filter((alternatives) => alternatives.length > 0);
     const host = await this.openHost();
-    const all = readDevices(host);
+    const unreadable: FileError[] = [];
+    const all = readDevices(host, (error) => unreadable.push(error));
     const devices = all.filter((device) =>
       filters.every((alternatives) => alternatives.some((matches) => matches(device))),
     );
     const complete = devices.length === all.length;
     const surroundings = await readSurroundings(host, this.context.layout, devices, {complete});
-    const {problems} = surroundings;
+    const problems = [
+      ...surroundings.problems,
+      ...unreadable.map(({path, message}) => ({path: posix.dirname(path), reason: message})),
+    ];
     const inventory = await readMdevs(host, filters.length > 0 ? devices : undefined);
     if (!this.jsonEnabled()) await this.#print(devices, surroundings, inventory);
-    for (const {path, reason} of problems) this.warn(`the record ${path} is ignored: ${reason}`);
+    for (const {path, reason} of surroundings.problems) this.warn(`the record ${path} is ignored: ${reason}`);
+    for (const {path, message} of unreadable)
+      this.warn(`the device ${posix.basename(posix.dirname(path))} is left out: ${message}`);
     const missing = missingCards([...surroundings.records.values()].flat(), all);
     for (const {slot, id, elsewhere} of missing)
       this.warn(
@@ -233,7 +240,9 @@ function row(report: DeviceReport): string[] {
     report.slot,
     report.id,
     `${classWordOf(report.class)}${report.bootDisplay ? '*' : ''}`,
-    report.override === null || report.override === report.driver ? driver : `${driver} (${report.override})`,
+    `${report.override === null || report.override === report.driver ? driver : `${driver} (${report.override})`}${
+      report.responds === false ? ' (does not answer)' : ''
+    }`,
     String(report.group ?? '-'),
     `${recordWord(report.record)}${state}`,
     [...new Set(report.holders.map(holderName))].join(' '),

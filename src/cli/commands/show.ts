@@ -1,6 +1,6 @@
 import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
-import {ExitCode, PearasysError} from '../../host/errors.js';
+import {ExitCode, FileError, PearasysError} from '../../host/errors.js';
 import type {Host, HostReader} from '../../host/host.js';
 import {asParentName, inKernelCase} from '../../mdev/name.js';
 import {readParentNames} from '../../mdev/parent.js';
@@ -14,6 +14,7 @@ import {
   readGroupMembers,
   siblingsOf,
   type Device,
+  type OverrideState,
 } from '../../pci/device.js';
 import {findDevices} from '../../pci/find.js';
 import {asSlot, cardOf} from '../../pci/slot.js';
@@ -47,6 +48,13 @@ export interface ShownDevice extends DeviceReport {
   readonly name: string;
   /** Whether a write to it, or its driver's probe, does not return: override and driver are not to be known then. */
   readonly locked: boolean;
+  /**
+   * What reading the override answered: `known`; `missing` where the kernel has none (before 3.16) or the tree was
+   * captured without it; `unreadable`; `blocked` for a device that is locked.
+   */
+  readonly overrideState: OverrideState;
+  /** Attributes that are there and could not be read. */
+  readonly unreadable: readonly string[];
   /** The module of the driver that has it; null without a driver, and for a built-in one. */
   readonly module: string | null;
   /** The modules whose aliases take the device. */
@@ -190,12 +198,22 @@ function showDevice(
   };
   const group = device.group === undefined ? [] : readGroupMembers(host, device);
   const inTheWay = group.filter((member) => !leavesGroupViable(member)).map(({slot}) => slot);
-  const attribute = (name: string) => host.readText(devicePath(device.slot, name)) ?? null;
+  const unreadable = device.overrideState === 'unreadable' ? ['driver_override'] : [];
+  const attribute = (name: string) => {
+    try {
+      return host.readText(devicePath(device.slot, name)) ?? null;
+    } catch (error) {
+      if (!(error instanceof FileError)) throw error;
+      unreadable.push(name);
+      return null;
+    }
+  };
   const d3cold = attribute('d3cold_allowed');
   return {
     ...report,
     name: nameInReport(report),
     locked: device.locked,
+    overrideState: device.overrideState,
     module: (device.driver === undefined ? undefined : moduleOfDriver(host, device.driver)) ?? null,
     modules: modulesFor(host, device),
     vgpuTypes: report.vgpu === null ? [] : readVgpuTypes(host, device),
@@ -209,6 +227,7 @@ function showDevice(
       control: attribute('power/control'),
       d3coldAllowed: d3cold === null ? null : d3cold === '1',
     },
+    unreadable,
   };
 }
 
@@ -237,13 +256,20 @@ function print(device: ShownDevice): string {
     'driver',
     device.locked ? 'not known: an earlier write to it, or a probe, has not returned' : driverWords(device),
   );
-  fact('override', device.override);
+  fact('override', overrideWords(device));
   fact(
     'vGPU',
     device.vgpu === null ? undefined : device.vgpu.type === null ? 'no type set' : `type ${device.vgpu.type}`,
     ...device.vgpuTypes.map(({type, name}) => `can be ${type}: ${name}`),
   );
   fact('modules', device.modules.join(' ') || 'none known');
+  fact(
+    'state',
+    device.responds === false
+      ? 'does not answer: its configuration space reads all ones (dead, or without power)'
+      : undefined,
+  );
+  fact('unreadable', device.unreadable.join(' ') || undefined);
   fact('record', record === null ? 'none' : recordWords(record));
   fact(
     'units',
@@ -268,6 +294,14 @@ function print(device: ShownDevice): string {
   );
   fact('held by', ...device.holders.flatMap(({text, advice}) => [text, `  to end it: ${advice}`]));
   return lines.join('\n');
+}
+
+/** Undefined when there is nothing to tell: no override, and nothing that keeps one from being set. */
+function overrideWords({override, overrideState, locked}: ShownDevice): string | undefined {
+  if (locked || overrideState === 'known') return override ?? undefined;
+  return overrideState === 'missing'
+    ? 'there is no driver_override: the kernel is older than 3.16'
+    : 'driver_override cannot be read';
 }
 
 function driverWords({driver, module}: ShownDevice): string {
