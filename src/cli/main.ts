@@ -67,15 +67,20 @@ async function run(argv: readonly string[], context: Context): Promise<Ended> {
 async function unknownCommand(words: readonly string[], ids: readonly string[]): Promise<PearasysError> {
   const {suggest} = await import('./errors.js');
   const known = ids.map((id) => id.replaceAll(':', ' '));
-  const nearest = suggest(words.slice(0, 2).join(' '), known) ?? suggest(words[0] ?? '', known);
+  // The words up to the first that is in no command; what follows are its arguments.
+  let length = 1;
+  while (length < words.length && known.some((one) => one.startsWith(`${words.slice(0, length).join(' ')} `)))
+    length++;
+  const typed = words.slice(0, length).join(' ');
+  const nearest = suggest(typed, known) ?? suggest(words.slice(0, 2).join(' '), known);
   return new PearasysError({
     code: 'usage',
     exitCode: ExitCode.usage,
     message:
       words.length === 0
         ? 'there is no command after the options'
-        : `there is no command '${words.join(' ')}'`,
-    hint: nearest === undefined ? `${name} --help` : `${name} ${nearest}`,
+        : `unknown command '${typed}'${nearest === undefined ? '' : `, did you mean '${nearest}'?`}`,
+    hint: nearest === undefined ? `${name} --help` : `${name} ${nearest} --help`,
   });
 }
 

@@ -12,10 +12,39 @@ export type DriverSource =
       /** Whether that module is there already, without such a driver. */
       readonly loaded?: boolean;
     }
-  | {readonly kind: 'unknown'; readonly known: readonly string[]};
+  | {
+      readonly kind: 'unknown';
+      /** What drivers are called: those that are there, and those that modules are known to bring. */
+      readonly known: readonly string[];
+      /** Modules that are not loaded and whose drivers' names nobody knows before; most have the module's name. */
+      readonly modules: readonly string[];
+      /** Whether it is the name of a module, whose drivers are those that are known. */
+      readonly isModule: boolean;
+    };
 
-/** Drivers without hardware of their own, whose names are not their modules'. */
-const namesOfModules: Readonly<Record<string, string>> = {vfio_pci: 'vfio-pci', pci_stub: 'pci-stub'};
+/**
+ * Modules whose PCI drivers are called otherwise, from their sources (`.name` of struct pci_driver): no file tells what
+ * a module will register before it is loaded.
+ */
+const namesOfModules: Readonly<Record<string, string>> = {
+  '8250_pci': 'serial',
+  bochs: 'bochs-drm',
+  dwc3_pci: 'dwc3-pci',
+  ehci_pci: 'ehci-pci',
+  i2c_designware_pci: 'i2c-designware-pci',
+  i2c_i801: 'i801_smbus',
+  i2c_nforce2: 'nForce2_smbus',
+  i2c_piix4: 'piix4_smbus',
+  intel_lpss_pci: 'intel-lpss',
+  ohci_pci: 'ohci-pci',
+  pci_stub: 'pci-stub',
+  processor_thermal_device_pci: 'proc_thermal_pci',
+  sdhci_pci: 'sdhci-pci',
+  vfio_pci: 'vfio-pci',
+  virtio_pci: 'virtio-pci',
+  xen_pciback: 'pciback',
+  xhci_pci: 'xhci_hcd',
+};
 
 /**
  * Where the driver would come from. A module of the driver's own name is what modprobe would load; where the
@@ -24,15 +53,24 @@ const namesOfModules: Readonly<Record<string, string>> = {vfio_pci: 'vfio-pci', 
  */
 export function findDriver(host: HostReader, driver: Driver): DriverSource {
   if (driver === noDriver || host.exists(`${driversFolder}/${driver}`)) return {kind: 'present'};
+  const registered = driversOfModule(host, driver);
   const ownName = Object.hasOwn(namesOfModules, driver) ? namesOfModules[driver] : undefined;
-  if (ownName !== undefined) return {kind: 'unknown', known: [ownName]};
+  const own = registered.length > 0 || ownName === undefined ? registered : [ownName];
+  if (own.length > 0) return {kind: 'unknown', known: own, modules: [], isModule: true};
   const trees = moduleTrees(host);
   const known = trees.map((tree) => moduleNames(host, tree)).filter((names) => names !== undefined);
+  // A library of the same name may be a module too, as xhci_hcd.
+  const bringing = Object.keys(namesOfModules).find(
+    (module) => namesOfModules[module] === driver && module !== underscored(driver),
+  );
+  if (bringing !== undefined && known.some((names) => names.has(bringing)))
+    return {kind: 'module', module: bringing, loaded: host.exists(`/sys/module/${bringing}`)};
   if (known.length === 0 || known.some((names) => names.has(underscored(driver))))
     return {kind: 'module', module: driver, loaded: host.exists(`/sys/module/${underscored(driver)}`)};
   return {
     kind: 'unknown',
-    known: [...new Set([...host.list(driversFolder), ...trees.flatMap((tree) => pciModules(host, tree))])],
+    ...knownDrivers(host, trees),
+    isModule: false,
   };
 }
 
@@ -168,15 +206,16 @@ function isChosen(
 }
 
 /** The PCI drivers that a module has registered. */
-function driversOfModule(host: HostReader, module: string): string[] {
+export function driversOfModule(host: HostReader, name: string): string[] {
+  const module = underscored(name);
   const registered = host
     .list(`/sys/module/${module}/drivers`)
-    .filter((name) => name.startsWith('pci:'))
-    .map((name) => name.slice('pci:'.length));
+    .filter((entry) => entry.startsWith('pci:'))
+    .map((entry) => entry.slice('pci:'.length));
   if (registered.length > 0) return registered;
   // Something built in has no such folder unless it has parameters.
-  return [...new Set([module, module.replaceAll('_', '-')])].filter((name) =>
-    host.exists(`${driversFolder}/${name}`),
+  return [...new Set([module, module.replaceAll('_', '-')])].filter((entry) =>
+    host.exists(`${driversFolder}/${entry}`),
   );
 }
 
@@ -216,11 +255,23 @@ function namesInList(text = ''): Set<string> {
   return names;
 }
 
-function pciModules(host: HostReader, tree: string): string[] {
-  const text = host.readText(`${tree}/modules.alias`) ?? '';
-  return [...text.matchAll(/^alias (?:vfio_)?pci:\S+ (\S+)$/gm)].map(
-    ([, module = '']) => namesOfModules[module] ?? module,
-  );
+/** The names of drivers, and those of modules that are not loaded and say nothing about their drivers. */
+function knownDrivers(
+  host: HostReader,
+  trees: readonly string[],
+): {readonly known: readonly string[]; readonly modules: readonly string[]} {
+  const known = new Set(host.list(driversFolder));
+  const modules = new Set<string>();
+  for (const tree of trees) {
+    const text = host.readText(`${tree}/modules.alias`) ?? '';
+    for (const [, module = ''] of text.matchAll(/^alias (?:vfio_)?pci:\S+ (\S+)$/gm)) {
+      const name = Object.hasOwn(namesOfModules, module) ? namesOfModules[module] : undefined;
+      if (name !== undefined) known.add(name);
+      // The drivers of one that is loaded are among those that are there.
+      else if (!host.exists(`/sys/module/${underscored(module)}`)) modules.add(module);
+    }
+  }
+  return {known: [...known], modules: [...modules]};
 }
 
 /** modprobe takes - and _ for the same; /sys/module has the underscore. */

@@ -16,7 +16,7 @@ import {waitForParent} from '../mdev/parent.js';
 import type {Uuid} from '../mdev/uuid.js';
 import {readDevice, type Device} from '../pci/device.js';
 import {driversFolder} from '../pci/driver.js';
-import {hasDevices, readDefaultDrivers} from '../pci/modules.js';
+import {driversOfModule, hasDevices, readDefaultDrivers} from '../pci/modules.js';
 import {readModuleUsers} from '../pci/holders/module-users.js';
 import {describeVfioUsers} from '../pci/holders/processes.js';
 import {adviseOnNodeUser, describeNodeUser} from '../pci/holders/words.js';
@@ -267,8 +267,8 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
         throw new PearasysError({
           code: 'no-driver',
           exitCode: ExitCode.failed,
-          message: `the module was loaded, but it brought no PCI driver called ${step.driver}`,
-          hint: `\`ls ${driversFolder}\` shows what the drivers call themselves`,
+          message: `the module ${step.module} was loaded, but it brought no PCI driver called ${step.driver}`,
+          hint: hintOnDrivers(driversOfModule(host, step.module)),
         });
       return true;
     case 'expect-mdev':
@@ -456,6 +456,12 @@ function checkDefault(host: Host, {slot, required}: ExpectDefaultStep): void {
     `the id is in new_id, or in ids= of the driver's module (kernel command line, /etc/modprobe.d); take it out: pearasys -s ${slot} pci driver ${driver} remove-id` +
       (wanted === undefined ? '' : `; or name the driver: pearasys bind ${wanted} ${slot}`),
   );
+}
+
+function hintOnDrivers(drivers: readonly string[]): string {
+  return drivers.length === 0
+    ? `\`ls ${driversFolder}\` shows what the drivers call themselves`
+    : `its PCI driver is called ${drivers.join(' or ')}`;
 }
 
 function checkUnlocked(host: Host, slots: readonly Slot[]): void {

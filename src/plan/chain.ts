@@ -8,7 +8,14 @@ import {findDriver} from '../pci/modules.js';
 import {markReleased} from './claim.js';
 import {dependentNotes, leaveDriver, removeVirtualFunctions, withoutDependents} from './dependents.js';
 import {plan, refuse, setOverride, writeAttribute, type Planned, type Refusal, type Step} from './step.js';
-import {bringDriver, refuseBridges, refuseHeld, refuseLocked, refuseVgpus} from './refusals.js';
+import {
+  bringDriver,
+  refuseBridges,
+  refuseHeld,
+  refuseLocked,
+  refuseOverride,
+  refuseVgpus,
+} from './refusals.js';
 import {planSwitch, readSwitch} from './switch.js';
 
 /** What one link of a `pci` chain does to its devices; `ls` only lists and is not planned. */
@@ -190,6 +197,8 @@ function planIds(
 }
 
 function planOverride(host: HostReader, devices: readonly Device[], driver: Driver | undefined): Planned {
+  const refusal = refuseOverride(devices, true);
+  if (refusal !== undefined) return refusal;
   const bringing = driver === undefined ? [] : bringDriver(driver, findDriver(host, driver));
   if ('kind' in bringing) return bringing;
   return plan([...bringing, ...devices.map((device) => setOverride(device.slot, driver, device.override))]);

@@ -145,15 +145,33 @@ export function bringDriver(driver: Driver, source: DriverSource): Step[] | Refu
       return [
         // What was loaded before is not ours to unload.
         {...loadModule(source.module), ...(source.loaded === true ? {undo: []} : {})},
-        {kind: 'expect-registered', driver, undo: []},
+        {kind: 'expect-registered', driver, module: source.module, undo: []},
       ];
     case 'unknown':
+      if (source.isModule)
+        return refuse({
+          code: 'no-driver',
+          exitCode: ExitCode.usage,
+          message: `${driver} is a module, not a driver`,
+          details: ['nothing was changed'],
+          hint: `its PCI driver is called ${source.known.join(' or ')}`,
+        });
       return refuse({
         code: 'no-driver',
         exitCode: ExitCode.usage,
         message: `there is no PCI driver called ${driver}, and no module of the running kernel brings one`,
         details: ['nothing was changed'],
-        hint: `\`pearasys show DEVICE\` lists the modules that know a device${nearest(driver, source.known)}`,
+        hint: `\`pearasys show DEVICE\` lists the modules that know a device${nearestDriver(driver, source)}`,
       });
   }
+}
+
+/** The nearest driver; where the nearest is a module, it is called one: its driver may have another name. */
+function nearestDriver(
+  driver: Driver,
+  {known, modules}: Extract<DriverSource, {readonly kind: 'unknown'}>,
+): string {
+  const near = nearest(driver, [...known, ...modules]);
+  const isModule = !known.some((name) => near === nearest(driver, [name]));
+  return isModule ? near.replace('the nearest is', 'the nearest is the module') : near;
 }

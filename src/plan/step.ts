@@ -147,6 +147,8 @@ export interface ExpectUnlockedStep extends StepBase {
 export interface ExpectRegisteredStep extends StepBase {
   readonly kind: 'expect-registered';
   readonly driver: string;
+  /** The module that was to bring it. */
+  readonly module: string;
 }
 
 /** A wait for a mediated device to be there, or to be gone: its folder may follow the write that makes it. */

@@ -1,7 +1,14 @@
 import {ExitCode} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import {carriersOf, readDependents, type Dependents} from '../pci/dependents.js';
-import {isBridge, modaliasOf, readGroupMembers, servesVfio, type Device} from '../pci/device.js';
+import {
+  isBridge,
+  modaliasOf,
+  readGroupMembers,
+  readResponds,
+  servesVfio,
+  type Device,
+} from '../pci/device.js';
 import {isVfio, noDriver, type Driver} from '../pci/driver.js';
 import {readHolders} from '../pci/holders.js';
 import type {Holder} from '../pci/holders/holder.js';
@@ -16,6 +23,8 @@ import {
   refuseHeld,
   refuseLocked,
   refuseVgpus,
+  refuseOverride,
+  refuseSilent,
 } from './refusals.js';
 import {
   bindTo,
@@ -69,6 +78,8 @@ export interface SwitchInput {
   readonly carriers: ReadonlyMap<Slot, readonly Slot[]>;
   /** What VFIO makes of devices without an IOMMU group; only read where there are some. */
   readonly noIommu?: NoIommuMode;
+  /** Devices that are to change and do not answer; none unless told. */
+  readonly silent?: ReadonlySet<Slot>;
 }
 
 /** Reads what {@link planSwitch} needs to know. */
@@ -96,6 +107,7 @@ export function readSwitch(
             changing.filter((device) => device.driver !== undefined || device.bootDisplay),
           ),
     members,
+    silent: new Set(changing.map(({slot}) => slot).filter((slot) => readResponds(host, slot) === false)),
     source: target.kind === 'claim' ? findDriver(host, target.driver) : {kind: 'present'},
     defaults,
     dependents: new Map(
@@ -119,7 +131,7 @@ export function readSwitch(
  * override, unbind, probe, and a look at the driver link.
  */
 export function planSwitch(input: SwitchInput): Planned {
-  const {target, source, holders, rules, defaults, dependents} = input;
+  const {target, source, holders, rules, defaults, dependents, silent = new Set<Slot>()} = input;
   const wrong = input.devices.filter((device) => device.locked || !isRight(device, target, defaults));
   const changing = withoutDependents(wrong, dependents);
   if (changing.length === 0) return plan([]);
@@ -127,6 +139,8 @@ export function planSwitch(input: SwitchInput): Planned {
   const refusal =
     refuseLocked(input.devices) ??
     refuseBridges(changing) ??
+    refuseOverride(changing, target.kind === 'claim') ??
+    (target.kind === 'release' ? undefined : refuseSilent(changing, silent, rules.force)) ??
     (rules.allStay === true ? refuseDependents(input.devices, dependents) : undefined) ??
     ('kind' in bringing ? bringing : undefined) ??
     refuseWithoutIommu(changing, input) ??
@@ -140,6 +154,9 @@ export function planSwitch(input: SwitchInput): Planned {
   const switching = changing.flatMap((device) => stepsFor(device, input));
   const notes = [
     ...harmlessNotes(holders),
+    ...changing
+      .filter(({slot}) => silent.has(slot))
+      .map(({slot, id}) => `${slot} (${id}) does not answer: its configuration space reads all ones`),
     ...noIommuNotes(changing, input),
     ...changing.flatMap((device) => dependentNotes(device, dependents.get(device.slot), input.devices)),
     ...groupNotes(input),

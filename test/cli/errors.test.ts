@@ -11,9 +11,21 @@ describe('errors on the command line', () => {
   after(() => host.dispose());
 
   const usage: [line: string, message: string, hint: string][] = [
-    ['lst', "there is no command 'lst'", 'pearasys list'],
-    ['service instal', "there is no command 'service instal'", 'pearasys service install'],
-    ['frobnicate', "there is no command 'frobnicate'", 'pearasys --help'],
+    ['lst', "unknown command 'lst', did you mean 'list'?", 'pearasys list --help'],
+    ['bnd vfio-pci x', "unknown command 'bnd', did you mean 'bind'?", 'pearasys bind --help'],
+    ['unbnd 02:00.0 --force', "unknown command 'unbnd', did you mean 'unbind'?", 'pearasys unbind --help'],
+    [
+      'service instal vfio-pci',
+      "unknown command 'service instal', did you mean 'service install'?",
+      'pearasys service install --help',
+    ],
+    [
+      'mdev strt x y',
+      "unknown command 'mdev strt', did you mean 'mdev start'?",
+      'pearasys mdev start --help',
+    ],
+    ['frobnicate', "unknown command 'frobnicate'", 'pearasys --help'],
+    ['frobnicate vfio-pci 02:00.0', "unknown command 'frobnicate'", 'pearasys --help'],
     ['list --jsn', 'there is no option --jsn here', '--json, or --help for all options'],
     ['list --frobnicate', 'there is no option --frobnicate here', 'the same command with --help'],
     ['-s 04:00.0 list', 'there is no option -s here', 'the same command with --help'],

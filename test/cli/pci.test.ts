@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import {PassThrough} from 'node:stream';
+import type {PciResult} from '../../src/cli/commands/pci.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addNvidia, functionOf, sriovCard} from '../simulated-host/standard-machine.js';
@@ -239,15 +240,35 @@ describe('pearasys pci', () => {
     assert.deepEqual([exitCode, stderr], [0, "echo '1' > /sys/bus/pci/rescan\n"]);
   });
 
-  it('lists the devices of a driver', async () => {
+  it('lists the files of a driver’s folder, and with --json its devices too', async () => {
     const host = made();
     assert.deepEqual(await typed(host, 'pci driver nvme ls'), {
       exitCode: 0,
-      stdout: '0000:03:00.0 144d:a808\n0000:04:00.0 144d:a80a\n',
+      stdout: `${host.list(`${drivers}/nvme`).join('\n')}\n`,
       stderr: '',
     });
-    assert.equal((await typed(host, 'pci driver nothing ls')).stdout, '');
+    const {stdout} = await typed(host, 'pci driver nvme ls --json');
+    const result = JSON.parse(stdout) as PciResult;
+    assert.deepEqual(
+      result.devices.map(({slot}) => slot),
+      ['0000:03:00.0', '0000:04:00.0'],
+    );
+    assert.deepEqual(result.listed, [{driver: 'nvme', files: host.list(`${drivers}/nvme`)}]);
+    assert.ok(result.listed[0]?.files.includes('new_id'));
   });
+
+  for (const [name, message] of [
+    ['nothing', /no PCI driver called nothing now\ntry: ls \/sys\/bus\/pci\/drivers; the nearest is /],
+    ['nvmee', /the nearest is nvme\n/],
+    // Not loaded.
+    ['vfio-pci', /no PCI driver called vfio-pci now/],
+    ['xhci_pci', /xhci_pci is a module; its PCI driver is called xhci_hcd\n/],
+  ] as const)
+    it(`a driver that is not there has nothing to list: ${name}`, async () => {
+      const {exitCode, stdout, stderr} = await typed(made(), `pci driver ${name} ls`);
+      assert.deepEqual([exitCode, stdout], [4, ''], stderr);
+      assert.match(stderr, message);
+    });
 
   it('a link’s own devices replace the outer ones, for that link alone', async () => {
     const host = made();

@@ -36,15 +36,37 @@ describe('modules', () => {
     it('one that nobody knows, with what is known', () => {
       const source = findDriver(host, aDriver('vfoi-pci'));
       assert.equal(source.kind, 'unknown');
-      for (const name of ['nouveau', 'vfio-pci', 'nvidia', 'mlx5_vfio_pci'])
-        assert.ok(source.known.includes(name), name);
-      assert.ok(!source.known.includes('vfio_pci'));
+      for (const name of ['nouveau', 'vfio-pci']) assert.ok(source.known.includes(name), name);
+      for (const name of ['nvidia', 'mlx5_vfio_pci']) assert.ok(source.modules.includes(name), name);
+      for (const name of ['vfio_pci', 'xhci_pci', 'nouveau']) assert.ok(!source.modules.includes(name), name);
       assert.equal(new Set(source.known).size, source.known.length);
     });
 
     it('the module’s name in the driver’s place', () => {
-      assert.deepEqual(findDriver(host, aDriver('vfio_pci')), {kind: 'unknown', known: ['vfio-pci']});
-      assert.deepEqual(findDriver(host, aDriver('pci_stub')), {kind: 'unknown', known: ['pci-stub']});
+      for (const [module, driver] of [
+        ['vfio_pci', 'vfio-pci'],
+        ['pci_stub', 'pci-stub'],
+        // Loaded: the kernel tells.
+        ['xhci_pci', 'xhci_hcd'],
+        ['i2c_i801', 'i801_smbus'],
+        ['ehci_pci', 'ehci-pci'],
+      ] as const)
+        assert.deepEqual(findDriver(host, aDriver(module)), {
+          kind: 'unknown',
+          known: [driver],
+          modules: [],
+          isModule: true,
+        });
+    });
+
+    it('a driver whose module has another name', async () => {
+      await host.writeAttribute('/sys/bus/pci/drivers/xhci_hcd/unbind', '0000:00:14.0', 1000);
+      await host.run('modprobe', ['-r', 'xhci_pci']);
+      assert.deepEqual(findDriver(host, aDriver('xhci_hcd')), {
+        kind: 'module',
+        module: 'xhci_pci',
+        loaded: false,
+      });
     });
 
     it('where the modules cannot be read modprobe decides', () => {

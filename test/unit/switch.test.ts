@@ -115,7 +115,7 @@ describe('planSwitch', () => {
   it('refuses a driver that nobody knows, with the nearest one', () => {
     const error = refusalOf({
       target: {kind: 'claim', driver: aDriver('vfoi-pci')},
-      source: {kind: 'unknown', known: ['nouveau', 'vfio-pci']},
+      source: {kind: 'unknown', known: ['nouveau', 'vfio-pci'], modules: ['nvidia'], isModule: false},
     });
     assert.equal(error.code, 'no-driver');
     assert.equal(error.exitCode, 2);

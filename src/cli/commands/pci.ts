@@ -1,7 +1,10 @@
+import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {Host} from '../../host/host.js';
 import {carriersOf} from '../../pci/dependents.js';
 import {readDevice, readDevices, type Device} from '../../pci/device.js';
-import {checkDeviceWord, findDevices} from '../../pci/find.js';
+import {driversFolder, type Driver} from '../../pci/driver.js';
+import {checkDeviceWord, findDevices, nearest} from '../../pci/find.js';
+import {driversOfModule} from '../../pci/modules.js';
 import type {Slot} from '../../pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../../plan/carry-out.js';
 import {planLink, type Link} from '../../plan/chain.js';
@@ -9,6 +12,12 @@ import {BaseCommand, switchFlags} from '../base-command.js';
 import {parseChain, type ChainLink} from '../chain.js';
 import {chooseDevices} from '../choose.js';
 import {changeResult, namedWords, reread, withChanges, type ChangeResult, namingFlags} from '../switching.js';
+
+/** What `--json` prints. */
+export interface PciResult extends ChangeResult {
+  /** For each `driver NAME ls`: what is in the driver's folder; its devices are among `devices`. */
+  readonly listed: readonly {readonly driver: string; readonly files: readonly string[]}[];
+}
 
 /** `pearasys [-s SLOT]... [-d ID]... pci …`: the kernel's own words, one link after the other. */
 export default class Pci extends BaseCommand {
@@ -28,7 +37,7 @@ export default class Pci extends BaseCommand {
     ...namingFlags,
   };
 
-  async run(): Promise<ChangeResult> {
+  async run(): Promise<PciResult> {
     const {flags} = await this.parse(Pci);
     // As they were written, after the `--` of the prelude: oclif's own list mixes up words that come twice.
     const chain = parseChain(this.argv.slice(this.argv.indexOf('--') + 1));
@@ -47,11 +56,13 @@ export default class Pci extends BaseCommand {
     const changed = new Set<Slot>();
     const notes: string[] = [];
     const outcomes: Outcome[] = [];
+    const listed: {driver: string; files: string[]}[] = [];
     await withChanges(this, flags, notes, async (options) => {
       for (const {action, devices} of links)
-        if (action.noun === 'driver' && action.verb === 'ls')
-          devices.push(...this.#listBound(host, action.driver));
-        else {
+        if (action.noun === 'driver' && action.verb === 'ls') {
+          listed.push({driver: action.driver, files: this.#listFolder(host, action.driver)});
+          devices.push(...readDevices(host).filter((device) => device.driver === action.driver));
+        } else {
           // What an earlier link has removed along with another device is no mistake in this one.
           const left = devices.filter(({slot}) => {
             const carrier = carriers.get(slot)?.find((one) => changed.has(one));
@@ -65,7 +76,7 @@ export default class Pci extends BaseCommand {
         }
     });
     const devices = new Map(links.flatMap((link) => link.devices).map((device) => [device.slot, device]));
-    const result = changeResult(host, outcomes, flags, notes, [...devices.values()]);
+    const result = {...changeResult(host, outcomes, flags, notes, [...devices.values()]), listed};
     if (result.dryRun) for (const line of result.steps) this.log(line);
     return result;
   }
@@ -86,10 +97,24 @@ export default class Pci extends BaseCommand {
     return carryOut(host, slots, () => planLink(host, link, reread(host, devices), force), options);
   }
 
-  #listBound(host: Host, driver: string): Device[] {
-    const bound = readDevices(host).filter((device) => device.driver === driver);
-    for (const {slot, id} of bound) this.log(`${slot} ${id}`);
-    return bound;
+  /** What is in the driver's folder: its devices, and what can be written to it. */
+  #listFolder(host: Host, driver: Driver): string[] {
+    const folder = `${driversFolder}/${driver}`;
+    if (!host.exists(folder)) {
+      const [own] = driversOfModule(host, driver);
+      throw new PearasysError({
+        code: 'no-driver',
+        exitCode: ExitCode.noDevice,
+        message: `there is no PCI driver called ${driver} now`,
+        hint:
+          own === undefined
+            ? `ls ${driversFolder}${nearest(driver, host.list(driversFolder))}`
+            : `${driver} is a module; its PCI driver is called ${own}`,
+      });
+    }
+    const files = host.list(folder);
+    for (const name of files) this.log(name);
+    return files;
   }
 }
 

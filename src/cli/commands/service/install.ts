@@ -10,7 +10,7 @@ import {findDriver} from '../../../pci/modules.js';
 import {readNames} from '../../../pci/names.js';
 import {parseSlot} from '../../../pci/slot.js';
 import {carryOut} from '../../../plan/carry-out.js';
-import {bringDriver, refuseBridges} from '../../../plan/refusals.js';
+import {bringDriver, refuseBridges, refuseOverride} from '../../../plan/refusals.js';
 import {
   claimsOf,
   planInstall,
@@ -209,7 +209,8 @@ function refuseEarly(
 ): Planned {
   const bringing = bringDriver(driver, findDriver(host, driver));
   if ('kind' in bringing) return bringing;
-  const refusal = refuseBridges(devices.filter((device) => 'classCode' in device) as Device[]);
+  const present = devices.filter((device) => 'classCode' in device) as Device[];
+  const refusal = refuseBridges(present) ?? refuseOverride(present, true);
   if (refusal !== undefined) return refusal;
   if (!flags.now) return plan([]);
   // The unit itself is never forced: what stands in its way now would stand there when it starts.
