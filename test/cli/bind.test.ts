@@ -143,7 +143,11 @@ describe('pearasys bind', () => {
         ['bind', 'vfio-pcii', '02:00.0', '--siblings'],
         /no PCI driver called vfio-pcii.*\n.*\n.*the nearest is vfio-pci\n/,
       ],
-      [['bind', 'vfio_pci', '02:00.0', '--siblings'], /the nearest is vfio-pci\n/],
+      [
+        ['bind', 'vfio_pci', '02:00.0', '--siblings'],
+        /vfio_pci is a module, not a driver\n.*\n.*its PCI driver is called vfio-pci\n/,
+      ],
+      [['bind', 'xhci_pci', '02:00.0', '--siblings'], /its PCI driver is called xhci_hcd\n/],
       [['bind', 'vfio-pci', 'lo'], /lo is not on the PCI bus/],
       [
         ['bind', 'vfio-pci', '10de:1b80'],

@@ -296,7 +296,7 @@ describe('applyPlan', () => {
       const error = await failure(apply(host, plan(bringing)));
       assert.equal(error.code, 'no-driver');
       assert.equal(error.exitCode, 1);
-      assert.equal(error.message, 'the module was loaded, but it brought no PCI driver called uio');
+      assert.equal(error.message, 'the module uio was loaded, but it brought no PCI driver called uio');
       assert.equal(host.machine.isLoaded('uio'), true);
     });
 
