@@ -269,6 +269,7 @@ sleep while 1;
   describe('with a user whose service manager outlives the display manager', () => {
     const group = '/sys/fs/cgroup/user.slice/user-4242.slice/user@4242.service';
     const manager = 'user@4242.service';
+    const compositor = '/usr/local/sbin/stand-in-compositor';
 
     before(async () => {
       const {machine} = product();
@@ -285,18 +286,27 @@ while :; do sleep 1; done
 `,
         0o755,
       );
-      await machine.sh(
-        `systemd-run --quiet --slice=user-4242.slice --unit=${manager} -p Delegate=yes sh -c ${quote(
-          `mkdir ${group}/compositor.service; echo $$ >${group}/compositor.service/cgroup.procs; exec sleep infinity </dev/dri/${card}`,
-        )}`,
+      await machine.writeFile(
+        compositor,
+        `#!/bin/sh
+mkdir ${group}/compositor.service
+echo $$ >${group}/compositor.service/cgroup.procs
+exec sleep infinity </dev/dri/${card}
+`,
+        0o755,
       );
+      await machine.writeFile(
+        `/etc/systemd/system/${manager}`,
+        `[Service]\nSlice=user-4242.slice\nDelegate=yes\nExecStart=${compositor}\n`,
+      );
+      await machine.sh(`systemctl daemon-reload && systemctl start ${manager}`);
       await machine.waitUntil(`grep -q . ${group}/compositor.service/cgroup.procs`);
       await machine.sh('systemctl start stand-in');
       await machine.waitUntil('systemctl is-active --quiet session-c9.scope');
     });
     after(async () => {
       await product().machine.run(
-        `systemctl stop stand-in session-c9.scope ${manager}; sed -i /^ann:/d /etc/passwd; rm /var/lib/systemd/linger/ann`,
+        `systemctl stop stand-in session-c9.scope ${manager}; sed -i /^ann:/d /etc/passwd; rm /var/lib/systemd/linger/ann ${compositor} /etc/systemd/system/${manager}; systemctl daemon-reload`,
       );
     });
 
