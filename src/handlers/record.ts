@@ -6,6 +6,7 @@ import {parseSlot, type Slot} from '../pci/slot.js';
 import {carryOut} from '../plan/carry-out.js';
 import {claimsOf, planInstall, readServices, servicesLock} from '../plan/service.js';
 import {plan} from '../plan/step.js';
+import {isUnfinished} from '../plan/unfinished.js';
 import {isNamedFor, readRecords, type Records} from '../record/record.js';
 import {handlerOptions, takeArguments, unitPatience, type Handler, type HandlerContext} from './handler.js';
 import {takeTurns} from './turn.js';
@@ -34,7 +35,9 @@ async function recordAll(context: HandlerContext, slots: readonly Slot[]): Promi
       () => {
         const present = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
         const state = readServices(host, layout, slots, {names: readNames(host, present)});
-        const wished = present.filter((device) => isWished(device, driver, state.records));
+        // A run that was killed may have come no further than to the record.
+        const begun = isUnfinished(host, servicesLock);
+        const wished = present.filter((device) => isWished(device, driver, state.records, begun));
         devices.splice(0, devices.length, ...wished);
         return wished.length === 0
           ? plan([])
@@ -55,10 +58,10 @@ async function recordAll(context: HandlerContext, slots: readonly Slot[]): Promi
 }
 
 /** Whether a record by id alone is about the device. Neither another card's record nor one that is ignored is replaced. */
-function isWished({slot, id}: Device, driver: Driver, {records, problems}: Records): boolean {
+function isWished({slot, id}: Device, driver: Driver, {records, problems}: Records, begun: boolean): boolean {
   return (
     records.some((one) => one.slot === 'any' && one.id === id && one.driver === driver) &&
-    !records.some((one) => one.slot === slot) &&
+    !records.some((one) => one.slot === slot && !(begun && one.id === id && one.driver === driver)) &&
     !problems.some(({path}) => isNamedFor(slot, path))
   );
 }

@@ -5,6 +5,7 @@ import {guestStart} from '../../src/handlers/guest-start.js';
 import {guestStop} from '../../src/handlers/guest-stop.js';
 import type {Handler} from '../../src/handlers/handler.js';
 import {mdevRecord} from '../../src/handlers/mdev-record.js';
+import {record} from '../../src/handlers/record.js';
 import {release} from '../../src/handlers/release.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
@@ -195,6 +196,10 @@ const operations: Record<string, Operation> = {
   'service install --any-slot': {
     call: '-d 10de:1b80 service install vfio-pci --any-slot',
     inverse: '-d 10de:1b80 service uninstall --any-slot',
+  },
+  'the record handler': {
+    call: [record, card],
+    first: ['-d 10de:1b80 service install vfio-pci --any-slot'],
   },
   'the claim handler': {call: [claim, card, 'vfio-pci'], first: [installed]},
   'the release handler': {call: [release, card, 'vfio-pci'], first: [`${installed} --now`]},
