@@ -1,4 +1,5 @@
 import {spawn, type ChildProcess, type SpawnOptions} from 'node:child_process';
+import {closeSync, openSync} from 'node:fs';
 import {setTimeout as wait} from 'node:timers/promises';
 import {CommandError, errnoOf, explainErrno} from './errors.js';
 
@@ -61,86 +62,75 @@ export async function runProgram(
   args: readonly string[],
   {env, input, limit, outputLimit}: ProgramOptions,
 ): Promise<ProgramResult> {
-  const child = await startProgram(file, args, {
-    detached: true,
+  // Heavy, and most runs of a handler start no program.
+  const {execa} = await import('execa');
+  // Without free descriptors Node's child has no streams, which execa does not expect.
+  requireDescriptors(file, args);
+  const running = execa(file, args, {
+    reject: false,
+    extendEnv: false,
     env,
-    stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    ...(input === undefined ? {stdin: 'ignore' as const} : {input}),
+    timeout: limit,
+    forceKillAfterDelay: delay,
+    // maxBuffer counts bytes only of output that is not decoded.
+    encoding: 'buffer',
+    maxBuffer: outputLimit,
+    detached: true,
+    cleanup: false,
   });
-  // One that does not read all of it is no failure.
-  child.stdin?.on('error', () => undefined);
-  child.stdin?.end(input);
-  const exit = new Promise((resolve) => child.once('exit', resolve));
-  const closed = new Promise((resolve) => child.once('close', resolve));
-  const outputs = [child.stdout, child.stderr].map((stream) => collect(stream, outputLimit));
+  const closeOutput = () => {
+    running.stdout.destroy();
+    running.stderr.destroy();
+  };
+  // What runs on in the background may keep the output open.
+  running.once('exit', () => setTimeout(closeOutput, delay).unref());
+  // A program that waits in the kernel is not ended by a signal: modprobe in a driver's probe, for one.
   const patience = new AbortController();
-  let why = await Promise.race([
-    exit.then(() => undefined),
-    wait(limit, 'late' as const, {signal: patience.signal}).catch(() => undefined),
-    ...outputs.map(({overflow}) => overflow),
+  const result = await Promise.race([
+    running,
+    wait(limit + 3 * delay, undefined, {signal: patience.signal}).catch(() => undefined),
   ]);
   patience.abort();
-  if (why === undefined) {
-    await within(closed);
-    if (outputs.some(({isFull}) => isFull())) why = 'overflow';
-  } else {
-    signalGroup(child, 'SIGTERM');
-    await within(exit);
-    // What it has started may live on, ignoring the first signal.
-    signalGroup(child, 'SIGKILL');
-    await within(exit);
+  if (result === undefined || result.timedOut || result.isMaxBuffer) {
+    killGroup(running);
+    closeOutput();
+    running.unref();
+  } else if (result.exitCode === undefined && result.signal === undefined)
+    throw new CommandError(file, args, undefined, explainErrno(result.code ?? 'EUNKNOWN'));
+  const text = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? []).toString();
+  return {
+    status: result?.exitCode,
+    stdout: text(result?.stdout),
+    stderr: text(result?.stderr),
+    ...(result === undefined || result.timedOut
+      ? {ended: 'late' as const}
+      : result.isMaxBuffer
+        ? {ended: 'overflow' as const}
+        : {}),
+  };
+}
+
+/** Descriptors that a start takes for a moment: two for each pipe, and those of the new process. */
+const startDescriptors = 12;
+
+/** @throws CommandError when this process or the machine has too few left to start a program. */
+function requireDescriptors(file: string, args: readonly string[]): void {
+  const taken: number[] = [];
+  try {
+    for (let left = startDescriptors; left > 0; left--) taken.push(openSync('/dev/null', 'r'));
+  } catch (error) {
+    throw new CommandError(file, args, undefined, explainErrno(errnoOf(error)));
+  } finally {
+    for (const each of taken) closeSync(each);
   }
-  for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy();
-  child.unref();
-  const [stdout = '', stderr = ''] = outputs.map(({text}) => text());
-  return {
-    status: child.exitCode ?? undefined,
-    stdout,
-    stderr,
-    ...(why === undefined ? {} : {ended: why}),
-  };
 }
 
-interface Collected {
-  /** Resolves when there is more than the limit. */
-  readonly overflow: Promise<'overflow'>;
-  readonly isFull: () => boolean;
-  /** Without its last newline. */
-  readonly text: () => string;
-}
-
-function collect(stream: NodeJS.ReadableStream | null, limit: number): Collected {
-  const chunks: Buffer[] = [];
-  let total = 0;
-  const overflow = new Promise<'overflow'>((resolve) => {
-    stream?.on('data', (chunk: Buffer) => {
-      total += chunk.length;
-      if (total <= limit) {
-        chunks.push(chunk);
-        return;
-      }
-      stream.pause();
-      resolve('overflow');
-    });
-  });
-  return {
-    overflow,
-    isFull: () => total > limit,
-    text: () => Buffer.concat(chunks).toString().replace(/\n$/, ''),
-  };
-}
-
-/** Waits for something that may not come. */
-async function within(event: Promise<unknown>): Promise<void> {
-  const patience = new AbortController();
-  await Promise.race([event, wait(delay, undefined, {signal: patience.signal}).catch(() => undefined)]);
-  patience.abort();
-}
-
-/** Signals all processes of the group that a program leads. */
-function signalGroup({pid}: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): void {
+/** Kills all processes of the group that a program leads. */
+function killGroup({pid}: {readonly pid?: number | undefined}): void {
   if (pid === undefined) return;
   try {
-    process.kill(-pid, signal);
+    process.kill(-pid, 'SIGKILL');
   } catch (error) {
     // None is left, or only processes of somebody else: nothing more can be done.
     if (errnoOf(error) !== 'ESRCH' && errnoOf(error) !== 'EPERM') throw error;
