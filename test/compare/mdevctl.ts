@@ -422,6 +422,10 @@ const wanted: Readonly<Record<string, (one: Case) => boolean>> = {
     words[0] === 'list' && Object.keys(before).some((path) => path.startsWith('scripts.d/callouts/')),
   'define asks for attributes after pre, and of the device that is defined only': ({words, ours, theirs}) =>
     words[0] === 'define' && [...ours.calls, ...theirs.calls].some((call) => call.includes('-e get')),
+  'undefine that a script refuses fails': ({words, ours}) =>
+    words[0] === 'undefine' && ours.exitCode === 1 && ours.calls.some((call) => call.includes('-e pre')),
+  'modify that changes nothing calls no script': ({words, ours, before}) =>
+    words[0] === 'modify' && ours.calls.length === 0 && JSON.stringify(ours.files) === JSON.stringify(before),
   'several callout scripts are called in the order of their names': ({before}) =>
     ['a', 'b'].every((name) => before[`scripts.d/callouts/${name}`] !== undefined),
   'list tells the type of the device, not of its definition': ({words, theirs}) =>
