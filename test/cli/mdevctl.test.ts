@@ -83,7 +83,7 @@ esac`;
         assert.deepEqual(await typed(line), said(''));
       assert.match(
         file('mtty', two) ?? '',
-        /"mtty-2",\n  "start": "auto",\n  "attrs": \[\n    \{\n      "a": "1"/,
+        /"mtty-2",\n {2}"start": "auto",\n {2}"attrs": \[\n {4}\{\n {6}"a": "1"/,
       );
     });
 
@@ -172,7 +172,7 @@ esac`;
       host.machine.tree.remove(`${types}/mtty-1/device_api`);
       assert.match(
         (await typed('types -p mtty')).stdout,
-        /  mtty-1\n    Available instances: 21\n    Device API: \n/,
+        / {2}mtty-1\n {4}Available instances: 21\n {4}Device API: \n/,
       );
       assert.match((await typed('types -p mtty --dumpjson')).stdout, /"device_api": null/);
       assert.equal((await typed(`start -u ${two} -p mtty -t mtty-1`)).exitCode, 0);

@@ -92,7 +92,7 @@ describe('callouts', function () {
     );
   });
 
-  it('one that the kernel cannot execute is given to no shell', async () => {
+  it('one that the kernel cannot execute is given to no shell', () => {
     const pretending = (name: string, text: string) =>
       host.machine.tree.file(`${own}/callouts/${name}`, text, 0o755);
     pretending('a-no-line', `echo >>../../log; exit 1\n`);

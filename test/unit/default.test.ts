@@ -242,7 +242,7 @@ describe('the default driver is what the kernel would choose, whatever the overr
       assert.equal(driverOf(host, card), 'uio_pci_generic');
     });
 
-    it('clears the override that a killed run has left', async () => {
+    it('clears the override that a killed run has left', () => {
       const host = made((machine) => (functionOf(machine, card).override = 'nouveau'));
       const back = planReturn(host, guest, taken('nouveau'));
       assert.deepEqual(linesOf(back), [`echo '' > /sys/bus/pci/devices/${card}/driver_override`]);

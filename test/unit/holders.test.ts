@@ -130,7 +130,10 @@ class Tree extends MachineHost {
   number(pid: number, file: number, number: string, type = 'devtmpfs'): void {
     this.numbers[`/proc/${pid}/fd/${file}`] = number;
     this.write(`/proc/${pid}/fdinfo/${file}`, `pos:\t0\nflags:\t0100002\nmnt_id:\t${1000 + pid}\nino:\t321`);
-    this.write(`/proc/${pid}/mountinfo`, `${1000 + pid} 24 0:5 / /dev rw,nosuid shared:2 - ${type} source rw`);
+    this.write(
+      `/proc/${pid}/mountinfo`,
+      `${1000 + pid} 24 0:5 / /dev rw,nosuid shared:2 - ${type} source rw`,
+    );
   }
 
   process(pid: number, command: string, cgroup: string, open: readonly string[], parent = 1): void {
