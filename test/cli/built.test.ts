@@ -19,7 +19,10 @@ import {SimulatedHost} from '../simulated-host/simulated-host.js';
 const launcher = join(import.meta.dirname, '../../sbin/pearasys');
 
 function built(...words: string[]) {
-  return spawnSync(launcher, words, {encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe']});
+  const result = spawnSync(launcher, words, {encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe']});
+  // Node's own: `(node:812) [DEP0176] DeprecationWarning: …`.
+  assert.doesNotMatch(result.stderr, /^\(node:\d+\)|Warning: /m, words.join(' '));
+  return result;
 }
 
 describe('the built program', () => {

@@ -18,6 +18,7 @@ describe('on the device trees of real machines', () => {
       });
       after(() => host.dispose());
 
+      // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the document is what the command says
       async function json<T>(
         ...argv: string[]
       ): Promise<{exitCode: number; result: T & Partial<ErrorDocument>}> {
@@ -65,9 +66,10 @@ describe('on the device trees of real machines', () => {
           const {exitCode, result} = await json<ShowResult>('show', slot);
           assert.equal(exitCode, 0, slot);
           const [device] = result.devices;
-          assert.equal(device?.slot, slot);
+          assert.ok(device !== undefined);
+          assert.equal(device.slot, slot);
           assert.deepEqual(
-            [device?.locked, device?.overrideState, device?.unreadable],
+            [device.locked, device.overrideState, device.unreadable],
             [false, tree.omit?.includes('driver_override') === true ? 'missing' : 'known', []],
           );
           const {exitCode: text} = await run(host, ['show', slot]);
