@@ -353,9 +353,9 @@ export class MachineHost implements Host {
           sweepDrafts(entry);
           fs.rmdirSync(entry);
         });
-      } catch {
-        // Somebody else's files are still in it, or it is gone: both are fine.
-        return;
+      } catch (error) {
+        // Files of others are still in it. One that is not there may have been made in part, with its parents.
+        if (errnoOf(error) !== 'ENOENT') return;
       }
       folder = dirname(folder);
     }

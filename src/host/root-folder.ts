@@ -139,8 +139,11 @@ export class RootFolder {
     try {
       handle = this.#openPath(real, O_DIRECTORY);
     } catch (error) {
-      // The root itself is the user's to make.
-      if (!create || errnoOf(error) !== 'ENOENT' || real === this.#path) throw error;
+      if (!create || errnoOf(error) !== 'ENOENT') throw error;
+      if (real === this.#path) {
+        makeFolders(real, changed);
+        return this.#openFolder(real, create, changed);
+      }
       const parent = this.#openFolder(dirname(real), true, changed);
       let isNew: boolean;
       try {
@@ -182,15 +185,21 @@ export class RootFolder {
     throw new FileFault('EXDEV', 'a folder above it was replaced meanwhile');
   }
 
-  /** Without links, as far as it is there. */
+  /** Without links. It may not be there yet: it is made with the first file in it. */
   get #path(): string {
-    if (this.#real === undefined)
-      try {
-        this.#real = fs.realpathSync(this.#given);
-      } catch {
-        return this.#given;
-      }
+    this.#real ??= withoutLinks(this.#given);
     return this.#real;
+  }
+}
+
+/** The path without links, as far as it exists. */
+function withoutLinks(path: string): string {
+  try {
+    return fs.realpathSync(path);
+  } catch (error) {
+    const folder = dirname(path);
+    if (errnoOf(error) !== 'ENOENT' || folder === path) return path;
+    return join(withoutLinks(folder), basename(path));
   }
 }
 

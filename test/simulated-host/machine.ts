@@ -82,6 +82,9 @@ interface RefusedProbe {
 
 const machines = new Map<string, SimulatedMachine>();
 
+/** The ID of the first mount, see mountinfo in proc(5). */
+const firstMount = 22;
+
 /**
  * A machine in a folder: the tree of /sys, /proc, /dev and /etc, and the kernel's state behind it. Only
  * {@link write} and the methods named after what happens to a machine (a card is pulled, a process ends) change it.
@@ -1499,19 +1502,34 @@ export class SimulatedMachine {
   }
 
   #renderDescriptors(process: Process): void {
-    const folder = `/proc/${process.pid}/fd`;
-    this.tree.remove(folder);
-    this.tree.directory(folder);
-    ['/dev/null', '/dev/null', '/dev/null', ...process.descriptors].forEach((path, index) =>
-      this.tree.textLink(`${folder}/${index}`, path),
-    );
+    const folder = `/proc/${process.pid}`;
+    for (const name of ['fd', 'fdinfo']) {
+      this.tree.remove(`${folder}/${name}`);
+      this.tree.directory(`${folder}/${name}`);
+    }
+    ['/dev/null', '/dev/null', '/dev/null', ...process.descriptors].forEach((path, index) => {
+      this.tree.textLink(`${folder}/fd/${index}`, path);
+      const mount = this.#mountOf(path);
+      this.tree.file(`${folder}/fdinfo/${index}`, `pos:\t0\nflags:\t0100002\nmnt_id:\t${mount}\nino:\t321\n`);
+    });
+  }
+
+  /** The ID of the mount that a path is on; what is no path is on one that mountinfo does not list. */
+  #mountOf(path: string): number {
+    let found = -1;
+    for (const [index, {target}] of this.#mounts.entries()) {
+      const folder = target === '/' ? '/' : `${target}/`;
+      const best = this.#mounts[found]?.target.length ?? 0;
+      if (path.startsWith(folder) && target.length >= best) found = index;
+    }
+    return found < 0 ? 15 : firstMount + found;
   }
 
   #renderMounts(): void {
     let anonymous = 20;
     const lines = this.#mounts.map((mount, index) => {
       const node = this.tree.nodes.get(this.tree.resolve(mount.source) ?? '');
-      return mountLine(mount, 22 + index, mount.device ?? node?.number ?? `0:${anonymous++}`);
+      return mountLine(mount, firstMount + index, mount.device ?? node?.number ?? `0:${anonymous++}`);
     });
     const text = lines.map((line) => `${line}\n`).join('');
     this.tree.file('/proc/self/mountinfo', text);

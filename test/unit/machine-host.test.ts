@@ -558,11 +558,18 @@ describe('MachineHost', function () {
       assert.equal(host.readText('/etc/pipe'), 'inside');
     });
 
-    it('and a root that is not there is not made', async () => {
-      const nowhere = new MachineHost(real('/none'));
-      await assert.rejects(nowhere.writeFile('/etc/x', ''), (error) => error instanceof FileError);
-      await assert.rejects(nowhere.lock('x', 1000), (error) => error instanceof FileError);
-      assert.equal(fs.existsSync(real('/none')), false);
+    it('and a root that is not there is made with the first file in it, also below a link', async () => {
+      fs.mkdirSync(real('/behind'));
+      fs.symlinkSync(real('/behind'), real('/link-to-behind'));
+      for (const name of ['/none', '/link-to-behind/none']) {
+        const root = new MachineHost(real(name));
+        assert.equal(root.readText('/etc/x'), undefined);
+        assert.deepEqual(root.list('/'), []);
+        assert.equal(fs.existsSync(real(name)), false);
+        await root.writeFile('/etc/x', 'one');
+        assert.equal(fs.readFileSync(real(`${name}/etc/x`), 'utf8'), 'one');
+        assert.equal(root.readText('/etc/x'), 'one');
+      }
     });
 
     it('nor where the root is a link itself', async () => {
