@@ -156,6 +156,12 @@ describe('holders on a real kernel', function () {
       name = await product().machine.sh(`ls /sys/bus/pci/devices/${slot}/net`);
       await product().machine.sh(`ip link set ${name} up`);
     });
+    // Whatever a failed test has left would be a use of the card for the next.
+    afterEach(async () => {
+      await product().machine.run(
+        'for link in mv0 vnet3 br7; do ip link del $link; done; ip netns del box; true',
+      );
+    });
     after(async () => {
       await product().machine.sh(`ip link set ${name} down`);
     });

@@ -297,12 +297,10 @@ export class Network {
 
   #typeWord(one: Interface): string {
     if (one.name === 'ovs-system') return 'openvswitch';
-    const type = this.#typeOf(one);
-    if (type !== '') return type;
     const files = this.#scope.host.list(`/sys/class/net/${one.name}`);
-    return (
-      ['bridge', 'bonding', 'macvtap'].find((file) => files.includes(file))?.replace('bonding', 'bond') ?? ''
-    );
+    // A macvtap may call itself a macvlan.
+    const folder = ['macvtap', 'bridge', 'bonding'].find((file) => files.includes(file));
+    return folder === undefined ? this.#typeOf(one) : folder.replace('bonding', 'bond');
   }
 
   #isBridge(one: Interface): boolean {
