@@ -97,8 +97,10 @@ export interface GuestStart {
   /** Whether the host has another display that works. */
   readonly otherDisplay: boolean;
   readonly consoles: readonly ConsoleDriver[];
-  /** Modules that are loaded, of those that may have to be unloaded, with the slots that their drivers have. */
-  readonly modules: ReadonlyMap<string, readonly Slot[]>;
+  /** Modules that are loaded, of those that may have to be unloaded. */
+  readonly modules: ReadonlyMap<string, ModuleDevices>;
+  /** Which of the modules to be unloaded a process keeps loaded by a node that all cards share, by PID. */
+  readonly keeping: ReadonlyMap<number, readonly string[]>;
   /** What this and other guests have. */
   readonly states: readonly GuestState[];
   /** Which other guests' states are damaged, in words. */
@@ -109,6 +111,14 @@ export interface GuestStart {
   readonly kept: ReadonlyMap<Slot, TakenDevice>;
   /** The machine's keyboards, when all of them go with the devices. */
   readonly lostKeyboards: readonly string[];
+}
+
+/** The devices that need a module. */
+interface ModuleDevices {
+  /** Those that its own drivers have. */
+  readonly own: readonly Slot[];
+  /** Where it has none: those of the modules that it uses, as nvidia_uvm uses nvidia. */
+  readonly through: readonly Slot[];
 }
 
 /**
@@ -139,17 +149,9 @@ export function readGuestStart(
     {kind: 'claim', driver: vfio},
     {force: false, wholeGroup: true, allStay: true},
   );
-  const candidates = [
-    ...(hasAuto(settings.unloadModules) ? nvidiaModules : []),
-    ...namedIn(settings.unloadModules),
-  ];
-  const modules = new Map(
-    candidates
-      .map((module) => module.replaceAll('-', '_'))
-      .filter((module) => host.exists(`/sys/module/${module}`))
-      .map((module) => [module, slotsOfModule(host, module)] as const),
-  );
-  const holders = [...change.holders, ...readModuleHolders(host, {modules, settings, change})];
+  const modules = readModules(host, settings);
+  const keepers = readModuleHolders(host, {modules, settings, change});
+  const holders = [...change.holders, ...keepers.map(({holder}) => holder)];
   const pids = holders.flatMap((holder) => (holder.kind === 'process' ? [holder.pid] : []));
   const path = statePath(guest);
   const text = host.readText(path);
@@ -170,6 +172,7 @@ export function readGuestStart(
     otherDisplay: hasOtherDisplay(host, slots),
     consoles: readConsoleDrivers(host),
     modules,
+    keeping: new Map(keepers.map(({holder, kept}) => [holder.pid, kept])),
     states,
     damaged: [...damaged.values()].map(({message}) => message),
     stateFile: text === undefined ? undefined : {content: `${text}\n`, mode: host.info(path)?.mode ?? 0o644},
@@ -187,7 +190,8 @@ export function readGuestStart(
 
 /**
  * The services that may have to be stopped, by the names of their own units: systemd has to be asked about them. With
- * `Processes=end` those that have one of the devices open are among them.
+ * `Processes=end` those that have one of the devices open, or keep a module loaded that is to be unloaded, are among
+ * them.
  */
 export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): string[] {
   const settings = readSettings(host, layout, guest);
@@ -195,9 +199,12 @@ export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): s
   if (settings.processes !== 'end') return services;
   const devices = (readGuestFile(host, layout, guest)?.slots ?? [])
     .map((slot) => readDevice(host, slot))
-    .filter((device) => device !== undefined && !isVfio(device.driver));
-  const holders = readHolders(host, devices as Device[]);
-  const units = holders.flatMap((holder) =>
+    .filter((device) => device !== undefined)
+    .filter((device) => !servesVfio(device));
+  const change = {devices, holders: readHolders(host, devices)};
+  const modules = readModules(host, settings);
+  const keepers = readModuleHolders(host, {modules, settings, change});
+  const units = [...change.holders, ...keepers.map(({holder}) => holder)].flatMap((holder) =>
     holder.kind === 'process' && holder.unitUser === undefined && holder.unit?.endsWith('.service') === true
       ? [holder.unit]
       : [],
@@ -237,7 +244,11 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   if (left !== undefined)
     return refuse({
       ...left.error,
-      details: [...makingWay.reasons, ...(left.error.details ?? [])],
+      details: [
+        ...makingWay.reasons,
+        ...reasonsOfModules(makingWay.left, input),
+        ...(left.error.details ?? []),
+      ],
       hint: hintFor(makingWay.left, input),
     });
   const switching = planSwitch({...change, holders: makingWay.harmless});
@@ -290,6 +301,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
           {
             kind: 'expect-free',
             slots: changing,
+            modules: [...before, ...after],
             limit: sessionLimit,
             hint: settings.processes === 'refuse' ? adviceToEnd(input) : undefined,
             undo: [],
@@ -434,7 +446,9 @@ function makeWay(input: GuestStart): MakingWay {
     waits: processes.length > 0 || services.size > 0,
     left,
     reasons: [...reasons],
-    harmless: input.change.holders.filter(({harm}) => harm === 'none'),
+    harmless: input.change.holders.filter(
+      (holder) => holder.harm === 'none' && !(holder.kind === 'process' && input.keeping.has(holder.pid)),
+    ),
   };
 }
 
@@ -508,8 +522,13 @@ function ownNames(host: HostReader, units: readonly string[]): string[] {
   return units.map((unit) => ownUnitName(host, unit) ?? unit);
 }
 
+/** What decides which modules are unloaded. */
+interface ModuleUse extends Pick<GuestStart, 'modules' | 'settings'> {
+  readonly change: Pick<SwitchInput, 'devices' | 'holders'>;
+}
+
 /** Splits the modules to unload: a driver's own can go only when the devices are off it. */
-function unloading(input: Pick<GuestStart, 'modules' | 'settings' | 'change'>): {
+function unloading(input: ModuleUse): {
   before: string[];
   after: string[];
   notes: string[];
@@ -521,39 +540,84 @@ function unloading(input: Pick<GuestStart, 'modules' | 'settings' | 'change'>): 
   const notes: string[] = [];
   const keeps = (slots: readonly Slot[]) => slots.filter((slot) => !changing.has(slot));
   if (changing.size === 0) return {before, after, notes};
-  const nvidia = modules.get('nvidia') ?? [];
+  const nvidia = modules.get('nvidia')?.own ?? [];
   const keepsNvidia = nvidia.length === 0 || keeps(nvidia).length > 0;
   const named = namedIn(settings.unloadModules).map((module) => module.replaceAll('-', '_'));
-  for (const [module, slots] of modules) {
+  for (const [module, {own, through}] of modules) {
     if (keepsNvidia && !named.includes(module)) continue;
-    const others = keeps(slots);
+    const others = keeps([...own, ...through]);
     if (others.length > 0)
       notes.push(`module ${module} stays: ${others.join(', ')} stays with the host and needs it`);
-    else (slots.length > 0 ? after : before).push(module);
+    else (own.length > 0 ? after : before).push(module);
   }
   return {before, after, notes};
 }
 
+/** A process with a node that all cards of a driver share, and the modules that it keeps loaded by that. */
+interface Keeper {
+  readonly holder: ProcessHolder;
+  readonly kept: readonly string[];
+}
+
 /**
- * Processes that keep a module loaded which is to be unloaded, and have no node of the devices themselves: one that
- * all cards of the driver share.
+ * Processes that keep a module loaded which is to be unloaded, and are in the way of nothing else: what they have open
+ * of the devices themselves, if anything, need not be closed.
  */
-function readModuleHolders(
-  host: HostReader,
-  input: Pick<GuestStart, 'modules' | 'settings' | 'change'>,
-): ProcessHolder[] {
+function readModuleHolders(host: HostReader, input: ModuleUse): Keeper[] {
   const {before, after} = unloading(input);
   const {devices, holders} = input.change;
-  const known = new Set(holders.flatMap((holder) => (holder.kind === 'process' ? [holder.pid] : [])));
+  const known = new Set(
+    holders.flatMap((holder) => (holder.kind === 'process' && holder.harm !== 'none' ? [holder.pid] : [])),
+  );
   return readModuleUsers(host, [...before, ...after])
     .filter(({pid}) => !known.has(pid))
-    .flatMap(({modules, ...user}) => {
-      const own = devices.find(({slot}) =>
-        modules.some((module) => input.modules.get(module)?.includes(slot)),
-      );
-      const slot = (own ?? devices[0])?.slot;
-      return slot === undefined ? [] : [{kind: 'process', slot, class: 'yields', harm: 'forcible', ...user}];
+    .flatMap(({modules: kept, ...user}) => {
+      const needing = kept.flatMap((module) => {
+        const {own = [], through = []} = input.modules.get(module) ?? {};
+        return [...own, ...through];
+      });
+      const slot = (devices.find((device) => needing.includes(device.slot)) ?? devices[0])?.slot;
+      return slot === undefined
+        ? []
+        : [{holder: {kind: 'process', slot, class: 'yields', harm: 'forcible', ...user}, kept}];
     });
+}
+
+/** Why processes are in the way that have no node of the devices open, in sentences. */
+function reasonsOfModules(left: readonly Holder[], {keeping, settingsPath}: GuestStart): string[] {
+  return left.flatMap((holder) => {
+    const kept = holder.kind === 'process' ? keeping.get(holder.pid) : undefined;
+    return holder.kind !== 'process' || kept === undefined
+      ? []
+      : [
+          `process ${holder.pid} keeps ${kept.length === 1 ? 'module' : 'modules'} ${kept.join(', ')} loaded, to be unloaded by UnloadModules= (see ${settingsPath})`,
+        ];
+  });
+}
+
+/** The modules that are loaded, of those that the settings have unloaded, in the order of their unloading. */
+function readModules(host: HostReader, {unloadModules}: GuestSettings): Map<string, ModuleDevices> {
+  const candidates = [...(hasAuto(unloadModules) ? nvidiaModules : []), ...namedIn(unloadModules)];
+  return new Map(
+    candidates
+      .map((module) => module.replaceAll('-', '_'))
+      .filter((module) => host.exists(`/sys/module/${module}`))
+      .map((module) => {
+        const own = slotsOfModule(host, module);
+        return [module, {own, through: own.length > 0 ? [] : slotsBelow(host, module)}];
+      }),
+  );
+}
+
+/** The slots of the modules that a module uses, directly or through others: it is among their `holders` in sysfs. */
+function slotsBelow(host: HostReader, module: string): Slot[] {
+  const loaded = host.list('/sys/module');
+  const used = new Set([module]);
+  // What is added meanwhile is visited too: nvidia_drm uses nvidia_modeset, which uses nvidia.
+  for (const user of used)
+    for (const other of loaded) if (host.exists(`/sys/module/${other}/holders/${user}`)) used.add(other);
+  used.delete(module);
+  return [...new Set([...used].flatMap((other) => slotsOfModule(host, other)))];
 }
 
 function slotsOfModule(host: HostReader, module: string): Slot[] {

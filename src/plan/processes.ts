@@ -1,10 +1,12 @@
 import {ExitCode, interrupted, PearasysError} from '../host/errors.js';
 import type {Host, ProcessIdentity} from '../host/host.js';
+import {printableLine} from '../host/printable.js';
 import {startOf} from '../host/process.js';
 import {readDevice} from '../pci/device.js';
 import {readHolders} from '../pci/holders.js';
 import type {ProcessHolder} from '../pci/holders/holder.js';
-import {adviseOnHolder, describeHolder} from '../pci/holders/words.js';
+import {readModuleUsers, type ModuleUser} from '../pci/holders/module-users.js';
+import {adviseOnHolder, adviseOnNodeUser, describeHolder, describeNodeUser} from '../pci/holders/words.js';
 import type {EndProcessesStep, ExpectFreeStep} from './step.js';
 
 /** Milliseconds between two looks at processes that are to end. */
@@ -50,15 +52,16 @@ export function endedProcesses(processes: readonly ProcessIdentity[]): string[] 
 }
 
 /**
- * Waits until no process has a node of the devices open that has to be closed.
+ * Waits until no process has a node of the devices open that has to be closed, or one that keeps the modules loaded.
  * @throws PearasysError `in-use`: who has; `interrupted` by the signal.
  */
 export async function waitUntilFree(
   host: Host,
-  {slots, limit, hint}: ExpectFreeStep,
+  {slots, modules = [], limit, hint}: ExpectFreeStep,
   signal?: AbortSignal,
 ): Promise<void> {
   let left: ProcessHolder[] = [];
+  let keepers: ModuleUser[] = [];
   const free = () => {
     const devices = slots
       .map((slot) => readDevice(host, slot))
@@ -69,16 +72,25 @@ export async function waitUntilFree(
     )
       .filter((holder) => holder.kind === 'process')
       .filter(({harm}) => harm !== 'none');
-    return left.length === 0;
+    const known = new Set(left.map(({pid}) => pid));
+    keepers = readModuleUsers(host, modules).filter(({pid}) => !known.has(pid));
+    return left.length === 0 && keepers.length === 0;
   };
   if (await until(host, free, {limit, signal, step: scanInterval})) return;
   if (isAborted(signal)) throw interrupted();
+  const kept = keepers.flatMap((user) => user.modules.map((module) => `module ${module}`));
   throw new PearasysError({
     code: 'in-use',
     exitCode: ExitCode.refused,
-    message: `${[...new Set(left.map(({slot}) => slot))].join(', ')} still in use after ${limit} s`,
-    details: left.map((holder) => `${holder.slot}: ${describeHolder(holder)}`),
-    hint: [...new Set(left.map(adviseOnHolder)), ...(hint === undefined ? [] : [hint])].join('; '),
+    message: `${[...new Set([...left.map(({slot}) => slot), ...kept])].join(', ')} still in use after ${limit} s`,
+    details: [
+      ...left.map((holder) => `${holder.slot}: ${describeHolder(holder)}`),
+      ...keepers.map((user) => `module ${user.modules.join(', ')}: ${printableLine(describeNodeUser(user))}`),
+    ],
+    hint: [
+      ...new Set([...left.map(adviseOnHolder), ...keepers.map(adviseOnNodeUser)]),
+      ...(hint === undefined ? [] : [hint]),
+    ].join('; '),
   });
 }
 

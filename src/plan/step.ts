@@ -104,12 +104,14 @@ export interface EndProcessesStep extends StepBase {
 }
 
 /**
- * A look at who has a node of the devices open, once those are gone that were told to go. Waits for them: the last
- * processes of a session end some time after the service that opened it.
+ * A look at who has a node of the devices or of the modules open, once those are gone that were told to go. Waits for
+ * them: the last processes of a session end some time after the service that opened it.
  */
 export interface ExpectFreeStep extends StepBase {
   readonly kind: 'expect-free';
   readonly slots: readonly Slot[];
+  /** Modules that are to be unloaded: a node that all cards of a driver share keeps them loaded. */
+  readonly modules?: readonly string[];
   /** Seconds to wait. */
   readonly limit: number;
   /** What else to do about processes that stay. */

@@ -161,6 +161,8 @@ export interface ModuleDeclaration {
   parameters?: Record<string, string>;
   /** Aliases that are no PCI match, as `char-major-10-196` or `mdev:*`. */
   aliases?: string[];
+  /** Nodes that are the module's and no device's, as `/dev/kfd`: it cannot be unloaded while one is open. */
+  nodes?: string[];
 }
 
 export interface ProcessDeclaration {

@@ -634,7 +634,8 @@ export class SimulatedMachine {
     const graphics = this.declaration.drivers.some(
       (each) => each.module === name && each.gives?.includes('drm'),
     );
-    return modules + nodes + (graphics ? lost : 0);
+    const shared = (this.#loaded.get(name)?.nodes ?? []).flatMap((node) => this.#holders(node)).length;
+    return modules + nodes + (graphics ? lost : 0) + shared;
   }
 
   unloadModule(name: string): void {

@@ -305,7 +305,7 @@ export function addNvidia(machine: MachineDeclaration): void {
     gives: ['drm'],
     waitsForClose: true,
   });
-  machine.modules.push({name: 'nvidia', depends: ['drm']});
+  machine.modules.push({name: 'nvidia', depends: ['drm'], nodes: ['/dev/nvidiactl']});
 }
 
 /**

@@ -878,51 +878,6 @@ describe('the unit of a guest', () => {
       assert.ok(host.machine.isLoaded('nvidia_drm'));
     });
 
-    const withShared = (declaration: MachineDeclaration) => {
-      withNvidia(declaration);
-      declaration.processes.push({
-        pid: 777,
-        comm: 'ollama',
-        cmdline: ['/usr/bin/ollama'],
-        cgroup: '/user.slice/user-1000.slice/session-3.scope',
-        parent: 1,
-        holds: ['/dev/nvidiactl', '/dev/nvidia-uvm'],
-      });
-    };
-
-    it('that a process keeps by a node of all cards stop the start before any effect, and it is named', async () => {
-      const host = made([card, sound], withShared);
-      const before = whole(host);
-      const {exitCode, journal} = await start(host);
-      assert.equal(exitCode, 3);
-      assert.match(
-        journal.join('\n'),
-        /process 777 \(ollama\).* has \/dev\/nvidia-uvm, \/dev\/nvidiactl open/,
-      );
-      assert.deepEqual(whole(host), before);
-    });
-
-    it('that a process keeps by a node of all cards are unloaded when it may be ended', async () => {
-      const host = made([card, sound], (declaration) => {
-        withShared(declaration);
-        settings(declaration, 'Processes=end');
-      });
-      const {exitCode, journal} = await start(host);
-      assert.equal(exitCode, 0, journal.join('\n'));
-      assert.ok(!host.exists('/proc/777'));
-      assert.ok(!host.machine.isLoaded('nvidia'));
-    });
-
-    it('that are not to be unloaded may be kept by anybody', async () => {
-      const host = made([card, sound], (declaration) => {
-        withShared(declaration);
-        settings(declaration, 'UnloadModules=');
-      });
-      const {exitCode, journal} = await start(host);
-      assert.equal(exitCode, 0, journal.join('\n'));
-      assert.ok(host.exists('/proc/777'));
-    });
-
     it('stay when another card of the host needs them', async () => {
       const host = made([card, sound], (declaration) => {
         settings(declaration, 'UnloadModules=nouveau drm');
@@ -933,6 +888,313 @@ describe('the unit of a guest', () => {
       assert.equal(exitCode, 1);
       assert.equal(driverOf(host, card), 'nouveau');
     });
+  });
+
+  describe('modules that a process keeps by a node of all cards', () => {
+    /** The second card is NVIDIA's driver's; the first one, with the display and its session, is not. */
+    const nvidia = (declaration: MachineDeclaration) => {
+      addNvidia(declaration);
+      declaration.modules.find(({name}) => name === 'nvidia')!.loaded = true;
+      declaration.modules.push(
+        {name: 'nvidia_modeset', loaded: true, depends: ['nvidia'], nodes: ['/dev/nvidia-modeset']},
+        {name: 'nvidia_uvm', loaded: true, depends: ['nvidia'], nodes: ['/dev/nvidia-uvm']},
+        {name: 'nvidia_drm', loaded: true, depends: ['nvidia_modeset']},
+      );
+      functionOf(declaration, card).driver = 'nvidia';
+    };
+    const amdgpu = (declaration: MachineDeclaration) => {
+      declaration.drivers.push({
+        name: 'amdgpu',
+        module: 'amdgpu',
+        aliases: ['pci:v000010DEd00001B80sv*sd*bc03sc00i00*'],
+        gives: ['drm'],
+      });
+      declaration.modules.push({name: 'amdgpu', loaded: true, nodes: ['/dev/kfd']});
+      functionOf(declaration, card).driver = 'amdgpu';
+    };
+    const ollama = {
+      pid: 777,
+      comm: 'ollama',
+      cgroup: '/user.slice/user-1001.slice/session-7.scope',
+      uid: 1001,
+    };
+    const kills = (host: SimulatedHost) => host.effects().filter((line) => line.startsWith('kill'));
+    const loaded = (host: SimulatedHost) =>
+      ['amdgpu', 'nvidia', 'nvidia_modeset', 'nvidia_uvm', 'nvidia_drm'].filter((module) =>
+        host.machine.isLoaded(module),
+      );
+
+    const members = [
+      {node: '/dev/nvidiactl', machine: nvidia, module: 'nvidia', unload: 'auto'},
+      {node: '/dev/nvidia-uvm', machine: nvidia, module: 'nvidia_uvm', unload: 'auto'},
+      {node: '/dev/nvidia-modeset', machine: nvidia, module: 'nvidia_modeset', unload: 'auto'},
+      {node: '/dev/nvidia-caps/nvidia-cap1', machine: nvidia, module: 'nvidia', unload: 'auto'},
+      {node: '/dev/kfd', machine: amdgpu, module: 'amdgpu', unload: 'amdgpu'},
+    ];
+    for (const {node, machine, module, unload} of members) {
+      const withOne = (...lines: readonly string[]) =>
+        made([card, sound], (declaration) => {
+          machine(declaration);
+          declaration.processes.push({...ollama, holds: [node]});
+          settings(declaration, ...lines);
+        });
+
+      it(`such as ${node} refuse the start before any effect; the process, the node and the setting are named`, async () => {
+        const host = withOne(`UnloadModules=${unload}`);
+        const before = whole(host);
+        const {exitCode, journal} = await start(host);
+        const said = journal.join('\n');
+        assert.equal(exitCode, 3, said);
+        assert.ok(said.includes(`process 777 (ollama) of session-7.scope has ${node} open`), said);
+        assert.match(said, new RegExp(`process 777 keeps modules? .*${module}.* loaded.*UnloadModules=`));
+        assert.match(said, /Processes=end in \/etc\/pearasys\/guests\/g.settings/);
+        assert.deepEqual(whole(host), before);
+        assert.deepEqual(host.userland.jobs, []);
+        assert.ok(host.effects().every((line) => line.startsWith('systemctl show')));
+      });
+
+      it(`such as ${node} are unloaded once it has ended, where it may be ended`, async () => {
+        const host = withOne(`UnloadModules=${unload}`, 'Processes=end');
+        const {exitCode, journal} = await start(host);
+        assert.equal(exitCode, 0, journal.join('\n'));
+        assert.deepEqual(kills(host), ['kill -SIGTERM 777']);
+        const lines = host.effects();
+        assert.ok(lines.indexOf('kill -SIGTERM 777') < lines.indexOf(`rmmod ${module}`));
+        assert.deepEqual(loaded(host), []);
+        const stopped = await stop(host);
+        assert.equal(stopped.exitCode, 0, stopped.journal.join('\n'));
+        assert.ok(host.machine.isLoaded(module));
+      });
+
+      it(`such as ${node} and that are not to be unloaded leave it alone`, async () => {
+        for (const processes of ['refuse', 'end']) {
+          const host = withOne('UnloadModules=', `Processes=${processes}`);
+          const {exitCode, journal} = await start(host);
+          assert.equal(exitCode, 0, journal.join('\n'));
+          assert.ok(host.exists('/proc/777'));
+          assert.deepEqual(kills(host), []);
+          assert.equal(driverOf(host, card), 'vfio-pci');
+        }
+      });
+    }
+
+    it('are unloaded when it and another one, which has the card open, have ended', async () => {
+      const machine = (declaration: MachineDeclaration) => {
+        nvidia(declaration);
+        declaration.processes.push(
+          {...ollama, holds: ['/dev/nvidiactl', '/dev/nvidia-uvm']},
+          {...ollama, pid: 778, comm: 'blender', holds: ['/dev/nvidiactl', '/dev/dri/renderD129']},
+        );
+      };
+      const refused = await start(made([card, sound], machine));
+      assert.equal(refused.exitCode, 3);
+      assert.match(
+        refused.journal.join('\n'),
+        /process 777 \(ollama\) .* has \/dev\/nvidia-uvm, \/dev\/nvidiactl open/,
+      );
+      assert.match(refused.journal.join('\n'), /process 778 \(blender\) .* has \/dev\/dri\/renderD129 open/);
+      assert.doesNotMatch(refused.journal.join('\n'), /process 778 keeps/);
+      const host = made([card, sound], (declaration) => {
+        machine(declaration);
+        settings(declaration, 'Processes=end');
+      });
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.deepEqual(kills(host).sort(), ['kill -SIGTERM 777', 'kill -SIGTERM 778']);
+      assert.deepEqual(loaded(host), []);
+      assert.deepEqual(host.machine.harm, []);
+    });
+
+    it('count where the process has a node of the card open that it need not close', async () => {
+      const machine = (declaration: MachineDeclaration) => {
+        nvidia(declaration);
+        declaration.processes.push({
+          ...ollama,
+          comm: 'pipewire',
+          holds: ['/dev/snd/controlC1', '/dev/nvidiactl'],
+        });
+      };
+      const refused = await start(made([card, sound], machine));
+      assert.equal(refused.exitCode, 3);
+      assert.match(refused.journal.join('\n'), /process 777 \(pipewire\) .* has \/dev\/nvidiactl open/);
+      const host = made([card, sound], (declaration) => {
+        machine(declaration);
+        settings(declaration, 'Processes=end');
+      });
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.deepEqual(kills(host), ['kill -SIGTERM 777']);
+      assert.doesNotMatch(journal.join('\n'), /it closes the device when the device goes/);
+    });
+
+    for (const unload of ['auto', 'nvidia_drm nvidia_modeset nvidia_uvm nvidia', 'nvidia-drm nvidia-uvm'])
+      it(`stay for another card of the host, and so does the process, with UnloadModules=${unload}`, async () => {
+        const host = made([card, sound], (declaration) => {
+          nvidia(declaration);
+          functionOf(declaration, boot).driver = 'nvidia';
+          declaration.processes.push({...ollama, holds: ['/dev/nvidiactl', '/dev/nvidia-uvm']});
+          settings(declaration, `UnloadModules=${unload}`, 'Processes=end');
+        });
+        const {exitCode, journal} = await start(host);
+        assert.equal(exitCode, 0, journal.join('\n'));
+        assert.ok(host.exists('/proc/777'));
+        assert.deepEqual(kills(host), []);
+        assert.deepEqual(loaded(host), ['nvidia', 'nvidia_modeset', 'nvidia_uvm', 'nvidia_drm']);
+        assert.equal(driverOf(host, card), 'vfio-pci');
+        if (unload !== 'auto')
+          assert.match(
+            journal.join('\n'),
+            /module nvidia_uvm stays: 0000:01:00.0 stays with the host and needs it/,
+          );
+      });
+
+    const service = (declaration: MachineDeclaration, text: string) => {
+      nvidia(declaration);
+      for (const [pid, node] of [
+        [777, '/dev/nvidia-uvm'],
+        [778, '/dev/nvidiactl'],
+      ] as const)
+        declaration.processes.push({
+          pid,
+          comm: 'ollama',
+          cgroup: '/system.slice/ollama.service',
+          holds: [node],
+        });
+      declaration.files['/etc/systemd/system/ollama.service'] = text;
+      settings(declaration, 'Processes=end');
+    };
+
+    it('end its service by the unit, once, and the unit comes back', async () => {
+      const host = made([card, sound], (declaration) =>
+        service(declaration, '[Service]\nExecStart=/bin/ollama\n'),
+      );
+      host.userland.setState('ollama.service', 'active');
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.deepEqual(kills(host), []);
+      assert.deepEqual(loaded(host), []);
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.deepEqual(host.userland.jobs, ['stop ollama.service', 'start ollama.service']);
+    });
+
+    it('end a service that cannot be started again, and a note says so', async () => {
+      const host = made([card, sound], (declaration) =>
+        service(declaration, '[Unit]\nRefuseManualStart=yes\n[Service]\nExecStart=/bin/ollama\n'),
+      );
+      host.userland.setState('ollama.service', 'active');
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.match(journal.join('\n'), /ollama.service is stopped and not started again: it /);
+      assert.equal((await stop(host)).exitCode, 0);
+      assert.deepEqual(host.userland.jobs, ['stop ollama.service']);
+    });
+
+    it("stop NVIDIA's persistence daemon without any setting", async () => {
+      const host = made([card, sound], (declaration) => {
+        nvidia(declaration);
+        declaration.processes.push({
+          pid: 777,
+          comm: 'nvidia-persiste',
+          cgroup: '/system.slice/nvidia-persistenced.service',
+          holds: ['/dev/nvidiactl'],
+        });
+        declaration.files['/etc/systemd/system/nvidia-persistenced.service'] =
+          '[Service]\nExecStart=/bin/x\n';
+      });
+      host.userland.setState('nvidia-persistenced.service', 'active');
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.deepEqual(host.userland.jobs, ['stop nvidia-persistenced.service']);
+      assert.deepEqual(loaded(host), []);
+    });
+
+    /** What the user's service manager runs whose session the display manager has opened. */
+    const ofSession = (declaration: MachineDeclaration) => {
+      nvidia(declaration);
+      declaration.processes.push({
+        ...ollama,
+        cgroup: '/user.slice/user-1000.slice/user@1000.service/app.slice/ollama.service',
+        uid: 1000,
+        holds: ['/dev/nvidia-uvm'],
+      });
+    };
+    const lingering = (declaration: MachineDeclaration) => {
+      ofSession(declaration);
+      declaration.files['/etc/passwd'] = 'ann:x:1000:1000::/home/ann:/bin/sh\n';
+      declaration.files['/var/lib/systemd/linger/ann'] = '';
+      declaration.files['/run/user/1000/bus'] = '';
+    };
+
+    it('are unloaded when its session has ended with the display manager, which is waited for', async () => {
+      const host = made([card, sound], ofSession);
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.ok(host.machine.elapsed > 0, 'it ends some time after the display manager');
+      assert.deepEqual(kills(host), []);
+      assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
+      assert.deepEqual(loaded(host), []);
+    });
+
+    it('refuse the start before any effect when it outlives the display manager', async () => {
+      const host = made([card, sound], lingering);
+      const before = whole(host);
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 3);
+      assert.match(journal.join('\n'), /user 1000 lingers .* when gdm.service has stopped/);
+      assert.match(
+        journal.join('\n'),
+        /process 777 \(ollama\) of ollama.service \(user 1000\) has \/dev\/nvidia-uvm open/,
+      );
+      assert.deepEqual(whole(host), before);
+      assert.deepEqual(host.userland.jobs, []);
+    });
+
+    it('end what outlives the display manager where it may be ended', async () => {
+      const host = made([card, sound], (declaration) => {
+        lingering(declaration);
+        settings(declaration, 'Processes=end');
+      });
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.ok(!host.exists('/proc/777'));
+      assert.deepEqual(loaded(host), []);
+      assert.ok(host.userland.jobs.includes('stop ollama.service of 1000'));
+    });
+
+    it('are told with the process that still has them after the wait', async () => {
+      const host = made([card, sound], (declaration) => {
+        nvidia(declaration);
+        declaration.processes.push(
+          {...ollama, holds: ['/dev/nvidiactl'], takes: 1000},
+          {...ollama, pid: 779, holds: []},
+        );
+        settings(declaration, 'Processes=end');
+      });
+      // While the other one is ending.
+      host.machine.after(500, () => host.machine.openFile(779, '/dev/nvidia-uvm'));
+      const before = host.machine.bindings();
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 3, journal.join('\n'));
+      assert.match(journal.join('\n'), /<3>module nvidia_uvm, module nvidia still in use after 20 s/);
+      assert.match(journal.join('\n'), /process 779 \(ollama\) .* has \/dev\/nvidia-uvm open/);
+      assert.deepEqual(host.machine.bindings(), before);
+    });
+
+    for (const never of [
+      {comm: 'qemu-system-x86'},
+      {comm: 'dbus', cgroup: '/system.slice/dbus.service', uid: 0},
+      {comm: 'other', cgroup: '/machine.slice/machine-qemu\\x2d1\\x2dother.scope', uid: 0},
+    ])
+      it(`never end ${never.comm}`, async () => {
+        const host = made([card, sound], (declaration) => {
+          nvidia(declaration);
+          declaration.processes.push({...ollama, ...never, holds: ['/dev/nvidiactl']});
+          settings(declaration, 'Processes=end');
+        });
+        const before = whole(host);
+        assert.equal((await start(host)).exitCode, 3);
+        assert.deepEqual(whole(host), before);
+      });
   });
 
   describe('refuses before any effect', () => {
