@@ -92,7 +92,7 @@ export function hasModule(host: HostReader, module: string): boolean {
  */
 export function modulesFor(host: HostReader, device: Device): string[] {
   const [tree] = moduleTrees(host);
-  const text = tree === undefined ? undefined : host.readText(`${tree}/modules.alias`);
+  const text = tree === undefined ? undefined : readIndex(host, `${tree}/modules.alias`);
   if (text === undefined) return [];
   const modalias = modaliasOf(device);
   return [...new Set(['pci', 'vfio_pci'].flatMap((bus) => matchingAliases(text, modalias, bus)))];
@@ -154,20 +154,19 @@ interface IdTables {
 
 function readIdTables(host: HostReader): IdTables | undefined {
   const [tree] = moduleTrees(host);
-  const modules = tree === undefined ? undefined : host.readText(`${tree}/modules.alias`);
+  const modules = tree === undefined ? undefined : readIndex(host, `${tree}/modules.alias`);
   if (tree === undefined || modules === undefined) return undefined;
   return {
     modules,
-    builtin: host
-      .readText(`${tree}/modules.builtin.modinfo`)
+    builtin: readIndex(host, `${tree}/modules.builtin.modinfo`)
       ?.split('\0')
       .flatMap((field) => {
         const [, module, alias] = /^([^.]+)\.alias=(pci:.*)$/.exec(field.trim()) ?? [];
         return module === undefined || alias === undefined ? [] : [`alias ${alias} ${module}`];
       })
       .join('\n'),
-    names: namesInList(host.readText(`${tree}/modules.dep`)),
-    builtinNames: namesInList(host.readText(`${tree}/modules.builtin`)),
+    names: namesInList(readIndex(host, `${tree}/modules.dep`)),
+    builtinNames: namesInList(readIndex(host, `${tree}/modules.builtin`)),
   };
 }
 
@@ -242,9 +241,17 @@ function moduleTrees(host: HostReader): string[] {
 
 /** Every module of the tree and every one built in, by name with underscores; undefined when depmod was not run. */
 function moduleNames(host: HostReader, tree: string): Set<string> | undefined {
-  const dependencies = host.readText(`${tree}/modules.dep`);
+  const dependencies = readIndex(host, `${tree}/modules.dep`);
   if (dependencies === undefined) return undefined;
-  return new Set([...namesInList(dependencies), ...namesInList(host.readText(`${tree}/modules.builtin`))]);
+  return new Set([...namesInList(dependencies), ...namesInList(readIndex(host, `${tree}/modules.builtin`))]);
+}
+
+/** Bytes that a file of depmod(8) may have: a distribution's modules.alias has some 1.5 MiB. */
+const mostIndexBytes = 64 << 20;
+
+/** A file that depmod(8) has written; undefined when it is not there. @throws FileError when it cannot be read. */
+function readIndex(host: HostReader, path: string): string | undefined {
+  return host.readBytes(path, mostIndexBytes)?.toString();
 }
 
 /** The names in a modules.dep or modules.builtin, with underscores. */
@@ -263,7 +270,7 @@ function knownDrivers(
   const known = new Set(host.list(driversFolder));
   const modules = new Set<string>();
   for (const tree of trees) {
-    const text = host.readText(`${tree}/modules.alias`) ?? '';
+    const text = readIndex(host, `${tree}/modules.alias`) ?? '';
     for (const [, module = ''] of text.matchAll(/^alias (?:vfio_)?pci:\S+ (\S+)$/gm)) {
       const name = Object.hasOwn(namesOfModules, module) ? namesOfModules[module] : undefined;
       if (name !== undefined) known.add(name);

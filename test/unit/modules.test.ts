@@ -13,6 +13,13 @@ describe('modules', () => {
   afterEach(() => host.dispose());
   const aliases = '/usr/lib/modules/6.1.0-18-amd64/modules.alias';
 
+  it('reads indexes of the size that distributions have', () => {
+    const text = host.readText(aliases) ?? '';
+    host.machine.tree.file(aliases, `${'alias usb:v0000p0000d* none\n'.repeat(100_000)}${text}\n`);
+    const [gpu] = readDevices(host).filter(({slot}) => slot === '0000:02:00.0');
+    assert.ok(gpu !== undefined && modulesFor(host, gpu).includes('nouveau'));
+  });
+
   describe('findDriver', () => {
     it('one that is there, and none', () => {
       assert.deepEqual(findDriver(host, aDriver('nouveau')), {kind: 'present'});
