@@ -59,8 +59,45 @@ const lockDescriptor = 3;
 /** Files of the kernel: each gives what it has at once and is of a size that the kernel bounds. */
 const kernelFiles = /^\/(?:sys|proc)\//;
 
-/** Functions of the driver core, of buses and of attributes, in the stack of a process. */
-const driverCore = /kernfs_fop_|driver_|device_|really_probe|vfio_|bus_|pci_|sriov_|uevent_/;
+/**
+ * Functions that hold or wait for a device's lock, directly or in what they call, of drivers/base, drivers/pci and
+ * drivers/vfio. Those of kernels from 4.19 on.
+ */
+const driverCoreFunctions = [
+  // Bind and unbind: of one device, of all of a driver, of all of a bus.
+  '(?:__)?device_(?:attach|release_driver(?:_internal)?|driver_(?:attach|detach|lock))',
+  'device_(?:initial_probe|bind_driver|reprobe|remove|del|unregister|shutdown)',
+  '(?:__)?driver_(?:probe_device|attach|detach|register|unregister)',
+  '__(?:driver|device)_attach_async_helper|(?:__)?device_attach_driver',
+  'bus_(?:probe_device|add_driver|remove_driver|remove_device|rescan_devices(?:_helper)?)',
+  'call_driver_probe|really_probe(?:_debug)?|deferred_probe_work_func',
+  '(?:__)?pci_(?:device_(?:probe|remove|shutdown)|register_driver|unregister_driver)|local_pci_probe',
+  // Attributes, where wchan alone tells: in a stack kernfs is below them.
+  '(?:un)?bind_store|drivers_probe_store|new_id_store|driver_override_(?:store|show)|(?:device_set|driver_set)_override',
+  'remove_store|reset_store|reset_method_store|rescan_store|(?:dev_|bus_)rescan_store|sriov_\\w+_store',
+  'uevent_(?:show|store)|dev_uevent',
+  // Hot-plug, virtual functions, resets, recovery from errors.
+  'pci_(?:stop_(?:bus|dev)(?:_device)?|stop_and_remove_bus_device(?:_locked)?|remove_(?:bus_device|root_bus))',
+  'pci_(?:bus_add_devices?|(?:enable|disable)_sriov)|sriov_(?:enable|disable|add_vfs|del_vfs)',
+  'pci_(?:dev|bus|slot)_(?:try)?lock|pci_(?:try_)?reset_(?:function|bus|slot)|__pci_reset_(?:bus|slot)',
+  'pcie_do_recovery|report_\\w+_detected|report_(?:mmio_enabled|slot_reset|resume)',
+  // Suspend and resume.
+  '(?:__)?device_(?:prepare|suspend|resume|complete)(?:_(?:early|late|noirq))?',
+  // VFIO waits for the users of a device that is taken away.
+  'vfio_(?:unregister_group_dev|del_group_dev|pci_core_unregister_device|pci_remove)',
+].join('|');
+
+/** A whole function's name, without what the compiler appends to it, as wchan tells it. */
+const isDriverCore = new RegExp(`^(?:${driverCoreFunctions})(?:\\.\\w+)*$`);
+
+/**
+ * In a stack, whose lines are `[<0>] FUNCTION+0x1e/0x40`. A read or write of any attribute counts, whatever it is in:
+ * the driver's functions have names of their own.
+ */
+const driverCoreFrame = new RegExp(
+  `^\\[<\\w+>\\] (?:kernfs_fop_(?:read|write)(?:_iter)?|${driverCoreFunctions})(?:\\.\\w+)*\\+`,
+  'm',
+);
 
 /** Where processes wait for a file system, a disk, or a child of vfork(2). */
 const otherWaits =
@@ -494,16 +531,16 @@ export class MachineHost implements Host {
       const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ', 2);
       if (state === 'D') return this.#isInDriverCore(name);
       if (this.userId !== 0 || parent === kernelThreads) return false;
-      return /^(?:vfio_|driver_|device_|__device_|uevent_|bus_)/.test(
-        this.readText(`/proc/${name}/wchan`) ?? '',
-      );
+      const place = this.readText(`/proc/${name}/wchan`) ?? '';
+      return place.startsWith('vfio_') || isDriverCore.test(place);
     });
   }
 
   /**
    * Whether a process in state D may be one that has or wants a device's lock, and not one that waits for NFS, FUSE or
    * a slow disk. The lock is taken in functions of the driver core and of buses, which are on its stack
-   * (proc_pid_stack(5)). Who may not see the stack goes by where it waits, or takes it for one.
+   * (proc_pid_stack(5)), see {@link driverCoreFunctions}. Who may not see the stack goes by where it waits, or takes
+   * it for one.
    */
   #isInDriverCore(pid: string): boolean {
     let stack: string | undefined;
@@ -512,7 +549,8 @@ export class MachineHost implements Host {
     } catch (error) {
       if (!(error instanceof FileError)) throw error;
     }
-    if (stack !== undefined && stack !== '') return driverCore.test(stack);
+    // Without names it tells nothing.
+    if (stack?.includes('+0x') === true) return driverCoreFrame.test(stack);
     return !otherWaits.test(this.readText(`/proc/${pid}/wchan`) ?? '');
   }
 
