@@ -1,7 +1,7 @@
-import {readFileSync} from 'node:fs';
 import {boolean, string} from '@oclif/core/flags';
 import {ExitCode, errnoOf, FileError, PearasysError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
+import {readNamedFile} from '../host/root-folder.js';
 import {parseConfig, type MdevConfig} from '../mdev/definition.js';
 import {parseParentName, parseTypeName, type ParentName, type TypeName} from '../mdev/name.js';
 import {parseUuid, type Uuid} from '../mdev/uuid.js';
@@ -75,14 +75,14 @@ export function readNames(flags: {
 }
 
 /**
- * Reads a file in mdevctl's JSON; `/dev/stdin` is standard input.
+ * Reads a file in mdevctl's JSON; `-` and `/dev/stdin` are standard input.
  * @throws FileError, or PearasysError `bad-definition` with exit code 2.
  */
 export function readConfigFile(path: string | undefined): MdevConfig | undefined {
   if (path === undefined) return undefined;
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = readNamedFile(path).toString();
   } catch (error) {
     throw new FileError('reading', path, errnoOf(error), error);
   }

@@ -192,6 +192,39 @@ export class RootFolder {
   }
 }
 
+/** A file that this process was given open: standard input, or what a shell makes of `<(COMMAND)`. */
+const givenOpen = /^(?:-|\/dev\/stdin|\/(?:dev|proc\/self)\/fd\/(\d+))$/;
+
+/**
+ * The bytes of a file that is named on the command line: a regular file of this machine, or one that is open already
+ * (`-`, `/dev/stdin`, `/dev/fd/N`, `/proc/self/fd/N`), which may be a pipe, a socket or a terminal too. A FIFO or device
+ * by its own name is refused: opening it may never return, or have an effect.
+ * @param limit bytes that it may have.
+ * @throws as {@link RootFolder.read}.
+ */
+export function readNamedFile(path: string, limit = 1 << 20): Buffer {
+  const machine = new RootFolder('/');
+  const given = givenOpen.exec(path);
+  if (given === null) return machine.read(path, limit);
+  const descriptor = Number(given[1] ?? 0);
+  const stat = fs.fstatSync(descriptor);
+  if (stat.isFile() || stat.isDirectory()) return machine.read(descriptorPath(descriptor), limit);
+  if (!isNonBlocking(descriptor)) return readAll(descriptor, limit);
+  // Whoever shares it wants it so; opened anew it waits for the writer.
+  const file = fs.openSync(descriptorPath(descriptor), O_RDONLY | O_NOCTTY);
+  try {
+    return readAll(file, limit);
+  } finally {
+    fs.closeSync(file);
+  }
+}
+
+/** See proc_pid_fdinfo(5): the flags are octal. */
+function isNonBlocking(descriptor: number): boolean {
+  const flags = /^flags:\s*([0-7]+)/m.exec(fs.readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'));
+  return (parseInt(flags?.[1] ?? '0', 8) & O_NONBLOCK) !== 0;
+}
+
 /** The path without links, as far as it exists. */
 function withoutLinks(path: string): string {
   try {

@@ -102,7 +102,7 @@ export async function readUnitStates(host: Host): Promise<UnitState[]> {
 
 /** Whether a systemd runs that answers for this host, see sd_booted(3). */
 export function hasSystemd(host: HostReader): boolean {
-  return host.exists('/run/systemd/system');
+  return host.root === '/' && host.exists('/run/systemd/system');
 }
 
 /** systemd's ActiveState of units, by name: one question for all of them, and none where no systemd runs. */

@@ -1,6 +1,6 @@
-import {readFileSync} from 'node:fs';
-import {errnoOf, PearasysError} from '../../host/errors.js';
+import {errnoOf, FileFault, PearasysError} from '../../host/errors.js';
 import type {Host} from '../../host/host.js';
+import {readNamedFile} from '../../host/root-folder.js';
 import {
   parseConfig,
   readDefinitions,
@@ -308,10 +308,13 @@ function readParentName(text: string): ParentName {
 function readJsonFile(path: string): MdevConfig {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = readNamedFile(path).toString();
   } catch (error) {
+    const errno = errnoOf(error);
+    // mdevctl reads all other kinds of files, whatever their size.
+    const reason = error instanceof FileFault && errno !== 'EISDIR' ? error.message : osError(errno);
     throw new MdevctlError(
-      `Error: Unable to read jsonfile ${JSON.stringify(path)}\n\nCaused by:\n    ${osError(errnoOf(error))}\n`,
+      `Error: Unable to read jsonfile ${JSON.stringify(path)}\n\nCaused by:\n    ${reason}\n`,
     );
   }
   try {
