@@ -1,6 +1,6 @@
 /** The program as it is built: from the bundle, with the packages that are loaded only when they are used. */
 import assert from 'node:assert/strict';
-import {spawnSync} from 'node:child_process';
+import {execFileSync, spawn, spawnSync} from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -13,7 +13,10 @@ import {
 } from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
+import {setTimeout as wait} from 'node:timers/promises';
 import {commands} from '../../src/cli/commands.js';
+import {MachineHost} from '../../src/host/machine-host.js';
+import {servicesLock} from '../../src/plan/service.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 const launcher = join(import.meta.dirname, '../../sbin/pearasys');
@@ -77,6 +80,59 @@ describe('the built program', () => {
       assert.equal(status, 0, stdout);
       assert.match(stdout, /SLOT.*ID.*CLASS.*DRIVER/);
     });
+  });
+
+  describe('while it waits for a lock', function () {
+    this.timeout(60_000);
+    let host: SimulatedHost;
+    beforeEach(() => (host = SimulatedHost.standard()));
+    afterEach(() => host.dispose());
+
+    /** All files of the machine but the locks, with their times. */
+    const files = () =>
+      execFileSync('find', ['.', '-path', './run/pearasys', '-prune', '-o', '-printf', '%P %s %T@ %l\n'], {
+        cwd: host.machine.folder,
+        encoding: 'utf8',
+      });
+
+    /** When the process has a child of this name, which tests look for: flock(1) waits as long as the lock is held. */
+    async function untilChild(pid: number, name: string): Promise<void> {
+      for (;;) {
+        const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ');
+        if (children.some((child) => child !== '' && comm(child) === name)) return;
+        await wait(10);
+      }
+    }
+    const comm = (pid: string) =>
+      existsSync(`/proc/${pid}/comm`) ? readFileSync(`/proc/${pid}/comm`, 'utf8').trim() : undefined;
+
+    for (const [words, lock, signal] of [
+      ['-s 02:00.0 service install vfio-pci', servicesLock, 'SIGTERM'],
+      ['-s 02:00.0 service install vfio-pci --timeout 600', servicesLock, 'SIGINT'],
+      [
+        'mdev define -u 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001 -p mtty -t mtty-1',
+        '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001',
+        'SIGHUP',
+      ],
+    ] as const)
+      it(`ends at once with 1 at ${signal}, and nothing is changed: ${words}`, async () => {
+        const held = await new MachineHost(host.machine.folder).lock(lock, 1000);
+        const before = files();
+        const child = spawn(launcher, ['--root', host.machine.folder, ...words.split(' ')], {
+          stdio: ['ignore', 'pipe', 'pipe'],
+        });
+        let stderr = '';
+        child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+        const ended = new Promise<unknown[]>((resolve) =>
+          child.once('close', (code, by) => resolve([code, by])),
+        );
+        await Promise.race([untilChild(child.pid ?? 0, 'flock'), ended]);
+        child.kill(signal);
+        assert.deepEqual(await ended, [1, null], stderr);
+        assert.equal(stderr, 'pearasys: interrupted\n  nothing was changed\n');
+        assert.equal(files(), before);
+        await held.release();
+      });
   });
 
   describe('whose output fails', () => {
