@@ -28,7 +28,7 @@ export function parseGuest(text: string): Guest {
   const fault = faultOf(text);
   if (fault !== undefined)
     throw usageError(
-      `'${text.replace(/\p{Cc}/gu, '?')}' cannot be the name of a guest: ${fault}`,
+      `'${text}' cannot be the name of a guest: ${fault}`,
       'use the name of the libvirt domain, as `virsh list --all` shows it',
       'bad-guest',
     );

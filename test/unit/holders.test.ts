@@ -222,10 +222,14 @@ describe('holders', () => {
       const device = tree.device(cardPath, {driver: 'nouveau'});
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
       tree.process(812, 'a\u001B[2J\nb', '/system.slice/x.service', ['/dev/dri/card0']);
+      const held = tree.held(device);
       assert.deepEqual(
-        tree.held(device).map((holder) => holder.kind === 'process' && holder.command),
-        ['a?[2J?b'],
+        held.map((holder) => holder.kind === 'process' && holder.command),
+        ['a\u001B[2J\nb'],
       );
+      assert.deepEqual(held.map(describeHolder), [
+        'process 812 (a\\x1b[2J\\x0ab) of x.service has /dev/dri/card0 open',
+      ]);
     });
 
     it('have a node of the device open, by its path', () => {

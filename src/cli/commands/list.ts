@@ -8,6 +8,7 @@ import {asSlot} from '../../pci/slot.js';
 import {readParentNames} from '../../mdev/parent.js';
 import type {Host} from '../../host/host.js';
 import type {Holder} from '../../pci/holders/holder.js';
+import {printableLine} from '../../host/printable.js';
 import {printName} from '../../pci/names.js';
 import {matchRecord, type DeviceRecord} from '../../record/record.js';
 import type {UnitState} from '../../unit/unit.js';
@@ -117,6 +118,7 @@ export default class List extends BaseCommand {
     ];
     const inventory = await readMdevs(host, filters.length > 0 ? devices : undefined);
     if (!this.jsonEnabled()) await this.#print(devices, surroundings, inventory);
+    for (const problem of surroundings.namesProblems) this.warn(problem);
     for (const {path, reason} of surroundings.problems) this.warn(`the record ${path} is ignored: ${reason}`);
     for (const {path, message} of unreadable)
       this.warn(`the device ${posix.basename(posix.dirname(path))} is left out: ${message}`);
@@ -304,7 +306,8 @@ function unitWord({driver, enabled, active}: UnitState): string {
 }
 
 function holderWord(holder: Holder): string {
-  return `${holder.kind}:${holderName(holder)}`;
+  // A mount point may have newlines and tabs, which would make lines and fields of their own.
+  return `${holder.kind}:${printableLine(holderName(holder))}`;
 }
 
 function byClass(text: string): Filter {

@@ -1,3 +1,4 @@
+import {printableLine} from '../../host/printable.js';
 import {FileError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
 import {harmOf, worstOf, type HolderClass, type NodeUser, type ProcessHolder} from './holder.js';
@@ -77,9 +78,9 @@ export function readNodeUser(
   };
 }
 
-/** A process's own name for itself, which may be anything: without what a terminal or a log would obey. */
+/** A process's own name for itself, which may be anything. */
 function commandOf(host: HostReader, pid: string): string | undefined {
-  return readOfProcess(host, pid, 'comm')?.replaceAll(/\p{Cc}/gu, '?');
+  return readOfProcess(host, pid, 'comm');
 }
 
 /**
@@ -99,7 +100,9 @@ export function describeVfioUsers(host: HostReader): string[] {
     .map((pid) => {
       const {unit} = unitOf(host, pid);
       const where = unit === undefined ? '' : ` of ${unit}`;
-      return `process ${pid} (${commandOf(host, pid) ?? '?'})${where} has a device open through VFIO`;
+      return printableLine(
+        `process ${pid} (${commandOf(host, pid) ?? '?'})${where} has a device open through VFIO`,
+      );
     });
 }
 

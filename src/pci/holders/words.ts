@@ -70,7 +70,9 @@ export function adviseOnHolder(holder: Holder): string {
 
 /** A process that has nodes open, in words. */
 export function describeNodeUser(user: NodeUser): string {
-  return `process ${user.pid} (${user.command})${unitInWords(user)} has ${shortList(user.nodes)} open`;
+  return printableLine(
+    `process ${user.pid} (${user.command})${unitInWords(user)} has ${shortList(user.nodes)} open`,
+  );
 }
 
 function unitInWords({unit, unitUser, displayManager}: NodeUser): string {
