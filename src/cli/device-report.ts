@@ -74,6 +74,8 @@ export interface DeviceReport {
 /** What the reports of several devices are made from, read once. */
 export interface Surroundings {
   readonly names: ReadonlyMap<Slot, DeviceNames>;
+  /** Why files of names are ignored. */
+  readonly namesProblems: readonly string[];
   /** By slot; those by id alone under `any`. */
   readonly records: ReadonlyMap<string, readonly DeviceRecord[]>;
   /** Record files that are ignored. */
@@ -102,8 +104,10 @@ export async function readSurroundings(
   {others = [], complete = false}: SurroundingsOptions = {},
 ): Promise<Surroundings> {
   const {records, problems} = readRecords(host, layout);
+  const namesProblems: string[] = [];
   return {
-    names: readDeviceNames(host, [...devices, ...others]),
+    names: readDeviceNames(host, [...devices, ...others], (problem) => namesProblems.push(problem)),
+    namesProblems,
     records: bySlot(records),
     problems,
     units: bySlot(await readUnitStates(host)),

@@ -59,7 +59,7 @@ export async function readDomain(host: HostReader, guest: Guest): Promise<Domain
   const known = domainNames(host);
   if (known.length === 0 && host.userId !== 0 && host.root === '/') return {kind: 'hidden'};
   if (!known.includes(guest)) return {kind: 'unknown', known};
-  const {devices, notes, networks} = await parseDomain(path, host.readText(path) ?? '');
+  const {devices, notes, networks} = await parseDomain(path, host.readBytes(path, longest)?.toString() ?? '');
   const pools: string[] = [];
   for (const network of networks) {
     const note = await readPool(host, network);

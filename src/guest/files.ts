@@ -1,3 +1,4 @@
+import {FileError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
 import {distrust} from '../host/trust.js';
@@ -79,8 +80,10 @@ export function readGuestFile(host: HostReader, layout: Layout, guest: Guest): G
   if (host.info(path, false) === undefined) return undefined;
   const reason = distrust(host, guestsFolder(layout), 'directory') ?? distrust(host, path, 'file');
   if (reason !== undefined) return {guest, path, slots: [], problem: reason};
+  const {text, problem} = readWithin(host, path);
+  if (problem !== undefined) return {guest, path, slots: [], problem};
   const slots = new Set<Slot>();
-  for (const [index, line] of linesOf(host.readText(path) ?? '').entries()) {
+  for (const [index, line] of linesOf(text).entries()) {
     const word = wordOf(line);
     if (word === '') continue;
     const slot = asSlot(word);
@@ -158,10 +161,22 @@ function readList(
   const path = listPath(layout, list);
   const reason = distrust(host, guestsFolder(layout), 'directory') ?? distrust(host, path, 'file');
   if (reason !== undefined) return {names: [], problem: `${path} is not obeyed: ${reason}`};
-  const names = linesOf(host.readText(path) ?? '')
+  const {text, problem} = readWithin(host, path);
+  if (problem !== undefined) return {names: [], problem: `${path} is not obeyed: ${problem}`};
+  const names = linesOf(text)
     .map(nameIn)
     .filter((name) => name !== '');
   return {names: [...new Set(names)], problem: undefined};
+}
+
+/** The text of a file, empty for none; or why that one file cannot be read, which is no problem of the others. */
+function readWithin(host: HostReader, path: string): {readonly text: string; readonly problem?: string} {
+  try {
+    return {text: host.readText(path) ?? ''};
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    return {text: '', problem: error.message};
+  }
 }
 
 /** A guest's name may have blanks and `#` in it: only a whole line is a comment there. */

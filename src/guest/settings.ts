@@ -1,4 +1,4 @@
-import {ExitCode, PearasysError} from '../host/errors.js';
+import {ExitCode, FileError, PearasysError} from '../host/errors.js';
 import type {HostReader} from '../host/host.js';
 import type {Layout} from '../host/layout.js';
 import {asTruth, settingLines} from '../host/settings.js';
@@ -249,7 +249,14 @@ function readFile(host: HostReader, path: string, folder: string, perGuest: bool
   if (host.info(path, false) === undefined) return {};
   const reason = distrust(host, folder, 'directory') ?? distrust(host, path, 'file');
   if (reason !== undefined) throw badSettings(path, reason);
-  return parseSettings(path, host.readText(path) ?? '', perGuest);
+  let text: string | undefined;
+  try {
+    text = host.readText(path);
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    throw badSettings(path, error.message);
+  }
+  return parseSettings(path, text ?? '', perGuest);
 }
 
 function badSettings(path: string, reason: string): PearasysError {

@@ -88,7 +88,7 @@ export function readDefinitions(host: HostReader, filter: DefinitionFilter = {})
     const parent = filter.asTyped === true ? folder : inKernelCase(folder);
     const files = listFiles(host, folder, filter.uuid);
     for (const file of files) {
-      const read = readFile(host, {folder, parent, file});
+      const read = readFile(host, {folder, parent, file}, filter.asTyped);
       if (read === undefined) continue;
       const key = `${parent}/${read.uuid ?? ''}`;
       const first = read.uuid === undefined ? undefined : found.get(key);
@@ -176,11 +176,14 @@ interface DefinitionFile {
 function readFile(
   host: HostReader,
   {folder, parent, file}: DefinitionFile,
+  asTyped: boolean | undefined,
 ): Definition | BrokenDefinition | undefined {
   const path = `${definitionsFolder}/${folder}/${file}`;
   const info = host.info(path);
-  if (info === undefined || info.kind === 'directory') return undefined;
+  if (info === undefined) return undefined;
   const uuid = asUuid(file);
+  // mdevctl is silent about folders.
+  if (info.kind === 'directory' && (asTyped === true || uuid === undefined)) return undefined;
   const problem = (reason: string) => ({path, parent, uuid, reason});
   if (uuid === undefined) return problem('its name is not a UUID');
   let text: string | undefined;

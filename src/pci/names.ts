@@ -22,15 +22,18 @@ const mostBytes = 16 << 20;
 /**
  * The names of these devices, by slot. The file is searched in one pass for what is wanted: reading all of its
  * forty thousand lines would take longer than the rest of a command.
+ * @param onProblem is told why a file of names is ignored.
  */
 export function readDeviceNames(
   host: HostReader,
   devices: readonly Pick<Device, 'slot' | 'id' | 'classCode'>[],
+  onProblem: (problem: string) => void = () => undefined,
 ): ReadonlyMap<Slot, DeviceNames> {
   const ids = new Set<string>(devices.map(({id}) => id));
   const subclasses = new Set(devices.map(({classCode}) => classCode >>> 8));
   const classes = new Set([...subclasses].map(classWord));
-  const names = devices.length === 0 ? new Map<string, string>() : searchNames(readFile(host), ids, classes);
+  const names =
+    devices.length === 0 ? new Map<string, string>() : searchNames(readFile(host, onProblem), ids, classes);
   // Devices of one kind, of which there may be thousands, share what is made once.
   const kinds = new Map([...subclasses].map((subclass) => [subclass, new Map<string, DeviceNames>()]));
   const result = new Map<Slot, DeviceNames>();
@@ -149,18 +152,23 @@ function classWord(subclass: number): string {
 }
 
 /** Without names a device is still told by its id: a file that cannot be read is as good as none. */
-function readNamesFile(host: HostReader, file: string): Buffer | undefined {
+function readNamesFile(
+  host: HostReader,
+  file: string,
+  onProblem: (problem: string) => void,
+): Buffer | undefined {
   try {
     return host.readBytes(file, mostBytes);
   } catch (error) {
-    if (error instanceof FileError) return undefined;
-    throw error;
+    if (!(error instanceof FileError)) throw error;
+    onProblem(`${file} is ignored: ${error.message}`);
+    return undefined;
   }
 }
 
-function readFile(host: HostReader): Buffer {
+function readFile(host: HostReader, onProblem: (problem: string) => void): Buffer {
   for (const file of files) {
-    const bytes = readNamesFile(host, file);
+    const bytes = readNamesFile(host, file, onProblem);
     if (bytes !== undefined) return bytes;
   }
   return Buffer.alloc(0);

@@ -230,7 +230,8 @@ export class SimulatedHost implements Host {
   }
 
   readStart(path: string, bytes: number): Buffer | undefined {
-    return this.readBytes(path)?.subarray(0, bytes);
+    const real = this.machine.tree.resolve(path);
+    return real === undefined || this.#private(real) ? undefined : this.#files.readStart(real, bytes);
   }
 
   readLink(path: string): string | undefined {

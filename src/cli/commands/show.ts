@@ -1,3 +1,4 @@
+import {posix} from 'node:path';
 import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
 import {ExitCode, FileError, PearasysError} from '../../host/errors.js';
@@ -124,6 +125,10 @@ export default class Show extends BaseCommand {
       const {printParent} = await import('../mdev-inventory.js');
       this.log([...devices.map(print), ...parents.map((parent) => printParent(parent, mdevs))].join('\n\n'));
     }
+    for (const problem of surroundings.namesProblems) this.warn(problem);
+    for (const {path, reason} of surroundings.problems)
+      if (chosen.some(({slot}) => posix.basename(path).startsWith(`${slot}-`)))
+        this.warn(`the record ${path} is ignored: ${reason}`);
     this.#noteBlindSpot(host);
     return {devices, parents, mdevs};
   }
