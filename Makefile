@@ -65,7 +65,7 @@ lint: all
 	node_modules/.bin/tsc -p .
 
 test-unit: all
-	$(bare) $(mocha) 'test/unit/**/*.test.ts' 'test/cli/**/*.test.ts'
+	$(bare) $(mocha) --parallel --jobs $$(nproc) 'test/unit/**/*.test.ts' 'test/cli/**/*.test.ts'
 
 test-vm: all
 	$(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts 'test/vm/**/*.test.ts'
