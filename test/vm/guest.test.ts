@@ -262,6 +262,8 @@ sleep while 1;
       reader.kill();
       await reader.exited;
       await product().sh('guest', 'remove', 'usb', '--yes');
+      // QEMU does not report a controller as deleted while something is plugged into it.
+      await machine.deviceDel('keyboard');
       await machine.deviceDel('usb');
     });
   });
