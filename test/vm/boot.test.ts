@@ -148,40 +148,4 @@ cd /etc/pearasys/pci && sed 's/${sound[0]}/${missing}/' ${sound[0]}-0x8086-0x293
 systemctl start ${unitOf(inUse)}`);
     assert.equal(await product.driverOf(inUse), 'vfio-pci');
   });
-
-  it('a stop of the units of a card is one Node too, and so is a start', async () => {
-    const units = network.map(unitOf).join(' ');
-    await machine.sh(`chmod 644 /etc/pearasys/pci/${untrusted}-*; systemctl start ${units}`, {
-      timeout: 300_000,
-    });
-    await machine.sh(': >/run/pearasys/node.log');
-    await machine.sh(`systemctl stop ${units}`, {timeout: 300_000});
-    for (const slot of network) assert.equal((await drivers()).get(slot), '', slot);
-    assert.equal((await starts()).length, 1, (await starts()).join('\n'));
-    await machine.sh(': >/run/pearasys/node.log');
-    await machine.sh(`systemctl start ${units}`, {timeout: 300_000});
-    for (const slot of network) assert.equal((await drivers()).get(slot), 'vfio-pci', slot);
-    assert.equal((await starts()).length, 1, (await starts()).join('\n'));
-  });
-
-  it('a unit that waits for another run goes on when that ends', async () => {
-    const slot = sound[0] ?? '';
-    await machine.sh(`systemctl stop ${unitOf(slot)}`);
-    const holder = await machine.start(`exec flock /run/pearasys/lock/${slot} sleep infinity`);
-    await machine.sh(`systemctl start --no-block ${unitOf(slot)}`);
-    await machine.waitUntil(`test "$(pgrep -cf 'flock .*/lock/${slot}')" -ge 2`);
-    holder.kill();
-    await product.untilState(unitOf(slot), 'active');
-  });
-
-  it('uninstalls all of them in one command', async () => {
-    await machine.sh(': >/run/pearasys/node.log');
-    const slots = claimed.map((slot) => `-s ${slot}`).join(' ');
-    await machine.sh(`pearasys ${slots} service uninstall`, {timeout: 300_000});
-    assert.equal(
-      await machine.sh("ls /etc/systemd/system | grep '^pearasys-0000:00:[01][6b-e]' || true"),
-      `pearasys-${missing}@.service\npearasys-${missing}@vfio-pci.service.d\npearasys-${missing}@vfio-pci.service.wants`,
-    );
-    assert.deepEqual((await starts()).filter((line) => line.includes('release')).length, 1);
-  });
 });
