@@ -58,14 +58,14 @@ export function findDriver(host: HostReader, driver: Driver): DriverSource {
   const own = registered.length > 0 || ownName === undefined ? registered : [ownName];
   if (own.length > 0) return {kind: 'unknown', known: own, modules: [], isModule: true};
   const trees = moduleTrees(host);
-  const known = trees.map((tree) => moduleNames(host, tree)).filter((names) => names !== undefined);
+  const known = trees.map((tree) => readModuleLists(host, tree)).filter((lists) => lists !== undefined);
   // A library of the same name may be a module too, as xhci_hcd.
   const bringing = Object.keys(namesOfModules).find(
     (module) => namesOfModules[module] === driver && module !== underscored(driver),
   );
-  if (bringing !== undefined && known.some((names) => names.has(bringing)))
+  if (bringing !== undefined && known.some((lists) => lists.some((list) => isListed(list, bringing))))
     return {kind: 'module', module: bringing, loaded: host.exists(`/sys/module/${bringing}`)};
-  if (known.length === 0 || known.some((names) => names.has(underscored(driver))))
+  if (known.length === 0 || known.some((lists) => lists.some((list) => isListed(list, driver))))
     return {kind: 'module', module: driver, loaded: host.exists(`/sys/module/${underscored(driver)}`)};
   return {
     kind: 'unknown',
@@ -81,9 +81,9 @@ export function hasModule(host: HostReader, module: string): boolean {
   const running = host.readText('/proc/sys/kernel/osrelease');
   if (running !== undefined && !host.exists(`/lib/modules/${running}`)) return false;
   const known = moduleTrees(host)
-    .map((tree) => moduleNames(host, tree))
-    .filter((names) => names !== undefined);
-  return known.length === 0 || known.some((names) => names.has(underscored(module)));
+    .map((tree) => readModuleLists(host, tree))
+    .filter((lists) => lists !== undefined);
+  return known.length === 0 || known.some((lists) => lists.some((list) => isListed(list, module)));
 }
 
 /**
@@ -100,17 +100,47 @@ export function modulesFor(host: HostReader, device: Device): string[] {
 
 /** The modules in the text of a modules.alias whose patterns for this bus match. */
 function matchingAliases(text: string, modalias: string, bus: string): string[] {
-  const vendor = modalias.slice('pci:'.length, 'pci:v000010DE'.length);
+  return idPatterns(modalias, bus).flatMap((pattern) =>
+    recordsWith(text, `alias ${pattern}`, '\n').flatMap((line) => {
+      const [, glob, module] = line.split(' ');
+      return glob !== undefined && module !== undefined && matchesGlob(modalias, glob.slice(bus.length - 3))
+        ? [module]
+        : [];
+    }),
+  );
+}
+
+/** The modules in the text of a modules.builtin.modinfo whose patterns match: `<module>.alias=<pattern>`, each after a NUL. */
+function matchingBuiltins(text: string, modalias: string): string[] {
+  return idPatterns(modalias, 'pci').flatMap((pattern) =>
+    recordsWith(text, `.alias=${pattern}`, '\0').flatMap((field) => {
+      const [, module, glob] = /^\s*([^.]+)\.alias=(.*)$/.exec(field) ?? [];
+      return module !== undefined && glob !== undefined && matchesGlob(modalias, glob) ? [module] : [];
+    }),
+  );
+}
+
+/**
+ * How alias patterns that may match begin: they name one vendor or any, and one device or any (do_pci_entry in
+ * scripts/mod/file2alias.c).
+ */
+function idPatterns(modalias: string, bus: string): string[] {
+  const [, vendor = '', device = ''] = /^pci:(v[0-9A-F]{8})(d[0-9A-F]{8})/.exec(modalias) ?? [];
+  return [`${bus}:${vendor}${device}`, `${bus}:${vendor}d*`, `${bus}:v*`];
+}
+
+/**
+ * The records of a text that contain a word. The files of depmod have ten thousands of records: only these few are
+ * taken apart.
+ */
+function recordsWith(text: string, word: string, separator: string): string[] {
   const found: string[] = [];
-  // Patterns name one vendor or any; looking for these two beginnings skips the other ten thousand lines.
-  for (const start of [`alias ${bus}:${vendor}`, `alias ${bus}:v*`])
-    for (let at = text.indexOf(start); at >= 0; at = text.indexOf(start, at + 1)) {
-      if (at > 0 && text[at - 1] !== '\n') continue;
-      const end = text.indexOf('\n', at);
-      const [, glob, module] = text.slice(at, end < 0 ? undefined : end).split(' ');
-      if (glob !== undefined && module !== undefined && matchesGlob(modalias, glob.slice(bus.length - 3)))
-        found.push(module);
-    }
+  for (let at = text.indexOf(word); at >= 0;) {
+    const start = text.lastIndexOf(separator, at) + 1;
+    const end = text.indexOf(separator, at);
+    found.push(text.slice(start, end < 0 ? undefined : end));
+    at = end < 0 ? -1 : text.indexOf(word, end);
+  }
   return found;
 }
 
@@ -145,11 +175,12 @@ export function readDefaultDrivers(host: HostReader, devices: readonly Device[])
 interface IdTables {
   /** modules.alias */
   readonly modules: string;
-  /** Alias lines of what is built in, as in modules.alias; undefined for a kernel that does not tell. */
+  /** modules.builtin.modinfo; undefined for a kernel that does not tell. */
   readonly builtin: string | undefined;
-  /** Modules whose aliases would be in {@link modules}. */
-  readonly names: ReadonlySet<string>;
-  readonly builtinNames: ReadonlySet<string>;
+  /** modules.dep: modules whose aliases would be in {@link modules}. */
+  readonly list: string;
+  /** modules.builtin */
+  readonly builtinList: string;
 }
 
 function readIdTables(host: HostReader): IdTables | undefined {
@@ -158,15 +189,9 @@ function readIdTables(host: HostReader): IdTables | undefined {
   if (tree === undefined || modules === undefined) return undefined;
   return {
     modules,
-    builtin: readIndex(host, `${tree}/modules.builtin.modinfo`)
-      ?.split('\0')
-      .flatMap((field) => {
-        const [, module, alias] = /^([^.]+)\.alias=(pci:.*)$/.exec(field.trim()) ?? [];
-        return module === undefined || alias === undefined ? [] : [`alias ${alias} ${module}`];
-      })
-      .join('\n'),
-    names: namesInList(readIndex(host, `${tree}/modules.dep`)),
-    builtinNames: namesInList(readIndex(host, `${tree}/modules.builtin`)),
+    builtin: readIndex(host, `${tree}/modules.builtin.modinfo`),
+    list: readIndex(host, `${tree}/modules.dep`) ?? '',
+    builtinList: readIndex(host, `${tree}/modules.builtin`) ?? '',
   };
 }
 
@@ -174,9 +199,9 @@ function readDefaultDriver(host: HostReader, device: Device, tables: IdTables | 
   // The kernel matches no driver then, unless an override names one (pci_device_can_probe in pci-driver.c).
   const keptOff = host.readText(devicePath(device.slot, 'physfn/sriov_drivers_autoprobe')) === '0';
   const modalias = modaliasOf(device);
-  const namesIn = (text = '') => matchingAliases(text, modalias, 'pci').map(underscored);
-  const loadable = keptOff ? [] : namesIn(tables?.modules);
-  const modules = [...new Set([...loadable, ...(keptOff ? [] : namesIn(tables?.builtin))])];
+  const loadable = keptOff ? [] : matchingAliases(tables?.modules ?? '', modalias, 'pci').map(underscored);
+  const builtin = keptOff ? [] : matchingBuiltins(tables?.builtin ?? '', modalias).map(underscored);
+  const modules = [...new Set([...loadable, ...builtin])];
   return {
     modules,
     loads: loadable.length > 0,
@@ -200,7 +225,8 @@ function isChosen(
   if (override === driver) return false;
   // With new_id: where no id table takes the device, there is no other driver that it could go back to.
   if (modules.length === 0 || tables === undefined) return true;
-  const known = tables.names.has(module) || (tables.builtin !== undefined && tables.builtinNames.has(module));
+  const known =
+    isListed(tables.list, module) || (tables.builtin !== undefined && isListed(tables.builtinList, module));
   return !known;
 }
 
@@ -239,11 +265,11 @@ function moduleTrees(host: HostReader): string[] {
   return releases.map((release) => `/lib/modules/${release}`).filter((tree) => host.exists(tree));
 }
 
-/** Every module of the tree and every one built in, by name with underscores; undefined when depmod was not run. */
-function moduleNames(host: HostReader, tree: string): Set<string> | undefined {
+/** The lists of a tree's modules and of what is built in; undefined when depmod was not run. */
+function readModuleLists(host: HostReader, tree: string): string[] | undefined {
   const dependencies = readIndex(host, `${tree}/modules.dep`);
   if (dependencies === undefined) return undefined;
-  return new Set([...namesInList(dependencies), ...namesInList(readIndex(host, `${tree}/modules.builtin`))]);
+  return [dependencies, readIndex(host, `${tree}/modules.builtin`) ?? ''];
 }
 
 /** Bytes that a file of depmod(8) may have: a distribution's modules.alias has some 1.5 MiB. */
@@ -254,12 +280,12 @@ function readIndex(host: HostReader, path: string): string | undefined {
   return host.readBytes(path, mostIndexBytes)?.toString();
 }
 
-/** The names in a modules.dep or modules.builtin, with underscores. */
-function namesInList(text = ''): Set<string> {
-  const names = new Set<string>();
-  for (const match of text.matchAll(/^[^:\n]*?([^/:\n]+)\.ko/gm))
-    if (match[1] !== undefined) names.add(underscored(match[1]));
-  return names;
+/** Whether a modules.dep or modules.builtin has a module, at the beginning of a line; it may be compressed. */
+function isListed(list: string, module: string): boolean {
+  const name = underscored(module)
+    .replaceAll(/[.+^${}()|\\*?[\]]/g, '\\$&')
+    .replaceAll('_', '[-_]');
+  return new RegExp(`^(?:[^:\\n]*/)?${name}\\.ko`, 'm').test(list);
 }
 
 /** The names of drivers, and those of modules that are not loaded and say nothing about their drivers. */
