@@ -448,7 +448,7 @@ esac
     `node --no-rehash-snapshot /usr/local/lib/pearasys/${name}.cjs ${argument}`;
   const times = (appeared: number, inactive: number, created: number) => {
     put(`ActiveEnterTimestampMonotonic.mdev_there@${A}.target`, String(appeared));
-    put(`InactiveEnterTimestampMonotonic.mdev@${A}.service`, String(inactive));
+    put(`ActiveExitTimestampMonotonic.mdev@${A}.service`, String(inactive));
     put(`InactiveEnterTimestampMonotonic.mdev_create@${A}.service`, String(created));
   };
 
