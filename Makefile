@@ -1,6 +1,7 @@
 # make            builds dist/
 # make demo       shows what it does, on a simulated machine
-# make test       linter, types, unit and command-line tests, and end to end in a virtual machine (SUITE)
+# make test       linter, types, unit and command-line tests, and end to end in virtual machines
+# make test-vm    only the last of these; with GREP some of them, in the Debian release SUITE
 # make test-node  runs the built program on other versions of Node (VERSIONS)
 # make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
@@ -41,7 +42,7 @@ units = $(filter-out pearasys-slot@%,$(notdir $(basename $(wildcard systemd-temp
 # Runs before udev at each boot; every other unit is started by an event.
 early = pearasys-early.service
 
-.PHONY: all demo test lint test-unit test-vm test-node bench install install-mdevctl uninstall clean
+.PHONY: all demo test lint test-unit test-vm test-vm-product test-vm-machines test-vm-trixie test-node bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -67,8 +68,34 @@ lint: all
 test-unit: all
 	$(bare) $(mocha) --parallel --jobs $$(nproc) 'test/unit/**/*.test.ts' 'test/cli/**/*.test.ts'
 
+# Without GREP in lanes that need nothing of each other, two at a time.
 test-vm: all
-	$(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts 'test/vm/**/*.test.ts'
+ifeq ($(GREP),)
+	$(bare) node --import tsx test/vm/prepare.ts
+	+$(MAKE) --no-print-directory --keep-going --jobs=2 test-vm-product test-vm-machines test-vm-trixie
+else
+	$(vm) 'test/vm/**/*.test.ts'
+endif
+
+vm = $(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts
+# Each line of a lane begins with the lane's name.
+test-vm-%: SHELL = /bin/bash
+test-vm-%: .SHELLFLAGS = -o pipefail -c
+named = 2>&1 | sed --unbuffered 's/^/[$(@:test-vm-%=%)] /'
+product_suites = $(addsuffix .test.ts,$(addprefix test/vm/,service switch guest drivers setup holders))
+
+# What shares the machine that the product is installed in.
+test-vm-product: all
+	$(vm) $(product_suites) $(named)
+
+# What boots machines of its own.
+test-vm-machines: all
+	$(vm) $(filter-out $(product_suites),$(wildcard test/vm/*.test.ts)) $(named)
+
+# What depends on udev and systemd, on Debian 13.
+test-vm-trixie: SUITE = trixie
+test-vm-trixie: all
+	$(vm) test/vm/service.test.ts test/vm/setup.test.ts $(named)
 
 # The command-line tests of what is built, on other versions of Node; each is fetched from npm into a scratch folder.
 test-node: all

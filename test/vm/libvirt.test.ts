@@ -53,7 +53,7 @@ describe('guests of libvirt', function () {
   before(async function () {
     this.timeout(BOOT_LIMIT);
     await skipUnlessAvailable(this, {suite: chosenSuite(), packages});
-    // Only one machine runs at a time.
+    // The host may have no place for two machines.
     await closeShared();
     machine = await Machine.boot({packages, memory: 4096});
     product = new Product(machine);

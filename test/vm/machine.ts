@@ -18,6 +18,7 @@
  * ```
  */
 import {spawn, type ChildProcess} from 'node:child_process';
+import {once} from 'node:events';
 import {existsSync, rmSync} from 'node:fs';
 import {
   appendFile,
@@ -29,8 +30,9 @@ import {
   rm,
   truncate,
   writeFile,
+  type FileHandle,
 } from 'node:fs/promises';
-import {tmpdir} from 'node:os';
+import {availableParallelism, tmpdir, totalmem} from 'node:os';
 import path from 'node:path';
 import {setTimeout as sleep} from 'node:timers/promises';
 import {
@@ -55,8 +57,13 @@ export const BOOT_LIMIT = 1_200_000;
 export const CHECKOUT = '/mnt/checkout';
 
 const BOOT_TIMEOUT = 400_000;
-/** What flock ends with when its turn has not come. */
-const NOT_OUR_TURN = 75;
+/** Machines that this host runs at a time: more would only make each other's tests run into their limits. */
+const PLACES = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 32)));
+/**
+ * Processors of a machine: as many as the host has for each. An emulated processor that waits for one that the host does
+ * not run at the moment takes its time from the others.
+ */
+const PROCESSORS = Math.min(2, Math.ceil(availableParallelism() / PLACES));
 const checkout = path.resolve(import.meta.dirname, '../..');
 
 /** Options of {@link Machine.boot}. */
@@ -89,25 +96,27 @@ export class Machine {
   readonly #folder: string;
   readonly #shares: Readonly<Record<string, string>>;
   readonly #qemu: ChildProcess;
+  readonly #place: FileHandle;
   readonly #agent = new Agent();
   readonly #monitor = new Monitor();
   #gone: string | undefined;
   #resets = 0;
 
-  private constructor(recipe: Recipe, folder: string, qemu: ChildProcess, shares: Record<string, string>) {
+  private constructor(
+    recipe: Recipe,
+    folder: string,
+    qemu: ChildProcess,
+    shares: Record<string, string>,
+    place: FileHandle,
+  ) {
     this.recipe = recipe;
+    this.#place = place;
     this.#folder = folder;
     this.#qemu = qemu;
     this.#shares = shares;
     running.add(this);
     qemu.on('error', (error) => this.#end(`QEMU could not be started: ${error.message}`));
-    qemu.on('exit', (code, signal) =>
-      this.#end(
-        code === NOT_OUR_TURN
-          ? 'another test machine runs on this host, and does not end'
-          : `QEMU ended with ${signal ?? `code ${String(code)}`}`,
-      ),
-    );
+    qemu.on('exit', (code, signal) => this.#end(`QEMU ended with ${signal ?? `code ${String(code)}`}`));
     this.#monitor.on(({event}) => {
       if (event !== 'RESET') return;
       this.#resets++;
@@ -117,7 +126,7 @@ export class Machine {
 
   /**
    * Starts a machine on a fresh copy of the suite's image and waits until its boot is finished, whatever units have
-   * failed. Waits first for the end of any other test machine on this host.
+   * failed. Waits first until the host has a place for it.
    */
   static async boot(options: BootOptions = {}): Promise<Machine> {
     const {suite = chosenSuite(), packages, script} = options;
@@ -136,12 +145,16 @@ export class Machine {
     const command = [
       // The kernel ends QEMU with us, however we end.
       ...['setpriv', '--pdeathsig', 'KILL'],
-      // Two machines at a time on a small host only make each other's tests run into their limits.
-      ...['flock', '--no-fork', '--timeout', '1000', '--conflict-exit-code', String(NOT_OUR_TURN)],
-      path.join(cacheFolder(), 'machine.lock'),
       'qemu-system-x86_64',
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none'],
-      ...['-machine', 'q35,kernel-irqchip=split', '-smp', '2', '-m', `${options.memory ?? 1536}M`],
+      ...[
+        '-machine',
+        'q35,kernel-irqchip=split',
+        '-smp',
+        String(PROCESSORS),
+        '-m',
+        `${options.memory ?? 1536}M`,
+      ],
       ...['-accel', process.env['PEARASYS_VM_ACCEL'] ?? 'tcg,thread=multi'],
       ...['-device', 'intel-iommu,intremap=on,caching-mode=on'],
       ...['-kernel', image.kernel, '-initrd', image.initrd, '-append', kernelParameters(options)],
@@ -161,13 +174,14 @@ export class Machine {
       ...(options.extraDevices ?? []).flatMap((device) => ['-device', device]),
       ...(options.extraArguments ?? []),
     ];
+    const place = await takePlace();
     const log = await open(path.join(folder, 'qemu.log'), 'a');
     const qemu = spawn(command[0]!, command.slice(1), {
       stdio: ['ignore', log.fd, log.fd],
       env: {...process.env, TMPDIR: folder},
     });
     await log.close();
-    const machine = new Machine(recipe, folder, qemu, shares);
+    const machine = new Machine(recipe, folder, qemu, shares, place);
     try {
       await machine.#connect();
       const started = Date.now();
@@ -338,6 +352,7 @@ done`;
       this.#qemu.kill('SIGKILL');
       await exited;
     }
+    await this.#place.close();
     await rm(this.#folder, {recursive: true, force: true});
   }
 
@@ -373,14 +388,8 @@ done`;
   }
 
   async #connect(): Promise<void> {
-    const began = Date.now();
-    let told = false;
     while (!existsSync(path.join(this.#folder, 'qmp'))) {
       if (this.#gone !== undefined) throw new Error(this.#gone);
-      if (!told && Date.now() - began > 5000) {
-        told = true;
-        process.stderr.write('waiting for another test machine to end\n');
-      }
       await sleep(50);
     }
     await this.#agent.connect(path.join(this.#folder, 'agent'));
@@ -448,6 +457,32 @@ ${mounts.join(' && ')}`;
     if (error instanceof Error) error.message += `\n${log.trim()}\nlogs: ${folder}`;
     await appendFile(path.join(folder, 'error.txt'), String(error));
   }
+}
+
+/**
+ * Takes one of the host's places for test machines.
+ * @returns a file whose lock is the place; closing it gives the place back, and so does the end of this process
+ * @throws Error when no machine ends within 1,000 s
+ */
+async function takePlace(): Promise<FileHandle> {
+  await mkdir(cacheFolder(), {recursive: true});
+  const take = async (place: number, ...wait: string[]): Promise<FileHandle | undefined> => {
+    const file = await open(path.join(cacheFolder(), `machine-${place}.lock`), 'a');
+    // On an inherited file the lock is for all who have it open, and stays with us when flock ends.
+    const flock = spawn('flock', [...wait, '3'], {stdio: ['ignore', 'ignore', 'inherit', file.fd]});
+    const [code] = (await once(flock, 'exit')) as [number | null];
+    if (code === 0) return file;
+    await file.close();
+    return undefined;
+  };
+  for (let place = 0; place < PLACES; place++) {
+    const taken = await take(place, '--nonblock');
+    if (taken !== undefined) return taken;
+  }
+  process.stderr.write('waiting for another test machine to end\n');
+  const taken = await take(0, '--timeout', '1000');
+  if (taken === undefined) throw new Error('other test machines run on this host, and do not end');
+  return taken;
 }
 
 /** For a suite's `before`: skips the suite, and says why, where no machine can be run. In CI it fails instead. */

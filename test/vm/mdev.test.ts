@@ -25,7 +25,7 @@ describe('mediated devices on a real kernel', function () {
     this.timeout(BOOT_LIMIT);
     const recipe = mdevRecipe();
     await skipUnlessAvailable(this, recipe);
-    // One machine at a time runs on a host.
+    // The host may have no place for two machines.
     await closeShared();
     machine = await Machine.boot(recipe);
     // The distribution's rule would start the same definitions.

@@ -266,7 +266,7 @@ describe('mdevctl beside mdevctl 1.2', function () {
     const recipe = mdevRecipe();
     if (recipe.suite !== 'bookworm') this.skip();
     await skipUnlessAvailable(this, recipe);
-    // One machine at a time runs on a host.
+    // The host may have no place for two machines.
     await closeShared();
     machine = await Machine.boot(recipe);
     await installProduct(machine);

@@ -54,16 +54,6 @@ describe('the test machine', function () {
       assert.equal(await machine.sh(`sha256sum <"/tmp/an 'odd' folder/copy"`), sum);
     });
 
-    it('costs less than 100 ms', async () => {
-      const times: number[] = [];
-      for (let i = 0; i < 10; i++) {
-        const began = performance.now();
-        await machine.run('true');
-        times.push(performance.now() - began);
-      }
-      assert.ok(times.sort((a, b) => a - b)[5]! < 100, times.join(' '));
-    });
-
     it('gives up a command that hangs, and says what it printed', async () => {
       const began = Date.now();
       await assert.rejects(machine.run('echo before; sleep 1000', {timeout: 1000}), (error: CommandError) => {
