@@ -9,7 +9,7 @@ import type {InstallResult} from '../../src/cli/commands/service/install.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
-import {functionOf} from '../simulated-host/standard-machine.js';
+import {functionOf, sriovCard} from '../simulated-host/standard-machine.js';
 import {runUnits, withProduct} from '../unit/services.js';
 import {Terminal, run, typed} from './runs.js';
 
@@ -131,6 +131,27 @@ describe('pearasys service', () => {
         await ok(host, `-s ${disk} service install vfio-pci --group`);
         assert.equal(togetherOf(host, disk), `${disk},${network}`);
         assert.equal(togetherOf(host, network), `${disk},${network}`);
+      });
+
+      it('not the virtual functions of the group, which go away with the driver of their PF', async () => {
+        const pf = '0000:06:00.0';
+        const host = SimulatedHost.standard((declaration) => {
+          const added = sriovCard(pf);
+          added.sriov = {total: 8, virtualId: '8086:10ca', offset: 1, stride: 1, group: added.group ?? 0};
+          declaration.functions.push(added);
+        });
+        hosts.push(host);
+        host.machine.loadModule('igb');
+        host.machine.setVirtualFunctions(pf, '1');
+        await ok(host, `-s ${pf} service install vfio-pci --group`);
+        assert.deepEqual(
+          host.list('/etc/pearasys/pci').filter((name) => name.startsWith('0000:06')),
+          [`${pf}-0x8086-0x10c9`],
+        );
+        assert.equal(togetherOf(host, pf), undefined);
+        // With the driver that the PF is on they stay.
+        await ok(host, `-s ${pf} service install igb --group`);
+        assert.equal(togetherOf(host, pf), `${pf},0000:06:00.1`);
       });
 
       it('systemd and udev are asked once for any number', async () => {

@@ -3,6 +3,7 @@ import {boolean, string} from '@oclif/core/flags';
 import {usageError} from '../../../host/errors.js';
 import type {Host} from '../../../host/host.js';
 import {systemdUnits} from '../../../host/layout.js';
+import {readDependents} from '../../../pci/dependents.js';
 import {devicesFolder, type Device} from '../../../pci/device.js';
 import {parseDriver, type Driver} from '../../../pci/driver.js';
 import {parseId} from '../../../pci/id.js';
@@ -10,6 +11,7 @@ import {findDriver} from '../../../pci/modules.js';
 import {readNames} from '../../../pci/names.js';
 import {parseSlot} from '../../../pci/slot.js';
 import {carryOut} from '../../../plan/carry-out.js';
+import {withoutDependents} from '../../../plan/dependents.js';
 import {bringDriver, refuseBridges, refuseOverride} from '../../../plan/refusals.js';
 import {
   claimsOf,
@@ -80,7 +82,7 @@ export default class ServiceInstall extends BaseCommand {
     if (flags['any-slot']) return this.#installAnySlot(host, driver, flags);
     if (flags.now && host.root !== '/')
       throw usageError('nothing runs in an image, so that --now has no meaning there', 'leave --now out');
-    const devices = await this.#devices(host, flags);
+    const devices = await this.#devices(host, driver, flags);
     const slots = devices.map((device) => device.slot);
     const units = slots.map((slot) => unitName({slot, driver}));
     const states = await readUnitStates(host);
@@ -114,6 +116,7 @@ export default class ServiceInstall extends BaseCommand {
 
   async #devices(
     host: Host,
+    driver: Driver,
     flags: {
       readonly slot?: string[] | undefined;
       readonly id?: string[] | undefined;
@@ -130,7 +133,16 @@ export default class ServiceInstall extends BaseCommand {
       return [{slot: parseSlot(slot[0] ?? ''), id: parseId(id[0] ?? '')}];
     }
     const words = namedWords(flags);
-    return selectDevices(host, words.length > 0 ? words : await chooseDevices(this.context, host), flags);
+    const chosen = words.length > 0 ? words : await chooseDevices(this.context, host);
+    const devices = selectDevices(host, chosen, flags);
+    if (!flags.group) return devices;
+    // What comes along only for its group, and goes away with a device that leaves its driver, will not be there to be
+    // claimed.
+    const leaving = devices.filter((device) => device.driver !== driver);
+    return withoutDependents(
+      devices,
+      new Map(leaving.map(({slot: each}) => [each, readDependents(host, each)])),
+    );
   }
 
   async #installAnySlot(
