@@ -130,10 +130,7 @@ install: all
 	for file in $(filter-out %.sh,$(wildcard libexec/*)); do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 755; done; \
 	for file in libexec/*.sh; do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 644; done; \
 	for file in udev/*.rules; do put $$file $(DESTDIR)$(UDEVDIR)/$${file##*/} 644; done
-	set -e; for unit in $(units); do \
-		$(NODE) dist/render-template.cjs $$unit libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys \
-			>$(DESTDIR)$(UNITDIR)/$$unit; \
-	done
+	$(NODE) dist/render-template.cjs $(DESTDIR)$(UNITDIR) libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys $(units)
 	install -d $(DESTDIR)$(UNITDIR)/sysinit.target.wants
 	ln -sfn ../$(early) $(DESTDIR)$(UNITDIR)/sysinit.target.wants/$(early)
 	[ -e $(settings) ] || install -m 644 etc/pearasys.conf $(settings)

@@ -1,11 +1,18 @@
-/** Run by `make install`: prints a template of systemd-templates/. Arguments: its name, then `key=value` for each value. */
+/**
+ * Run by `make install`: writes templates of systemd-templates/ as units. Arguments: the folder, `key=value` for each
+ * value, and the names of the units, all in one run as each start of Node takes longer than the work.
+ */
+import {writeFileSync} from 'node:fs';
+import {join} from 'node:path';
 import {render} from './templates.js';
 
-const [name = '', ...settings] = process.argv.slice(2);
+const [folder = '', ...words] = process.argv.slice(2);
+const settings = words.filter((word) => word.includes('='));
 const values = Object.fromEntries(
   settings.map((setting) => {
     const cut = setting.indexOf('=');
     return [setting.slice(0, cut), setting.slice(cut + 1)];
   }),
 );
-process.stdout.write(render(name, values));
+for (const name of words.filter((word) => !word.includes('=')))
+  writeFileSync(join(folder, name), render(name, values), {mode: 0o644});

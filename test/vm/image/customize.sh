@@ -40,6 +40,15 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
   ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 
+# Each daemon-reload runs all generators. Of what they look for the machine has only an fstab.
+mkdir -p "$root/etc/systemd/system-generators"
+for generator in "$root"/usr/lib/systemd/system-generators/* "$root"/lib/systemd/system-generators/*; do
+  case ${generator##*/} in
+    systemd-fstab-generator | '*') ;;
+    *) ln -sf /dev/null "$root/etc/systemd/system-generators/${generator##*/}" ;;
+  esac
+done
+
 # Drivers of devices that are in the machine only because the board has them, or for no device at all.
 echo 'blacklist kvm_amd
 blacklist kvm_intel
