@@ -68,11 +68,11 @@ lint: all
 test-unit: all
 	$(bare) $(mocha) --parallel --jobs $$(nproc) 'test/unit/**/*.test.ts' 'test/cli/**/*.test.ts'
 
-# Without GREP in lanes that need nothing of each other, two at a time.
+# Without GREP in lanes that need nothing of each other, as many at a time as the host has places for machines.
 test-vm: all
 ifeq ($(GREP),)
-	$(bare) node --import tsx test/vm/prepare.ts
-	+$(MAKE) --no-print-directory --keep-going --jobs=2 test-vm-product test-vm-machines test-vm-trixie
+	+places=$$($(bare) node --import tsx test/vm/prepare.ts) && $(MAKE) --no-print-directory --keep-going \
+		--jobs=$$places test-vm-product test-vm-machines test-vm-trixie
 else
 	$(vm) 'test/vm/**/*.test.ts'
 endif

@@ -57,8 +57,8 @@ export const BOOT_LIMIT = 1_200_000;
 export const CHECKOUT = '/mnt/checkout';
 
 const BOOT_TIMEOUT = 400_000;
-/** Machines that this host runs at a time: more would only make each other's tests run into their limits. */
-const PLACES = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 32)));
+/** How many machines this host runs at a time: more would only make each other's tests run into their limits. */
+export const PLACES = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 32)));
 /**
  * Processors of a machine: as many as the host has for each. An emulated processor that waits for one that the host does
  * not run at the moment takes its time from the others.

@@ -32,7 +32,7 @@ const groups: Readonly<Record<string, readonly string[]>> = {
     'mdevctl -h',
     'lsmdev --version',
     'lsmdev --help',
-    ...['define', 'undefine', 'modify', 'start', 'stop', 'list', 'types'].flatMap((verb) => [
+    ...['list', 'types'].flatMap((verb) => [
       `mdevctl ${verb} --help`,
       `mdevctl ${verb} -h`,
       `mdevctl help ${verb}`,
@@ -257,6 +257,16 @@ find . -type f | sort | while read -r file; do echo "== $file"; cat "$file"; ech
 grep -v -F -e '-e |get |-a |capabilities |' /root/script.log 2>/dev/null
 ls /sys/bus/mdev/devices`;
 
+/** The options in a text of help and what it says of each, whether that is on the same line or below it. */
+function optionsIn(help: string): ReadonlyMap<string, string> {
+  const options = help.slice(help.indexOf('OPTIONS:'));
+  return new Map(
+    [...options.matchAll(/^ +((?:-\w, )?--[\w-]+(?: <\w+>)?)\s+(\S.*)$/gm)].map(
+      ([, option = '', text = '']) => [option, text],
+    ),
+  );
+}
+
 describe('mdevctl beside mdevctl 1.2', function () {
   this.timeout(600_000);
   let machine: Machine;
@@ -308,6 +318,19 @@ udevadm control --reload; modprobe -a mtty mdpy mbochs; udevadm settle`);
       const actual = await trace(ours, commands);
       assert.equal(expected.answers.length, commands.length);
       assert.deepEqual(actual, expected);
+    });
+
+  for (const verb of ['define', 'undefine', 'modify', 'start', 'stop'])
+    it(`has each option of ${verb} in its help, in the same words`, async () => {
+      for (const words of [`${verb} --help`, `${verb} -h`, `help ${verb}`]) {
+        const [expected, actual] = [
+          optionsIn(await machine.sh(`${theirs} ${words}`)),
+          optionsIn(await machine.sh(`${ours} ${words}`)),
+        ];
+        assert.ok(expected.size > 1, words);
+        // Options of later versions are there too.
+        for (const [option, text] of expected) assert.equal(actual.get(option), text, `${words}: ${option}`);
+      }
     });
 
   it('starts what the other has defined, both ways', async () => {
