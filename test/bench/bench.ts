@@ -2,7 +2,7 @@
  * What it costs, in ratios to what is used today, whole processes each. Run by `make bench` as root in a mount
  * namespace of its own: the made-up devices are mounted over /sys there, and nowhere else.
  */
-import {execFileSync, spawnSync} from 'node:child_process';
+import {execFileSync, spawn, spawnSync} from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -77,12 +77,35 @@ function benchStart(program: string): void {
   ];
   const times = timeAll(slot === '' ? contenders.slice(0, 3) : contenders, 40);
   const base = times.get('node -e 0') ?? [];
+  const waiting = slot === '' ? undefined : besideWaiting(() => timeAll(contenders.slice(3, 4), 40));
   process.stdout.write(
     `Starting (${devices.length - 1} functions, node -e 0 is ${median(base).toFixed(1)} ms and 1)\n`,
   );
   for (const [name, time] of times)
     if (name !== 'node -e 0')
       printResult(name, ratio(time, base), name === 'pearasys list' ? undefined : 1.8);
+  for (const [name, time] of waiting ?? [])
+    printResult(`${name}, beside a process in state D`, ratio(time, base), 1.8);
+}
+
+/**
+ * Runs `work` while a process waits in the kernel, in state D, as others do for a slow disk or a server that does not
+ * answer: the parent in vfork(2), whose child pauses.
+ */
+function besideWaiting<T>(work: () => T): T {
+  const [vfork, pause] = [58, 34];
+  const {pid} = spawn('perl', ['-e', `syscall(${vfork}) or syscall(${pause})`], {
+    detached: true,
+    stdio: 'ignore',
+  });
+  if (pid === undefined) throw new Error('perl cannot be started');
+  const nap = new Int32Array(new SharedArrayBuffer(4));
+  try {
+    while (!/\) D /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))) Atomics.wait(nap, 0, 0, 10);
+    return work();
+  } finally {
+    process.kill(-pid, 'SIGKILL');
+  }
 }
 
 /** The start of a unit whose device is right, by the launcher of libexec and by the handler alone. */
@@ -100,26 +123,26 @@ function benchHandler(prefix: string): void {
   );
   execFileSync('mount', ['--bind', tree, '/sys']);
   try {
-    const times = timeAll(
-      [
-        {name: 'node -e 0', command: ['node', '-e', '0']},
-        {
-          name: 'libexec/claim',
-          command: [join(prefix, 'libexec/pearasys/claim'), slot, 'vfio-pci'],
-        },
-        {
-          name: 'the handler alone',
-          // As libexec/claim starts it.
-          command: ['node', '--no-rehash-snapshot', join(prefix, 'lib/pearasys/claim.cjs'), slot, 'vfio-pci'],
-        },
-      ],
-      40,
-    );
+    const contenders: Contender[] = [
+      {name: 'node -e 0', command: ['node', '-e', '0']},
+      {
+        name: 'libexec/claim',
+        command: [join(prefix, 'libexec/pearasys/claim'), slot, 'vfio-pci'],
+      },
+      {
+        name: 'the handler alone',
+        // As libexec/claim starts it.
+        command: ['node', '--no-rehash-snapshot', join(prefix, 'lib/pearasys/claim.cjs'), slot, 'vfio-pci'],
+      },
+    ];
+    const times = timeAll(contenders, 40);
     const base = times.get('node -e 0') ?? [];
     process.stdout.write(
       `Starting the unit of a device that is right (node -e 0 is ${median(base).toFixed(1)} ms and 1)\n`,
     );
     for (const [name, time] of times) if (name !== 'node -e 0') printResult(name, ratio(time, base), 1.25);
+    for (const [name, time] of besideWaiting(() => timeAll(contenders.slice(2), 40)))
+      printResult(`${name}, beside a process in state D`, ratio(time, base), 1.25);
   } finally {
     execFileSync('umount', ['--lazy', '/sys']);
   }
@@ -150,6 +173,8 @@ function benchList(program: string, count: number, target: number, runs: number)
     for (const [name, time] of times)
       if (name !== lspci.name)
         printResult(name, ratio(time, base), name === 'pearasys list' ? target : undefined);
+    for (const [name, time] of besideWaiting(() => timeAll(own.slice(0, 1), runs)))
+      printResult(`${name}, beside a process in state D`, ratio(time, base), target);
     // Too slow to take turns.
     for (const [name, time] of others) printResult(name, median(time) / median(base), undefined);
     const start = join(program, '../../lib/pearasys/start.cjs');
