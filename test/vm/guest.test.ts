@@ -83,7 +83,8 @@ sleep while 1;
     await product().sh('guest', 'remove-hooks');
     await product().sh('guest', 'remove', 'g', '--yes');
     await machine.sh(
-      `rm -r ${standIn} /etc/libvirt /etc/systemd/system/stand-in.service /etc/systemd/system/display-manager.service && systemctl daemon-reload`,
+      // The list of guests stays, without a guest; the next suite is to find none.
+      `rm -r ${standIn} /etc/libvirt /etc/pearasys/guests/gpu-passthrough-guests.conf /etc/systemd/system/stand-in.service /etc/systemd/system/display-manager.service && systemctl daemon-reload`,
     );
   });
 
