@@ -253,8 +253,8 @@ mkdir -p /etc/mdevctl.d/scripts.d/callouts /etc/mdevctl.d/scripts.d/notifiers
 
 const left = `cd /etc/mdevctl.d && find . -mindepth 1 -printf '%y %m %p\\n' | sort
 find . -type f | sort | while read -r file; do echo "== $file"; cat "$file"; echo '|'; done
-# 1.2 does not ask for capabilities, later versions do.
-grep -v -F -e '-e |get |-a |capabilities |' /root/script.log 2>/dev/null
+# Questions, which change nothing: 1.2 does not ask for capabilities, and for attributes at other times (docs/mdev.md).
+grep -v -F -e '-e |get |' /root/script.log 2>/dev/null
 ls /sys/bus/mdev/devices`;
 
 /** The options in a text of help and what it says of each, whether that is on the same line or below it. */
