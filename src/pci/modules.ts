@@ -100,7 +100,7 @@ export function modulesFor(host: HostReader, device: Device): string[] {
 
 /** The modules in the text of a modules.alias whose patterns for this bus match. */
 function matchingAliases(text: string, modalias: string, bus: string): string[] {
-  return idPatterns(modalias, bus).flatMap((pattern) =>
+  return vendorPatterns(modalias, bus).flatMap((pattern) =>
     recordsWith(text, `alias ${pattern}`, '\n').flatMap((line) => {
       const [, glob, module] = line.split(' ');
       return glob !== undefined && module !== undefined && matchesGlob(modalias, glob.slice(bus.length - 3))
@@ -112,7 +112,7 @@ function matchingAliases(text: string, modalias: string, bus: string): string[] 
 
 /** The modules in the text of a modules.builtin.modinfo whose patterns match: `<module>.alias=<pattern>`, each after a NUL. */
 function matchingBuiltins(text: string, modalias: string): string[] {
-  return idPatterns(modalias, 'pci').flatMap((pattern) =>
+  return vendorPatterns(modalias, 'pci').flatMap((pattern) =>
     recordsWith(text, `.alias=${pattern}`, '\0').flatMap((field) => {
       const [, module, glob] = /^\s*([^.]+)\.alias=(.*)$/.exec(field) ?? [];
       return module !== undefined && glob !== undefined && matchesGlob(modalias, glob) ? [module] : [];
@@ -120,13 +120,9 @@ function matchingBuiltins(text: string, modalias: string): string[] {
   );
 }
 
-/**
- * How alias patterns that may match begin: they name one vendor or any, and one device or any (do_pci_entry in
- * scripts/mod/file2alias.c).
- */
-function idPatterns(modalias: string, bus: string): string[] {
-  const [, vendor = '', device = ''] = /^pci:(v[0-9A-F]{8})(d[0-9A-F]{8})/.exec(modalias) ?? [];
-  return [`${bus}:${vendor}${device}`, `${bus}:${vendor}d*`, `${bus}:v*`];
+/** How alias patterns that may match begin: they name one vendor or any. */
+function vendorPatterns(modalias: string, bus: string): string[] {
+  return [`${bus}:${modalias.slice('pci:'.length, 'pci:v000010DE'.length)}`, `${bus}:v*`];
 }
 
 /**
@@ -314,6 +310,9 @@ function underscored(name: string): string {
 
 /** fnmatch(3) for what alias patterns use: `*`, `?` and `[0-9]`. */
 function matchesGlob(text: string, glob: string): boolean {
+  // A vendor may have thousands of patterns, and nearly all of them name another device: no expression is made for those.
+  const wildcard = glob.search(/[*?[]/);
+  if (!text.startsWith(wildcard < 0 ? glob : glob.slice(0, wildcard))) return false;
   const pattern = glob
     .replace(/[.+^${}()|\\]/g, '\\$&')
     .replaceAll('*', '.*')
