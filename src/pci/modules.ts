@@ -58,14 +58,14 @@ export function findDriver(host: HostReader, driver: Driver): DriverSource {
   const own = registered.length > 0 || ownName === undefined ? registered : [ownName];
   if (own.length > 0) return {kind: 'unknown', known: own, modules: [], isModule: true};
   const trees = moduleTrees(host);
-  const known = trees.map((tree) => readModuleLists(host, tree)).filter((lists) => lists !== undefined);
+  const known = trees.map((tree) => readModuleList(host, tree)).filter((list) => list !== undefined);
   // A library of the same name may be a module too, as xhci_hcd.
   const bringing = Object.keys(namesOfModules).find(
     (module) => namesOfModules[module] === driver && module !== underscored(driver),
   );
-  if (bringing !== undefined && known.some((lists) => lists.some((list) => isListed(list, bringing))))
+  if (bringing !== undefined && known.some((list) => isListed(list, bringing)))
     return {kind: 'module', module: bringing, loaded: host.exists(`/sys/module/${bringing}`)};
-  if (known.length === 0 || known.some((lists) => lists.some((list) => isListed(list, driver))))
+  if (known.length === 0 || known.some((list) => isListed(list, driver)))
     return {kind: 'module', module: driver, loaded: host.exists(`/sys/module/${underscored(driver)}`)};
   return {
     kind: 'unknown',
@@ -81,9 +81,9 @@ export function hasModule(host: HostReader, module: string): boolean {
   const running = host.readText('/proc/sys/kernel/osrelease');
   if (running !== undefined && !host.exists(`/lib/modules/${running}`)) return false;
   const known = moduleTrees(host)
-    .map((tree) => readModuleLists(host, tree))
-    .filter((lists) => lists !== undefined);
-  return known.length === 0 || known.some((lists) => lists.some((list) => isListed(list, module)));
+    .map((tree) => readModuleList(host, tree))
+    .filter((list) => list !== undefined);
+  return known.length === 0 || known.some((list) => isListed(list, module));
 }
 
 /**
@@ -261,11 +261,11 @@ function moduleTrees(host: HostReader): string[] {
   return releases.map((release) => `/lib/modules/${release}`).filter((tree) => host.exists(tree));
 }
 
-/** The lists of a tree's modules and of what is built in; undefined when depmod was not run. */
-function readModuleLists(host: HostReader, tree: string): string[] | undefined {
+/** The modules of a tree and what is built in, as {@link isListed} takes them; undefined when depmod was not run. */
+function readModuleList(host: HostReader, tree: string): string | undefined {
   const dependencies = readIndex(host, `${tree}/modules.dep`);
   if (dependencies === undefined) return undefined;
-  return [dependencies, readIndex(host, `${tree}/modules.builtin`) ?? ''];
+  return `${dependencies}\n${readIndex(host, `${tree}/modules.builtin`) ?? ''}`;
 }
 
 /** Bytes that a file of depmod(8) may have: a distribution's modules.alias has some 1.5 MiB. */

@@ -321,15 +321,16 @@ udevadm control --reload; modprobe -a mtty mdpy mbochs; udevadm settle`);
     });
 
   for (const verb of ['define', 'undefine', 'modify', 'start', 'stop'])
-    it(`has each option of ${verb} in its help, in the same words`, async () => {
+    it(`has the same help for ${verb}, but for options of later versions`, async () => {
       for (const words of [`${verb} --help`, `${verb} -h`, `help ${verb}`]) {
-        const [expected, actual] = [
-          optionsIn(await machine.sh(`${theirs} ${words}`)),
-          optionsIn(await machine.sh(`${ours} ${words}`)),
-        ];
-        assert.ok(expected.size > 1, words);
-        // Options of later versions are there too.
-        for (const [option, text] of expected) assert.equal(actual.get(option), text, `${words}: ${option}`);
+        const expected = await machine.sh(`${theirs} ${words}`);
+        const actual = await machine.sh(`${ours} ${words}`);
+        // That of modify tells of such options.
+        if (verb !== 'modify') assert.equal(actual.split('USAGE:')[0], expected.split('USAGE:')[0], words);
+        // Options of later versions are there too, and in the usage.
+        const [known, options] = [optionsIn(expected), optionsIn(actual)];
+        assert.ok(known.size > 1, words);
+        for (const [option, text] of known) assert.equal(options.get(option), text, `${words}: ${option}`);
       }
     });
 

@@ -92,8 +92,8 @@ export function withProduct(suite: Mocha.Suite): () => Product {
 }
 
 /**
- * Shuts the shared machine down, for the end and for a suite with a machine of its own, as the host may have no place for two; the
- * next suite that asks boots another. Does nothing when there is none.
+ * Shuts the shared machine down, for the end and for a suite with a machine of its own, as the host may have no place for
+ * two; the next suite that asks boots another. Does nothing when there is none.
  */
 export async function closeShared(): Promise<void> {
   const machine = await booting;
