@@ -38,7 +38,7 @@ zshdir = $(PREFIX)/share/zsh/site-functions
 bare = env -u NODE_OPTIONS -u NODE_EXTRA_CA_CERTS
 mocha = node_modules/.bin/mocha $(if $(GREP),--fail-zero --grep '$(GREP)')
 # Units that are the same on every machine; those of a slot are written by `pearasys service install`.
-units = $(filter-out pearasys-slot@%,$(notdir $(basename $(wildcard systemd-templates/*.hbs))))
+units = $(filter-out pearasys-slot@% pearasys-claim-slot@%,$(notdir $(basename $(wildcard systemd-templates/*.hbs))))
 # Runs before udev at each boot; every other unit is started by an event.
 early = pearasys-early.service
 

@@ -20,8 +20,8 @@ import {
 import {jobName, parseJobName, takeTurns} from './turn.js';
 
 /**
- * The start of `pearasys-<slot>@<driver>.service`, and of all such units that wait: the device is put on the driver,
- * together with those that were installed together with it, when it is the recorded card.
+ * The start of `pearasys-claim-<slot>@<driver>.service`, and of all such units that wait: the device is put on the
+ * driver, together with those that were installed together with it, when it is the recorded card.
  */
 export const claim: Handler = async (context, args) => {
   const [slotText, driverText] = takeArguments(args, ['SLOT', 'DRIVER']);

@@ -146,7 +146,7 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   details.push(...describeState(host, plan, stuck));
   const hint = anyStuck
     ? 'end the process or guest that uses the device, then run the same command again'
-    : error.hint;
+    : (error.hint ?? (failed.kind === 'systemctl' ? failed.hint : undefined));
   return new PearasysError({
     code: error.code,
     exitCode: anyStuck ? ExitCode.stuck : error.exitCode,

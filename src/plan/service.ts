@@ -16,8 +16,10 @@ import {
   type RecordProblem,
   type Records,
 } from '../record/record.js';
-import {slotTemplate, unitSettings} from '../unit/files.js';
+import {claimTemplate, slotTemplate, unitSettings} from '../unit/files.js';
 import {
+  claimTemplateName,
+  claimUnitName,
   deviceUnit,
   dropInFolder,
   enabledLink,
@@ -130,6 +132,11 @@ function templatePath(slot: Slot, folder: string = systemdUnits): string {
   return `${folder}/${templateName(slot)}`;
 }
 
+/** Where systemd finds both templates of the slot: that of its claim units, and its own, which requires these. */
+function templatePaths(slot: Slot, folder: string = systemdUnits): string[] {
+  return [`${folder}/${claimTemplateName(slot)}`, templatePath(slot, folder)];
+}
+
 /** What {@link readServices} is told beside the slots. */
 export interface ServiceHints extends Partial<Pick<ServiceState, 'names' | 'active'>> {
   /** As in {@link ServiceWish}. */
@@ -145,7 +152,7 @@ export function readServices(
 ): ServiceState {
   const records = readRecords(host, layout);
   const units = readUnits(host);
-  const templates = slots.map((slot) => templatePath(slot));
+  const templates = slots.flatMap((slot) => templatePaths(slot));
   const links = new Map<string, string>();
   for (const path of templates) {
     const target = host.readLink(path);
@@ -156,7 +163,7 @@ export function readServices(
     ...records.problems.map(({path}) => path),
     ...templates.filter((path) => !links.has(path)),
     ...links.values(),
-    ...slots.map((slot) => templatePath(slot, folder)).filter((path) => !links.has(path)),
+    ...slots.flatMap((slot) => templatePaths(slot, folder)).filter((path) => !links.has(path)),
     ...units.map(dropInPath),
   ];
   const wants = new Map<string, WantsLink>();
@@ -222,13 +229,19 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   for (const record of stale) files.push(...dropFile(recordPath(state.layout, record), state));
   for (const claim of claims) {
     put(recordPath(state.layout, claim), printRecord(claim));
-    const template = templatePath(claim.slot);
-    const chosen = templatePath(claim.slot, wish.folder);
-    const linked = state.links.get(template);
-    if (chosen === template ? linked !== undefined : linked !== chosen)
-      files.push(...dropTemplate(claim.slot, state));
-    put(chosen, slotTemplate(claim.slot, claim.together, state.layout));
-    if (chosen !== template && linked !== chosen) files.push(makeLink(template, chosen));
+    const texts = [
+      claimTemplate(claim.slot, state.layout),
+      slotTemplate(claim.slot, claim.together, state.layout),
+    ];
+    const chosen = templatePaths(claim.slot, wish.folder);
+    for (const [index, template] of templatePaths(claim.slot).entries()) {
+      const [path = template, text = ''] = [chosen[index], texts[index]];
+      const linked = state.links.get(template);
+      if (path === template ? linked !== undefined : linked !== path)
+        files.push(...dropTemplate(template, state));
+      put(path, text);
+      if (path !== template && linked !== path) files.push(makeLink(template, path));
+    }
   }
   for (const unit of units.filter((one) => slots.includes(one.slot)))
     put(
@@ -255,7 +268,8 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   }
   steps.push(...dropLinks(rivals, state), ...links);
   if (state.running && steps.length > 0) steps.push(systemctl(['daemon-reload']));
-  if (wish.start === 'now') steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state)));
+  if (wish.start === 'now')
+    steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state), whereTheReasonIs(claims)));
   if (wish.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
   return plan(steps, {notes, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
 }
@@ -317,10 +331,9 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
   const files = [
     ...dropLinks(names, state),
     ...units.flatMap((unit) => dropFile(dropInPath(unit), state)),
-    ...slots.flatMap((slot) => [
-      ...dropTemplate(slot, state),
-      ...dropFile(state.links.get(templatePath(slot)) ?? '', state),
-    ]),
+    ...slots
+      .flatMap((slot) => templatePaths(slot))
+      .flatMap((path) => [...dropTemplate(path, state), ...dropFile(state.links.get(path) ?? '', state)]),
     ...records.flatMap((record) => dropFile(recordPath(state.layout, record), state)),
   ];
   const left = state.records.problems
@@ -384,6 +397,13 @@ export function planUninstallAnySlot(id: DeviceId, state: ServiceState): Planned
   });
 }
 
+/** systemd only says that a unit which the started one requires has failed. */
+function whereTheReasonIs(claims: readonly UnitIdentity[]): string {
+  const [only, ...more] = claims;
+  const units = only === undefined || more.length > 0 ? 'pearasys-claim-*' : claimUnitName(only);
+  return `the reason is in the journal: journalctl -b -u '${units}'`;
+}
+
 /** A start that fails has stopped the other units of the slots before: those that were active are started again. */
 function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], state: ServiceState): Step[] {
   const stop = [...own].filter((unit) => !state.active.has(unit));
@@ -411,9 +431,8 @@ function refuseRecords(ignored: readonly RecordProblem[], state: ServiceState): 
   });
 }
 
-/** Takes the slot's template from systemd's folder: the file, or the link to it. */
-function dropTemplate(slot: Slot, state: ServiceState): Step[] {
-  const path = templatePath(slot);
+/** Takes a template from systemd's folder: the file, or the link to it. */
+function dropTemplate(path: string, state: ServiceState): Step[] {
   const target = state.links.get(path);
   if (target === undefined) return dropFile(path, state);
   return [{kind: 'remove-file', path, prune: 0, undo: [{kind: 'make-link', path, target, undo: []}]}];

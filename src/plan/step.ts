@@ -93,6 +93,8 @@ export interface AskStep extends StepBase {
   readonly args: readonly string[];
   /** Exit codes that are no failure. */
   readonly accept: readonly number[];
+  /** Where to look for the reason of a failure. */
+  readonly hint?: string;
 }
 
 /** Asks processes to end, all at once, and ends those that do not. They cannot be put back. */
@@ -438,8 +440,8 @@ export function removeLink(path: string, target: string): RemoveFileStep {
 }
 
 /** Asks systemd. */
-export function systemctl(args: readonly string[], undo: readonly Step[] = []): AskStep {
-  return {kind: 'systemctl', args, accept: [0], undo};
+export function systemctl(args: readonly string[], undo: readonly Step[] = [], hint?: string): AskStep {
+  return {kind: 'systemctl', args, accept: [0], undo, ...(hint === undefined ? {} : {hint})};
 }
 
 /** Asks udev. */

@@ -1,7 +1,7 @@
 import type {Layout} from '../host/layout.js';
 import type {Slot} from '../pci/slot.js';
 import {render} from './templates.js';
-import {unitName, type UnitIdentity} from './unit.js';
+import {claimUnitName, unitName, type UnitIdentity} from './unit.js';
 
 /** The text of a slot's template unit. */
 export function slotTemplate(slot: Slot, together: readonly Slot[], layout: Layout): string {
@@ -11,6 +11,11 @@ export function slotTemplate(slot: Slot, together: readonly Slot[], layout: Layo
     libexec: layout.libexec,
     siblings: together.filter((other) => other !== slot),
   });
+}
+
+/** The text of the template of a slot's claim units. */
+export function claimTemplate(slot: Slot, layout: Layout): string {
+  return render('pearasys-claim-slot@.service', {slot, config: layout.config, libexec: layout.libexec});
 }
 
 /** What {@link unitSettings} needs to know of a unit's surroundings. */
@@ -24,18 +29,21 @@ export interface UnitSurroundings {
 }
 
 /**
- * The text of a unit's drop-in. Of two units that exclude each other only one says After=: the order between a
- * stop and a start is the same in both directions (systemd.unit(5)), and two would be an ordering cycle.
+ * The text of a unit's drop-in. Of two units that exclude each other, the stop of one comes before the claim of the
+ * other. The order between a stop and a start is the same in both directions (systemd.unit(5)); so that there is no
+ * ordering cycle, all are in the order of their names, each claim before its unit.
  */
 export function unitSettings(unit: UnitIdentity, {name, rivals, together}: UnitSurroundings): string {
   const own = unitName(unit);
-  const others = rivals.map(unitName).filter((rival) => rival !== own);
+  const others = rivals.filter((rival) => unitName(rival) !== own);
+  const isBefore = (rival: UnitIdentity): boolean => unitName(rival) < own;
   return render('pearasys-slot@driver.conf', {
     unit: own,
     slot: unit.slot,
     description: `${name} (PCI device ${unit.slot}) on driver ${unit.driver}`.replaceAll('%', '%%'),
-    conflicts: others,
-    after: others.filter((rival) => rival < own),
+    conflicts: others.map(unitName),
+    after: others.filter(isBefore).flatMap((rival) => [claimUnitName(rival), unitName(rival)]),
+    before: others.filter((rival) => !isBefore(rival)).map(claimUnitName),
     together: together
       .filter((slot) => slot !== unit.slot)
       .map((slot) => unitName({slot, driver: unit.driver})),

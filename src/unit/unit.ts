@@ -14,7 +14,10 @@ export interface UnitState extends UnitIdentity {
   readonly unit: string;
   /** Whether it is claimed at boot and at each hot-add. */
   readonly enabled: boolean;
-  /** systemd's ActiveState (`active`, `inactive`, `failed`, …); undefined when no systemd runs there. */
+  /**
+   * systemd's ActiveState (`active`, `inactive`, `failed`, …), `failed` also when the claim has failed; undefined when
+   * no systemd runs there.
+   */
   readonly active: string | undefined;
 }
 
@@ -24,6 +27,16 @@ export interface UnitState extends UnitIdentity {
  */
 export function unitName({slot, driver}: UnitIdentity): string {
   return `pearasys-${slot}@${driver}.service`;
+}
+
+/** The unit that the former requires: it claims the device where that is not on the driver yet. */
+export function claimUnitName({slot, driver}: UnitIdentity): string {
+  return `pearasys-claim-${slot}@${driver}.service`;
+}
+
+/** The template of a slot's claim units. */
+export function claimTemplateName(slot: Slot): string {
+  return `pearasys-claim-${slot}@.service`;
 }
 
 /** The slot's template: a file of its own for each slot, since an alias would lose `%j`. */
@@ -88,16 +101,23 @@ export function isMasked(host: HostReader, unit: UnitIdentity): boolean {
   return host.readLink(`${systemdUnits}/${unitName(unit)}`) === '/dev/null';
 }
 
-/** The installed units with their states. Asks systemd once, and only when there are units. */
+/**
+ * The installed units with their states. Asks systemd once, and only when there are units. A unit whose claim has
+ * failed is failed, though for systemd it has only not been started.
+ */
 export async function readUnitStates(host: Host): Promise<UnitState[]> {
   const units = readUnits(host);
-  const active = await readActiveStates(host, units.map(unitName));
-  return units.map((unit) => ({
-    ...unit,
-    unit: unitName(unit),
-    enabled: isEnabled(host, unit),
-    active: active.get(unitName(unit)),
-  }));
+  const active = await readActiveStates(host, [...units.map(unitName), ...units.map(claimUnitName)]);
+  return units.map((unit) => {
+    const own = active.get(unitName(unit));
+    const claim = active.get(claimUnitName(unit));
+    return {
+      ...unit,
+      unit: unitName(unit),
+      enabled: isEnabled(host, unit),
+      active: own === 'inactive' && claim === 'failed' ? claim : own,
+    };
+  });
 }
 
 /** Whether a systemd runs that answers for this host, see sd_booted(3). */

@@ -18,7 +18,9 @@ const sound = '0000:02:00.1';
 const folder = '/etc/systemd/system';
 const record = `/etc/pearasys/pci/${card}-0x10de-0x1b80`;
 const template = `${folder}/pearasys-${card}@.service`;
+const claimTemplate = `${folder}/pearasys-claim-${card}@.service`;
 const unit = (driver: string, slot = card) => `pearasys-${slot}@${driver}.service`;
+const claimUnit = (driver: string, slot = card) => `pearasys-claim-${slot}@${driver}.service`;
 const settings = (driver: string, slot = card) => `${folder}/${unit(driver, slot)}.d/50-pearasys.conf`;
 const link = (driver: string, slot = card) =>
   `${folder}/sys-bus-pci-devices-${slot}.device.wants/${unit(driver, slot)}`;
@@ -78,6 +80,7 @@ describe('pearasys service', () => {
       );
       assert.deepEqual(host.effects(), [
         `write ${record}`,
+        `write ${claimTemplate}`,
         `write ${template}`,
         `write ${settings('vfio-pci')}`,
         `udevadm trigger --action=change /sys/bus/pci/devices/${card}`,
@@ -213,7 +216,7 @@ describe('pearasys service', () => {
       assert.deepEqual([driverOf(host), driverOf(host, sound)], ['vfio-pci', 'vfio-pci']);
       assert.equal(host.userland.state(unit('vfio-pci')), 'active');
       assert.equal(host.userland.state(unit('vfio-pci', sound)), 'active');
-      assert.equal(runs.get(unit('vfio-pci'))?.exitCode, 0);
+      assert.equal(runs.get(claimUnit('vfio-pci'))?.exitCode, 0);
     });
 
     it('--now takes several cards at once: the units are started in one request', async () => {
@@ -235,7 +238,8 @@ describe('pearasys service', () => {
       const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci --siblings --now`);
       await host.userland.idle();
       assert.equal(exitCode, 1);
-      assert.match(stderr, /Job for pearasys-0000:02:00\.0@vfio-pci\.service failed/);
+      assert.match(stderr, /dependency job for pearasys-0000:02:00\.0@vfio-pci\.service failed/);
+      assert.match(stderr, /the reason is in the journal: journalctl -b -u 'pearasys-claim-\*'/);
       assert.match(stderr, /undone: /);
       assert.deepEqual(etc(host), before);
       assert.deepEqual(host.machine.bindings(), bindings);
@@ -461,7 +465,12 @@ describe('pearasys service', () => {
         );
         assert.equal(host.readLink(template), linked);
         assert.equal(host.exists(settings('vfio-pci')), true);
-        assert.deepEqual(host.list(prefix), [`pearasys-${card}@.service`, `pearasys-${sound}@.service`]);
+        assert.deepEqual(host.list(prefix), [
+          `pearasys-${card}@.service`,
+          `pearasys-${sound}@.service`,
+          `pearasys-claim-${card}@.service`,
+          `pearasys-claim-${sound}@.service`,
+        ]);
         assert.equal(driverOf(host), 'vfio-pci');
       });
 
@@ -737,7 +746,7 @@ describe('pearasys service', () => {
       assert.equal(
         await ok(host, `-s ${card} service uninstall --dry-run`),
         `systemctl stop ${unit('vfio-pci')}\n` +
-          `rm ${link('vfio-pci')}\nrm ${settings('vfio-pci')}\nrm ${template}\nrm ${record}\n` +
+          `rm ${link('vfio-pci')}\nrm ${settings('vfio-pci')}\nrm ${claimTemplate}\nrm ${template}\nrm ${record}\n` +
           'systemctl daemon-reload\n',
       );
       assert.deepEqual(etc(host), before);

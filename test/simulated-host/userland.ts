@@ -425,8 +425,17 @@ export class Userland {
       ...this.#wantedBy(unit),
     ].filter((other) => this.unitFile(other) !== undefined);
     for (const other of new Set(pulled))
-      if (file.values.get('Unit.After')?.includes(other) === true) await this.start(other);
-      else this.queue(this.start(other));
+      if (file.values.get('Unit.After')?.includes(other) !== true) this.queue(this.start(other));
+      else if (
+        (await this.start(other)).status !== 0 &&
+        file.values.get('Unit.Requires')?.includes(other) === true
+      ) {
+        this.#states.set(unit, 'inactive');
+        return {
+          status: 1,
+          stderr: `A dependency job for ${unit} failed. See 'journalctl -xe' for details.`,
+        };
+      }
     if (!this.#conditionsHold(file)) {
       this.#states.set(unit, 'inactive');
       return done;
@@ -529,23 +538,26 @@ export class Userland {
       );
   }
 
+  /** All conditions, and at least one of those that begin with `|`, see systemd.unit(5). */
   #conditionsHold(file: UnitFile): boolean {
+    const alternatives: boolean[] = [];
     for (const [key, values] of file.values) {
       const name = /^Unit\.(?:Condition|Assert)(.+)$/.exec(key)?.[1];
       if (name === undefined) continue;
       for (const value of values) {
-        const wanted = !value.startsWith('!');
-        const path = value.replace(/^!/, '');
-        if (name === 'PathExists') {
-          if ((this.machine.tree.resolve(path) !== undefined) !== wanted) return false;
-        } else if (name === 'PathIsDirectory') {
-          const real = this.machine.tree.resolve(path);
-          if ((real !== undefined && this.machine.tree.stat(real)?.isDirectory() === true) !== wanted)
-            return false;
-        } else throw new Error(`systemd: ${key}= is not in this subset`);
+        const [, alternative = '', negation = '', path = ''] = /^(\|?)(!?)(.*)$/.exec(value) ?? [];
+        const real = this.machine.tree.resolve(path);
+        let holds: boolean;
+        if (name === 'PathExists') holds = real !== undefined;
+        else if (name === 'PathIsDirectory')
+          holds = real !== undefined && this.machine.tree.stat(real)?.isDirectory() === true;
+        else throw new Error(`systemd: ${key}= is not in this subset`);
+        if (negation !== '') holds = !holds;
+        if (alternative !== '') alternatives.push(holds);
+        else if (!holds) return false;
       }
     }
-    return true;
+    return alternatives.length === 0 || alternatives.includes(true);
   }
 
   #isMasked(unit: string): boolean {

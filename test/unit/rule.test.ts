@@ -11,6 +11,7 @@ import {runUnits, withProduct, type UnitRuns} from './services.js';
 const card = '0000:02:00.0';
 const record = `/etc/pearasys/pci/${card}-0x10de-0x1b80`;
 const unit = `pearasys-${card}@vfio-pci.service`;
+const claimUnit = `pearasys-claim-${card}@vfio-pci.service`;
 const device = '/sys/devices/pci0000:00/0000:00:01.1/0000:02:00.0';
 const override = `${device}/driver_override`;
 
@@ -137,8 +138,9 @@ describe('the udev rule', () => {
     assert.deepEqual(writes, []);
     assert.ok(tags.has('systemd'));
     assert.equal(driverOf(made.host), 'nouveau');
-    assert.equal(made.host.userland.state(unit), 'failed');
-    assert.deepEqual(made.units.runs.get(unit), {
+    assert.equal(made.host.userland.state(unit), 'inactive');
+    assert.equal(made.host.userland.state(claimUnit), 'failed');
+    assert.deepEqual(made.units.runs.get(claimUnit), {
       exitCode: 3,
       journal: [
         `<3>${card} is left alone: the card there is 10de:1b81, the recorded one is 10de:1b80`,
@@ -153,8 +155,8 @@ describe('the udev rule', () => {
     const {writes} = await replug(made);
     assert.deepEqual(writes, []);
     assert.equal(driverOf(made.host), 'nouveau');
-    assert.equal(made.units.runs.get(unit)?.exitCode, 1);
-    assert.match(made.units.runs.get(unit)?.journal[1] ?? '', /is writable by others: chmod go-w/);
+    assert.equal(made.units.runs.get(claimUnit)?.exitCode, 1);
+    assert.match(made.units.runs.get(claimUnit)?.journal[1] ?? '', /is writable by others: chmod go-w/);
   });
 
   it('obeys no record in a folder that others may write to', async () => {
@@ -163,7 +165,7 @@ describe('the udev rule', () => {
     const {writes} = await replug(made);
     assert.deepEqual(writes, []);
     assert.equal(driverOf(made.host), 'nouveau');
-    assert.equal(made.units.runs.get(unit)?.exitCode, 1);
+    assert.equal(made.units.runs.get(claimUnit)?.exitCode, 1);
   });
 
   for (const line of [`unbind ${card}`, `bind none ${card}`, `-s ${card} pci device unbind`])

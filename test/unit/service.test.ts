@@ -70,6 +70,7 @@ describe('planInstall', () => {
       `rm ${link(mine)}`,
       `rm /etc/systemd/system/${own}.d/50-pearasys.conf`,
       `rm /etc/systemd/system/pearasys-${slot}@.service`,
+      `rm /etc/systemd/system/pearasys-claim-${slot}@.service`,
       `rm ${path}`,
     ]);
   });

@@ -70,7 +70,8 @@ export function runUnits(host: SimulatedHost): UnitRuns {
   host.userland.runUnit = async (unit, action) => {
     const recorded = /^pearasys-record@(.+)\.service$/.exec(unit)?.[1];
     const guest = /^pearasys-guest@(.+)\.service$/.exec(unit)?.[1];
-    const named = parseUnitName(unit);
+    const claimed = parseUnitName(unit.replace('pearasys-claim-', 'pearasys-'));
+    const named = action === 'stop' || unit.startsWith('pearasys-claim-') ? claimed : undefined;
     if (recorded === undefined && named === undefined && guest === undefined) return 0;
     const run =
       guest !== undefined

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import {defaultLayout} from '../../src/host/layout.js';
 import {parseSlot} from '../../src/pci/slot.js';
-import {slotTemplate, unitSettings} from '../../src/unit/files.js';
+import {claimTemplate, slotTemplate, unitSettings} from '../../src/unit/files.js';
 import {render} from '../../src/unit/templates.js';
 import {
   deviceUnit,
   dropInFolder,
   enabledLink,
+  claimTemplateName,
+  claimUnitName,
   isEnabled,
   parseUnitName,
   readUnits,
@@ -27,6 +29,8 @@ describe('names of units', () => {
   it('need no escaping', () => {
     assert.equal(unitName(vfio), 'pearasys-0000:02:00.0@vfio-pci.service');
     assert.equal(templateName(slot), 'pearasys-0000:02:00.0@.service');
+    assert.equal(claimUnitName(vfio), 'pearasys-claim-0000:02:00.0@vfio-pci.service');
+    assert.equal(claimTemplateName(slot), 'pearasys-claim-0000:02:00.0@.service');
     assert.equal(deviceUnit(slot), 'sys-bus-pci-devices-0000:02:00.0.device');
     assert.equal(
       enabledLink(vfio),
@@ -42,6 +46,7 @@ describe('names of units', () => {
 
   for (const name of [
     'pearasys-0000:02:00.0@.service',
+    'pearasys-claim-0000:02:00.0@vfio-pci.service',
     'pearasys-record@0000:02:00.0.service',
     'pearasys-guest@win10.service',
     'pearasys-0000:02:00.0@../x.service',
@@ -71,7 +76,10 @@ After=systemd-modules-load.service local-fs-pre.target
 # Stops with the device, and comes back with it.
 BindsTo=sys-bus-pci-devices-%j.device
 After=sys-bus-pci-devices-%j.device
-RequiresMountsFor=/etc/pearasys /usr/local/libexec/pearasys
+# What claims the device is a unit of its own: where the device is on the driver already, this one becomes active
+# without a process.
+Requires=pearasys-claim-%j@%i.service
+After=pearasys-claim-%j@%i.service
 
 [Service]
 Type=oneshot
@@ -79,7 +87,6 @@ RemainAfterExit=yes
 # The template's own slice conflicts with shutdown.target: stopping it would unbind at power-off a device that a
 # guest still uses, and that write never returns. At shutdown this unit is left alone.
 Slice=system.slice
-ExecStart=/usr/local/libexec/pearasys/claim %j %i
 ExecStop=/usr/local/libexec/pearasys/release %j %i
 TimeoutSec=120
 # A write that is stuck in the kernel can be killed by nobody; do not wait for it.
@@ -90,7 +97,6 @@ NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_SYS_MODULE CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_SYS_ADMIN
 ProtectHome=read-only
 ProtectSystem=strict
-ProtectClock=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectControlGroups=yes
@@ -109,6 +115,20 @@ WantedBy=sys-bus-pci-devices-%j.device
     );
   });
 
+  it('its claim unit runs nothing where the device is on the driver, unless it was released by hand', () => {
+    const lines = claimTemplate(slot, {...defaultLayout, config: '/opt/c', libexec: '/opt/x'}).split('\n');
+    assert.deepEqual(
+      lines.filter((line) => /^(?:Condition.*|ExecStart|RequiresMountsFor)=/.test(line)),
+      [
+        'ConditionPathExists=|!/sys/bus/pci/drivers/%i/%j',
+        'ConditionPathExists=|/run/pearasys/released/%j',
+        'RequiresMountsFor=/opt/c /opt/x',
+        'ExecStart=/opt/x/claim %j %i',
+      ],
+    );
+    assert.ok(!lines.includes('RemainAfterExit=yes'));
+  });
+
   it('is wanted by the units of the siblings installed with it, and not by itself', () => {
     const lines = slotTemplate(slot, [slot, sound], {...defaultLayout, libexec: '/opt/x'}).split('\n');
     assert.deepEqual(lines.slice(lines.indexOf('[Install]') + 1), [
@@ -117,7 +137,7 @@ WantedBy=sys-bus-pci-devices-%j.device
       'WantedBy=pearasys-0000:02:00.1@%i.service',
       '',
     ]);
-    assert.ok(lines.includes('ExecStart=/opt/x/claim %j %i'));
+    assert.ok(lines.includes('ExecStop=/opt/x/release %j %i'));
   });
 
   it('a value that a template names and nobody gives is an error, not an empty one', () => {
@@ -144,15 +164,19 @@ Description=GP104 (PCI device 0000:02:00.0) on driver vfio-pci
     const lines = (own: UnitIdentity) =>
       unitSettings(own, {...alone, rivals})
         .split('\n')
-        .filter((line) => /^(?:Conflicts|After)=/.test(line));
+        .filter((line) => /^(?:Conflicts|After|Before)=/.test(line));
     assert.deepEqual(lines(vfio), [
       'Conflicts=pearasys-0000:02:00.0@nouveau.service',
       'Conflicts=pearasys-0000:02:00.0@xyz.service',
+      'After=pearasys-claim-0000:02:00.0@nouveau.service',
       'After=pearasys-0000:02:00.0@nouveau.service',
+      'Before=pearasys-claim-0000:02:00.0@xyz.service',
     ]);
     assert.deepEqual(lines(unit('nouveau')), [
       'Conflicts=pearasys-0000:02:00.0@vfio-pci.service',
       'Conflicts=pearasys-0000:02:00.0@xyz.service',
+      'Before=pearasys-claim-0000:02:00.0@vfio-pci.service',
+      'Before=pearasys-claim-0000:02:00.0@xyz.service',
     ]);
   });
 
@@ -185,7 +209,7 @@ describe('the units of a host', () => {
     assert.equal(isEnabled(host, vfio), false);
     // The link counts, whether what it leads to is there or not: the rule sees no more.
     assert.equal(isEnabled(host, unit('nouveau', sound)), true);
-    host.userland.setState(unitName(vfio), 'failed');
+    host.userland.setState(claimUnitName(vfio), 'failed');
     assert.deepEqual(await readUnitStates(host), [
       {...vfio, unit: unitName(vfio), enabled: false, active: 'failed'},
       {...unit('nouveau', sound), unit: unitName(unit('nouveau', sound)), enabled: true, active: 'inactive'},

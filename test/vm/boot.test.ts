@@ -5,6 +5,7 @@ import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machi
 import {closeShared, Product} from './shared.js';
 
 const unitOf = (slot: string): string => `pearasys-${slot}@vfio-pci.service`;
+const claimOf = (slot: string): string => `pearasys-claim-${slot}@vfio-pci.service`;
 
 /** All functions of the cards at these device numbers of the root bus. */
 const functions = (cards: readonly string[]): string[] =>
@@ -71,13 +72,15 @@ done`);
     return new Map(lines.split('\n').map((line) => line.split(' ') as [string, string]));
   };
 
-  const states = async (): Promise<ReadonlyMap<string, string>> => {
-    const units = claimed.map(unitOf);
+  /** The states of these units of all claimed devices, by slot. */
+  const states = async (of = unitOf): Promise<ReadonlyMap<string, string>> => {
+    const units = claimed.map(of);
     const text = await machine.sh(`systemctl show --property=Id,ActiveState ${units.join(' ')}`);
     return new Map(
       text.split('\n\n').map((block) => {
         const id = /^Id=(.*)$/m.exec(block)?.[1] ?? '';
-        return [id, /^ActiveState=(.*)$/m.exec(block)?.[1] ?? ''];
+        const slot = /[0-9a-f]{4}:[^@]*/.exec(id)?.[0] ?? '';
+        return [slot, /^ActiveState=(.*)$/m.exec(block)?.[1] ?? ''];
       }),
     );
   };
@@ -105,8 +108,9 @@ done`);
     assert.equal(await machine.sh('systemctl list-units --failed --no-legend --plain "pearasys*"'), '');
     assert.equal((await starts()).length, 1, (await starts()).join('\n'));
     // Each unit's journal has what was done for it.
-    assert.match(await product.journalOf(unitOf(network[7] ?? '')), /drivers\/e1000e\/unbind/);
-    assert.doesNotMatch(await product.journalOf(unitOf(sound[31] ?? '')), /echo/);
+    assert.match(await product.journalOf(claimOf(network[7] ?? '')), /drivers\/e1000e\/unbind/);
+    // A device that was right before its unit costs no process at all.
+    for (const slot of sound) assert.equal(await product.wasSkipped(claimOf(slot)), true, slot);
   });
 
   it('what fails holds nothing else up: a device in use, a record that is not trusted, a card that is missing', async () => {
@@ -136,13 +140,18 @@ cd /etc/pearasys/pci && sed 's/${sound[0]}/${missing}/' ${sound[0]}-0x8086-0x293
     for (const slot of claimed) if (!failing.has(slot)) assert.equal(now.get(slot), 'vfio-pci', slot);
     assert.equal(now.get(inUse), 'e1000e');
     assert.equal(now.get(untrusted), 'snd_hda_intel');
-    for (const [unit, state] of await states())
-      assert.equal(state, failing.has(unit.slice(9, 21)) ? 'failed' : 'active', unit);
+    for (const [slot, state] of await states())
+      assert.equal(state, failing.has(slot) ? 'inactive' : 'active', slot);
+    for (const [slot, state] of await states(claimOf))
+      assert.equal(state, failing.has(slot) ? 'failed' : 'inactive', slot);
     for (const slot of [inUse, network[0] ?? ''])
-      assert.match(await product.journalOf(unitOf(slot)), /in use[^]*192\.0\.2\.1/);
-    assert.match(await product.journalOf(unitOf(untrusted)), /writable by others/);
+      assert.match(await product.journalOf(claimOf(slot)), /in use[^]*192\.0\.2\.1/);
+    assert.match(await product.journalOf(claimOf(untrusted)), /writable by others/);
     assert.equal(await product.stateOf(unitOf(missing)), 'inactive');
     assert.equal((await starts()).length, 1, (await starts()).join('\n'));
+    const {services} = await product.json<{services: {slot: string; active: string}[]}>('service', 'list');
+    for (const {slot, active} of services)
+      if (slot !== missing) assert.equal(active, failing.has(slot) ? 'failed' : 'active', slot);
     // A later start is a new question.
     await machine.sh(`ip addr flush dev "$(ls /sys/bus/pci/devices/${inUse}/net)"
 systemctl start ${unitOf(inUse)}`);

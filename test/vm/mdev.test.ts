@@ -355,6 +355,28 @@ udevadm settle`);
       assert.match(stderr, /there is no parent mtty/);
       assert.deepEqual(await calls(), told('start', 'failure'));
     });
+
+    it('start: pre frees the last instance', async () => {
+      const instances = many.slice(0, Number(await machine.sh(`cat ${types}/mtty-2/available_instances`)));
+      for (const uuid of instances) await create(uuid, 'mtty-2');
+      assert.equal(await machine.sh(`cat ${types}/mtty-2/available_instances`), '0');
+      await install(`'pre start') echo 1 >${pathOf(instances[0]!)}/remove ;;`);
+      await machine.sh(`pearasys mdev start -u ${A} -p mtty -t mtty-2`);
+      assert.equal(await isThere(A), true);
+      assert.equal(await isThere(instances[0]!), false);
+      assert.deepEqual(await calls(), told('start', 'success'));
+    });
+
+    it('stop: pre ends what uses the device', async () => {
+      await create(A);
+      await product.untilState(unitOf(A), 'active');
+      const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${A}`);
+      await guest.printed(/held/);
+      await install(`'pre stop') kill ${guest.pid}; while [ -e /proc/${guest.pid} ]; do :; done ;;`);
+      await machine.sh(`pearasys mdev stop -u ${A}`);
+      assert.equal(await isThere(A), false);
+      assert.deepEqual(await calls(), told('stop', 'success'));
+    });
   });
 
   // Last: tests of a suite itself run before those of its parts.

@@ -51,6 +51,14 @@ export class Product {
     return this.machine.sh(`systemctl show --value --property=ActiveState ${quote(unit)}`);
   }
 
+  /** Whether systemd has looked at a unit's conditions, and has not started it. */
+  async wasSkipped(unit: string): Promise<boolean> {
+    const text = await this.machine.sh(
+      `systemctl show --property=ConditionResult,ConditionTimestampMonotonic ${quote(unit)}`,
+    );
+    return text.includes('ConditionResult=no') && !text.includes('ConditionTimestampMonotonic=0');
+  }
+
   /** Waits for a driver; empty for none. */
   async untilDriver(slot: string, driver: string): Promise<void> {
     await this.machine.waitUntil(
