@@ -7,8 +7,8 @@ import fs, {mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'nod
 import {isBuiltin} from 'node:module';
 import {join} from 'node:path';
 import {build as bundle, type BuildOptions, type Plugin} from 'esbuild';
-import {completionScript, shells} from '../src/cli/completion.js';
-import {loadableCommands} from '../src/cli/config.js';
+import {completionScript, shells} from '../src/entry/cli/completion.js';
+import {loadableCommands} from '../src/entry/cli/config.js';
 import {lazyModules} from './lazy.js';
 import {manualPage} from './man.js';
 import {precompiledTemplates} from './templates.js';
@@ -23,7 +23,7 @@ const common: BuildOptions = {
   platform: 'node',
   format: 'cjs',
   target: 'node20',
-  // One byte a character, see src/cli/code-cache.ts.
+  // One byte a character, see src/entry/cli/code-cache.ts.
   charset: 'ascii',
   // White space is a third of the text, and reading and hashing it is work; names are kept for stack traces.
   minifyWhitespace: true,
@@ -103,7 +103,7 @@ function libName(packageName: string): string {
 async function bundleProgram(): Promise<void> {
   const {outputFiles} = await bundle({
     ...common,
-    entryPoints: ['src/cli/pearasys.ts'],
+    entryPoints: ['src/entry/cli/pearasys.ts'],
     write: false,
     alias: {'wsl-utils': join(root, 'build/no-wsl.ts')},
     plugins: [
@@ -163,16 +163,16 @@ async function bundleProgram(): Promise<void> {
 }
 
 async function bundleRest(): Promise<void> {
-  const handlers = readdirSync(join(root, 'src/handlers')).filter((name) => name.endsWith('-main.ts'));
+  const handlers = readdirSync(join(root, 'src/entry/handlers')).filter((name) => name.endsWith('-main.ts'));
   await bundle({
     ...common,
     entryPoints: [
-      {in: 'src/cli/start.ts', out: 'start'},
-      {in: 'src/cli/make-code-cache.ts', out: 'make-code-cache'},
-      {in: 'src/cli/mdevctl/start.ts', out: 'mdevctl'},
+      {in: 'src/entry/cli/start.ts', out: 'start'},
+      {in: 'src/entry/cli/make-code-cache.ts', out: 'make-code-cache'},
+      {in: 'src/entry/mdevctl/start.ts', out: 'mdevctl'},
       {in: 'src/host/attribute-writer.ts', out: 'attribute-writer'},
-      {in: 'src/unit/render-template.ts', out: 'render-template'},
-      ...handlers.map((name) => ({in: `src/handlers/${name}`, out: name.replace(/-main\.ts$/, '')})),
+      {in: 'src/systemd/render-template.ts', out: 'render-template'},
+      ...handlers.map((name) => ({in: `src/entry/handlers/${name}`, out: name.replace(/-main\.ts$/, '')})),
     ],
     outdir: dist,
     outExtension: {'.js': '.cjs'},

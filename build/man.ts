@@ -1,8 +1,8 @@
 import type {Command} from '@oclif/core/command';
-import {BaseCommand} from '../src/cli/base-command.js';
-import {commands} from '../src/cli/commands.js';
-import {description, name, version} from '../src/cli/version.js';
-import {settingsHelp} from '../src/guest/settings.js';
+import {BaseCommand} from '../src/entry/cli/base-command.js';
+import {commands} from '../src/entry/cli/command-table.js';
+import {description, name, version} from '../src/entry/cli/version.js';
+import {settingsHelp} from '../src/state/guests/guest-settings.js';
 
 /** The manual page pearasys(8), made of what the commands say of themselves. */
 export async function manualPage(): Promise<string> {

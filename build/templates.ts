@@ -6,12 +6,12 @@ import Handlebars from 'handlebars';
 /** Where the templates are: of units, and of what libvirt runs. */
 const folders = ['systemd-templates', 'libvirt-templates'];
 
-/** Puts compiled templates, and Handlebars' runtime alone, in the place of src/unit/template-source.ts. */
+/** Puts compiled templates, and Handlebars' runtime alone, in the place of src/systemd/template-source.ts. */
 export function precompiledTemplates(root: string): Plugin {
   return {
     name: 'precompiled-templates',
     setup(build) {
-      build.onLoad({filter: /\/src\/unit\/template-source\.ts$/}, () => {
+      build.onLoad({filter: /\/src\/systemd\/template-source\.ts$/}, () => {
         const files = folders.flatMap((folder) =>
           readdirSync(join(root, folder))
             .filter((name) => name.endsWith('.hbs'))

@@ -25,7 +25,7 @@ import type {
   RunOptions,
   WriteFileOptions,
 } from './host.js';
-import {draftFolder, runState, unfinishedPath} from './layout.js';
+import {draftFolder, runState, unfinishedPath} from './paths.js';
 import {startOf} from './process.js';
 import {runProgram, startProgram} from './program.js';
 import {kindOfFile, RootFolder, sizeWords} from './root-folder.js';

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import {basename, dirname, join} from 'node:path';
 import {errnoOf} from './errors.js';
 import type {FileOwner} from './host.js';
-import {draftFolder} from './layout.js';
+import {draftFolder} from './paths.js';
 
 /** What a new file is to be. */
 export interface NewFile {

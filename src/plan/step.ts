@@ -1,18 +1,23 @@
 import type {ErrorDetails} from '../host/errors.js';
 import type {FileOwner, HostReader, ProcessIdentity} from '../host/host.js';
-import {draftFolder} from '../host/layout.js';
+import {draftFolder} from '../host/paths.js';
 import {isPrintableLine} from '../host/printable.js';
 import {echoLine, shellText, shellWord} from '../host/shell.js';
-import {distrustPath, isForeign} from '../host/trust.js';
-import {calloutArguments, type CalloutCall, type Callouts, type CalloutSubject} from '../mdev/callout.js';
-import type {MdevConfig} from '../mdev/definition.js';
-import {mdevPath} from '../mdev/mdev.js';
-import type {ParentName, TypeName} from '../mdev/name.js';
-import {typePath} from '../mdev/parent.js';
-import type {Uuid} from '../mdev/uuid.js';
-import {devicePath, type Device} from '../pci/device.js';
-import {driversFolder} from '../pci/driver.js';
-import type {Slot} from '../pci/slot.js';
+import {distrustPath, isForeign} from '../config/trust.js';
+import {
+  calloutArguments,
+  type CalloutCall,
+  type Callouts,
+  type CalloutSubject,
+} from '../state/definitions/callout.js';
+import type {MdevConfig} from '../state/definitions/definition.js';
+import {mdevPath} from '../devices/mdev/mdev.js';
+import type {ParentName, TypeName} from '../devices/mdev/name.js';
+import {typePath} from '../devices/mdev/parent.js';
+import type {Uuid} from '../devices/mdev/uuid.js';
+import {devicePath, type Device} from '../devices/pci/device.js';
+import {driversFolder} from '../devices/pci/driver.js';
+import type {Slot} from '../devices/pci/slot.js';
 
 /** What every step has. */
 interface StepBase {

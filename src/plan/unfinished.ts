@@ -1,8 +1,8 @@
 import {basename, dirname} from 'node:path';
 import type {HostReader} from '../host/host.js';
-import {unfinishedPath} from '../host/layout.js';
-import {devicePath} from '../pci/device.js';
-import {asSlot, type Slot} from '../pci/slot.js';
+import {unfinishedPath} from '../host/paths.js';
+import {devicePath} from '../devices/pci/device.js';
+import {asSlot, type Slot} from '../devices/pci/slot.js';
 import {plan, systemctl, udevadm, type Plan, type Step} from './step.js';
 
 /** What a run says about itself before its first effect, for the next one should it be killed. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type {ChangeResult} from '../../src/cli/switching.js';
+import type {ChangeResult} from '../../src/entry/cli/switching.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';

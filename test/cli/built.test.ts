@@ -14,9 +14,9 @@ import {
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {setTimeout as wait} from 'node:timers/promises';
-import {commands} from '../../src/cli/commands.js';
+import {commands} from '../../src/entry/cli/command-table.js';
 import {MachineHost} from '../../src/host/machine-host.js';
-import {servicesLock} from '../../src/plan/service.js';
+import {servicesLock} from '../../src/plan/service/service.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 const launcher = join(import.meta.dirname, '../../sbin/pearasys');

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import type {ErrorDocument} from '../../src/cli/errors.js';
-import type {ListResult} from '../../src/cli/commands/list.js';
-import type {ShowResult} from '../../src/cli/commands/show.js';
-import type {ChangeResult} from '../../src/cli/switching.js';
+import type {ErrorDocument} from '../../src/entry/cli/report-error.js';
+import type {ListResult} from '../../src/entry/cli/commands/list.js';
+import type {ShowResult} from '../../src/entry/cli/commands/show.js';
+import type {ChangeResult} from '../../src/entry/cli/switching.js';
 import {capturedTrees, hostOfTree, readTree} from '../simulated-host/captured-tree.js';
 import type {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {run} from './runs.js';

@@ -3,8 +3,8 @@ import {spawnSync} from 'node:child_process';
 import fs from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {completionScript} from '../../src/cli/completion.js';
-import {loadableCommands} from '../../src/cli/config.js';
+import {completionScript} from '../../src/entry/cli/completion.js';
+import {loadableCommands} from '../../src/entry/cli/config.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {run} from './runs.js';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import {describeError, suggest, type ErrorDocument} from '../../src/cli/errors.js';
+import {describeError, suggest, type ErrorDocument} from '../../src/entry/cli/report-error.js';
 import {ExitCode, PearasysError} from '../../src/host/errors.js';
-import {version} from '../../src/cli/version.js';
+import {version} from '../../src/entry/cli/version.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {typed} from './runs.js';
 

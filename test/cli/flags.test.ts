@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {readFileSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
-import {commands} from '../../src/cli/commands.js';
+import {commands} from '../../src/entry/cli/command-table.js';
 
 const snapshot = join(import.meta.dirname, 'flags.json');
 

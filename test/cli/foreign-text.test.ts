@@ -1,7 +1,7 @@
 /** Text that somebody else chose, as people and programs get it: processes, units, interfaces and guests. */
 import assert from 'node:assert/strict';
-import type {ShowResult} from '../../src/cli/commands/show.js';
-import type {GuestListResult} from '../../src/cli/commands/guest/list.js';
+import type {ShowResult} from '../../src/entry/cli/commands/show.js';
+import type {GuestListResult} from '../../src/entry/cli/commands/guest/list.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';
 import {run, typed, type Run} from './runs.js';

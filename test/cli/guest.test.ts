@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import {spawnSync} from 'node:child_process';
 import {PassThrough} from 'node:stream';
-import type {GuestListResult} from '../../src/cli/commands/guest/list.js';
-import type {GuestQueryResult} from '../../src/cli/commands/guest/query.js';
-import type {GuestSetupResult} from '../../src/cli/commands/guest/setup.js';
-import type {GuestShowResult} from '../../src/cli/commands/guest/show.js';
-import {searchChoices} from '../../src/cli/choose.js';
+import type {GuestListResult} from '../../src/entry/cli/commands/guest/list.js';
+import type {GuestQueryResult} from '../../src/entry/cli/commands/guest/query.js';
+import type {GuestSetupResult} from '../../src/entry/cli/commands/guest/setup.js';
+import type {GuestShowResult} from '../../src/entry/cli/commands/guest/show.js';
+import {searchChoices} from '../../src/entry/cli/choose.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';

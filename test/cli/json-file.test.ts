@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {mdevctl} from '../../src/cli/mdevctl/main.js';
+import {mdevctl} from '../../src/entry/mdevctl/drop-in.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 const sbin = join(import.meta.dirname, '../../sbin');

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import type {ListResult} from '../../src/cli/commands/list.js';
-import {defaultLayout} from '../../src/host/layout.js';
-import {parseDriver} from '../../src/pci/driver.js';
-import {parseId} from '../../src/pci/id.js';
-import {parseSlot} from '../../src/pci/slot.js';
-import {printRecord, recordPath, type DeviceRecord} from '../../src/record/record.js';
+import type {ListResult} from '../../src/entry/cli/commands/list.js';
+import {defaultLayout} from '../../src/config/layout.js';
+import {parseDriver} from '../../src/devices/pci/driver.js';
+import {parseId} from '../../src/devices/pci/id.js';
+import {parseSlot} from '../../src/devices/pci/slot.js';
+import {printRecord, recordPath, type DeviceRecord} from '../../src/state/records/record.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {Terminal, typed} from './runs.js';
 

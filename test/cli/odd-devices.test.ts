@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import type {ShowResult} from '../../src/cli/commands/show.js';
-import {devicePath} from '../../src/pci/device.js';
-import {parseSlot} from '../../src/pci/slot.js';
+import type {ShowResult} from '../../src/entry/cli/commands/show.js';
+import {devicePath} from '../../src/devices/pci/device.js';
+import {parseSlot} from '../../src/devices/pci/slot.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';

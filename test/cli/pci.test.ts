@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {PassThrough} from 'node:stream';
-import type {PciResult} from '../../src/cli/commands/pci.js';
+import type {PciResult} from '../../src/entry/cli/commands/pci.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addNvidia, functionOf, sriovCard} from '../simulated-host/standard-machine.js';

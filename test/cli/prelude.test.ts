@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import {hasSwitch, readCommandLine, type CommandLine} from '../../src/cli/prelude.js';
+import {hasSwitch, readCommandLine, type CommandLine} from '../../src/entry/cli/prelude.js';
 
 const ids = ['list', 'show', 'bind', 'pci', 'service:install', 'service:uninstall', 'completion'];
 

@@ -1,5 +1,5 @@
-import {main, type MainOptions} from '../../src/cli/main.js';
-import type {Output} from '../../src/cli/output.js';
+import {main, type MainOptions} from '../../src/entry/cli/main.js';
+import type {Output} from '../../src/entry/cli/output.js';
 import type {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 /** What a command line left. */

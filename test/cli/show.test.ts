@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type {ShowResult, ShownDevice} from '../../src/cli/commands/show.js';
+import type {ShowResult, ShownDevice} from '../../src/entry/cli/commands/show.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {run, typed} from './runs.js';
 

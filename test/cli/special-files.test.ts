@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import {execFileSync, spawnSync} from 'node:child_process';
 import {mkdirSync, rmSync} from 'node:fs';
 import {basename, dirname, join} from 'node:path';
-import {mdevRecord} from '../../src/handlers/mdev-record.js';
+import {mdevRecord} from '../../src/entry/handlers/mdev-record.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addParents} from '../simulated-host/standard-machine.js';
 import {runOn} from '../unit/services.js';

@@ -13,7 +13,7 @@ import {
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {loadProgram} from '../../src/cli/code-cache.js';
+import {loadProgram} from '../../src/entry/cli/code-cache.js';
 
 const repository = join(import.meta.dirname, '../..');
 

@@ -13,7 +13,7 @@ import fs from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {parseArgs} from 'node:util';
-import {mdevctl} from '../../src/cli/mdevctl/main.js';
+import {mdevctl} from '../../src/entry/mdevctl/drop-in.js';
 import {shellWord} from '../../src/host/shell.js';
 import type {MachineDeclaration, ParentDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';

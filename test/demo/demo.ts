@@ -5,15 +5,15 @@
  */
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
-import {main} from '../../src/cli/main.js';
-import {DescriptorOutput} from '../../src/cli/output.js';
-import {claim} from '../../src/handlers/claim.js';
-import {report, type HandlerContext} from '../../src/handlers/handler.js';
-import {release} from '../../src/handlers/release.js';
+import {main} from '../../src/entry/cli/main.js';
+import {DescriptorOutput} from '../../src/entry/cli/output.js';
+import {claim} from '../../src/entry/handlers/claim.js';
+import {report, type HandlerContext} from '../../src/entry/handlers/handler.js';
+import {release} from '../../src/entry/handlers/release.js';
 import {ExitCode} from '../../src/host/errors.js';
-import {defaultLayout} from '../../src/host/layout.js';
-import {devicePath} from '../../src/pci/device.js';
-import {parseUnitName} from '../../src/unit/unit.js';
+import {defaultLayout} from '../../src/config/layout.js';
+import {devicePath} from '../../src/devices/pci/device.js';
+import {parseUnitName} from '../../src/systemd/unit.js';
 import {SimulatedHost, type EffectHook} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';
 

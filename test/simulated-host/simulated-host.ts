@@ -23,7 +23,7 @@ import type {
   RunOptions,
   WriteFileOptions,
 } from '../../src/host/host.js';
-import {draftFolder, unfinishedPath} from '../../src/host/layout.js';
+import {draftFolder, unfinishedPath} from '../../src/host/paths.js';
 import {startOf} from '../../src/host/process.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import {sweepDrafts} from '../../src/host/whole-file.js';

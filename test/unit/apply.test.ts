@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
-import {readDevice, readDevices, type Device} from '../../src/pci/device.js';
-import {findDriver} from '../../src/pci/modules.js';
-import {parseSlot} from '../../src/pci/slot.js';
-import {applyPlan, type ApplyOptions} from '../../src/plan/apply.js';
-import {bringDriver} from '../../src/plan/refusals.js';
+import {readDevice, readDevices, type Device} from '../../src/devices/pci/device.js';
+import {findDriver} from '../../src/devices/pci/modules.js';
+import {parseSlot} from '../../src/devices/pci/slot.js';
+import {applyPlan, type ApplyOptions} from '../../src/engine/apply.js';
+import {bringDriver} from '../../src/plan/switch/refusals.js';
 import {
   loadModule,
   plan,
@@ -19,7 +19,7 @@ import {
   type Planned,
   type Step,
 } from '../../src/plan/step.js';
-import {planSwitch, readSwitch, type Target} from '../../src/plan/switch.js';
+import {planSwitch, readSwitch, type Target} from '../../src/plan/switch/switch.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
-import {devicePath, readDevice, readDevices, readNumaNode, readResponds} from '../../src/pci/device.js';
-import {parseSlot} from '../../src/pci/slot.js';
+import {
+  devicePath,
+  readDevice,
+  readDevices,
+  readNumaNode,
+  readResponds,
+} from '../../src/devices/pci/device.js';
+import {parseSlot} from '../../src/devices/pci/slot.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';

@@ -5,9 +5,9 @@ import {
   readCallouts,
   readCalloutsOf,
   readMdevAttributes,
-} from '../../src/mdev/callout.js';
-import {parseParentName, parseTypeName} from '../../src/mdev/name.js';
-import {parseUuid} from '../../src/mdev/uuid.js';
+} from '../../src/state/definitions/callout.js';
+import {parseParentName, parseTypeName} from '../../src/devices/mdev/name.js';
+import {parseUuid} from '../../src/devices/mdev/uuid.js';
 import {
   defineMdev,
   discardMdev,
@@ -17,7 +17,7 @@ import {
   stopMdev,
   undefineMdev,
   type StartOptions,
-} from '../../src/plan/mdev.js';
+} from '../../src/operations/mdev.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addParents} from '../simulated-host/standard-machine.js';
 

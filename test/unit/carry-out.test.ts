@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
-import {carryOut, type CarryOutOptions} from '../../src/plan/carry-out.js';
-import {parseSlot} from '../../src/pci/slot.js';
+import {carryOut, type CarryOutOptions} from '../../src/engine/carry-out.js';
+import {parseSlot} from '../../src/devices/pci/slot.js';
 import {
   loadModule,
   plan,

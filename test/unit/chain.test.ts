@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import {parseChain} from '../../src/cli/chain.js';
-import {readDevices} from '../../src/pci/device.js';
-import {planLink, type Link} from '../../src/plan/chain.js';
+import {parseChain} from '../../src/entry/cli/chain.js';
+import {readDevices} from '../../src/devices/pci/device.js';
+import {planLink, type Link} from '../../src/plan/switch/verbs.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {aDriver, linesOf, undoLines} from './values.js';
 

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import {selectDevices} from '../../src/cli/switching.js';
+import {selectDevices} from '../../src/entry/cli/switching.js';
 import type {PearasysError} from '../../src/host/errors.js';
-import {readDevices, siblingsOf} from '../../src/pci/device.js';
-import {applyPlan} from '../../src/plan/apply.js';
-import {planLink} from '../../src/plan/chain.js';
-import {readMembers} from '../../src/plan/guest-setup.js';
+import {readDevices, siblingsOf} from '../../src/devices/pci/device.js';
+import {applyPlan} from '../../src/engine/apply.js';
+import {planLink} from '../../src/plan/switch/verbs.js';
+import {readMembers} from '../../src/plan/guest/guest-setup.js';
 import type {Planned} from '../../src/plan/step.js';
-import {planSwitch, readSwitch, type SwitchRules, type Target} from '../../src/plan/switch.js';
+import {planSwitch, readSwitch, type SwitchRules, type Target} from '../../src/plan/switch/switch.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {sriovCard} from '../simulated-host/standard-machine.js';

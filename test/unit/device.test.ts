@@ -3,7 +3,7 @@ import {mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync} from 'node:f
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {MachineHost} from '../../src/host/machine-host.js';
-import {devicePath, modaliasOf, readDevices, readNumaNode} from '../../src/pci/device.js';
+import {devicePath, modaliasOf, readDevices, readNumaNode} from '../../src/devices/pci/device.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 describe('devices', () => {

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
-import {readDevices} from '../../src/pci/device.js';
-import {findDevices, findSlot, slotInPath, slotsOfName, type FindOptions} from '../../src/pci/find.js';
+import {readDevices} from '../../src/devices/pci/device.js';
+import {
+  findDevices,
+  findSlot,
+  slotInPath,
+  slotsOfName,
+  type FindOptions,
+} from '../../src/devices/pci/find.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';

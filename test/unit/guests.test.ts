@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import {guestStart} from '../../src/handlers/guest-start.js';
-import {guestStop} from '../../src/handlers/guest-stop.js';
+import {guestStart} from '../../src/entry/handlers/guest-start.js';
+import {guestStop} from '../../src/entry/handlers/guest-stop.js';
 import type {PearasysError} from '../../src/host/errors.js';
-import {defaultLayout} from '../../src/host/layout.js';
-import {parseGuest} from '../../src/guest/name.js';
-import {planGuestStart, readGuestStart} from '../../src/plan/guest-start.js';
+import {defaultLayout} from '../../src/config/layout.js';
+import {parseGuest} from '../../src/state/guests/name.js';
+import {planGuestStart, readGuestStart} from '../../src/plan/guest/guest-start.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addNvidia, functionOf} from '../simulated-host/standard-machine.js';

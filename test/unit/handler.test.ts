@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import sinon from 'sinon';
 import {ExitCode, PearasysError, StuckError} from '../../src/host/errors.js';
-import {handlerOptions, report, takeArguments, type HandlerContext} from '../../src/handlers/handler.js';
+import {
+  handlerOptions,
+  report,
+  takeArguments,
+  type HandlerContext,
+} from '../../src/entry/handlers/handler.js';
 
 describe('a handler', () => {
   const log = sinon.spy();

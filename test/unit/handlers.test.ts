@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import {claim} from '../../src/handlers/claim.js';
-import {report, takeArguments} from '../../src/handlers/handler.js';
-import {record} from '../../src/handlers/record.js';
-import {release} from '../../src/handlers/release.js';
+import {claim} from '../../src/entry/handlers/claim.js';
+import {report, takeArguments} from '../../src/entry/handlers/handler.js';
+import {record} from '../../src/entry/handlers/record.js';
+import {release} from '../../src/entry/handlers/release.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';

@@ -5,12 +5,12 @@ import {dirname, join, relative} from 'node:path';
 import {FileError} from '../../src/host/errors.js';
 import type {FileInfo} from '../../src/host/host.js';
 import {MachineHost} from '../../src/host/machine-host.js';
-import {readDevice, readDevices, type Device} from '../../src/pci/device.js';
-import {readHolders, seesAllProcesses} from '../../src/pci/holders.js';
-import type {Holder} from '../../src/pci/holders/holder.js';
-import {readModuleUsers} from '../../src/pci/holders/module-users.js';
-import {adviseOnHolder, describeHolder} from '../../src/pci/holders/words.js';
-import {parseSlot, type Slot} from '../../src/pci/slot.js';
+import {readDevice, readDevices, type Device} from '../../src/devices/pci/device.js';
+import {readHolders, seesAllProcesses} from '../../src/usage/holders.js';
+import type {Holder} from '../../src/usage/holder.js';
+import {readModuleUsers} from '../../src/usage/module-users.js';
+import {adviseOnHolder, describeHolder} from '../../src/usage/words.js';
+import {parseSlot, type Slot} from '../../src/devices/pci/slot.js';
 
 const root = '/sys/devices/pci0000:00';
 const card = parseSlot('0000:01:00.0');

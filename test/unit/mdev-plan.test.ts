@@ -1,20 +1,30 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
-import type {Callouts} from '../../src/mdev/callout.js';
-import {printConfig, type Definition, type Definitions, type MdevConfig} from '../../src/mdev/definition.js';
-import {parseParentName, parseTypeName} from '../../src/mdev/name.js';
-import type {Parent} from '../../src/mdev/parent.js';
-import {parseUuid} from '../../src/mdev/uuid.js';
+import type {Callouts} from '../../src/state/definitions/callout.js';
+import {
+  printConfig,
+  type Definition,
+  type Definitions,
+  type MdevConfig,
+} from '../../src/state/definitions/definition.js';
+import {parseParentName, parseTypeName} from '../../src/devices/mdev/name.js';
+import type {Parent} from '../../src/devices/mdev/parent.js';
+import {parseUuid} from '../../src/devices/mdev/uuid.js';
 import {
   planMdevDefine,
   planMdevModify,
   planMdevModifyLive,
   planMdevUndefine,
   type DefinitionState,
-} from '../../src/plan/mdev-define.js';
-import {planMdevStart, specifyMdev, type MdevStartInput, type MdevWish} from '../../src/plan/mdev-start.js';
-import {planMdevStop} from '../../src/plan/mdev-stop.js';
-import {together} from '../../src/plan/mdev-callouts.js';
+} from '../../src/plan/mdev/mdev-define.js';
+import {
+  planMdevStart,
+  specifyMdev,
+  type MdevStartInput,
+  type MdevWish,
+} from '../../src/plan/mdev/mdev-start.js';
+import {planMdevStop} from '../../src/plan/mdev/mdev-stop.js';
+import {together} from '../../src/plan/mdev/mdev-callouts.js';
 import {plan, refuse, type Planned} from '../../src/plan/step.js';
 import {linesOf, undoLines} from './values.js';
 

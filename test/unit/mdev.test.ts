@@ -10,13 +10,13 @@ import {
   printCompactConfig,
   printConfig,
   readDefinitions,
-} from '../../src/mdev/definition.js';
-import {readHoldersOf, readMdevHolders} from '../../src/mdev/holders.js';
-import {readActiveMdevs} from '../../src/mdev/listing.js';
-import {readMdev, readMdevs, readMdevUse, waitForType} from '../../src/mdev/mdev.js';
-import {asParentName, parseParentName, parseTypeName} from '../../src/mdev/name.js';
-import {readParent, readParentNames, readParents, waitForParent} from '../../src/mdev/parent.js';
-import {asUuid, newUuid, parseUuid} from '../../src/mdev/uuid.js';
+} from '../../src/state/definitions/definition.js';
+import {readHoldersOf, readMdevHolders} from '../../src/usage/mdev.js';
+import {readActiveMdevs} from '../../src/state/definitions/listing.js';
+import {readMdev, readMdevs, readMdevUse, waitForType} from '../../src/devices/mdev/mdev.js';
+import {asParentName, parseParentName, parseTypeName} from '../../src/devices/mdev/name.js';
+import {readParent, readParentNames, readParents, waitForParent} from '../../src/devices/mdev/parent.js';
+import {asUuid, newUuid, parseUuid} from '../../src/devices/mdev/uuid.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addParents} from '../simulated-host/standard-machine.js';
 

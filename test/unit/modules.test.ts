@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import {readDevices} from '../../src/pci/device.js';
-import {findDriver, hasDevices, moduleOfDriver, modulesFor} from '../../src/pci/modules.js';
+import {readDevices} from '../../src/devices/pci/device.js';
+import {findDriver, hasDevices, moduleOfDriver, modulesFor} from '../../src/devices/pci/modules.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addNvidia} from '../simulated-host/standard-machine.js';
 import {aDevice, aDriver} from './values.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import {parseId} from '../../src/pci/id.js';
-import {printName, readDeviceNames, readNames, searchNames} from '../../src/pci/names.js';
-import {parseSlot} from '../../src/pci/slot.js';
+import {parseId} from '../../src/devices/pci/id.js';
+import {printName, readDeviceNames, readNames, searchNames} from '../../src/devices/pci/names.js';
+import {parseSlot} from '../../src/devices/pci/slot.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 const file = Buffer.from(

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import {readDevices} from '../../src/pci/device.js';
-import {noIommuParameter} from '../../src/pci/no-iommu.js';
-import {applyPlan} from '../../src/plan/apply.js';
-import {planLink} from '../../src/plan/chain.js';
-import {planClaim} from '../../src/plan/claim.js';
-import {planSwitch, readSwitch} from '../../src/plan/switch.js';
+import {readDevices} from '../../src/devices/pci/device.js';
+import {noIommuParameter} from '../../src/devices/pci/no-iommu.js';
+import {applyPlan} from '../../src/engine/apply.js';
+import {planLink} from '../../src/plan/switch/verbs.js';
+import {planClaim} from '../../src/plan/switch/claim.js';
+import {planSwitch, readSwitch} from '../../src/plan/switch/switch.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {aDriver} from './values.js';

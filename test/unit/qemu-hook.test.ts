@@ -3,7 +3,7 @@ import {spawnSync} from 'node:child_process';
 import {chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {render} from '../../src/unit/templates.js';
+import {render} from '../../src/systemd/templates.js';
 
 /** The hook in a folder of its own, with programs that only say how they were called. */
 describe('the hook of libvirt', () => {

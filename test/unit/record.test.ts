@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
-import {defaultLayout} from '../../src/host/layout.js';
-import {parseId} from '../../src/pci/id.js';
-import {parseSlot} from '../../src/pci/slot.js';
+import {defaultLayout} from '../../src/config/layout.js';
+import {parseId} from '../../src/devices/pci/id.js';
+import {parseSlot} from '../../src/devices/pci/slot.js';
 import {
   isNamedFor,
   matchRecord,
@@ -12,7 +12,7 @@ import {
   readRecords,
   recordPath,
   type DeviceRecord,
-} from '../../src/record/record.js';
+} from '../../src/state/records/record.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {aDevice, aDriver} from './values.js';
 

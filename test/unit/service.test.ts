@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import {defaultLayout, systemdUnits} from '../../src/host/layout.js';
-import {parseId} from '../../src/pci/id.js';
-import {parseSlot, type Slot} from '../../src/pci/slot.js';
+import {defaultLayout, systemdUnits} from '../../src/config/layout.js';
+import {parseId} from '../../src/devices/pci/id.js';
+import {parseSlot, type Slot} from '../../src/devices/pci/slot.js';
 import {
   planInstall,
   planInstallAnySlot,
@@ -10,10 +10,10 @@ import {
   type ServiceState,
   type ServiceWish,
   type WantsLink,
-} from '../../src/plan/service.js';
+} from '../../src/plan/service/service.js';
 import type {FileState, Planned} from '../../src/plan/step.js';
-import {printRecord, recordPath, type DeviceRecord} from '../../src/record/record.js';
-import {enabledLink, unitName, type UnitIdentity} from '../../src/unit/unit.js';
+import {printRecord, recordPath, type DeviceRecord} from '../../src/state/records/record.js';
+import {enabledLink, unitName, type UnitIdentity} from '../../src/systemd/unit.js';
 import {aDriver, linesOf, undoLines} from './values.js';
 
 const slot = parseSlot('02:00.0');

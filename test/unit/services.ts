@@ -1,14 +1,14 @@
 import fs from 'node:fs';
 import {join} from 'node:path';
-import {claim} from '../../src/handlers/claim.js';
-import {guestStart} from '../../src/handlers/guest-start.js';
-import {guestStop} from '../../src/handlers/guest-stop.js';
-import {report, type Handler, type HandlerContext} from '../../src/handlers/handler.js';
-import {record} from '../../src/handlers/record.js';
-import {release} from '../../src/handlers/release.js';
-import {defaultLayout} from '../../src/host/layout.js';
-import {render} from '../../src/unit/templates.js';
-import {parseUnitName} from '../../src/unit/unit.js';
+import {claim} from '../../src/entry/handlers/claim.js';
+import {guestStart} from '../../src/entry/handlers/guest-start.js';
+import {guestStop} from '../../src/entry/handlers/guest-stop.js';
+import {report, type Handler, type HandlerContext} from '../../src/entry/handlers/handler.js';
+import {record} from '../../src/entry/handlers/record.js';
+import {release} from '../../src/entry/handlers/release.js';
+import {defaultLayout} from '../../src/config/layout.js';
+import {render} from '../../src/systemd/templates.js';
+import {parseUnitName} from '../../src/systemd/unit.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import {defaultLayout} from '../../src/host/layout.js';
-import {readSettings} from '../../src/host/settings.js';
+import {defaultLayout} from '../../src/config/layout.js';
+import {readSettings} from '../../src/config/pearasys-conf.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 describe('pearasys.conf', () => {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
-import {isVfio, parseDriver} from '../../src/pci/driver.js';
-import {asId, parseId, sysfsIds} from '../../src/pci/id.js';
-import {asCard, asSlot, cardOf, parseSlot} from '../../src/pci/slot.js';
+import {isVfio, parseDriver} from '../../src/devices/pci/driver.js';
+import {asId, parseId, sysfsIds} from '../../src/devices/pci/id.js';
+import {asCard, asSlot, cardOf, parseSlot} from '../../src/devices/pci/slot.js';
 
 function refused(work: () => unknown, code: string): PearasysError {
   try {

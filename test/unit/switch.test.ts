@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import {modaliasOf} from '../../src/pci/device.js';
-import type {Holder} from '../../src/pci/holders/holder.js';
-import type {DefaultDriver} from '../../src/pci/modules.js';
-import {planSwitch, type SwitchInput, type Target} from '../../src/plan/switch.js';
+import {modaliasOf} from '../../src/devices/pci/device.js';
+import type {Holder} from '../../src/usage/holder.js';
+import type {DefaultDriver} from '../../src/devices/pci/modules.js';
+import {planSwitch, type SwitchInput, type Target} from '../../src/plan/switch/switch.js';
 import {aDevice, aDriver, linesOf, undoLines} from './values.js';
 
 const vfio: Target = {kind: 'claim', driver: aDriver('vfio-pci')};

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import {claim} from '../../src/handlers/claim.js';
-import {record} from '../../src/handlers/record.js';
-import {release} from '../../src/handlers/release.js';
-import {ticketsFolder} from '../../src/handlers/turn.js';
+import {claim} from '../../src/entry/handlers/claim.js';
+import {record} from '../../src/entry/handlers/record.js';
+import {release} from '../../src/entry/handlers/release.js';
+import {ticketsFolder} from '../../src/entry/handlers/turn.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {typed} from '../cli/runs.js';
 import {runOn, withProduct} from './services.js';

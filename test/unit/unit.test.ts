@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import {defaultLayout} from '../../src/host/layout.js';
-import {parseSlot} from '../../src/pci/slot.js';
-import {claimTemplate, slotTemplate, unitSettings} from '../../src/unit/files.js';
-import {render} from '../../src/unit/templates.js';
+import {defaultLayout} from '../../src/config/layout.js';
+import {parseSlot} from '../../src/devices/pci/slot.js';
+import {claimTemplate, slotTemplate, unitSettings} from '../../src/systemd/files.js';
+import {render} from '../../src/systemd/templates.js';
 import {
   deviceUnit,
   dropInFolder,
@@ -16,7 +16,7 @@ import {
   templateName,
   unitName,
   type UnitIdentity,
-} from '../../src/unit/unit.js';
+} from '../../src/systemd/unit.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {aDriver} from './values.js';
 

@@ -1,7 +1,7 @@
-import type {Device} from '../../src/pci/device.js';
-import {parseDriver, type Driver} from '../../src/pci/driver.js';
-import {parseId} from '../../src/pci/id.js';
-import {parseSlot} from '../../src/pci/slot.js';
+import type {Device} from '../../src/devices/pci/device.js';
+import {parseDriver, type Driver} from '../../src/devices/pci/driver.js';
+import {parseId} from '../../src/devices/pci/id.js';
+import {parseSlot} from '../../src/devices/pci/slot.js';
 import {shellLine, type Planned, type Step} from '../../src/plan/step.js';
 
 /** A device with what a test says of it, and nothing special otherwise. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import {readDevices, servesVfio} from '../../src/pci/device.js';
-import {planLink} from '../../src/plan/chain.js';
-import {leavesGroupViable, planSwitch, readSwitch, type Target} from '../../src/plan/switch.js';
+import {readDevices, servesVfio} from '../../src/devices/pci/device.js';
+import {planLink} from '../../src/plan/switch/verbs.js';
+import {leavesGroupViable, planSwitch, readSwitch, type Target} from '../../src/plan/switch/switch.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addNvidia} from '../simulated-host/standard-machine.js';
 import {aDriver} from './values.js';

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {pathToFileURL} from 'node:url';
-import {draftFolder} from '../../src/host/layout.js';
+import {draftFolder} from '../../src/host/paths.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import {draftName} from '../../src/host/whole-file.js';
 

@@ -13,14 +13,14 @@ apt-get update -q
 apt-mark showmanual | sort >/tmp/manual
 apt-get install -q --yes --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
   "linux-headers-$kernel" "linux-source-$version" make xz-utils
-# A module of another source may load and not work: one version everywhere, or no image.
+# A module of another source may load and not work: one version everywhere, or no image. Debian's own revision of the
+# source may be ahead: kernels are signed some days after they are built.
 of() { dpkg-query --showformat='${Version}' --show "$1"; }
-for package in "linux-headers-$kernel" "linux-source-$version"; do
-  if [ "$(of "$package")" != "$(of "linux-image-$kernel")" ]; then
-    echo "$package is $(of "$package"), the kernel $kernel is $(of "linux-image-$kernel")" >&2
-    exit 1
-  fi
-done
+headers=$(of "linux-headers-$kernel") source=$(of "linux-source-$version") image=$(of "linux-image-$kernel")
+if [ "$headers" != "$image" ] || [ "${source%-*}" != "${image%-*}" ]; then
+  echo "the headers are $headers, the source is $source, the kernel $kernel is $image" >&2
+  exit 1
+fi
 
 mkdir /tmp/build
 tar -C /tmp/build --strip-components=3 -xf "/usr/src/linux-source-$version.tar.xz" \

@@ -1,8 +1,0 @@
-/** The program, as `start.ts` loads it. */
-import {readLayout} from '../host/layout.js';
-import {main, type MainOptions} from './main.js';
-
-/** Runs a command line as the installed program does. */
-export function pearasys(argv: readonly string[], options: MainOptions = {}): Promise<number> {
-  return main(argv, {layout: readLayout(import.meta.dirname), ...options});
-}

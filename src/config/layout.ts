@@ -1,0 +1,33 @@
+import {readFileSync} from 'node:fs';
+import {join} from 'node:path';
+
+/** Where things are on an installed machine. Fixed by `make install`; see `install.json` beside the bundle. */
+export interface Layout {
+  /** The folder of settings and records: `<SYSCONFDIR>/pearasys`. */
+  readonly config: string;
+  /** The programs that udev and systemd run: `<PREFIX>/libexec/pearasys`. */
+  readonly libexec: string;
+  /** The command: `<PREFIX>/sbin/pearasys`. */
+  readonly command: string;
+}
+
+/** The layout of `make install` without any settings. */
+export const defaultLayout: Layout = {
+  config: '/etc/pearasys',
+  libexec: '/usr/local/libexec/pearasys',
+  command: '/usr/local/sbin/pearasys',
+};
+
+/** Where the administrator's units are; systemd.unit(5) fixes it. */
+export const systemdUnits = '/etc/systemd/system';
+
+/** The layout written by `make install` into the folder of the running bundle; the default one in a checkout. */
+export function readLayout(folder: string): Layout {
+  let text: string;
+  try {
+    text = readFileSync(join(folder, 'install.json'), 'utf8');
+  } catch {
+    return defaultLayout;
+  }
+  return {...defaultLayout, ...(JSON.parse(text) as Partial<Layout>)};
+}

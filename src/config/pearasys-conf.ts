@@ -1,0 +1,88 @@
+import {FileError} from '../host/errors.js';
+import type {HostReader} from '../host/host.js';
+import type {Layout} from './layout.js';
+import {distrust} from './trust.js';
+
+/** What the administrator has set in `pearasys.conf`. */
+export interface Settings {
+  /** `AutoRecord=`: whether a mediated device that appears is recorded as a definition. */
+  readonly autoRecord: boolean;
+}
+
+/** The settings, and the lines of the file that are not obeyed. */
+export interface ReadSettings {
+  readonly settings: Settings;
+  readonly problems: readonly string[];
+}
+
+/** What is so where nothing is set. */
+export const defaultSettings: Settings = {autoRecord: true};
+
+/** The file of the settings. */
+export function settingsPath(layout: Layout): string {
+  return `${layout.config}/pearasys.conf`;
+}
+
+/**
+ * Reads `pearasys.conf`: lines `Key=value`, with comments as in systemd.syntax(7). A line that is not understood is
+ * a problem and changes nothing; without the file all is as {@link defaultSettings} says.
+ */
+export function readSettings(host: HostReader, layout: Layout): ReadSettings {
+  const path = settingsPath(layout);
+  const untrusted = distrust(host, path, 'file');
+  if (untrusted !== undefined)
+    return {settings: defaultSettings, problems: [`${path} is ignored: ${untrusted}`]};
+  let text: string | undefined;
+  try {
+    text = host.readText(path);
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    return {settings: defaultSettings, problems: [`${path} is ignored: ${error.message}`]};
+  }
+  let {autoRecord} = defaultSettings;
+  const problems: string[] = [];
+  for (const {number, text: line, key, value} of settingLines(text ?? '')) {
+    const truth = asTruth(value);
+    if (key === 'AutoRecord' && truth !== undefined) autoRecord = truth;
+    else
+      problems.push(
+        `${path}, line ${number}: '${line}' is ignored: expected AutoRecord=yes or AutoRecord=no`,
+      );
+  }
+  return {settings: {autoRecord}, problems};
+}
+
+/** A line of a settings file that says something. */
+export interface SettingLine {
+  /** From 1. */
+  readonly number: number;
+  /** The whole line, without the blanks around it. */
+  readonly text: string;
+  /** What is before the first `=`; the whole line where there is none. */
+  readonly key: string;
+  /** What is after it, without the blanks around it; empty where there is none. */
+  readonly value: string;
+}
+
+/** The lines `Key=value` of a settings file; empty ones and comments are left out, see systemd.syntax(7). */
+export function settingLines(text: string): SettingLine[] {
+  return text.split('\n').flatMap((raw, index) => {
+    const line = raw.trim();
+    if (line === '' || /^[#;]/.test(line)) return [];
+    const cut = line.indexOf('=');
+    return [
+      {
+        number: index + 1,
+        text: line,
+        key: cut < 0 ? line : line.slice(0, cut).trimEnd(),
+        value: cut < 0 ? '' : line.slice(cut + 1).trim(),
+      },
+    ];
+  });
+}
+
+/** What the words for yes and no of systemd.syntax(7) mean; undefined for all others. */
+export function asTruth(text: string): boolean | undefined {
+  if (/^(?:1|yes|y|true|t|on)$/i.test(text)) return true;
+  return /^(?:0|no|n|false|f|off)$/i.test(text) ? false : undefined;
+}

@@ -1,0 +1,55 @@
+import {dirname, join, resolve} from 'node:path';
+import type {FileInfo, HostReader} from '../host/host.js';
+
+/** Whether the file is another user's. An image or a simulated host belongs to whoever unpacked it. */
+export function isForeign(host: HostReader, {uid}: FileInfo): boolean {
+  return uid !== 0 && (host.root === '/' || uid !== host.userId);
+}
+
+/** Why the file may not be obeyed by something that runs as root; undefined when it may, or is not there. */
+export function distrust(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
+  const info = host.info(path, false);
+  if (info === undefined) return undefined;
+  if (info.kind !== kind) return `it is not a ${kind}`;
+  if (isForeign(host, info)) return `${path} is owned by user ${info.uid}, not by root: chown root ${path}`;
+  if ((info.mode & 0o022) !== 0) return `${path} is writable by others: chmod go-w ${path}`;
+  return undefined;
+}
+
+/**
+ * As {@link distrust}, also of each folder above: whoever can write to one of them can put another file there. Links
+ * are followed; the folders that they are in must be trusted as well, as another link could be put there.
+ */
+export function distrustPath(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
+  const real = host.realPath(path);
+  if (real === undefined) return 'it leads nowhere';
+  if (real !== path) {
+    const folder = distrustLinks(host, path);
+    if (folder !== undefined) return folder;
+  }
+  const reason = distrust(host, real, kind);
+  if (reason !== undefined || real === '/') return reason;
+  return distrustPath(host, dirname(real), 'directory');
+}
+
+/** Why one of the links on a path may not be followed: it is in a folder that others can write to. */
+function distrustLinks(host: HostReader, path: string): string | undefined {
+  let here = path;
+  // As many as the kernel follows, see path_resolution(7).
+  for (let followed = 0; followed < 40; followed++) {
+    const at = firstLink(host, here);
+    if (at === undefined) return undefined;
+    const reason = distrustPath(host, dirname(at), 'directory');
+    if (reason !== undefined) return reason;
+    const target = resolve(dirname(at), host.readLink(at) ?? '');
+    here = join(target, here.slice(at.length));
+  }
+  return undefined;
+}
+
+function firstLink(host: HostReader, path: string): string | undefined {
+  const parts = path.split('/').slice(1);
+  return parts
+    .map((_, index) => `/${parts.slice(0, index + 1).join('/')}`)
+    .find((each) => host.readLink(each) !== undefined);
+}

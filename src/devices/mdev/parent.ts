@@ -1,0 +1,109 @@
+import type {Host, HostReader} from '../../host/host.js';
+import {asSlot, type Slot} from '../pci/slot.js';
+import {devicePath} from '../pci/device.js';
+import {compare} from './mdev.js';
+import {asParentName, asTypeName, type ParentName, type TypeName} from './name.js';
+
+/** A type of mediated devices that a parent offers, see Documentation/ABI/testing/sysfs-bus-vfio-mdev. */
+export interface MdevType {
+  readonly name: TypeName;
+  /**
+   * How many more can be created now; undefined when the parent does not say. Any number but 0 means that it may be
+   * tried: some drivers print -1.
+   */
+  readonly available: number | undefined;
+  /** What user space gets: `vfio-pci`, `vfio-ccw`, `vfio-ap`; undefined where the driver does not say. */
+  readonly deviceApi: string | undefined;
+  /** The name for people; undefined where the parent gives none. */
+  readonly title: string | undefined;
+  /** As the parent prints it, with all its newlines; undefined where it prints none. */
+  readonly description: string | undefined;
+}
+
+/** A device that mediated devices are made of. It need not be a PCI function. */
+export interface Parent {
+  readonly name: ParentName;
+  /** The PCI function that it is; undefined for any other device. */
+  readonly slot: Slot | undefined;
+  /** Whether its types can be seen: false while it is still registering, or is being taken away. */
+  readonly registered: boolean;
+  /** In the order of their names. */
+  readonly types: readonly MdevType[];
+}
+
+/** Where the kernel lists the parents. Not there until the first one registers. */
+export const parentsFolder = '/sys/class/mdev_bus';
+
+/** The folder of a parent's types, or what is in it. */
+export function typePath(parent: ParentName, type?: TypeName, attribute?: string): string {
+  const folder = `${parentsFolder}/${parent}/mdev_supported_types`;
+  if (type === undefined) return folder;
+  return attribute === undefined ? `${folder}/${type}` : `${folder}/${type}/${attribute}`;
+}
+
+/** The names of all parents, sorted. One folder is read, and on a machine without parents nothing else. */
+export function readParentNames(host: HostReader): ParentName[] {
+  return host
+    .list(parentsFolder)
+    .map(asParentName)
+    .filter((name) => name !== undefined)
+    .sort(compare);
+}
+
+/** All parents with their types, in the order of their names. */
+export function readParents(host: HostReader): Parent[] {
+  return readParentNames(host)
+    .map((name) => readParent(host, name))
+    .filter((parent) => parent !== undefined);
+}
+
+/** One parent with its types; undefined when no device of this name is a parent. */
+export function readParent(host: HostReader, name: ParentName): Parent | undefined {
+  if (!host.exists(`${parentsFolder}/${name}`)) return undefined;
+  return {
+    name,
+    slot: asSlot(name),
+    registered: host.exists(typePath(name)),
+    types: host
+      .list(typePath(name))
+      .map(asTypeName)
+      .filter((type) => type !== undefined)
+      .sort(compare)
+      .map((type) => readType(host, name, type))
+      .filter((type) => type !== undefined),
+  };
+}
+
+/** One type; undefined when the parent has none of this name. */
+function readType(host: HostReader, parent: ParentName, name: TypeName): MdevType | undefined {
+  // It may go away while it is read.
+  if (host.info(typePath(parent, name))?.kind !== 'directory') return undefined;
+  const available = host.readText(typePath(parent, name, 'available_instances'))?.trim();
+  return {
+    name,
+    available: available !== undefined && /^[+-]?\d+$/.test(available) ? Number(available) : undefined,
+    deviceApi: host.readText(typePath(parent, name, 'device_api'))?.trim(),
+    title: host.readText(typePath(parent, name, 'name'))?.trim(),
+    // Byte for byte: the first mdevctl prints its last newline too.
+    description: host.readBytes(typePath(parent, name, 'description'))?.toString(),
+  };
+}
+
+/** Milliseconds between two looks at a parent. */
+const interval = 100;
+
+/**
+ * Waits for a parent that is still registering: one that is listed without its types, or a PCI function whose driver
+ * may yet make it one.
+ * @param limit milliseconds. Returns at once when there is nothing to wait for.
+ */
+export async function waitForParent(host: Host, name: ParentName, limit: number): Promise<void> {
+  for (let waited = 0; waited < limit && mayRegister(host, name); waited += interval)
+    await host.pause(interval);
+}
+
+function mayRegister(host: HostReader, name: ParentName): boolean {
+  if (host.exists(typePath(name))) return false;
+  const slot = asSlot(name);
+  return host.exists(`${parentsFolder}/${name}`) || (slot !== undefined && host.exists(devicePath(slot)));
+}

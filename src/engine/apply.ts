@@ -1,0 +1,475 @@
+import {
+  CommandError,
+  ExitCode,
+  explainErrno,
+  FileError,
+  interrupted,
+  PearasysError,
+  StuckError,
+  WriteError,
+} from '../host/errors.js';
+import type {Host} from '../host/host.js';
+import {callFirst, readCalloutAttributes, type CalloutAnswer} from '../state/definitions/callout.js';
+import {printConfig} from '../state/definitions/definition.js';
+import {mdevPath, readMdev} from '../devices/mdev/mdev.js';
+import {waitForParent} from '../devices/mdev/parent.js';
+import type {Uuid} from '../devices/mdev/uuid.js';
+import {readDevice, type Device} from '../devices/pci/device.js';
+import {driversFolder} from '../devices/pci/driver.js';
+import {driversOfModule, hasDevices, readDefaultDrivers} from '../devices/pci/modules.js';
+import {readModuleUsers} from '../usage/module-users.js';
+import {describeVfioUsers} from '../usage/processes.js';
+import {adviseOnNodeUser, describeNodeUser} from '../usage/words.js';
+import type {Slot} from '../devices/pci/slot.js';
+import {checkCreatable} from '../plan/mdev/mdev-start.js';
+import {awaitUnused} from '../plan/mdev/mdev-stop.js';
+import {endedProcesses, endProcesses, waitUntilFree} from './processes.js';
+import {refuseLocked} from '../plan/switch/refusals.js';
+import {
+  shellLine,
+  writeFile,
+  type CalloutStep,
+  type DefineActiveStep,
+  type ExpectDefaultStep,
+  type Plan,
+  type Step,
+  type WriteAttributeStep,
+} from '../plan/step.js';
+
+/** Settings of {@link applyPlan}. */
+export interface ApplyOptions {
+  /** Milliseconds that one write to an attribute may take, or one script of a callout. */
+  readonly limit: number;
+  /** Told each step before it is done, and each undoing step. */
+  readonly onStep?: (line: string, undoing: boolean) => void;
+  /** Told what is to be known though it stops nothing: what a script says, for one. */
+  readonly onNote?: (note: string) => void;
+  /** An interrupt: the step under way ends, then all is undone. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Does the steps in order. When one fails or the signal comes, those done are undone in reverse.
+ * @throws PearasysError what failed, what was undone, and what state each device is in.
+ */
+export async function applyPlan(host: Host, plan: Plan, options: ApplyOptions): Promise<void> {
+  const run: Run = {host, options, callouts: new Map()};
+  const done: Step[] = [];
+  for (const step of plan.steps) {
+    try {
+      if (options.signal?.aborted === true) throw interrupted();
+      tell(options, step, false);
+      if (await applyStep(run, step)) done.push(step);
+      // Only whole plans are made to outlive a power cut: each file is old or new at any time.
+      if (step === plan.steps.at(-1)) await host.syncFiles();
+    } catch (error) {
+      throw await undoAll(run, plan, {done, failed: step, error});
+    }
+  }
+}
+
+/** One run of a plan. */
+interface Run {
+  readonly host: Host;
+  readonly options: ApplyOptions;
+  /**
+   * The script that took the first call about a device: it gets the later ones too. By parent, UUID and action: the
+   * types of definitions on two parents may be those of two scripts, and a script need not know all actions.
+   */
+  readonly callouts: Map<string, string>;
+}
+
+/** Where a plan stopped. */
+interface Failure {
+  readonly done: readonly Step[];
+  readonly failed: Step;
+  /** A {@link PearasysError}, unless it is a fault of this program. */
+  readonly error: unknown;
+}
+
+async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Promise<unknown> {
+  const {host, options} = run;
+  // The kernel holds the device's lock while a write to it is stuck: any other write would be stuck as well.
+  const stuck = new Set<Slot | Uuid>();
+  const stuckWrites: StuckError[] = [];
+  const noteStuck = (problem: unknown, step: Step) => {
+    if (!(problem instanceof StuckError)) return;
+    stuckWrites.push(problem);
+    const device = step.slot ?? step.uuid;
+    if (device !== undefined) stuck.add(device);
+  };
+  noteStuck(error, failed);
+  const details = error instanceof PearasysError ? [...error.details] : [];
+  let undone = 0;
+  // A failed request to systemd may have been granted in part; a failed write has had no effect.
+  const partial = failed.kind === 'systemctl' ? [failed] : [];
+  // A step whose write is stuck is not among those done, and the kernel may do it yet.
+  let whole = !(error instanceof StuckError);
+  const undo = async (step: Step) => {
+    const device = step.slot ?? step.uuid;
+    // What became of it is told all the same.
+    if (device !== undefined && stuck.has(device) && step.kind !== 'callout') {
+      whole = false;
+      return;
+    }
+    try {
+      tell(options, step, true);
+      if (await applyStep(run, step)) undone += 1;
+    } catch (problem) {
+      noteStuck(problem, step);
+      whole = false;
+      const reason = problem instanceof Error ? problem.message : String(problem);
+      details.push(`could not be undone: ${shellLine(step)}: ${reason}`);
+    }
+  };
+  for (const step of [...partial, ...[...done].reverse()]) {
+    if (step.kind === 'write-file' && step.recalls === true && !whole) {
+      details.push(`${step.path} stays: it has what is still to be put back`);
+      continue;
+    }
+    for (const each of step.undo) await undo(each);
+  }
+  if (done.length > 0) for (const step of plan.afterUndo) await undo(step);
+  try {
+    await host.syncFiles();
+  } catch (problem) {
+    if (!(problem instanceof FileError)) throw problem;
+    details.push(problem.message);
+  }
+  if (!(error instanceof PearasysError)) return error;
+  for (const step of done) if (step.kind === 'end-processes') details.push(...endedProcesses(step.processes));
+  if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
+  const anyStuck = stuckWrites.length > 0;
+  if (anyStuck) details.push(...describeVfioUsers(host));
+  // Reading a device that is locked would wait as long as that write, or one of a unit that was started or stopped.
+  await host.findLocked(options.limit);
+  details.push(...describeState(host, plan, stuck));
+  const hint = anyStuck
+    ? 'end the process or guest that uses the device, then run the same command again'
+    : (error.hint ?? (failed.kind === 'systemctl' ? failed.hint : undefined));
+  return new PearasysError({
+    code: error.code,
+    exitCode: anyStuck ? ExitCode.stuck : error.exitCode,
+    message: error.message,
+    details,
+    ...(hint === undefined ? {} : {hint}),
+    cause: error,
+  });
+}
+
+/** A terminal that has gone must keep nothing from being done or undone. */
+function tell(options: ApplyOptions, step: Step, undoing: boolean): void {
+  try {
+    options.onStep?.(shellLine(step), undoing);
+  } catch {
+    // Nobody is there to be told.
+  }
+}
+
+function describeState(host: Host, plan: Plan, stuck: ReadonlySet<Slot | Uuid>): string[] {
+  const slots = new Set(plan.steps.map((step) => step.slot).filter((slot) => slot !== undefined));
+  const uuids = new Set(plan.steps.map((step) => step.uuid).filter((uuid) => uuid !== undefined));
+  const unknown =
+    'unknown until that write returns, which it does when whoever uses the device lets go of it';
+  const mdevs = [...uuids].map((uuid) => {
+    if (stuck.has(uuid)) return `state of ${uuid}: ${unknown}`;
+    const mdev = readMdev(host, uuid);
+    if (mdev === undefined) return `state of ${uuid}: there is no such device`;
+    return `state of ${uuid}: it is there, of type ${mdev.type ?? '?'} on ${mdev.parent}`;
+  });
+  const devices = [...slots].map((slot) => {
+    const device = stuck.has(slot) ? 'stuck' : readDevice(host, slot);
+    if (device === 'stuck' || device?.locked === true) return `state of ${slot}: ${unknown}`;
+    if (device === undefined) return `state of ${slot}: the device is gone`;
+    const override = device.override === undefined ? '' : `, override ${device.override}`;
+    return `state of ${slot}: ${device.driver === undefined ? 'no driver' : `on driver ${device.driver}`}${override}`;
+  });
+  return [...devices, ...mdevs];
+}
+
+/**
+ * Unloads a module, alone or with those that it needs and nothing else does.
+ * @throws PearasysError `in-use`, with the processes that keep it loaded; CommandError when none is seen.
+ */
+async function unloadModule(host: Host, module: string, alone: boolean): Promise<void> {
+  try {
+    if (alone) await host.run('rmmod', [module]);
+    else await host.run('modprobe', ['-r', '--', module]);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    const users = readModuleUsers(host, [module.replaceAll('-', '_')]);
+    if (users.length === 0) throw error;
+    throw new PearasysError({
+      code: 'in-use',
+      exitCode: ExitCode.refused,
+      message: `module ${module} is in use and cannot be unloaded`,
+      details: [...users.map(describeNodeUser), ...error.details],
+      hint: [...new Set(users.map(adviseOnNodeUser))].join('; '),
+      cause: error,
+    });
+  }
+}
+
+/** @returns whether there is anything to undo: false when the kernel answered that it is so already. */
+async function applyStep(run: Run, step: Step): Promise<boolean> {
+  const {host} = run;
+  switch (step.kind) {
+    case 'write-attribute':
+      return await write(run, step);
+    case 'load-module':
+      await host.run('modprobe', ['--', step.module]);
+      return true;
+    case 'unload-module':
+      // Another run may have given a device to it meanwhile, which would lose its driver.
+      if (hasDevices(host, step.module)) return false;
+      await unloadModule(host, step.module, step.alone === true);
+      return true;
+    case 'write-file':
+      await host.writeFile(step.path, step.content, {mode: step.mode, owner: step.owner});
+      return true;
+    case 'make-link':
+      await host.makeLink(step.path, step.target);
+      return true;
+    case 'tidy-folder':
+      await host.tidyFolder(step.folder, {prune: step.prune});
+      return true;
+    case 'remove-file':
+      await host.removeFile(step.path, {prune: step.prune ?? 1});
+      return true;
+    case 'systemctl':
+    case 'udevadm':
+      await host.run(
+        step.kind,
+        host.root === '/' || step.kind === 'udevadm' ? step.args : [`--root=${host.root}`, ...step.args],
+        {
+          accept: step.accept,
+        },
+      );
+      return true;
+    case 'end-processes':
+      await endProcesses(host, step, run.options.signal);
+      return true;
+    case 'expect-free':
+      await waitUntilFree(host, step, run.options.signal);
+      return true;
+    case 'expect-driver':
+      checkDriver(host, step.slot, step.driver);
+      return true;
+    case 'expect-default':
+      checkDefault(host, step);
+      return true;
+    case 'expect-unlocked':
+      await host.findLocked(run.options.limit);
+      checkUnlocked(host, step.slots);
+      return true;
+    case 'expect-registered':
+      if (!host.exists(`${driversFolder}/${step.driver}`))
+        throw new PearasysError({
+          code: 'no-driver',
+          exitCode: ExitCode.failed,
+          message: `the module ${step.module} was loaded, but it brought no PCI driver called ${step.driver}`,
+          hint: hintOnDrivers(driversOfModule(host, step.module)),
+        });
+      return true;
+    case 'expect-mdev':
+      await awaitMdev(run, step.uuid, step.present);
+      return true;
+    case 'expect-creatable':
+      await waitForParent(host, step.parent, step.patience);
+      checkCreatable(host, step);
+      return true;
+    case 'expect-unused':
+      await awaitUnused(host, step.uuid);
+      return true;
+    case 'define-active':
+      return await defineActive(run, step);
+    case 'callout':
+      return await callOut(run, step);
+  }
+}
+
+async function defineActive(run: Run, {subject, path, config, callouts}: DefineActiveStep): Promise<boolean> {
+  const told = await readCalloutAttributes(run.host, callouts, subject, run.options.limit);
+  const attributes = [...config.attributes, ...told];
+  return await applyStep(run, writeFile(path, printConfig({...config, attributes}), undefined));
+}
+
+/** Milliseconds between two looks at what the kernel is still busy with. */
+const interval = 50;
+
+async function write({host, options: {limit, onNote}}: Run, step: WriteAttributeStep): Promise<boolean> {
+  const {path, value, accept, again = [], within, hint} = step;
+  if (within !== undefined) checkWithin(host, path, within);
+  for (let waited = 0; ; waited += interval)
+    try {
+      await host.writeAttribute(path, value, limit);
+      return true;
+    } catch (error) {
+      if (!(error instanceof WriteError)) throw error;
+      if (accept.includes(error.errno)) return false;
+      if (!again.includes(error.errno) || waited >= limit)
+        throw hint === undefined ? error : new WriteError(path, value, error.errno, hint);
+      if (waited === 0)
+        onNote?.(
+          `${path}: the kernel answered ${explainErrno(error.errno)}; trying again for up to ${limit / 1000} s`,
+        );
+      await host.pause(interval);
+    }
+}
+
+/** A link below a device's folder may lead to another device. */
+function checkWithin(host: Host, path: string, folder: string): void {
+  const real = host.realPath(path);
+  if (real === undefined || real.startsWith(`${host.realPath(folder) ?? folder}/`)) return;
+  throw new PearasysError({
+    code: 'bad-attribute',
+    exitCode: ExitCode.failed,
+    message: `${path} is not written: it is ${real}, outside of the device's folder`,
+    hint: 'name a file in the folder of the device itself',
+  });
+}
+
+async function awaitMdev({host, options: {limit}}: Run, uuid: Uuid, present: boolean): Promise<void> {
+  for (let waited = 0; host.exists(mdevPath(uuid)) !== present; waited += interval) {
+    if (waited >= limit)
+      throw new PearasysError({
+        code: 'no-device',
+        exitCode: ExitCode.failed,
+        message: `the kernel accepted the write, but ${mdevPath(uuid)} is ${present ? 'not there' : 'still there'} after ${limit / 1000} s`,
+        hint: `the kernel's reason is in its log: journalctl -k --grep ${uuid}`,
+      });
+    await host.pause(interval);
+  }
+}
+
+/** @returns whether what becomes of the plan must be told to the scripts, which they are by the step's undo. */
+async function callOut(run: Run, step: CalloutStep): Promise<boolean> {
+  const {event} = step.call;
+  if (event === 'notify') {
+    for (const script of step.scripts) await callToTell(run, step, [script]);
+    return false;
+  }
+  const {subject, action} = step.call;
+  const key = `${subject.parent}/${subject.uuid}/${action}`;
+  const chosen = run.callouts.get(key);
+  const scripts = chosen === undefined ? step.scripts : [chosen];
+  const claimed = step.claimed || chosen !== undefined;
+  if (event === 'post') {
+    await callToTell(run, {...step, claimed}, scripts);
+    return false;
+  }
+  try {
+    const answer = await callFirst(run.host, scripts, step.call, run.options.limit, claimed);
+    if (answer === undefined) return true;
+    run.callouts.set(key, answer.path);
+    noteWords(run, answer);
+    if (answer.result.status !== 0) throw scriptRefused(step, answer);
+  } catch (error) {
+    if (!(error instanceof PearasysError)) throw error;
+    if (!step.force) {
+      for (const each of step.onRefusal ?? []) await callOut(run, each);
+      throw error;
+    }
+    run.options.onNote?.(`${error.message}; continuing because of --force`);
+  }
+  return true;
+}
+
+/** A script that is only told what has become of a command: whatever it answers changes nothing. */
+async function callToTell(run: Run, {call, claimed}: CalloutStep, scripts: readonly string[]): Promise<void> {
+  try {
+    const answer = await callFirst(run.host, scripts, call, run.options.limit, claimed);
+    if (answer === undefined) return;
+    noteWords(run, answer);
+    if (answer.result.status !== 0)
+      run.options.onNote?.(
+        `the script ${answer.path} answered ${answer.result.status} to ${call.event} of ${call.action}`,
+      );
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    run.options.onNote?.([error.message, ...error.details].join(': '));
+  }
+}
+
+/** What a script says on standard error is for the person, as mdevctl has it. */
+function noteWords({options}: Run, {path, result}: CalloutAnswer): void {
+  const words = result.stderr.trimEnd();
+  if (words === '') return;
+  for (const line of words.split('\n')) options.onNote?.(`${path.slice(path.lastIndexOf('/') + 1)}: ${line}`);
+}
+
+function scriptRefused({call}: CalloutStep, {path, result}: CalloutAnswer): PearasysError {
+  return new PearasysError({
+    code: 'callout-failed',
+    exitCode: ExitCode.refused,
+    message: `the script ${path} refused to ${call.action} ${call.subject.uuid} (exit code ${result.status})`,
+    details: result.stderr.trim() === '' ? [] : result.stderr.trim().split('\n'),
+    hint: 'see what the script wants, or go on nevertheless with --force',
+  });
+}
+
+function checkDriver(host: Host, slot: Slot, wanted: string | undefined): void {
+  const device = readChanged(host, slot);
+  if (device.driver === wanted) return;
+  const found = device.driver === undefined ? 'it has no driver' : `it is on ${device.driver}`;
+  throw notBound(
+    slot,
+    wanted === undefined
+      ? `${slot} should have no driver now, but ${found}`
+      : `driver ${wanted} did not take ${slot} (${device.id}): ${found}`,
+  );
+}
+
+/** @throws PearasysError `no-device` */
+function readChanged(host: Host, slot: Slot): Device {
+  const device = readDevice(host, slot);
+  if (device !== undefined) return device;
+  throw new PearasysError({
+    code: 'no-device',
+    exitCode: ExitCode.noDevice,
+    message: `${slot} went away while its driver was changed`,
+  });
+}
+
+function notBound(slot: Slot, message: string, hint?: string): PearasysError {
+  return new PearasysError({
+    code: 'not-bound',
+    exitCode: ExitCode.failed,
+    message,
+    hint: hint ?? `the kernel's reason is in its log: journalctl -k --grep '${slot}'`,
+  });
+}
+
+function checkDefault(host: Host, {slot, required}: ExpectDefaultStep): void {
+  const device = readChanged(host, slot);
+  const {driver, id} = device;
+  if (driver === undefined) {
+    if (!required) return;
+    throw notBound(slot, `no driver took ${slot} (${id}): it has no driver`);
+  }
+  const choice = readDefaultDrivers(host, [device]).get(slot);
+  if (choice?.bound !== false) return;
+  const [wanted] = choice.drivers;
+  throw notBound(
+    slot,
+    `driver ${driver} took ${slot} (${id}), but it is not the default driver of this device: ${driver} was told the id ${id}`,
+    `the id is in new_id, or in ids= of the driver's module (kernel command line, /etc/modprobe.d); take it out: pearasys -s ${slot} pci driver ${driver} remove-id` +
+      (wanted === undefined ? '' : `; or name the driver: pearasys bind ${wanted} ${slot}`),
+  );
+}
+
+function hintOnDrivers(drivers: readonly string[]): string {
+  return drivers.length === 0
+    ? `\`ls ${driversFolder}\` shows what the drivers call themselves`
+    : `its PCI driver is called ${drivers.join(' or ')}`;
+}
+
+function checkUnlocked(host: Host, slots: readonly Slot[]): void {
+  const devices = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
+  const locked = refuseLocked(devices);
+  if (locked !== undefined) throw new PearasysError({...locked.error, details: []});
+}
+
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
+}

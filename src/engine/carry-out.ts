@@ -1,0 +1,136 @@
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {Host, Lock} from '../host/host.js';
+import {applyPlan, type ApplyOptions} from './apply.js';
+import {plan, shellLine, type Plan, type Planned, type Step} from '../plan/step.js';
+import {describeUnfinished, isUnfinished, planFinish, readUnfinished} from '../plan/unfinished.js';
+
+/** Settings of {@link carryOut}. */
+export interface CarryOutOptions extends ApplyOptions {
+  /** Plan and show, but do nothing. */
+  readonly dryRun: boolean;
+  /** Milliseconds to wait for another run that holds a lock; default as for one write. */
+  readonly lockLimit?: number;
+  /** Whether any user may do it, as in a home folder; default only root. */
+  readonly anyUser?: boolean;
+}
+
+/** Steps that are the running kernel's, udev's or a process's. */
+const liveSteps: ReadonlySet<Step['kind']> = new Set([
+  'write-attribute',
+  'load-module',
+  'unload-module',
+  'end-processes',
+  'udevadm',
+]);
+
+/** What became of a wish. */
+export interface Outcome {
+  readonly plan: Plan;
+  /** The plan as shell lines. */
+  readonly lines: readonly string[];
+  /** Whether anything was done; false for a dry run and when there was nothing to do. */
+  readonly changed: boolean;
+}
+
+/**
+ * Locks what the wish is about, reads and plans, and applies the plan. Reading happens under the lock, so that two
+ * runs at once end in the state of one of them.
+ * @param names what to lock: slots, UUIDs.
+ * @param readAndPlan reads the machine and plans; it must have no effect.
+ * @throws PearasysError the refusal; `not-root`; `busy`; or what {@link applyPlan} throws.
+ */
+export async function carryOut(
+  host: Host,
+  names: readonly string[],
+  readAndPlan: () => Planned,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  const early = readAndPlan();
+  // What is so already needs neither root nor lock, nor does what would be done.
+  const already = early.kind === 'plan' && early.steps.length === 0 && !mayFinish(host, names, options);
+  if (options.dryRun || already) {
+    const planned = accept(early, options);
+    return {plan: planned, lines: planned.steps.map(shellLine), changed: false};
+  }
+  if (options.anyUser !== true) requireRoot(host, early);
+  const locks: Lock[] = [];
+  try {
+    // In one order for everybody, or two runs could wait for each other.
+    for (const name of [...new Set(names)].sort())
+      try {
+        locks.push(await host.lock(name, options.lockLimit ?? options.limit, options.signal));
+      } catch (error) {
+        if (!(error instanceof PearasysError) || error.code !== 'busy') throw error;
+        // The run that holds the lock may have done what this one is to do.
+        const now = readAndPlan();
+        if (now.kind === 'refusal' || now.steps.length > 0) throw error;
+        return {plan: accept(now, options), lines: [], changed: false};
+      }
+    // A run that had the lock before may have left a write that does not return.
+    await host.findLocked(options.limit);
+    await finish(host, names, options);
+    const answer = readAndPlan();
+    if (answer.kind === 'refusal') await applyPlan(host, plan(answer.tell ?? []), options);
+    const planned = accept(answer, options);
+    refuseOnImage(host, planned);
+    const unfinished = describeUnfinished(planned);
+    if (unfinished !== undefined)
+      for (const name of names) host.noteUnfinished(name, JSON.stringify(unfinished));
+    try {
+      await applyPlan(host, planned, options);
+    } finally {
+      // A refusal leaves it: what a killed run left is still to be finished.
+      for (const name of names) if (isUnfinished(host, name)) host.noteUnfinished(name, undefined);
+    }
+    // So may a unit that was started or stopped: whoever goes on to read the devices must not wait for it.
+    await host.findLocked(options.limit);
+    return {plan: planned, lines: planned.steps.map(shellLine), changed: planned.steps.length > 0};
+  } finally {
+    for (const lock of locks) await lock.release();
+  }
+}
+
+/** Whether a killed run may have left something that this one can put right. */
+function mayFinish(host: Host, names: readonly string[], {anyUser}: CarryOutOptions): boolean {
+  if (anyUser !== true && host.userId !== 0 && host.root === '/') return false;
+  return names.some((name) => isUnfinished(host, name));
+}
+
+/** Finishes what killed runs that held these locks have begun. */
+async function finish(host: Host, names: readonly string[], options: CarryOutOptions): Promise<void> {
+  const left = names.map((name) => readUnfinished(host, name)).filter((one) => one !== undefined);
+  if (left.length === 0) return;
+  await applyPlan(host, planFinish(host, left), options);
+}
+
+function accept(planned: Planned, options: CarryOutOptions): Plan {
+  if (planned.kind === 'refusal') throw new PearasysError(planned.error);
+  for (const note of planned.notes) options.onNote?.(note);
+  return planned;
+}
+
+/** In an image there are files; a write to the kernel would be to that of the machine that looks at the image. */
+function refuseOnImage(host: Host, {steps}: Plan): void {
+  const live = host.root === '/' ? undefined : steps.find(({kind}) => liveSteps.has(kind));
+  if (live === undefined) return;
+  throw new PearasysError({
+    code: 'not-switchable',
+    exitCode: ExitCode.refused,
+    message: `${host.root} is not the running machine, whose kernel alone could do this: ${shellLine(live)}`,
+    details: ['nothing was changed'],
+    hint: 'without --root for this machine; for the next boot of an image: service install, mdev define',
+  });
+}
+
+function requireRoot(host: Host, planned: Planned): void {
+  if (host.userId === 0 || host.root !== '/') return;
+  // What would be refused anyway is better told than that root is missing.
+  if (planned.kind === 'refusal') throw new PearasysError(planned.error);
+  throw new PearasysError({
+    code: 'not-root',
+    exitCode: ExitCode.failed,
+    message: 'changing a device needs root',
+    details: ['nothing was changed'],
+    hint: 'run the same command with sudo, or with --dry-run to see what it would do',
+  });
+}

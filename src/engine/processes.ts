@@ -1,0 +1,120 @@
+import {ExitCode, interrupted, PearasysError} from '../host/errors.js';
+import type {Host, ProcessIdentity} from '../host/host.js';
+import {printableLine} from '../host/printable.js';
+import {startOf} from '../host/process.js';
+import {readDevice} from '../devices/pci/device.js';
+import {readHolders} from '../usage/holders.js';
+import type {ProcessHolder} from '../usage/holder.js';
+import {readModuleUsers, type ModuleUser} from '../usage/module-users.js';
+import {adviseOnHolder, adviseOnNodeUser, describeHolder, describeNodeUser} from '../usage/words.js';
+import type {EndProcessesStep, ExpectFreeStep} from '../plan/step.js';
+
+/** Milliseconds between two looks at processes that are to end. */
+const interval = 100;
+
+/** Milliseconds between two looks at what all processes have open. */
+const scanInterval = 500;
+
+/** Seconds for a killed process to go: the kernel closes its files, which waits for its devices. */
+const killLimit = 5;
+
+/**
+ * Asks the processes to end, waits for all of them together, then kills those that are left.
+ * @throws PearasysError `in-use` when one is there even so: it waits in the kernel; `interrupted` by the signal.
+ */
+export async function endProcesses(
+  host: Host,
+  {processes, limit}: EndProcessesStep,
+  signal?: AbortSignal,
+): Promise<void> {
+  const isThere = ({pid, started}: ProcessIdentity) => startOf(host, pid) === started;
+  const asked = processes.filter((process) => host.signal(process, 'SIGTERM'));
+  const allGone = () => !asked.some(isThere);
+  if (await until(host, allGone, {limit, signal})) return;
+  const details = () => endedProcesses(asked.filter((process) => !isThere(process)));
+  if (isAborted(signal)) throw interrupted(details());
+  for (const process of asked) host.signal(process, 'SIGKILL');
+  if (await until(host, allGone, {limit: killLimit, signal})) return;
+  if (isAborted(signal)) throw interrupted(details());
+  const left = asked.filter(isThere).map(({pid}) => pid);
+  throw new PearasysError({
+    code: 'in-use',
+    exitCode: ExitCode.refused,
+    message: `process ${left.join(', ')} did not end, neither within ${limit} s nor when it was killed`,
+    details: details(),
+    hint: `it waits in the kernel: ps -o pid,stat,wchan:32,args ${left.join(' ')}`,
+  });
+}
+
+/** What is to be known of processes that were ended, when all else is undone. */
+export function endedProcesses(processes: readonly ProcessIdentity[]): string[] {
+  return processes.map(({pid}) => `process ${pid} was ended, and cannot be started again from here`);
+}
+
+/**
+ * Waits until no process has a node of the devices open that has to be closed, or one that keeps the modules loaded.
+ * @throws PearasysError `in-use`: who has; `interrupted` by the signal.
+ */
+export async function waitUntilFree(
+  host: Host,
+  {slots, modules = [], limit, hint}: ExpectFreeStep,
+  signal?: AbortSignal,
+): Promise<void> {
+  let left: ProcessHolder[] = [];
+  let keepers: ModuleUser[] = [];
+  const free = () => {
+    const devices = slots
+      .map((slot) => readDevice(host, slot))
+      .filter((device) => device?.driver !== undefined);
+    left = readHolders(
+      host,
+      devices.filter((device) => device !== undefined),
+    )
+      .filter((holder) => holder.kind === 'process')
+      .filter(({harm}) => harm !== 'none');
+    const known = new Set(left.map(({pid}) => pid));
+    keepers = readModuleUsers(host, modules).filter(({pid}) => !known.has(pid));
+    return left.length === 0 && keepers.length === 0;
+  };
+  if (await until(host, free, {limit, signal, step: scanInterval})) return;
+  if (isAborted(signal)) throw interrupted();
+  const kept = keepers.flatMap((user) => user.modules.map((module) => `module ${module}`));
+  throw new PearasysError({
+    code: 'in-use',
+    exitCode: ExitCode.refused,
+    message: `${[...new Set([...left.map(({slot}) => slot), ...kept])].join(', ')} still in use after ${limit} s`,
+    details: [
+      ...left.map((holder) => `${holder.slot}: ${describeHolder(holder)}`),
+      ...keepers.map((user) => `module ${user.modules.join(', ')}: ${printableLine(describeNodeUser(user))}`),
+    ],
+    hint: [
+      ...new Set([...left.map(adviseOnHolder), ...keepers.map(adviseOnNodeUser)]),
+      ...(hint === undefined ? [] : [hint]),
+    ].join('; '),
+  });
+}
+
+interface Patience {
+  /** Seconds. */
+  readonly limit: number;
+  readonly signal: AbortSignal | undefined;
+  /** Milliseconds between two looks. */
+  readonly step?: number;
+}
+
+/** @returns whether it became so within the limit, and before the signal. */
+async function until(
+  host: Host,
+  holds: () => boolean,
+  {limit, signal, step = interval}: Patience,
+): Promise<boolean> {
+  for (let left = limit * 1000; !holds(); left -= step) {
+    if (left <= 0 || isAborted(signal)) return false;
+    await host.pause(step);
+  }
+  return true;
+}
+
+function isAborted(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true;
+}

@@ -1,0 +1,147 @@
+import {ExitCode, interrupted, PearasysError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {printable, printableLine} from '../../host/printable.js';
+import {isBridge, readDevices, siblingsOf} from '../../devices/pci/device.js';
+import {readNames} from '../../devices/pci/names.js';
+import type {Context} from './context.js';
+
+/**
+ * Lets the person at the terminal pick devices when the command line names none.
+ * @returns the slots.
+ * @throws PearasysError `usage` without a terminal, or when none is picked.
+ */
+export async function chooseDevices(context: Context, host: HostReader): Promise<string[]> {
+  if (!context.interactive)
+    throw new PearasysError({
+      code: 'usage',
+      exitCode: ExitCode.usage,
+      message: 'no device was named',
+      hint: 'name it by slot (-s 04:00.0) or id (-d 10de:1b80); `pearasys list` shows what there is',
+    });
+  const devices = readDevices(host).filter((device) => !isBridge(device));
+  const names = readNames(host, devices);
+  const {checkbox} = await import('@inquirer/prompts');
+  return answered(
+    checkbox(
+      {
+        message: 'Which devices?',
+        required: true,
+        choices: devices.map((device) => ({
+          value: device.slot,
+          name: `${device.slot}  ${device.id}  ${names.get(device.slot) ?? ''}  [${device.driver ?? 'no driver'}]`,
+        })),
+      },
+      terminal(context),
+    ),
+  );
+}
+
+/** A device to choose. */
+export interface Choice {
+  readonly slot: string;
+  /** A line with its number in front, by which it can be found as well. */
+  readonly text: string;
+}
+
+/** The devices as a numbered list: bridges, which no guest can have, are left out. */
+export function listChoices(host: HostReader): Choice[] {
+  const all = readDevices(host);
+  const devices = all.filter((device) => !isBridge(device));
+  const names = readNames(host, devices);
+  const width = String(devices.length).length;
+  return devices.map((device, index) => {
+    const {slot, id, driver, group} = device;
+    const siblings = siblingsOf(host, device, all).map((one) => one.slot.slice(-1));
+    const facts = [
+      driver ?? 'no driver',
+      ...(group === undefined ? [] : [`group ${group}`]),
+      ...(siblings.length === 0 ? [] : [`functions ${[slot.slice(-1), ...siblings].sort().join(' ')}`]),
+    ];
+    return {
+      slot,
+      text: printableLine(
+        `${String(index + 1).padStart(width)}) ${slot}  ${id}  ${names.get(slot) ?? ''}  [${facts.join(', ')}]`,
+      ),
+    };
+  });
+}
+
+/** The choices that have all the words in them, in whatever order and case. A number alone is that choice. */
+export function searchChoices(choices: readonly Choice[], term: string): Choice[] {
+  const words = term.toLowerCase().split(/\s+/).filter(Boolean);
+  const numbered = /^\d{1,4}$/.test(term.trim()) ? choices[Number(term) - 1] : undefined;
+  const found = choices.filter(({text}) => words.every((word) => text.toLowerCase().includes(word)));
+  return numbered === undefined ? found : [numbered, ...found.filter((choice) => choice !== numbered)];
+}
+
+/**
+ * Lets the person at the terminal pick devices one after the other, searching as they type; picking one again takes
+ * it back, and the first line ends it.
+ * @param proposed slots that are picked from the start.
+ * @returns the slots.
+ */
+export async function chooseOneByOne(
+  context: Context,
+  host: HostReader,
+  proposed: readonly string[],
+): Promise<string[]> {
+  const choices = listChoices(host);
+  const picked = new Set(proposed.filter((slot) => choices.some((choice) => choice.slot === slot)));
+  const {search} = await import('@inquirer/prompts');
+  for (;;) {
+    const answer = await answered(
+      search<string>(
+        {
+          message: 'Which devices? (type to search)',
+          pageSize: 12,
+          source: (term = '') => [
+            ...(term === '' && picked.size > 0
+              ? [{value: '', name: `That is all: ${[...picked].sort().join(', ')}`}]
+              : []),
+            ...searchChoices(choices, term).map(({slot, text}) => ({
+              value: slot,
+              name: `${picked.has(slot) ? '*' : ' '} ${text}`,
+              short: slot,
+            })),
+          ],
+        },
+        terminal(context),
+      ),
+    );
+    if (answer === '') return [...picked].sort();
+    if (!picked.delete(answer)) picked.add(answer);
+  }
+}
+
+/**
+ * Asks the person at the terminal; without one nothing is asked, and the answer is yes.
+ * @param options.mayBeNo whether no is an answer; otherwise it ends the run.
+ * @throws PearasysError `interrupted`: nothing was changed.
+ */
+export async function confirm(
+  context: Context,
+  message: string,
+  {mayBeNo = false}: {readonly mayBeNo?: boolean} = {},
+): Promise<boolean> {
+  if (!context.interactive) return true;
+  const {confirm: ask} = await import('@inquirer/prompts');
+  const answer = await answered(ask({message: printable(message), default: true}, terminal(context)));
+  if (!answer && !mayBeNo) throw interrupted(['nothing was changed']);
+  return answer;
+}
+
+function terminal({terminal: own}: Context): {
+  input?: NodeJS.ReadableStream;
+  output: NodeJS.WritableStream;
+} {
+  return own ?? {output: process.stderr};
+}
+
+/** What was answered. @throws PearasysError `interrupted` when the question was broken off. */
+function answered<T>(answer: Promise<T>): Promise<T> {
+  return answer.catch((error: unknown) => {
+    // Told by its name: its class is in a package of its own.
+    if (!(error instanceof Error && error.name === 'ExitPromptError')) throw error;
+    throw interrupted(['nothing was changed']);
+  });
+}

@@ -1,0 +1,32 @@
+import {string} from '@oclif/core/args';
+import {parseDriver} from '../../../devices/pci/driver.js';
+import type {Target} from '../../../plan/switch/switch.js';
+import {BaseCommand, switchFlags} from '../base-command.js';
+import {selectionFlags, switchDevices, type ChangeResult} from '../switching.js';
+
+/** `pearasys bind`: devices on a driver now. */
+export default class Bind extends BaseCommand {
+  static override description =
+    'DRIVER is a PCI driver (its module is loaded when needed), `none` to keep every driver off, or `default` to ' +
+    'give the device back to the driver that the kernel chooses. A DEVICE is a slot (0000:04:00.0, 04:00.0), a ' +
+    'card (04:00.*: all its functions), an id (10de:1b80), the name of what its driver makes (eth0, nvme0n1, card1), ' +
+    'or a path in /dev or /sys. A device that is in use is refused, with ' +
+    'who uses it; when one of them does not take the driver, all go back to where they were.';
+  static override examples = [
+    '<%= config.bin %> bind vfio-pci 04:00.0 --siblings',
+    '<%= config.bin %> bind default 04:00.0 04:00.1',
+    '<%= config.bin %> bind none nvme1n1 --dry-run',
+  ];
+  static override args = {
+    driver: string({description: 'the driver, `none` or `default`', required: true, ignoreStdin: true}),
+    device: string({description: 'the devices', multiple: true, ignoreStdin: true}),
+  };
+  static override flags = {...switchFlags, ...selectionFlags};
+
+  async run(): Promise<ChangeResult> {
+    const {args, flags} = await this.parse(Bind);
+    const target: Target =
+      args.driver === 'default' ? {kind: 'default'} : {kind: 'claim', driver: parseDriver(args.driver)};
+    return switchDevices(this, await this.openHost(), args.device ?? [], target, flags);
+  }
+}

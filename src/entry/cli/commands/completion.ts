@@ -1,0 +1,115 @@
+import {string} from '@oclif/core/args';
+import {boolean} from '@oclif/core/flags';
+import {ExitCode, PearasysError, usageError} from '../../../host/errors.js';
+import type {HostReader} from '../../../host/host.js';
+import {carryOut} from '../../../engine/carry-out.js';
+import {plan, writeFile, type FileState} from '../../../plan/step.js';
+import {BaseCommand, changeFlags} from '../base-command.js';
+import {completionScript, shells, type Shell} from '../completion.js';
+import {changeResult, showChange, withChanges} from '../switching.js';
+
+/** What `pearasys completion --json` prints. */
+export interface CompletionResult {
+  readonly shell: Shell;
+  readonly script: string;
+  /** Where it was written, or is there already; null when it was only printed, and for a dry run. */
+  readonly path: string | null;
+}
+
+/** `pearasys completion`: the script that completes this command line. */
+export default class Completion extends BaseCommand {
+  static override description =
+    '`make install` has installed the scripts for everybody; this is for a shell that does not look there. SHELL ' +
+    'is bash or zsh; without it, your own. With --install the script goes where the shell looks for those of the ' +
+    'user.';
+  static override examples = ['source <(<%= config.bin %> completion bash)'];
+  static override args = {
+    shell: string({description: 'bash or zsh', ignoreStdin: true}),
+  };
+  static override flags = {
+    ...changeFlags,
+    install: boolean({summary: 'Write the script into your home folder'}),
+  };
+
+  async run(): Promise<CompletionResult> {
+    const {args, flags} = await this.parse(Completion);
+    const shell = this.#shell(args.shell);
+    const script = await completionScript(shell, this.config.commands);
+    if (!flags.install) {
+      this.log(script.trimEnd());
+      return {shell, script, path: null};
+    }
+    const path = this.#path(shell);
+    const host = await this.openHost();
+    const outcome = await withChanges(this, flags, [], (options) =>
+      carryOut(
+        host,
+        [],
+        () => {
+          const before = readOwnFile(host, path);
+          return plan(before?.content === script ? [] : [writeFile(path, script, before)]);
+        },
+        {...options, anyUser: true},
+      ),
+    );
+    if (flags['dry-run']) {
+      showChange(this, changeResult(host, [outcome], flags, [], []));
+      return {shell, script, path: null};
+    }
+    this.log(`Written to ${path}; new shells read it.`);
+    if (shell === 'zsh') this.log('In ~/.zshrc, before compinit: fpath=(~/.zfunc $fpath)');
+    return {shell, script, path};
+  }
+
+  #shell(word: string | undefined): Shell {
+    const wanted = word ?? this.context.environment['SHELL']?.split('/').at(-1) ?? 'bash';
+    const shell = shells.find((one) => one === wanted);
+    if (shell === undefined)
+      throw usageError(`there is no completion for the shell '${wanted}'`, `one of ${shells.join(', ')}`);
+    return shell;
+  }
+
+  /** Where the user's own completions are: bash-completion's README, and the zsh manual's custom. */
+  #path(shell: Shell): string {
+    const {HOME: home, XDG_DATA_HOME: data} = this.context.environment;
+    if (home === undefined || !home.startsWith('/'))
+      throw usageError('HOME is not set: there is nowhere to write to', 'pearasys completion > FILE');
+    return shell === 'bash'
+      ? `${data ?? `${home}/.local/share`}/bash-completion/completions/pearasys`
+      : `${home}/.zfunc/_pearasys`;
+  }
+}
+
+/**
+ * The user's file, or the one that a link of the user's leads to; undefined when there is none.
+ * @throws PearasysError `bad-path`: what is there must not be written over.
+ */
+function readOwnFile(host: HostReader, path: string): FileState | undefined {
+  const link = host.readLink(path);
+  const info = host.info(path);
+  if (link === undefined && info === undefined) return undefined;
+  const real = host.realPath(path);
+  const content = info?.kind === 'file' ? host.readBytes(path) : undefined;
+  // Root must not follow a link of another user's to a third one's file.
+  if (
+    real === undefined ||
+    info === undefined ||
+    content === undefined ||
+    (link !== undefined && info.uid !== host.userId)
+  )
+    throw new PearasysError({
+      code: 'bad-path',
+      exitCode: ExitCode.refused,
+      message: `refusing to overwrite ${path}: it is not a file of user ${host.userId}`,
+      details: ['nothing was changed'],
+      hint: 'remove it, then run the same command again',
+    });
+  const {mode, uid, gid} = info;
+  return {
+    content: content.toString(),
+    mode,
+    // Nobody but root can give a file away.
+    ...(uid === host.userId || host.userId === 0 ? {owner: {uid, gid}} : {}),
+    ...(link === undefined ? {} : {behind: {path: real, link}}),
+  };
+}

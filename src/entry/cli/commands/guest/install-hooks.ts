@@ -1,0 +1,82 @@
+import {string} from '@oclif/core/args';
+import {ExitCode, PearasysError} from '../../../../host/errors.js';
+import type {Host} from '../../../../host/host.js';
+import {shellWord} from '../../../../host/shell.js';
+import {domainNames, domainsFolder, readDomain} from '../../../../state/guests/domain.js';
+import {readGuestFile} from '../../../../state/guests/files.js';
+import {describeForeignHooks, qemuHook, readForeignHooks} from '../../../../state/guests/hooks.js';
+import {probeQemuHook} from '../../../../state/guests/hook-probe.js';
+import {parseGuest} from '../../../../state/guests/name.js';
+import {carryOut} from '../../../../engine/carry-out.js';
+import {planInstallHooks, readHooks} from '../../../../plan/guest/guest-hooks.js';
+import {BaseCommand, changeFlags} from '../../base-command.js';
+import {hooksLocks, unknownDomain} from '../../guests.js';
+import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
+
+/** What `--json` prints. */
+export type GuestHooksResult = ChangeResult & {
+  /** The hooks that libvirt runs now. */
+  readonly hooks: readonly string[];
+};
+
+/** `pearasys guest install-hooks`: libvirt starts and stops the unit of a guest. */
+export default class GuestInstallHooks extends BaseCommand {
+  static override description =
+    'Writes one executable file below /etc/libvirt/hooks/qemu.d. libvirt runs it for all guests; one that is not set ' +
+    'up costs it the test for a file. Where /etc/libvirt/hooks/qemu runs the hooks of each guest from a folder of its ' +
+    'own, as that of VFIO-Tools does, the file is put there: it is tried on a test hook first, as nobody and without ' +
+    'access to services, files and network. With --root everything is written below a folder, to be ' +
+    'looked at.';
+  static override examples = [
+    '<%= config.bin %> guest install-hooks win11',
+    '<%= config.bin %> guest install-hooks win11 --root /tmp/look',
+  ];
+  static override args = {guest: string({description: 'the guest', required: true, ignoreStdin: true})};
+  static override flags = changeFlags;
+
+  async run(): Promise<GuestHooksResult> {
+    const {args, flags} = await this.parse(GuestInstallHooks);
+    const guest = parseGuest(args.guest);
+    const host = await this.openHost();
+    const {layout} = this.context;
+    const libvirt = await this.#openLibvirt(host);
+    // A folder to look at need not have all of a machine.
+    if (host.root === '/' && readGuestFile(host, layout, guest) === undefined)
+      throw new PearasysError({
+        code: 'no-guest',
+        exitCode: ExitCode.noDevice,
+        message: `guest ${guest} is not set up: the hook would do nothing for it`,
+        details: ['nothing was changed'],
+        hint: `pearasys guest setup ${shellWord(guest)}`,
+      });
+    const unknown = unknownDomain(guest, await readDomain(libvirt, guest));
+    const {kind, note} = await probeQemuHook(libvirt, guest);
+    const foreign = readForeignHooks(libvirt, guest, domainNames(libvirt));
+    const found = [unknown, note, ...describeForeignHooks(foreign, guest)];
+    const about = {kind, notes: found.filter((each) => each !== undefined)};
+    const notes: string[] = [];
+    const outcome = await withChanges(this, flags, notes, (options) =>
+      carryOut(
+        host,
+        hooksLocks(host),
+        () => planInstallHooks(guest, readHooks(host, layout, guest, about)),
+        options,
+      ),
+    );
+    const hooks = readHooks(host, layout, guest).ours;
+    const result = {...changeResult(host, [outcome], flags, notes, []), hooks};
+    if (result.dryRun) for (const line of result.steps) this.log(line);
+    else for (const path of hooks) this.log(path);
+    // libvirt looks for hooks when it starts: a folder that was not there then is not looked into.
+    if (result.changed && host.root === '/')
+      this.note(
+        'libvirt looks for new hooks when it starts: systemctl try-restart libvirtd (on some systems virtqemud); guests go on running',
+      );
+    return result;
+  }
+  /** Where libvirt is: on the machine, for a folder to look at that has nothing of it but what we put there. */
+  async #openLibvirt(host: Host): Promise<Host> {
+    const own = host.root === '/' || host.exists(domainsFolder) || host.exists(qemuHook);
+    return own ? host : await this.context.openHost(undefined);
+  }
+}

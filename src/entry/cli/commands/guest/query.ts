@@ -1,0 +1,88 @@
+import {string} from '@oclif/core/args';
+import {singleQuoted} from '../../../../host/shell.js';
+import {guestsOfSlot, isDisplay, readGuestFiles} from '../../../../state/guests/files.js';
+import {parseGuest} from '../../../../state/guests/name.js';
+import {readDevice, readDevices} from '../../../../devices/pci/device.js';
+import {findSlot} from '../../../../devices/pci/find.js';
+import {asSlot, virshName} from '../../../../devices/pci/slot.js';
+import {BaseCommand} from '../../base-command.js';
+
+/** The variables of virt-aid's query, each with its values; for a shell the values are joined by newlines. */
+export interface GuestQueryResult {
+  /** The slots of the guest. */
+  readonly devices: readonly string[];
+  /** The same as virsh names them: `pci_0000_02_00_0`. */
+  readonly devices_with_virsh_format: readonly string[];
+  /** Guests that take the display that the firmware started with. */
+  readonly primary_gpu_passthrough_guests: readonly string[];
+  /** Guests that take another display. */
+  readonly gpu_passthrough_guests: readonly string[];
+  /** The displays among the guest's devices. */
+  readonly guest_gpu_device: readonly string[];
+  /** The guest, when it is one of `gpu_passthrough_guests`. */
+  readonly is_gpu_passthrough_guest: readonly string[];
+  /** The guest, when it is one of `primary_gpu_passthrough_guests`. */
+  readonly is_primary_gpu_passthrough_guest: readonly string[];
+  /** The slot that was asked about. */
+  readonly device_pci_id: readonly string[];
+  /** The same as virsh names it. */
+  readonly device_virsh_name: readonly string[];
+  /** The guests that take it. */
+  readonly device_guests: readonly string[];
+}
+
+/** `pearasys guest query`: what scripts ask, as shell variables. */
+export default class GuestQuery extends BaseCommand {
+  static override description =
+    'Prints variables for a shell, quoted so that eval takes them as they are, whatever a guest is called. Several ' +
+    'values are separated by newlines; what was not asked about is empty.';
+  static override examples = [
+    'eval "$(<%= config.bin %> guest query win11)"',
+    '<%= config.bin %> guest query win11 02:00.0 --json',
+  ];
+  static override args = {
+    guest: string({description: 'the guest', ignoreStdin: true}),
+    slot: string({description: 'a device', ignoreStdin: true}),
+  };
+
+  async run(): Promise<GuestQueryResult> {
+    const {args} = await this.parse(GuestQuery);
+    const host = await this.openHost();
+    const files = readGuestFiles(host, this.context.layout);
+    const {guests, lists, problems} = files;
+    for (const problem of problems) this.warn(problem);
+    const [guestWord, slotWord] = splitWords(args, (word) => guests.some(({guest}) => guest === word));
+    const guest = guestWord === undefined ? undefined : parseGuest(guestWord);
+    const slot = slotWord === undefined ? undefined : findSlot(host, () => readDevices(host), slotWord);
+    const slots = guests.find((file) => file.guest === guest)?.slots ?? [];
+    const inList = (list: readonly string[]) => list.filter((name) => name === guest);
+    const result: GuestQueryResult = {
+      devices: slots,
+      devices_with_virsh_format: slots.map(virshName),
+      primary_gpu_passthrough_guests: lists.primary,
+      gpu_passthrough_guests: lists.gpu,
+      guest_gpu_device: slots.filter((one) => {
+        const device = readDevice(host, one);
+        return device !== undefined && isDisplay(device);
+      }),
+      is_gpu_passthrough_guest: inList(lists.gpu),
+      is_primary_gpu_passthrough_guest: inList(lists.primary),
+      device_pci_id: slot === undefined ? [] : [slot],
+      device_virsh_name: slot === undefined ? [] : [virshName(slot)],
+      device_guests: slot === undefined ? [] : guestsOfSlot(files, slot),
+    };
+    for (const [name, values] of Object.entries(result) as [string, readonly string[]][])
+      this.logData(`${name}=${singleQuoted(values.join('\n'))}`);
+    return result;
+  }
+}
+
+/** One word may be either: a slot, unless a guest is called so. */
+function splitWords(
+  {guest, slot}: {readonly guest: string | undefined; readonly slot: string | undefined},
+  isGuest: (word: string) => boolean,
+): [guest: string | undefined, slot: string | undefined] {
+  if (guest === undefined || slot !== undefined || isGuest(guest) || asSlot(guest) === undefined)
+    return [guest, slot];
+  return [undefined, guest];
+}

@@ -1,0 +1,44 @@
+import {string} from '@oclif/core/args';
+import {readGuestFiles} from '../../../../state/guests/files.js';
+import {parseGuest} from '../../../../state/guests/name.js';
+import {carryOut} from '../../../../engine/carry-out.js';
+import {planRemoveHooks, readHooks} from '../../../../plan/guest/guest-hooks.js';
+import {BaseCommand, changeFlags} from '../../base-command.js';
+import {hooksLocks} from '../../guests.js';
+import {changeResult, withChanges} from '../../switching.js';
+import type {GuestHooksResult} from './install-hooks.js';
+
+/** `pearasys guest remove-hooks`: libvirt does not run anything of ours any more. */
+export default class GuestRemoveHooks extends BaseCommand {
+  static override description =
+    'Removes what `guest install-hooks` wrote: for one guest, or without a name for all. The one file that is there ' +
+    'for all guests is removed for one only when no other is set up. What others put there stays.';
+  static override args = {guest: string({description: 'the guest', ignoreStdin: true})};
+  static override flags = changeFlags;
+
+  async run(): Promise<GuestHooksResult> {
+    const {args, flags} = await this.parse(GuestRemoveHooks);
+    const guest = args.guest === undefined ? undefined : parseGuest(args.guest);
+    const host = await this.openHost();
+    const {layout} = this.context;
+    const notes: string[] = [];
+    const outcome = await withChanges(this, flags, notes, (options) =>
+      carryOut(
+        host,
+        hooksLocks(host),
+        () => {
+          const others = readGuestFiles(host, layout)
+            .guests.map((file) => file.guest)
+            .filter((other) => other !== guest);
+          return planRemoveHooks(guest, others, readHooks(host, layout, guest));
+        },
+        options,
+      ),
+    );
+    const hooks = readHooks(host, layout, guest).ours;
+    const result = {...changeResult(host, [outcome], flags, notes, []), hooks};
+    if (result.dryRun) for (const line of result.steps) this.log(line);
+    else this.log(result.changed ? 'the hooks are removed' : 'there are no hooks to be removed');
+    return result;
+  }
+}

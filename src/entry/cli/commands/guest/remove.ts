@@ -1,0 +1,39 @@
+import {string} from '@oclif/core/args';
+import {boolean} from '@oclif/core/flags';
+import {guestsLock} from '../../../../plan/guest/guest-start.js';
+import {parseGuest} from '../../../../state/guests/name.js';
+import {carryOut} from '../../../../engine/carry-out.js';
+import {planRemove, readGuestFilesState} from '../../../../plan/guest/guest-setup.js';
+import {BaseCommand, changeFlags} from '../../base-command.js';
+import {confirm} from '../../choose.js';
+import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
+
+/** What `--json` prints. */
+export type GuestRemoveResult = ChangeResult & {readonly guest: string};
+
+/** `pearasys guest remove`: the set-up of a guest is taken back. */
+export default class GuestRemove extends BaseCommand {
+  static override description =
+    "Removes the guest's file and settings, and its name from the two lists of guests. A guest that has its devices " +
+    'is refused. On a terminal it asks first.';
+  static override args = {guest: string({description: 'the guest', required: true, ignoreStdin: true})};
+  static override flags = {...changeFlags, yes: boolean({char: 'y', summary: 'Do not ask'})};
+
+  async run(): Promise<GuestRemoveResult> {
+    const {args, flags} = await this.parse(GuestRemove);
+    const guest = parseGuest(args.guest);
+    const host = await this.openHost();
+    const {layout} = this.context;
+    const read = () => planRemove(guest, readGuestFilesState(host, layout, guest));
+    if (!flags.yes && !flags['dry-run'] && !this.jsonEnabled() && read().kind === 'plan')
+      await confirm(this.context, `Remove the set-up of guest ${guest}?`);
+    const notes: string[] = [];
+    const outcome = await withChanges(this, flags, notes, (options) =>
+      carryOut(host, [guestsLock], read, options),
+    );
+    const result = {...changeResult(host, [outcome], flags, notes, []), guest};
+    if (result.dryRun) for (const line of result.steps) this.log(line);
+    else this.log(`guest ${guest} is not set up any more`);
+    return result;
+  }
+}

@@ -1,0 +1,352 @@
+import {posix} from 'node:path';
+import {string} from '@oclif/core/flags';
+import {ExitCode, PearasysError, usageError, type FileError} from '../../../host/errors.js';
+import {classWords, readDevices, type Device} from '../../../devices/pci/device.js';
+import {parseDriver} from '../../../devices/pci/driver.js';
+import {asId} from '../../../devices/pci/id.js';
+import {asSlot} from '../../../devices/pci/slot.js';
+import {readParentNames} from '../../../devices/mdev/parent.js';
+import type {Host} from '../../../host/host.js';
+import type {Holder} from '../../../usage/holder.js';
+import {printableLine} from '../../../host/printable.js';
+import {printName} from '../../../devices/pci/names.js';
+import {matchRecord, type DeviceRecord} from '../../../state/records/record.js';
+import type {UnitState} from '../../../systemd/unit.js';
+import {BaseCommand} from '../base-command.js';
+import {hasColours} from '../context.js';
+import {
+  blindSpot,
+  nameInReport,
+  printClass,
+  readSurroundings,
+  reportDevice,
+  reportRecord,
+  type DeviceReport,
+  type HolderReport,
+  type RecordReport,
+  type Surroundings,
+} from '../device-report.js';
+import {suggest} from '../report-error.js';
+import type {MdevInventory} from '../mdev-inventory.js';
+import type {MdevReport, ParentReport} from '../mdev-report.js';
+
+/** What `pearasys list --json` prints. */
+export interface ListResult {
+  readonly devices: readonly DeviceReport[];
+  /** Record files that are ignored, and devices that are there and cannot be read, and why. */
+  readonly problems: readonly {readonly path: string; readonly reason: string}[];
+  /** Records whose card is not in its slot; nothing is done for them. */
+  readonly missing: readonly MissingCard[];
+  /** The parents of mediated devices, PCI functions and others; with filters those among the devices. */
+  readonly parents: readonly ParentReport[];
+  /** The mediated devices of these parents. */
+  readonly mdevs: readonly MdevReport[];
+}
+
+/** A recorded card that is not where it was. */
+export interface MissingCard {
+  readonly slot: string;
+  readonly id: string;
+  /** Slots where a card with this id is now, besides those recorded for themselves. */
+  readonly elsewhere: readonly string[];
+}
+
+/** Characters that are written at once: what a pipe takes, see pipe(7). */
+const chunk = 65_536;
+
+/** Whether a device is wanted. */
+type Filter = (device: Device) => boolean;
+
+/** `pearasys list`: the PCI functions of this machine. */
+export default class List extends BaseCommand {
+  static override description =
+    'On a terminal a table, where * marks the display that the firmware started with. Otherwise one line a device, tab-separated: slot, id, class code, driver, override, ' +
+    'IOMMU group, `boot-display`, recorded driver (`!` after it when the card is another one), units, holders, ' +
+    "class, name; - stands for none. Filters add up; one given twice means either. Names come from the system's " +
+    'pci.ids. Where there are parents of mediated devices, they and their devices follow.';
+  static override examples = [
+    '<%= config.bin %> list --class display',
+    '<%= config.bin %> list --driver none --id 10de',
+    '<%= config.bin %> list --group 14 --json',
+  ];
+  static override flags = {
+    class: string({
+      summary: `Only devices of this class: ${Object.keys(classWords).join(', ')}, all, or hexadecimal as in 0300`,
+      helpValue: 'WORD',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+    driver: string({
+      summary: 'Only devices on this driver; `none` for those without one',
+      helpValue: 'NAME',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+    group: string({
+      summary: 'Only members of this IOMMU group',
+      helpValue: 'NUMBER',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+    id: string({
+      summary: 'Only devices of this vendor, or of this vendor and device',
+      helpValue: 'VENDOR[:DEVICE]',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+  };
+
+  async run(): Promise<ListResult> {
+    const {flags} = await this.parse(List);
+    const filters = [
+      (flags.class ?? []).map(byClass),
+      (flags.driver ?? []).map(byDriver),
+      (flags.group ?? []).map(byGroup),
+      (flags.id ?? []).map(byId),
+    ].filter((alternatives) => alternatives.length > 0);
+    const host = await this.openHost();
+    const unreadable: FileError[] = [];
+    const all = readDevices(host, (error) => unreadable.push(error));
+    const devices = all.filter((device) =>
+      filters.every((alternatives) => alternatives.some((matches) => matches(device))),
+    );
+    const complete = devices.length === all.length;
+    const surroundings = await readSurroundings(host, this.context.layout, devices, {complete});
+    const problems = [
+      ...surroundings.problems,
+      ...unreadable.map(({path, message}) => ({path: posix.dirname(path), reason: message})),
+    ];
+    const inventory = await readMdevs(host, filters.length > 0 ? devices : undefined);
+    if (!this.jsonEnabled()) await this.#print(devices, surroundings, inventory);
+    for (const problem of surroundings.namesProblems) this.warn(problem);
+    for (const {path, reason} of surroundings.problems) this.warn(`the record ${path} is ignored: ${reason}`);
+    for (const {path, message} of unreadable)
+      this.warn(`the device ${posix.basename(posix.dirname(path))} is left out: ${message}`);
+    const missing = missingCards([...surroundings.records.values()].flat(), all);
+    for (const {slot, id, elsewhere} of missing)
+      this.warn(
+        `the recorded card ${id} is not in slot ${slot}${elsewhere.length === 0 ? '' : `; one is in ${elsewhere.join(', ')}`}: left alone`,
+      );
+    const blind = blindSpot(host);
+    if (blind !== undefined) this.note(blind);
+    return {
+      // Only where they are asked for: thousands of them are work that lines do not need.
+      get devices() {
+        return devices.map((device) => reportDevice(device, surroundings));
+      },
+      problems,
+      missing,
+      parents: inventory?.parents ?? [],
+      mdevs: inventory?.mdevs ?? [],
+    };
+  }
+
+  async #print(
+    devices: readonly Device[],
+    surroundings: Surroundings,
+    inventory: MdevInventory | undefined,
+  ): Promise<void> {
+    const {stdout, environment} = this.context;
+    if (!stdout.isTerminal) {
+      let text = '';
+      for (const device of devices) {
+        text += line(device, surroundings);
+        if (text.length < chunk) continue;
+        stdout.write(text);
+        text = '';
+      }
+      stdout.write(text);
+      if (inventory !== undefined) {
+        const {inventoryLines} = await import('../mdev-inventory.js');
+        stdout.write(inventoryLines(inventory));
+      }
+      return;
+    }
+    if (devices.length === 0) {
+      this.log('No such device.');
+      return;
+    }
+    const {printTable} = await import('../table.js');
+    const columns = [
+      {head: 'SLOT'},
+      {head: 'ID'},
+      {head: 'CLASS'},
+      {head: 'DRIVER', shrinks: true},
+      {head: 'GROUP'},
+      {head: 'RECORD', shrinks: true},
+      {head: 'HELD BY', shrinks: true},
+      {head: 'NAME', shrinks: true},
+    ];
+    this.logTable(
+      await printTable(
+        stdout,
+        hasColours(stdout, environment),
+        columns,
+        devices.map((device) => row(reportDevice(device, surroundings))),
+      ),
+    );
+    if (inventory === undefined) return;
+    const {inventoryTables} = await import('../mdev-inventory.js');
+    for (const {columns: heads, rows} of inventoryTables(inventory))
+      this.logTable(`\n${await printTable(stdout, hasColours(stdout, environment), heads, rows)}`);
+  }
+}
+
+/**
+ * The parents and mediated devices; undefined on a machine without any, which costs the look at one folder.
+ * @param chosen the devices among which parents must be; undefined for all parents.
+ */
+async function readMdevs(
+  host: Host,
+  chosen: readonly Device[] | undefined,
+): Promise<MdevInventory | undefined> {
+  if (readParentNames(host).length === 0) return undefined;
+  const {readInventory} = await import('../mdev-inventory.js');
+  const slots = chosen === undefined ? undefined : new Set(chosen.map(({slot}) => slot));
+  return await readInventory(host, (parent) => {
+    const slot = asSlot(parent);
+    return slots === undefined || (slot !== undefined && slots.has(slot));
+  });
+}
+
+/** Records whose card has gone from its slot, or has made room for another. */
+function missingCards(records: readonly DeviceRecord[], devices: readonly Device[]): MissingCard[] {
+  const recorded = new Set<string>(records.map((record) => record.slot));
+  return records.flatMap((record) => {
+    const match = matchRecord(record, devices);
+    if (match.kind === 'matches') return [];
+    const elsewhere = match.elsewhere.filter((slot) => !recorded.has(slot));
+    return [{slot: record.slot, id: record.id, elsewhere}];
+  });
+}
+
+/** The stable line for programs: what its report says, without making one, as there may be thousands. */
+function line(device: Device, surroundings: Surroundings): string {
+  const {slot, id, classCode, driver, override, group, bootDisplay} = device;
+  const names = surroundings.names.get(slot);
+  const units = surroundings.units.get(slot)?.map(unitWord);
+  const holders = surroundings.holders.get(slot)?.map(holderWord);
+  return `${slot}\t${id}\t${printClass(classCode)}\t${driver ?? '-'}\t${override ?? '-'}\t${group ?? '-'}\t${
+    bootDisplay ? 'boot-display' : '-'
+  }\t${recordWord(reportRecord(device, surroundings.records))}\t${joined(units)}\t${joined(holders)}\t${
+    names?.class ?? '-'
+  }\t${printName(id, names)}${vgpuWord(device.vgpuType)}\n`;
+}
+
+/** The cells of the table for people. */
+function row(report: DeviceReport): string[] {
+  const driver = report.driver ?? '-';
+  const unit = report.units.find(({enabled}) => enabled);
+  const state = unit === undefined || unit.active === 'active' ? '' : ` ${unit.active ?? ''}`;
+  return [
+    report.slot,
+    report.id,
+    `${classWordOf(report.class)}${report.bootDisplay ? '*' : ''}`,
+    `${report.override === null || report.override === report.driver ? driver : `${driver} (${report.override})`}${
+      report.responds === false ? ' (does not answer)' : ''
+    }`,
+    String(report.group ?? '-'),
+    `${recordWord(report.record)}${state}`,
+    [...new Set(report.holders.map(holderName))].join(' '),
+    nameInReport(report) + vgpuWord(report.vgpu === null ? undefined : (report.vgpu.type ?? 0)),
+  ];
+}
+
+/** What NVIDIA's driver makes of a virtual function, after its name. */
+function vgpuWord(type: number | undefined): string {
+  if (type === undefined) return '';
+  return type === 0 ? ' (vGPU, no type set)' : ` (vGPU type ${type})`;
+}
+
+/** The word that `--class` takes for it, or its digits. */
+function classWordOf(code: string): string {
+  const base = Number.parseInt(code.slice(0, 2), 16);
+  return Object.entries(classWords).find(([, number]) => number === base)?.[0] ?? code.slice(0, 4);
+}
+
+function recordWord(record: RecordReport | null): string {
+  if (record === null) return '-';
+  return record.matches ? record.driver : `${record.driver}!`;
+}
+
+function enabledWord(enabled: boolean): string {
+  return enabled ? 'enabled' : 'disabled';
+}
+
+/** What holds the device, in a word: `Xorg[812]`, `/home`, `eth0`. */
+function holderName(holder: Holder | HolderReport): string {
+  switch (holder.kind) {
+    case 'process':
+      return `${holder.command.replaceAll(/[\s,]/g, '_')}[${holder.pid}]`;
+    case 'mount':
+      return holder.target;
+    case 'swap':
+      return holder.source;
+    case 'stack':
+      return holder.by?.replace(/^(?:NVMe|SCSI) /, '').split(' ')[0] ?? holder.source;
+    case 'virtual-function':
+      return holder.virtualFunction;
+    case 'dependent':
+      return holder.dependent;
+    case 'network-namespace':
+      return 'netns';
+    case 'interface':
+    case 'framebuffer':
+    case 'console':
+      return holder.name;
+  }
+}
+
+function joined(words: readonly string[] | undefined): string {
+  return words === undefined ? '-' : words.join(',');
+}
+
+function unitWord({driver, enabled, active}: UnitState): string {
+  return `${driver}:${enabledWord(enabled)}:${active ?? '-'}`;
+}
+
+function holderWord(holder: Holder): string {
+  // A mount point may have newlines and tabs, which would make lines and fields of their own.
+  return `${holder.kind}:${printableLine(holderName(holder))}`;
+}
+
+function byClass(text: string): Filter {
+  const word = text.toLowerCase();
+  if (word === 'all') return () => true;
+  const base = Object.hasOwn(classWords, word) ? classWords[word] : undefined;
+  if (base !== undefined) return ({classCode}) => classCode >>> 16 === base;
+  const digits = /^(?:0x)?([0-9a-f]{2}(?:[0-9a-f]{2}){0,2})$/.exec(word)?.[1];
+  if (digits !== undefined)
+    return ({classCode}) => classCode.toString(16).padStart(6, '0').startsWith(digits);
+  const words = [...Object.keys(classWords), 'all'];
+  const nearest = suggest(word, words);
+  throw usageError(
+    `'${text}' is not a class`,
+    nearest === undefined ? `one of ${words.join(', ')}, or hexadecimal as in 0300` : `--class ${nearest}`,
+  );
+}
+
+function byDriver(text: string): Filter {
+  const name = parseDriver(text);
+  return ({driver}) => (driver ?? 'none') === name;
+}
+
+function byGroup(text: string): Filter {
+  if (!/^\d{1,9}$/.test(text))
+    throw usageError(`'${text}' is not an IOMMU group`, 'a group is a number, as in --group 14');
+  return ({group}) => group === Number(text);
+}
+
+function byId(text: string): Filter {
+  const vendor = /^(?:0x)?([0-9a-f]{4}):?$/.exec(text.toLowerCase())?.[1];
+  if (vendor !== undefined) return ({id}) => id.startsWith(vendor);
+  const wanted = asId(text);
+  if (wanted === undefined)
+    throw new PearasysError({
+      code: 'bad-id',
+      exitCode: ExitCode.usage,
+      message: `'${text}' is neither a vendor nor an id`,
+      hint: 'a vendor is four hexadecimal digits, as in 10de, an id vendor:device, as in 10de:1b80',
+    });
+  return ({id}) => id === wanted;
+}

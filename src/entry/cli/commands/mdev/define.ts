@@ -1,0 +1,54 @@
+import {boolean} from '@oclif/core/flags';
+import {usageError} from '../../../../host/errors.js';
+import {newUuid} from '../../../../devices/mdev/uuid.js';
+import {defineMdev} from '../../../../operations/mdev.js';
+import {BaseCommand} from '../../base-command.js';
+import {
+  changeMdev,
+  jsonFileFlag,
+  mdevChangeFlags,
+  mdevFlags,
+  readConfigFile,
+  readNames,
+  type MdevChangeResult,
+} from '../../mdevs.js';
+
+/** `pearasys mdev define`: a mediated device is remembered. */
+export default class MdevDefine extends BaseCommand {
+  static override description =
+    'The device need not be there, nor its parent. Of one that is there parent and type may be left out. Without a ' +
+    'UUID one is made and printed. A device that is there is left as it is.';
+  static override examples = [
+    '<%= config.bin %> mdev define -p 00:02.0 -t i915-GVTg_V5_4 --auto',
+    '<%= config.bin %> mdev define -u 83c32df7-d52e-4ec1-9668-1f3c7e4df107',
+    '<%= config.bin %> mdev define -p matrix --jsonfile vfio_ap.json',
+  ];
+  static override flags = {
+    ...mdevFlags,
+    auto: boolean({
+      char: 'a',
+      summary: 'Start it as its parent registers: at boot, and whenever its driver is loaded',
+      exclusive: ['jsonfile'],
+    }),
+    jsonfile: jsonFileFlag,
+    ...mdevChangeFlags,
+  };
+
+  async run(): Promise<MdevChangeResult> {
+    const {flags} = await this.parse(MdevDefine);
+    const names = readNames(flags);
+    const config = readConfigFile(flags.jsonfile);
+    if (names.uuid === undefined && names.parent === undefined)
+      throw usageError(
+        'neither a device nor a parent was named',
+        '--uuid UUID of a device that is there, or --parent NAME --type TYPE',
+      );
+    const uuid = names.uuid ?? newUuid();
+    const host = await this.openHost();
+    const result = await changeMdev(this, host, uuid, flags, (options) =>
+      defineMdev(host, {...names, uuid, config, start: flags.auto ? 'auto' : 'manual'}, options),
+    );
+    if (!result.dryRun) this.log(names.uuid === undefined ? uuid : `${uuid} is defined`);
+    return result;
+  }
+}

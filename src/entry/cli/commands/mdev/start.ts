@@ -1,0 +1,60 @@
+import {integer} from '@oclif/core/flags';
+import {usageError} from '../../../../host/errors.js';
+import {newUuid} from '../../../../devices/mdev/uuid.js';
+import {startMdev} from '../../../../operations/mdev.js';
+import {BaseCommand} from '../../base-command.js';
+import {
+  changeMdev,
+  jsonFileFlag,
+  mdevChangeFlags,
+  mdevFlags,
+  readConfigFile,
+  readNames,
+  type MdevChangeResult,
+} from '../../mdevs.js';
+
+/** `pearasys mdev start`: a mediated device is made. */
+export default class MdevStart extends BaseCommand {
+  static override description =
+    'Makes a defined device, or a new one of a parent and a type, and writes its attributes in order; when one is ' +
+    'not accepted, the device is removed again. Without a UUID one is made and printed.';
+  static override examples = [
+    '<%= config.bin %> mdev start -u 83c32df7-d52e-4ec1-9668-1f3c7e4df107',
+    '<%= config.bin %> mdev start -p mtty -t mtty-1',
+  ];
+  static override flags = {
+    ...mdevFlags,
+    jsonfile: {...jsonFileFlag, exclusive: ['type']},
+    wait: integer({
+      summary: 'How long to wait for a parent that is still registering',
+      helpValue: 'SECONDS',
+      default: 5,
+      min: 0,
+      max: 3600,
+    }),
+    ...mdevChangeFlags,
+  };
+
+  async run(): Promise<MdevChangeResult> {
+    const {flags} = await this.parse(MdevStart);
+    const names = readNames(flags);
+    const config = readConfigFile(flags.jsonfile);
+    if (names.uuid === undefined && names.parent === undefined)
+      throw usageError(
+        'neither a device nor a parent was named',
+        '--uuid UUID of a definition, or --parent NAME --type TYPE',
+      );
+    const uuid = names.uuid ?? newUuid();
+    const host = await this.openHost();
+    const patience = flags['dry-run'] ? 0 : flags.wait * 1000;
+    const result = await changeMdev(this, host, uuid, flags, (options) =>
+      startMdev(host, {...names, uuid, config}, {...options, mayExist: false, patience}),
+    );
+    if (result.dryRun) return result;
+    const mdev = result.mdevs.find(({active}) => active);
+    this.log(
+      names.uuid === undefined ? uuid : `${uuid} is there, ${mdev?.type ?? '?'} on ${mdev?.parent ?? '?'}`,
+    );
+    return result;
+  }
+}

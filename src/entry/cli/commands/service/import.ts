@@ -1,0 +1,83 @@
+import type {Host} from '../../../../host/host.js';
+import {systemdUnits} from '../../../../config/layout.js';
+import {readDevice} from '../../../../devices/pci/device.js';
+import {findDriver} from '../../../../devices/pci/modules.js';
+import {readNames} from '../../../../devices/pci/names.js';
+import {carryOut, type Outcome} from '../../../../engine/carry-out.js';
+import {bringDriver, refuseBridges} from '../../../../plan/switch/refusals.js';
+import {claimsOf, planImport, readServices, servicesLock} from '../../../../plan/service/service.js';
+import type {Planned} from '../../../../plan/step.js';
+import {readDriverctl, type DriverctlRecord} from '../../../../state/records/driverctl.js';
+import type {RecordProblem} from '../../../../state/records/record.js';
+import {unitName} from '../../../../systemd/unit.js';
+import {BaseCommand, switchFlags} from '../../base-command.js';
+import {changeResult, reread, withChanges, type ChangeResult} from '../../switching.js';
+
+/** What `--json` prints. */
+export interface ImportResult extends ChangeResult {
+  /** The units, one for each file that was taken over. */
+  readonly units: readonly string[];
+  /** Files that are left as they are, and why. */
+  readonly left: readonly RecordProblem[];
+}
+
+/** `pearasys service import`: what driverctl has saved becomes records and units. */
+export default class ServiceImport extends BaseCommand {
+  static override description =
+    'Takes over what driverctl has saved in /etc/driverctl.d: for each file `service install` of its driver for the ' +
+    'card that is in the slot now, and the file is removed, so that only one of the two has a say. Devices stay as ' +
+    'they are. A file for a slot without a device is left, as driverctl does not say which card it is about.';
+  static override examples = ['<%= config.bin %> service import --dry-run'];
+  static override flags = {'dry-run': switchFlags['dry-run']};
+
+  async run(): Promise<ImportResult> {
+    const {flags} = await this.parse(ServiceImport);
+    const host = await this.openHost();
+    const {records, problems} = readDriverctl(host);
+    const left: RecordProblem[] = [...problems];
+    const notes: string[] = [];
+    const outcomes: Outcome[] = [];
+    const taken: DriverctlRecord[] = [];
+    for (const saved of records)
+      if (readDevice(host, saved.slot) === undefined)
+        left.push({path: saved.path, reason: `there is no device in slot ${saved.slot}`});
+      else taken.push(saved);
+    if (taken.length > 0)
+      await withChanges(this, flags, notes, async (options) => {
+        outcomes.push(await carryOut(host, [servicesLock], () => this.#plan(host, taken), options));
+      });
+    if (!flags['dry-run'])
+      for (const saved of taken) this.log(`${unitName(saved)}, enabled; ${saved.path} is removed`);
+    for (const {path, reason} of left) this.warn(`${path} is left: ${reason}`);
+    const result = changeResult(host, outcomes, flags, notes, taken);
+    if (result.dryRun) for (const line of result.steps) this.log(line);
+    if (outcomes.length === 0) this.note('nothing to import from /etc/driverctl.d');
+    return {...result, units: taken.map(unitName), left};
+  }
+
+  /** One plan for all of them: systemd reads its files once. */
+  #plan(host: Host, taken: readonly DriverctlRecord[]): Planned {
+    const devices = reread(host, taken);
+    for (const saved of taken) {
+      const bringing = bringDriver(saved.driver, findDriver(host, saved.driver));
+      if ('kind' in bringing) return bringing;
+    }
+    const names = readNames(host, devices);
+    const slots = devices.map(({slot}) => slot);
+    const claims = [...new Set(taken.map(({driver}) => driver))].flatMap((driver) =>
+      claimsOf(
+        host,
+        devices.filter(({slot}) => taken.some((saved) => saved.slot === slot && saved.driver === driver)),
+        driver,
+      ),
+    );
+    return (
+      refuseBridges(devices) ??
+      planImport(
+        taken,
+        {claims, folder: systemdUnits, start: 'later'},
+        readServices(host, this.context.layout, slots, {names}),
+      )
+    );
+  }
+}

@@ -1,0 +1,248 @@
+import {string as stringArg} from '@oclif/core/args';
+import {boolean, string} from '@oclif/core/flags';
+import {usageError} from '../../../../host/errors.js';
+import type {Host} from '../../../../host/host.js';
+import {systemdUnits} from '../../../../config/layout.js';
+import {readDependents} from '../../../../devices/pci/dependents.js';
+import {devicesFolder, type Device} from '../../../../devices/pci/device.js';
+import {parseDriver, type Driver} from '../../../../devices/pci/driver.js';
+import {parseId} from '../../../../devices/pci/id.js';
+import {findDriver} from '../../../../devices/pci/modules.js';
+import {readNames} from '../../../../devices/pci/names.js';
+import {parseSlot} from '../../../../devices/pci/slot.js';
+import {carryOut} from '../../../../engine/carry-out.js';
+import {withoutDependents} from '../../../../plan/switch/dependents.js';
+import {bringDriver, refuseBridges, refuseOverride} from '../../../../plan/switch/refusals.js';
+import {
+  claimsOf,
+  planInstall,
+  planInstallAnySlot,
+  readServices,
+  servicesLock,
+  type WishedClaim,
+} from '../../../../plan/service/service.js';
+import {plan, type Planned} from '../../../../plan/step.js';
+import {planSwitch, readSwitch} from '../../../../plan/switch/switch.js';
+import {templateName, unitName, readUnitStates} from '../../../../systemd/unit.js';
+import {BaseCommand, switchFlags} from '../../base-command.js';
+import {chooseDevices} from '../../choose.js';
+import {
+  changeResult,
+  reread,
+  selectDevices,
+  withChanges,
+  type ChangeResult,
+  namedWords,
+  namingFlags,
+} from '../../switching.js';
+
+/** What `--json` prints. */
+export interface InstallResult extends ChangeResult {
+  /** The units, one for each device; none for a record by id alone. */
+  readonly units: readonly string[];
+}
+
+/** `pearasys service install`: a device on a driver at every boot and at every hot-add. */
+export default class ServiceInstall extends BaseCommand {
+  static override description =
+    'Writes the record of each device (its slot, its id, the driver), writes its unit and enables it. The device is ' +
+    'claimed from the next boot or hot-add on, with --now at once. `systemctl disable` and `systemctl enable` of ' +
+    'the unit say from then on whether it is; another card in the slot is never touched.';
+  static override examples = [
+    '<%= config.bin %> -s 04:00.0 service install vfio-pci --siblings --now',
+    '<%= config.bin %> service install vfio-pci -d 10de:1b80 --any-slot',
+  ];
+  static override args = {
+    driver: stringArg({
+      description: 'the driver, or `none` to keep every driver off',
+      required: true,
+      ignoreStdin: true,
+    }),
+  };
+  static override flags = {
+    ...switchFlags,
+    ...namingFlags,
+    'any-slot': boolean({summary: 'Record the id alone: each card that has it, in whatever slot it appears'}),
+    all: boolean({summary: 'Let an id mean each device that has it'}),
+    siblings: boolean({
+      summary: 'Take the other functions of the same card along; they are then switched together',
+    }),
+    group: boolean({
+      summary: 'Include all members of the IOMMU group; they are then switched together',
+    }),
+    now: boolean({summary: 'Start the units at once'}),
+    prefix: string({summary: 'The folder to write the units to', helpValue: 'DIR', default: systemdUnits}),
+  };
+
+  async run(): Promise<InstallResult> {
+    const {args, flags} = await this.parse(ServiceInstall);
+    const driver = parseDriver(args.driver);
+    const host = await this.openHost();
+    const folder = checkPrefix(host, flags.prefix);
+    if (flags['any-slot']) return this.#installAnySlot(host, driver, flags);
+    if (flags.now && host.root !== '/')
+      throw usageError('nothing runs in an image, so that --now has no meaning there', 'leave --now out');
+    const devices = await this.#devices(host, driver, flags);
+    const slots = devices.map((device) => device.slot);
+    const units = slots.map((slot) => unitName({slot, driver}));
+    const states = await readUnitStates(host);
+    const active = new Set(states.filter((unit) => unit.active === 'active').map((unit) => unit.unit));
+    const {layout} = this.context;
+    const notes: string[] = [];
+    const outcome = await withChanges(this, flags, notes, (options) =>
+      carryOut(
+        host,
+        [servicesLock],
+        (): Planned => {
+          const refusal = refuseEarly(host, devices, driver, flags);
+          if (refusal.kind === 'refusal') return refusal;
+          const names = readNames(host, devices as Device[]);
+          return planInstall(
+            {
+              claims: claimsFor(host, devices, driver, flags.group),
+              folder,
+              start: flags.now ? 'now' : 'later',
+            },
+            readServices(host, layout, slots, {names, active, folder}),
+          );
+        },
+        options,
+      ),
+    );
+    const result = {...changeResult(host, [outcome], flags, notes, devices), units};
+    this.#show(result, folder, slots);
+    return result;
+  }
+
+  async #devices(
+    host: Host,
+    driver: Driver,
+    flags: {
+      readonly slot?: string[] | undefined;
+      readonly id?: string[] | undefined;
+      readonly all: boolean;
+      readonly siblings: boolean;
+      readonly group: boolean;
+    },
+  ): Promise<readonly Pick<Device, 'slot' | 'id'>[]> {
+    const {slot = [], id = []} = flags;
+    // An image has no devices to look at: there a slot and an id say together which one is meant.
+    if (host.root !== '/' && !host.exists(devicesFolder)) {
+      if (slot.length !== 1 || id.length !== 1)
+        throw usageError('an image has no devices of its own', 'name one by both: -s SLOT -d VENDOR:DEVICE');
+      return [{slot: parseSlot(slot[0] ?? ''), id: parseId(id[0] ?? '')}];
+    }
+    const words = namedWords(flags);
+    const chosen = words.length > 0 ? words : await chooseDevices(this.context, host);
+    const devices = selectDevices(host, chosen, flags);
+    if (!flags.group) return devices;
+    // What comes along only for its group, and goes away with a device that leaves its driver, will not be there to be
+    // claimed.
+    const leaving = devices.filter((device) => device.driver !== driver);
+    return withoutDependents(
+      devices,
+      new Map(leaving.map(({slot: each}) => [each, readDependents(host, each)])),
+    );
+  }
+
+  async #installAnySlot(
+    host: Host,
+    driver: Driver,
+    flags: {
+      readonly slot?: string[] | undefined;
+      readonly id?: string[] | undefined;
+      readonly now: boolean;
+      readonly 'dry-run': boolean;
+      readonly timeout: number;
+    },
+  ): Promise<InstallResult> {
+    const [id, ...more] = (flags.id ?? []).map(parseId);
+    if (id === undefined || more.length > 0 || flags.slot !== undefined)
+      throw usageError('--any-slot takes one id, and no slot', '--any-slot -d VENDOR:DEVICE');
+    if (flags.now)
+      throw usageError(
+        '--any-slot is about cards that appear, not about now',
+        'install it for the slot with -s as well',
+      );
+    const notes: string[] = [];
+    const outcome = await withChanges(this, flags, notes, (options) =>
+      carryOut(
+        host,
+        [servicesLock],
+        () => {
+          const bringing = bringDriver(driver, findDriver(host, driver));
+          if ('kind' in bringing) return bringing;
+          return planInstallAnySlot(id, driver, readServices(host, this.context.layout, []));
+        },
+        options,
+      ),
+    );
+    const result = {...changeResult(host, [outcome], flags, notes, []), units: []};
+    if (result.dryRun) for (const line of result.steps) this.log(line);
+    else
+      this.log(`Each card with id ${id} gets a unit for ${driver} when it appears, at boot or at a hot-add.`);
+    return result;
+  }
+
+  #show(result: InstallResult, folder: string, slots: readonly Device['slot'][]): void {
+    if (result.dryRun) {
+      for (const line of result.steps) this.log(line);
+      if (result.steps.length === 0) this.note('nothing to do');
+      return;
+    }
+    for (const [index, unit] of result.units.entries()) {
+      const slot = slots[index];
+      const state = result.changed ? 'enabled' : 'enabled already';
+      if (slot !== undefined) this.log(`${unit} (${folder}/${templateName(slot)}), ${state}`);
+    }
+    this.log(`systemctl start ${result.units.join(' ')}`);
+    this.log(`systemctl stop ${result.units.join(' ')}`);
+  }
+}
+
+/** Without devices to look at, as in an image, there is one claim, of one slot. */
+function claimsFor(
+  host: Host,
+  devices: readonly Pick<Device, 'slot' | 'id'>[],
+  driver: Driver,
+  group: boolean,
+): readonly WishedClaim[] {
+  const read = devices.filter((device) => 'classCode' in device) as Device[];
+  if (read.length > 0) return claimsOf(host, read, driver, group);
+  return devices.map(({slot, id}) => ({slot, id, driver, together: [slot]}));
+}
+
+/** A driver that nobody knows, or with --now a device that cannot be switched, is refused before anything is written. */
+function refuseEarly(
+  host: Host,
+  devices: readonly Pick<Device, 'slot' | 'id'>[],
+  driver: Driver,
+  flags: {readonly now: boolean; readonly force: boolean},
+): Planned {
+  const bringing = bringDriver(driver, findDriver(host, driver));
+  if ('kind' in bringing) return bringing;
+  const present = devices.filter((device) => 'classCode' in device) as Device[];
+  const refusal = refuseBridges(present) ?? refuseOverride(present, true);
+  if (refusal !== undefined) return refusal;
+  if (!flags.now) return plan([]);
+  // The unit itself is never forced: what stands in its way now would stand there when it starts.
+  const rules = {force: false, wholeGroup: !flags.force};
+  return planSwitch(readSwitch(host, reread(host, devices), {kind: 'claim', driver}, rules));
+}
+
+/** @throws PearasysError `bad-path`, exit code 2. */
+function checkPrefix(host: Host, prefix: string): string {
+  const folder = prefix.replace(/\/+/g, '/').replace(/(?<=.)\/$/, '');
+  const bad = (message: string, hint: string) => usageError(message, hint, 'bad-path');
+  if (!/^\/[\w@%+=:,./-]*$/.test(folder) || folder.split('/').some((part) => part === '.' || part === '..'))
+    throw bad(`'${prefix}' is not a folder for units`, `an absolute path without '..', as ${systemdUnits}`);
+  const own = /^\/(?:run|usr\/lib|lib|usr\/local\/lib|etc)\/systemd(?:\/|$)/;
+  if (folder !== systemdUnits && (own.test(folder) || own.test(host.realPath(folder) ?? '')))
+    throw bad(
+      `${folder} is searched by systemd itself, and is for packages or for one boot`,
+      `${systemdUnits}, or a folder outside of systemd's own`,
+    );
+  const info = host.info(folder);
+  if (info !== undefined && info.kind !== 'directory') throw bad(`${folder} is not a folder`, systemdUnits);
+  return folder;
+}

@@ -1,0 +1,121 @@
+import {readDevices} from '../../../../devices/pci/device.js';
+import {
+  matchRecord,
+  readRecords,
+  type DeviceRecord,
+  type RecordMatch,
+} from '../../../../state/records/record.js';
+import {readUnitStates} from '../../../../systemd/unit.js';
+import {BaseCommand} from '../../base-command.js';
+import {hasColours} from '../../context.js';
+
+/** One recorded wish, as `--json` prints it. */
+export interface ServiceEntry {
+  /** The slot; `any` for a record by id alone. */
+  readonly slot: string;
+  /** The recorded id; null for a unit without a record. */
+  readonly id: string | null;
+  readonly driver: string;
+  /** Null for a record by id alone, which has no unit. */
+  readonly unit: string | null;
+  readonly enabled: boolean;
+  /** systemd's word for the unit's state; null where no systemd runs. */
+  readonly active: string | null;
+  /** `matches`; `absent`: no card is in the slot; `other-card`: the card there is another one. */
+  readonly card: RecordMatch['kind'] | 'unrecorded';
+  /** Slots where a card with the recorded id is, when it is not in its own. */
+  readonly elsewhere: readonly string[];
+}
+
+/** What `--json` prints. */
+export interface ServiceListResult {
+  readonly services: readonly ServiceEntry[];
+  /** Records that are ignored, and why. */
+  readonly problems: readonly {readonly path: string; readonly reason: string}[];
+}
+
+/** `pearasys service list`: what is recorded and enabled. */
+export default class ServiceList extends BaseCommand {
+  static override description =
+    'On a terminal a table. Otherwise one line a unit, tab-separated: slot, recorded id, driver, enabled or disabled, the state of the unit, and ' +
+    'whether the card is the recorded one. A record that is ignored is told on standard error.';
+
+  async run(): Promise<ServiceListResult> {
+    await this.parse(ServiceList);
+    const host = await this.openHost();
+    const devices = host.exists('/sys/bus/pci/devices') ? readDevices(host) : [];
+    const {records, problems} = readRecords(host, this.context.layout);
+    const units = await readUnitStates(host);
+    const recordOf = (slot: string) => {
+      const all = records.filter((record) => record.slot === slot);
+      return all.find((record) => matchRecord(record, devices).kind === 'matches') ?? all[0];
+    };
+    const withUnit = new Set(units.map(({slot}) => recordOf(slot)));
+    const services = [
+      ...units.map(({slot, driver, unit, enabled, active = null}) => ({
+        ...describeMatch(recordOf(slot), devices),
+        slot,
+        driver,
+        unit,
+        enabled,
+        active,
+      })),
+      ...records
+        .filter((record) => !withUnit.has(record))
+        .map((record) => ({
+          ...describeMatch(record, devices),
+          slot: record.slot,
+          driver: record.driver,
+          unit: null,
+          enabled: record.slot === 'any',
+          active: null,
+        })),
+    ].sort((a, b) => (a.slot < b.slot ? -1 : 1));
+    await this.#print(services);
+    for (const {path, reason} of problems) this.warn(`the record ${path} is ignored: ${reason}`);
+    return {services, problems};
+  }
+
+  async #print(services: readonly ServiceEntry[]): Promise<void> {
+    const {stdout, environment} = this.context;
+    if (!stdout.isTerminal) {
+      for (const entry of services) this.log(cells(entry).join('\t'));
+      return;
+    }
+    if (services.length === 0) {
+      this.log('Nothing is recorded.');
+      return;
+    }
+    const {printTable} = await import('../../table.js');
+    const columns = [
+      {head: 'SLOT'},
+      {head: 'ID'},
+      {head: 'DRIVER', shrinks: true},
+      {head: 'AT BOOT'},
+      {head: 'UNIT'},
+      {head: 'CARD', shrinks: true},
+    ];
+    this.logTable(await printTable(stdout, hasColours(stdout, environment), columns, services.map(cells)));
+  }
+}
+
+function describeMatch(
+  record: DeviceRecord | undefined,
+  devices: Parameters<typeof matchRecord>[1],
+): Pick<ServiceEntry, 'id' | 'card' | 'elsewhere'> {
+  if (record === undefined) return {id: null, card: 'unrecorded', elsewhere: []};
+  const match = matchRecord(record, devices);
+  return {id: record.id, card: match.kind, elsewhere: match.kind === 'matches' ? [] : match.elsewhere};
+}
+
+function cells(entry: ServiceEntry): string[] {
+  const card = entry.elsewhere.length > 0 ? `${entry.card}, now in ${entry.elsewhere.join(' ')}` : entry.card;
+  return [
+    entry.slot,
+    entry.id ?? '-',
+    entry.driver,
+    entry.enabled ? 'enabled' : 'disabled',
+    entry.active ?? '-',
+    card,
+  ];
+}

@@ -1,0 +1,197 @@
+import type {Host, HostReader} from '../../host/host.js';
+import type {Layout} from '../../config/layout.js';
+import {readNumaNode, readResponds, type Device} from '../../devices/pci/device.js';
+import {readHolders, seesAllProcesses} from '../../usage/holders.js';
+import type {Holder} from '../../usage/holder.js';
+import {adviseOnHolder, describeHolder} from '../../usage/words.js';
+import {printName, readDeviceNames, type DeviceNames} from '../../devices/pci/names.js';
+import type {Slot} from '../../devices/pci/slot.js';
+import {readRecords, type DeviceRecord, type RecordProblem} from '../../state/records/record.js';
+import {readUnitStates, type UnitState} from '../../systemd/unit.js';
+
+/** A holder as `--json` prints it: the fields of its kind, the same in words, and what ends its use. */
+export type HolderReport = Told<Holder> & {readonly text: string; readonly advice: string};
+
+/** A value with `null` for what is not there: `--json` leaves no key out. */
+type Told<T> = T extends object
+  ? {readonly [Key in keyof T]-?: Exclude<T[Key], undefined> | (undefined extends T[Key] ? null : never)}
+  : never;
+
+/** What is recorded about a device. */
+export interface RecordReport {
+  readonly driver: string;
+  /** The recorded slot; `any` for a record by id alone. */
+  readonly slot: string;
+  readonly id: string;
+  /** Whether the card in the slot is the recorded one; when not, nothing is done to it. */
+  readonly matches: boolean;
+}
+
+/** A unit of the device. */
+export interface UnitReport {
+  readonly unit: string;
+  readonly driver: string;
+  /** Whether it claims the device at boot and at each hot-add. */
+  readonly enabled: boolean;
+  /** systemd's word for its state; null where no systemd runs. */
+  readonly active: string | null;
+}
+
+/** A device as `--json` prints it. */
+export interface DeviceReport {
+  readonly slot: string;
+  /** `10de:1b80` */
+  readonly id: string;
+  /** Subsystem vendor and device; `0000:0000` where the card has none. */
+  readonly subsystem: string;
+  /** Base class, subclass and programming interface, six hexadecimal digits. */
+  readonly class: string;
+  /** Names from the system's pci.ids; null for what it does not know. */
+  readonly className: string | null;
+  readonly vendorName: string | null;
+  readonly deviceName: string | null;
+  readonly driver: string | null;
+  readonly override: string | null;
+  /** IOMMU group; null without an IOMMU. */
+  readonly group: number | null;
+  readonly numaNode: number | null;
+  readonly bootDisplay: boolean;
+  /** For a virtual function on which NVIDIA's driver makes vGPUs without mediated devices. */
+  readonly vgpu: {
+    /** The type that is set; null while none is. */
+    readonly type: number | null;
+  } | null;
+  /**
+   * Whether it answers at all: false for one whose configuration space reads all ones. Null where that is not known,
+   * as for a suspended device, which is not woken for it.
+   */
+  readonly responds: boolean | null;
+  readonly record: RecordReport | null;
+  readonly units: readonly UnitReport[];
+  readonly holders: readonly HolderReport[];
+}
+
+/** What the reports of several devices are made from, read once. */
+export interface Surroundings {
+  readonly names: ReadonlyMap<Slot, DeviceNames>;
+  /** Why files of names are ignored. */
+  readonly namesProblems: readonly string[];
+  /** By slot; those by id alone under `any`. */
+  readonly records: ReadonlyMap<string, readonly DeviceRecord[]>;
+  /** Record files that are ignored. */
+  readonly problems: readonly RecordProblem[];
+  readonly units: ReadonlyMap<Slot, readonly UnitState[]>;
+  readonly holders: ReadonlyMap<Slot, readonly Holder[]>;
+  /** Read for those that are reported alone: of thousands, lines do not say it. */
+  readonly numaNode: (slot: Slot) => number | undefined;
+  /** As {@link numaNode}. */
+  readonly responds: (slot: Slot) => boolean | undefined;
+}
+
+/** What {@link readSurroundings} reads beyond the devices themselves. */
+export interface SurroundingsOptions {
+  /** Further devices to be named. */
+  readonly others?: readonly Device[];
+  /** Whether these are all devices of the machine. */
+  readonly complete?: boolean;
+}
+
+/** Reads what reports on these devices need. */
+export async function readSurroundings(
+  host: Host,
+  layout: Layout,
+  devices: readonly Device[],
+  {others = [], complete = false}: SurroundingsOptions = {},
+): Promise<Surroundings> {
+  const {records, problems} = readRecords(host, layout);
+  const namesProblems: string[] = [];
+  return {
+    names: readDeviceNames(host, [...devices, ...others], (problem) => namesProblems.push(problem)),
+    namesProblems,
+    records: bySlot(records),
+    problems,
+    units: bySlot(await readUnitStates(host)),
+    holders: bySlot(readHolders(host, devices, {alone: true, complete})),
+    numaNode: (slot) => readNumaNode(host, slot),
+    responds: (slot) => readResponds(host, slot),
+  };
+}
+
+function bySlot<K extends string, T extends {readonly slot: K}>(list: readonly T[]): Map<K, T[]> {
+  const map = new Map<K, T[]>();
+  for (const one of list) {
+    const known = map.get(one.slot);
+    if (known === undefined) map.set(one.slot, [one]);
+    else known.push(one);
+  }
+  return map;
+}
+
+/** One device's report. */
+export function reportDevice(device: Device, surroundings: Surroundings): DeviceReport {
+  const names = surroundings.names.get(device.slot);
+  return {
+    slot: device.slot,
+    id: device.id,
+    subsystem: device.subsystem,
+    class: printClass(device.classCode),
+    className: names?.class ?? null,
+    vendorName: names?.vendor ?? null,
+    deviceName: names?.device ?? null,
+    driver: device.driver ?? null,
+    override: device.override ?? null,
+    group: device.group ?? null,
+    numaNode: surroundings.numaNode(device.slot) ?? null,
+    bootDisplay: device.bootDisplay,
+    vgpu: device.vgpuType === undefined ? null : {type: device.vgpuType === 0 ? null : device.vgpuType},
+    responds: surroundings.responds(device.slot) ?? null,
+    record: reportRecord(device, surroundings.records),
+    units: (surroundings.units.get(device.slot) ?? []).map(({unit, driver, enabled, active = null}) => ({
+      unit,
+      driver,
+      enabled,
+      active,
+    })),
+    holders: (surroundings.holders.get(device.slot) ?? []).map(reportHolder),
+  };
+}
+
+/** A class code as it is printed. */
+export function printClass(classCode: number): string {
+  return classCode.toString(16).padStart(6, '0');
+}
+
+function reportHolder(holder: Holder): HolderReport {
+  const all = holder.kind === 'process' ? {...holder, unitUser: holder.unitUser} : holder;
+  const told = Object.fromEntries(
+    Object.entries(all).map(([key, value]: [string, unknown]) => [key, value ?? null]),
+  );
+  return {...(told as unknown as Told<Holder>), text: describeHolder(holder), advice: adviseOnHolder(holder)};
+}
+
+/** The device's name in one line. */
+export function nameInReport({id, vendorName, deviceName, className}: DeviceReport): string {
+  return printName(id, {
+    vendor: vendorName ?? undefined,
+    device: deviceName ?? undefined,
+    class: className ?? undefined,
+  });
+}
+
+/** What to tell when not everything could be seen; undefined when it could. */
+export function blindSpot(host: HostReader): string | undefined {
+  return seesAllProcesses(host)
+    ? undefined
+    : 'pearasys: not root: what processes of other users have open cannot be seen';
+}
+
+/** The record of this very card, or by its id alone; else one of another card in its slot. */
+export function reportRecord({slot, id}: Device, records: Surroundings['records']): RecordReport | null {
+  if (records.size === 0) return null;
+  const own = records.get(slot) ?? [];
+  const record =
+    own.find((one) => one.id === id) ?? records.get('any')?.find((one) => one.id === id) ?? own[0];
+  return record === undefined
+    ? null
+    : {driver: record.driver, slot: record.slot, id: record.id, matches: record.id === id};
+}

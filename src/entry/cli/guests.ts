@@ -1,0 +1,40 @@
+import {ExitCode, PearasysError} from '../../host/errors.js';
+import type {Domain} from '../../state/guests/domain.js';
+import {guestUnit, type Guest} from '../../state/guests/name.js';
+import type {HostReader} from '../../host/host.js';
+import {shellWord} from '../../host/shell.js';
+import {guestsLock} from '../../plan/guest/guest-start.js';
+import {suggest} from './report-error.js';
+
+/**
+ * What to know of a guest that libvirt has no file of: a transient one, one of a user's session, of KubeVirt, or QEMU
+ * without libvirt; undefined when there is nothing to know.
+ */
+export function unknownDomain(guest: Guest, domain: Domain): string | undefined {
+  if (domain.kind === 'hidden')
+    return "only root can read libvirt's guests: whether there is this one was not checked";
+  if (domain.kind !== 'unknown') return undefined;
+  const nearest = suggest(guest, domain.known);
+  return (
+    `libvirt has no file of guest ${guest}${nearest === undefined ? '' : ` (did you mean ${nearest}?)`}: ` +
+    `if the system's libvirt does not start it, run systemctl start ${shellWord(guestUnit(guest))} before it`
+  );
+}
+
+/** @throws PearasysError `no-guest`, exit code 4, when libvirt is there and has no such domain. */
+export function requireDomain(guest: Guest, domain: Domain): void {
+  if (domain.kind !== 'unknown') return;
+  const nearest = suggest(guest, domain.known);
+  throw new PearasysError({
+    code: 'no-guest',
+    exitCode: ExitCode.noDevice,
+    message: `libvirt has no guest called ${guest}`,
+    details: ['nothing was changed'],
+    hint: `${nearest === undefined ? '`virsh list --all` shows the guests' : `did you mean ${nearest}?`}; a guest that libvirt has no file of is set up with --device SLOT`,
+  });
+}
+
+/** What is locked while hooks are written: nothing in a folder to be looked at, where the lock would be left behind. */
+export function hooksLocks({root}: HostReader): string[] {
+  return root === '/' ? [guestsLock] : [];
+}

@@ -1,0 +1,99 @@
+import type {Command} from '@oclif/core/command';
+import {commands} from './command-table.js';
+import {hasColours, type Context} from './context.js';
+import {description, name, version} from './version.js';
+
+/** Shows help on everything, on the command that the words name, or on the commands that begin with them. */
+export async function showHelp(context: Context, words: readonly string[]): Promise<void> {
+  const id = words.join(':');
+  const text = Object.hasOwn(commands, id) ? await commandHelp(context, id) : overview(words);
+  context.stdout.writeExact(`${text}\n`);
+}
+
+/** The commands that begin with these words, or all of them and what they have in common. */
+function overview(words: readonly string[]): string {
+  const prefix = words.map((word) => `${word}:`).join('');
+  const rows = Object.entries(commands)
+    .filter(([id, {hidden}]) => id.startsWith(prefix) && hidden !== true)
+    .map(([id, {summary}]) => [id.replaceAll(':', ' '), summary] as const);
+  if (words.length > 0)
+    return [
+      `Commands of ${name} ${words.join(' ')}`,
+      '',
+      ...table(rows),
+      '',
+      moreHelp(`${words.join(' ')} `),
+    ].join('\n');
+  return [
+    `${name} ${version}: ${lowerFirst(description)}.`,
+    '',
+    'USAGE',
+    `  ${name} [OPTIONS] COMMAND [ARGUMENTS]`,
+    '',
+    'COMMANDS',
+    ...table(rows),
+    '',
+    'OPTIONS, before the command or after it',
+    ...table([
+      ['-s, --slot SLOT', 'A device by slot: 0000:04:00.0, or 04:00.0; may be given several times'],
+      ['-d, --id ID', 'Devices by vendor:device, as in 10de:1b80; may be given several times'],
+      ['--json', 'Print the result as JSON'],
+      ['--dry-run', 'Show what would be done, and do nothing'],
+      ['-v, --verbose', 'Print each step as the shell line that does the same'],
+      ['--root DIR', 'Work on the machine whose file system is in DIR'],
+      ['--version', 'Print the version'],
+    ]),
+    '',
+    'EXIT CODES',
+    ...table([
+      ['0', 'done, or nothing to do'],
+      ['1', 'failed, and what was done was undone'],
+      ['2', 'wrong usage'],
+      ['3', 'refused: in use, group not viable, another card than the recorded one'],
+      ['4', 'no such device, or no such guest'],
+      ['5', 'a write to the kernel did not return'],
+    ]),
+    '',
+    moreHelp(''),
+  ].join('\n');
+}
+
+function moreHelp(words: string): string {
+  return `\`${name} help ${words}COMMAND\` tells more.`;
+}
+
+/** oclif's help on one command. */
+async function commandHelp(context: Context, id: string): Promise<string> {
+  const [{CommandHelp}, {CliConfig}] = await Promise.all([import('@oclif/core/help'), import('./config.js')]);
+  const config = await CliConfig.open(context);
+  const entry = config.findCommand(id, {must: true});
+  const command = await entry.load();
+  const described = {
+    ...entry,
+    id: id.replaceAll(':', ' '),
+    description: command.description,
+    examples: command.examples,
+    usage: command.usage,
+    strict: command.strict,
+    args: Object.fromEntries(Object.entries(command.args).map(([key, arg]) => [key, {...arg, name: key}])),
+    flags: {...command.baseFlags, ...command.flags},
+  } as unknown as Command.Loadable;
+  const text = new CommandHelp(described, config, {
+    maxWidth: Math.min(context.stdout.columns, 110),
+  }).generate();
+  return hasColours(context.stdout, context.environment) ? text : stripColours(text);
+}
+
+function stripColours(text: string): string {
+  // eslint-disable-next-line no-control-regex -- that is what colours are
+  return text.replaceAll(/\u001b\[[\d;]*m/g, '');
+}
+
+function table(rows: readonly (readonly [string, string])[]): string[] {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`);
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}

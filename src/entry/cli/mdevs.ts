@@ -1,0 +1,128 @@
+import {boolean, string} from '@oclif/core/flags';
+import {ExitCode, errnoOf, FileError, PearasysError} from '../../host/errors.js';
+import type {Host} from '../../host/host.js';
+import {readNamedFile} from '../../host/root-folder.js';
+import {parseConfig, type MdevConfig} from '../../state/definitions/definition.js';
+import {parseParentName, parseTypeName, type ParentName, type TypeName} from '../../devices/mdev/name.js';
+import {parseUuid, type Uuid} from '../../devices/mdev/uuid.js';
+import type {Outcome} from '../../engine/carry-out.js';
+import type {MdevOptions} from '../../operations/mdev.js';
+import {writeFlags, type BaseCommand} from './base-command.js';
+import {readMdevReports, type MdevReports} from './mdev-report.js';
+import {withChanges, type ChangeFlags} from './switching.js';
+
+/** What `--json` prints for a command that changes mediated devices or definitions. */
+export interface MdevChangeResult extends MdevReports {
+  readonly changed: boolean;
+  readonly dryRun: boolean;
+  /** The steps as shell lines: done, or for a dry run to be done. */
+  readonly steps: readonly string[];
+  readonly notes: readonly string[];
+  readonly uuid: string;
+}
+
+/** Flags that name a mediated device, its parent and its type. */
+export const mdevFlags = {
+  uuid: string({char: 'u', summary: "The device's UUID", helpValue: 'UUID'}),
+  parent: string({char: 'p', summary: "The parent's name in sysfs", helpValue: 'PARENT'}),
+  type: string({char: 't', summary: 'The type', helpValue: 'TYPE'}),
+};
+
+/** The flag for commands that are about one UUID. */
+export const uuidFlag = string({
+  char: 'u',
+  summary: "The device's UUID",
+  helpValue: 'UUID',
+  required: true,
+});
+
+/** The flag for commands that read mdevctl's JSON. */
+export const jsonFileFlag = string({
+  summary: "Read type, start and attributes from a file in mdevctl's JSON",
+  helpValue: 'FILE',
+});
+
+/** The flag for output in mdevctl's own JSON. */
+export const dumpJsonFlag = boolean({summary: 'Print the JSON that mdevctl prints'});
+
+/** Flags of commands that change a mediated device or its definition. */
+export const mdevChangeFlags = {
+  ...writeFlags,
+  force: boolean({char: 'f', summary: 'Go on although a callout script refuses'}),
+};
+
+/** Milliseconds that the first mdevctl waits for a parent that is still registering. */
+export const firstPatience = 5000;
+
+/** What the flags of {@link mdevFlags} name. */
+export interface NamedMdev {
+  readonly uuid?: Uuid | undefined;
+  readonly parent?: ParentName | undefined;
+  readonly type?: TypeName | undefined;
+}
+
+/** @throws PearasysError `bad-uuid`, `bad-parent` or `bad-type`. */
+export function readNames(flags: {
+  readonly uuid?: string | undefined;
+  readonly parent?: string | undefined;
+  readonly type?: string | undefined;
+}): NamedMdev {
+  return {
+    uuid: flags.uuid === undefined ? undefined : parseUuid(flags.uuid),
+    parent: flags.parent === undefined ? undefined : parseParentName(flags.parent),
+    type: flags.type === undefined ? undefined : parseTypeName(flags.type),
+  };
+}
+
+/**
+ * Reads a file in mdevctl's JSON; `-` and `/dev/stdin` are standard input.
+ * @throws FileError, or PearasysError `bad-definition` with exit code 2.
+ */
+export function readConfigFile(path: string | undefined): MdevConfig | undefined {
+  if (path === undefined) return undefined;
+  let text: string;
+  try {
+    text = readNamedFile(path).toString();
+  } catch (error) {
+    throw new FileError('reading', path, errnoOf(error), error);
+  }
+  try {
+    return parseConfig(text);
+  } catch (error) {
+    if (!(error instanceof PearasysError)) throw error;
+    throw new PearasysError({
+      code: error.code,
+      exitCode: ExitCode.usage,
+      message: `${path} is not used: ${error.message}`,
+      hint: '{"mdev_type": "TYPE", "start": "manual", "attrs": [{"NAME": "VALUE"}]}',
+      cause: error,
+    });
+  }
+}
+
+/** Changes the device or definition of a UUID, with what the flags say, and reads what has become of it. */
+export async function changeMdev(
+  command: BaseCommand,
+  host: Host,
+  uuid: Uuid,
+  flags: ChangeFlags & {readonly force?: boolean},
+  work: (options: MdevOptions) => Promise<Outcome>,
+): Promise<MdevChangeResult> {
+  const notes: string[] = [];
+  const outcome = await withChanges(command, flags, notes, (options) =>
+    work({...options, force: flags.force === true}),
+  );
+  const dryRun = flags['dry-run'] === true;
+  if (dryRun) {
+    for (const line of outcome.lines) command.log(line);
+    if (outcome.lines.length === 0) command.note('nothing to do');
+  }
+  return {
+    changed: outcome.changed,
+    dryRun,
+    steps: outcome.lines,
+    notes,
+    uuid,
+    ...(await readMdevReports(host, {uuid})),
+  };
+}

@@ -1,0 +1,219 @@
+import {boolean, string} from '@oclif/core/flags';
+import {usageError} from '../../host/errors.js';
+import type {Host, HostReader} from '../../host/host.js';
+import {carriersOf} from '../../devices/pci/dependents.js';
+import {
+  isBridge,
+  readDevice,
+  readDevices,
+  readGroupMembers,
+  siblingsOf,
+  type Device,
+} from '../../devices/pci/device.js';
+import {findDevices} from '../../devices/pci/find.js';
+import {parseId} from '../../devices/pci/id.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../../engine/carry-out.js';
+import {planByHand} from '../../plan/switch/claim.js';
+import {readSwitch, type Target} from '../../plan/switch/switch.js';
+import type {BaseCommand} from './base-command.js';
+
+/** What `--json` prints of a device after a change. */
+export interface ChangedDevice {
+  readonly slot: string;
+  readonly id: string;
+  /** The driver it is on now; null when none is. */
+  readonly driver: string | null;
+  readonly override: string | null;
+}
+
+/** What `--json` prints for a command that changes something. */
+export interface ChangeResult {
+  /** Whether anything was done: false when all was so already, and for a dry run. */
+  readonly changed: boolean;
+  readonly dryRun: boolean;
+  /** The steps as shell lines: done, or for a dry run to be done. */
+  readonly steps: readonly string[];
+  /** What the person should know though it stopped nothing. */
+  readonly notes: readonly string[];
+  /** The devices as they are afterwards. */
+  readonly devices: readonly ChangedDevice[];
+}
+
+/** Flags that say which devices come along with those named. */
+export const selectionFlags = {
+  all: boolean({summary: 'Let an id mean each device that has it'}),
+  siblings: boolean({summary: 'Take the other functions of the same card along'}),
+  group: boolean({summary: 'Take all members of the IOMMU group along'}),
+};
+
+/** Flags that name devices, for commands whose arguments are something else. */
+export const namingFlags = {
+  slot: string({
+    char: 's',
+    summary: 'A device by its slot, name or path',
+    helpValue: 'SLOT',
+    multiple: true,
+    multipleNonGreedy: true,
+  }),
+  id: string({
+    aliases: ['pid'],
+    char: 'd',
+    summary: 'A device by its id',
+    helpValue: 'VENDOR:DEVICE',
+    multiple: true,
+    multipleNonGreedy: true,
+  }),
+};
+
+/**
+ * The words of {@link namingFlags}, for {@link selectDevices}.
+ * @throws PearasysError `bad-id`, exit code 2: -d takes nothing but ids.
+ */
+export function namedWords({
+  slot = [],
+  id = [],
+}: {
+  readonly slot?: readonly string[] | undefined;
+  readonly id?: readonly string[] | undefined;
+}): string[] {
+  return [...slot, ...id.map(parseId)];
+}
+
+/** The values of {@link selectionFlags}. */
+export interface Selection {
+  readonly all?: boolean;
+  readonly siblings?: boolean;
+  readonly group?: boolean;
+}
+
+/**
+ * The devices that the words mean, with siblings and group members where asked for. Bridges never come along, nor does
+ * what a named device exists through (the PF of a virtual function): switching it would remove the named one.
+ */
+export function selectDevices(host: HostReader, words: readonly string[], selection: Selection): Device[] {
+  const devices = readDevices(host);
+  const named = findDevices(host, devices, words, {all: selection.all === true});
+  const chosen = new Map(named.map((device) => [device.slot, device]));
+  const carriers = new Set(
+    selection.group === true ? named.flatMap((device) => carriersOf(host, device.slot)) : [],
+  );
+  for (const device of named)
+    for (const other of [
+      ...(selection.siblings === true ? siblingsOf(host, device, devices) : []),
+      ...(selection.group === true ? readGroupMembers(host, device) : []),
+    ])
+      if (!isBridge(other) && !carriers.has(other.slot)) chosen.set(other.slot, other);
+  return [...chosen.values()].sort((a, b) => (a.slot < b.slot ? -1 : 1));
+}
+
+/** Reads the same devices again, under the lock; one that has gone meanwhile is an error. */
+export function reread(host: HostReader, devices: readonly Pick<Device, 'slot'>[]): Device[] {
+  return findDevices(
+    host,
+    devices.map((device) => readDevice(host, device.slot)).filter((device) => device !== undefined),
+    devices.map((device) => device.slot),
+  );
+}
+
+/** Flags of commands that change something. */
+export interface ChangeFlags {
+  /** Not there when it was not given. */
+  readonly 'dry-run'?: boolean;
+  /** Seconds. */
+  readonly timeout?: number;
+}
+
+/** Runs `work` with the settings that the flags mean; an interrupt at the terminal has its plan undone. */
+export async function withChanges<T>(
+  command: BaseCommand,
+  flags: ChangeFlags,
+  notes: string[],
+  work: (options: CarryOutOptions) => Promise<T>,
+): Promise<T> {
+  const controller = new AbortController();
+  const interrupt = () => controller.abort();
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.on(signal, interrupt);
+  try {
+    return await work({
+      dryRun: flags['dry-run'] === true,
+      limit: (flags.timeout ?? 15) * 1000,
+      signal: controller.signal,
+      onStep: (line, undoing) => {
+        command.noteChange();
+        command.trace(undoing ? `${line}  # undoing` : line);
+      },
+      onNote: (note) => {
+        notes.push(note);
+        command.warn(note);
+      },
+    });
+  } finally {
+    for (const signal of signals) process.off(signal, interrupt);
+  }
+}
+
+/** The result of a change, for `--json`. */
+export function changeResult(
+  host: Host,
+  outcomes: readonly Outcome[],
+  flags: ChangeFlags,
+  notes: readonly string[],
+  devices: readonly Pick<Device, 'slot'>[],
+): ChangeResult {
+  return {
+    changed: outcomes.some((outcome) => outcome.changed),
+    dryRun: flags['dry-run'] === true,
+    steps: outcomes.flatMap((outcome) => outcome.lines),
+    notes,
+    devices: devices
+      .map(({slot}) => readDevice(host, slot))
+      .filter((device) => device !== undefined)
+      .map(({slot, id, driver, override}) => ({
+        slot,
+        id,
+        driver: driver ?? null,
+        override: override ?? null,
+      })),
+  };
+}
+
+/** Brings the devices that the words mean to the target, and prints what became of them. */
+export async function switchDevices(
+  command: BaseCommand,
+  host: Host,
+  words: readonly string[],
+  target: Target,
+  flags: ChangeFlags & Selection & {readonly force: boolean},
+): Promise<ChangeResult> {
+  const devices = selectDevices(host, words, flags);
+  if (devices.length === 0) throw usageError('no device was named', '`pearasys list` shows what there is');
+  const slots = devices.map((device) => device.slot);
+  const rules = {force: flags.force, wholeGroup: true};
+  const notes: string[] = [];
+  const outcome = await withChanges(command, flags, notes, (options) =>
+    carryOut(
+      host,
+      slots,
+      () => planByHand(host, readSwitch(host, reread(host, devices), target, rules)),
+      options,
+    ),
+  );
+  const result = changeResult(host, [outcome], flags, notes, devices);
+  showChange(command, result);
+  return result;
+}
+
+/** Prints for people what became of the devices, or for a dry run what would be done. */
+export function showChange(command: BaseCommand, result: ChangeResult): void {
+  if (result.dryRun) {
+    for (const line of result.steps) command.log(line);
+    if (result.steps.length === 0) command.note('nothing to do');
+    return;
+  }
+  for (const {slot, id, driver, override} of result.devices) {
+    const kept = driver === null && override === 'none' ? ', and every driver is kept off' : '';
+    const state = driver === null ? `has no driver${kept}` : `is on ${driver}`;
+    command.log(`${slot} (${id}) ${state}${result.changed ? '' : ' already'}`);
+  }
+}

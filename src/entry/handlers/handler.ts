@@ -1,0 +1,95 @@
+import {writeFully} from '../../host/descriptor.js';
+import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
+import type {Host} from '../../host/host.js';
+import {readLayout, type Layout} from '../../config/layout.js';
+import {MachineHost} from '../../host/machine-host.js';
+import {printable, printableLine} from '../../host/printable.js';
+import type {CarryOutOptions, Outcome} from '../../engine/carry-out.js';
+
+/** What a handler works with. */
+export interface HandlerContext {
+  readonly host: Host;
+  readonly layout: Layout;
+  /** One line for the journal, at a priority of syslog(3): 3 error, 4 warning, 6 information, 7 debugging. */
+  readonly log: (priority: 3 | 4 | 6 | 7, line: string) => void;
+  /** systemd gives up on this run: what was done is to be undone. */
+  readonly signal?: AbortSignal;
+}
+
+/** A handler: what one program of libexec does once its fast path could not decide. */
+export type Handler = (context: HandlerContext, args: readonly string[]) => Promise<void>;
+
+/** Milliseconds that one write may take, well below the unit's TimeoutSec so that the reason is still told. */
+const writeLimit = 15_000;
+
+/**
+ * Milliseconds to wait for another run that works on the device: the unit's time limit (TimeoutSec=), less what it
+ * takes to tell the reason.
+ */
+export const unitPatience = 90_000;
+
+/** Runs the handler on this machine, with the arguments of the process, and sets the exit code. */
+export async function runHandler(handler: Handler): Promise<void> {
+  const host = new MachineHost();
+  // The journal reads the priority from the line's beginning, see sd-daemon(3).
+  const log: HandlerContext['log'] = (priority, text) => {
+    // Not by process.stderr: Node takes its time to make that stream.
+    // Nobody can be told when it cannot be written, and the work goes on.
+    const lines = printable(text).split('\n');
+    writeFully(2, lines.map((line) => `<${priority}>${line}\n`).join(''));
+  };
+  const controller = new AbortController();
+  process.once('SIGTERM', () => controller.abort());
+  try {
+    await host.findLocked(writeLimit);
+    await handler(
+      {host, layout: readLayout(import.meta.dirname), log, signal: controller.signal},
+      process.argv.slice(2),
+    );
+  } catch (error) {
+    process.exitCode = report(error, log);
+  } finally {
+    await host.close();
+  }
+}
+
+/** Tells of an error in the journal. @returns the exit code that it means. */
+export function report(error: unknown, log: HandlerContext['log']): ExitCode {
+  if (!(error instanceof PearasysError)) {
+    log(
+      3,
+      `a fault in pearasys itself: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+    );
+    return ExitCode.failed;
+  }
+  log(3, printableLine(error.message));
+  for (const line of error.details) log(3, printableLine(`  ${line}`));
+  if (error.hint !== undefined) log(3, printableLine(`  try: ${error.hint}`));
+  return error.exitCode;
+}
+
+/** The arguments of a handler. @throws PearasysError `usage` when there are more or fewer. */
+export function takeArguments<const Names extends readonly string[]>(
+  args: readonly string[],
+  names: Names,
+): {[Index in keyof Names]: string} {
+  if (args.length !== names.length)
+    throw usageError(`expected ${names.join(' ')}, got ${args.length === 0 ? 'nothing' : args.join(' ')}`);
+  return args as unknown as {[Index in keyof Names]: string};
+}
+
+/** How a handler has a plan carried out: with its steps and notes in the journal. */
+export function handlerOptions({log, signal}: HandlerContext): CarryOutOptions {
+  return {
+    limit: writeLimit,
+    ...(signal === undefined ? {} : {signal}),
+    dryRun: false,
+    onStep: (line, undoing) => log(undoing ? 4 : 7, undoing ? `undoing: ${line}` : line),
+    onNote: (note) => log(4, printableLine(note)),
+  };
+}
+
+/** Says in the journal what a plan came to. */
+export function logOutcome({log}: HandlerContext, outcome: Outcome, done: string, nothing: string): void {
+  log(6, outcome.changed ? done : nothing);
+}

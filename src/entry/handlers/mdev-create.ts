@@ -1,0 +1,49 @@
+import {ExitCode, PearasysError} from '../../host/errors.js';
+import {readDefinitions} from '../../state/definitions/definition.js';
+import type {ParentName} from '../../devices/mdev/name.js';
+import {readParentNames} from '../../devices/mdev/parent.js';
+import {parseUuid, type Uuid} from '../../devices/mdev/uuid.js';
+import {startMdev} from '../../operations/mdev.js';
+import {selectTrusted} from './mdev-trust.js';
+import {handlerOptions, logOutcome, takeArguments, type Handler, type HandlerContext} from './handler.js';
+
+/** Milliseconds that a parent has to register: a unit may be started before its driver is there. */
+const patience = 30_000;
+
+/** `mdev_create@<uuid>.service`: the start of `mdev@<uuid>.service` where the device is not there yet. */
+export const mdevCreate: Handler = async (context, args) => {
+  const {host} = context;
+  const [uuidText] = takeArguments(args, ['UUID']);
+  const uuid = parseUuid(uuidText);
+  const outcome = await startMdev(
+    host,
+    {uuid, parent: choose(context, uuid)},
+    {...handlerOptions(context), force: false, mayExist: true, patience},
+  );
+  logOutcome(context, outcome, `${uuid} is created`, `${uuid} is there already`);
+};
+
+/**
+ * The parent, where the UUID is defined under several: a unit has no way to say which. It is the one where it is
+ * `auto`, or that is there; undefined where that leaves several or none.
+ * @throws PearasysError `bad-definition` when none of the definitions may be obeyed.
+ */
+function choose(context: HandlerContext, uuid: Uuid): ParentName | undefined {
+  const {host} = context;
+  const all = readDefinitions(host, {uuid}).definitions;
+  const definitions = selectTrusted(context, all);
+  if (all.length > 0 && definitions.length === 0)
+    throw new PearasysError({
+      code: 'bad-definition',
+      exitCode: ExitCode.refused,
+      message: `${uuid} is not created: another user can have written what is defined`,
+      details: ['nothing was changed'],
+      hint: `see what it says; \`pearasys mdev start -u ${uuid}\` starts it all the same`,
+    });
+  const automatic = definitions.filter(({start}) => start === 'auto');
+  const candidates = automatic.length > 0 ? automatic : definitions;
+  const present = new Set(readParentNames(host));
+  const [first, ...others] =
+    candidates.length > 1 ? candidates.filter(({parent}) => present.has(parent)) : candidates;
+  return others.length > 0 ? undefined : first?.parent;
+}

@@ -1,0 +1,37 @@
+import {readDefinitions} from '../../state/definitions/definition.js';
+import {parseParentName} from '../../devices/mdev/name.js';
+import {asUuid} from '../../devices/mdev/uuid.js';
+import {carryOut} from '../../engine/carry-out.js';
+import {planParentStart} from '../../plan/mdev/mdev-units.js';
+import {selectTrusted} from './mdev-trust.js';
+import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
+
+/**
+ * `mdev_parent@<parent>.service`, for the definitions that are not in the form that its fast path knows:
+ * starts the units of those of these UUIDs that are `auto`.
+ */
+export const mdevParent: Handler = async (context, args) => {
+  const {host, log} = context;
+  const [parentText] = takeArguments(args.slice(0, 1), ['PARENT']);
+  const parent = parseParentName(parentText);
+  const uuids = new Set(
+    args
+      .slice(1)
+      .map(asUuid)
+      .filter((uuid) => uuid !== undefined),
+  );
+  const all = [...uuids].map((uuid) => readDefinitions(host, {parent, uuid}));
+  const definitions = selectTrusted(
+    context,
+    all.flatMap((each) => each.definitions),
+  );
+  const broken = all.flatMap((each) => each.broken);
+  for (const {path, reason} of broken) log(4, `the definition ${path} is broken, and left alone: ${reason}`);
+  const outcome = await carryOut(host, [], () => planParentStart(definitions), handlerOptions(context));
+  logOutcome(
+    context,
+    outcome,
+    `the units of ${parent} are started`,
+    `nothing on ${parent} is to be started by itself`,
+  );
+};

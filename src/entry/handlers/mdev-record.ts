@@ -1,0 +1,16 @@
+import {readSettings} from '../../config/pearasys-conf.js';
+import {parseUuid} from '../../devices/mdev/uuid.js';
+import {recordMdev} from '../../operations/mdev.js';
+import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
+
+/** `mdev_record@<uuid>.service`: a device that appeared and is not defined is recorded as `manual`. */
+export const mdevRecord: Handler = async (context, args) => {
+  const {host, layout, log} = context;
+  const [uuidText] = takeArguments(args, ['UUID']);
+  const uuid = parseUuid(uuidText);
+  const {settings, problems} = readSettings(host, layout);
+  for (const problem of problems) log(4, problem);
+  if (!settings.autoRecord) return;
+  const outcome = await recordMdev(host, uuid, handlerOptions(context));
+  logOutcome(context, outcome, `${uuid} is recorded`, `${uuid} has nothing to be recorded`);
+};

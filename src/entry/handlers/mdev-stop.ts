@@ -1,0 +1,15 @@
+import {parseUuid} from '../../devices/mdev/uuid.js';
+import {stopMdev} from '../../operations/mdev.js';
+import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
+
+/** The stop of `mdev@<uuid>.service`: the device is removed, unless it is in use. */
+export const mdevStop: Handler = async (context, args) => {
+  const [uuidText] = takeArguments(args, ['UUID']);
+  const uuid = parseUuid(uuidText);
+  const outcome = await stopMdev(context.host, uuid, {
+    ...handlerOptions(context),
+    force: false,
+    mayBeGone: true,
+  });
+  logOutcome(context, outcome, `${uuid} is removed`, `${uuid} has gone already`);
+};

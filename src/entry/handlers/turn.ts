@@ -1,0 +1,146 @@
+import {ExitCode} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {runState} from '../../host/paths.js';
+import {startOf} from '../../host/process.js';
+import {applyPlan} from '../../engine/apply.js';
+import {plan, writeFile} from '../../plan/step.js';
+import {parseDriver} from '../../devices/pci/driver.js';
+import {parseSlot} from '../../devices/pci/slot.js';
+import type {UnitIdentity} from '../../systemd/unit.js';
+import {report, type HandlerContext} from './handler.js';
+
+/** The ending of the file that has the result of a ticket. */
+const resultEnding = '.result';
+
+/**
+ * Milliseconds after which no further job of another unit is begun: this run's own unit has a time limit
+ * (TimeoutSec=), and fails when that passes, whatever its device is on.
+ */
+const patience = 60_000;
+
+/** Jobs of one kind that units wait for, see libexec/turn.sh. A job has the name of its ticket. */
+export interface Jobs {
+  /** The program of libexec. */
+  readonly what: 'claim' | 'release' | 'record';
+  /** The job of the unit that started this run. */
+  readonly own: string;
+  /**
+   * The jobs that are done in one with this one, itself included.
+   * @param waiting all jobs that units wait for now.
+   */
+  readonly together: (name: string, waiting: readonly string[]) => readonly string[];
+  /**
+   * Does a job, and those together with it. What it logs or throws is for the journals of the units that wait.
+   * @param all the names of these jobs, and of all jobs that units wait for now.
+   */
+  readonly work: (
+    context: HandlerContext,
+    name: string,
+    all: {readonly names: readonly string[]; readonly waiting: readonly string[]},
+  ) => Promise<void>;
+  /** Jobs whose units will ask for them, but have not yet. */
+  readonly due?: () => Promise<readonly string[]>;
+}
+
+/**
+ * Does the own job, then those of all units that wait, until none does: one process where each unit would start its
+ * own. A job that fails stops none of the others.
+ * @throws what the own job has thrown, after the others are done.
+ */
+export async function takeTurns(context: HandlerContext, jobs: Jobs): Promise<void> {
+  const {host, signal} = context;
+  const began = Date.now();
+  /** The process of each ticket that has its result. */
+  const answered = new Map<string, string>();
+  const done = new Set<string>();
+  const waiting = () => {
+    const tickets = readTickets(host, jobs.what);
+    return [...tickets.keys()].filter(
+      (name) => name !== jobs.own && answered.get(name) !== tickets.get(name),
+    );
+  };
+
+  const due = new Set(await jobs.due?.());
+
+  const run = async (name: string): Promise<Error | undefined> => {
+    const asking = waiting();
+    const all = [...new Set([name, jobs.own, ...asking])];
+    let names: readonly string[] = [name];
+    const lines: string[] = [];
+    const keep: HandlerContext['log'] = (priority, text) =>
+      lines.push(...text.split('\n').map((line) => `<${priority}>${line}`));
+    // A job that no unit waits for is told of in the journal of this one.
+    const told = name === jobs.own || !asking.includes(name);
+    const log: HandlerContext['log'] = (priority, text) => {
+      keep(priority, text);
+      if (told) context.log(priority, text);
+    };
+    let exitCode: ExitCode = ExitCode.done;
+    let failure: Error | undefined;
+    try {
+      names = jobs.together(name, all);
+      await jobs.work({...context, log}, name, {names, waiting: all});
+    } catch (error) {
+      failure = error instanceof Error ? error : new Error(String(error));
+      exitCode = report(error, keep);
+    }
+    const tickets = readTickets(host, jobs.what);
+    for (const each of names) {
+      done.add(each);
+      if (each === jobs.own) continue;
+      const process = tickets.get(each);
+      if (process !== undefined) answered.set(each, process);
+      // A unit that asks later finds its device right, unless the job has failed.
+      const later = exitCode !== ExitCode.done && due.has(each) ? `boot ${uptime(host)}` : undefined;
+      const owner = process ?? later;
+      if (owner === undefined) continue;
+      const text = [`${owner} ${exitCode}`, ...lines, ''].join('\n');
+      const path = `${ticketsFolder(jobs.what)}/${each}${resultEnding}`;
+      // Not by carryOut(): it would look for locked devices before and after each of them.
+      await applyPlan(host, plan([writeFile(path, text, undefined)]), {limit: patience});
+    }
+    return failure;
+  };
+
+  const failure = await run(jobs.own);
+  while (signal?.aborted !== true && Date.now() - began < patience) {
+    const next = waiting()[0] ?? [...due].find((name) => !done.has(name));
+    if (next === undefined) break;
+    await run(next);
+  }
+  if (failure !== undefined) throw failure;
+}
+
+/** The job of a device's unit: `0000:04:00.0@vfio-pci`. */
+export function jobName({slot, driver}: UnitIdentity): string {
+  return `${slot}@${driver}`;
+}
+
+/** @throws PearasysError `bad-slot` or `bad-driver` for a ticket that no unit of a device has written. */
+export function parseJobName(name: string): UnitIdentity {
+  const [slot = '', driver = ''] = name.split(/@(.*)/s);
+  return {slot: parseSlot(slot), driver: parseDriver(driver)};
+}
+
+/** Where the tickets of a program are. */
+export function ticketsFolder(what: Jobs['what']): string {
+  return `${runState}/${what}`;
+}
+
+/** The process that waits for each job, as the shell has written it; not of units that have stopped waiting. */
+function readTickets(host: HostReader, what: Jobs['what']): ReadonlyMap<string, string> {
+  const folder = ticketsFolder(what);
+  const tickets = new Map<string, string>();
+  for (const name of host.list(folder)) {
+    if (name.endsWith(resultEnding)) continue;
+    const text = host.readText(`${folder}/${name}`) ?? '';
+    const [pid = '', started] = text.split(' ');
+    if (started !== undefined && startOf(host, Number(pid)) === started) tickets.set(name, text);
+  }
+  return tickets;
+}
+
+/** Seconds since the boot. */
+function uptime(host: HostReader): number {
+  return Math.floor(Number.parseFloat(host.readText('/proc/uptime') ?? '0'));
+}

@@ -1,0 +1,45 @@
+import type {HostReader} from '../../host/host.js';
+import {writeAttribute, type Step} from '../step.js';
+
+/** A driver of virtual consoles, see Documentation/driver-api/tty/console.rst. */
+export interface ConsoleDriver {
+  /** `vtcon1`. */
+  readonly name: string;
+  /** Whether it is the system's own one, `(S)`: the dummy, or VGA text. One that came later is `(M)`. */
+  readonly system: boolean;
+  /** Whether it has consoles. */
+  readonly bound: boolean;
+}
+
+const folder = '/sys/class/vtconsole';
+
+/** The drivers of virtual consoles, in the order in which they came. */
+export function readConsoleDrivers(host: HostReader): ConsoleDriver[] {
+  return host.list(folder).map((name) => ({
+    name,
+    system: host.readText(`${folder}/${name}/name`)?.startsWith('(S)') === true,
+    bound: host.readText(bindPath(name)) === '1',
+  }));
+}
+
+/** Takes the consoles from a driver; another one gets them. */
+export function releaseConsoles(name: string, drivers: readonly ConsoleDriver[]): Step {
+  return writeAttribute(bindPath(name), '0', {undo: [returnConsoles(name, drivers)]});
+}
+
+/**
+ * Gives a driver its consoles back. Binding takes them from the system's own driver only (vt_bind in
+ * drivers/tty/vt/vt.c), and there is none once a graphics driver has replaced VGA text, which is the system's own one
+ * on machines with a BIOS: then the driver that has them is to let go.
+ */
+export function returnConsoles(name: string, drivers: readonly ConsoleDriver[]): Step {
+  const others = drivers.filter((driver) => driver.name !== name);
+  const other = others.find(({bound}) => bound) ?? others[0];
+  return other === undefined || others.some(({system}) => system)
+    ? writeAttribute(bindPath(name), '1')
+    : writeAttribute(bindPath(other.name), '0');
+}
+
+function bindPath(name: string): string {
+  return `${folder}/${name}/bind`;
+}

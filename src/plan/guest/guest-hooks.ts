@@ -1,0 +1,135 @@
+import {ExitCode} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {shellWord} from '../../host/shell.js';
+import type {Layout} from '../../config/layout.js';
+import {
+  commonHook,
+  guestHookDepth,
+  guestHooks,
+  hooksFolder,
+  isOurHook,
+  readOurHooks,
+  type HookKind,
+} from '../../state/guests/hooks.js';
+import type {Guest} from '../../state/guests/name.js';
+import {render} from '../../systemd/templates.js';
+import {
+  plan,
+  readFileState,
+  refuse,
+  removeFile,
+  writeFile,
+  type FileState,
+  type Planned,
+  type Step,
+} from '../step.js';
+
+/** Everything the planners of this file decide on. */
+export interface HooksState {
+  readonly kind: HookKind;
+  /** What the person should know of other hooks, in sentences. */
+  readonly notes: readonly string[];
+  /** The hook's text. */
+  readonly hook: string;
+  /** What is at the places of our hooks, by path. */
+  readonly files: ReadonlyMap<string, FileState>;
+  /** Whether something that is no folder is where a guest's hooks would have theirs. */
+  readonly blocked: string | undefined;
+  /** Our hooks that are there. */
+  readonly ours: readonly string[];
+}
+
+/** Reads what the planners of this file need to know. */
+export function readHooks(
+  host: HostReader,
+  layout: Layout,
+  guest: Guest | undefined,
+  {kind, notes}: Pick<HooksState, 'kind' | 'notes'> = {kind: 'libvirt', notes: []},
+): HooksState {
+  const own = guest === undefined ? [] : guestHooks(guest);
+  const ours = readOurHooks(host);
+  const files = new Map<string, FileState>();
+  for (const path of [commonHook, ...own, ...ours]) {
+    const state = readFileState(host, path);
+    if (state !== undefined) files.set(path, state);
+    // Another user's, or a link to such a file, is not ours whatever it says.
+    else if (host.info(path, false) !== undefined) files.set(path, {content: '', mode: 0o644});
+  }
+  const folders = own.flatMap((path) => {
+    const folder = path.slice(0, path.lastIndexOf('/'));
+    return [folder, folder.slice(0, folder.lastIndexOf('/'))];
+  });
+  return {
+    kind,
+    notes,
+    hook: render('qemu-hook', {config: layout.config}),
+    files,
+    blocked: folders.find((path) => {
+      const info = host.info(path);
+      return info !== undefined && info.kind !== 'directory';
+    }),
+    ours,
+  };
+}
+
+/** The plan that has libvirt run our hook for a guest. */
+export function planInstallHooks(guest: Guest, state: HooksState): Planned {
+  const {kind, notes, hook, files, blocked} = state;
+  if (kind === 'dispatcher' && blocked !== undefined)
+    return refuse({
+      code: 'bad-path',
+      exitCode: ExitCode.refused,
+      message: `could not add a hook: ${blocked} is not a folder`,
+      details: ['nothing was changed'],
+      hint: `make it a folder and move the file into it: ${hooksFolder}/qemu runs each executable there`,
+    });
+  const paths = kind === 'dispatcher' ? guestHooks(guest) : [commonHook];
+  const taken = paths.find((path) => !isOurHook(files.get(path)?.content ?? hook));
+  if (taken !== undefined)
+    return refuse({
+      code: 'bad-path',
+      exitCode: ExitCode.refused,
+      message: `${taken} is somebody else's: it is not written over`,
+      details: ['nothing was changed'],
+      hint: 'give it another name; it is run all the same',
+    });
+  return plan(
+    paths.flatMap((path): Step[] => {
+      const previous = files.get(path);
+      // libvirt runs what its user, root, may execute; for whom else it is, is the administrator's to say.
+      const mode = previous === undefined ? 0o755 : (previous.mode | 0o100) & ~0o022;
+      if (previous?.content === hook && previous.mode === mode) return [];
+      return [writeFile(path, hook, previous, {mode, prune: pruneOf(path)})];
+    }),
+    {notes},
+  );
+}
+
+/**
+ * The plan that takes our hooks away: those of one guest, or all of them. What others put there stays.
+ * @param others guests that are set up beside this one, and may need the hook that all share.
+ */
+export function planRemoveHooks(
+  guest: Guest | undefined,
+  others: readonly Guest[],
+  {ours, files}: HooksState,
+): Planned {
+  const own = new Set(guest === undefined ? ours : [...guestHooks(guest), commonHook]);
+  if (guest !== undefined && ours.includes(commonHook) && others.length > 0)
+    return refuse({
+      code: 'in-use',
+      exitCode: ExitCode.refused,
+      message: `${commonHook} is one for all guests that are set up, ${others.join(', ')} too: it is not removed`,
+      details: ['nothing was changed'],
+      hint: `pearasys guest remove ${shellWord(guest)} has it do nothing for that guest; pearasys guest remove-hooks removes it for all`,
+    });
+  const steps = ours
+    .filter((path) => own.has(path))
+    .map((path) => removeFile(path, files.get(path) ?? {content: '', mode: 0o755}, {prune: pruneOf(path)}));
+  return plan(steps);
+}
+
+/** `qemu.d` itself stays: it may be libvirt's package's. */
+function pruneOf(path: string): number {
+  return path === commonHook ? 0 : guestHookDepth;
+}

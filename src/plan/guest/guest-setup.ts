@@ -1,0 +1,219 @@
+import {ExitCode} from '../../host/errors.js';
+import {shellWord} from '../../host/shell.js';
+import type {HostReader} from '../../host/host.js';
+import type {Layout} from '../../config/layout.js';
+import {
+  editList,
+  editSlots,
+  guestPath,
+  guestsOfSlot,
+  listsFor,
+  listPath,
+  readGuestFiles,
+  type GuestFiles,
+  type GuestList,
+} from '../../state/guests/files.js';
+import {guestUnit, type Guest} from '../../state/guests/name.js';
+import {editCards, settingsPath} from '../../state/guests/guest-settings.js';
+import {statePath} from '../../state/guests/state.js';
+import {dependentsOf, readDependents} from '../../devices/pci/dependents.js';
+import {devicePath, isBridge, readGroupMembers, servesVfio, type Device} from '../../devices/pci/device.js';
+import {refuseBridges} from '../switch/refusals.js';
+import {
+  plan,
+  refuse,
+  removeFile,
+  writeFile,
+  readFileState,
+  type FileState,
+  type Planned,
+  type Refusal,
+  type Step,
+} from '../step.js';
+import {leavesGroupViable} from '../switch/switch.js';
+
+/** A guest and all the devices it is to take. */
+export interface GuestWish {
+  readonly guest: Guest;
+  readonly devices: readonly Device[];
+  /** The members of the devices' groups. */
+  readonly members: readonly Device[];
+  /** What the person should know of the guest's domain, in sentences. */
+  readonly notes: readonly string[];
+}
+
+/** Everything the planners of this file decide on. */
+export interface GuestFilesState {
+  readonly layout: Layout;
+  readonly files: GuestFiles;
+  /** Each file that a plan may change, by path; absent for one that is not there. */
+  readonly texts: ReadonlyMap<string, FileState>;
+  /** Files at these places that are not ours to change. */
+  readonly foreign: readonly string[];
+  /** Whether the guest has devices now. */
+  readonly running: boolean;
+}
+
+/** Reads what the planners of this file need to know about this guest. */
+export function readGuestFilesState(host: HostReader, layout: Layout, guest: Guest): GuestFilesState {
+  const texts = new Map<string, FileState>();
+  const foreign: string[] = [];
+  for (const path of pathsOf(layout, guest)) {
+    if (host.info(path, false) === undefined) continue;
+    const state = readFileState(host, path);
+    if (state === undefined) foreign.push(path);
+    else texts.set(path, state);
+  }
+  return {
+    layout,
+    files: readGuestFiles(host, layout),
+    texts,
+    foreign,
+    running: host.exists(statePath(guest)),
+  };
+}
+
+/** The members of these devices' groups. Left out are bridges, and what goes away when these devices are taken. */
+export function readMembers(host: HostReader, devices: readonly Device[]): Device[] {
+  const found = new Map(
+    devices.flatMap((device) => readGroupMembers(host, device)).map((member) => [member.slot, member]),
+  );
+  const going = new Set(
+    devices
+      .filter((device) => !isBridge(device) && !servesVfio(device))
+      .flatMap(({slot}) => dependentsOf(readDependents(host, slot)))
+      .map(({slot}) => slot),
+  );
+  return [...found.values()].filter((member) => !isBridge(member) && !going.has(member.slot));
+}
+
+/**
+ * The plan that sets a guest up with these devices, in place of those it had: its file, its place in the two lists, and in its settings which cards are meant. Nothing else in these files changes.
+ */
+export function planSetup({guest, devices, members, notes}: GuestWish, state: GuestFilesState): Planned {
+  const {layout, files} = state;
+  const refusal = refuseBridges(devices) ?? refuseBroken(guest, state);
+  if (refusal !== undefined) return refusal;
+  const slots = devices.map(({slot}) => slot);
+  const settings = settingsPath(layout, guest);
+  const steps = [
+    ...put(guestPath(layout, guest), (text) => editSlots(text, slots), state),
+    ...put(
+      settings,
+      (text) => editCards(text, guest, new Map(devices.map(({slot, id}) => [slot, id]))),
+      state,
+    ),
+    ...putLists(guest, listsFor(devices), state),
+  ];
+  const left = members.filter((member) => !slots.includes(member.slot));
+  return plan(steps, {
+    notes: [
+      ...notes,
+      ...left.map(
+        (member) =>
+          `${member.slot} (${member.id}) is in group ${member.group ?? '?'} too, and not among the devices of ${guest}` +
+          (leavesGroupViable(member)
+            ? ''
+            : `: ${guest} cannot start while it is on ${member.driver ?? 'no driver'}`),
+      ),
+      ...slots.flatMap((slot) =>
+        guestsOfSlot(files, slot)
+          .filter((other) => other !== guest)
+          .map((other) => `${slot} is among the devices of ${other} too: only one of them can run at a time`),
+      ),
+      ...devices.flatMap(vgpuNotes),
+      ...(state.running ? [`${guest} has devices now: the change is for its next start`] : []),
+    ],
+  });
+}
+
+/** NVIDIA's vGPUs are not taken from their driver: the guest uses them there. */
+function vgpuNotes({slot, driver = 'nvidia', vgpuType}: Device): string[] {
+  if (vgpuType === undefined) return [];
+  const stays = `${slot} stays on ${driver}: a guest uses its vGPU there`;
+  return [
+    vgpuType === 0
+      ? `${stays}, and it has no type yet: echo TYPE > ${devicePath(slot, 'nvidia/current_vgpu_type')} (\`pearasys show ${slot}\` lists the types)`
+      : `${stays} (type ${vgpuType})`,
+  ];
+}
+
+/** The plan that takes the set-up of a guest back, its settings too. */
+export function planRemove(guest: Guest, state: GuestFilesState): Planned {
+  const {layout} = state;
+  if (state.running)
+    return refuse({
+      code: 'in-use',
+      exitCode: ExitCode.refused,
+      message: `guest ${guest} has its devices now`,
+      details: ['nothing was changed'],
+      hint: `virsh shutdown ${shellWord(guest)}, or, when it does not run: systemctl stop ${shellWord(guestUnit(guest))}`,
+    });
+  const refusal = refuseForeign(guest, state);
+  if (refusal !== undefined) return refusal;
+  const steps = [
+    ...[guestPath(layout, guest), settingsPath(layout, guest)].flatMap((path): Step[] => {
+      const previous = state.texts.get(path);
+      return previous === undefined ? [] : [removeFile(path, previous, {prune: 0})];
+    }),
+    ...putLists(guest, new Set(), state),
+  ];
+  if (steps.length > 0) return plan(steps);
+  const known = state.files.guests.map((file) => file.guest);
+  return refuse({
+    code: 'no-guest',
+    exitCode: ExitCode.noDevice,
+    message: `guest ${guest} is not set up`,
+    hint: known.length === 0 ? 'no guest is' : `these are: ${known.join(', ')}`,
+  });
+}
+
+function pathsOf(layout: Layout, guest: Guest): string[] {
+  return [
+    guestPath(layout, guest),
+    settingsPath(layout, guest),
+    listPath(layout, 'primary'),
+    listPath(layout, 'gpu'),
+  ];
+}
+
+function putLists(guest: Guest, lists: ReadonlySet<GuestList>, state: GuestFilesState): Step[] {
+  return (['primary', 'gpu'] as const).flatMap((each) =>
+    put(listPath(state.layout, each), (text) => editList(text, guest, lists.has(each)), state),
+  );
+}
+
+function put(path: string, edit: (text: string | undefined) => string, {texts}: GuestFilesState): Step[] {
+  const previous = texts.get(path);
+  const content = edit(previous?.content);
+  if (content === (previous?.content ?? '')) return [];
+  return [writeFile(path, content, previous, {mode: previous?.mode ?? 0o644, prune: 0})];
+}
+
+/** What is in a guest's file and is no slot may be somebody's mistake, or another program's file. */
+function refuseBroken(guest: Guest, state: GuestFilesState): Refusal | undefined {
+  const foreign = refuseForeign(guest, state);
+  if (foreign !== undefined) return foreign;
+  const file = state.files.guests.find((one) => one.guest === guest);
+  const empty = state.texts.get(guestPath(state.layout, guest))?.content.trim() === '';
+  if (file?.problem === undefined || empty) return undefined;
+  return refuse({
+    code: 'bad-guest',
+    exitCode: ExitCode.refused,
+    message: `${file.path} is not written over`,
+    details: [file.problem, 'nothing was changed'],
+    hint: `put it right, or take it away: pearasys guest remove ${shellWord(guest)}`,
+  });
+}
+
+function refuseForeign(guest: Guest, {foreign}: GuestFilesState): Refusal | undefined {
+  const [path] = foreign;
+  if (path === undefined) return undefined;
+  return refuse({
+    code: 'bad-guest',
+    exitCode: ExitCode.refused,
+    message: `the set-up of guest ${guest} is not changed: ${path} is no file of root's`,
+    details: ['nothing was changed'],
+    hint: `ls -l '${path}'`,
+  });
+}

@@ -1,0 +1,745 @@
+import {ExitCode} from '../../host/errors.js';
+import {shellWord} from '../../host/shell.js';
+import type {HostReader, ProcessIdentity} from '../../host/host.js';
+import type {Layout} from '../../config/layout.js';
+import {startOf} from '../../host/process.js';
+import {isDisplay, readGuestFile} from '../../state/guests/files.js';
+import {guestUnit, type Guest} from '../../state/guests/name.js';
+import {
+  hasAuto,
+  isNeeded,
+  namedIn,
+  readSettings,
+  settingsPath,
+  type GuestSettings,
+} from '../../state/guests/guest-settings.js';
+import {
+  printState,
+  readKept,
+  readStates,
+  statePath,
+  withUserServices,
+  type GuestState,
+  type TakenDevice,
+} from '../../state/guests/state.js';
+import {devicePath, readDevice, readDevices, servesVfio, type Device} from '../../devices/pci/device.js';
+import {driversFolder, isVfio, parseDriver} from '../../devices/pci/driver.js';
+import {readHolders} from '../../usage/holders.js';
+import type {Holder, ProcessHolder} from '../../usage/holder.js';
+import {readModuleUsers} from '../../usage/module-users.js';
+import {adviseOnHolder} from '../../usage/words.js';
+import {
+  belongsToDisplayManager,
+  opensForOthers,
+  outlives,
+  readDisplaySessions,
+  type DisplaySessions,
+} from '../../usage/sessions.js';
+import {displayManagerAlias, ownUnitName} from '../../systemd/unit-files.js';
+import {keyboardsLostWith} from '../../usage/keyboards.js';
+import {asSlot, type Slot} from '../../devices/pci/slot.js';
+import {readConsoleDrivers, releaseConsoles, type ConsoleDriver} from './consoles.js';
+import {refuseHeld} from '../switch/refusals.js';
+import type {ServiceStates} from '../../systemd/unit.js';
+import {
+  plan,
+  refuse,
+  systemctl,
+  writeAttribute,
+  writeFile,
+  type FileState,
+  type Planned,
+  type Refusal,
+  type Step,
+} from '../step.js';
+import {planSwitch, readSwitch, type SwitchInput} from '../switch/switch.js';
+
+/** What is locked while a guest takes or gives back: two guests may want one card. */
+export const guestsLock = 'guests';
+
+/** Milliseconds to wait for {@link guestsLock}: another guest's start may have to wait for services and sessions. */
+export const guestsPatience = 200_000;
+
+/** The driver that a guest's devices are on. One that is on another vfio driver already stays there. */
+const vfio = parseDriver('vfio-pci');
+
+/** NVIDIA's modules in the order in which they can be unloaded. */
+const nvidiaModules = ['nvidia_drm', 'nvidia_modeset', 'nvidia_uvm', 'nvidia'];
+
+/** Seconds for the last processes of a session to end: logind gives users 10 (UserStopDelaySec=, logind.conf(5)). */
+const sessionLimit = 20;
+
+/** Everything {@link planGuestStart} decides on. */
+export interface GuestStart {
+  readonly guest: Guest;
+  /** Where the guest's own settings are, for advice. */
+  readonly settingsPath: string;
+  readonly settings: GuestSettings;
+  /** The slots of the guest's file. */
+  readonly slots: readonly Slot[];
+  /** Those of the devices that are there. */
+  readonly devices: readonly Device[];
+  /** For those that are not on a vfio driver yet. */
+  readonly change: SwitchInput;
+  /** The display manager's own unit; undefined where there is none. */
+  readonly displayManager: string | undefined;
+  /** The services that may have to be stopped, by their own names. */
+  readonly services: readonly string[];
+  /** Those of them that are stopped only when they are in the way. */
+  readonly automatic: readonly string[];
+  /** Which of them are active. */
+  readonly active: ReadonlySet<string>;
+  /** Services that cannot be started again once they are stopped, and why. */
+  readonly unstartable: ReadonlyMap<string, string>;
+  readonly sessions: DisplaySessions;
+  /** When each process that holds a device was started, by PID. */
+  readonly started: ReadonlyMap<number, string>;
+  /** Whether the host has another display that works. */
+  readonly otherDisplay: boolean;
+  readonly consoles: readonly ConsoleDriver[];
+  /** Modules that are loaded, of those that may have to be unloaded. */
+  readonly modules: ReadonlyMap<string, ModuleDevices>;
+  /** Which of the modules to be unloaded a process keeps loaded by a node that all cards share, by PID. */
+  readonly keeping: ReadonlyMap<number, readonly string[]>;
+  /** What this and other guests have. */
+  readonly states: readonly GuestState[];
+  /** Which other guests' states are damaged, in words. */
+  readonly damaged: readonly string[];
+  /** The state's file as it is. */
+  readonly stateFile: FileState | undefined;
+  /** How devices were before a guest left them with VFIO. */
+  readonly kept: ReadonlyMap<Slot, TakenDevice>;
+  /** The machine's keyboards, when all of them go with the devices. */
+  readonly lostKeyboards: readonly string[];
+}
+
+/** The devices that need a module. */
+interface ModuleDevices {
+  /** Those that its own drivers have. */
+  readonly own: readonly Slot[];
+  /** Where it has none: those of the modules that it uses, as nvidia_uvm uses nvidia. */
+  readonly through: readonly Slot[];
+}
+
+/**
+ * Reads what {@link planGuestStart} needs to know.
+ * @param active which of {@link servicesToAsk} are active.
+ * @param unstartable which of them cannot be started again, and why.
+ * @throws PearasysError `bad-settings`; `file-failed` when the guest's own state is damaged.
+ */
+export function readGuestStart(
+  host: HostReader,
+  layout: Layout,
+  guest: Guest,
+  active: ReadonlySet<string>,
+  unstartable: ServiceStates['unstartable'] = new Map(),
+): GuestStart | Refusal {
+  const file = readGuestFile(host, layout, guest);
+  if (file === undefined || file.problem !== undefined) return refuseFile(guest, file);
+  const settings = readSettings(host, layout, guest);
+  const {states, damaged} = readStates(host);
+  const own = damaged.get(guest);
+  if (own !== undefined) throw own;
+  const {slots} = file;
+  const devices = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
+  const changing = devices.filter((device) => !servesVfio(device));
+  const change = readSwitch(
+    host,
+    changing,
+    {kind: 'claim', driver: vfio},
+    {force: false, wholeGroup: true, allStay: true},
+  );
+  const modules = readModules(host, settings);
+  const keepers = readModuleHolders(host, {modules, settings, change});
+  const holders = [...change.holders, ...keepers.map(({holder}) => holder)];
+  const pids = holders.flatMap((holder) => (holder.kind === 'process' ? [holder.pid] : []));
+  const path = statePath(guest);
+  const text = host.readText(path);
+  return {
+    guest,
+    settingsPath: settingsPath(layout, guest),
+    settings,
+    slots,
+    devices,
+    change: {...change, holders},
+    displayManager: displayManagerUnit(host),
+    services: resolveServices(host, settings),
+    automatic: automaticServices(host, settings),
+    active,
+    unstartable,
+    sessions: readDisplaySessions(host),
+    started: new Map(pids.map((pid) => [pid, startOf(host, pid) ?? ''])),
+    otherDisplay: hasOtherDisplay(host, slots),
+    consoles: readConsoleDrivers(host),
+    modules,
+    keeping: new Map(keepers.map(({holder, kept}) => [holder.pid, kept])),
+    states,
+    damaged: [...damaged.values()].map(({message}) => message),
+    stateFile: text === undefined ? undefined : {content: `${text}\n`, mode: host.info(path)?.mode ?? 0o644},
+    kept: new Map(
+      slots
+        .map((slot) => readKept(host, slot))
+        .flatMap((taken) => (taken === undefined ? [] : [[taken.slot, taken]])),
+    ),
+    lostKeyboards: keyboardsLostWith(
+      host,
+      changing.map(({slot}) => slot),
+    ),
+  };
+}
+
+/**
+ * The services that may have to be stopped, by the names of their own units: systemd has to be asked about them. With
+ * `Processes=end` those that have one of the devices open, or keep a module loaded that is to be unloaded, are among
+ * them.
+ */
+export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): string[] {
+  const settings = readSettings(host, layout, guest);
+  const services = resolveServices(host, settings);
+  if (settings.processes !== 'end') return services;
+  const devices = (readGuestFile(host, layout, guest)?.slots ?? [])
+    .map((slot) => readDevice(host, slot))
+    .filter((device) => device !== undefined)
+    .filter((device) => !servesVfio(device));
+  const change = {devices, holders: readHolders(host, devices)};
+  const modules = readModules(host, settings);
+  const keepers = readModuleHolders(host, {modules, settings, change});
+  const units = [...change.holders, ...keepers.map(({holder}) => holder)].flatMap((holder) =>
+    holder.kind === 'process' && holder.unitUser === undefined && holder.unit?.endsWith('.service') === true
+      ? [holder.unit]
+      : [],
+  );
+  return [...new Set([...services, ...units])];
+}
+
+/** The display manager's own unit; undefined where there is none. */
+export function displayManagerUnit(host: HostReader): string | undefined {
+  return ownUnitName(host, displayManagerAlias);
+}
+
+/** Whether the host keeps a display that a driver shows something on, see /sys/class/drm. */
+export function hasOtherDisplay(host: HostReader, taken: readonly Slot[]): boolean {
+  return readDevices(host).some(
+    (device) =>
+      isDisplay(device) &&
+      !taken.includes(device.slot) &&
+      device.driver !== undefined &&
+      !isVfio(device.driver) &&
+      host.list(devicePath(device.slot, 'drm')).some((name) => /^card\d+$/.test(name)),
+  );
+}
+
+/**
+ * The plan of the start of a guest's unit: all its devices on vfio-pci, in one plan, after those were made to let go
+ * that the settings allow. What was stopped, released and unloaded is in the state's file, which is written first.
+ */
+export function planGuestStart(input: GuestStart | Refusal): Planned {
+  if ('kind' in input) return input;
+  const {guest, devices, change, settings} = input;
+  const refusal = refuseShared(input) ?? refuseMissing(input) ?? refuseOtherCards(input);
+  if (refusal !== undefined) return refusal;
+  const previous = input.states.find((state) => state.guest === guest);
+  const makingWay = makeWay(input);
+  const left = refuseHeld(change.devices, makingWay.left, false);
+  if (left !== undefined)
+    return refuse({
+      ...left.error,
+      details: [
+        ...makingWay.reasons,
+        ...reasonsOfModules(makingWay.left, input),
+        ...(left.error.details ?? []),
+      ],
+      hint: hintFor(makingWay.left, input),
+    });
+  const switching = planSwitch({...change, holders: makingWay.harmless});
+  if (switching.kind === 'refusal') return switching;
+  const {displayManager} = input;
+  // A start that was killed may have stopped it, and not come to its start.
+  const stopsDisplayManager =
+    displayManager !== undefined &&
+    (makingWay.services.includes(displayManager) ||
+      (previous?.services.includes(displayManager) === true && !input.active.has(displayManager)));
+  const displayManagerAtOnce =
+    stopsDisplayManager &&
+    (settings.displayManager === 'at-once' || (settings.displayManager === 'auto' && input.otherDisplay));
+  const {before, after, notes} = unloading(input);
+  const state: GuestState = {
+    guest,
+    devices: [
+      ...devices.map((device) => previousOf(previous, device) ?? keptOf(input, device) ?? taken(device)),
+      // It was set up with others when it took these: they are to be given back all the same.
+      ...(previous?.devices ?? []).filter(({slot}) => !input.slots.includes(slot)),
+    ],
+    services: union(
+      previous?.services,
+      makingWay.services.filter((unit) => !input.unstartable.has(unit)),
+    ),
+    ...withUserServices(union(previous?.userServices, makingWay.userServices)),
+    modules: union(previous?.modules, [...before, ...after]),
+    consoles: union(previous?.consoles, makingWay.consoles),
+    framebuffers: union(previous?.framebuffers, makingWay.framebuffers),
+  };
+  const changing = change.devices.map(({slot}) => slot);
+  const content = printState(state);
+  // From its start on it is not to be started when the guest ends.
+  const finalState = printState({
+    ...state,
+    services: state.services.filter((unit) => unit !== displayManager),
+  });
+  const file: FileState = {...input.stateFile, content, mode: input.stateFile?.mode ?? 0o644};
+  const steps: Step[] = [
+    ...(content === input.stateFile?.content
+      ? []
+      : [{...writeFile(statePath(guest), content, input.stateFile), recalls: true}]),
+    ...makingWay.services.map((unit) =>
+      systemctl(['stop', unit], input.unstartable.has(unit) ? [] : [systemctl(['start', unit])]),
+    ),
+    ...makingWay.userServices.map(stopUserService),
+    ...makingWay.ending,
+    ...(makingWay.waits
+      ? [
+          {
+            kind: 'expect-free',
+            slots: changing,
+            modules: [...before, ...after],
+            limit: sessionLimit,
+            hint: settings.processes === 'refuse' ? adviceToEnd(input) : undefined,
+            undo: [],
+          } satisfies Step,
+        ]
+      : []),
+    ...makingWay.consoles.map((name) => releaseConsoles(name, input.consoles)),
+    ...makingWay.framebuffers.map(releaseFramebuffer),
+    ...before.map(unload),
+    ...switching.steps,
+    ...after.map(unload),
+    ...(displayManagerAtOnce
+      ? [systemctl(['start', displayManager]), writeFile(statePath(guest), finalState, file)]
+      : []),
+  ];
+  const words = [
+    ...input.damaged,
+    ...notes,
+    ...makingWay.services.flatMap((unit) => {
+      const reason = input.unstartable.get(unit);
+      return reason === undefined ? [] : [`${unit} is stopped and not started again: ${reason}`];
+    }),
+    ...(input.lostKeyboards.length === 0
+      ? []
+      : [`the host has no keyboard while guest ${guest} runs: ${input.lostKeyboards.join(', ')}`]),
+  ];
+  return plan(steps, {notes: [...words, ...switching.notes]});
+}
+
+/** Names a unit of a user's service manager in the state. */
+export function userServiceName(user: number, unit: string): string {
+  return `${user}:${unit}`;
+}
+
+/** The call of systemctl(1) for a unit of a user's service manager, by its name in the state. */
+export function userSystemctl(verb: 'start' | 'stop', name: string): string[] {
+  const at = name.indexOf(':');
+  return ['--user', `--machine=${name.slice(0, at)}@.host`, verb, name.slice(at + 1)];
+}
+
+/** That the user's manager cannot be reached is no failure: the processes are ended after it. */
+function stopUserService(name: string): Step {
+  return {
+    kind: 'systemctl',
+    args: userSystemctl('stop', name),
+    accept: [0, 1, 5],
+    undo: [{kind: 'systemctl', args: userSystemctl('start', name), accept: [0, 1, 5], undo: []}],
+  };
+}
+
+/** What has to let go of the devices, how, and who does not. */
+interface MakingWay {
+  /** Units to stop. */
+  readonly services: readonly string[];
+  /** Units of users' service managers to stop, as in the state. */
+  readonly userServices: readonly string[];
+  readonly ending: readonly Step[];
+  readonly consoles: readonly string[];
+  readonly framebuffers: readonly string[];
+  /** Whether there are processes whose end is to be waited for. */
+  readonly waits: boolean;
+  /** Holders that nothing here may end. */
+  readonly left: readonly Holder[];
+  /** Why some of them are still there when the display manager has stopped, in sentences. */
+  readonly reasons: readonly string[];
+  /** Holders that need not be ended. */
+  readonly harmless: readonly Holder[];
+}
+
+function makeWay(input: GuestStart): MakingWay {
+  const {settings, displayManager, sessions} = input;
+  const holders = input.change.holders.filter(({harm}) => harm !== 'none');
+  const processes = holders.filter((holder) => holder.kind === 'process');
+  const fromAuto = new Set(input.automatic);
+  const services = new Set(
+    input.services.filter(
+      (unit) => input.active.has(unit) && (!fromAuto.has(unit) || isInTheWay(unit, input)),
+    ),
+  );
+  const mayEnd = settings.processes === 'end';
+  if (mayEnd && displayManager !== undefined && processes.some((one) => one.displayManager))
+    services.add(displayManager);
+  const stops = displayManager !== undefined && services.has(displayManager);
+  const left: Holder[] = [];
+  const reasons = new Set<string>();
+  const userServices = new Set<string>();
+  const ending = new Map<number, ProcessIdentity>();
+  const end = ({pid}: ProcessHolder) => ending.set(pid, {pid, started: input.started.get(pid) ?? ''});
+  for (const holder of processes) {
+    const {unit, unitUser} = holder;
+    const ofSystem = unitUser === undefined;
+    if (isUntouchable(holder)) left.push(holder);
+    else if (ofSystem && unit !== undefined && services.has(unit)) continue;
+    else if (opensForOthers(holder)) {
+      if (!isOpenForOthers(holder, processes) && !stops) left.push(holder);
+    } else if (stops && belongsToDisplayManager(holder, sessions)) {
+      const reason = outlives(holder, sessions);
+      // Of a session not all have to end with the display: whoever may be ended is.
+      if (reason === undefined) {
+        if (mayEnd && !holder.displayManager && unit?.endsWith('.scope') === true && ofSystem) end(holder);
+      } else if (mayEnd && !isSystems(holder)) endOfUser(holder);
+      else {
+        left.push(holder);
+        reasons.add(
+          `${reason}: what its service manager runs is still there when ${displayManager} has stopped`,
+        );
+      }
+    } else if (!mayEnd || isSystems(holder)) left.push(holder);
+    else if (ofSystem && unit?.endsWith('.service') === true) services.add(unit);
+    else endOfUser(holder);
+  }
+  // Its service manager would start one again that it is told to.
+  function endOfUser(holder: ProcessHolder): void {
+    if (holder.unitUser !== undefined && holder.unit?.endsWith('.service') === true)
+      userServices.add(userServiceName(holder.unitUser, holder.unit));
+    end(holder);
+  }
+  const consoles: string[] = [];
+  const framebuffers: string[] = [];
+  for (const holder of holders)
+    if (holder.kind === 'process') continue;
+    else if (!settings.releaseConsoles) left.push(holder);
+    else if (holder.kind === 'console') consoles.push(holder.name);
+    else if (holder.kind !== 'framebuffer') left.push(holder);
+    else if (isFirmware(holder.description)) framebuffers.push(holder.description);
+  return {
+    services: [...services],
+    userServices: [...userServices],
+    ending:
+      ending.size === 0
+        ? []
+        : [
+            {
+              kind: 'end-processes',
+              processes: [...ending.values()],
+              limit: settings.processLimit,
+              undo: [],
+            },
+          ],
+    consoles: [...new Set(consoles)],
+    framebuffers: [...new Set(framebuffers)],
+    waits: processes.length > 0 || services.size > 0,
+    left,
+    reasons: [...reasons],
+    harmless: input.change.holders.filter(
+      (holder) => holder.harm === 'none' && !(holder.kind === 'process' && input.keeping.has(holder.pid)),
+    ),
+  };
+}
+
+/** Whether a process that opens devices for others has done so for one of these, which is dealt with by itself. */
+function isOpenForOthers(holder: ProcessHolder, processes: readonly ProcessHolder[]): boolean {
+  return processes.some(
+    (other) =>
+      other.pid !== holder.pid &&
+      !opensForOthers(other) &&
+      other.nodes.some((node) => holder.nodes.includes(node)),
+  );
+}
+
+/**
+ * Whether a service uses what is to be taken, so that it is stopped without being named in the settings: the display
+ * manager when a display is shown on, or is open in one of its sessions; any other when it has a device open itself.
+ */
+function isInTheWay(unit: string, {change, displayManager, sessions}: GuestStart): boolean {
+  if (unit !== displayManager)
+    return change.holders.some(
+      (holder) =>
+        holder.harm !== 'none' &&
+        holder.kind === 'process' &&
+        holder.unitUser === undefined &&
+        holder.unit === unit,
+    );
+  const displays = new Set(change.devices.filter(isDisplay).map(({slot}) => slot));
+  return change.holders.some(
+    (holder) =>
+      displays.has(holder.slot) &&
+      holder.harm !== 'none' &&
+      (holder.kind === 'process'
+        ? // logind has a device open for whichever session it is.
+          !isSystems(holder) && belongsToDisplayManager(holder, sessions)
+        : holder.kind === 'console' || holder.kind === 'framebuffer'),
+  );
+}
+
+/** Not to be ended whatever the settings say: a guest that uses the device loses data, however it was started. */
+function isUntouchable({pid, command, nodes, unit}: ProcessHolder): boolean {
+  return (
+    pid === 1 ||
+    unit === 'init.scope' ||
+    nodes.some((node) => node.startsWith('/dev/vfio/')) ||
+    unit?.startsWith('machine-') === true ||
+    /^(?:qemu-|kvm$)/.test(command)
+  );
+}
+
+/** The system's own: their use ends with somebody else's. */
+function isSystems({unit = ''}: ProcessHolder): boolean {
+  return /^user@\d+\.service$/.test(unit) || isNeeded(unit);
+}
+
+/** The services of `StopServices=auto`, by their own names; none when the setting has no such word. */
+function automaticServices(host: HostReader, {stopServices}: GuestSettings): string[] {
+  if (!hasAuto(stopServices)) return [];
+  const named = ownNames(host, namedIn(stopServices));
+  return ownNames(host, [displayManagerAlias, 'nvidia-persistenced.service']).filter(
+    (unit) => !named.includes(unit),
+  );
+}
+
+/** The services that are to be stopped where they are active, by their own names. */
+function resolveServices(host: HostReader, settings: GuestSettings): string[] {
+  const named = ownNames(host, namedIn(settings.stopServices));
+  return [...new Set([...automaticServices(host, settings), ...named])];
+}
+
+function ownNames(host: HostReader, units: readonly string[]): string[] {
+  return units.map((unit) => ownUnitName(host, unit) ?? unit);
+}
+
+/** What decides which modules are unloaded. */
+interface ModuleUse extends Pick<GuestStart, 'modules' | 'settings'> {
+  readonly change: Pick<SwitchInput, 'devices' | 'holders'>;
+}
+
+/** Splits the modules to unload: a driver's own can go only when the devices are off it. */
+function unloading(input: ModuleUse): {
+  before: string[];
+  after: string[];
+  notes: string[];
+} {
+  const {modules, settings, change} = input;
+  const changing = new Set(change.devices.map(({slot}) => slot));
+  const before: string[] = [];
+  const after: string[] = [];
+  const notes: string[] = [];
+  const keeps = (slots: readonly Slot[]) => slots.filter((slot) => !changing.has(slot));
+  if (changing.size === 0) return {before, after, notes};
+  const nvidia = modules.get('nvidia')?.own ?? [];
+  const keepsNvidia = nvidia.length === 0 || keeps(nvidia).length > 0;
+  const named = namedIn(settings.unloadModules).map((module) => module.replaceAll('-', '_'));
+  for (const [module, {own, through}] of modules) {
+    if (keepsNvidia && !named.includes(module)) continue;
+    const others = keeps([...own, ...through]);
+    if (others.length > 0)
+      notes.push(`module ${module} stays: ${others.join(', ')} stays with the host and needs it`);
+    else (own.length > 0 ? after : before).push(module);
+  }
+  return {before, after, notes};
+}
+
+/** A process with a node that all cards of a driver share, and the modules that it keeps loaded by that. */
+interface Keeper {
+  readonly holder: ProcessHolder;
+  readonly kept: readonly string[];
+}
+
+/**
+ * Processes that keep a module loaded which is to be unloaded, and are in the way of nothing else: what they have open
+ * of the devices themselves, if anything, need not be closed.
+ */
+function readModuleHolders(host: HostReader, input: ModuleUse): Keeper[] {
+  const {before, after} = unloading(input);
+  const {devices, holders} = input.change;
+  const known = new Set(
+    holders.flatMap((holder) => (holder.kind === 'process' && holder.harm !== 'none' ? [holder.pid] : [])),
+  );
+  return readModuleUsers(host, [...before, ...after])
+    .filter(({pid}) => !known.has(pid))
+    .flatMap(({modules: kept, ...user}) => {
+      const needing = kept.flatMap((module) => {
+        const {own = [], through = []} = input.modules.get(module) ?? {};
+        return [...own, ...through];
+      });
+      const slot = (devices.find((device) => needing.includes(device.slot)) ?? devices[0])?.slot;
+      return slot === undefined
+        ? []
+        : [{holder: {kind: 'process', slot, class: 'yields', harm: 'forcible', ...user}, kept}];
+    });
+}
+
+/** Why processes are in the way that have no node of the devices open, in sentences. */
+function reasonsOfModules(left: readonly Holder[], {keeping, settingsPath}: GuestStart): string[] {
+  return left.flatMap((holder) => {
+    const kept = holder.kind === 'process' ? keeping.get(holder.pid) : undefined;
+    return holder.kind !== 'process' || kept === undefined
+      ? []
+      : [
+          `process ${holder.pid} keeps ${kept.length === 1 ? 'module' : 'modules'} ${kept.join(', ')} loaded, to be unloaded by UnloadModules= (see ${settingsPath})`,
+        ];
+  });
+}
+
+/** The modules that are loaded, of those that the settings have unloaded, in the order of their unloading. */
+function readModules(host: HostReader, {unloadModules}: GuestSettings): Map<string, ModuleDevices> {
+  const candidates = [...(hasAuto(unloadModules) ? nvidiaModules : []), ...namedIn(unloadModules)];
+  return new Map(
+    candidates
+      .map((module) => module.replaceAll('-', '_'))
+      .filter((module) => host.exists(`/sys/module/${module}`))
+      .map((module) => {
+        const own = slotsOfModule(host, module);
+        return [module, {own, through: own.length > 0 ? [] : slotsBelow(host, module)}];
+      }),
+  );
+}
+
+/** The slots of the modules that a module uses, directly or through others: it is among their `holders` in sysfs. */
+function slotsBelow(host: HostReader, module: string): Slot[] {
+  const loaded = host.list('/sys/module');
+  const used = new Set([module]);
+  // What is added meanwhile is visited too: nvidia_drm uses nvidia_modeset, which uses nvidia.
+  for (const user of used)
+    for (const other of loaded) if (host.exists(`/sys/module/${other}/holders/${user}`)) used.add(other);
+  used.delete(module);
+  return [...new Set([...used].flatMap((other) => slotsOfModule(host, other)))];
+}
+
+function slotsOfModule(host: HostReader, module: string): Slot[] {
+  return host
+    .list(`/sys/module/${module}/drivers`)
+    .map((name) => name.replace(/^pci:/, ''))
+    .flatMap((driver) => host.list(`${driversFolder}/${driver}`))
+    .map(asSlot)
+    .filter((slot) => slot !== undefined);
+}
+
+function unload(module: string): Step {
+  return {kind: 'unload-module', module, alone: true, undo: [{kind: 'load-module', module, undo: []}]};
+}
+
+function releaseFramebuffer(device: string): Step {
+  const folder = framebufferDriver(device);
+  return writeAttribute(`${folder}/unbind`, device, {
+    // vfio-pci on the boot display removes the framebuffer's device for good.
+    undo: [writeAttribute(`${folder}/bind`, device, {accept: ['EBUSY', 'ENODEV']})],
+  });
+}
+
+/** The platform driver of the firmware's framebuffer. */
+export function framebufferDriver(device: string): string {
+  return `/sys/bus/platform/drivers/${device.replace(/\.\d+$/, '')}`;
+}
+
+function isFirmware(description: string): boolean {
+  return /^(?:efi|simple|vesa)-framebuffer\.\d+$/.test(description);
+}
+
+function taken({slot, id, driver, override}: Device): TakenDevice {
+  return {slot, id, driver, override};
+}
+
+/** How a device was before an earlier guest left it with VFIO. */
+function keptOf({kept}: GuestStart, device: Device): TakenDevice | undefined {
+  const taken = isVfio(device.driver) ? kept.get(device.slot) : undefined;
+  return taken?.id === device.id ? taken : undefined;
+}
+
+/** What a guest has taken before, and did not give back. */
+function previousOf(state: GuestState | undefined, device: Device): TakenDevice | undefined {
+  const before = state?.devices.find(({slot, id}) => slot === device.slot && id === device.id);
+  // A start that was killed, or its undo, may have set the override only, or taken the driver away.
+  const begun =
+    before?.driver !== undefined &&
+    (device.override === vfio || device.override === before.driver) &&
+    (device.driver === undefined || device.driver === before.driver);
+  return isVfio(device.driver) || begun ? before : undefined;
+}
+
+function union(first: readonly string[] | undefined, second: readonly string[]): string[] {
+  return [...new Set([...(first ?? []), ...second])];
+}
+
+function refuseFile(guest: Guest, file: ReturnType<typeof readGuestFile>): Refusal {
+  return refuse({
+    code: file === undefined ? 'no-guest' : 'bad-guest',
+    exitCode: file === undefined ? ExitCode.noDevice : ExitCode.refused,
+    message:
+      file === undefined
+        ? `guest ${guest} is not set up`
+        : `guest ${guest} takes nothing: ${file.path} is not obeyed`,
+    details: [...(file?.problem === undefined ? [] : [file.problem]), 'nothing was changed'],
+    hint:
+      file === undefined
+        ? `pearasys guest setup ${shellWord(guest)}`
+        : 'put that file right, one slot a line, then try again',
+  });
+}
+
+function refuseShared({guest, slots, devices, states}: GuestStart): Refusal | undefined {
+  for (const state of states) {
+    const shared = state.devices.find(({slot}) => slots.includes(slot));
+    if (state.guest === guest || shared === undefined) continue;
+    const id = devices.find(({slot}) => slot === shared.slot)?.id ?? shared.id;
+    return refuse({
+      code: 'in-use',
+      exitCode: ExitCode.refused,
+      message: `${shared.slot} (${id}) is with guest ${state.guest}: guest ${guest} cannot have it at the same time`,
+      details: ['nothing was changed'],
+      hint: `virsh shutdown ${shellWord(state.guest)}, or, when that guest does not run: systemctl stop ${shellWord(guestUnit(state.guest))}`,
+    });
+  }
+  return undefined;
+}
+
+function refuseMissing({guest, slots, devices}: GuestStart): Refusal | undefined {
+  const missing = slots.filter((slot) => !devices.some((device) => device.slot === slot));
+  if (missing.length === 0) return undefined;
+  return refuse({
+    code: 'no-device',
+    exitCode: ExitCode.noDevice,
+    message: `guest ${guest} is to have ${missing.join(', ')}, and there is no device`,
+    details: ['nothing was changed'],
+    hint: `\`pearasys list\` shows what there is; pearasys guest setup ${shellWord(guest)} sets it up anew`,
+  });
+}
+
+function refuseOtherCards({guest, devices, settings}: GuestStart): Refusal | undefined {
+  const other = devices.find(({slot, id}) => (settings.cards.get(slot) ?? id) !== id);
+  if (other === undefined) return undefined;
+  return refuse({
+    code: 'identity-mismatch',
+    exitCode: ExitCode.refused,
+    message: `${other.slot} is left alone: the card there is ${other.id}, guest ${guest} is to have ${settings.cards.get(other.slot) ?? ''}`,
+    details: ['nothing was changed'],
+    hint: `if this card is meant: pearasys guest setup ${shellWord(guest)}`,
+  });
+}
+
+/** What ends the use of the devices, and which setting would have it done. */
+function hintFor(left: readonly Holder[], {settings, settingsPath}: GuestStart): string {
+  const advice = [...new Set(left.map(adviseOnHolder))];
+  const couldEnd =
+    settings.processes === 'refuse' &&
+    left.every((holder) => holder.kind === 'process' && !isUntouchable(holder) && !isSystems(holder));
+  return [...advice, ...(couldEnd ? [adviceToEnd({settingsPath})] : [])].join('; ');
+}
+
+function adviceToEnd({settingsPath}: Pick<GuestStart, 'settingsPath'>): string {
+  return `or have it done at each start: Processes=end in ${settingsPath}`;
+}

@@ -1,0 +1,264 @@
+import type {HostReader} from '../../host/host.js';
+import {isDisplay} from '../../state/guests/files.js';
+import type {Guest} from '../../state/guests/name.js';
+import {
+  keptPath,
+  printKept,
+  printState,
+  statePath,
+  type GuestState,
+  type TakenDevice,
+} from '../../state/guests/state.js';
+import {readDevice, type Device} from '../../devices/pci/device.js';
+import {driversFolder, isStandIn, isVfio, type Driver} from '../../devices/pci/driver.js';
+import {readHolders} from '../../usage/holders.js';
+import {findDriver, hasModule, readDefaultDrivers} from '../../devices/pci/modules.js';
+import type {Slot} from '../../devices/pci/slot.js';
+import {readConsoleDrivers, returnConsoles} from './consoles.js';
+import {framebufferDriver, userSystemctl} from './guest-start.js';
+import {refuseHeld, refuseLocked} from '../switch/refusals.js';
+import {loadDefault} from '../switch/switch.js';
+import {
+  expectDriver,
+  plan,
+  probe,
+  removeFile,
+  setOverride,
+  systemctl,
+  unbind,
+  writeAttribute,
+  writeFile,
+  type Plan,
+  type Planned,
+  type Step,
+} from '../step.js';
+
+/**
+ * The plan that gives one device back to the driver it had, with the override it had. Each device has a plan of its
+ * own: that the audio function cannot be had must not keep the display from the host.
+ */
+export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): Planned {
+  const {slot} = taken;
+  const device = readDevice(host, slot);
+  const leave = (why: string) => plan([], {notes: [`${slot} is left alone: ${why}`]});
+  if (device === undefined) return leave('it is not there any more');
+  if (device.id !== taken.id) return leave(`the card there is ${device.id}, guest ${guest} had ${taken.id}`);
+  const locked = refuseLocked([device]);
+  if (locked !== undefined) return locked;
+  // A run may have been killed that had set an override only, or had yet to take its own away.
+  const ownOverride =
+    device.override !== taken.override && (device.override === taken.driver || isVfio(device.override));
+  if (device.driver !== undefined && device.driver === taken.driver && ownOverride)
+    return plan([setOverride(slot, taken.override, device.override)]);
+  if (device.driver !== undefined && !isVfio(device.driver))
+    return device.driver === taken.driver
+      ? plan(putOverride(device, taken))
+      : leave(`it is on ${device.driver} by now`);
+  // It was with VFIO before the guest started, and stays there.
+  if (isVfio(taken.driver)) return plan([]);
+  const forgetting = forgetKept(host, slot);
+  const held = refuseHeld([device], readHolders(host, [device]), false);
+  if (held !== undefined) return held;
+  if (taken.driver === undefined) return plan([...release(device, taken), ...forgetting]);
+  if (findDriver(host, taken.driver as Driver).kind === 'unknown')
+    return plan([...toDefault(device, taken), ...forgetting], {
+      notes: [`${slot} goes to whichever driver takes it: there is no driver ${taken.driver} any more`],
+    });
+  return plan([...giveBack(host, device, taken.driver, taken), ...forgetting]);
+}
+
+/** Without a look at what takes it: there may be no other driver that does. */
+function toDefault(device: Device, {driver, override}: TakenDevice): Step[] {
+  const {slot} = device;
+  const wanted = override === driver ? undefined : override;
+  return [
+    ...(device.override === wanted ? [] : [setOverride(slot, wanted, device.override)]),
+    ...(device.driver === undefined ? [] : [unbind(device)]),
+    probe(slot),
+  ];
+}
+
+/** The host has the device back: how it was before a guest left it with VFIO is of no use any more. */
+function forgetKept(host: HostReader, slot: Slot): Step[] {
+  const content = host.readText(keptPath(slot));
+  return content === undefined ? [] : [removeFile(keptPath(slot), {content: `${content}\n`, mode: 0o644})];
+}
+
+function release(device: Device, {override}: TakenDevice): Step[] {
+  return [
+    ...(device.override === override ? [] : [setOverride(device.slot, override, device.override)]),
+    ...(device.driver === undefined ? [] : [unbind(device)]),
+    expectDriver(device.slot, undefined),
+  ];
+}
+
+/** A run that was killed may have left the override under which the device was given back. */
+function putOverride({slot, driver, override}: Device, taken: TakenDevice): Step[] {
+  return override === driver && override !== taken.override
+    ? [setOverride(slot, taken.override, override)]
+    : [];
+}
+
+/** Under an override for that driver: two drivers may match, and the kernel would take the first. */
+function giveBack(host: HostReader, device: Device, driver: string, {override}: TakenDevice): Step[] {
+  const {slot} = device;
+  const present = host.exists(`${driversFolder}/${driver}`);
+  return [
+    setOverride(slot, driver, device.override),
+    ...(device.driver === undefined ? [] : [unbind(device)]),
+    // Only once a device waits for it: NVIDIA's module does not stay loaded without one.
+    ...(present ? [] : [loadFor(host, device, driver)]),
+    probe(slot),
+    expectDriver(slot, driver),
+    ...(override === driver ? [] : [setOverride(slot, override, driver)]),
+  ];
+}
+
+/** By modalias, or by its own name for a driver that the kernel would not choose (`uio_pci_generic`). */
+function loadFor(host: HostReader, device: Device, driver: string): Step {
+  const chosen = readDefaultDrivers(host, [device]).get(device.slot)?.modules ?? [];
+  const source = findDriver(host, driver as Driver);
+  return source.kind === 'module' && (isStandIn(driver) || chosen.length === 0)
+    ? {kind: 'load-module', module: source.module, undo: []}
+    : loadDefault(device);
+}
+
+/** Seconds for a guest to let go of its devices: QEMU may still be ending when libvirt reports that it has. */
+const guestLimit = 30;
+
+/** The plan that waits until no guest has the devices open any more. */
+export function planWait(host: HostReader, state: GuestState): Plan {
+  const devices = state.devices
+    .map(({slot, driver}) => (isVfio(driver) ? undefined : readDevice(host, slot)))
+    .filter((device) => device !== undefined)
+    .filter(({driver, locked}) => isVfio(driver) && !locked);
+  if (readHolders(host, devices).every(({kind}) => kind !== 'process')) return plan([]);
+  return plan([
+    {kind: 'expect-free', slots: devices.map(({slot}) => slot), limit: guestLimit, undo: []} satisfies Step,
+  ]);
+}
+
+/**
+ * What is left of a state; nothing left, the file goes.
+ * @param kept devices that stay with VFIO: how they were before is remembered for the next guest that takes them.
+ */
+export function planState(
+  host: HostReader,
+  previous: GuestState,
+  left: GuestState,
+  kept: readonly TakenDevice[] = [],
+): Plan {
+  const keeping = kept
+    .filter(({slot, id, driver}) => {
+      const device = readDevice(host, slot);
+      return !isVfio(driver) && device?.id === id && isVfio(device.driver);
+    })
+    .flatMap((taken): Step[] => {
+      const path = keptPath(taken.slot);
+      const content = printKept(taken);
+      const text = host.readText(path);
+      const previously = text === undefined ? undefined : {content: `${text}\n`, mode: 0o644};
+      return previously?.content === content ? [] : [writeFile(path, content, previously)];
+    });
+  const path = statePath(previous.guest);
+  const file = {content: printState(previous), mode: 0o644};
+  const lists = [
+    left.devices,
+    left.services,
+    left.userServices ?? [],
+    left.modules,
+    left.consoles,
+    left.framebuffers,
+  ];
+  const done = lists.every((list) => list.length === 0);
+  return plan([...keeping, done ? removeFile(path, file) : writeFile(path, printState(left), file)]);
+}
+
+/** Whether a display is among the devices: what shows something on it waits for it. */
+export function hasDisplay(host: HostReader, devices: readonly TakenDevice[]): boolean {
+  return devices.some(({slot}) => {
+    const device = readDevice(host, slot);
+    return device !== undefined && isDisplay(device);
+  });
+}
+
+/** One thing of a state that is put back by itself, so that none keeps another from being done. */
+export interface Restoring {
+  /** The list of the state that it is in. */
+  readonly list: 'modules' | 'framebuffers' | 'consoles' | 'services' | 'userServices';
+  readonly name: string;
+  /** Empty when it is so already, and when it cannot be put back any more, which a note says then. */
+  readonly plan: Plan;
+}
+
+/** What puts modules and framebuffers back. */
+export function planRestore(host: HostReader, state: GuestState): Restoring[] {
+  const modules = [...state.modules].reverse().map((module): Restoring => {
+    const of = (steps: readonly Step[], notes: readonly string[] = []) =>
+      ({list: 'modules', name: module, plan: plan(steps, {notes})}) as const;
+    if (!hasModule(host, module))
+      return of([], [`module ${module} is not loaded again: there is no such module any more`]);
+    return of(host.exists(`/sys/module/${module}`) ? [] : [{kind: 'load-module', module, undo: []}]);
+  });
+  const framebuffers = state.framebuffers.map((device): Restoring => {
+    const driver = framebufferDriver(device);
+    const of = (steps: readonly Step[], notes: readonly string[] = []) =>
+      ({list: 'framebuffers', name: device, plan: plan(steps, {notes})}) as const;
+    // vfio-pci on the boot display removes it (vfio_pci_vga_init, sysfb_disable).
+    if (!host.exists(`/sys/bus/platform/devices/${device}`))
+      return of(
+        [],
+        [`framebuffer ${device} does not come back: the kernel has removed it until the next boot`],
+      );
+    if (!host.exists(driver)) return of([], [`framebuffer ${device} does not come back: its driver is gone`]);
+    const bound = host.exists(`${driver}/${device}`);
+    return of(bound ? [] : [writeAttribute(`${driver}/bind`, device, {accept: ['EBUSY']})]);
+  });
+  return [...modules, ...framebuffers];
+}
+
+/** What gives consoles their terminals back. After the others: a driver's framebuffer has done it by itself. */
+export function planConsoles(host: HostReader, state: GuestState): Restoring[] {
+  const drivers = readConsoleDrivers(host);
+  return state.consoles.map((name) => {
+    const own = drivers.find((driver) => driver.name === name);
+    const notes = own === undefined ? [`console ${name} does not come back: the kernel has removed it`] : [];
+    const steps = own?.bound === false ? [returnConsoles(name, drivers)] : [];
+    return {list: 'consoles', name, plan: plan(steps, {notes})};
+  });
+}
+
+/**
+ * What starts the services again, the last one stopped first; then those of users.
+ * @param displayManager stays out where there is no display for it.
+ * @param unstartable those that cannot be started any more, and why.
+ */
+export function planServices(
+  host: HostReader,
+  state: GuestState,
+  displayManager: string | undefined,
+  unstartable: ReadonlyMap<string, string>,
+): Restoring[] {
+  const system = [...state.services].reverse().filter((unit) => unit !== displayManager);
+  return [
+    ...system.map((unit): Restoring => {
+      const reason = unstartable.get(unit);
+      const planned =
+        reason === undefined
+          ? plan([systemctl(['start', unit])])
+          : plan([], {notes: [`${unit} is not started again: ${reason}`]});
+      return {list: 'services', name: unit, plan: planned};
+    }),
+    ...[...(state.userServices ?? [])].reverse().map((name): Restoring => {
+      const [user = ''] = name.split(':');
+      const planned = host.exists(`/run/user/${user}`)
+        ? plan([systemctl(userSystemctl('start', name))])
+        : plan([], {
+            notes: [
+              `${name.slice(user.length + 1)} of user ${user} is not started again: the user has no service manager`,
+            ],
+          });
+      return {list: 'userServices', name, plan: planned};
+    }),
+  ];
+}

@@ -1,0 +1,100 @@
+import {ExitCode} from '../../host/errors.js';
+import {
+  isSupported,
+  skippedNotes,
+  type CalloutAction,
+  type CalloutCall,
+  type Callouts,
+  type CalloutState,
+  type CalloutSubject,
+} from '../../state/definitions/callout.js';
+import {printCompactConfig, type MdevConfig} from '../../state/definitions/definition.js';
+import {plan, refuse, type CalloutStep, type Plan, type Planned, type Step} from '../step.js';
+
+/** What the planners of mediated devices know of scripts. */
+export interface CalloutRules {
+  readonly callouts: Callouts;
+  /** Whether a script that fails keeps nothing from being done. */
+  readonly force: boolean;
+}
+
+/** The device and the command that the scripts are called about. */
+export interface CalloutTopic {
+  readonly subject: CalloutSubject;
+  readonly action: CalloutAction;
+  /** The device's configuration, which scripts read on standard input. */
+  readonly config: MdevConfig;
+}
+
+/** Whether a script is called about the device, which may change what can be done, or must be told of a failure. */
+export function isScripted({callouts: {scripts, notifiers}}: Pick<CalloutRules, 'callouts'>): boolean {
+  return scripts.length + notifiers.length > 0;
+}
+
+/**
+ * The steps with the scripts called around them, as mdevctl does: `pre`, which may refuse, before; `post` and the
+ * notifiers after, with what became of it, also when it was undone.
+ */
+export function withCallouts(
+  {subject, action, config}: CalloutTopic,
+  {callouts, force}: CalloutRules,
+  steps: readonly Step[],
+): Planned {
+  const notes = skippedNotes(callouts);
+  const {scripts, notifiers} = callouts;
+  if (steps.length === 0) return plan([]);
+  const input = printCompactConfig(config);
+  const step = (event: CalloutCall['event'], state: CalloutState): CalloutStep => ({
+    kind: 'callout',
+    uuid: subject.uuid,
+    call: {subject, event, action, state, input},
+    scripts: event === 'notify' ? notifiers : scripts,
+    claimed: event !== 'notify' && callouts.supports !== undefined,
+    force: false,
+    undo: [],
+  });
+  const notify = (state: CalloutState) => (notifiers.length > 0 ? [step('notify', state)] : []);
+  if (scripts.length > 0 && !isSupported(callouts, 'pre', action)) {
+    const message = `the script ${scripts.join(', ')} for type ${subject.type} does not support ${action}`;
+    if (!force)
+      return refuse(
+        {
+          code: 'callout-failed',
+          exitCode: ExitCode.refused,
+          message,
+          details: [...notes, 'nothing was changed'],
+          hint: 'see the documentation of the script, or use --force to go on without it',
+        },
+        notify('none'),
+      );
+    notes.push(`${message}; continuing because of --force`);
+  }
+  const tell = (state: CalloutState): CalloutStep[] => [
+    ...(scripts.length > 0 && isSupported(callouts, 'post', action) ? [step('post', state)] : []),
+    ...notify(state),
+  ];
+  const asked = isSupported(callouts, 'pre', action) ? scripts : [];
+  // Also where no script is asked: its undo is what tells that the command failed.
+  const before: CalloutStep = {
+    ...step('pre', 'none'),
+    scripts: asked,
+    force,
+    onRefusal: notify('none'),
+    undo: tell('failure'),
+  };
+  return plan(
+    [...(asked.length > 0 || before.undo.length > 0 ? [before] : []), ...steps, ...tell('success')],
+    {notes},
+  );
+}
+
+/** Several plans as one: all are done, or none. */
+export function together(plans: readonly Planned[]): Planned {
+  const refusal = plans.find((one) => one.kind === 'refusal');
+  if (refusal !== undefined) return refusal;
+  const all = plans.filter((one): one is Plan => one.kind === 'plan');
+  return plan(
+    all.flatMap(({steps}) => steps),
+    {notes: [...new Set(all.flatMap(({notes}) => notes))]},
+  );
+}

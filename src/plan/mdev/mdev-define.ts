@@ -1,0 +1,338 @@
+import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {isSupported, skippedNotes, type Callouts} from '../../state/definitions/callout.js';
+import {
+  checkAttributeName,
+  definitionPath,
+  isDefined,
+  printCompactConfig,
+  printConfig,
+  readDefinitions,
+  type Attribute,
+  type Definition,
+  type Definitions,
+  type MdevConfig,
+  type StartMode,
+} from '../../state/definitions/definition.js';
+import type {Mdev} from '../../devices/mdev/mdev.js';
+import type {ParentName, TypeName} from '../../devices/mdev/name.js';
+import type {Uuid} from '../../devices/mdev/uuid.js';
+import {together, withCallouts, type CalloutRules} from './mdev-callouts.js';
+import {ambiguous, type MdevWish} from './mdev-start.js';
+import {
+  plan,
+  refuse,
+  removeFile,
+  writeFile,
+  type CalloutStep,
+  readFileState,
+  type FileState,
+  type Planned,
+  type Refusal,
+} from '../step.js';
+
+/** What the planners of this file know of the definitions of one UUID. */
+export interface DefinitionState extends CalloutRules {
+  readonly definitions: Definitions;
+  /** Their files, by path; absent for a file that is not there. */
+  readonly files: ReadonlyMap<string, FileState>;
+  /** Of the definitions' own types, by the paths of their files; {@link callouts} for those that are not in it. */
+  readonly calloutsOf?: ReadonlyMap<string, Callouts>;
+  /** As in {@link DefinitionFilter}; attributes too may have any names then, as mdevctl looks at them at the start. */
+  readonly asTyped?: boolean | undefined;
+}
+
+/** Reads what the planners of this file need to know. */
+export function readDefinitionState(
+  host: HostReader,
+  uuid: Uuid,
+  rules: CalloutRules & Pick<DefinitionState, 'asTyped' | 'calloutsOf'>,
+): DefinitionState {
+  const definitions = readDefinitions(host, {uuid, asTyped: rules.asTyped});
+  const files = new Map<string, FileState>();
+  for (const path of definitions.definitions.map(({path}) => path)) {
+    // What could not be put back as it was is not written over.
+    const state = readFileState(host, path);
+    if (state !== undefined) files.set(path, state);
+  }
+  return {...rules, definitions, files};
+}
+
+/**
+ * The plan that defines a device. It need not be there, nor need its parent.
+ * @param isActive whether this device is there: then its script is asked for the attributes.
+ */
+export function planMdevDefine(wish: MdevWish, state: DefinitionState, isActive = false): Planned {
+  const {definitions, broken} = state.definitions;
+  const path = definitionPath(wish);
+  const problem = broken.find((one) => one.uuid === wish.uuid && one.parent === wish.parent);
+  if (problem !== undefined) return refuseBroken(problem.path, problem.reason);
+  if (definitions.some((one) => one.uuid === wish.uuid && one.parent === wish.parent))
+    return refuse({
+      code: 'already-defined',
+      exitCode: ExitCode.refused,
+      message: `${wish.uuid} is defined on ${wish.parent} already`,
+      details: ['nothing was changed'],
+      hint: `pearasys mdev modify -u ${wish.uuid} -p ${wish.parent} changes it, undefine takes it away`,
+    });
+  const wrong = state.asTyped === true ? undefined : refuseAttributes(wish.attributes);
+  if (wrong !== undefined) return wrong;
+  const {uuid} = wish;
+  const {callouts} = state;
+  const write = writeFile(path, printConfig(wish), undefined);
+  const asks = isActive && callouts.scripts.length > 0 && isSupported(callouts, 'get', 'attributes');
+  return withCallouts({subject: wish, action: 'define', config: wish}, state, [
+    asks
+      ? {kind: 'define-active', uuid, subject: wish, path, config: wish, callouts, undo: write.undo}
+      : {...write, uuid},
+  ]);
+}
+
+/** The plan that takes definitions away: of one parent, or of all. A device that is there stays. */
+export function planMdevUndefine(
+  uuid: Uuid,
+  parent: ParentName | undefined,
+  state: DefinitionState,
+): Planned {
+  const {definitions, broken} = matching(uuid, parent, state.definitions);
+  const problems = broken.map((one) => `the definition ${one.path} is broken, and left alone: ${one.reason}`);
+  if (definitions.length === 0) {
+    const [problem] = broken;
+    return problem === undefined
+      ? refuse(notDefined(uuid, parent))
+      : refuseBroken(problem.path, problem.reason);
+  }
+  const plans = definitions.map((definition) => {
+    const {path} = definition;
+    const previous = state.files.get(path);
+    if (previous === undefined) return refuseForeign(path);
+    const rules = {...state, callouts: state.calloutsOf?.get(path) ?? state.callouts};
+    return withCallouts({subject: definition, action: 'undefine', config: definition}, rules, [
+      // mdevctl leaves the parent's folder too.
+      {...removeFile(path, previous, {prune: 0}), uuid},
+    ]);
+  });
+  const planned = together(plans);
+  return planned.kind === 'refusal' ? planned : {...planned, notes: [...problems, ...planned.notes]};
+}
+
+/** What is to be different about a definition. */
+export interface DefinitionChange {
+  readonly type?: TypeName | undefined;
+  readonly start?: StartMode | undefined;
+  /** An attribute that is put in before this index; at the end without one. */
+  readonly add?: (Attribute & {readonly index?: number | undefined}) | undefined;
+  /** The attribute at this index is taken out; the last one without one. */
+  readonly remove?: {readonly index?: number | undefined} | undefined;
+  /** Type, start and attributes as a file says, instead of all above. */
+  readonly config?: MdevConfig | undefined;
+}
+
+/** The plan that changes a definition. A device that is there stays as it is until it is started anew. */
+export function planMdevModify(
+  uuid: Uuid,
+  parent: ParentName | undefined,
+  change: DefinitionChange,
+  state: DefinitionState,
+): Planned {
+  const found = findDefinition(uuid, parent, state.definitions);
+  const changed = changeDefinition(found, change);
+  const wrong =
+    state.asTyped === true ? undefined : refuseAttributes(change.config?.attributes ?? [change.add]);
+  if (wrong !== undefined) return wrong;
+  const {path} = found;
+  const previous = state.files.get(path);
+  if (previous === undefined) return refuseForeign(path);
+  const content = printConfig(changed);
+  return withCallouts(
+    {subject: changed, action: 'modify', config: changed},
+    state,
+    content === previous.content ? [] : [{...writeFile(path, content, previous), uuid}],
+  );
+}
+
+/**
+ * The plan that changes a device that is there, through the script for its type, which alone knows how: there is no
+ * other way. With `defined` its definition is changed to the same.
+ */
+export function planMdevModifyLive(
+  mdev: Mdev | undefined,
+  uuid: Uuid,
+  config: MdevConfig,
+  state: DefinitionState & {readonly defined: boolean; readonly parent?: ParentName | undefined},
+): Planned {
+  const {callouts, force, parent = mdev?.parent} = state;
+  if (mdev?.type === undefined || mdev.parent !== parent)
+    return refuse({
+      code: 'no-device',
+      exitCode: ExitCode.noDevice,
+      message: `there is no mediated device ${uuid}${mdev === undefined || mdev.parent === parent ? '' : ` on ${parent ?? ''}`}`,
+      details: [
+        ...(mdev === undefined || mdev.parent === parent ? [] : [`it is on ${mdev.parent}`]),
+        'nothing was changed',
+      ],
+      hint: 'without --live its definition is changed',
+    });
+  if (config.type !== mdev.type)
+    return refuse({
+      code: 'type-mismatch',
+      exitCode: ExitCode.refused,
+      message: `${uuid} is of type ${mdev.type}, which cannot become ${config.type} while it is there`,
+      details: ['nothing was changed'],
+      hint: `pearasys mdev stop -u ${uuid} first`,
+    });
+  const wrong = refuseAttributes(config.attributes);
+  if (wrong !== undefined) return wrong;
+  const {supports} = callouts;
+  if (supports === undefined || !supports.events.includes('live') || !supports.actions.includes('modify'))
+    return refuse({
+      code: 'callout-failed',
+      exitCode: ExitCode.refused,
+      message: `no script knows how to change a device of type ${mdev.type} while it is there`,
+      details: [...skippedNotes(callouts), 'nothing was changed'],
+      hint: 'change the definition, and start the device anew',
+    });
+  const subject = {uuid, parent: mdev.parent, type: mdev.type};
+  const live: CalloutStep = {
+    kind: 'callout',
+    uuid,
+    call: {subject, event: 'live', action: 'modify', state: 'none', input: printCompactConfig(config)},
+    scripts: callouts.scripts,
+    claimed: true,
+    force: false,
+    undo: [],
+  };
+  const notify: CalloutStep[] =
+    callouts.notifiers.length === 0
+      ? []
+      : [
+          {
+            ...live,
+            call: {...live.call, event: 'notify'},
+            scripts: callouts.notifiers,
+            claimed: false,
+          },
+        ];
+  const now = plan([{...live, onRefusal: notify}, ...notify], {notes: skippedNotes(callouts)});
+  if (!state.defined) return now;
+  const definition = findDefinition(uuid, mdev.parent, state.definitions);
+  if (definition.type !== mdev.type)
+    return refuse({
+      code: 'type-mismatch',
+      exitCode: ExitCode.refused,
+      message: `${uuid} is defined as ${definition.type}, and is there as ${mdev.type}`,
+      details: ['nothing was changed'],
+      hint: 'without --defined only the device is changed',
+    });
+  return together([now, planMdevModify(uuid, mdev.parent, {config}, {...state, force})]);
+}
+
+/**
+ * The plan that records a device which has appeared, as `manual`: when it stops it is still known. A UUID that is
+ * defined is left alone, whatever its parent: a second definition would make the first one ambiguous.
+ */
+export function planMdevRecord(host: HostReader, mdev: Mdev, attributes: readonly Attribute[] = []): Planned {
+  const {uuid, parent, type} = mdev;
+  if (type === undefined || isDefined(host, uuid)) return plan([]);
+  const config: MdevConfig = {type, start: 'manual', attributes};
+  return plan([{...writeFile(definitionPath({uuid, parent}), printConfig(config), undefined), uuid}]);
+}
+
+/**
+ * The one definition that is meant.
+ * @throws PearasysError `not-defined`, `ambiguous-definition` or `bad-definition`.
+ */
+export function findDefinition(uuid: Uuid, parent: ParentName | undefined, all: Definitions): Definition {
+  const {definitions, broken} = matching(uuid, parent, all);
+  const [definition, ...others] = definitions;
+  const [problem] = broken;
+  if (definition === undefined && problem !== undefined)
+    throw new PearasysError(refuseBroken(problem.path, problem.reason).error);
+  if (definition === undefined) throw new PearasysError(notDefined(uuid, parent));
+  if (others.length > 0) throw ambiguous(uuid, definitions);
+  return definition;
+}
+
+function matching(
+  uuid: Uuid,
+  parent: ParentName | undefined,
+  {definitions, broken}: Definitions,
+): Definitions {
+  const wanted = (one: {readonly uuid: Uuid | undefined; readonly parent: ParentName}) =>
+    one.uuid === uuid && (parent === undefined || one.parent === parent);
+  return {definitions: definitions.filter(wanted), broken: broken.filter(wanted)};
+}
+
+/** @throws PearasysError `usage`. */
+function changeDefinition(definition: Definition, change: DefinitionChange): Definition {
+  const {config} = change;
+  if (config !== undefined) {
+    return {...definition, type: config.type, start: config.start, attributes: config.attributes};
+  }
+  const attributes = [...definition.attributes];
+  const {add, remove} = change;
+  if (add !== undefined) {
+    checkIndex(add.index, attributes, attributes.length);
+    attributes.splice(add.index ?? attributes.length, 0, {name: add.name, value: add.value});
+  } else if (remove !== undefined) {
+    checkIndex(remove.index, attributes, attributes.length - 1);
+    attributes.splice(remove.index ?? -1, 1);
+  }
+  return {
+    ...definition,
+    type: change.type ?? definition.type,
+    start: change.start ?? definition.start,
+    attributes,
+  };
+}
+
+function checkIndex(index: number | undefined, attributes: readonly Attribute[], most: number): void {
+  if (index === undefined || index <= most) return;
+  throw usageError(
+    `there is no attribute ${index}`,
+    attributes.length === 0
+      ? 'the definition has no attributes'
+      : attributes.map(({name, value}, at) => `${at}: ${name}=${value}`).join(', '),
+  );
+}
+
+function refuseAttributes(attributes: readonly (Attribute | undefined)[]): Refusal | undefined {
+  try {
+    for (const one of attributes) if (one !== undefined) checkAttributeName(one.name);
+  } catch (error) {
+    if (!(error instanceof PearasysError)) throw error;
+    const {code, exitCode, message, hint = ''} = error;
+    return refuse({code, exitCode, message, details: ['nothing was changed'], hint});
+  }
+  return undefined;
+}
+
+function notDefined(uuid: Uuid, parent: ParentName | undefined) {
+  return {
+    code: 'not-defined' as const,
+    exitCode: ExitCode.noDevice,
+    message: `${uuid} is not defined${parent === undefined ? '' : ` on ${parent}`}`,
+    details: ['nothing was changed'],
+    hint: '`pearasys mdev list --defined` shows what is',
+  };
+}
+
+function refuseBroken(path: string, reason: string): Refusal {
+  return refuse({
+    code: 'bad-definition',
+    exitCode: ExitCode.refused,
+    message: `the definition ${path} is broken, and left alone`,
+    details: [reason, 'nothing was changed'],
+    hint: 'correct the file, or remove it and define the device anew',
+  });
+}
+
+function refuseForeign(path: string): Refusal {
+  return refuse({
+    code: 'bad-definition',
+    exitCode: ExitCode.refused,
+    message: `could not change the definition ${path}: it belongs to another user, or is a link to a file that is not trusted`,
+    details: ['nothing was changed'],
+    hint: `make it a file owned by root; \`ls -lL ${path}\` shows what it is now`,
+  });
+}

@@ -1,0 +1,291 @@
+import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {
+  checkAttributeName,
+  readDefinitions,
+  type Definition,
+  type DefinitionFilter,
+  type Definitions,
+  type MdevConfig,
+} from '../../state/definitions/definition.js';
+import {mdevPath, readMdev, type Mdev} from '../../devices/mdev/mdev.js';
+import type {ParentName, TypeName} from '../../devices/mdev/name.js';
+import {readParent, readParentNames, typePath, type Parent} from '../../devices/mdev/parent.js';
+import type {Uuid} from '../../devices/mdev/uuid.js';
+import {nearest} from '../../devices/pci/find.js';
+import {isScripted, withCallouts, type CalloutRules} from './mdev-callouts.js';
+import {plan, refuse, writeAttribute, type Planned, type Refusal, type Step} from '../step.js';
+import {readUnfinished} from '../unfinished.js';
+
+/** A mediated device that is to be there. */
+export interface MdevWish extends MdevConfig {
+  readonly uuid: Uuid;
+  readonly parent: ParentName;
+}
+
+/** How a person, or a unit, says which device is to be started. */
+export interface MdevWords {
+  readonly uuid: Uuid;
+  readonly parent?: ParentName | undefined;
+  readonly type?: TypeName | undefined;
+  /** The contents of a file in mdevctl's JSON, instead of a definition or a type. */
+  readonly config?: MdevConfig | undefined;
+}
+
+/** Everything {@link planMdevStart} decides on. */
+export interface MdevStartInput extends CalloutRules {
+  readonly wish: MdevWish;
+  /** The device of this UUID that is there already. */
+  readonly existing: Mdev | undefined;
+  /** Whether a run that was killed made it: it may not have its attributes. */
+  readonly unfinished?: boolean;
+  readonly parent: Parent | undefined;
+  /** The names of all parents. */
+  readonly parents: readonly ParentName[];
+  /** Whether a device that is there, on this parent and of this type, is what is wanted: for a unit it is. */
+  readonly mayExist: boolean;
+  /** Milliseconds that a parent may take to register after the `pre` scripts. */
+  readonly patience: number;
+}
+
+/**
+ * What the words mean: the definition that they name, or a new device that is not defined.
+ * @throws PearasysError `ambiguous-definition`, `type-mismatch`, `bad-definition` or `usage`.
+ */
+export function specifyMdev(words: MdevWords, {definitions, broken}: Definitions): MdevWish {
+  const {uuid, parent, type, config} = words;
+  if (config !== undefined) {
+    if (parent === undefined) throw usageError('no parent was named', '--parent NAME beside --jsonfile');
+    if (type !== undefined)
+      throw usageError('--type and --jsonfile exclude each other', 'the file says the type');
+    return {uuid, parent, type: config.type, start: config.start, attributes: config.attributes};
+  }
+  const [definition, ...others] = definitions.filter(
+    (one) => one.uuid === uuid && (parent === undefined || one.parent === parent),
+  );
+  if (definition !== undefined && others.length > 0) throw ambiguous(uuid, [definition, ...others]);
+  if (definition !== undefined) {
+    if (type !== undefined && type !== definition.type)
+      throw new PearasysError({
+        code: 'type-mismatch',
+        exitCode: ExitCode.refused,
+        message: `${uuid} is defined on ${definition.parent} as ${definition.type}, not as ${type}`,
+        details: ['nothing was changed'],
+        hint: `pearasys mdev start -u ${uuid} -p ${definition.parent} starts it as it is defined`,
+      });
+    return definition;
+  }
+  const problem = broken.find((one) => one.uuid === uuid && (parent === undefined || one.parent === parent));
+  if (problem !== undefined && (type === undefined || parent === undefined))
+    throw new PearasysError({
+      code: 'bad-definition',
+      exitCode: ExitCode.refused,
+      message: `the definition ${problem.path} is broken, and left alone`,
+      details: [problem.reason, 'nothing was changed'],
+      hint: 'correct the file, or remove it and define the device anew',
+    });
+  if (parent === undefined || type === undefined)
+    throw usageError(
+      parent === undefined && type === undefined
+        ? `${uuid} is not defined, and neither its parent nor its type was named`
+        : `${uuid} is not defined${parent === undefined ? '' : ` on ${parent}`}, and its ${parent === undefined ? 'parent' : 'type'} was not named`,
+      '--parent NAME --type TYPE; `pearasys mdev types` shows what there is',
+      'not-defined',
+    );
+  return {uuid, parent, type, start: 'manual', attributes: []};
+}
+
+/** The error for a UUID that is defined on several parents. */
+export function ambiguous(uuid: Uuid, definitions: readonly Definition[]): PearasysError {
+  return usageError(
+    `${uuid} is defined on several parents: ${definitions.map(({parent}) => parent).join(', ')}`,
+    definitions.map(({parent}) => `--parent ${parent}`).join(', or '),
+    'ambiguous-definition',
+  );
+}
+
+/** Reads what {@link planMdevStart} needs to know. @throws what {@link specifyMdev} throws. */
+export function readMdevStart(
+  host: HostReader,
+  words: MdevWords,
+  rules: CalloutRules & Pick<MdevStartInput, 'mayExist' | 'patience'> & Pick<DefinitionFilter, 'asTyped'>,
+): MdevStartInput {
+  const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid, asTyped: rules.asTyped}));
+  return {
+    ...rules,
+    wish,
+    existing: readMdev(host, wish.uuid),
+    unfinished: readUnfinished(host, wish.uuid)?.made.includes(wish.uuid) === true,
+    parent: readParent(host, wish.parent),
+    parents: readParentNames(host),
+  };
+}
+
+/**
+ * The plan that makes a mediated device: its UUID is written to `create` of its type, then its attributes are
+ * written in order, before anything uses it. When one is not accepted the device is removed again
+ * (Documentation/driver-api/vfio-mediated-device.rst).
+ */
+export function planMdevStart(input: MdevStartInput): Planned {
+  const {wish, existing, patience} = input;
+  const {uuid, parent, type} = wish;
+  const same = existing?.parent === parent && (existing.type ?? type) === type;
+  if (same && input.unfinished === true) return completeStart(input);
+  if (same && input.mayExist) return plan([]);
+  const scripted = isScripted(input);
+  // A script may load the driver, make the type or free an instance: then it is looked at after the script.
+  const refusal = refuseAttributes(wish) ?? (scripted ? undefined : refuseCreation(input));
+  if (refusal !== undefined) return refusal;
+  const look: Step[] = scripted ? [{kind: 'expect-creatable', uuid, parent, type, patience, undo: []}] : [];
+  return withCallouts({subject: wish, action: 'start', config: wish}, input, [...look, ...startSteps(wish)]);
+}
+
+/** A run that made the device was killed before it had its attributes. They are written again, from the first. */
+function completeStart(input: MdevStartInput): Planned {
+  const {wish} = input;
+  const wrong = refuseAttributes(wish);
+  if (wrong !== undefined) return wrong;
+  const [, present, ...attributes] = startSteps(wish);
+  if (present === undefined) return plan([]);
+  return withCallouts({subject: wish, action: 'start', config: wish}, input, [
+    {...present, undo: [removeMdev(wish.uuid)]},
+    ...attributes,
+  ]);
+}
+
+/** Looks whether a device can be created now. @throws PearasysError why it cannot. */
+export function checkCreatable(host: HostReader, subject: Pick<MdevWish, 'uuid' | 'parent' | 'type'>): void {
+  const refusal = refuseCreation({
+    wish: subject,
+    existing: readMdev(host, subject.uuid),
+    parent: readParent(host, subject.parent),
+    parents: readParentNames(host),
+  });
+  if (refusal !== undefined) throw afterScripts(refusal);
+}
+
+/** The error of a refusal that follows scripts: what these have changed is not known. */
+export function afterScripts({error}: Refusal): PearasysError {
+  const details = (error.details ?? []).filter((line) => line !== 'nothing was changed');
+  return new PearasysError({...error, details});
+}
+
+/** What decides whether a device can be created. */
+type Creation = Pick<MdevStartInput, 'existing' | 'parent' | 'parents'> & {
+  readonly wish: Pick<MdevWish, 'parent' | 'type'>;
+};
+
+function refuseCreation(creation: Creation): Refusal | undefined {
+  const {existing} = creation;
+  if (existing !== undefined) return refuseExisting(existing);
+  return refuseParent(creation) ?? refuseType(creation);
+}
+
+function startSteps({uuid, parent, type, attributes}: MdevWish): Step[] {
+  return [
+    writeAttribute(typePath(parent, type, 'create'), uuid, {
+      uuid,
+      undo: [removeMdev(uuid)],
+      hint: "the reason is in the kernel's log: journalctl -k",
+    }),
+    {kind: 'expect-mdev', uuid, present: true, undo: []},
+    ...attributes.map(({name, value}, index) =>
+      writeAttribute(mdevPath(uuid, name), value, {
+        uuid,
+        within: mdevPath(uuid),
+        hint: `see which attributes and values the driver of ${parent} takes; in a definition it is attribute ${index}, as \`pearasys mdev list -dv -u ${uuid}\` shows`,
+      }),
+    ),
+  ];
+}
+
+/**
+ * Removes a mediated device. EAGAIN says that it is not complete yet, or that somebody else removes it: then it is
+ * gone a moment later.
+ */
+export function removeMdev(uuid: Uuid): Step {
+  return writeAttribute(mdevPath(uuid, 'remove'), '1', {
+    uuid,
+    accept: ['ENOENT', 'ENODEV'],
+    again: ['EAGAIN'],
+    hint: `\`pearasys show ${uuid}\` tells who uses it; the reason is in the kernel's log: journalctl -k`,
+  });
+}
+
+function refuseExisting({uuid, parent, type}: Mdev): Refusal {
+  return refuse({
+    code: 'uuid-in-use',
+    exitCode: ExitCode.refused,
+    message: `there is a device ${uuid} already, of type ${type ?? '?'} on ${parent}`,
+    details: ['nothing was changed'],
+    hint: `use it as it is, or pearasys mdev stop -u ${uuid} first; a UUID is in use once on the whole machine`,
+  });
+}
+
+function refuseParent({wish, parent, parents}: Creation): Refusal | undefined {
+  if (parent === undefined)
+    return refuse({
+      code: 'no-parent',
+      exitCode: ExitCode.noDevice,
+      message: `there is no parent ${wish.parent}`,
+      details: ['nothing was changed'],
+      hint:
+        parents.length === 0
+          ? "no device offers mediated devices now: load the driver that does, as in `modprobe kvmgt` or the vendor's"
+          : `\`pearasys mdev types\` shows the parents${nearest(wish.parent, parents)}`,
+    });
+  if (parent.registered) return undefined;
+  return refuse({
+    code: 'not-registered',
+    exitCode: ExitCode.refused,
+    message: `the parent ${wish.parent} does not offer its types: it is still registering, or is being taken away`,
+    details: ['nothing was changed'],
+    hint: 'try again; the log of its driver says what it waits for: journalctl -k',
+  });
+}
+
+function refuseType({wish, parent}: Creation): Refusal | undefined {
+  const types = parent?.types ?? [];
+  const type = types.find(({name}) => name === wish.type);
+  if (type === undefined)
+    return refuse({
+      code: 'no-type',
+      exitCode: ExitCode.noDevice,
+      message: `the parent ${wish.parent} has no type ${wish.type}`,
+      details: ['nothing was changed'],
+      hint: `it has ${types.map(({name}) => name).join(', ')}${nearest(
+        wish.type,
+        types.map(({name}) => name),
+      )}`,
+    });
+  if (type.available !== 0) return undefined;
+  const left = types.filter(({available}) => available !== 0).map(({name}) => name);
+  return refuse({
+    code: 'no-instances',
+    exitCode: ExitCode.refused,
+    message: `the parent ${wish.parent} has no instances of ${wish.type} left`,
+    details: [
+      left.length === 0 ? 'nor of any other type' : `there are some of ${left.join(', ')}`,
+      'nothing was changed',
+    ],
+    hint: 'stop a device that is not needed: `pearasys mdev list` shows them',
+  });
+}
+
+function refuseAttributes({uuid, attributes}: MdevWish): Refusal | undefined {
+  for (const {name} of attributes)
+    try {
+      checkAttributeName(name);
+    } catch (error) {
+      if (!(error instanceof PearasysError)) throw error;
+      const {code, message} = error;
+      return refuse({
+        code,
+        exitCode: ExitCode.refused,
+        message: `${uuid} is not started: ${message}`,
+        details: ['nothing was changed'],
+        hint: `an attribute is a file in the device's own folder; pearasys mdev modify -u ${uuid} --delattr --index ${attributes.findIndex((one) => one.name === name)} takes it out of a definition`,
+      });
+    }
+  return undefined;
+}

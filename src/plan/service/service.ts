@@ -1,0 +1,448 @@
+import {posix} from 'node:path';
+import {ExitCode} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {systemdUnits, type Layout} from '../../config/layout.js';
+import {devicePath, siblingsOf, type Device} from '../../devices/pci/device.js';
+import type {Driver} from '../../devices/pci/driver.js';
+import type {DeviceId} from '../../devices/pci/id.js';
+import type {Slot} from '../../devices/pci/slot.js';
+import type {DriverctlRecord} from '../../state/records/driverctl.js';
+import {
+  isNamedFor,
+  printRecord,
+  readRecords,
+  recordPath,
+  type DeviceRecord,
+  type RecordProblem,
+  type Records,
+} from '../../state/records/record.js';
+import {claimTemplate, slotTemplate, unitSettings} from '../../systemd/files.js';
+import {
+  claimTemplateName,
+  claimUnitName,
+  deviceUnit,
+  dropInFolder,
+  enabledLink,
+  parseUnitName,
+  readUnits,
+  templateName,
+  unitName,
+  type UnitIdentity,
+} from '../../systemd/unit.js';
+import {
+  makeLink,
+  plan,
+  refuse,
+  removeFile,
+  removeLink,
+  systemctl,
+  udevadm,
+  writeFile,
+  readFileState,
+  type FileState,
+  type Planned,
+  type Refusal,
+  type Step,
+} from '../step.js';
+
+/**
+ * What is locked while records and units are written. Not the slots: a plan may start or stop a unit, whose own
+ * program locks these.
+ */
+export const servicesLock = 'services';
+
+/** A device that is to be claimed at each boot. */
+export interface WishedClaim {
+  readonly slot: Slot;
+  readonly id: DeviceId;
+  readonly driver: Driver;
+  /** The slots that are claimed and released in one, this one included. */
+  readonly together: readonly Slot[];
+}
+
+/** Claims that are to last. */
+export interface ServiceWish {
+  readonly claims: readonly WishedClaim[];
+  /** The folder for the templates; {@link systemdUnits} unless the person chose another, which is linked then. */
+  readonly folder: string;
+  /**
+   * Whether the units are started: at once and waited for, only queued (from within another unit's start, which
+   * must not wait for the same manager's jobs), or not before the next boot or hot-add.
+   */
+  readonly start: 'now' | 'queue' | 'later';
+}
+
+/** Everything the planners of this file decide on. */
+export interface ServiceState {
+  readonly layout: Layout;
+  readonly records: Records;
+  readonly units: readonly UnitIdentity[];
+  /** Names of the units of {@link units} that are active. */
+  readonly active: ReadonlySet<string>;
+  /** Each file that a plan may write or remove, by path; absent for a file that is not there. */
+  readonly files: ReadonlyMap<string, FileState>;
+  /** Where templates in {@link systemdUnits} that are links lead to, by path. */
+  readonly links: ReadonlyMap<string, string>;
+  /** The links by which {@link units} are wanted, by path: for each the unit, and what the link says. */
+  readonly wants: ReadonlyMap<string, WantsLink>;
+  /** Whether a systemd and a udev run that answer for this host; none does for an image. */
+  readonly running: boolean;
+  /** Slots of the wish whose device is there now. */
+  readonly present: ReadonlySet<Slot>;
+  /** Names for people, by slot. */
+  readonly names: ReadonlyMap<Slot, string>;
+}
+
+/** A link that systemctl(1), enable, makes: in the folder of the unit that wants this one. */
+export interface WantsLink {
+  readonly unit: string;
+  readonly target: string;
+}
+
+/**
+ * The claims of these devices on one driver. A set are the functions of a card, as each alone may be of no use; two
+ * cards are two sets, so that one which is missing or in use does not keep the other.
+ * @param group whether all members of an IOMMU group are a set as well.
+ */
+export function claimsOf(
+  host: HostReader,
+  devices: readonly Device[],
+  driver: Driver,
+  group = false,
+): WishedClaim[] {
+  return devices.map((device) => {
+    const siblings = new Set(siblingsOf(host, device, devices).map(({slot}) => slot));
+    const together = devices.filter(
+      (other) =>
+        other.slot === device.slot ||
+        siblings.has(other.slot) ||
+        (group && device.group !== undefined && other.group === device.group),
+    );
+    return {slot: device.slot, id: device.id, driver, together: together.map(({slot}) => slot)};
+  });
+}
+
+/** The file of a unit's drop-in. Not beside a template elsewhere: systemd looks for it in its own folders only. */
+function dropInPath(unit: UnitIdentity): string {
+  return `${dropInFolder(unit)}/50-pearasys.conf`;
+}
+
+/** Where systemd finds the slot's template: the file, or a link to it. */
+function templatePath(slot: Slot, folder: string = systemdUnits): string {
+  return `${folder}/${templateName(slot)}`;
+}
+
+/** Where systemd finds both templates of the slot: that of its claim units, and its own, which requires these. */
+function templatePaths(slot: Slot, folder: string = systemdUnits): string[] {
+  return [`${folder}/${claimTemplateName(slot)}`, templatePath(slot, folder)];
+}
+
+/** What {@link readServices} is told beside the slots. */
+export interface ServiceHints extends Partial<Pick<ServiceState, 'names' | 'active'>> {
+  /** As in {@link ServiceWish}. */
+  readonly folder?: string;
+}
+
+/** Reads what the planners of this file need to know about these slots. */
+export function readServices(
+  host: HostReader,
+  layout: Layout,
+  slots: readonly Slot[],
+  {names: known = new Map(), active = new Set(), folder = systemdUnits}: ServiceHints = {},
+): ServiceState {
+  const records = readRecords(host, layout);
+  const units = readUnits(host);
+  const templates = slots.flatMap((slot) => templatePaths(slot));
+  const links = new Map<string, string>();
+  for (const path of templates) {
+    const target = host.readLink(path);
+    if (target !== undefined) links.set(path, target);
+  }
+  const paths = [
+    ...records.records.map((record) => recordPath(layout, record)),
+    ...records.problems.map(({path}) => path),
+    ...templates.filter((path) => !links.has(path)),
+    ...links.values(),
+    ...slots.flatMap((slot) => templatePaths(slot, folder)).filter((path) => !links.has(path)),
+    ...units.map(dropInPath),
+  ];
+  const wants = new Map<string, WantsLink>();
+  const names = new Set(units.map(unitName));
+  for (const wanting of host.list(systemdUnits).filter((name) => /\.(?:wants|requires)$/.test(name)))
+    for (const unit of host.list(`${systemdUnits}/${wanting}`)) {
+      const path = `${systemdUnits}/${wanting}/${unit}`;
+      const target = names.has(unit) ? host.readLink(path) : undefined;
+      if (target !== undefined) wants.set(path, {unit, target});
+    }
+  const files = new Map<string, FileState>();
+  for (const path of paths) {
+    // What could not be put back as it was is not written over.
+    const state = readFileState(host, path, !records.problems.some((problem) => problem.path === path));
+    if (state !== undefined) files.set(path, state);
+  }
+  return {
+    layout,
+    records,
+    units,
+    active,
+    files,
+    links,
+    wants,
+    running: host.root === '/',
+    present: new Set(slots.filter((slot) => host.exists(devicePath(slot)))),
+    names: known,
+  };
+}
+
+/**
+ * The plan that makes the wish last: records, units, the exclusion of other units of the same slots, and the links
+ * that enable them. What is so already is not written again. Whatever the number, systemd and udev are asked once:
+ * each `systemctl enable` and each daemon-reload has systemd read all of its files.
+ */
+export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
+  const {claims} = wish;
+  const slots = claims.map((claim) => claim.slot);
+  const own = new Set(claims.map(unitName));
+  const units = [...state.units.filter((unit) => !own.has(unitName(unit))), ...claims];
+  const stale = state.records.records.filter((record) =>
+    claims.some((claim) => claim.slot === record.slot && claim.id !== record.id),
+  );
+  const ignored = problemsAt(
+    claims.map((claim) => recordPath(state.layout, claim)),
+    state,
+  );
+  const refusal = refuseRecords(ignored, state);
+  if (refusal !== undefined) return refusal;
+  const notes = [
+    ...stale.map((record) => `the record for the card ${record.id} in slot ${record.slot} is replaced`),
+    ...ignored.map(({path, reason}) => `the record ${path}, which was ignored, is replaced: ${reason}`),
+  ];
+
+  const files: Step[] = [];
+  const put = (path: string, content: string): void => {
+    const previous = state.files.get(path);
+    // What was ignored for its mode would be again.
+    if (ignored.some((problem) => problem.path === path))
+      files.push(writeFile(path, content, previous, {mode: 0o644}));
+    else if (previous?.content !== content) files.push(writeFile(path, content, previous));
+  };
+  for (const record of stale) files.push(...dropFile(recordPath(state.layout, record), state));
+  for (const claim of claims) {
+    put(recordPath(state.layout, claim), printRecord(claim));
+    const texts = [
+      claimTemplate(claim.slot, state.layout),
+      slotTemplate(claim.slot, claim.together, state.layout),
+    ];
+    const chosen = templatePaths(claim.slot, wish.folder);
+    for (const [index, template] of templatePaths(claim.slot).entries()) {
+      const [path = template, text = ''] = [chosen[index], texts[index]];
+      const linked = state.links.get(template);
+      if (path === template ? linked !== undefined : linked !== path)
+        files.push(...dropTemplate(template, state));
+      put(path, text);
+      if (path !== template && linked !== path) files.push(makeLink(template, path));
+    }
+  }
+  for (const unit of units.filter((one) => slots.includes(one.slot)))
+    put(
+      dropInPath(unit),
+      unitSettings(unit, {
+        name: state.names.get(unit.slot) ?? 'Device',
+        rivals: units.filter((rival) => rival.slot === unit.slot),
+        together:
+          claims.find((claim) => unitName(claim) === unitName(unit))?.together ??
+          togetherOf(unit, state.records.records),
+      }),
+    );
+
+  const rivals = units.filter((unit) => slots.includes(unit.slot) && !own.has(unitName(unit))).map(unitName);
+  const links = claims.flatMap((claim) => linksFor(claim, state));
+  const steps: Step[] = [...files];
+  const tagged = slots.filter((slot) => state.present.has(slot));
+  // The rule now tags the device, so that systemd knows it; the start of a device unit is the wait for that. It comes
+  // before the links: a device unit that appears starts what is enabled for it, and that is for --now alone to say.
+  // From within an add event the device is tagged already.
+  if (state.running && files.length > 0 && tagged.length > 0 && wish.start !== 'queue') {
+    steps.push(udevadm(['trigger', '--action=change', ...tagged.map((slot) => devicePath(slot))]));
+    steps.push(systemctl(['start', ...tagged.map(deviceUnit)]));
+  }
+  steps.push(...dropLinks(rivals, state), ...links);
+  if (state.running && steps.length > 0) steps.push(systemctl(['daemon-reload']));
+  if (wish.start === 'now')
+    steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state), whereTheReasonIs(claims)));
+  if (wish.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
+  return plan(steps, {notes, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
+}
+
+/** Makes the links of the unit's [Install] section; takes those away by which former siblings want it. */
+function linksFor(claim: WishedClaim, state: ServiceState): Step[] {
+  const unit = unitName(claim);
+  const siblings = claim.together.filter((slot) => slot !== claim.slot);
+  const wanted = [
+    enabledLink(claim),
+    ...siblings.map((slot) => `${systemdUnits}/${unitName({slot, driver: claim.driver})}.wants/${unit}`),
+  ];
+  const former = [...state.wants].filter(
+    ([path, link]) => link.unit === unit && !wanted.includes(path) && isSiblingLink(path),
+  );
+  return [
+    ...former.map(([path, {target}]) => removeLink(path, target)),
+    ...wanted
+      .filter((path) => !state.wants.has(path))
+      .map((path) => makeLink(path, templatePath(claim.slot))),
+  ];
+}
+
+/** Whether the link is in the folder of another unit of a device. */
+function isSiblingLink(path: string): boolean {
+  return parseUnitName(posix.basename(posix.dirname(path)).replace(/\.wants$/, '')) !== undefined;
+}
+
+/** Takes away all links by which these units are wanted, as systemctl(1), disable, does. */
+function dropLinks(units: readonly string[], state: ServiceState): Step[] {
+  return [...state.wants]
+    .filter(([, {unit}]) => units.includes(unit))
+    .map(([path, {target}]) => removeLink(path, target));
+}
+
+/** The plan that makes wishes that driverctl has saved ours, and removes its files: only one of the two is to act. */
+export function planImport(
+  saved: readonly DriverctlRecord[],
+  wish: ServiceWish,
+  state: ServiceState,
+): Planned {
+  const planned = planInstall(wish, state);
+  if (planned.kind === 'refusal') return planned;
+  // The folder is its package's.
+  return {
+    ...planned,
+    steps: [...planned.steps, ...saved.map((one) => removeFile(one.path, one, {prune: 0}))],
+  };
+}
+
+/** The plan that takes the lasting wish for these slots back: units are stopped, disabled and removed with the records. */
+export function planUninstall(slots: readonly Slot[], state: ServiceState): Planned {
+  const units = state.units.filter((unit) => slots.includes(unit.slot));
+  const records = state.records.records.filter(
+    (record) => record.slot !== 'any' && slots.includes(record.slot),
+  );
+  const names = units.map(unitName);
+  // The records last: they say which slots go together, to a run that completes this one.
+  const files = [
+    ...dropLinks(names, state),
+    ...units.flatMap((unit) => dropFile(dropInPath(unit), state)),
+    ...slots
+      .flatMap((slot) => templatePaths(slot))
+      .flatMap((path) => [...dropTemplate(path, state), ...dropFile(state.links.get(path) ?? '', state)]),
+    ...records.flatMap((record) => dropFile(recordPath(state.layout, record), state)),
+  ];
+  const left = state.records.problems
+    .filter(({path}) => slots.some((slot) => isNamedFor(slot, path)))
+    .map(({path, reason}) => `the record ${path} is ignored and left as it is: ${reason}`);
+  if (files.length === 0 && units.length === 0)
+    return refuse({
+      code: 'no-device',
+      exitCode: ExitCode.noDevice,
+      message: `nothing is installed for ${slots.join(', ')}`,
+      details: left,
+      hint: '`pearasys service list` shows what is',
+    });
+  const active = names.filter((name) => state.active.has(name));
+  const steps: Step[] = [];
+  if (state.running && names.length > 0) {
+    steps.push(systemctl(['stop', ...names], active.length > 0 ? [systemctl(['start', ...active])] : []));
+    // A unit that could not be stopped counts as stopped. Nothing is taken back of what may still be in force.
+    const present = slots.filter((slot) => state.present.has(slot));
+    if (active.length > 0 && present.length > 0)
+      steps.push({kind: 'expect-unlocked', slots: present, undo: []});
+  }
+  steps.push(...files);
+  if (state.running) steps.push(systemctl(['daemon-reload']));
+  return plan(steps, {notes: left, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
+}
+
+/** The plan that records a driver for each card with this id, in whatever slot it appears. */
+export function planInstallAnySlot(id: DeviceId, driver: Driver, state: ServiceState): Planned {
+  const record: DeviceRecord = {slot: 'any', id, driver, together: []};
+  const path = recordPath(state.layout, record);
+  const ignored = problemsAt([path], state);
+  const refusal = refuseRecords(ignored, state);
+  if (refusal !== undefined) return refusal;
+  const previous = state.files.get(path);
+  const content = printRecord(record);
+  return plan(
+    previous?.content === content && ignored.length === 0
+      ? []
+      : [writeFile(path, content, previous, ignored.length === 0 ? {} : {mode: 0o644})],
+  );
+}
+
+/** The plan that takes a record by id alone back. Slots that it has recorded meanwhile keep their records. */
+export function planUninstallAnySlot(id: DeviceId, state: ServiceState): Planned {
+  const path = recordPath(state.layout, {slot: 'any', id});
+  const steps = dropFile(path, state);
+  if (steps.length === 0)
+    return refuse({
+      code: 'no-device',
+      exitCode: ExitCode.noDevice,
+      message: `there is no record for id ${id} in any slot`,
+      hint: '`pearasys service list` shows what is recorded',
+    });
+  const recorded = state.records.records.filter((one) => one.id === id && one.slot !== 'any');
+  return plan(steps, {
+    notes: recorded.map(
+      (one) =>
+        `slot ${one.slot} keeps its own record for this card: pearasys -s ${one.slot} service uninstall`,
+    ),
+  });
+}
+
+/** systemd only says that a unit which the started one requires has failed. */
+function whereTheReasonIs(claims: readonly UnitIdentity[]): string {
+  const [only, ...more] = claims;
+  const units = only === undefined || more.length > 0 ? 'pearasys-claim-*' : claimUnitName(only);
+  return `the reason is in the journal: journalctl -b -u '${units}'`;
+}
+
+/** A start that fails has stopped the other units of the slots before: those that were active are started again. */
+function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], state: ServiceState): Step[] {
+  const stop = [...own].filter((unit) => !state.active.has(unit));
+  const start = rivals.filter((unit) => state.active.has(unit));
+  return [
+    ...(stop.length === 0 ? [] : [systemctl(['stop', ...stop])]),
+    ...(start.length === 0 ? [] : [systemctl(['start', ...start])]),
+  ];
+}
+
+/** The files at these paths that are not obeyed. */
+function problemsAt(paths: readonly string[], state: ServiceState): RecordProblem[] {
+  return state.records.problems.filter(({path}) => paths.includes(path));
+}
+
+/** Refuses to write records that nobody would obey, and over what is no file. */
+function refuseRecords(ignored: readonly RecordProblem[], state: ServiceState): Refusal | undefined {
+  const problem = state.records.folderProblem ?? ignored.find(({path}) => !state.files.has(path));
+  if (problem === undefined) return undefined;
+  return refuse({
+    code: 'bad-record',
+    exitCode: ExitCode.refused,
+    message: `no record is written: ${problem.path} is not trusted`,
+    details: [problem.reason, 'nothing was changed'],
+  });
+}
+
+/** Takes a template from systemd's folder: the file, or the link to it. */
+function dropTemplate(path: string, state: ServiceState): Step[] {
+  const target = state.links.get(path);
+  if (target === undefined) return dropFile(path, state);
+  return [{kind: 'remove-file', path, prune: 0, undo: [{kind: 'make-link', path, target, undo: []}]}];
+}
+
+function dropFile(path: string, state: ServiceState): Step[] {
+  const previous = state.files.get(path);
+  return previous === undefined ? [] : [removeFile(path, previous)];
+}
+
+function togetherOf(unit: UnitIdentity, records: readonly DeviceRecord[]): readonly Slot[] {
+  return records.find((record) => record.slot === unit.slot && record.driver === unit.driver)?.together ?? [];
+}

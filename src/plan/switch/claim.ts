@@ -1,0 +1,82 @@
+import type {HostReader} from '../../host/host.js';
+import {systemdUnits} from '../../config/layout.js';
+import {runState} from '../../host/paths.js';
+import type {Device} from '../../devices/pci/device.js';
+import {noDriver, type Driver} from '../../devices/pci/driver.js';
+import type {Slot} from '../../devices/pci/slot.js';
+import {templateName, unitName, type UnitIdentity} from '../../systemd/unit.js';
+import {withoutDependents} from './dependents.js';
+import {plan, removeFile, systemctl, writeFile, type Planned, type Step} from '../step.js';
+import {planSwitch, readSwitch, type SwitchInput, type SwitchRules} from './switch.js';
+
+/** The mark of a device that was released by hand: a synthetic add event leaves it alone until the next claim. */
+export function releasedMark(slot: Slot): string {
+  return `${runState}/released/${slot}`;
+}
+
+/**
+ * The marks for devices that are left without a driver by hand, though they have a unit: `udevadm trigger` and the
+ * like are not to claim them again.
+ */
+export function markReleased(host: HostReader, devices: readonly Device[]): Step[] {
+  return devices
+    .filter(({slot}) => host.exists(`${systemdUnits}/${templateName(slot)}`))
+    .map(({slot}) => releasedMark(slot))
+    .filter((mark) => !host.exists(mark))
+    .map((mark) => writeFile(mark, '', undefined));
+}
+
+/** The plan of a unit's start: the device, and those installed together with it, on the driver. */
+export function planClaim(host: HostReader, claim: Claim): Planned {
+  const {devices, driver} = claim;
+  // The group of a device becomes viable only with the last of its members' units.
+  const rules: SwitchRules = {force: false, wholeGroup: false};
+  const planned = planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));
+  if (planned.kind === 'refusal') return planned;
+  const marks = devices
+    .map((device) => releasedMark(device.slot))
+    .filter((mark) => host.exists(mark))
+    .map((mark) => removeFile(mark, {content: '', mode: 0o644}));
+  return {...planned, steps: [...planned.steps, ...marks]};
+}
+
+/** The plan of a switch that a person asks for. */
+export function planByHand(host: HostReader, input: SwitchInput): Planned {
+  const planned = planSwitch(input);
+  const {target} = input;
+  const empties = target.kind === 'release' || (target.kind === 'claim' && target.driver === noDriver);
+  // Also of what has no driver already: a run may have been killed before it came to the mark.
+  if (planned.kind === 'refusal' || !empties) return planned;
+  return {
+    ...planned,
+    steps: [...planned.steps, ...markReleased(host, withoutDependents(input.devices, input.dependents))],
+  };
+}
+
+/** What a unit's start is to bring about. */
+export interface Claim {
+  readonly devices: readonly Device[];
+  readonly driver: Driver;
+}
+
+/** The plan of a unit's stop: the device has no driver and no override, for binding by hand. */
+export function planRelease(host: HostReader, device: Device, driver: Driver): Planned {
+  // Somebody has moved it meanwhile: it is not this unit's to let go of.
+  if (device.driver !== undefined && device.driver !== driver)
+    return plan([], {notes: [`${device.slot} is on ${device.driver}, not on ${driver}: left alone`]});
+  const planned = planSwitch(
+    readSwitch(host, [device], {kind: 'release'}, {force: false, wholeGroup: false}),
+  );
+  if (planned.kind === 'refusal') return planned;
+  return {...planned, steps: [...planned.steps, writeFile(releasedMark(device.slot), '', undefined)]};
+}
+
+/**
+ * The plan of a unit's stop when its device has gone and is back already: the device is not this unit's, and is left
+ * alone. systemd refused to start the unit while it stops (EDEADLK), so that the start is asked for again.
+ */
+export function planRestart(unit: UnitIdentity, enabled: boolean): Planned {
+  return plan(enabled ? [systemctl(['start', '--no-block', unitName(unit)])] : [], {
+    notes: [`${unit.slot} went away and is back: ${enabled ? 'its unit starts again' : 'left alone'}`],
+  });
+}

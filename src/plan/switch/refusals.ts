@@ -1,0 +1,177 @@
+import {ExitCode} from '../../host/errors.js';
+import {devicePath, isBridge, type Device} from '../../devices/pci/device.js';
+import type {Driver} from '../../devices/pci/driver.js';
+import {nearest} from '../../devices/pci/find.js';
+import type {Holder} from '../../usage/holder.js';
+import type {Slot} from '../../devices/pci/slot.js';
+import {adviseOnHolder, describeHolder} from '../../usage/words.js';
+import type {DriverSource} from '../../devices/pci/modules.js';
+import {loadModule, refuse, type Refusal, type Step} from '../step.js';
+
+/** Refuses bridges: whatever is behind one would lose its bus. */
+export function refuseBridges(devices: readonly Device[]): Refusal | undefined {
+  const bridge = devices.find(isBridge);
+  if (bridge === undefined) return undefined;
+  return refuse({
+    code: 'not-switchable',
+    exitCode: ExitCode.refused,
+    message: `${bridge.slot} (${bridge.id}) is a bridge: everything behind it would lose its bus`,
+    details: ['nothing was changed'],
+    hint: 'name the devices behind it; a bridge need not be bound for its group to be viable',
+  });
+}
+
+/** Refuses devices that the kernel keeps locked: whatever is written to them would not return either. */
+export function refuseLocked(devices: readonly Device[]): Refusal | undefined {
+  const locked = devices.find((device) => device.locked);
+  if (locked === undefined) return undefined;
+  return refuse({
+    code: 'write-stuck',
+    exitCode: ExitCode.stuck,
+    message: `${locked.slot} (${locked.id}) is locked by the kernel: an earlier write to it, or its driver's probe, has not returned`,
+    details: ['nothing was changed'],
+    hint: 'end whoever uses the device (`ps -eo pid,wchan:32,args` shows who waits where in the kernel), then try again',
+  });
+}
+
+/** Refuses to take NVIDIA's vGPUs from their driver, which ends them: a guest uses them as they are. */
+export function refuseVgpus(devices: readonly Device[], force: boolean): Refusal | undefined {
+  const vgpu = force ? undefined : devices.find(({vgpuType}) => vgpuType !== undefined);
+  if (vgpu === undefined) return undefined;
+  const {slot, id, driver = 'nvidia', vgpuType = 0} = vgpu;
+  const set = `set a type: echo TYPE > ${devicePath(slot, 'nvidia/current_vgpu_type')} (\`pearasys show ${slot}\` lists the types); `;
+  return refuse({
+    code: 'not-switchable',
+    exitCode: ExitCode.refused,
+    message: `${slot} (${id}) is a virtual function for NVIDIA vGPUs, which a guest uses on ${driver}, as it is`,
+    details: [
+      vgpuType === 0 ? 'it has no vGPU type yet' : `its vGPU type is ${vgpuType}`,
+      'nothing was changed',
+    ],
+    hint: `${vgpuType === 0 ? set : ''}give it to the guest as a hostdev with managed='no'; or take it from its driver with --force`,
+  });
+}
+
+/**
+ * Refuses to claim devices that cannot be reserved for one driver: without `driver_override`, the kernel offers only
+ * new_id, which takes every device of the same id. Refuses any change where it cannot be told what is set.
+ */
+export function refuseOverride(devices: readonly Device[], claims: boolean): Refusal | undefined {
+  const unreadable = devices.find((device) => device.overrideState === 'unreadable');
+  if (unreadable !== undefined)
+    return refuse({
+      code: 'no-override',
+      exitCode: ExitCode.refused,
+      message: `the driver_override of ${unreadable.slot} (${unreadable.id}) cannot be read, so that its state is not known`,
+      details: ['nothing was changed'],
+      hint: `look at it: cat ${devicePath(unreadable.slot, 'driver_override')}`,
+    });
+  const missing = claims ? devices.find((device) => device.overrideState === 'missing') : undefined;
+  if (missing === undefined) return undefined;
+  const {slot, id} = missing;
+  return refuse({
+    code: 'no-override',
+    exitCode: ExitCode.refused,
+    message: `${slot} (${id}) has no driver_override: kernels before 3.16 cannot reserve a device for a driver`,
+    details: ['nothing was changed'],
+    hint: `what such a kernel has: pearasys -s ${slot} pci device unbind driver DRIVER new-id (DRIVER then takes every unbound device with id ${id})`,
+  });
+}
+
+/** Refuses devices that do not answer, unless forced: a driver's probe of one fails, or never returns. */
+export function refuseSilent(
+  devices: readonly Device[],
+  silent: ReadonlySet<Slot>,
+  force: boolean,
+): Refusal | undefined {
+  const dead = force ? undefined : devices.find(({slot}) => silent.has(slot));
+  if (dead === undefined) return undefined;
+  return refuse({
+    code: 'no-answer',
+    exitCode: ExitCode.refused,
+    message: `${dead.slot} (${dead.id}) does not answer: its configuration space reads all ones, as that of a device that has died or has no power`,
+    details: ['nothing was changed'],
+    hint: `take it away and look for it again: pearasys -s ${dead.slot} pci device remove rescan; or power the machine off and on; or go on nevertheless with --force`,
+  });
+}
+
+/**
+ * Refuses devices that are in use, naming each holder; with `force` only where harm is certain. Harmless holders
+ * refuse nothing: {@link harmlessNotes}.
+ */
+export function refuseHeld(
+  devices: readonly Device[],
+  holders: readonly Holder[],
+  force: boolean,
+): Refusal | undefined {
+  const stopping = holders.filter(({harm}) => harm === 'certain' || (harm === 'forcible' && !force));
+  if (stopping.length === 0) return undefined;
+  const slots = [...new Set(stopping.map((holder) => holder.slot))];
+  const named = slots.map((slot) => `${slot} (${devices.find((device) => device.slot === slot)?.id ?? '?'})`);
+  const forcible = stopping.every((holder) => holder.harm === 'forcible');
+  // Where the machine itself would be lost there is nothing else to do first.
+  const vital = stopping.filter(isVital);
+  const advice = [...new Set((vital.length > 0 ? vital : stopping).map(adviseOnHolder))];
+  return refuse({
+    code: 'in-use',
+    exitCode: ExitCode.refused,
+    message: `${named.join(', ')} ${slots.length === 1 ? 'is' : 'are'} in use`,
+    details: [
+      ...stopping.map((holder) => `${holder.slot}: ${describeHolder(holder)}`),
+      'nothing was changed',
+    ],
+    hint: `${advice.join('; ')}${forcible ? '; or go on nevertheless with --force' : ''}`,
+  });
+}
+
+/** What is told of holders that need not be ended before the devices are taken. */
+export function harmlessNotes(holders: readonly Holder[]): string[] {
+  return holders
+    .filter(({harm}) => harm === 'none')
+    .map((holder) => `${holder.slot}: ${describeHolder(holder)}; it closes the device when the device goes`);
+}
+
+/** Whether the machine runs from the device, or is reached by it alone. */
+function isVital(holder: Holder): boolean {
+  return holder.kind === 'interface' ? holder.last : holder.kind === 'mount' && holder.system;
+}
+
+/** The steps that bring a driver: none when it is there; a refusal when nothing is called so. */
+export function bringDriver(driver: Driver, source: DriverSource): Step[] | Refusal {
+  switch (source.kind) {
+    case 'present':
+      return [];
+    case 'module':
+      return [
+        // What was loaded before is not ours to unload.
+        {...loadModule(source.module), ...(source.loaded === true ? {undo: []} : {})},
+        {kind: 'expect-registered', driver, module: source.module, undo: []},
+      ];
+    case 'unknown':
+      if (source.isModule)
+        return refuse({
+          code: 'no-driver',
+          exitCode: ExitCode.usage,
+          message: `${driver} is a module, not a driver`,
+          details: ['nothing was changed'],
+          hint: `its PCI driver is called ${source.known.join(' or ')}`,
+        });
+      return refuse({
+        code: 'no-driver',
+        exitCode: ExitCode.usage,
+        message: `there is no PCI driver called ${driver}, and no module of the running kernel brings one`,
+        details: ['nothing was changed'],
+        hint: `\`pearasys show DEVICE\` lists the modules that know a device${nearestDriver(driver, source)}`,
+      });
+  }
+}
+
+/** The nearest driver; where the nearest is a module, it is called one: its driver may have another name. */
+function nearestDriver(
+  driver: Driver,
+  {known, modules}: Extract<DriverSource, {readonly kind: 'unknown'}>,
+): string {
+  const near = nearest(driver, [...known, ...modules]);
+  const isModule = !known.some((name) => near === nearest(driver, [name]));
+  return isModule ? near.replace('the nearest is', 'the nearest is the module') : near;
+}

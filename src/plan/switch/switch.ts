@@ -1,0 +1,333 @@
+import {ExitCode} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {carriersOf, readDependents, type Dependents} from '../../devices/pci/dependents.js';
+import {
+  isBridge,
+  modaliasOf,
+  readGroupMembers,
+  readResponds,
+  servesVfio,
+  type Device,
+} from '../../devices/pci/device.js';
+import {isVfio, noDriver, type Driver} from '../../devices/pci/driver.js';
+import {readHolders} from '../../usage/holders.js';
+import type {Holder} from '../../usage/holder.js';
+import {
+  findDriver,
+  readDefaultDrivers,
+  type DefaultDriver,
+  type DriverSource,
+} from '../../devices/pci/modules.js';
+import {noIommuParameter, readNoIommuMode, type NoIommuMode} from '../../devices/pci/no-iommu.js';
+import type {Slot} from '../../devices/pci/slot.js';
+import {dependentNotes, goingSlots, leaveDriver, refuseDependents, withoutDependents} from './dependents.js';
+import {
+  bringDriver,
+  harmlessNotes,
+  refuseBridges,
+  refuseHeld,
+  refuseLocked,
+  refuseVgpus,
+  refuseOverride,
+  refuseSilent,
+} from './refusals.js';
+import {
+  bindTo,
+  expectDefault,
+  expectDriver,
+  plan,
+  probe,
+  refuse,
+  setOverride,
+  type Planned,
+  type Refusal,
+  type Step,
+} from '../step.js';
+
+/**
+ * What a device is to become: claimed by a driver (`none` keeps every driver off), given back to the driver the
+ * kernel would choose, or released for binding by hand.
+ */
+export type Target =
+  {readonly kind: 'claim'; readonly driver: Driver} | {readonly kind: 'default'} | {readonly kind: 'release'};
+
+/** How strict a switch is. */
+export interface SwitchRules {
+  /** Goes on in spite of holders whose loss is not certain to harm, and of a group that is not viable. */
+  readonly force: boolean;
+  /**
+   * Whether a group that would not be viable is refused. A unit claims one function, its siblings' units the
+   * others, so that the group becomes viable only with the last of them.
+   */
+  readonly wholeGroup: boolean;
+  /** Whether each of the devices must be there afterwards; default: those that go away with another are left out. */
+  readonly allStay?: boolean;
+}
+
+/** Everything {@link planSwitch} decides on. */
+export interface SwitchInput {
+  readonly devices: readonly Device[];
+  readonly target: Target;
+  readonly rules: SwitchRules;
+  /** The holders of these devices. */
+  readonly holders: readonly Holder[];
+  /** The members of the devices' groups, these devices included. */
+  readonly members: readonly Device[];
+  /** Where the claiming driver comes from. */
+  readonly source: DriverSource;
+  /** For a return to the default: what the kernel would choose for each device. */
+  readonly defaults: ReadonlyMap<Slot, DefaultDriver>;
+  /** What exists only through the present driver of each device that leaves it. */
+  readonly dependents: ReadonlyMap<Slot, Dependents>;
+  /** For members in the way: without which devices each of these devices does not exist. */
+  readonly carriers: ReadonlyMap<Slot, readonly Slot[]>;
+  /** What VFIO makes of devices without an IOMMU group; only read where there are some. */
+  readonly noIommu?: NoIommuMode;
+  /** Devices that are to change and do not answer; none unless told. */
+  readonly silent?: ReadonlySet<Slot>;
+}
+
+/** Reads what {@link planSwitch} needs to know. */
+export function readSwitch(
+  host: HostReader,
+  devices: readonly Device[],
+  target: Target,
+  rules: SwitchRules,
+): SwitchInput {
+  const defaults = target.kind === 'default' ? readDefaultDrivers(host, devices) : new Map<Slot, never>();
+  const changing = devices.filter((device) => !isRight(device, target, defaults));
+  const groups = new Map(devices.map((device) => [device.group ?? device.slot, device]));
+  const members = [...groups.values()].flatMap((device) => readGroupMembers(host, device));
+  const toVfio = target.kind === 'claim' && isVfio(target.driver);
+  return {
+    devices,
+    target,
+    rules,
+    holders:
+      changing.length === 0
+        ? []
+        : readHolders(
+            host,
+            // The firmware's framebuffer shows on a boot display that has no driver yet.
+            changing.filter((device) => device.driver !== undefined || device.bootDisplay),
+          ),
+    members,
+    silent: new Set(changing.map(({slot}) => slot).filter((slot) => readResponds(host, slot) === false)),
+    source: target.kind === 'claim' ? findDriver(host, target.driver) : {kind: 'present'},
+    defaults,
+    dependents: new Map(
+      changing
+        .filter((device) => !isBridge(device) && leavesDriver(device, target, defaults))
+        .map((device) => [device.slot, readDependents(host, device.slot)]),
+    ),
+    carriers: new Map(
+      toVfio && members.length > devices.length
+        ? changing.map((device) => [device.slot, carriersOf(host, device.slot)])
+        : [],
+    ),
+    ...(toVfio && changing.some(({group}) => group === undefined) ? {noIommu: readNoIommuMode(host)} : {}),
+  };
+}
+
+/**
+ * The plan that brings all devices to the target, or the refusal. Devices that are there already are left alone, and
+ * so are those that go away with the driver of another one.
+ * The sequence for each one is the kernel's safe one (Documentation/ABI/testing/sysfs-bus-pci, driver_override):
+ * override, unbind, probe, and a look at the driver link.
+ */
+export function planSwitch(input: SwitchInput): Planned {
+  const {target, source, holders, rules, defaults, dependents, silent = new Set<Slot>()} = input;
+  const wrong = input.devices.filter((device) => device.locked || !isRight(device, target, defaults));
+  const changing = withoutDependents(wrong, dependents);
+  if (changing.length === 0) return plan([]);
+  const bringing = target.kind === 'claim' ? bringDriver(target.driver, source) : [];
+  const refusal =
+    refuseLocked(input.devices) ??
+    refuseBridges(changing) ??
+    refuseOverride(changing, target.kind === 'claim') ??
+    (target.kind === 'release' ? undefined : refuseSilent(changing, silent, rules.force)) ??
+    (rules.allStay === true ? refuseDependents(input.devices, dependents) : undefined) ??
+    ('kind' in bringing ? bringing : undefined) ??
+    refuseWithoutIommu(changing, input) ??
+    refuseVgpus(
+      changing.filter((device) => leavesDriver(device, target, defaults)),
+      rules.force,
+    ) ??
+    refuseHeld(changing, holders, rules.force) ??
+    refuseGroup(input);
+  if (refusal !== undefined || 'kind' in bringing) return refusal ?? plan([]);
+  const switching = changing.flatMap((device) => stepsFor(device, input));
+  const notes = [
+    ...harmlessNotes(holders),
+    ...changing
+      .filter(({slot}) => silent.has(slot))
+      .map(({slot, id}) => `${slot} (${id}) does not answer: its configuration space reads all ones`),
+    ...noIommuNotes(changing, input),
+    ...changing.flatMap((device) => dependentNotes(device, dependents.get(device.slot), input.devices)),
+    ...groupNotes(input),
+  ];
+  return plan([...bringing, ...switching], {notes});
+}
+
+/** Whether the device is claimed by this driver: nothing is to be done for a claim. */
+export function isClaimed(device: Device, driver: Driver): boolean {
+  return driver === noDriver
+    ? device.driver === undefined && device.override === noDriver
+    : device.driver === driver && (device.override ?? driver) === driver;
+}
+
+/** Whether the device is already as wanted. */
+function isRight(device: Device, target: Target, defaults: SwitchInput['defaults']): boolean {
+  switch (target.kind) {
+    case 'claim':
+      return isClaimed(device, target.driver);
+    case 'default': {
+      const choice = defaults.get(device.slot);
+      if (device.override !== undefined || choice === undefined) return false;
+      return device.driver === undefined ? choice.none : choice.bound;
+    }
+    case 'release':
+      return device.driver === undefined && device.override === undefined;
+  }
+}
+
+/** Whether a device that is not right yet is unbound from the driver that it has. */
+function leavesDriver(device: Device, target: Target, defaults: SwitchInput['defaults']): boolean {
+  if (device.driver === undefined) return false;
+  switch (target.kind) {
+    case 'claim':
+      return device.driver !== target.driver;
+    case 'default':
+      return defaults.get(device.slot)?.bound !== true;
+    case 'release':
+      return true;
+  }
+}
+
+function stepsFor(device: Device, {target, defaults, dependents}: SwitchInput): Step[] {
+  const override = target.kind === 'claim' ? target.driver : undefined;
+  const wanted = target.kind === 'claim' && target.driver !== noDriver ? target.driver : undefined;
+  const leaves = leavesDriver(device, target, defaults);
+  const steps: Step[] = [];
+  if (device.override !== override) steps.push(setOverride(device.slot, override, device.override));
+  if (leaves) steps.push(...leaveDriver(device, dependents.get(device.slot)));
+  else if (device.driver !== undefined) return steps;
+  if (target.kind === 'default') {
+    const choice = defaults.get(device.slot);
+    const required = choice !== undefined && choice.modules.length > 0;
+    steps.push(
+      ...(choice?.loads === true ? [loadDefault(device)] : []),
+      // By name first: another driver that was told the id may have been registered before.
+      ...(choice?.drivers ?? []).map((driver) => bindTo(device.slot, driver)),
+      probe(device.slot),
+      expectDefault(device.slot, required, device.driver),
+    );
+  } else {
+    if (wanted !== undefined) steps.push(probe(device.slot));
+    steps.push(expectDriver(device.slot, wanted));
+  }
+  return steps;
+}
+
+/** By modalias, as udev does it, so that what modprobe.d says of the device's modules counts. Not undone: it is the host's own. */
+export function loadDefault(device: Device): Step {
+  return {kind: 'load-module', module: modaliasOf(device), undo: []};
+}
+
+function refuseWithoutIommu(
+  changing: readonly Device[],
+  {target, noIommu}: SwitchInput,
+): Refusal | undefined {
+  if (target.kind !== 'claim' || !isVfio(target.driver) || noIommu === 'on') return undefined;
+  const alone = changing.find((device) => device.group === undefined);
+  if (alone === undefined) return undefined;
+  const state = {
+    off: `no-IOMMU mode is off (${noIommuParameter} is N)`,
+    'not-loaded': 'the vfio module is not loaded, and no-IOMMU mode is not configured',
+    unsupported: 'this kernel has no no-IOMMU mode (CONFIG_VFIO_NOIOMMU is not set)',
+  }[noIommu ?? 'off'];
+  const cost = 'without DMA isolation: the device can then write to all memory, and the kernel is tainted';
+  const ways = {
+    off: [`echo 1 > ${noIommuParameter}, ${cost}`],
+    'not-loaded': [
+      `modprobe vfio enable_unsafe_noiommu_mode=1, or for each boot \`options vfio enable_unsafe_noiommu_mode=1\` in /etc/modprobe.d/vfio.conf, ${cost}`,
+    ],
+    unsupported: [],
+  }[noIommu ?? 'off'];
+  return refuse({
+    code: 'no-iommu',
+    exitCode: ExitCode.refused,
+    message: `${alone.slot} (${alone.id}) has no IOMMU group, and ${target.driver} needs one`,
+    details: [state, 'nothing was changed'],
+    hint: [
+      'turn the IOMMU on in the firmware and boot with intel_iommu=on (AMD: it is on by itself)',
+      ...ways,
+      `or use uio_pci_generic: pearasys bind uio_pci_generic ${alone.slot}`,
+    ].join('; '),
+  });
+}
+
+function noIommuNotes(changing: readonly Device[], {noIommu, target}: SwitchInput): string[] {
+  if (noIommu !== 'on' || target.kind !== 'claim') return [];
+  return changing
+    .filter(({group}) => group === undefined)
+    .map(
+      ({slot, id}) =>
+        `${slot} (${id}) has no IOMMU group: ${target.driver} takes it in no-IOMMU mode, without DMA isolation; the device can write to all memory`,
+    );
+}
+
+/**
+ * The members that keep a group from VFIO when these devices are switched: a group is viable when each member
+ * that is no bridge is on a vfio driver, on pci-stub, or on none (Documentation/driver-api/vfio.rst).
+ */
+function membersInTheWay({devices, members, target, dependents}: SwitchInput): Device[] {
+  if (target.kind !== 'claim' || !isVfio(target.driver)) return [];
+  // What goes away with these devices' drivers is in nobody's way; while it is in use, it is among the holders.
+  const switched = new Set([...devices.map((device) => device.slot), ...goingSlots(dependents)]);
+  return members.filter((member) => !switched.has(member.slot) && !leavesGroupViable(member));
+}
+
+/** Whether this member, as it is, lets its group be used through VFIO. */
+export function leavesGroupViable(member: Device): boolean {
+  return (
+    isBridge(member) || member.driver === undefined || member.driver === 'pci-stub' || servesVfio(member)
+  );
+}
+
+function refuseGroup(input: SwitchInput): Refusal | undefined {
+  if (input.rules.force || !input.rules.wholeGroup) return undefined;
+  const inTheWay = membersInTheWay(input);
+  if (inTheWay.length === 0) return undefined;
+  return refuse({
+    code: 'group-not-viable',
+    exitCode: ExitCode.refused,
+    message: `${groupsOf(inTheWay)} would not be viable for VFIO: another member is on a host driver`,
+    details: [
+      ...inTheWay.map((member) => `${member.slot} (${member.id}) is on ${member.driver ?? 'no driver'}`),
+      'nothing was changed',
+    ],
+    hint: hintForGroup(inTheWay, input),
+  });
+}
+
+function hintForGroup(inTheWay: readonly Device[], {carriers}: SwitchInput): string {
+  for (const [slot, above] of carriers) {
+    const carrier = inTheWay.find((member) => above.includes(member.slot));
+    if (carrier !== undefined)
+      return `${slot} exists only while ${carrier.slot} is on ${carrier.driver ?? 'its driver'}, so the two cannot be switched together; switch only ${slot} with --force`;
+  }
+  return 'switch the whole group with --group (or the card with --siblings), or only this device with --force';
+}
+
+function groupNotes(input: SwitchInput): string[] {
+  return membersInTheWay(input).map(
+    (member) =>
+      `group ${member.group ?? '?'} is not viable for VFIO while ${member.slot} (${member.id}) is on ${member.driver ?? 'no driver'}`,
+  );
+}
+
+function groupsOf(devices: readonly Device[]): string {
+  const groups = [...new Set(devices.map((device) => device.group))].sort();
+  return `IOMMU group${groups.length === 1 ? '' : 's'} ${groups.join(', ')}`;
+}

@@ -1,0 +1,291 @@
+import {parse, stringify} from 'lossless-json';
+import {ExitCode, FileError, PearasysError, usageError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {distrustPath} from '../../config/trust.js';
+import {compare} from '../../devices/mdev/mdev.js';
+import {
+  asParentName,
+  asTypeName,
+  inKernelCase,
+  scriptsFolderName,
+  type ParentName,
+  type TypeName,
+} from '../../devices/mdev/name.js';
+import {asUuid, type Uuid} from '../../devices/mdev/uuid.js';
+
+/** A value that is written to an attribute of the device when it is started. */
+export interface Attribute {
+  /** The path of the attribute below the device's folder. */
+  readonly name: string;
+  readonly value: string;
+}
+
+/** Whether a defined device is started as its parent registers. */
+export type StartMode = 'auto' | 'manual';
+
+/** What a mediated device is to be made of: what mdevctl's JSON says. */
+export interface MdevConfig {
+  readonly type: TypeName;
+  readonly start: StartMode;
+  /** Written in this order. One name may occur several times. */
+  readonly attributes: readonly Attribute[];
+}
+
+/** A lasting wish: a file `/etc/mdevctl.d/<parent>/<uuid>`, shared with mdevctl. */
+export interface Definition extends MdevConfig {
+  readonly uuid: Uuid;
+  /** In the kernel's case, whatever that of the folder is. */
+  readonly parent: ParentName;
+  /** Its file: mdevctl names folder and file as its user types them. */
+  readonly path: string;
+  /**
+   * What else is in the file, kept as it is, to the digits of its numbers, which are of the class `LosslessNumber`: a
+   * newer mdevctl may know more than we do.
+   */
+  readonly others: Readonly<Record<string, unknown>>;
+}
+
+/** A file among the definitions that is none, and is left alone. */
+export interface BrokenDefinition {
+  readonly path: string;
+  readonly parent: ParentName;
+  /** Undefined when the file's name is no UUID. */
+  readonly uuid: Uuid | undefined;
+  readonly reason: string;
+}
+
+/** All that is in the folder of definitions. */
+export interface Definitions {
+  /** In the order of their parents and UUIDs. */
+  readonly definitions: readonly Definition[];
+  readonly broken: readonly BrokenDefinition[];
+}
+
+/** Which definitions are wanted; all where nothing is said. */
+export interface DefinitionFilter {
+  readonly uuid?: Uuid | undefined;
+  readonly parent?: ParentName | undefined;
+  /** Whether a parent is only what its folder is called, letter by letter, as mdevctl has it. */
+  readonly asTyped?: boolean | undefined;
+}
+
+/** Where mdevctl keeps definitions: a folder for each parent, a file for each UUID. */
+export const definitionsFolder = '/etc/mdevctl.d';
+
+/** The file of a new definition. */
+export function definitionPath({parent, uuid}: Pick<Definition, 'parent' | 'uuid'>): string {
+  return `${definitionsFolder}/${parent}/${uuid}`;
+}
+
+/**
+ * Reads the definitions. The same UUID may be defined under several parents. Of several files for one device that with
+ * the kernel's spelling of parent and UUID counts.
+ */
+export function readDefinitions(host: HostReader, filter: DefinitionFilter = {}): Definitions {
+  const found = new Map<string, Definition | BrokenDefinition>();
+  const broken: BrokenDefinition[] = [];
+  for (const folder of listFolders(host, filter)) {
+    const parent = filter.asTyped === true ? folder : inKernelCase(folder);
+    const files = listFiles(host, folder, filter.uuid);
+    for (const file of files) {
+      const read = readFile(host, {folder, parent, file}, filter.asTyped);
+      if (read === undefined) continue;
+      const key = `${parent}/${read.uuid ?? ''}`;
+      const first = read.uuid === undefined ? undefined : found.get(key);
+      if (first !== undefined)
+        broken.push({
+          path: read.path,
+          parent,
+          uuid: read.uuid,
+          reason: `${first.path} defines the same device`,
+        });
+      else if (read.uuid === undefined && 'reason' in read) broken.push(read);
+      else found.set(key, read);
+    }
+  }
+  const definitions: Definition[] = [];
+  for (const read of found.values())
+    if ('reason' in read) broken.push(read);
+    else definitions.push(read);
+  // The folders are sorted as files are listed: by their bytes.
+  definitions.sort((a, b) => compare(a.parent, b.parent) || compare(a.uuid, b.uuid));
+  broken.sort((a, b) => compare(a.path, b.path));
+  return {definitions, broken};
+}
+
+/** The folders of the parents that are wanted; first those with the kernel's spelling. */
+function listFolders(host: HostReader, {parent, asTyped}: DefinitionFilter): ParentName[] {
+  if (parent !== undefined && (asTyped === true || parent.toUpperCase() === parent))
+    return isFolder(host, parent) ? [parent] : [];
+  const names = host
+    .list(definitionsFolder)
+    .map(asParentName)
+    .filter((name) => name !== undefined)
+    .filter((name) => parent === undefined || name === parent || inKernelCase(name) === parent)
+    .filter((name) => isFolder(host, name));
+  return kernelFirst(names, inKernelCase);
+}
+
+function isFolder(host: HostReader, name: ParentName): boolean {
+  return name !== scriptsFolderName && host.info(`${definitionsFolder}/${name}`)?.kind === 'directory';
+}
+
+/** The files of a parent's folder, or those of one UUID; first those with the kernel's spelling. */
+function listFiles(host: HostReader, folder: ParentName, uuid: Uuid | undefined): readonly string[] {
+  // A folder need not be read for a file that is where it is looked for.
+  if (uuid !== undefined && host.info(`${definitionsFolder}/${folder}/${uuid}`) !== undefined) return [uuid];
+  const files = host.list(`${definitionsFolder}/${folder}`);
+  if (uuid !== undefined) return files.filter((file) => asUuid(file) === uuid);
+  return kernelFirst(files, (file) => asUuid(file) ?? file);
+}
+
+function kernelFirst<Name extends string>(names: readonly Name[], kernels: (name: Name) => string): Name[] {
+  const isKernels = (name: Name) => kernels(name) === name;
+  return [...names.filter(isKernels), ...names.filter((name) => !isKernels(name))];
+}
+
+/**
+ * Why a definition may not be obeyed by a unit, which root runs without having read it; undefined when it may: neither
+ * the file nor a folder above it is another user's, or writable by others.
+ */
+export function distrustDefinition(host: HostReader, {path}: Pick<Definition, 'path'>): string | undefined {
+  return distrustPath(host, path, 'file');
+}
+
+/** The notes on definitions that no unit obeys. */
+export function distrustNotes(host: HostReader, definitions: readonly Definition[]): string[] {
+  return definitions.flatMap((definition) => {
+    const reason = distrustDefinition(host, definition);
+    return reason === undefined ? [] : [`the definition ${definition.path} is ignored by units: ${reason}`];
+  });
+}
+
+/** Whether there is a definition of this UUID under any parent, broken or not. */
+export function isDefined(host: HostReader, uuid: Uuid): boolean {
+  const {definitions, broken} = readDefinitions(host, {uuid});
+  return definitions.length + broken.length > 0;
+}
+
+/** A file in a parent's folder. */
+interface DefinitionFile {
+  readonly folder: ParentName;
+  readonly parent: ParentName;
+  readonly file: string;
+}
+
+function readFile(
+  host: HostReader,
+  {folder, parent, file}: DefinitionFile,
+  asTyped: boolean | undefined,
+): Definition | BrokenDefinition | undefined {
+  const path = `${definitionsFolder}/${folder}/${file}`;
+  const info = host.info(path);
+  if (info === undefined) return undefined;
+  const uuid = asUuid(file);
+  // mdevctl is silent about folders.
+  if (info.kind === 'directory' && (asTyped === true || uuid === undefined)) return undefined;
+  const problem = (reason: string) => ({path, parent, uuid, reason});
+  if (uuid === undefined) return problem('its name is not a UUID');
+  let text: string | undefined;
+  try {
+    text = host.readText(path);
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    return problem(error.message);
+  }
+  if (text === undefined) return undefined;
+  try {
+    return {uuid, parent, path, ...parseConfig(text)};
+  } catch (error) {
+    if (!(error instanceof PearasysError)) throw error;
+    return problem(error.message);
+  }
+}
+
+/**
+ * Reads mdevctl's JSON: `{"mdev_type": "TYPE", "start": "auto|manual", "attrs": [{"NAME": "VALUE"}, ...]}`. A start
+ * other than `auto` is manual, as mdevctl has it.
+ * @throws PearasysError `bad-definition` what is wrong with it.
+ */
+export function parseConfig(text: string): MdevConfig & Pick<Definition, 'others'> {
+  let value: unknown;
+  try {
+    // Of two entries with one name mdevctl takes the last.
+    value = parse(text, null, {onDuplicateKey: ({newValue}) => newValue});
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw badDefinition(`it is not JSON: ${why.replaceAll(/\p{Cc}/gu, '?')}`);
+  }
+  if (!isRecord(value)) throw badDefinition('it is not a JSON object');
+  const {mdev_type: type, start, attrs, ...others} = value;
+  if (type === undefined || type === null) throw badDefinition('it has no mdev_type');
+  // An empty one is a type that no parent has, as with mdevctl.
+  const typeName = typeof type !== 'string' ? undefined : type === '' ? ('' as TypeName) : asTypeName(type);
+  if (typeName === undefined)
+    throw badDefinition(`its mdev_type ${String(stringify(type))} is not a type's name`);
+  if (start === undefined || start === null)
+    throw badDefinition('it does not say how it starts: auto or manual');
+  return {
+    type: typeName,
+    start: start === 'auto' ? 'auto' : 'manual',
+    attributes: parseAttributes(attrs),
+    others,
+  };
+}
+
+/**
+ * Reads a list of attributes, as it stands in a definition and as a callout's `get` prints it.
+ * @throws PearasysError `bad-definition`.
+ */
+export function parseAttributes(value: unknown): Attribute[] {
+  if (value === undefined || value === null) return [];
+  if (!Array.isArray(value)) throw badDefinition('its attrs are not a list');
+  return value.map((one: unknown, index) => {
+    const entries = isRecord(one) ? Object.entries(one) : [];
+    const [entry] = entries;
+    if (entry === undefined || entries.length > 1 || typeof entry[1] !== 'string')
+      throw badDefinition(`attribute ${index} is not an object with one name and one text`);
+    return {name: entry[0], value: entry[1]};
+  });
+}
+
+/** The file's text, byte for byte as mdevctl 1.2 writes it: two blanks, no newline at the end. */
+export function printConfig(config: MdevConfig & Partial<Pick<Definition, 'others'>>): string {
+  return String(stringify({...configObject(config), ...config.others}, null, 2));
+}
+
+/** The configuration as a callout gets it on standard input. */
+export function printCompactConfig(config: MdevConfig): string {
+  return JSON.stringify(configObject(config));
+}
+
+/** The configuration as mdevctl prints it in JSON, in its order: what mdevctl knows of it. */
+export function configObject(config: MdevConfig): object {
+  return {
+    mdev_type: config.type,
+    start: config.start,
+    attrs: config.attributes.map(({name, value}) => ({[name]: value})),
+  };
+}
+
+/**
+ * Checks an attribute's name: a path that stays below the device's folder.
+ * @throws PearasysError `bad-attribute`, exit code 2.
+ */
+export function checkAttributeName(name: string): void {
+  const parts = name.split('/');
+  if (parts.some((part) => part === '' || part === '.' || part === '..') || /[\0\n]/.test(name))
+    throw usageError(
+      `'${name}' is not the name of an attribute`,
+      "an attribute is a file in the device's own folder, as in assign_adapter",
+      'bad-attribute',
+    );
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function badDefinition(reason: string): PearasysError {
+  return new PearasysError({code: 'bad-definition', exitCode: ExitCode.failed, message: reason});
+}

@@ -1,0 +1,385 @@
+import {ExitCode, PearasysError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {asSlot, type Slot} from '../../devices/pci/slot.js';
+import type {Guest} from './name.js';
+
+/** Where libvirt keeps the definitions of the system's domains. Only root may look into it. */
+export const domainsFolder = '/etc/libvirt/qemu';
+
+/** libvirt's networks, beside the domains. */
+const networksFolder = `${domainsFolder}/networks`;
+
+/** The namespace of `<qemu:commandline>`, whatever prefix a domain gives it. */
+const qemuNamespace = 'http://libvirt.org/schemas/domain/qemu/1.0';
+
+/** Characters. A domain with 64 devices has some 50,000. */
+const longest = 4 * 1024 * 1024;
+
+/** Elements inside one another: what libxml2, and so libvirt, takes. */
+const deepest = 256;
+
+/** A PCI device that libvirt hands to a guest. */
+export interface DomainDevice {
+  readonly slot: Slot;
+  /** Whether libvirt binds it to vfio-pci and back by itself, for a device that is not there yet. */
+  readonly managed: boolean;
+}
+
+/** What a domain has of the host's devices. */
+export interface DomainDevices {
+  /** The PCI functions, in the order of the domain, each once. */
+  readonly devices: readonly DomainDevice[];
+  /** Sentences: what else it has of the host and cannot be taken as a PCI function, and what taking one includes. */
+  readonly notes: readonly string[];
+}
+
+/** What libvirt knows of a guest. */
+export type Domain =
+  | {readonly kind: 'no-libvirt'}
+  /** libvirt is there, and may not be looked into by this user. */
+  | {readonly kind: 'hidden'}
+  | {readonly kind: 'unknown'; readonly known: readonly string[]}
+  | ({readonly kind: 'known'; readonly path: string} & DomainDevices);
+
+/** The names of the guests that libvirt has files of. */
+export function domainNames(host: HostReader): string[] {
+  return host
+    .list(domainsFolder)
+    .filter((name) => name.endsWith('.xml'))
+    .map((name) => name.slice(0, -'.xml'.length));
+}
+
+/**
+ * The guest's domain, from libvirt's file; libvirt itself is not asked, as it may be waiting for us.
+ * @throws PearasysError `bad-guest` for a file that is not a domain's.
+ */
+export async function readDomain(host: HostReader, guest: Guest): Promise<Domain> {
+  if (host.info(domainsFolder)?.kind !== 'directory') return {kind: 'no-libvirt'};
+  const path = `${domainsFolder}/${guest}.xml`;
+  const known = domainNames(host);
+  if (known.length === 0 && host.userId !== 0 && host.root === '/') return {kind: 'hidden'};
+  if (!known.includes(guest)) return {kind: 'unknown', known};
+  const {devices, notes, networks} = await parseDomain(path, host.readBytes(path, longest)?.toString() ?? '');
+  const pools: string[] = [];
+  for (const network of networks) {
+    const note = await readPool(host, network);
+    if (note !== undefined) pools.push(note);
+  }
+  return {kind: 'known', path, devices, notes: [...notes, ...pools]};
+}
+
+/**
+ * The PCI devices of a domain: `<hostdev type='pci'>`, `<interface type='hostdev'>`, `<disk type='nvme'>`, and those
+ * that `<qemu:commandline>` hands to QEMU, see https://libvirt.org/formatdomain.html. Host devices of other kinds are
+ * named in the notes; USB and SCSI devices are not, as they stay with the host's driver.
+ * @param path named in the error.
+ * @returns also `networks`: the names of libvirt's networks in which it has interfaces.
+ * @throws PearasysError `bad-guest` for a text that is not a domain's.
+ */
+export async function parseDomain(
+  path: string,
+  text: string,
+): Promise<DomainDevices & {readonly networks: readonly string[]}> {
+  const domain = await parseXml(path, text, 'domain');
+  const found = new Map<Slot, DomainDevice>();
+  const notes: string[] = [];
+  const take = (element: Element, address: Element | undefined, kind: string): Slot | undefined => {
+    const slot = address === undefined ? undefined : addressOf(address);
+    if (slot === undefined) {
+      notes.push(`a ${kind} of the domain has no PCI address that libvirt would accept: it is not included`);
+      return undefined;
+    }
+    found.set(slot, {
+      slot,
+      managed: found.get(slot)?.managed === true || attribute(element, 'managed') === 'yes',
+    });
+    return slot;
+  };
+  const sourceAddress = (element: Element) => child(child(element, 'source'), 'address');
+  for (const devices of children(domain, 'devices')) {
+    for (const hostdev of children(devices, 'hostdev')) {
+      const type = attribute(hostdev, 'type');
+      const address = sourceAddress(hostdev);
+      if (type === 'mdev') notes.push(mdevNote(attribute(address, 'uuid')));
+      if (type !== 'pci') continue;
+      const slot = take(hostdev, address, '<hostdev>');
+      if (slot !== undefined) notes.push(...driverNotes(slot, child(hostdev, 'driver')));
+    }
+    for (const each of children(devices, 'interface')) {
+      const address = sourceAddress(each);
+      if (attribute(each, 'type') !== 'hostdev' || attribute(address, 'type') === 'usb') continue;
+      const slot = take(each, address, "<interface type='hostdev'>");
+      if (slot !== undefined) notes.push(...driverNotes(slot, child(each, 'driver')));
+    }
+    for (const disk of children(devices, 'disk').flatMap(disksOf)) {
+      const source = child(disk, 'source');
+      if (attribute(disk, 'type') !== 'nvme') continue;
+      const slot = take(source ?? disk, child(source, 'address'), "<disk type='nvme'>");
+      if (slot !== undefined) notes.push(namespaceNote(slot, attribute(source, 'namespace')));
+    }
+  }
+  for (const {slot, namespace, mdev} of commandLineDevices(domain)) {
+    if (mdev !== undefined) notes.push(mdevNote(mdev));
+    else if (slot === undefined)
+      notes.push('the command line of the domain has a PCI device without a slot: it is not included');
+    if (slot === undefined) continue;
+    if (!found.has(slot)) found.set(slot, {slot, managed: false});
+    if (namespace !== undefined) notes.push(namespaceNote(slot, namespace));
+  }
+  const networks = children(domain, 'devices')
+    .flatMap((devices) => children(devices, 'interface'))
+    .filter((each) => attribute(each, 'type') === 'network')
+    .map((each) => attribute(child(each, 'source'), 'network'))
+    .filter((name) => name !== undefined && name !== '');
+  return {
+    devices: [...found.values()],
+    notes: [...new Set(notes)],
+    networks: [...new Set(networks as string[])],
+  };
+}
+
+function mdevNote(uuid = 'without a UUID'): string {
+  return `mediated device ${uuid} is not a PCI function and is not included: see \`pearasys mdev\``;
+}
+
+function namespaceNote(slot: Slot, namespace = '?'): string {
+  return `the domain has namespace ${namespace} of the NVMe disk ${slot}: the guest takes the whole disk`;
+}
+
+/** `<driver name='vfio' model='mlx5_vfio_pci'/>`. */
+function driverNotes(slot: Slot, driver: Element | undefined): string[] {
+  const name = attribute(driver, 'name') ?? 'vfio';
+  const model = attribute(driver, 'model');
+  if (name !== 'vfio')
+    return [
+      `the domain assigns ${slot} by ${name}: pearasys binds it to vfio-pci, which ${name} does not use`,
+    ];
+  return model === undefined || model === 'vfio-pci'
+    ? []
+    : [
+        `the domain wants ${slot} on ${model}: pearasys binds it to vfio-pci, unless it is on ${model} already`,
+      ];
+}
+
+/** A disk, and the images below and beside it, which may be on other disks. */
+function disksOf(disk: Element): Element[] {
+  const source = child(disk, 'source');
+  const below = ['backingStore', 'mirror', 'dataStore'].flatMap((name) => [
+    ...children(disk, name),
+    ...children(source, name),
+  ]);
+  return [disk, ...below.flatMap(disksOf)];
+}
+
+/** Why interfaces in a network of libvirt's have a PCI function that only libvirt knows; undefined when they have none. */
+async function readPool(host: HostReader, name: string): Promise<string | undefined> {
+  const path = `${networksFolder}/${name}.xml`;
+  const text = name.includes('/') ? undefined : host.readText(path);
+  if (text === undefined) return undefined;
+  const forward = child(await parseXml(path, text, 'network'), 'forward');
+  if (attribute(forward, 'mode') !== 'hostdev') return undefined;
+  const slots = children(forward, 'address').map(
+    (address) => addressOf(address) ?? 'an address that is none',
+  );
+  const functions = children(forward, 'pf').map(
+    (pf) => `virtual functions of ${attribute(pf, 'dev') ?? '?'}`,
+  );
+  const pool = [...slots, ...functions].join(', ') || 'empty';
+  return `libvirt picks the function of an interface in network ${name} at each start (${pool}): it is not included`;
+}
+
+/** What `<qemu:commandline>` hands to QEMU: `-device vfio-pci,host=…`, and NVMe disks that QEMU drives itself. */
+interface CommandLineDevice {
+  readonly slot?: Slot | undefined;
+  readonly namespace?: string;
+  /** A UUID. */
+  readonly mdev?: string;
+}
+
+function commandLineDevices(domain: Element): CommandLineDevice[] {
+  const args = Object.keys(domain)
+    .filter((tag) => localName(tag) === 'commandline')
+    .flatMap((tag) => children(domain, tag).map((element) => ({tag, element})))
+    .filter(({tag, element}) => namespaceOf(tag, element, domain) === qemuNamespace)
+    .flatMap(({tag, element}) => children(element, tag.replace(/commandline$/, 'arg')))
+    .map((arg) => attribute(arg, 'value') ?? '');
+  return args.flatMap((arg, index): CommandLineDevice[] => {
+    const option = (args[index - 1] ?? '').replace(/^--?/, '-');
+    if (option === '-device') return deviceOf(propertiesOf(arg, 'driver'));
+    if (option === '-drive' || option === '-blockdev') return diskOf(propertiesOf(arg, 'file'), arg);
+    return [];
+  });
+}
+
+/** `-device vfio-pci,host=02:00.0`, see https://www.qemu.org/docs/master/system/device-emulation.html. */
+function deviceOf(properties: ReadonlyMap<string, string>): CommandLineDevice[] {
+  if (!/^vfio-pci(?:-nohotplug)?$/.test(properties.get('driver') ?? '')) return [];
+  const folder = properties.get('sysfsdev') ?? '';
+  const name = folder.replace(/\/+$/, '').replace(/^.*\//, '');
+  if (/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(name)) return [{mdev: name}];
+  return [{slot: asSlot(properties.get('host') ?? name)}];
+}
+
+/** `file=nvme://0000:01:00.0/1`, or `driver=nvme,device=0000:01:00.0,namespace=1`: qemu-block-drivers(7). */
+function diskOf(properties: ReadonlyMap<string, string>, text: string): CommandLineDevice[] {
+  const url = /nvme:\/\/([0-9a-fA-F:.]+)\/(\d+)/.exec(text);
+  if (url !== null) return [{slot: asSlot(url[1] ?? ''), namespace: url[2] ?? ''}];
+  const prefix = properties.get('file.driver') === 'nvme' ? 'file.' : '';
+  if (properties.get(`${prefix}driver`) !== 'nvme') return [];
+  const namespace = properties.get(`${prefix}namespace`);
+  return [
+    {
+      slot: asSlot(properties.get(`${prefix}device`) ?? ''),
+      ...(namespace === undefined ? {} : {namespace}),
+    },
+  ];
+}
+
+/** The properties of an option of QEMU's, as `key=value,…` with a doubled comma for one in a value, or as JSON. */
+function propertiesOf(text: string, first: string): Map<string, string> {
+  if (text.trimStart().startsWith('{'))
+    try {
+      const entries = Object.entries(JSON.parse(text) as Record<string, unknown>);
+      return new Map(entries.map(([key, value]) => [key, String(value)]));
+    } catch {
+      // QEMU would not start with it.
+      return new Map();
+    }
+  const parts = text.replaceAll(',,', '\0').split(',');
+  return new Map(
+    parts.map((part, index): [string, string] => {
+      const at = part.indexOf('=');
+      const [key, value] =
+        at < 0 ? (index === 0 ? [first, part] : [part, 'on']) : [part.slice(0, at), part.slice(at + 1)];
+      return [key, value.replaceAll('\0', ',')];
+    }),
+  );
+}
+
+/** `<address domain='0x0000' bus='0x06' slot='0x02' function='0x0'/>`; what is missing is 0, all of it is none. */
+function addressOf(address: Element): Slot | undefined {
+  const numbers = [
+    ['domain', 4, 0xffffffff],
+    ['bus', 2, 0xff],
+    ['slot', 2, 0x1f],
+    ['function', 1, 7],
+  ] as const;
+  const digits = numbers.map(([name, width, most]) => {
+    const number = numberOf(attribute(address, name) ?? '0');
+    return number === undefined || number > most ? '?' : number.toString(16).padStart(width, '0');
+  });
+  const [domain = '', bus = '', slot = '', fn = ''] = digits;
+  return digits.every((text) => /^0+$/.test(text)) ? undefined : asSlot(`${domain}:${bus}:${slot}.${fn}`);
+}
+
+/** A number as libvirt reads it, by strtoul(3) with base 0: decimal, `0x` hexadecimal, or octal after a `0`. */
+function numberOf(text: string): number | undefined {
+  const digits = /^\s*\+?(0x[0-9a-f]+|0[0-7]*|[1-9]\d*)$/i.exec(text)?.[1];
+  if (digits === undefined) return undefined;
+  return /^0[0-7]/.test(digits) ? parseInt(digits, 8) : Number(digits);
+}
+
+/** An element: its attributes by `@name`, its child elements as lists by name. */
+type Element = Readonly<Record<string, unknown>>;
+
+/**
+ * The root element of an XML text.
+ * @throws PearasysError `bad-guest`: what is wrong with it.
+ */
+async function parseXml(path: string, text: string, root: string): Promise<Element> {
+  const bad = (reason: string) =>
+    new PearasysError({
+      code: 'bad-guest',
+      exitCode: ExitCode.failed,
+      message: `could not read ${path} as a libvirt ${root}: ${reason}`,
+      details: ['nothing was changed'],
+      hint:
+        root === 'domain'
+          ? "'virsh dumpxml GUEST' shows what libvirt has; 'virsh define FILE' writes the file again"
+          : "'virsh net-dumpxml NETWORK' shows what libvirt has",
+    });
+  if (text.length > longest) throw bad(`it is longer than ${longest / 1024 / 1024} MiB`);
+  // eslint-disable-next-line no-control-regex -- those that XML does not allow
+  if (/[\0-\x08\x0b\x0c\x0e-\x1f]/.test(text)) throw bad('it has control characters: it is not XML in UTF-8');
+  const fault = faultOf(text);
+  if (fault !== undefined) throw bad(fault);
+  const {XMLParser} = await import('fast-xml-parser');
+  const parser = new XMLParser({
+    ignoreAttributes: false,
+    attributeNamePrefix: '@',
+    parseAttributeValue: false,
+    parseTagValue: false,
+    ignoreDeclaration: true,
+    ignorePiTags: true,
+    maxNestedTags: deepest,
+    isArray: (_name, _path, _leaf, isAttribute) => !isAttribute,
+    // What other programs keep there is theirs, whatever it looks like.
+    stopNodes: ['domain.metadata', 'network.metadata'],
+  });
+  let parsed: unknown;
+  try {
+    parsed = parser.parse(text);
+  } catch (error) {
+    throw bad(error instanceof Error ? error.message : String(error));
+  }
+  const roots = elements(parsed).flatMap(([tag, list]) => list.map((element) => ({tag, element})));
+  const [first] = roots;
+  if (first === undefined || roots.length > 1 || localName(first.tag) !== root)
+    throw bad(`its root is not one <${root}>`);
+  return first.element;
+}
+
+/** A comment, CDATA, an instruction, a document type, a tag, or a `<` that begins none of these. */
+const markup =
+  /<!--[^]*?-->|<!\[CDATA\[[^]*?\]\]>|<\?[^]*?\?>|<!DOCTYPE|<(\/?)([^\s/>"'<=!?]+)(?:[^<>"']|"[^"<]*"|'[^'<]*')*?(\/?)>|</g;
+
+/** What is wrong with the tags of an XML text, which the parser does not look at; undefined when they are in order. */
+function faultOf(text: string): string | undefined {
+  const open: string[] = [];
+  for (const [found, end, name = '', empty] of text.matchAll(markup)) {
+    if (found === '<') return 'it has a < that begins no tag';
+    if (found === '<!DOCTYPE') return 'it has a document type declaration, which libvirt never writes';
+    if (end === undefined || empty === '/') continue;
+    if (end === '') open.push(name);
+    else if (open.pop() !== name) return `</${name}> ends no element`;
+    if (open.length > deepest) return `it has more than ${deepest} elements inside one another`;
+  }
+  return open.length === 0 ? undefined : `it ends within <${open.at(-1) ?? ''}>`;
+}
+
+/** `xmlns:prefix` may be declared where it is used, or on the root. */
+function namespaceOf(tag: string, element: Element, root: Element): string | undefined {
+  const at = tag.indexOf(':');
+  const declaration = at < 0 ? 'xmlns' : `xmlns:${tag.slice(0, at)}`;
+  return attribute(element, declaration) ?? attribute(root, declaration);
+}
+
+function localName(tag: string): string {
+  return tag.slice(tag.indexOf(':') + 1);
+}
+
+function elements(value: unknown): [string, Element[]][] {
+  return Object.entries(asElement(value))
+    .filter(([key]) => !key.startsWith('@') && key !== '#text')
+    .map(([key, list]) => [key, (Array.isArray(list) ? (list as unknown[]) : []).map(asElement)]);
+}
+
+function children(element: Element | undefined, name: string): Element[] {
+  const list = element !== undefined && Object.hasOwn(element, name) ? element[name] : undefined;
+  return Array.isArray(list) ? (list as unknown[]).map(asElement) : [];
+}
+
+function child(element: Element | undefined, name: string): Element | undefined {
+  return children(element, name)[0];
+}
+
+function attribute(element: Element | undefined, name: string): string | undefined {
+  const key = `@${name}`;
+  const value = element !== undefined && Object.hasOwn(element, key) ? element[key] : undefined;
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** An element without attributes and children is a text to the parser. */
+function asElement(value: unknown): Element {
+  return typeof value === 'object' && value !== null ? (value as Element) : {};
+}

@@ -1,0 +1,198 @@
+import {FileError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import type {Layout} from '../../config/layout.js';
+import {distrust} from '../../config/trust.js';
+import type {Device} from '../../devices/pci/device.js';
+import {asSlot, cardOf, expectedSlot, type Slot} from '../../devices/pci/slot.js';
+import {asGuest, type Guest} from './name.js';
+
+/**
+ * The files of guests, in `/etc/pearasys/guests`, with the contents that virt-aid's have: `<guest>.conf` has one slot
+ * a line; two lists of guests, one name a line, say who takes the display that the firmware started with, and who
+ * takes another one. Lines that begin with `#` and empty ones are kept where they are.
+ */
+export type GuestList = 'primary' | 'gpu';
+
+/** The lists that a guest is in. */
+export type GuestDisplay = GuestList | 'both';
+
+/** The names of the two lists. */
+const listNames: Readonly<Record<GuestList, string>> = {
+  primary: 'single-gpu-passthrough-guests.conf',
+  gpu: 'gpu-passthrough-guests.conf',
+};
+
+/** A guest that was set up. */
+export interface GuestFile {
+  readonly guest: Guest;
+  readonly path: string;
+  /** The slots it takes, in the order of the file, each once. */
+  readonly slots: readonly Slot[];
+  /** Why the file is not obeyed; undefined when it is. */
+  readonly problem: string | undefined;
+}
+
+/** All that is set up for guests. */
+export interface GuestFiles {
+  readonly guests: readonly GuestFile[];
+  /** The names in each list, in its order, each once. */
+  readonly lists: Readonly<Record<GuestList, readonly string[]>>;
+  /** Why a list is not obeyed; none when both are. */
+  readonly problems: readonly string[];
+}
+
+/** The folder of the files. */
+export function guestsFolder(layout: Layout): string {
+  return `${layout.config}/guests`;
+}
+
+/** The file with the slots of a guest. */
+export function guestPath(layout: Layout, guest: Guest): string {
+  return `${guestsFolder(layout)}/${guest}.conf`;
+}
+
+/** The file of a list of guests. */
+export function listPath(layout: Layout, list: GuestList): string {
+  return `${guestsFolder(layout)}/${listNames[list]}`;
+}
+
+/** Reads all guests and both lists. A file that cannot be read or trusted is among them, with its problem. */
+export function readGuestFiles(host: HostReader, layout: Layout): GuestFiles {
+  const folder = guestsFolder(layout);
+  const guests = host
+    .list(folder)
+    .filter((name) => name.endsWith('.conf'))
+    .map((name) => asGuest(name.slice(0, -'.conf'.length)))
+    .filter((guest) => guest !== undefined)
+    .map((guest) => readGuestFile(host, layout, guest))
+    .filter((file) => file !== undefined);
+  const [primary, gpu] = [readList(host, layout, 'primary'), readList(host, layout, 'gpu')];
+  return {
+    guests,
+    lists: {primary: primary.names, gpu: gpu.names},
+    problems: [primary.problem, gpu.problem].filter((problem) => problem !== undefined),
+  };
+}
+
+/** What is set up for one guest; undefined when nothing is. */
+export function readGuestFile(host: HostReader, layout: Layout, guest: Guest): GuestFile | undefined {
+  const path = guestPath(layout, guest);
+  if (host.info(path, false) === undefined) return undefined;
+  const reason = distrust(host, guestsFolder(layout), 'directory') ?? distrust(host, path, 'file');
+  if (reason !== undefined) return {guest, path, slots: [], problem: reason};
+  const {text, problem} = readWithin(host, path);
+  if (problem !== undefined) return {guest, path, slots: [], problem};
+  const slots = new Set<Slot>();
+  for (const [index, line] of linesOf(text).entries()) {
+    const word = wordOf(line);
+    if (word === '') continue;
+    const slot = asSlot(word);
+    if (slot === undefined)
+      return {
+        guest,
+        path,
+        slots: [],
+        problem: `line ${index + 1} is '${line}', expected ${expectedSlot(word)}`,
+      };
+    slots.add(slot);
+  }
+  return {guest, path, slots: [...slots], problem: slots.size === 0 ? 'it names no device' : undefined};
+}
+
+/** The guests that take this device, by their files. */
+export function guestsOfSlot(files: GuestFiles, slot: Slot): Guest[] {
+  return files.guests.filter(({slots}) => slots.includes(slot)).map(({guest}) => guest);
+}
+
+/** The lists in which a guest with these devices belongs: none without a display, both with the primary and another. */
+export function listsFor(
+  devices: readonly Pick<Device, 'slot' | 'classCode' | 'bootDisplay'>[],
+): ReadonlySet<GuestList> {
+  const displays = devices.filter(isDisplay);
+  const primary = new Set(displays.filter(({bootDisplay}) => bootDisplay).map(({slot}) => cardOf(slot)));
+  const lists = displays.map(({slot}): GuestList => (primary.has(cardOf(slot)) ? 'primary' : 'gpu'));
+  return new Set(lists);
+}
+
+/** The lists in one word; null for none. */
+export function displayOf(lists: ReadonlySet<GuestList>): GuestDisplay | null {
+  if (lists.size === 2) return 'both';
+  return lists.has('primary') ? 'primary' : lists.has('gpu') ? 'gpu' : null;
+}
+
+/** The lists that have this guest. */
+export function listsWith({lists}: GuestFiles, guest: Guest): ReadonlySet<GuestList> {
+  return new Set((['primary', 'gpu'] as const).filter((list) => lists[list].includes(guest)));
+}
+
+/** Whether the device is a display controller: base class 03 in pci.ids. */
+export function isDisplay({classCode}: Pick<Device, 'classCode'>): boolean {
+  return classCode >>> 16 === 0x03;
+}
+
+/**
+ * The text of a guest's file with these slots in place of those it has. Comments stay, and so do the lines of slots
+ * that stay; undefined for a new file.
+ */
+export function editSlots(previous: string | undefined, slots: readonly Slot[]): string {
+  const left = new Set(slots);
+  const lines = linesOf(previous ?? '').filter((line) => {
+    const word = wordOf(line);
+    if (word === '') return true;
+    const slot = asSlot(word);
+    return slot !== undefined && left.delete(slot);
+  });
+  return join([...lines, ...left]);
+}
+
+/** The text of a list in which the guest is once (`present`), or not at all. All else stays as it is. */
+export function editList(previous: string | undefined, guest: Guest, present: boolean): string {
+  const lines = linesOf(previous ?? '');
+  const first = lines.findIndex((line) => nameIn(line) === guest);
+  const kept = lines.filter((line, index) => nameIn(line) !== guest || (present && index === first));
+  return join(present && first < 0 ? [...kept, guest] : kept);
+}
+
+function readList(
+  host: HostReader,
+  layout: Layout,
+  list: GuestList,
+): {readonly names: readonly string[]; readonly problem: string | undefined} {
+  const path = listPath(layout, list);
+  const reason = distrust(host, guestsFolder(layout), 'directory') ?? distrust(host, path, 'file');
+  if (reason !== undefined) return {names: [], problem: `${path} is not obeyed: ${reason}`};
+  const {text, problem} = readWithin(host, path);
+  if (problem !== undefined) return {names: [], problem: `${path} is not obeyed: ${problem}`};
+  const names = linesOf(text)
+    .map(nameIn)
+    .filter((name) => name !== '');
+  return {names: [...new Set(names)], problem: undefined};
+}
+
+/** The text of a file, empty for none; or why that one file cannot be read, which is no problem of the others. */
+function readWithin(host: HostReader, path: string): {readonly text: string; readonly problem?: string} {
+  try {
+    return {text: host.readText(path) ?? ''};
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    return {text: '', problem: error.message};
+  }
+}
+
+/** A guest's name may have blanks and `#` in it: only a whole line is a comment there. */
+function nameIn(line: string): string {
+  return line.startsWith('#') ? '' : line.trim();
+}
+
+/** What a line says, without a comment behind it. */
+function wordOf(line: string): string {
+  return line.replace(/#.*$/, '').trim();
+}
+
+function linesOf(text: string): string[] {
+  return text === '' ? [] : text.replace(/\r?\n$/, '').split(/\r?\n/);
+}
+
+function join(lines: readonly string[]): string {
+  return lines.map((line) => `${line}\n`).join('');
+}

@@ -1,0 +1,270 @@
+import {ExitCode, FileError, PearasysError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import type {Layout} from '../../config/layout.js';
+import {asTruth, settingLines} from '../../config/pearasys-conf.js';
+import {distrust} from '../../config/trust.js';
+import {asId, type DeviceId} from '../../devices/pci/id.js';
+import {asSlot, type Slot} from '../../devices/pci/slot.js';
+import {guestsFolder} from './files.js';
+import type {Guest} from './name.js';
+
+/** How a guest's devices are taken from the host and given back. */
+export interface GuestSettings {
+  /**
+   * `StopServices=`: units to stop first, in this order, and to start when the guest has ended. `auto`: the display
+   * manager when it, one of its sessions or the console uses a display that the guest takes, and nvidia-persistenced
+   * when it uses a device that the guest takes. `auto` may be one of several words.
+   */
+  readonly stopServices: readonly string[] | 'auto';
+  /**
+   * `DisplayManager=`: when a display manager that was stopped comes back: `at-once` when the devices are taken,
+   * `at-end` when the guest has ended; `auto` at once where another card can drive it.
+   */
+  readonly displayManager: 'auto' | 'at-once' | 'at-end';
+  /** `Processes=`: what is done with other processes that use the devices: nothing is taken, or they are ended. */
+  readonly processes: 'refuse' | 'end';
+  /** `ProcessLimit=`: seconds, 1 to 120, that processes have to end before they are killed. */
+  readonly processLimit: number;
+  /**
+   * `UnloadModules=`: modules to unload, in this order; `auto`: NVIDIA's own, when no other card needs them. `auto` may
+   * be one of several words.
+   */
+  readonly unloadModules: readonly string[] | 'auto';
+  /** `ReleaseConsoles=`: whether consoles and the firmware's framebuffer are taken off the guest's displays. */
+  readonly releaseConsoles: boolean;
+  /** `ReturnDevices=`: whether the host has its devices back when the guest has ended. */
+  readonly returnDevices: boolean;
+  /** `Card=SLOT VENDOR:DEVICE`, once a device: another card in the slot is not taken. */
+  readonly cards: ReadonlyMap<Slot, DeviceId>;
+}
+
+/** Whether the setting has the word `auto`, alone or among others. */
+export function hasAuto(setting: readonly string[] | 'auto'): boolean {
+  return setting === 'auto' || setting.includes('auto');
+}
+
+/** The words of the setting besides `auto`. */
+export function namedIn(setting: readonly string[] | 'auto'): readonly string[] {
+  return setting === 'auto' ? [] : setting.filter((word) => word !== 'auto');
+}
+
+/** The settings of a guest for which nothing is set. */
+export const defaultSettings: GuestSettings = {
+  stopServices: 'auto',
+  displayManager: 'auto',
+  processes: 'refuse',
+  processLimit: 10,
+  unloadModules: 'auto',
+  releaseConsoles: true,
+  returnDevices: true,
+  cards: new Map(),
+};
+
+/** The settings of all guests that have none of their own. */
+export function commonSettingsPath(layout: Layout): string {
+  return `${layout.config}/guest.settings`;
+}
+
+/** A guest's own settings. */
+export function settingsPath(layout: Layout, guest: Guest): string {
+  return `${guestsFolder(layout)}/${guest}.settings`;
+}
+
+/**
+ * The settings of a guest: its own, else those of all guests, else the defaults.
+ * @throws PearasysError `bad-settings`, exit code 3, for a file that others can write, and for a line that is none.
+ */
+export function readSettings(host: HostReader, layout: Layout, guest: Guest): GuestSettings {
+  const own = settingsPath(layout, guest);
+  const common = commonSettingsPath(layout);
+  return {
+    ...defaultSettings,
+    ...readFile(host, common, layout.config, false),
+    ...readFile(host, own, guestsFolder(layout), true),
+  };
+}
+
+/**
+ * The settings in a file.
+ * @param path named in the error.
+ * @param perGuest whether `Card=` is one.
+ * @throws PearasysError `bad-settings`: which line is wrong and what was expected.
+ */
+export function parseSettings(path: string, text: string, perGuest: boolean): Partial<GuestSettings> {
+  const settings: Record<string, unknown> = {};
+  const cards = new Map<Slot, DeviceId>();
+  for (const {number, text: line, key, value} of settingLines(text)) {
+    const bad = (expected: string) => badSettings(path, `line ${number} is '${line}', expected ${expected}`);
+    if (key === 'Card' && perGuest && key !== line) {
+      const [slotText = '', idText = '', ...more] = value.split(/\s+/);
+      const [slot, id] = [asSlot(slotText), asId(idText)];
+      if (slot === undefined || id === undefined || more.length > 0) throw bad('Card=SLOT VENDOR:DEVICE');
+      cards.set(slot, id);
+      continue;
+    }
+    const entry = Object.hasOwn(entries, key) && key !== line ? entries[key] : undefined;
+    if (entry === undefined) throw bad(`one of ${Object.keys(entries).join(', ')}, = and a value`);
+    const parsed = entry.parse(value);
+    if (parsed === undefined) throw bad(`${key}= and ${entry.expected}`);
+    settings[entry.name] = parsed;
+  }
+  return {...(settings as Partial<GuestSettings>), ...(cards.size > 0 ? {cards} : {})};
+}
+
+/**
+ * The text of a guest's settings with these cards. A new file has all settings in it, as comments; what is in the
+ * file already stays.
+ */
+export function editCards(
+  previous: string | undefined,
+  guest: Guest,
+  cards: ReadonlyMap<Slot, DeviceId>,
+): string {
+  const kept = (previous ?? newSettings(guest))
+    .replace(/\n?$/, '')
+    .split('\n')
+    .filter((line) => !/^\s*Card\s*=/.test(line));
+  return [...kept, ...[...cards].map(([slot, id]) => `Card=${slot} ${id}`), ''].join('\n');
+}
+
+/**
+ * Whether the unit is never to be stopped for a guest: its own start waits for libvirt and for us, other guests run
+ * below libvirt's services, and the machine is lost without D-Bus, udev and logind.
+ */
+export function isNeeded(unit: string): boolean {
+  return /^(?:libvirt|virt[a-z]+d[.-]|pearasys-|machine-|dbus[.-]|systemd-(?:machined|logind|udevd|journald)[.-])/.test(
+    unit,
+  );
+}
+
+interface Entry {
+  readonly name: keyof GuestSettings;
+  /** The value, or undefined when the text is none. */
+  readonly parse: (text: string) => unknown;
+  /** What a value is, for an error. */
+  readonly expected: string;
+  /** What the setting is for, in sentences. */
+  readonly means: string;
+  /** The value that it has when it is not set. */
+  readonly otherwise: string;
+}
+
+const words =
+  (pattern: RegExp, isWrong: (word: string) => boolean = () => false) =>
+  (text: string) => {
+    if (text === 'auto') return text;
+    const list = text.split(/\s+/).filter((word) => word !== '');
+    return list.every((word) => word === 'auto' || (pattern.test(word) && !isWrong(word))) ? list : undefined;
+  };
+const oneOf =
+  (...known: readonly string[]) =>
+  (text: string) =>
+    known.includes(text) ? text : undefined;
+const seconds = (text: string) =>
+  /^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= 120 ? Number(text) : undefined;
+
+const entries: Readonly<Record<string, Entry>> = {
+  StopServices: {
+    name: 'stopServices',
+    parse: words(/^[A-Za-z0-9_][\w@:.\\-]*\.(?:service|socket)$/, isNeeded),
+    expected:
+      "units, as in display-manager.service, none of them libvirt's, pearasys's, D-Bus, udev or logind; auto, or auto and further units",
+    means:
+      'Units to stop first, if they are active, and to start when the guest has ended. auto: the display manager, ' +
+      'when it, one of its sessions or the console uses a display that the guest takes; and nvidia-persistenced, ' +
+      'when it uses a device that the guest takes. Further units may follow: auto ollama.service.',
+    otherwise: 'auto',
+  },
+  DisplayManager: {
+    name: 'displayManager',
+    parse: oneOf('auto', 'at-once', 'at-end'),
+    expected: 'auto, at-once or at-end',
+    means:
+      'When a display manager that was stopped comes back: at-once, or at-end when the guest has ended. auto: at ' +
+      'once where another display has a driver.',
+    otherwise: 'auto',
+  },
+  Processes: {
+    name: 'processes',
+    parse: oneOf('refuse', 'end'),
+    expected: 'refuse or end',
+    means:
+      'What is done with other processes that use the devices. refuse: the guest does not start. end: services are ' +
+      'stopped by their units, and start when the guest has ended; others are asked to end, then killed. Other ' +
+      "guests, libvirt's services, D-Bus, udev and logind never are.",
+    otherwise: 'refuse',
+  },
+  ProcessLimit: {
+    name: 'processLimit',
+    parse: seconds,
+    expected: 'a number of seconds from 1 to 120',
+    means: 'Seconds, up to 120, that such processes have to end.',
+    otherwise: '10',
+  },
+  UnloadModules: {
+    name: 'unloadModules',
+    parse: words(/^[A-Za-z0-9][\w-]*$/),
+    expected: 'modules, as in nvidia_drm nvidia; auto, or auto and further modules',
+    means:
+      "Modules to unload, in this order; those that other devices of the host need stay. auto: NVIDIA's, when the " +
+      'guest takes all cards of that driver.',
+    otherwise: 'auto',
+  },
+  ReleaseConsoles: {
+    name: 'releaseConsoles',
+    parse: asTruth,
+    expected: 'yes or no',
+    means: "Whether consoles and the firmware's framebuffer are taken off the guest's displays.",
+    otherwise: 'yes',
+  },
+  ReturnDevices: {
+    name: 'returnDevices',
+    parse: asTruth,
+    expected: 'yes or no',
+    means: 'Whether the host has the devices back when the guest has ended.',
+    otherwise: 'yes',
+  },
+};
+
+/** All settings for people: `Key=`, what it means, and what it is when it is not set. */
+export const settingsHelp: readonly {
+  readonly key: string;
+  readonly means: string;
+  readonly otherwise: string;
+}[] = Object.entries(entries).map(([key, {means, otherwise}]) => ({key, means, otherwise}));
+
+function newSettings(guest: Guest): string {
+  return [
+    `# Written by pearasys: how the devices of guest ${guest} are taken and given back.`,
+    '# What is not set here is as in guest.settings, one folder above. See pearasys(8).',
+    '# To undo: pearasys guest remove',
+    ...settingsHelp.flatMap(({key, means, otherwise}) => ['#', `# ${means}`, `#${key}=${otherwise}`]),
+    '#',
+    '# The cards that are meant: another one in the slot is left alone.',
+    '',
+  ].join('\n');
+}
+
+function readFile(host: HostReader, path: string, folder: string, perGuest: boolean): Partial<GuestSettings> {
+  if (host.info(path, false) === undefined) return {};
+  const reason = distrust(host, folder, 'directory') ?? distrust(host, path, 'file');
+  if (reason !== undefined) throw badSettings(path, reason);
+  let text: string | undefined;
+  try {
+    text = host.readText(path);
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    throw badSettings(path, error.message);
+  }
+  return parseSettings(path, text ?? '', perGuest);
+}
+
+function badSettings(path: string, reason: string): PearasysError {
+  return new PearasysError({
+    code: 'bad-settings',
+    exitCode: ExitCode.refused,
+    message: `${path} is not obeyed`,
+    details: [reason, 'nothing was changed'],
+    hint: 'put that line or file right, then try again',
+  });
+}

@@ -1,0 +1,179 @@
+import {ExitCode, PearasysError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {runState} from '../../host/paths.js';
+import {asSlot, type Slot} from '../../devices/pci/slot.js';
+import {asGuest, type Guest} from './name.js';
+
+/** What a guest has taken, and how it was before: what its unit's stop gives back. Lasts until the next boot. */
+export interface GuestState {
+  readonly guest: Guest;
+  readonly devices: readonly TakenDevice[];
+  /** Services that were stopped and are to be started when the guest has ended, in the order of their stopping. */
+  readonly services: readonly string[];
+  /** Units of users' service managers, in the same way: `1000:pipewire.service`; absent when there are none. */
+  readonly userServices?: readonly string[];
+  /** Modules that were unloaded, in the order of their unloading. */
+  readonly modules: readonly string[];
+  /** Virtual consoles that were released: `vtcon1`. */
+  readonly consoles: readonly string[];
+  /** The firmware's framebuffers that were unbound: `efi-framebuffer.0`. */
+  readonly framebuffers: readonly string[];
+}
+
+/** A device as it was before the guest took it. */
+export interface TakenDevice {
+  readonly slot: Slot;
+  readonly id: string;
+  readonly driver: string | undefined;
+  readonly override: string | undefined;
+}
+
+/** The part of a state with these units of users' service managers. */
+export function withUserServices(units: readonly string[]): Pick<GuestState, 'userServices'> {
+  return units.length === 0 ? {} : {userServices: units};
+}
+
+/** The folder of the states. */
+const folder = `${runState}/guest`;
+
+/** The file of a guest's state. It is there as long as the guest has anything of the host's. */
+export function statePath(guest: Guest): string {
+  return `${folder}/${guest}`;
+}
+
+/** The state's file. */
+export function printState(state: GuestState): string {
+  return `${JSON.stringify(
+    {
+      ...state,
+      devices: state.devices.map(plainTaken),
+    },
+    null,
+    2,
+  )}\n`;
+}
+
+function plainTaken({slot, id, driver, override}: TakenDevice): object {
+  return {slot, id, driver: driver ?? null, override: override ?? null};
+}
+
+/**
+ * The file of a device that its guest has left with VFIO: what it was before is not forgotten by the next guest's
+ * start. Lasts until the host has the device back, or the next boot.
+ */
+export function keptPath(slot: Slot): string {
+  return `${runState}/kept/${slot}`;
+}
+
+/** The text of that file. */
+export function printKept(taken: TakenDevice): string {
+  return `${JSON.stringify(plainTaken(taken))}\n`;
+}
+
+/** How the device was before a guest left it with VFIO; undefined when none did, or the file is damaged. */
+export function readKept(host: HostReader, slot: Slot): TakenDevice | undefined {
+  const text = host.readText(keptPath(slot));
+  if (text === undefined) return undefined;
+  try {
+    const taken = parseTaken(JSON.parse(text));
+    return taken?.slot === slot ? taken : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * What the guest has; undefined when it has nothing.
+ * @throws PearasysError `file-failed` when the file is not what {@link printState} writes.
+ */
+export function readState(host: HostReader, guest: Guest): GuestState | undefined {
+  const text = host.readText(statePath(guest));
+  if (text === undefined) return undefined;
+  const state = parseState(text);
+  if (state?.guest !== guest)
+    throw new PearasysError({
+      code: 'file-failed',
+      exitCode: ExitCode.failed,
+      message: `${statePath(guest)} is damaged: what guest ${guest} has taken is not known`,
+      hint: `give its devices back with \`pearasys bind default\`, then remove that file`,
+    });
+  return state;
+}
+
+/** What all guests have. */
+export interface GuestStates {
+  readonly states: readonly GuestState[];
+  /** Guests whose state is damaged, which is nothing that another guest has to wait for; with what {@link readState} says. */
+  readonly damaged: ReadonlyMap<Guest, PearasysError>;
+}
+
+/** Reads what all guests have. */
+export function readStates(host: HostReader): GuestStates {
+  const states: GuestState[] = [];
+  const damaged = new Map<Guest, PearasysError>();
+  for (const guest of host.list(folder).map(asGuest)) {
+    if (guest === undefined) continue;
+    try {
+      const state = readState(host, guest);
+      if (state !== undefined) states.push(state);
+    } catch (error) {
+      if (!(error instanceof PearasysError)) throw error;
+      damaged.set(guest, error);
+    }
+  }
+  return {states, damaged};
+}
+
+function parseState(text: string): GuestState | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (!isObject(value)) return undefined;
+  const {guest, devices, services, userServices = [], modules, consoles, framebuffers} = value;
+  const name = typeof guest === 'string' ? asGuest(guest) : undefined;
+  const lists = [services, userServices, modules, consoles, framebuffers];
+  if (name === undefined || !Array.isArray(devices) || !lists.every(isWords)) return undefined;
+  const taken = devices.map(parseTaken);
+  if (!taken.every((one) => one !== undefined)) return undefined;
+  const [one, two, three, four, five] = lists as [string[], string[], string[], string[], string[]];
+  return {
+    guest: name,
+    devices: taken,
+    services: one,
+    ...withUserServices(two),
+    modules: three,
+    consoles: four,
+    framebuffers: five,
+  };
+}
+
+function parseTaken(value: unknown): TakenDevice | undefined {
+  if (!isObject(value)) return undefined;
+  const {slot, id, driver, override} = value;
+  const parsed = typeof slot === 'string' ? asSlot(slot) : undefined;
+  const isName = (word: unknown) =>
+    word === null || (typeof word === 'string' && /^[\w.-]+$/.test(word) && !word.startsWith('.'));
+  if (parsed === undefined || typeof id !== 'string' || !isName(driver) || !isName(override))
+    return undefined;
+  return {
+    slot: parsed,
+    id,
+    driver: (driver as string | null) ?? undefined,
+    override: (override as string | null) ?? undefined,
+  };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+/** Words that become parts of paths and arguments of programs. */
+function isWords(value: unknown): value is string[] {
+  return (
+    Array.isArray(value) &&
+    value.every((word) => typeof word === 'string' && /^[\w@:.\\-]+$/.test(word) && !/^[.-]/.test(word))
+  );
+}

@@ -1,0 +1,212 @@
+import {PearasysError, ExitCode} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import type {Layout} from '../../config/layout.js';
+import {distrust} from '../../config/trust.js';
+import type {Device} from '../../devices/pci/device.js';
+import {parseDriver, type Driver} from '../../devices/pci/driver.js';
+import {asId, sysfsIds, type DeviceId} from '../../devices/pci/id.js';
+import {asSlot, expectedSlot, type Slot} from '../../devices/pci/slot.js';
+
+/** The saved wish for a device. */
+export interface DeviceRecord {
+  /** The slot, or `any` for a record by id alone. */
+  readonly slot: Slot | 'any';
+  readonly id: DeviceId;
+  readonly driver: Driver;
+  /** The slots installed together, this one included: they are switched together. Only itself for a single one. */
+  readonly together: readonly Slot[];
+}
+
+/** A record file that is not obeyed, and why. */
+export interface RecordProblem {
+  readonly path: string;
+  readonly reason: string;
+}
+
+/** All that is in the records' folder. */
+export interface Records {
+  readonly records: readonly DeviceRecord[];
+  /** Files that are ignored and left as they are. */
+  readonly problems: readonly RecordProblem[];
+  /** Why nothing in the folder is obeyed; undefined when it may be. */
+  readonly folderProblem: RecordProblem | undefined;
+}
+
+/** How a record and the machine agree. */
+export type RecordMatch =
+  | {readonly kind: 'matches'}
+  | {readonly kind: 'absent'; readonly elsewhere: readonly Slot[]}
+  | {readonly kind: 'other-card'; readonly found: DeviceId; readonly elsewhere: readonly Slot[]};
+
+const keys = {
+  slot: 'PEARASYS_SLOT',
+  id: 'PEARASYS_ID',
+  driver: 'PEARASYS_DRIVER',
+  together: 'PEARASYS_TOGETHER',
+} as const;
+
+/** The folder of the records. */
+export function recordsFolder(layout: Layout): string {
+  return `${layout.config}/pci`;
+}
+
+/**
+ * The record's path. It carries slot, vendor and device as sysfs prints them, so that udev's test for the file is
+ * the identity check of the card, without a process.
+ */
+export function recordPath(layout: Layout, record: Pick<DeviceRecord, 'slot' | 'id'>): string {
+  const [vendor, device] = sysfsIds(record.id);
+  return `${recordsFolder(layout)}/${record.slot}-${vendor}-${device}`;
+}
+
+/** The file's text: `KEY=value` lines as udev(7) IMPORT{file} reads them. */
+export function printRecord(record: DeviceRecord): string {
+  const subject =
+    record.slot === 'any'
+      ? `each card with id ${record.id} that appears, in whatever slot,`
+      : `the card with id ${record.id} in slot ${record.slot}`;
+  const undo = record.slot === 'any' ? `--any-slot -d ${record.id}` : `-s ${record.slot}`;
+  return [
+    `# Written by pearasys: ${subject} is to have this driver.`,
+    '# udev (60-pearasys.rules) obeys it at each add event; another card in the slot is left alone.',
+    `# To undo it: pearasys ${undo} service uninstall`,
+    `${keys.slot}=${record.slot}`,
+    `${keys.id}=${record.id}`,
+    `${keys.driver}=${record.driver}`,
+    ...(record.together.length > 1 ? [`${keys.together}=${record.together.join(',')}`] : []),
+    '',
+  ].join('\n');
+}
+
+/**
+ * The record in a file.
+ * @param path named in the error.
+ * @throws PearasysError `bad-record` which line is wrong and what was expected.
+ */
+export function parseRecord(path: string, text: string): DeviceRecord {
+  const values = new Map<string, string>();
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.trim() === '' || line.startsWith('#')) continue;
+    const match = /^([A-Z_]+)=(.*)$/.exec(line);
+    const [, key = '', value = ''] = match ?? [];
+    if (!Object.values<string>(keys).includes(key))
+      throw badRecord(
+        path,
+        `line ${index + 1} is '${line}', expected one of ${Object.values(keys).join(', ')}, = and a value`,
+      );
+    if (values.has(key)) throw badRecord(path, `line ${index + 1} says ${key} a second time`);
+    values.set(key, value);
+  }
+  const [slot, id, driver] = [keys.slot, keys.id, keys.driver].map((key) => {
+    const value = values.get(key);
+    if (value === undefined) throw badRecord(path, `there is no line ${key}=`);
+    return value;
+  }) as [string, string, string];
+  const parsedSlot = slot === 'any' ? slot : asSlot(slot);
+  const parsedId = asId(id);
+  if (parsedSlot === undefined)
+    throw badRecord(path, `${keys.slot}=${slot} is not a slot: expected ${expectedSlot(slot)}`);
+  if (parsedId === undefined) throw badRecord(path, `${keys.id}=${id} is not an id`);
+  const together = (values.get(keys.together)?.split(',') ?? (parsedSlot === 'any' ? [] : [parsedSlot])).map(
+    (word) => {
+      const one = asSlot(word);
+      if (one === undefined)
+        throw badRecord(
+          path,
+          `${keys.together} names '${word}', which is not a slot: expected ${expectedSlot(word)}`,
+        );
+      return one;
+    },
+  );
+  if (parsedSlot !== 'any' && !together.includes(parsedSlot))
+    throw badRecord(path, `${keys.together} leaves out ${parsedSlot} itself`);
+  let parsedDriver: Driver;
+  try {
+    parsedDriver = parseDriver(driver);
+  } catch (error) {
+    throw badRecord(path, `${keys.driver}=${driver} is not a driver's name`, error);
+  }
+  return {slot: parsedSlot, id: parsedId, driver: parsedDriver, together};
+}
+
+/** All records, and the files in their folder that are none or may not be trusted. */
+export function readRecords(host: HostReader, layout: Layout): Records {
+  const folder = recordsFolder(layout);
+  const records: DeviceRecord[] = [];
+  const problems: RecordProblem[] = [];
+  const folderProblem = distrust(host, folder, 'directory');
+  for (const name of host.list(folder)) {
+    const path = `${folder}/${name}`;
+    const reason = folderProblem ?? distrust(host, path, 'file');
+    if (reason !== undefined) {
+      problems.push({path, reason});
+      continue;
+    }
+    try {
+      records.push(readRecord(host, layout, path));
+    } catch (error) {
+      if (!(error instanceof PearasysError)) throw error;
+      problems.push({path, reason: error.details[0] ?? error.message});
+    }
+  }
+  return {
+    records,
+    problems,
+    folderProblem: folderProblem === undefined ? undefined : {path: folder, reason: folderProblem},
+  };
+}
+
+/** Whether the file, readable or not, is by its name a record for this slot. */
+export function isNamedFor(slot: Slot, path: string): boolean {
+  return path.slice(path.lastIndexOf('/') + 1).startsWith(`${slot}-`);
+}
+
+/** The record for this very card in this very slot, or the reason why its file is not obeyed. */
+export function readRecordOf(
+  host: HostReader,
+  layout: Layout,
+  device: Pick<Device, 'slot' | 'id'>,
+): DeviceRecord | RecordProblem | undefined {
+  const path = recordPath(layout, device);
+  if (host.info(path, false) === undefined) return undefined;
+  const reason = distrust(host, recordsFolder(layout), 'directory') ?? distrust(host, path, 'file');
+  if (reason !== undefined) return {path, reason};
+  try {
+    return readRecord(host, layout, path);
+  } catch (error) {
+    if (!(error instanceof PearasysError)) throw error;
+    return {path, reason: error.details[0] ?? error.message};
+  }
+}
+
+/** Whether the card that the record is about is in its slot. */
+export function matchRecord(record: DeviceRecord, devices: readonly Device[]): RecordMatch {
+  if (record.slot === 'any') return {kind: 'matches'};
+  const there = devices.find((device) => device.slot === record.slot);
+  if (there?.id === record.id) return {kind: 'matches'};
+  const elsewhere = devices.filter((device) => device.id === record.id).map((device) => device.slot);
+  return there === undefined ? {kind: 'absent', elsewhere} : {kind: 'other-card', found: there.id, elsewhere};
+}
+
+function readRecord(host: HostReader, layout: Layout, path: string): DeviceRecord {
+  const text = host.readText(path);
+  if (text === undefined) throw badRecord(path, 'it went away while it was read');
+  // A whole record ends with a newline: a text as long as the file has lost its end.
+  if (host.info(path)?.size === Buffer.byteLength(text))
+    throw badRecord(path, 'it is truncated: its last line has no end');
+  const record = parseRecord(path, text);
+  if (recordPath(layout, record) !== path)
+    throw badRecord(path, `it is about slot ${record.slot} and id ${record.id}, its name is not`);
+  return record;
+}
+
+function badRecord(path: string, reason: string, cause?: unknown): PearasysError {
+  return new PearasysError({
+    code: 'bad-record',
+    exitCode: ExitCode.failed,
+    message: `the record ${path} is ignored`,
+    details: [reason],
+    hint: 'write it anew with `pearasys service install`, or remove it',
+    cause,
+  });
+}

@@ -1,0 +1,51 @@
+import type {Layout} from '../config/layout.js';
+import type {Slot} from '../devices/pci/slot.js';
+import {render} from './templates.js';
+import {claimUnitName, unitName, type UnitIdentity} from './unit.js';
+
+/** The text of a slot's template unit. */
+export function slotTemplate(slot: Slot, together: readonly Slot[], layout: Layout): string {
+  return render('pearasys-slot@.service', {
+    slot,
+    config: layout.config,
+    libexec: layout.libexec,
+    siblings: together.filter((other) => other !== slot),
+  });
+}
+
+/** The text of the template of a slot's claim units. */
+export function claimTemplate(slot: Slot, layout: Layout): string {
+  return render('pearasys-claim-slot@.service', {slot, config: layout.config, libexec: layout.libexec});
+}
+
+/** What {@link unitSettings} needs to know of a unit's surroundings. */
+export interface UnitSurroundings {
+  /** The device's name for people, from pci.ids. */
+  readonly name: string;
+  /** The other installed units of the same slot. */
+  readonly rivals: readonly UnitIdentity[];
+  /** The slots installed together with this one, itself included or not. */
+  readonly together: readonly Slot[];
+}
+
+/**
+ * The text of a unit's drop-in. Of two units that exclude each other, the stop of one comes before the claim of the
+ * other. The order between a stop and a start is the same in both directions (systemd.unit(5)); so that there is no
+ * ordering cycle, all are in the order of their names, each claim before its unit.
+ */
+export function unitSettings(unit: UnitIdentity, {name, rivals, together}: UnitSurroundings): string {
+  const own = unitName(unit);
+  const others = rivals.filter((rival) => unitName(rival) !== own);
+  const isBefore = (rival: UnitIdentity): boolean => unitName(rival) < own;
+  return render('pearasys-slot@driver.conf', {
+    unit: own,
+    slot: unit.slot,
+    description: `${name} (PCI device ${unit.slot}) on driver ${unit.driver}`.replaceAll('%', '%%'),
+    conflicts: others.map(unitName),
+    after: others.filter(isBefore).flatMap((rival) => [claimUnitName(rival), unitName(rival)]),
+    before: others.filter((rival) => !isBefore(rival)).map(claimUnitName),
+    together: together
+      .filter((slot) => slot !== unit.slot)
+      .map((slot) => unitName({slot, driver: unit.driver})),
+  });
+}

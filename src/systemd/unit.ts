@@ -1,0 +1,214 @@
+import type {Host, HostReader} from '../host/host.js';
+import {systemdUnits} from '../config/layout.js';
+import {parseDriver, type Driver} from '../devices/pci/driver.js';
+import {asSlot, type Slot} from '../devices/pci/slot.js';
+
+/** What a unit is about. */
+export interface UnitIdentity {
+  readonly slot: Slot;
+  readonly driver: Driver;
+}
+
+/** A unit as systemd knows it. */
+export interface UnitState extends UnitIdentity {
+  readonly unit: string;
+  /** Whether it is claimed at boot and at each hot-add. */
+  readonly enabled: boolean;
+  /**
+   * systemd's ActiveState (`active`, `inactive`, `failed`, …), `failed` also when the claim has failed; undefined when
+   * no systemd runs there.
+   */
+  readonly active: string | undefined;
+}
+
+/**
+ * `pearasys-<slot>@<driver>.service`. Slot and driver need no escaping, see systemd.unit(5); in the unit `%j` is
+ * the slot and `%i` the driver.
+ */
+export function unitName({slot, driver}: UnitIdentity): string {
+  return `pearasys-${slot}@${driver}.service`;
+}
+
+/** The unit that the former requires: it claims the device where that is not on the driver yet. */
+export function claimUnitName({slot, driver}: UnitIdentity): string {
+  return `pearasys-claim-${slot}@${driver}.service`;
+}
+
+/** The template of a slot's claim units. */
+export function claimTemplateName(slot: Slot): string {
+  return `pearasys-claim-${slot}@.service`;
+}
+
+/** The slot's template: a file of its own for each slot, since an alias would lose `%j`. */
+export function templateName(slot: Slot): string {
+  return `pearasys-${slot}@.service`;
+}
+
+/** The device unit that `SYSTEMD_ALIAS` of the rule gives the slot. */
+export function deviceUnit(slot: Slot): string {
+  return `sys-bus-pci-devices-${slot}.device`;
+}
+
+/** The unit of a mediated device: active while the device is there, whoever made it. */
+export function mdevUnit(uuid: string): string {
+  return `mdev@${uuid}.service`;
+}
+
+/** The link that `systemctl enable` makes and that the rule looks at: the one truth about boot and hot-add. */
+export function enabledLink(unit: UnitIdentity): string {
+  return `${systemdUnits}/${deviceUnit(unit.slot)}.wants/${unitName(unit)}`;
+}
+
+/** The folder of settings for one unit. */
+export function dropInFolder(unit: UnitIdentity, folder: string = systemdUnits): string {
+  return `${folder}/${unitName(unit)}.d`;
+}
+
+/** Slot and driver of a unit's name; undefined for any other unit. */
+export function parseUnitName(name: string): UnitIdentity | undefined {
+  const [, slotText, driverText] = /^pearasys-([^@]+)@(.+)\.service$/.exec(name) ?? [];
+  const slot = slotText === undefined ? undefined : asSlot(slotText);
+  if (slot === undefined || driverText === undefined) return undefined;
+  try {
+    return {slot, driver: parseDriver(driverText)};
+  } catch {
+    return undefined;
+  }
+}
+
+/** The units that are installed: those with a folder of settings, or enabled. In the order of their names. */
+export function readUnits(host: HostReader): UnitIdentity[] {
+  const found = new Map<string, UnitIdentity>();
+  for (const name of host.list(systemdUnits)) {
+    const dropIn = name.endsWith('.service.d') ? parseUnitName(name.slice(0, -'.d'.length)) : undefined;
+    if (dropIn !== undefined) found.set(unitName(dropIn), dropIn);
+    if (!/^sys-bus-pci-devices-.*\.device\.wants$/.test(name)) continue;
+    for (const link of host.list(`${systemdUnits}/${name}`)) {
+      const unit = parseUnitName(link);
+      if (unit !== undefined) found.set(unitName(unit), unit);
+    }
+  }
+  return [...found.values()].sort((a, b) => (unitName(a) < unitName(b) ? -1 : 1));
+}
+
+/** Whether the unit is enabled: by the link alone, as the rule sees it. */
+export function isEnabled(host: HostReader, unit: UnitIdentity): boolean {
+  return host.info(enabledLink(unit), false) !== undefined;
+}
+
+/** Whether the administrator has masked the unit: then systemd never starts it. */
+export function isMasked(host: HostReader, unit: UnitIdentity): boolean {
+  return host.readLink(`${systemdUnits}/${unitName(unit)}`) === '/dev/null';
+}
+
+/**
+ * The installed units with their states. Asks systemd once, and only when there are units. A unit whose claim has
+ * failed is failed, though for systemd it has only not been started.
+ */
+export async function readUnitStates(host: Host): Promise<UnitState[]> {
+  const units = readUnits(host);
+  const active = await readActiveStates(host, [...units.map(unitName), ...units.map(claimUnitName)]);
+  return units.map((unit) => {
+    const own = active.get(unitName(unit));
+    const claim = active.get(claimUnitName(unit));
+    return {
+      ...unit,
+      unit: unitName(unit),
+      enabled: isEnabled(host, unit),
+      active: own === 'inactive' && claim === 'failed' ? claim : own,
+    };
+  });
+}
+
+/** Whether a systemd runs that answers for this host, see sd_booted(3). */
+export function hasSystemd(host: HostReader): boolean {
+  return host.root === '/' && host.exists('/run/systemd/system');
+}
+
+/** systemd's ActiveState of units, by name: one question for all of them, and none where no systemd runs. */
+export async function readActiveStates(host: Host, names: readonly string[]): Promise<Map<string, string>> {
+  const states = new Map<string, string>();
+  for (const unit of await showUnits(host, names))
+    for (const name of unit.names) states.set(name, unit.state);
+  return states;
+}
+
+/** systemd's states of a unit that has to be stopped. */
+const runs = new Set(['active', 'activating', 'reloading']);
+
+/** Its states in which a queued job is that of a start. */
+const rests = new Set(['inactive', 'failed']);
+
+/** Services that may have to be stopped and started again. */
+export interface ServiceStates {
+  /** Those that run, are being started, or wait for others before they are: such a one is still inactive. */
+  readonly running: ReadonlySet<string>;
+  /** Those that cannot or must not be started again, and why. */
+  readonly unstartable: ReadonlyMap<string, string>;
+}
+
+/** What of these services runs, and what cannot be started once it is stopped. Asks systemd once. */
+export async function readServiceStates(host: Host, names: readonly string[]): Promise<ServiceStates> {
+  const running = new Set<string>();
+  const unstartable = new Map<string, string>();
+  for (const unit of await showUnits(host, names)) {
+    const reason = unstartableBecause(unit);
+    for (const name of unit.names) {
+      if (runs.has(unit.state) || (unit.job && rests.has(unit.state))) running.add(name);
+      if (reason !== undefined) unstartable.set(name, reason);
+    }
+  }
+  return {running, unstartable};
+}
+
+/** Targets of the boot and of the way down: what only they want has no place in a running system. */
+const bootTarget =
+  /^(?:sysinit|initrd(?:-[\w-]+)?|local-fs(?:-pre)?|cryptsetup(?:-pre)?|emergency|rescue|reboot|poweroff|halt|kexec|shutdown|final|umount)\.target$/;
+
+function unstartableBecause({names, load, canStart, transient, wantedBy}: ShownUnit): string | undefined {
+  if (load === 'not-found') return 'there is no such unit any more';
+  if (load === 'masked') return 'it is masked';
+  if (transient) return 'it is a transient unit, which is gone once it is stopped';
+  if (!canStart) return 'it refuses to be started by hand (RefuseManualStart=)';
+  // The boot splash: it would cover the display.
+  const isBoot = names.some((name) => name.startsWith('plymouth-'));
+  if (isBoot || (wantedBy.length > 0 && wantedBy.every((target) => bootTarget.test(target))))
+    return 'it is for the boot only';
+  return undefined;
+}
+
+interface ShownUnit {
+  /** All names of it: its own, and those of links to it. */
+  readonly names: readonly string[];
+  readonly state: string;
+  /** Whether a job for it is queued or under way. */
+  readonly job: boolean;
+  /** `loaded`, `not-found`, `masked`. */
+  readonly load: string;
+  readonly canStart: boolean;
+  readonly transient: boolean;
+  /** What wants or requires it. */
+  readonly wantedBy: readonly string[];
+}
+
+async function showUnits(host: Host, names: readonly string[]): Promise<ShownUnit[]> {
+  if (names.length === 0 || !hasSystemd(host)) return [];
+  const {stdout} = await host.run('systemctl', [
+    'show',
+    '--property=Id,Names,ActiveState,Job,LoadState,CanStart,Transient,WantedBy,RequiredBy',
+    ...names,
+  ]);
+  return stdout.split('\n\n').map((block) => {
+    const valueOf = (key: string) => new RegExp(`^${key}=(.*)$`, 'm').exec(block)?.[1] ?? '';
+    const all = [valueOf('Id'), ...valueOf('Names').split(' ')];
+    return {
+      names: [...new Set(all.filter((name) => name !== ''))],
+      state: valueOf('ActiveState'),
+      job: Number(valueOf('Job')) > 0,
+      load: valueOf('LoadState'),
+      canStart: valueOf('CanStart') !== 'no',
+      transient: valueOf('Transient') === 'yes',
+      wantedBy: `${valueOf('WantedBy')} ${valueOf('RequiredBy')}`.split(' ').filter((unit) => unit !== ''),
+    };
+  });
+}
