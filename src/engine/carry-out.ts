@@ -23,6 +23,9 @@ const liveSteps: ReadonlySet<Step['kind']> = new Set([
   'udevadm',
 ]);
 
+/** The names of locks, or what tells them. */
+export type Names = readonly string[] | (() => readonly string[]);
+
 /** What became of a wish. */
 export interface Outcome {
   readonly plan: Plan;
@@ -35,59 +38,103 @@ export interface Outcome {
 /**
  * Locks what the wish is about, reads and plans, and applies the plan. Reading happens under the lock, so that two
  * runs at once end in the state of one of them.
- * @param names what to lock: slots, UUIDs.
+ * @param names what to lock: slots, UUIDs; a function where that depends on what others may change meanwhile. Then it is
+ *   asked again under the locks, until what it names is locked.
  * @param readAndPlan reads the machine and plans; it must have no effect.
  * @throws PearasysError the refusal; `not-root`; `busy`; or what {@link applyPlan} throws.
  */
 export async function carryOut(
   host: Host,
-  names: readonly string[],
+  names: Names,
   readAndPlan: () => Planned,
   options: CarryOutOptions,
 ): Promise<Outcome> {
   const early = readAndPlan();
   // What is so already needs neither root nor lock, nor does what would be done.
-  const already = early.kind === 'plan' && early.steps.length === 0 && !mayFinish(host, names, options);
+  const already = early.kind === 'plan' && early.steps.length === 0 && !mayFinish(host, listed(names), options);
   if (options.dryRun || already) {
     const planned = accept(early, options);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: false};
   }
   if (options.anyUser !== true) requireRoot(host, early);
-  const locks: Lock[] = [];
+  let locks: Locks;
   try {
-    // In one order for everybody, or two runs could wait for each other.
-    for (const name of [...new Set(names)].sort())
-      try {
-        locks.push(await host.lock(name, options.lockLimit ?? options.limit, options.signal));
-      } catch (error) {
-        if (!(error instanceof PearasysError) || error.code !== 'busy') throw error;
-        // The run that holds the lock may have done what this one is to do.
-        const now = readAndPlan();
-        if (now.kind === 'refusal' || now.steps.length > 0) throw error;
-        return {plan: accept(now, options), lines: [], changed: false};
-      }
+    locks = await lockAll(host, names, options);
+  } catch (error) {
+    if (!(error instanceof PearasysError) || error.code !== 'busy') throw error;
+    // The run that holds the lock may have done what this one is to do.
+    const now = readAndPlan();
+    if (now.kind === 'refusal' || now.steps.length > 0) throw error;
+    return {plan: accept(now, options), lines: [], changed: false};
+  }
+  try {
+    const held = [...locks.keys()];
     // A run that had the lock before may have left a write that does not return.
     await host.findLocked(options.limit);
-    await finish(host, names, options);
+    await finish(host, held, options);
     const answer = readAndPlan();
     if (answer.kind === 'refusal') await applyPlan(host, plan(answer.tell ?? []), options);
     const planned = accept(answer, options);
     refuseOnImage(host, planned);
     const unfinished = describeUnfinished(planned);
     if (unfinished !== undefined)
-      for (const name of names) host.noteUnfinished(name, JSON.stringify(unfinished));
+      for (const name of held) host.noteUnfinished(name, JSON.stringify(unfinished));
     try {
       await applyPlan(host, planned, options);
     } finally {
       // A refusal leaves it: what a killed run left is still to be finished.
-      for (const name of names) if (isUnfinished(host, name)) host.noteUnfinished(name, undefined);
+      for (const name of held) if (isUnfinished(host, name)) host.noteUnfinished(name, undefined);
     }
     // So may a unit that was started or stopped: whoever goes on to read the devices must not wait for it.
     await host.findLocked(options.limit);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: planned.steps.length > 0};
   } finally {
-    for (const lock of locks) await lock.release();
+    await releaseAll(locks);
   }
+}
+
+/** What is locked, by name. */
+type Locks = ReadonlyMap<string, Lock>;
+
+function listed(names: Names): readonly string[] {
+  return typeof names === 'function' ? names() : names;
+}
+
+/**
+ * Locks all names, in one order for everybody, or two runs could wait for each other. What is to be locked may have
+ * changed during the wait: then all is released and locked anew.
+ * @throws PearasysError `busy` when another run still holds one of them, or they change each time; `interrupted`.
+ */
+async function lockAll(host: Host, names: Names, options: CarryOutOptions): Promise<Locks> {
+  for (let tries = 1; ; tries++) {
+    const wanted = [...new Set(listed(names))].sort();
+    const locks = new Map<string, Lock>();
+    try {
+      for (const name of wanted)
+        locks.set(name, await host.lock(name, options.lockLimit ?? options.limit, options.signal));
+      const missing = listed(names).filter((name) => !locks.has(name));
+      if (missing.length === 0) return locks;
+      if (tries === maximumTries)
+        throw new PearasysError({
+          code: 'busy',
+          exitCode: ExitCode.refused,
+          message: `could not lock ${missing.join(', ')}: what is to be locked changes all the time`,
+          details: ['nothing was changed'],
+          hint: 'find out who writes the file that names the devices, then run the same command again',
+        });
+    } catch (error) {
+      await releaseAll(locks);
+      throw error;
+    }
+    await releaseAll(locks);
+  }
+}
+
+/** How often what is to be locked may change before {@link lockAll} refuses. */
+const maximumTries = 5;
+
+async function releaseAll(locks: Locks): Promise<void> {
+  for (const lock of locks.values()) await lock.release();
 }
 
 /** Whether a killed run may have left something that this one can put right. */

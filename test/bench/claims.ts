@@ -32,8 +32,9 @@ const tools = {
   driverctl: {
     claim: (slots: readonly string[]) =>
       `for slot in ${slots.join(' ')}; do driverctl set-override $slot vfio-pci || exit; done`,
+    // The kernel has 32 sound cards (SNDRV_CARDS): the last one finds no place, and driverctl says that it has failed.
     forget: (slots: readonly string[]) =>
-      `for slot in ${slots.join(' ')}; do driverctl unset-override $slot || exit; done`,
+      `for slot in ${slots.join(' ')}; do driverctl unset-override $slot || true; done`,
   },
 } as const;
 type Tool = keyof typeof tools;

@@ -141,6 +141,59 @@ describe('carryOut', () => {
     assert.deepEqual(held(), []);
   });
 
+  describe('what is to be locked changes during the wait', () => {
+    it('locks what is to be locked then, and plans under these locks', async () => {
+      const other = SimulatedHost.at(host.machine.folder);
+      const first = await other.lock('a', 1000);
+      let names = ['a', 'b'];
+      const seen: string[][] = [];
+      const run = carryOut(
+        host,
+        () => names,
+        () => {
+          seen.push(held());
+          return write();
+        },
+        options,
+      );
+      await Promise.resolve();
+      names = ['a', 'c'];
+      await first.release();
+      await run;
+      assert.deepEqual(seen.at(-1), ['a', 'c']);
+      assert.deepEqual(held(), []);
+    });
+
+    it('does nothing while another run holds what is to be locked then', async () => {
+      const other = SimulatedHost.at(host.machine.folder);
+      const [first] = [await other.lock('a', 1000), await other.lock('c', 1000)];
+      host.lockPatience = 50;
+      let names = ['a', 'b'];
+      const run = carryOut(host, () => names, write, options);
+      await Promise.resolve();
+      names = ['a', 'c'];
+      await first.release();
+      await assert.rejects(run, {code: 'busy'});
+      assert.deepEqual(held(), ['c']);
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('refuses where it changes each time', async () => {
+      let count = 0;
+      await assert.rejects(
+        carryOut(host, () => [`name${count++}`], write, options),
+        (error) => {
+          assert.ok(error instanceof PearasysError);
+          assert.deepEqual([error.code, error.exitCode], ['busy', 3]);
+          assert.deepEqual(error.details, ['nothing was changed']);
+          return true;
+        },
+      );
+      assert.deepEqual(held(), []);
+      assert.deepEqual(host.effects(), []);
+    });
+  });
+
   it('nothing to do is no change', async () => {
     assert.equal((await carryOut(host, ['a'], () => plan([]), options)).changed, false);
   });

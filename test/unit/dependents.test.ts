@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import {selectDevices} from '../../src/entry/cli/switching.js';
+import {selectDevices} from '../../src/operations/devices.js';
 import type {PearasysError} from '../../src/host/errors.js';
 import {readDevices, siblingsOf} from '../../src/devices/pci/device.js';
 import {applyPlan} from '../../src/engine/apply.js';

@@ -8,6 +8,7 @@ import {planGuestStart, readGuestStart} from '../../src/plan/guest/guest-start.j
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addNvidia, functionOf} from '../simulated-host/standard-machine.js';
+import {guestsLock} from '../../src/plan/guest/guest-start.js';
 import {runOn, runUnits, withProduct, type HandlerRun} from './services.js';
 import {linesOf} from './values.js';
 
@@ -85,6 +86,22 @@ describe('the unit of a guest', () => {
     assert.deepEqual({...whole(host), modules: before.modules}, before);
   });
 
+  it('locks the devices that its file names once it has waited, not those that it named before', async () => {
+    const host = made([card, sound]);
+    const other = SimulatedHost.at(host.machine.folder);
+    const [guests] = [await other.lock(guestsLock, 1000), await other.lock(bootSound, 1000)];
+    const before = whole(host);
+    host.lockPatience = 50;
+    const own = start(host);
+    await new Promise(setImmediate);
+    host.machine.tree.file(`${folder}/g.conf`, `${bootSound}\n`, 0o644);
+    await guests.release();
+    const {exitCode, journal} = await own;
+    assert.equal(exitCode, 3);
+    assert.match(journal.join(), new RegExp(`could not lock ${bootSound}`));
+    assert.deepEqual(whole(host), before);
+  });
+
   it('does nothing the second time, in either direction', async () => {
     const host = made([card, sound]);
     await start(host);
@@ -96,7 +113,7 @@ describe('the unit of a guest', () => {
     );
     await stop(host);
     host.journal.length = 0;
-    assert.match((await stop(host)).journal.join(), /has nothing of the host's/);
+    assert.match((await stop(host)).journal.join(), /the guest has no devices of the host/);
     assert.deepEqual(host.effects(), []);
   });
 

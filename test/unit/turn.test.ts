@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import {claim} from '../../src/entry/handlers/claim.js';
 import {record} from '../../src/entry/handlers/record.js';
 import {release} from '../../src/entry/handlers/release.js';
-import {ticketsFolder} from '../../src/entry/handlers/turn.js';
+import {ticketsFolder} from '../../src/operations/turns.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {typed} from '../cli/runs.js';
 import {runOn, withProduct} from './services.js';

@@ -1,13 +1,12 @@
 import {usageError} from '../../host/errors.js';
-import {parseDriver, type Driver} from '../../devices/pci/driver.js';
+import {parseDriver} from '../../devices/pci/driver.js';
 import {nearest} from '../../devices/pci/find.js';
 import {parseId} from '../../devices/pci/id.js';
-import type {Link} from '../../plan/switch/verbs.js';
+import type {ChainAction} from '../../operations/chain.js';
 
 /** One link of a `pci` chain as written: what to do, and to which devices. */
 export interface ChainLink {
-  /** What {@link Link} has, or the list of a driver's devices. */
-  readonly action: Link | {readonly noun: 'driver'; readonly verb: 'ls'; readonly driver: Driver};
+  readonly action: ChainAction;
   /** The slots and ids of the link's own `-s` and `-d`, which replace the outer ones; empty when it has none. */
   readonly words: readonly string[];
 }

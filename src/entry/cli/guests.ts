@@ -1,9 +1,7 @@
 import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {Domain} from '../../state/guests/domain.js';
 import {guestUnit, type Guest} from '../../state/guests/name.js';
-import type {HostReader} from '../../host/host.js';
 import {shellWord} from '../../host/shell.js';
-import {guestsLock} from '../../plan/guest/guest-start.js';
 import {suggest} from './report-error.js';
 
 /**
@@ -32,9 +30,4 @@ export function requireDomain(guest: Guest, domain: Domain): void {
     details: ['nothing was changed'],
     hint: `${nearest === undefined ? '`virsh list --all` shows the guests' : `did you mean ${nearest}?`}; a guest that libvirt has no file of is set up with --device SLOT`,
   });
-}
-
-/** What is locked while hooks are written: nothing in a folder to be looked at, where the lock would be left behind. */
-export function hooksLocks({root}: HostReader): string[] {
-  return root === '/' ? [guestsLock] : [];
 }

@@ -1,20 +1,12 @@
 import {boolean, string} from '@oclif/core/flags';
 import {usageError} from '../../host/errors.js';
-import type {Host, HostReader} from '../../host/host.js';
-import {carriersOf} from '../../devices/pci/dependents.js';
-import {
-  isBridge,
-  readDevice,
-  readDevices,
-  readGroupMembers,
-  siblingsOf,
-  type Device,
-} from '../../devices/pci/device.js';
-import {findDevices} from '../../devices/pci/find.js';
+import type {Host} from '../../host/host.js';
+import {readDevice, type Device} from '../../devices/pci/device.js';
 import {parseId} from '../../devices/pci/id.js';
-import {carryOut, type CarryOutOptions, type Outcome} from '../../engine/carry-out.js';
-import {planByHand} from '../../plan/switch/claim.js';
-import {readSwitch, type Target} from '../../plan/switch/switch.js';
+import type {CarryOutOptions, Outcome} from '../../engine/carry-out.js';
+import type {Target} from '../../plan/switch/switch.js';
+import {selectDevices, type Selection} from '../../operations/devices.js';
+import {switchDevices} from '../../operations/switch.js';
 import type {BaseCommand} from './base-command.js';
 
 /** What `--json` prints of a device after a change. */
@@ -77,42 +69,6 @@ export function namedWords({
   readonly id?: readonly string[] | undefined;
 }): string[] {
   return [...slot, ...id.map(parseId)];
-}
-
-/** The values of {@link selectionFlags}. */
-export interface Selection {
-  readonly all?: boolean;
-  readonly siblings?: boolean;
-  readonly group?: boolean;
-}
-
-/**
- * The devices that the words mean, with siblings and group members where asked for. Bridges never come along, nor does
- * what a named device exists through (the PF of a virtual function): switching it would remove the named one.
- */
-export function selectDevices(host: HostReader, words: readonly string[], selection: Selection): Device[] {
-  const devices = readDevices(host);
-  const named = findDevices(host, devices, words, {all: selection.all === true});
-  const chosen = new Map(named.map((device) => [device.slot, device]));
-  const carriers = new Set(
-    selection.group === true ? named.flatMap((device) => carriersOf(host, device.slot)) : [],
-  );
-  for (const device of named)
-    for (const other of [
-      ...(selection.siblings === true ? siblingsOf(host, device, devices) : []),
-      ...(selection.group === true ? readGroupMembers(host, device) : []),
-    ])
-      if (!isBridge(other) && !carriers.has(other.slot)) chosen.set(other.slot, other);
-  return [...chosen.values()].sort((a, b) => (a.slot < b.slot ? -1 : 1));
-}
-
-/** Reads the same devices again, under the lock; one that has gone meanwhile is an error. */
-export function reread(host: HostReader, devices: readonly Pick<Device, 'slot'>[]): Device[] {
-  return findDevices(
-    host,
-    devices.map((device) => readDevice(host, device.slot)).filter((device) => device !== undefined),
-    devices.map((device) => device.slot),
-  );
 }
 
 /** Flags of commands that change something. */
@@ -179,7 +135,7 @@ export function changeResult(
 }
 
 /** Brings the devices that the words mean to the target, and prints what became of them. */
-export async function switchDevices(
+export async function switchNamed(
   command: BaseCommand,
   host: Host,
   words: readonly string[],
@@ -188,16 +144,9 @@ export async function switchDevices(
 ): Promise<ChangeResult> {
   const devices = selectDevices(host, words, flags);
   if (devices.length === 0) throw usageError('no device was named', '`pearasys list` shows what there is');
-  const slots = devices.map((device) => device.slot);
-  const rules = {force: flags.force, wholeGroup: true};
   const notes: string[] = [];
   const outcome = await withChanges(command, flags, notes, (options) =>
-    carryOut(
-      host,
-      slots,
-      () => planByHand(host, readSwitch(host, reread(host, devices), target, rules)),
-      options,
-    ),
+    switchDevices(host, devices, target, {...options, force: flags.force}),
   );
   const result = changeResult(host, [outcome], flags, notes, devices);
   showChange(command, result);

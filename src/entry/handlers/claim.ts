@@ -1,135 +1,40 @@
-import {ExitCode, PearasysError} from '../../host/errors.js';
-import type {HostReader} from '../../host/host.js';
-import type {Layout} from '../../config/layout.js';
-import {readDevice, type Device} from '../../devices/pci/device.js';
-import {parseDriver, type Driver} from '../../devices/pci/driver.js';
-import {parseSlot, type Slot} from '../../devices/pci/slot.js';
-import {carryOut} from '../../engine/carry-out.js';
-import {planClaim, releasedMark} from '../../plan/switch/claim.js';
-import {isClaimed} from '../../plan/switch/switch.js';
-import {readRecordOf, readRecords, type DeviceRecord} from '../../state/records/record.js';
-import {isEnabled, isMasked, readUnits, type UnitIdentity} from '../../systemd/unit.js';
-import {
-  handlerOptions,
-  logOutcome,
-  takeArguments,
-  unitPatience,
-  type Handler,
-  type HandlerContext,
-} from './handler.js';
-import {jobName, parseJobName, takeTurns} from './turn.js';
+import {parseDriver} from '../../devices/pci/driver.js';
+import {parseSlot} from '../../devices/pci/slot.js';
+import {claimDevice, claimedTogether, readDueClaims} from '../../operations/claim.js';
+import {jobName, parseJobName, takeTurns} from '../../operations/turns.js';
+import {handlerOptions, logOutcome, report, takeArguments, unitPatience, type Handler} from './handler.js';
 
 /**
  * The start of `pearasys-claim-<slot>@<driver>.service`, and of all such units that wait: the device is put on the
  * driver, together with those that were installed together with it, when it is the recorded card.
  */
 export const claim: Handler = async (context, args) => {
+  const {host, layout} = context;
   const [slotText, driverText] = takeArguments(args, ['SLOT', 'DRIVER']);
   const own = {slot: parseSlot(slotText), driver: parseDriver(driverText)};
-  await takeTurns(context, {
-    what: 'claim',
-    own: jobName(own),
-    together: (name) => {
-      const {slot, driver} = parseJobName(name);
-      return claimedTogether(context, slot, driver).map((each) => jobName({slot: each, driver}));
+  await takeTurns(
+    {...context, report},
+    {
+      what: 'claim',
+      own: jobName(own),
+      together: (name) => {
+        const unit = parseJobName(name);
+        return claimedTogether(host, layout, unit).map((slot) => jobName({...unit, slot}));
+      },
+      work: async (log, name) => {
+        const unit = parseJobName(name);
+        const outcome = await claimDevice(host, layout, unit, {
+          ...handlerOptions({...context, log}),
+          lockLimit: unitPatience,
+        });
+        logOutcome(
+          log,
+          outcome,
+          `${outcome.slots.join(', ')} on driver ${unit.driver}`,
+          `${unit.slot} is on driver ${unit.driver} already`,
+        );
+      },
+      due: async () => (await readDueClaims(host, own)).map(jobName),
     },
-    work: (told, name) => claimOne(told, parseJobName(name)),
-    due: () => readDue(context, own),
-  });
+  );
 };
-
-async function claimOne(context: HandlerContext, {slot, driver}: UnitIdentity): Promise<void> {
-  const {host, layout} = context;
-  identify(host, layout, slot);
-  const slots = claimedTogether(context, slot, driver);
-  const outcome = await carryOut(
-    host,
-    slots,
-    () => planClaim(host, {devices: slots.map((one) => identify(host, layout, one).device), driver}),
-    {...handlerOptions(context), lockLimit: unitPatience},
-  );
-  logOutcome(
-    context,
-    outcome,
-    `${slots.join(', ')} on driver ${driver}`,
-    `${slot} is on driver ${driver} already`,
-  );
-}
-
-/**
- * While the machine boots: each enabled claim whose device is there and not right. Its unit will start, if it has not
- * yet. Later on an enabled claim may be for the next boot only, and nothing is done that no unit waits for.
- */
-async function readDue({host}: HandlerContext, own: UnitIdentity): Promise<string[]> {
-  const units = readUnits(host).filter((unit) => {
-    if (unit.slot === own.slot || !isEnabled(host, unit) || isMasked(host, unit)) return false;
-    const device = host.exists(releasedMark(unit.slot)) ? undefined : readDevice(host, unit.slot);
-    return device !== undefined && !isClaimed(device, unit.driver);
-  });
-  if (units.length === 0) return [];
-  const {stdout} = await host.run('systemctl', ['is-system-running'], {accept: [0, 1, 2, 3, 4]});
-  return ['initializing', 'starting'].includes(stdout.trim()) ? units.map(jobName) : [];
-}
-
-/** A device that is the card of its slot's record. */
-interface Identified {
-  readonly device: Device;
-  readonly record: DeviceRecord;
-}
-
-/** @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device is left alone. */
-function identify(host: HostReader, layout: Layout, slot: Slot): Identified {
-  const device = readDevice(host, slot);
-  if (device === undefined)
-    throw new PearasysError({
-      code: 'no-device',
-      exitCode: ExitCode.noDevice,
-      message: `there is no device in slot ${slot}`,
-    });
-  const record = readRecordOf(host, layout, device);
-  if (record === undefined) throw notTheCard(host, layout, device);
-  if ('reason' in record)
-    throw new PearasysError({
-      code: 'bad-record',
-      exitCode: ExitCode.failed,
-      message: `${slot} (${device.id}) is left alone: its record ${record.path} is ignored`,
-      details: [record.reason],
-      hint: `pearasys -s ${slot} service install DRIVER writes it anew`,
-    });
-  return {device, record};
-}
-
-function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysError {
-  const {records} = readRecords(host, layout);
-  const recorded = records.filter((record) => record.slot === device.slot).map((record) => record.id);
-  const elsewhere = records.some((record) => record.slot === 'any' && record.id === device.id);
-  return new PearasysError({
-    code: 'identity-mismatch',
-    exitCode: ExitCode.refused,
-    message:
-      recorded.length === 0
-        ? `${device.slot} (${device.id}) is left alone: there is no record for it`
-        : `${device.slot} is left alone: the card there is ${device.id}, the recorded one is ${recorded.join(', ')}`,
-    hint: elsewhere
-      ? `this card is recorded for any slot, but this slot for another card: pearasys -s ${device.slot} service uninstall, and plug it in anew`
-      : `if this card is to have the driver: pearasys -s ${device.slot} service install DRIVER`,
-  });
-}
-
-/** The slots to be switched in one plan: those of the record whose unit is enabled; `disable` means hands off. */
-function claimedTogether({host, layout}: HandlerContext, own: Slot, driver: Driver): Slot[] {
-  const present = readDevice(host, own);
-  const record = present === undefined ? undefined : readRecordOf(host, layout, present);
-  if (record === undefined || 'reason' in record || record.driver !== driver) return [own];
-  return record.together.filter((slot) => {
-    if (slot === own) return true;
-    const device = readDevice(host, slot);
-    const theirs = device === undefined ? undefined : readRecordOf(host, layout, device);
-    return (
-      theirs !== undefined &&
-      !('reason' in theirs) &&
-      theirs.driver === driver &&
-      isEnabled(host, {slot, driver})
-    );
-  });
-}

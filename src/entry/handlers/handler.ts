@@ -5,13 +5,13 @@ import {readLayout, type Layout} from '../../config/layout.js';
 import {MachineHost} from '../../host/machine-host.js';
 import {printable, printableLine} from '../../host/printable.js';
 import type {CarryOutOptions, Outcome} from '../../engine/carry-out.js';
+import type {JournalLog} from '../../operations/turns.js';
 
 /** What a handler works with. */
 export interface HandlerContext {
   readonly host: Host;
   readonly layout: Layout;
-  /** One line for the journal, at a priority of syslog(3): 3 error, 4 warning, 6 information, 7 debugging. */
-  readonly log: (priority: 3 | 4 | 6 | 7, line: string) => void;
+  readonly log: JournalLog;
   /** systemd gives up on this run: what was done is to be undone. */
   readonly signal?: AbortSignal;
 }
@@ -32,7 +32,7 @@ export const unitPatience = 90_000;
 export async function runHandler(handler: Handler): Promise<void> {
   const host = new MachineHost();
   // The journal reads the priority from the line's beginning, see sd-daemon(3).
-  const log: HandlerContext['log'] = (priority, text) => {
+  const log: JournalLog = (priority, text) => {
     // Not by process.stderr: Node takes its time to make that stream.
     // Nobody can be told when it cannot be written, and the work goes on.
     const lines = printable(text).split('\n');
@@ -54,7 +54,7 @@ export async function runHandler(handler: Handler): Promise<void> {
 }
 
 /** Tells of an error in the journal. @returns the exit code that it means. */
-export function report(error: unknown, log: HandlerContext['log']): ExitCode {
+export function report(error: unknown, log: JournalLog): ExitCode {
   if (!(error instanceof PearasysError)) {
     log(
       3,
@@ -90,6 +90,6 @@ export function handlerOptions({log, signal}: HandlerContext): CarryOutOptions {
 }
 
 /** Says in the journal what a plan came to. */
-export function logOutcome({log}: HandlerContext, outcome: Outcome, done: string, nothing: string): void {
+export function logOutcome(log: JournalLog, outcome: Outcome, done: string, nothing: string): void {
   log(6, outcome.changed ? done : nothing);
 }

@@ -20,7 +20,7 @@ export const mdevCreate: Handler = async (context, args) => {
     {uuid, parent: choose(context, uuid)},
     {...handlerOptions(context), force: false, mayExist: true, patience},
   );
-  logOutcome(context, outcome, `${uuid} is created`, `${uuid} is there already`);
+  logOutcome(context.log, outcome, `${uuid} is created`, `${uuid} is there already`);
 };
 
 /**

@@ -1,8 +1,7 @@
 import {readDefinitions} from '../../state/definitions/definition.js';
 import {parseParentName} from '../../devices/mdev/name.js';
 import {asUuid} from '../../devices/mdev/uuid.js';
-import {carryOut} from '../../engine/carry-out.js';
-import {planParentStart} from '../../plan/mdev/mdev-units.js';
+import {startParentUnits} from '../../operations/mdev-units.js';
 import {selectTrusted} from './mdev-trust.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
@@ -27,9 +26,9 @@ export const mdevParent: Handler = async (context, args) => {
   );
   const broken = all.flatMap((each) => each.broken);
   for (const {path, reason} of broken) log(4, `the definition ${path} is broken, and left alone: ${reason}`);
-  const outcome = await carryOut(host, [], () => planParentStart(definitions), handlerOptions(context));
+  const outcome = await startParentUnits(host, definitions, handlerOptions(context));
   logOutcome(
-    context,
+    log,
     outcome,
     `the units of ${parent} are started`,
     `nothing on ${parent} is to be started by itself`,

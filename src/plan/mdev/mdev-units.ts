@@ -1,11 +1,6 @@
 import type {Definition} from '../../state/definitions/definition.js';
-import type {Uuid} from '../../devices/mdev/uuid.js';
+import {mdevUnit} from '../../systemd/unit.js';
 import {plan, systemctl, type Plan} from '../step.js';
-
-/** The unit of a mediated device: active as long as the device is there. */
-export function mdevUnit(uuid: Uuid): string {
-  return `mdev@${uuid}.service`;
-}
 
 /**
  * The plan for a parent that has registered: the units of the definitions that are `auto`, side by side. Not waited

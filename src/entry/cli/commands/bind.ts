@@ -2,7 +2,7 @@ import {string} from '@oclif/core/args';
 import {parseDriver} from '../../../devices/pci/driver.js';
 import type {Target} from '../../../plan/switch/switch.js';
 import {BaseCommand, switchFlags} from '../base-command.js';
-import {selectionFlags, switchDevices, type ChangeResult} from '../switching.js';
+import {selectionFlags, switchNamed, type ChangeResult} from '../switching.js';
 
 /** `pearasys bind`: devices on a driver now. */
 export default class Bind extends BaseCommand {
@@ -27,6 +27,6 @@ export default class Bind extends BaseCommand {
     const {args, flags} = await this.parse(Bind);
     const target: Target =
       args.driver === 'default' ? {kind: 'default'} : {kind: 'claim', driver: parseDriver(args.driver)};
-    return switchDevices(this, await this.openHost(), args.device ?? [], target, flags);
+    return switchNamed(this, await this.openHost(), args.device ?? [], target, flags);
   }
 }

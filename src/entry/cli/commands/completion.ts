@@ -1,9 +1,7 @@
 import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
-import {ExitCode, PearasysError, usageError} from '../../../host/errors.js';
-import type {HostReader} from '../../../host/host.js';
-import {carryOut} from '../../../engine/carry-out.js';
-import {plan, writeFile, type FileState} from '../../../plan/step.js';
+import {usageError} from '../../../host/errors.js';
+import {installCompletion} from '../../../operations/completion-install.js';
 import {BaseCommand, changeFlags} from '../base-command.js';
 import {completionScript, shells, type Shell} from '../completion.js';
 import {changeResult, showChange, withChanges} from '../switching.js';
@@ -42,15 +40,7 @@ export default class Completion extends BaseCommand {
     const path = this.#path(shell);
     const host = await this.openHost();
     const outcome = await withChanges(this, flags, [], (options) =>
-      carryOut(
-        host,
-        [],
-        () => {
-          const before = readOwnFile(host, path);
-          return plan(before?.content === script ? [] : [writeFile(path, script, before)]);
-        },
-        {...options, anyUser: true},
-      ),
+      installCompletion(host, path, script, options),
     );
     if (flags['dry-run']) {
       showChange(this, changeResult(host, [outcome], flags, [], []));
@@ -78,38 +68,4 @@ export default class Completion extends BaseCommand {
       ? `${data ?? `${home}/.local/share`}/bash-completion/completions/pearasys`
       : `${home}/.zfunc/_pearasys`;
   }
-}
-
-/**
- * The user's file, or the one that a link of the user's leads to; undefined when there is none.
- * @throws PearasysError `bad-path`: what is there must not be written over.
- */
-function readOwnFile(host: HostReader, path: string): FileState | undefined {
-  const link = host.readLink(path);
-  const info = host.info(path);
-  if (link === undefined && info === undefined) return undefined;
-  const real = host.realPath(path);
-  const content = info?.kind === 'file' ? host.readBytes(path) : undefined;
-  // Root must not follow a link of another user's to a third one's file.
-  if (
-    real === undefined ||
-    info === undefined ||
-    content === undefined ||
-    (link !== undefined && info.uid !== host.userId)
-  )
-    throw new PearasysError({
-      code: 'bad-path',
-      exitCode: ExitCode.refused,
-      message: `refusing to overwrite ${path}: it is not a file of user ${host.userId}`,
-      details: ['nothing was changed'],
-      hint: 'remove it, then run the same command again',
-    });
-  const {mode, uid, gid} = info;
-  return {
-    content: content.toString(),
-    mode,
-    // Nobody but root can give a file away.
-    ...(uid === host.userId || host.userId === 0 ? {owner: {uid, gid}} : {}),
-    ...(link === undefined ? {} : {behind: {path: real, link}}),
-  };
 }

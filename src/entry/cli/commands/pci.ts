@@ -1,22 +1,16 @@
-import {ExitCode, PearasysError} from '../../../host/errors.js';
 import type {Host} from '../../../host/host.js';
-import {carriersOf} from '../../../devices/pci/dependents.js';
-import {readDevice, readDevices, type Device} from '../../../devices/pci/device.js';
-import {driversFolder, type Driver} from '../../../devices/pci/driver.js';
-import {checkDeviceWord, findDevices, nearest} from '../../../devices/pci/find.js';
-import {driversOfModule} from '../../../devices/pci/modules.js';
-import type {Slot} from '../../../devices/pci/slot.js';
-import {carryOut, type CarryOutOptions, type Outcome} from '../../../engine/carry-out.js';
-import {planLink, type Link} from '../../../plan/switch/verbs.js';
+import {readDevices, type Device} from '../../../devices/pci/device.js';
+import {checkDeviceWord, findDevices} from '../../../devices/pci/find.js';
+import {runChain, type DriverListing} from '../../../operations/chain.js';
 import {BaseCommand, switchFlags} from '../base-command.js';
 import {parseChain, type ChainLink} from '../chain.js';
 import {chooseDevices} from '../choose.js';
-import {changeResult, namedWords, reread, withChanges, type ChangeResult, namingFlags} from '../switching.js';
+import {changeResult, namedWords, withChanges, type ChangeResult, namingFlags} from '../switching.js';
 
 /** What `--json` prints. */
 export interface PciResult extends ChangeResult {
   /** For each `driver NAME ls`: what is in the driver's folder; its devices are among `devices`. */
-  readonly listed: readonly {readonly driver: string; readonly files: readonly string[]}[];
+  readonly listed: readonly DriverListing[];
 }
 
 /** `pearasys [-s SLOT]... [-d ID]... pci …`: the kernel's own words, one link after the other. */
@@ -49,34 +43,18 @@ export default class Pci extends BaseCommand {
     if (!chain.some(needsDevices))
       for (const word of outer) checkDeviceWord(host, () => readDevices(host), word);
     // All devices of the chain are found before its first write: a link may take one away that a later one names.
-    const links = chain.map((link) => ({...link, devices: this.#find(host, link, outer)}));
-    const carriers = new Map(
-      links.flatMap((link) => link.devices).map(({slot}) => [slot, carriersOf(host, slot)]),
-    );
-    const changed = new Set<Slot>();
+    const steps = chain.map((link) => ({action: link.action, devices: this.#find(host, link, outer)}));
     const notes: string[] = [];
-    const outcomes: Outcome[] = [];
-    const listed: {driver: string; files: string[]}[] = [];
-    await withChanges(this, flags, notes, async (options) => {
-      for (const {action, devices} of links)
-        if (action.noun === 'driver' && action.verb === 'ls') {
-          listed.push({driver: action.driver, files: this.#listFolder(host, action.driver)});
-          devices.push(...readDevices(host).filter((device) => device.driver === action.driver));
-        } else {
-          // What an earlier link has removed along with another device is no mistake in this one.
-          const left = devices.filter(({slot}) => {
-            const carrier = carriers.get(slot)?.find((one) => changed.has(one));
-            if (carrier === undefined || readDevice(host, slot) !== undefined) return true;
-            options.onNote?.(`Skipping device ${slot}, it went away with ${carrier}`);
-            return false;
-          });
-          if (left.length === 0 && devices.length > 0) continue;
-          outcomes.push(await this.#runLink(host, action, left, flags.force, options));
-          for (const {slot} of left) changed.add(slot);
-        }
-    });
-    const devices = new Map(links.flatMap((link) => link.devices).map((device) => [device.slot, device]));
-    const result = {...changeResult(host, outcomes, flags, notes, [...devices.values()]), listed};
+    const {outcomes, listed, devices} = await withChanges(this, flags, notes, (options) =>
+      runChain(host, steps, {
+        ...options,
+        force: flags.force,
+        onListing: ({files}) => {
+          for (const name of files) this.log(name);
+        },
+      }),
+    );
+    const result = {...changeResult(host, outcomes, flags, notes, devices), listed};
     if (result.dryRun) for (const line of result.steps) this.log(line);
     return result;
   }
@@ -84,37 +62,6 @@ export default class Pci extends BaseCommand {
   #find(host: Host, link: ChainLink, outer: readonly string[]): Device[] {
     if (!needsDevices(link) && link.words.length === 0) return [];
     return findDevices(host, readDevices(host), link.words.length > 0 ? link.words : outer, {all: true});
-  }
-
-  async #runLink(
-    host: Host,
-    link: Link,
-    devices: readonly Device[],
-    force: boolean,
-    options: CarryOutOptions,
-  ) {
-    const slots = devices.map((device) => device.slot);
-    return carryOut(host, slots, () => planLink(host, link, reread(host, devices), force), options);
-  }
-
-  /** What is in the driver's folder: its devices, and what can be written to it. */
-  #listFolder(host: Host, driver: Driver): string[] {
-    const folder = `${driversFolder}/${driver}`;
-    if (!host.exists(folder)) {
-      const [own] = driversOfModule(host, driver);
-      throw new PearasysError({
-        code: 'no-driver',
-        exitCode: ExitCode.noDevice,
-        message: `there is no PCI driver called ${driver} now`,
-        hint:
-          own === undefined
-            ? `ls ${driversFolder}${nearest(driver, host.list(driversFolder))}`
-            : `${driver} is a module; its PCI driver is called ${own}`,
-      });
-    }
-    const files = host.list(folder);
-    for (const name of files) this.log(name);
-    return files;
   }
 }
 

@@ -1,6 +1,6 @@
 import {string} from '@oclif/core/args';
 import {BaseCommand, switchFlags} from '../base-command.js';
-import {selectionFlags, switchDevices, type ChangeResult} from '../switching.js';
+import {selectionFlags, switchNamed, type ChangeResult} from '../switching.js';
 
 /** `pearasys unbind`: devices without a driver, free for binding by hand. */
 export default class Unbind extends BaseCommand {
@@ -15,6 +15,6 @@ export default class Unbind extends BaseCommand {
 
   async run(): Promise<ChangeResult> {
     const {args, flags} = await this.parse(Unbind);
-    return switchDevices(this, await this.openHost(), args.device ?? [], {kind: 'release'}, flags);
+    return switchNamed(this, await this.openHost(), args.device ?? [], {kind: 'release'}, flags);
   }
 }

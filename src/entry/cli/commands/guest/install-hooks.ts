@@ -2,15 +2,13 @@ import {string} from '@oclif/core/args';
 import {ExitCode, PearasysError} from '../../../../host/errors.js';
 import type {Host} from '../../../../host/host.js';
 import {shellWord} from '../../../../host/shell.js';
-import {domainNames, domainsFolder, readDomain} from '../../../../state/guests/domain.js';
+import {domainsFolder, readDomain} from '../../../../state/guests/domain.js';
 import {readGuestFile} from '../../../../state/guests/files.js';
-import {describeForeignHooks, qemuHook, readForeignHooks} from '../../../../state/guests/hooks.js';
-import {probeQemuHook} from '../../../../state/guests/hook-probe.js';
+import {qemuHook} from '../../../../state/guests/hooks.js';
 import {parseGuest} from '../../../../state/guests/name.js';
-import {carryOut} from '../../../../engine/carry-out.js';
-import {planInstallHooks, readHooks} from '../../../../plan/guest/guest-hooks.js';
+import {installHooks} from '../../../../operations/guest-hooks.js';
 import {BaseCommand, changeFlags} from '../../base-command.js';
-import {hooksLocks, unknownDomain} from '../../guests.js';
+import {unknownDomain} from '../../guests.js';
 import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 
 /** What `--json` prints. */
@@ -50,20 +48,11 @@ export default class GuestInstallHooks extends BaseCommand {
         hint: `pearasys guest setup ${shellWord(guest)}`,
       });
     const unknown = unknownDomain(guest, await readDomain(libvirt, guest));
-    const {kind, note} = await probeQemuHook(libvirt, guest);
-    const foreign = readForeignHooks(libvirt, guest, domainNames(libvirt));
-    const found = [unknown, note, ...describeForeignHooks(foreign, guest)];
-    const about = {kind, notes: found.filter((each) => each !== undefined)};
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
-      carryOut(
-        host,
-        hooksLocks(host),
-        () => planInstallHooks(guest, readHooks(host, layout, guest, about)),
-        options,
-      ),
+      installHooks(host, layout, guest, {libvirt, notes: unknown === undefined ? [] : [unknown]}, options),
     );
-    const hooks = readHooks(host, layout, guest).ours;
+    const {hooks} = outcome;
     const result = {...changeResult(host, [outcome], flags, notes, []), hooks};
     if (result.dryRun) for (const line of result.steps) this.log(line);
     else for (const path of hooks) this.log(path);
@@ -74,6 +63,7 @@ export default class GuestInstallHooks extends BaseCommand {
       );
     return result;
   }
+
   /** Where libvirt is: on the machine, for a folder to look at that has nothing of it but what we put there. */
   async #openLibvirt(host: Host): Promise<Host> {
     const own = host.root === '/' || host.exists(domainsFolder) || host.exists(qemuHook);

@@ -1,10 +1,7 @@
 import {string} from '@oclif/core/args';
-import {readGuestFiles} from '../../../../state/guests/files.js';
 import {parseGuest} from '../../../../state/guests/name.js';
-import {carryOut} from '../../../../engine/carry-out.js';
-import {planRemoveHooks, readHooks} from '../../../../plan/guest/guest-hooks.js';
+import {removeHooks} from '../../../../operations/guest-hooks.js';
 import {BaseCommand, changeFlags} from '../../base-command.js';
-import {hooksLocks} from '../../guests.js';
 import {changeResult, withChanges} from '../../switching.js';
 import type {GuestHooksResult} from './install-hooks.js';
 
@@ -23,19 +20,9 @@ export default class GuestRemoveHooks extends BaseCommand {
     const {layout} = this.context;
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
-      carryOut(
-        host,
-        hooksLocks(host),
-        () => {
-          const others = readGuestFiles(host, layout)
-            .guests.map((file) => file.guest)
-            .filter((other) => other !== guest);
-          return planRemoveHooks(guest, others, readHooks(host, layout, guest));
-        },
-        options,
-      ),
+      removeHooks(host, layout, guest, options),
     );
-    const hooks = readHooks(host, layout, guest).ours;
+    const {hooks} = outcome;
     const result = {...changeResult(host, [outcome], flags, notes, []), hooks};
     if (result.dryRun) for (const line of result.steps) this.log(line);
     else this.log(result.changed ? 'the hooks are removed' : 'there are no hooks to be removed');

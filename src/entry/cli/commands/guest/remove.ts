@@ -1,9 +1,7 @@
 import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
-import {guestsLock} from '../../../../plan/guest/guest-start.js';
 import {parseGuest} from '../../../../state/guests/name.js';
-import {carryOut} from '../../../../engine/carry-out.js';
-import {planRemove, readGuestFilesState} from '../../../../plan/guest/guest-setup.js';
+import {isSetUp, removeGuest} from '../../../../operations/guest-setup.js';
 import {BaseCommand, changeFlags} from '../../base-command.js';
 import {confirm} from '../../choose.js';
 import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
@@ -24,12 +22,11 @@ export default class GuestRemove extends BaseCommand {
     const guest = parseGuest(args.guest);
     const host = await this.openHost();
     const {layout} = this.context;
-    const read = () => planRemove(guest, readGuestFilesState(host, layout, guest));
-    if (!flags.yes && !flags['dry-run'] && !this.jsonEnabled() && read().kind === 'plan')
+    if (!flags.yes && !flags['dry-run'] && !this.jsonEnabled() && isSetUp(host, layout, guest))
       await confirm(this.context, `Remove the set-up of guest ${guest}?`);
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
-      carryOut(host, [guestsLock], read, options),
+      removeGuest(host, layout, guest, options),
     );
     const result = {...changeResult(host, [outcome], flags, notes, []), guest};
     if (result.dryRun) for (const line of result.steps) this.log(line);

@@ -3,9 +3,8 @@ import {boolean, string} from '@oclif/core/flags';
 import {usageError} from '../../../../host/errors.js';
 import {shellWord} from '../../../../host/shell.js';
 import type {Host} from '../../../../host/host.js';
-import {domainNames, domainsFolder, readDomain, type Domain} from '../../../../state/guests/domain.js';
+import {domainsFolder, readDomain, type Domain} from '../../../../state/guests/domain.js';
 import {displayOf, listsFor, readGuestFile, type GuestDisplay} from '../../../../state/guests/files.js';
-import {describeForeignHooks, readForeignHooks} from '../../../../state/guests/hooks.js';
 import {parseGuest, type Guest} from '../../../../state/guests/name.js';
 import {settingsPath} from '../../../../state/guests/guest-settings.js';
 import {carriersOf} from '../../../../devices/pci/dependents.js';
@@ -13,17 +12,16 @@ import {devicesFolder, readDevices, siblingsOf, type Device} from '../../../../d
 import {findDevices} from '../../../../devices/pci/find.js';
 import {readNames} from '../../../../devices/pci/names.js';
 import type {Slot} from '../../../../devices/pci/slot.js';
-import {carryOut} from '../../../../engine/carry-out.js';
-import {planSetup, readGuestFilesState, readMembers} from '../../../../plan/guest/guest-setup.js';
+import {selectDevices} from '../../../../operations/devices.js';
+import {setUpGuest} from '../../../../operations/guest-setup.js';
+import {readMembers} from '../../../../plan/guest/guest-setup.js';
 import {BaseCommand, changeFlags} from '../../base-command.js';
 import {chooseOneByOne, confirm} from '../../choose.js';
-import {hooksLocks, requireDomain, unknownDomain} from '../../guests.js';
+import {requireDomain, unknownDomain} from '../../guests.js';
 import {
   changeResult,
   namedWords,
   namingFlags,
-  reread,
-  selectDevices,
   selectionFlags,
   withChanges,
   type ChangeResult,
@@ -84,21 +82,9 @@ export default class GuestSetup extends BaseCommand {
       ...(unknown === undefined || asks ? [] : [unknown]),
       ...(domain.kind === 'known' ? domain.notes : []),
     ];
-    const foreign = describeForeignHooks(readForeignHooks(machine, guest, domainNames(machine)), guest);
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
-      carryOut(
-        host,
-        hooksLocks(host),
-        () => {
-          const now = reread(machine, devices);
-          return planSetup(
-            {guest, devices: now, members: readMembers(machine, now), notes: [...about, ...foreign]},
-            readGuestFilesState(host, layout, guest),
-          );
-        },
-        options,
-      ),
+      setUpGuest(host, layout, {guest, devices, notes: about, machine}, options),
     );
     const display = displayOf(listsFor(devices));
     const result = {...changeResult(machine, [outcome], flags, notes, devices), guest, display};

@@ -1,17 +1,11 @@
-import type {Host} from '../../../../host/host.js';
-import {systemdUnits} from '../../../../config/layout.js';
 import {readDevice} from '../../../../devices/pci/device.js';
-import {findDriver} from '../../../../devices/pci/modules.js';
-import {readNames} from '../../../../devices/pci/names.js';
-import {carryOut, type Outcome} from '../../../../engine/carry-out.js';
-import {bringDriver, refuseBridges} from '../../../../plan/switch/refusals.js';
-import {claimsOf, planImport, readServices, servicesLock} from '../../../../plan/service/service.js';
-import type {Planned} from '../../../../plan/step.js';
+import type {Outcome} from '../../../../engine/carry-out.js';
+import {importDriverctl} from '../../../../operations/service-import.js';
 import {readDriverctl, type DriverctlRecord} from '../../../../state/records/driverctl.js';
 import type {RecordProblem} from '../../../../state/records/record.js';
 import {unitName} from '../../../../systemd/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
-import {changeResult, reread, withChanges, type ChangeResult} from '../../switching.js';
+import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 
 /** What `--json` prints. */
 export interface ImportResult extends ChangeResult {
@@ -44,7 +38,7 @@ export default class ServiceImport extends BaseCommand {
       else taken.push(saved);
     if (taken.length > 0)
       await withChanges(this, flags, notes, async (options) => {
-        outcomes.push(await carryOut(host, [servicesLock], () => this.#plan(host, taken), options));
+        outcomes.push(await importDriverctl(host, this.context.layout, taken, options));
       });
     if (!flags['dry-run'])
       for (const saved of taken) this.log(`${unitName(saved)}, enabled; ${saved.path} is removed`);
@@ -53,31 +47,5 @@ export default class ServiceImport extends BaseCommand {
     if (result.dryRun) for (const line of result.steps) this.log(line);
     if (outcomes.length === 0) this.note('nothing to import from /etc/driverctl.d');
     return {...result, units: taken.map(unitName), left};
-  }
-
-  /** One plan for all of them: systemd reads its files once. */
-  #plan(host: Host, taken: readonly DriverctlRecord[]): Planned {
-    const devices = reread(host, taken);
-    for (const saved of taken) {
-      const bringing = bringDriver(saved.driver, findDriver(host, saved.driver));
-      if ('kind' in bringing) return bringing;
-    }
-    const names = readNames(host, devices);
-    const slots = devices.map(({slot}) => slot);
-    const claims = [...new Set(taken.map(({driver}) => driver))].flatMap((driver) =>
-      claimsOf(
-        host,
-        devices.filter(({slot}) => taken.some((saved) => saved.slot === slot && saved.driver === driver)),
-        driver,
-      ),
-    );
-    return (
-      refuseBridges(devices) ??
-      planImport(
-        taken,
-        {claims, folder: systemdUnits, start: 'later'},
-        readServices(host, this.context.layout, slots, {names}),
-      )
-    );
   }
 }

@@ -3,38 +3,21 @@ import {boolean, string} from '@oclif/core/flags';
 import {usageError} from '../../../../host/errors.js';
 import type {Host} from '../../../../host/host.js';
 import {systemdUnits} from '../../../../config/layout.js';
-import {readDependents} from '../../../../devices/pci/dependents.js';
 import {devicesFolder, type Device} from '../../../../devices/pci/device.js';
 import {parseDriver, type Driver} from '../../../../devices/pci/driver.js';
 import {parseId} from '../../../../devices/pci/id.js';
-import {findDriver} from '../../../../devices/pci/modules.js';
-import {readNames} from '../../../../devices/pci/names.js';
 import {parseSlot} from '../../../../devices/pci/slot.js';
-import {carryOut} from '../../../../engine/carry-out.js';
-import {withoutDependents} from '../../../../plan/switch/dependents.js';
-import {bringDriver, refuseBridges, refuseOverride} from '../../../../plan/switch/refusals.js';
+import {selectDevices} from '../../../../operations/devices.js';
 import {
-  claimsOf,
-  planInstall,
-  planInstallAnySlot,
-  readServices,
-  servicesLock,
-  type WishedClaim,
-} from '../../../../plan/service/service.js';
-import {plan, type Planned} from '../../../../plan/step.js';
-import {planSwitch, readSwitch} from '../../../../plan/switch/switch.js';
-import {templateName, unitName, readUnitStates} from '../../../../systemd/unit.js';
+  installForAnySlot,
+  installServices,
+  withoutLeaving,
+  type NamedDevice,
+} from '../../../../operations/service-install.js';
+import {templateName, unitName} from '../../../../systemd/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
 import {chooseDevices} from '../../choose.js';
-import {
-  changeResult,
-  reread,
-  selectDevices,
-  withChanges,
-  type ChangeResult,
-  namedWords,
-  namingFlags,
-} from '../../switching.js';
+import {changeResult, withChanges, type ChangeResult, namedWords, namingFlags} from '../../switching.js';
 
 /** What `--json` prints. */
 export interface InstallResult extends ChangeResult {
@@ -85,29 +68,10 @@ export default class ServiceInstall extends BaseCommand {
     const devices = await this.#devices(host, driver, flags);
     const slots = devices.map((device) => device.slot);
     const units = slots.map((slot) => unitName({slot, driver}));
-    const states = await readUnitStates(host);
-    const active = new Set(states.filter((unit) => unit.active === 'active').map((unit) => unit.unit));
-    const {layout} = this.context;
+    const {group, now, force} = flags;
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
-      carryOut(
-        host,
-        [servicesLock],
-        (): Planned => {
-          const refusal = refuseEarly(host, devices, driver, flags);
-          if (refusal.kind === 'refusal') return refusal;
-          const names = readNames(host, devices as Device[]);
-          return planInstall(
-            {
-              claims: claimsFor(host, devices, driver, flags.group),
-              folder,
-              start: flags.now ? 'now' : 'later',
-            },
-            readServices(host, layout, slots, {names, active, folder}),
-          );
-        },
-        options,
-      ),
+      installServices(host, this.context.layout, {devices, driver, folder, group, now, force}, options),
     );
     const result = {...changeResult(host, [outcome], flags, notes, devices), units};
     this.#show(result, folder, slots);
@@ -124,7 +88,7 @@ export default class ServiceInstall extends BaseCommand {
       readonly siblings: boolean;
       readonly group: boolean;
     },
-  ): Promise<readonly Pick<Device, 'slot' | 'id'>[]> {
+  ): Promise<readonly NamedDevice[]> {
     const {slot = [], id = []} = flags;
     // An image has no devices to look at: there a slot and an id say together which one is meant.
     if (host.root !== '/' && !host.exists(devicesFolder)) {
@@ -135,14 +99,7 @@ export default class ServiceInstall extends BaseCommand {
     const words = namedWords(flags);
     const chosen = words.length > 0 ? words : await chooseDevices(this.context, host);
     const devices = selectDevices(host, chosen, flags);
-    if (!flags.group) return devices;
-    // What comes along only for its group, and goes away with a device that leaves its driver, will not be there to be
-    // claimed.
-    const leaving = devices.filter((device) => device.driver !== driver);
-    return withoutDependents(
-      devices,
-      new Map(leaving.map(({slot: each}) => [each, readDependents(host, each)])),
-    );
+    return flags.group ? withoutLeaving(host, devices, driver) : devices;
   }
 
   async #installAnySlot(
@@ -166,16 +123,7 @@ export default class ServiceInstall extends BaseCommand {
       );
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
-      carryOut(
-        host,
-        [servicesLock],
-        () => {
-          const bringing = bringDriver(driver, findDriver(host, driver));
-          if ('kind' in bringing) return bringing;
-          return planInstallAnySlot(id, driver, readServices(host, this.context.layout, []));
-        },
-        options,
-      ),
+      installForAnySlot(host, this.context.layout, {id, driver}, options),
     );
     const result = {...changeResult(host, [outcome], flags, notes, []), units: []};
     if (result.dryRun) for (const line of result.steps) this.log(line);
@@ -198,36 +146,6 @@ export default class ServiceInstall extends BaseCommand {
     this.log(`systemctl start ${result.units.join(' ')}`);
     this.log(`systemctl stop ${result.units.join(' ')}`);
   }
-}
-
-/** Without devices to look at, as in an image, there is one claim, of one slot. */
-function claimsFor(
-  host: Host,
-  devices: readonly Pick<Device, 'slot' | 'id'>[],
-  driver: Driver,
-  group: boolean,
-): readonly WishedClaim[] {
-  const read = devices.filter((device) => 'classCode' in device) as Device[];
-  if (read.length > 0) return claimsOf(host, read, driver, group);
-  return devices.map(({slot, id}) => ({slot, id, driver, together: [slot]}));
-}
-
-/** A driver that nobody knows, or with --now a device that cannot be switched, is refused before anything is written. */
-function refuseEarly(
-  host: Host,
-  devices: readonly Pick<Device, 'slot' | 'id'>[],
-  driver: Driver,
-  flags: {readonly now: boolean; readonly force: boolean},
-): Planned {
-  const bringing = bringDriver(driver, findDriver(host, driver));
-  if ('kind' in bringing) return bringing;
-  const present = devices.filter((device) => 'classCode' in device) as Device[];
-  const refusal = refuseBridges(present) ?? refuseOverride(present, true);
-  if (refusal !== undefined) return refusal;
-  if (!flags.now) return plan([]);
-  // The unit itself is never forced: what stands in its way now would stand there when it starts.
-  const rules = {force: false, wholeGroup: !flags.force};
-  return planSwitch(readSwitch(host, reread(host, devices), {kind: 'claim', driver}, rules));
 }
 
 /** @throws PearasysError `bad-path`, exit code 2. */

@@ -3,16 +3,12 @@ import {usageError} from '../../../../host/errors.js';
 import {parseId} from '../../../../devices/pci/id.js';
 import {readDevices} from '../../../../devices/pci/device.js';
 import {findSlots} from '../../../../devices/pci/find.js';
-import type {Slot} from '../../../../devices/pci/slot.js';
-import {carryOut} from '../../../../engine/carry-out.js';
 import {
-  planUninstall,
-  planUninstallAnySlot,
-  readServices,
-  servicesLock,
-} from '../../../../plan/service/service.js';
-import {readRecords} from '../../../../state/records/record.js';
-import {readUnitStates} from '../../../../systemd/unit.js';
+  slotsToUninstall,
+  uninstallForAnySlot,
+  uninstallServices,
+} from '../../../../operations/service-uninstall.js';
+import type {UnitIdentity} from '../../../../systemd/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
 import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 
@@ -44,44 +40,21 @@ export default class ServiceUninstall extends BaseCommand {
     const [id] = ids;
     if (flags['any-slot'] && (id === undefined || ids.length > 1 || flags.slot !== undefined))
       throw usageError('--any-slot takes one id, and no slot', '--any-slot -d VENDOR:DEVICE');
-    const {records} = readRecords(host, layout);
-    const named = new Set<Slot>(
-      (flags.slot ?? []).flatMap((word) => findSlots(host, () => readDevices(host), word)),
-    );
-    for (const record of records)
-      if (record.slot !== 'any' && ids.includes(record.id)) named.add(record.slot);
-    // What was installed together is one wish, and goes together.
-    const recorded = new Set(records.map((record) => record.slot));
-    const together = records.filter(
-      ({slot, together: others}) =>
-        slot !== 'any' &&
-        // A run that was ended may have left the records of the others only.
-        (named.has(slot) || others.some((other) => named.has(other) && !recorded.has(other))),
-    );
-    const slots = flags['any-slot']
-      ? []
-      : [...new Set([...named, ...together.flatMap((record) => record.together)])].sort();
+    const named = (flags.slot ?? []).flatMap((word) => findSlots(host, () => readDevices(host), word));
+    const slots = flags['any-slot'] ? [] : slotsToUninstall(host, layout, {slots: named, ids});
     if (slots.length === 0 && !flags['any-slot'])
       throw usageError(
         id === undefined ? 'no slot was named' : `there is no record for id ${ids.join(', ')}`,
         '`pearasys service list` shows what is installed',
       );
-    const states = (await readUnitStates(host)).filter((unit) => unit.active === 'active');
-    const active = new Set(states.map((unit) => unit.unit));
     const notes: string[] = [];
-    const outcome = await withChanges(this, flags, notes, (options) =>
-      carryOut(
-        host,
-        [servicesLock],
-        () => {
-          const state = readServices(host, layout, slots, {active});
-          return id !== undefined && flags['any-slot']
-            ? planUninstallAnySlot(id, state)
-            : planUninstall(slots, state);
-        },
-        options,
-      ),
-    );
+    let stopped: readonly UnitIdentity[] = [];
+    const outcome = await withChanges(this, flags, notes, async (options) => {
+      if (id !== undefined && flags['any-slot']) return await uninstallForAnySlot(host, layout, id, options);
+      const done = await uninstallServices(host, layout, slots, options);
+      stopped = done.stopped;
+      return done;
+    });
     const result = changeResult(
       host,
       [outcome],
@@ -90,7 +63,7 @@ export default class ServiceUninstall extends BaseCommand {
       slots.map((slot) => ({slot})),
     );
     for (const {slot, driver} of result.devices)
-      if (!result.dryRun && states.some((unit) => unit.slot === slot && unit.driver === driver))
+      if (!result.dryRun && stopped.some((unit) => unit.slot === slot && unit.driver === driver))
         this.warn(`${slot} is still on ${driver ?? ''}: its unit could not release it, journalctl says why`);
     if (result.dryRun) for (const line of result.steps) this.log(line);
     else this.log(`uninstalled: ${flags['any-slot'] ? `id ${id ?? ''} in any slot` : slots.join(', ')}`);

@@ -1,13 +1,12 @@
-import {ExitCode} from '../../host/errors.js';
-import type {HostReader} from '../../host/host.js';
-import {runState} from '../../host/paths.js';
-import {startOf} from '../../host/process.js';
-import {applyPlan} from '../../engine/apply.js';
-import {plan, writeFile} from '../../plan/step.js';
-import {parseDriver} from '../../devices/pci/driver.js';
-import {parseSlot} from '../../devices/pci/slot.js';
-import type {UnitIdentity} from '../../systemd/unit.js';
-import {report, type HandlerContext} from './handler.js';
+import {ExitCode} from '../host/errors.js';
+import type {Host, HostReader} from '../host/host.js';
+import {runState} from '../host/paths.js';
+import {startOf} from '../host/process.js';
+import {applyPlan} from '../engine/apply.js';
+import {plan, writeFile} from '../plan/step.js';
+import {parseDriver} from '../devices/pci/driver.js';
+import {parseSlot} from '../devices/pci/slot.js';
+import type {UnitIdentity} from '../systemd/unit.js';
 
 /** The ending of the file that has the result of a ticket. */
 const resultEnding = '.result';
@@ -17,6 +16,19 @@ const resultEnding = '.result';
  * (TimeoutSec=), and fails when that passes, whatever its device is on.
  */
 const patience = 60_000;
+
+/** One line for the journal, at a priority of syslog(3): 3 error, 4 warning, 6 information, 7 debugging. */
+export type JournalLog = (priority: 3 | 4 | 6 | 7, line: string) => void;
+
+/** What a run that works for several units works with. */
+export interface TurnContext {
+  readonly host: Host;
+  readonly log: JournalLog;
+  /** systemd gives up on this run: no further job is begun. */
+  readonly signal?: AbortSignal;
+  /** Tells of an error in a journal. @returns the exit code that it means. */
+  readonly report: (error: unknown, log: JournalLog) => ExitCode;
+}
 
 /** Jobs of one kind that units wait for, see libexec/turn.sh. A job has the name of its ticket. */
 export interface Jobs {
@@ -34,7 +46,7 @@ export interface Jobs {
    * @param all the names of these jobs, and of all jobs that units wait for now.
    */
   readonly work: (
-    context: HandlerContext,
+    log: JournalLog,
     name: string,
     all: {readonly names: readonly string[]; readonly waiting: readonly string[]},
   ) => Promise<void>;
@@ -47,7 +59,7 @@ export interface Jobs {
  * own. A job that fails stops none of the others.
  * @throws what the own job has thrown, after the others are done.
  */
-export async function takeTurns(context: HandlerContext, jobs: Jobs): Promise<void> {
+export async function takeTurns(context: TurnContext, jobs: Jobs): Promise<void> {
   const {host, signal} = context;
   const began = Date.now();
   /** The process of each ticket that has its result. */
@@ -67,11 +79,11 @@ export async function takeTurns(context: HandlerContext, jobs: Jobs): Promise<vo
     const all = [...new Set([name, jobs.own, ...asking])];
     let names: readonly string[] = [name];
     const lines: string[] = [];
-    const keep: HandlerContext['log'] = (priority, text) =>
+    const keep: JournalLog = (priority, text) =>
       lines.push(...text.split('\n').map((line) => `<${priority}>${line}`));
     // A job that no unit waits for is told of in the journal of this one.
     const told = name === jobs.own || !asking.includes(name);
-    const log: HandlerContext['log'] = (priority, text) => {
+    const log: JournalLog = (priority, text) => {
       keep(priority, text);
       if (told) context.log(priority, text);
     };
@@ -79,10 +91,10 @@ export async function takeTurns(context: HandlerContext, jobs: Jobs): Promise<vo
     let failure: Error | undefined;
     try {
       names = jobs.together(name, all);
-      await jobs.work({...context, log}, name, {names, waiting: all});
+      await jobs.work(log, name, {names, waiting: all});
     } catch (error) {
       failure = error instanceof Error ? error : new Error(String(error));
-      exitCode = report(error, keep);
+      exitCode = context.report(error, keep);
     }
     const tickets = readTickets(host, jobs.what);
     for (const each of names) {

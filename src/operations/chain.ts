@@ -1,0 +1,92 @@
+import {carriersOf} from '../devices/pci/dependents.js';
+import {readDevice, readDevices, type Device} from '../devices/pci/device.js';
+import {driversFolder, type Driver} from '../devices/pci/driver.js';
+import {nearest} from '../devices/pci/find.js';
+import {driversOfModule} from '../devices/pci/modules.js';
+import type {Slot} from '../devices/pci/slot.js';
+import {carryOut, type Outcome} from '../engine/carry-out.js';
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {Host} from '../host/host.js';
+import {planLink, type Link} from '../plan/switch/verbs.js';
+import {reread} from './devices.js';
+import type {SwitchOptions} from './switch.js';
+
+/** What one link of a chain does: what {@link Link} has, or the list of a driver's folder. */
+export type ChainAction = Link | {readonly noun: 'driver'; readonly verb: 'ls'; readonly driver: Driver};
+
+/** One link of a chain, with the devices that it is about. */
+export interface ChainStep {
+  readonly action: ChainAction;
+  readonly devices: readonly Device[];
+}
+
+/** What a driver's folder has: its devices, and what can be written to it. */
+export interface DriverListing {
+  readonly driver: Driver;
+  readonly files: readonly string[];
+}
+
+/** What became of a chain. */
+export interface ChainOutcome {
+  readonly outcomes: readonly Outcome[];
+  readonly listed: readonly DriverListing[];
+  /** The devices of all links, those of a listed driver among them. */
+  readonly devices: readonly Device[];
+}
+
+/**
+ * Works through a chain of the kernel's own verbs. Each link is checked, done and undone on failure by itself; the
+ * chain ends with the first that fails.
+ * @throws PearasysError the refusal of a link, or what failed.
+ */
+export async function runChain(
+  host: Host,
+  chain: readonly ChainStep[],
+  options: SwitchOptions & {readonly onListing?: (listing: DriverListing) => void},
+): Promise<ChainOutcome> {
+  const devices = new Map(chain.flatMap((step) => step.devices).map((device) => [device.slot, device]));
+  const carriers = new Map([...devices.keys()].map((slot) => [slot, carriersOf(host, slot)]));
+  const changed = new Set<Slot>();
+  const outcomes: Outcome[] = [];
+  const listed: DriverListing[] = [];
+  for (const {action, devices: own} of chain) {
+    if (action.noun === 'driver' && action.verb === 'ls') {
+      const listing = {driver: action.driver, files: listFolder(host, action.driver)};
+      options.onListing?.(listing);
+      listed.push(listing);
+      for (const device of readDevices(host))
+        if (device.driver === action.driver) devices.set(device.slot, device);
+      continue;
+    }
+    // What an earlier link has removed along with another device is no mistake in this one.
+    const left = own.filter(({slot}) => {
+      const carrier = carriers.get(slot)?.find((one) => changed.has(one));
+      if (carrier === undefined || readDevice(host, slot) !== undefined) return true;
+      options.onNote?.(`Skipping device ${slot}, it went away with ${carrier}`);
+      return false;
+    });
+    if (left.length === 0 && own.length > 0) continue;
+    const slots = left.map(({slot}) => slot);
+    outcomes.push(
+      await carryOut(host, slots, () => planLink(host, action, reread(host, left), options.force), options),
+    );
+    for (const slot of slots) changed.add(slot);
+  }
+  return {outcomes, listed, devices: [...devices.values()]};
+}
+
+/** @throws PearasysError `no-driver`, exit code 4. */
+function listFolder(host: Host, driver: Driver): string[] {
+  const folder = `${driversFolder}/${driver}`;
+  if (host.exists(folder)) return host.list(folder);
+  const [own] = driversOfModule(host, driver);
+  throw new PearasysError({
+    code: 'no-driver',
+    exitCode: ExitCode.noDevice,
+    message: `there is no PCI driver called ${driver} now`,
+    hint:
+      own === undefined
+        ? `ls ${driversFolder}${nearest(driver, host.list(driversFolder))}`
+        : `${driver} is a module; its PCI driver is called ${own}`,
+  });
+}

@@ -1,0 +1,117 @@
+import type {Layout} from '../config/layout.js';
+import {readDevice, type Device} from '../devices/pci/device.js';
+import type {Slot} from '../devices/pci/slot.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {Host, HostReader} from '../host/host.js';
+import {planClaim, releasedMark} from '../plan/switch/claim.js';
+import {isClaimed} from '../plan/switch/switch.js';
+import {readRecordOf, readRecords, type DeviceRecord} from '../state/records/record.js';
+import {isEnabled, isMasked, readUnits, type UnitIdentity} from '../systemd/unit.js';
+
+/** What became of {@link claimDevice}. */
+export interface ClaimOutcome extends Outcome {
+  /** The slots that were claimed in one. */
+  readonly slots: readonly Slot[];
+}
+
+/**
+ * Puts the device of a unit on its driver, together with those of its set, when it is the recorded card.
+ * @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device is left alone; the refusal; what
+ *   failed.
+ */
+export async function claimDevice(
+  host: Host,
+  layout: Layout,
+  unit: UnitIdentity,
+  options: CarryOutOptions,
+): Promise<ClaimOutcome> {
+  const {slot, driver} = unit;
+  identify(host, layout, slot);
+  const slots = () => claimedTogether(host, layout, unit);
+  const outcome = await carryOut(
+    host,
+    slots,
+    () => planClaim(host, {devices: slots().map((one) => identify(host, layout, one).device), driver}),
+    options,
+  );
+  return {...outcome, slots: slots()};
+}
+
+/**
+ * While the machine boots: each enabled claim whose device is there and not right. Its unit will start, if it has not
+ * yet. Later on an enabled claim may be for the next boot only, and nothing is done that no unit waits for.
+ */
+export async function readDueClaims(host: Host, own: UnitIdentity): Promise<UnitIdentity[]> {
+  const units = readUnits(host).filter((unit) => {
+    if (unit.slot === own.slot || !isEnabled(host, unit) || isMasked(host, unit)) return false;
+    const device = host.exists(releasedMark(unit.slot)) ? undefined : readDevice(host, unit.slot);
+    return device !== undefined && !isClaimed(device, unit.driver);
+  });
+  if (units.length === 0) return [];
+  const {stdout} = await host.run('systemctl', ['is-system-running'], {accept: [0, 1, 2, 3, 4]});
+  return ['initializing', 'starting'].includes(stdout.trim()) ? units : [];
+}
+
+/** A device that is the card of its slot's record. */
+interface Identified {
+  readonly device: Device;
+  readonly record: DeviceRecord;
+}
+
+/** @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device is left alone. */
+function identify(host: HostReader, layout: Layout, slot: Slot): Identified {
+  const device = readDevice(host, slot);
+  if (device === undefined)
+    throw new PearasysError({
+      code: 'no-device',
+      exitCode: ExitCode.noDevice,
+      message: `there is no device in slot ${slot}`,
+    });
+  const record = readRecordOf(host, layout, device);
+  if (record === undefined) throw notTheCard(host, layout, device);
+  if ('reason' in record)
+    throw new PearasysError({
+      code: 'bad-record',
+      exitCode: ExitCode.failed,
+      message: `${slot} (${device.id}) is left alone: its record ${record.path} is ignored`,
+      details: [record.reason],
+      hint: `pearasys -s ${slot} service install DRIVER writes it anew`,
+    });
+  return {device, record};
+}
+
+function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysError {
+  const {records} = readRecords(host, layout);
+  const recorded = records.filter((record) => record.slot === device.slot).map((record) => record.id);
+  const elsewhere = records.some((record) => record.slot === 'any' && record.id === device.id);
+  return new PearasysError({
+    code: 'identity-mismatch',
+    exitCode: ExitCode.refused,
+    message:
+      recorded.length === 0
+        ? `${device.slot} (${device.id}) is left alone: there is no record for it`
+        : `${device.slot} is left alone: the card there is ${device.id}, the recorded one is ${recorded.join(', ')}`,
+    hint: elsewhere
+      ? `this card is recorded for any slot, but this slot for another card: pearasys -s ${device.slot} service uninstall, and plug it in anew`
+      : `if this card is to have the driver: pearasys -s ${device.slot} service install DRIVER`,
+  });
+}
+
+/** The slots to be switched in one plan: those of the record whose unit is enabled; `disable` means hands off. */
+export function claimedTogether(host: HostReader, layout: Layout, {slot: own, driver}: UnitIdentity): Slot[] {
+  const present = readDevice(host, own);
+  const record = present === undefined ? undefined : readRecordOf(host, layout, present);
+  if (record === undefined || 'reason' in record || record.driver !== driver) return [own];
+  return record.together.filter((slot) => {
+    if (slot === own) return true;
+    const device = readDevice(host, slot);
+    const theirs = device === undefined ? undefined : readRecordOf(host, layout, device);
+    return (
+      theirs !== undefined &&
+      !('reason' in theirs) &&
+      theirs.driver === driver &&
+      isEnabled(host, {slot, driver})
+    );
+  });
+}

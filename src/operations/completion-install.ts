@@ -1,0 +1,59 @@
+import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {Host, HostReader} from '../host/host.js';
+import {plan, writeFile, type FileState} from '../plan/step.js';
+
+/**
+ * Writes a user's completion script where the user's shell looks for it. Any user may.
+ * @throws PearasysError `bad-path`: what is there must not be written over.
+ */
+export async function installCompletion(
+  host: Host,
+  path: string,
+  script: string,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  return await carryOut(
+    host,
+    [],
+    () => {
+      const before = readOwnFile(host, path);
+      return plan(before?.content === script ? [] : [writeFile(path, script, before)]);
+    },
+    {...options, anyUser: true},
+  );
+}
+
+/**
+ * The user's file, or the one that a link of the user's leads to; undefined when there is none.
+ * @throws PearasysError `bad-path`: what is there must not be written over.
+ */
+function readOwnFile(host: HostReader, path: string): FileState | undefined {
+  const link = host.readLink(path);
+  const info = host.info(path);
+  if (link === undefined && info === undefined) return undefined;
+  const real = host.realPath(path);
+  const content = info?.kind === 'file' ? host.readBytes(path) : undefined;
+  // Root must not follow a link of another user's to a third one's file.
+  if (
+    real === undefined ||
+    info === undefined ||
+    content === undefined ||
+    (link !== undefined && info.uid !== host.userId)
+  )
+    throw new PearasysError({
+      code: 'bad-path',
+      exitCode: ExitCode.refused,
+      message: `refusing to overwrite ${path}: it is not a file of user ${host.userId}`,
+      details: ['nothing was changed'],
+      hint: 'remove it, then run the same command again',
+    });
+  const {mode, uid, gid} = info;
+  return {
+    content: content.toString(),
+    mode,
+    // Nobody but root can give a file away.
+    ...(uid === host.userId || host.userId === 0 ? {owner: {uid, gid}} : {}),
+    ...(link === undefined ? {} : {behind: {path: real, link}}),
+  };
+}

@@ -1,0 +1,52 @@
+import {carriersOf} from '../devices/pci/dependents.js';
+import {
+  isBridge,
+  readDevice,
+  readDevices,
+  readGroupMembers,
+  siblingsOf,
+  type Device,
+} from '../devices/pci/device.js';
+import {findDevices} from '../devices/pci/find.js';
+import type {HostReader} from '../host/host.js';
+
+/** Which devices come along with those that are named. */
+export interface Selection {
+  /** Whether an id means each device that has it, where it otherwise has to be one. */
+  readonly all?: boolean;
+  readonly siblings?: boolean;
+  readonly group?: boolean;
+}
+
+/**
+ * The devices that the words mean, with siblings and group members where asked for. Bridges never come along, nor does
+ * what a named device exists through (the PF of a virtual function): switching it would remove the named one.
+ * @throws PearasysError what {@link findDevices} throws.
+ */
+export function selectDevices(host: HostReader, words: readonly string[], selection: Selection): Device[] {
+  const devices = readDevices(host);
+  const named = findDevices(host, devices, words, {all: selection.all === true});
+  const chosen = new Map(named.map((device) => [device.slot, device]));
+  const carriers = new Set(
+    selection.group === true ? named.flatMap((device) => carriersOf(host, device.slot)) : [],
+  );
+  for (const device of named)
+    for (const other of [
+      ...(selection.siblings === true ? siblingsOf(host, device, devices) : []),
+      ...(selection.group === true ? readGroupMembers(host, device) : []),
+    ])
+      if (!isBridge(other) && !carriers.has(other.slot)) chosen.set(other.slot, other);
+  return [...chosen.values()].sort((a, b) => (a.slot < b.slot ? -1 : 1));
+}
+
+/**
+ * Reads the same devices again, under the lock.
+ * @throws PearasysError `no-device`, exit code 4, for one that has gone meanwhile.
+ */
+export function reread(host: HostReader, devices: readonly Pick<Device, 'slot'>[]): Device[] {
+  return findDevices(
+    host,
+    devices.map((device) => readDevice(host, device.slot)).filter((device) => device !== undefined),
+    devices.map((device) => device.slot),
+  );
+}

@@ -1,0 +1,73 @@
+import type {Layout} from '../config/layout.js';
+import type {Device} from '../devices/pci/device.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import type {Host, HostReader} from '../host/host.js';
+import {planRemove, planSetup, readGuestFilesState, readMembers} from '../plan/guest/guest-setup.js';
+import {guestsLock} from '../plan/guest/guest-start.js';
+import {describeForeignHooks, readForeignHooks} from '../state/guests/hooks.js';
+import {domainNames} from '../state/guests/domain.js';
+import type {Guest} from '../state/guests/name.js';
+import {reread} from './devices.js';
+
+/** What a guest is to have. */
+export interface SetupWish {
+  readonly guest: Guest;
+  readonly devices: readonly Device[];
+  /** What the person is to know, beside what the plan finds. */
+  readonly notes: readonly string[];
+  /** Where the devices and libvirt's guests are: the machine, also for a folder that is only looked at. */
+  readonly machine: HostReader;
+}
+
+/**
+ * Writes which devices a guest takes. Nothing happens to the devices before the guest starts.
+ * @throws PearasysError the refusal, or what failed.
+ */
+export async function setUpGuest(
+  host: Host,
+  layout: Layout,
+  {guest, devices, notes, machine}: SetupWish,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  const foreign = describeForeignHooks(readForeignHooks(machine, guest, domainNames(machine)), guest);
+  return await carryOut(
+    host,
+    locksFor(host),
+    () => {
+      const now = reread(machine, devices);
+      return planSetup(
+        {guest, devices: now, members: readMembers(machine, now), notes: [...notes, ...foreign]},
+        readGuestFilesState(host, layout, guest),
+      );
+    },
+    options,
+  );
+}
+
+/** Whether {@link removeGuest} would do anything; without a lock, for a question before it. */
+export function isSetUp(host: HostReader, layout: Layout, guest: Guest): boolean {
+  return planRemove(guest, readGuestFilesState(host, layout, guest)).kind === 'plan';
+}
+
+/**
+ * Takes the set-up of a guest back.
+ * @throws PearasysError the refusal: it is not set up, or has its devices; what failed.
+ */
+export async function removeGuest(
+  host: Host,
+  layout: Layout,
+  guest: Guest,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  return await carryOut(
+    host,
+    [guestsLock],
+    () => planRemove(guest, readGuestFilesState(host, layout, guest)),
+    options,
+  );
+}
+
+/** What is locked: nothing in a folder that is only looked at, where the lock would be left behind. */
+export function locksFor({root}: HostReader): string[] {
+  return root === '/' ? [guestsLock] : [];
+}

@@ -1,0 +1,49 @@
+import {systemdUnits, type Layout} from '../config/layout.js';
+import {findDriver} from '../devices/pci/modules.js';
+import {readNames} from '../devices/pci/names.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import type {Host, HostReader} from '../host/host.js';
+import {claimsOf, planImport, readServices, servicesLock} from '../plan/service/service.js';
+import type {Planned} from '../plan/step.js';
+import {bringDriver, refuseBridges} from '../plan/switch/refusals.js';
+import type {DriverctlRecord} from '../state/records/driverctl.js';
+import {reread} from './devices.js';
+
+/**
+ * Makes what driverctl has saved claims of ours, and removes its files, so that only one of the two acts. One plan for
+ * all of them: systemd reads its files once.
+ * @throws PearasysError the refusal, or what failed.
+ */
+export async function importDriverctl(
+  host: Host,
+  layout: Layout,
+  saved: readonly DriverctlRecord[],
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  return await carryOut(host, [servicesLock], () => planAll(host, layout, saved), options);
+}
+
+function planAll(host: HostReader, layout: Layout, saved: readonly DriverctlRecord[]): Planned {
+  const devices = reread(host, saved);
+  for (const {driver} of saved) {
+    const bringing = bringDriver(driver, findDriver(host, driver));
+    if ('kind' in bringing) return bringing;
+  }
+  const names = readNames(host, devices);
+  const slots = devices.map(({slot}) => slot);
+  const claims = [...new Set(saved.map(({driver}) => driver))].flatMap((driver) =>
+    claimsOf(
+      host,
+      devices.filter(({slot}) => saved.some((one) => one.slot === slot && one.driver === driver)),
+      driver,
+    ),
+  );
+  return (
+    refuseBridges(devices) ??
+    planImport(
+      saved,
+      {claims, folder: systemdUnits, start: 'later'},
+      readServices(host, layout, slots, {names}),
+    )
+  );
+}

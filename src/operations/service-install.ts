@@ -1,0 +1,123 @@
+import type {Layout} from '../config/layout.js';
+import {readDependents} from '../devices/pci/dependents.js';
+import type {Device} from '../devices/pci/device.js';
+import type {Driver} from '../devices/pci/driver.js';
+import type {DeviceId} from '../devices/pci/id.js';
+import {findDriver} from '../devices/pci/modules.js';
+import {readNames} from '../devices/pci/names.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import type {Host} from '../host/host.js';
+import {
+  claimsOf,
+  planInstall,
+  planInstallAnySlot,
+  readServices,
+  servicesLock,
+  type WishedClaim,
+} from '../plan/service/service.js';
+import {plan, type Planned} from '../plan/step.js';
+import {withoutDependents} from '../plan/switch/dependents.js';
+import {bringDriver, refuseBridges, refuseOverride} from '../plan/switch/refusals.js';
+import {planSwitch, readSwitch} from '../plan/switch/switch.js';
+import {readUnitStates} from '../systemd/unit.js';
+import {reread} from './devices.js';
+
+/** A device as it was read; of an image, which has none to look at, the slot and the id that were typed. */
+export type NamedDevice = Device | Pick<Device, 'slot' | 'id'>;
+
+/** Claims that are to last. */
+export interface InstallWish {
+  readonly devices: readonly NamedDevice[];
+  readonly driver: Driver;
+  /** Where the templates go; `systemdUnits` unless the person chose another folder. */
+  readonly folder: string;
+  /** Whether all members of an IOMMU group are claimed together. */
+  readonly group: boolean;
+  /** Whether the units are started at once. */
+  readonly now: boolean;
+  /** Whether a group may be left with members on host drivers. */
+  readonly force: boolean;
+}
+
+/**
+ * Without those that come along only for their group and go away with a device that leaves its driver: they will not
+ * be there to be claimed.
+ */
+export function withoutLeaving(host: Host, devices: readonly Device[], driver: Driver): readonly Device[] {
+  const leaving = devices.filter((device) => device.driver !== driver);
+  return withoutDependents(devices, new Map(leaving.map(({slot}) => [slot, readDependents(host, slot)])));
+}
+
+/**
+ * Makes claims last: the record and the unit of each device, and the links that enable the units.
+ * @throws PearasysError the refusal, or what failed.
+ */
+export async function installServices(
+  host: Host,
+  layout: Layout,
+  wish: InstallWish,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  const {devices, driver, folder, group, now} = wish;
+  const present = devices.filter((device) => 'classCode' in device);
+  const states = await readUnitStates(host);
+  const active = new Set(states.filter((unit) => unit.active === 'active').map((unit) => unit.unit));
+  // Without devices to look at, as in an image, there is one claim, of one slot.
+  const claims: readonly WishedClaim[] =
+    present.length > 0
+      ? claimsOf(host, present, driver, group)
+      : devices.map(({slot, id}) => ({slot, id, driver, together: [slot]}));
+  return await carryOut(
+    host,
+    [servicesLock],
+    () => {
+      const early = refuseEarly(host, present, wish);
+      if (early.kind === 'refusal') return early;
+      const names = readNames(host, present);
+      return planInstall(
+        {claims, folder, start: now ? 'now' : 'later'},
+        readServices(
+          host,
+          layout,
+          devices.map(({slot}) => slot),
+          {names, active, folder},
+        ),
+      );
+    },
+    options,
+  );
+}
+
+/**
+ * Records a driver for each card with this id, in whatever slot it appears.
+ * @throws PearasysError the refusal, or what failed.
+ */
+export async function installForAnySlot(
+  host: Host,
+  layout: Layout,
+  {id, driver}: {readonly id: DeviceId; readonly driver: Driver},
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  return await carryOut(
+    host,
+    [servicesLock],
+    () => {
+      const bringing = bringDriver(driver, findDriver(host, driver));
+      if ('kind' in bringing) return bringing;
+      return planInstallAnySlot(id, driver, readServices(host, layout, []));
+    },
+    options,
+  );
+}
+
+/** An unknown driver, and with `now` a device that cannot be switched, are refused before anything is written. */
+function refuseEarly(host: Host, devices: readonly Device[], {driver, now, force}: InstallWish): Planned {
+  const bringing = bringDriver(driver, findDriver(host, driver));
+  if ('kind' in bringing) return bringing;
+  const refusal = refuseBridges(devices) ?? refuseOverride(devices, true);
+  if (refusal !== undefined) return refusal;
+  if (!now) return plan([]);
+  // The unit itself is never forced: what stands in its way now would stand there when it starts.
+  const rules = {force: false, wholeGroup: !force};
+  return planSwitch(readSwitch(host, reread(host, devices), {kind: 'claim', driver}, rules));
+}

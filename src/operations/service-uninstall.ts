@@ -1,0 +1,75 @@
+import type {Layout} from '../config/layout.js';
+import type {DeviceId} from '../devices/pci/id.js';
+import type {Slot} from '../devices/pci/slot.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import type {Host, HostReader} from '../host/host.js';
+import {planUninstall, planUninstallAnySlot, readServices, servicesLock} from '../plan/service/service.js';
+import {readRecords} from '../state/records/record.js';
+import {readUnitStates, type UnitIdentity} from '../systemd/unit.js';
+
+/** What became of {@link uninstallServices}. */
+export interface UninstallOutcome extends Outcome {
+  /** The units that were active before. */
+  readonly stopped: readonly UnitIdentity[];
+}
+
+/**
+ * The slots of an uninstall: those named, those recorded for a card with one of the ids, and those that were installed
+ * together with them, as these are one wish.
+ */
+export function slotsToUninstall(
+  host: HostReader,
+  layout: Layout,
+  {slots, ids}: {readonly slots: readonly Slot[]; readonly ids: readonly DeviceId[]},
+): Slot[] {
+  const {records} = readRecords(host, layout);
+  const named = new Set(slots);
+  for (const record of records) if (record.slot !== 'any' && ids.includes(record.id)) named.add(record.slot);
+  const recorded = new Set(records.map((record) => record.slot));
+  const together = records.filter(
+    ({slot, together: others}) =>
+      slot !== 'any' &&
+      // A run that was ended may have left the records of the others only.
+      (named.has(slot) || others.some((other) => named.has(other) && !recorded.has(other))),
+  );
+  return [...new Set([...named, ...together.flatMap((record) => record.together)])].sort();
+}
+
+/**
+ * Takes claims back: stops the units, which releases the devices, and removes units and records.
+ * @throws PearasysError `no-device` when nothing is installed for these slots; what failed.
+ */
+export async function uninstallServices(
+  host: Host,
+  layout: Layout,
+  slots: readonly Slot[],
+  options: CarryOutOptions,
+): Promise<UninstallOutcome> {
+  const stopped = (await readUnitStates(host)).filter(({active}) => active === 'active');
+  const active = new Set(stopped.map(({unit}) => unit));
+  const outcome = await carryOut(
+    host,
+    [servicesLock],
+    () => planUninstall(slots, readServices(host, layout, slots, {active})),
+    options,
+  );
+  return {...outcome, stopped};
+}
+
+/**
+ * Takes the record of an id in any slot back. Slots that it has recorded meanwhile keep their records.
+ * @throws PearasysError `no-device` when there is no such record; what failed.
+ */
+export async function uninstallForAnySlot(
+  host: Host,
+  layout: Layout,
+  id: DeviceId,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  return await carryOut(
+    host,
+    [servicesLock],
+    () => planUninstallAnySlot(id, readServices(host, layout, [])),
+    options,
+  );
+}
