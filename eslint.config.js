@@ -53,13 +53,14 @@ export default defineConfig(
   })),
   {
     files: ['src/**/*.ts'],
-    ignores: ['src/engine/**'],
+    ignores: ['src/host/**', 'src/engine/**'],
     rules: {
       'no-restricted-syntax': [
         'error',
         {
-          selector: 'CallExpression[callee.property.name=/^(writeAttribute|writeFile|removeFile|signal)$/]',
-          message: 'What changes the machine is a step of a plan.',
+          selector:
+            'CallExpression[callee.object.name=/^(host|libvirt|machine)$/][callee.property.name=/^(writeAttribute|writeFile|makeLink|removeFile|tidyFolder|syncFiles|run|signal|lock|noteUnfinished)$/]',
+          message: 'What changes the machine is a step of a plan, and src/engine applies it.',
         },
       ],
     },

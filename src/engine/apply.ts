@@ -9,7 +9,7 @@ import {
   WriteError,
 } from '../host/errors.js';
 import type {Host} from '../host/host.js';
-import {callFirst, readCalloutAttributes, type CalloutAnswer} from '../state/definitions/callout.js';
+import {callFirst, readCalloutAttributes, type CalloutAnswer} from './callouts.js';
 import {printConfig} from '../state/definitions/definition.js';
 import {mdevPath, readMdev} from '../devices/mdev/mdev.js';
 import {waitForParent} from '../devices/mdev/parent.js';
@@ -22,8 +22,7 @@ import {describeVfioUsers} from '../usage/processes.js';
 import {adviseOnNodeUser, describeNodeUser} from '../usage/words.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {checkCreatable} from '../plan/mdev/mdev-start.js';
-import {awaitUnused} from '../plan/mdev/mdev-stop.js';
-import {endedProcesses, endProcesses, waitUntilFree} from './processes.js';
+import {awaitUnused, endProcesses, endedProcesses, waitUntilFree} from './processes.js';
 import {refuseLocked} from '../plan/switch/refusals.js';
 import {
   shellLine,

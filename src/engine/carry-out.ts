@@ -51,7 +51,8 @@ export async function carryOut(
 ): Promise<Outcome> {
   const early = readAndPlan();
   // What is so already needs neither root nor lock, nor does what would be done.
-  const already = early.kind === 'plan' && early.steps.length === 0 && !mayFinish(host, listed(names), options);
+  const already =
+    early.kind === 'plan' && early.steps.length === 0 && !mayFinish(host, listed(names), options);
   if (options.dryRun || already) {
     const planned = accept(early, options);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: false};

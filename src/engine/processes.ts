@@ -7,6 +7,11 @@ import {readHolders} from '../usage/holders.js';
 import type {ProcessHolder} from '../usage/holder.js';
 import {readModuleUsers, type ModuleUser} from '../usage/module-users.js';
 import {adviseOnHolder, adviseOnNodeUser, describeHolder, describeNodeUser} from '../usage/words.js';
+import {readMdev} from '../devices/mdev/mdev.js';
+import type {Uuid} from '../devices/mdev/uuid.js';
+import {refuseInUse} from '../plan/mdev/mdev-stop.js';
+import {readMdevHolders} from '../usage/mdev.js';
+import {afterScripts} from '../plan/mdev/mdev-start.js';
 import type {EndProcessesStep, ExpectFreeStep} from '../plan/step.js';
 
 /** Milliseconds between two looks at processes that are to end. */
@@ -92,6 +97,20 @@ export async function waitUntilFree(
       ...(hint === undefined ? [] : [hint]),
     ].join('; '),
   });
+}
+
+/** Milliseconds that a process has to end that a script has told to. */
+const scriptPatience = 3000;
+
+/** Looks whether a process uses the device, and waits for it a short time. @throws PearasysError `in-use`. */
+export async function awaitUnused(host: Host, uuid: Uuid): Promise<void> {
+  for (let waited = 0; ; waited += interval) {
+    const mdev = readMdev(host, uuid);
+    const holders = mdev === undefined ? [] : readMdevHolders(host, uuid);
+    if (mdev === undefined || holders.length === 0) return;
+    if (waited >= scriptPatience) throw afterScripts(refuseInUse(mdev, holders));
+    await host.pause(interval);
+  }
 }
 
 interface Patience {

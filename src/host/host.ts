@@ -108,8 +108,8 @@ export interface WriteFileOptions {
   readonly owner?: FileOwner | undefined;
 }
 
-/** The one boundary through which the machine is read and changed. Only `src/plan/apply.ts` calls what changes. */
-export interface Host extends HostReader {
+/** Asking the machine what takes time: the kernel, and programs that tell and change nothing. */
+export interface HostQuery extends HostReader {
   /**
    * Finds the devices that the kernel keeps locked because a write to them, or a driver's probe, does not return.
    * Reading `driver_override` or `uevent` of one would wait as long as that does, and could not be ended; later
@@ -119,6 +119,17 @@ export interface Host extends HostReader {
    * @param limit milliseconds to wait for each of them.
    */
   findLocked(limit: number): Promise<void>;
+  /**
+   * Runs a program that only tells something (`systemctl show`), as {@link Host.run} does.
+   * @throws CommandError as {@link Host.run}.
+   */
+  ask(file: string, args: readonly string[], options?: RunOptions): Promise<CommandResult>;
+  /** Waits, in milliseconds: for what the kernel does by itself. */
+  pause(milliseconds: number): Promise<void>;
+}
+
+/** The one boundary through which the machine is read and changed. Only `src/engine` calls what changes. */
+export interface Host extends HostQuery {
   /**
    * Writes one value to a kernel attribute in one write(2), from a child process: a write to `unbind`, `bind`,
    * `remove` or `reset` may never return, and a process inside it can neither be killed nor end.
@@ -161,8 +172,6 @@ export interface Host extends HostReader {
    * not end in time. In the last two cases its group of processes is ended.
    */
   run(file: string, args: readonly string[], options?: RunOptions): Promise<CommandResult>;
-  /** Waits, in milliseconds: for what the kernel does by itself. */
-  pause(milliseconds: number): Promise<void>;
   /**
    * Sends a signal to a process, see kill(2). One that has ended, and another one that has its number, get none.
    * @returns whether it was there.

@@ -410,6 +410,10 @@ export class MachineHost implements Host {
     }
   }
 
+  ask(file: string, args: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
+    return this.run(file, args, options);
+  }
+
   async run(file: string, args: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
     const {limit = 90_000, outputLimit = mostBytes, accept = [0], input} = options;
     const {status, stdout, stderr, ended} = await runProgram(file, args, {

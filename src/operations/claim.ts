@@ -7,7 +7,7 @@ import type {Host, HostReader} from '../host/host.js';
 import {planClaim, releasedMark} from '../plan/switch/claim.js';
 import {isClaimed} from '../plan/switch/switch.js';
 import {readRecordOf, readRecords, type DeviceRecord} from '../state/records/record.js';
-import {isEnabled, isMasked, readUnits, type UnitIdentity} from '../systemd/unit.js';
+import {isEnabled, isMasked, readSystemState, readUnits, type UnitIdentity} from '../systemd/unit.js';
 
 /** What became of {@link claimDevice}. */
 export interface ClaimOutcome extends Outcome {
@@ -49,8 +49,7 @@ export async function readDueClaims(host: Host, own: UnitIdentity): Promise<Unit
     return device !== undefined && !isClaimed(device, unit.driver);
   });
   if (units.length === 0) return [];
-  const {stdout} = await host.run('systemctl', ['is-system-running'], {accept: [0, 1, 2, 3, 4]});
-  return ['initializing', 'starting'].includes(stdout.trim()) ? units : [];
+  return ['initializing', 'starting'].includes(await readSystemState(host)) ? units : [];
 }
 
 /** A device that is the card of its slot's record. */

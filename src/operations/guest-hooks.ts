@@ -4,7 +4,7 @@ import type {Host} from '../host/host.js';
 import {planInstallHooks, planRemoveHooks, readHooks} from '../plan/guest/guest-hooks.js';
 import {domainNames} from '../state/guests/domain.js';
 import {readGuestFiles} from '../state/guests/files.js';
-import {probeQemuHook} from '../state/guests/hook-probe.js';
+import {probeQemuHook} from '../engine/hook-probe.js';
 import {describeForeignHooks, readForeignHooks} from '../state/guests/hooks.js';
 import type {Guest} from '../state/guests/name.js';
 import {locksFor} from './guest-setup.js';

@@ -18,7 +18,7 @@ import {plan, type Planned} from '../plan/step.js';
 import {defaultSettings, readSettings} from '../state/guests/guest-settings.js';
 import {guestUnit, type Guest} from '../state/guests/name.js';
 import {readState, withUserServices, type GuestState, type TakenDevice} from '../state/guests/state.js';
-import {readServiceStates} from '../systemd/unit.js';
+import {readServiceStates, readSystemState} from '../systemd/unit.js';
 
 /** Settings of {@link stopGuest}. */
 export interface GuestStopOptions extends CarryOutOptions {
@@ -132,7 +132,7 @@ async function restore(
     await each(planConsoles(host, state), [guestsLock]);
   }
   const stopped = [...state.services, ...(state.userServices ?? [])];
-  if (stopped.length > 0 && (await goesDown(host)))
+  if (stopped.length > 0 && (await readSystemState(host)) === 'stopping')
     options.onInfo(`${stopped.join(', ')} not started: the machine goes down`);
   else await each(await services(host, state, returns, options), []);
   const still = (list: Restoring['list']) => (state[list] ?? []).filter((name) => left[list].includes(name));
@@ -177,10 +177,4 @@ async function attempt(
     options.onProblem(error, 'error');
     return false;
   }
-}
-
-/** systemd refuses to start anything then. It answers with an exit code for each state, see systemctl(1). */
-async function goesDown(host: Host): Promise<boolean> {
-  const {stdout} = await host.run('systemctl', ['is-system-running'], {accept: [0, 1, 2, 3, 4]});
-  return stdout.trim() === 'stopping';
 }

@@ -5,7 +5,7 @@ import type {Host} from '../host/host.js';
 import {planRelease, planRestart} from '../plan/switch/claim.js';
 import {plan} from '../plan/step.js';
 import {readRecordOf} from '../state/records/record.js';
-import {isEnabled, unitName, type UnitIdentity} from '../systemd/unit.js';
+import {isEnabled, type UnitIdentity} from '../systemd/unit.js';
 
 /** What became of {@link releaseDevice}. */
 export interface ReleaseOutcome extends Outcome {
@@ -44,16 +44,4 @@ export async function releaseDevice(
     options,
   );
   return {...outcome, wasOwn};
-}
-
-/** When each unit was started, by its name, in microseconds since the boot. One question for all of them. */
-export async function readStarts(
-  host: Host,
-  units: readonly UnitIdentity[],
-): Promise<ReadonlyMap<string, number>> {
-  const property = 'InactiveExitTimestampMonotonic';
-  const names = units.map(unitName);
-  const {stdout} = await host.run('systemctl', ['show', '--value', `--property=${property}`, ...names]);
-  const values = stdout.split('\n').filter((line) => line !== '');
-  return new Map(names.map((name, index) => [name, Number(values[index])]));
 }

@@ -73,7 +73,10 @@ export async function installServices(
     () => {
       const early = refuseEarly(host, present, wish);
       if (early.kind === 'refusal') return early;
-      const names = readNames(host, present);
+      const names = readNames(
+        host,
+        devices.map((device) => ({classCode: 0, ...device})),
+      );
       return planInstall(
         {claims, folder, start: now ? 'now' : 'later'},
         readServices(

@@ -1,4 +1,4 @@
-import type {Host, HostReader} from '../host/host.js';
+import type {HostQuery, HostReader} from '../host/host.js';
 import {systemdUnits} from '../config/layout.js';
 import {parseDriver, type Driver} from '../devices/pci/driver.js';
 import {asSlot, type Slot} from '../devices/pci/slot.js';
@@ -105,7 +105,7 @@ export function isMasked(host: HostReader, unit: UnitIdentity): boolean {
  * The installed units with their states. Asks systemd once, and only when there are units. A unit whose claim has
  * failed is failed, though for systemd it has only not been started.
  */
-export async function readUnitStates(host: Host): Promise<UnitState[]> {
+export async function readUnitStates(host: HostQuery): Promise<UnitState[]> {
   const units = readUnits(host);
   const active = await readActiveStates(host, [...units.map(unitName), ...units.map(claimUnitName)]);
   return units.map((unit) => {
@@ -126,7 +126,10 @@ export function hasSystemd(host: HostReader): boolean {
 }
 
 /** systemd's ActiveState of units, by name: one question for all of them, and none where no systemd runs. */
-export async function readActiveStates(host: Host, names: readonly string[]): Promise<Map<string, string>> {
+export async function readActiveStates(
+  host: HostQuery,
+  names: readonly string[],
+): Promise<Map<string, string>> {
   const states = new Map<string, string>();
   for (const unit of await showUnits(host, names))
     for (const name of unit.names) states.set(name, unit.state);
@@ -148,7 +151,7 @@ export interface ServiceStates {
 }
 
 /** What of these services runs, and what cannot be started once it is stopped. Asks systemd once. */
-export async function readServiceStates(host: Host, names: readonly string[]): Promise<ServiceStates> {
+export async function readServiceStates(host: HostQuery, names: readonly string[]): Promise<ServiceStates> {
   const running = new Set<string>();
   const unstartable = new Map<string, string>();
   for (const unit of await showUnits(host, names)) {
@@ -191,9 +194,9 @@ interface ShownUnit {
   readonly wantedBy: readonly string[];
 }
 
-async function showUnits(host: Host, names: readonly string[]): Promise<ShownUnit[]> {
+async function showUnits(host: HostQuery, names: readonly string[]): Promise<ShownUnit[]> {
   if (names.length === 0 || !hasSystemd(host)) return [];
-  const {stdout} = await host.run('systemctl', [
+  const {stdout} = await host.ask('systemctl', [
     'show',
     '--property=Id,Names,ActiveState,Job,LoadState,CanStart,Transient,WantedBy,RequiredBy',
     ...names,
@@ -211,4 +214,22 @@ async function showUnits(host: Host, names: readonly string[]): Promise<ShownUni
       wantedBy: `${valueOf('WantedBy')} ${valueOf('RequiredBy')}`.split(' ').filter((unit) => unit !== ''),
     };
   });
+}
+
+/** When each unit was started, by its name, in microseconds since the boot. One question for all of them. */
+export async function readStarts(
+  host: HostQuery,
+  units: readonly UnitIdentity[],
+): Promise<ReadonlyMap<string, number>> {
+  const property = 'InactiveExitTimestampMonotonic';
+  const names = units.map(unitName);
+  const {stdout} = await host.ask('systemctl', ['show', '--value', `--property=${property}`, ...names]);
+  const values = stdout.split('\n').filter((line) => line !== '');
+  return new Map(names.map((name, index) => [name, Number(values[index])]));
+}
+
+/** systemd's word for the whole system (`starting`, `running`, `stopping`, …); each has its exit code, see systemctl(1). */
+export async function readSystemState(host: HostQuery): Promise<string> {
+  const {stdout} = await host.ask('systemctl', ['is-system-running'], {accept: [0, 1, 2, 3, 4]});
+  return stdout.trim();
 }

@@ -374,6 +374,10 @@ export class SimulatedHost implements Host {
     fs.writeFileSync(path, text);
   }
 
+  ask(file: string, args: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
+    return this.run(file, args, options);
+  }
+
   async run(file: string, args: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
     const effect: Effect = {kind: 'run', file, args: [...args], answer: ''};
     return await this.#perform(effect, async () => {

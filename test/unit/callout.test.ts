@@ -1,23 +1,14 @@
 import assert from 'node:assert/strict';
 import {CommandError, PearasysError} from '../../src/host/errors.js';
-import {
-  readCalloutAttributes,
-  readCallouts,
-  readCalloutsOf,
-  readMdevAttributes,
-} from '../../src/state/definitions/callout.js';
+import {readCalloutAttributes, readCalloutsOf} from '../../src/engine/callouts.js';
+import {readMdevAttributes} from '../../src/operations/mdev-attributes.js';
+import {readCallouts} from '../../src/state/definitions/callout.js';
 import {parseParentName, parseTypeName} from '../../src/devices/mdev/name.js';
 import {parseUuid} from '../../src/devices/mdev/uuid.js';
-import {
-  defineMdev,
-  discardMdev,
-  modifyMdevLive,
-  recordMdev,
-  startMdev,
-  stopMdev,
-  undefineMdev,
-  type StartOptions,
-} from '../../src/operations/mdev.js';
+import {defineMdev, modifyMdevLive, undefineMdev} from '../../src/operations/mdev-define.js';
+import {recordMdev} from '../../src/operations/mdev-record.js';
+import {startMdev, type StartOptions} from '../../src/operations/mdev-start.js';
+import {discardMdev, stopMdev} from '../../src/operations/mdev-stop.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addParents} from '../simulated-host/standard-machine.js';
 

@@ -1,4 +1,4 @@
-import type {Host, HostReader} from '../../host/host.js';
+import type {HostQuery, HostReader} from '../../host/host.js';
 import {asParentName, asTypeName, type ParentName, type TypeName} from './name.js';
 import {asUuid, type Uuid} from './uuid.js';
 
@@ -52,7 +52,7 @@ const interval = 50;
  * Waits until a mediated device shows its type, which the kernel links after it has announced the device.
  * @param limit milliseconds. Returns at once when there is no such device.
  */
-export async function waitForType(host: Host, uuid: Uuid, limit: number): Promise<void> {
+export async function waitForType(host: HostQuery, uuid: Uuid, limit: number): Promise<void> {
   for (let waited = 0; waited < limit; waited += interval) {
     const mdev = readMdev(host, uuid);
     if (mdev === undefined || mdev.type !== undefined) return;

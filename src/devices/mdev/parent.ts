@@ -1,4 +1,4 @@
-import type {Host, HostReader} from '../../host/host.js';
+import type {HostQuery, HostReader} from '../../host/host.js';
 import {asSlot, type Slot} from '../pci/slot.js';
 import {devicePath} from '../pci/device.js';
 import {compare} from './mdev.js';
@@ -97,7 +97,7 @@ const interval = 100;
  * may yet make it one.
  * @param limit milliseconds. Returns at once when there is nothing to wait for.
  */
-export async function waitForParent(host: Host, name: ParentName, limit: number): Promise<void> {
+export async function waitForParent(host: HostQuery, name: ParentName, limit: number): Promise<void> {
   for (let waited = 0; waited < limit && mayRegister(host, name); waited += interval)
     await host.pause(interval);
 }

@@ -6,7 +6,7 @@ import {parseConfig, type MdevConfig} from '../../state/definitions/definition.j
 import {parseParentName, parseTypeName, type ParentName, type TypeName} from '../../devices/mdev/name.js';
 import {parseUuid, type Uuid} from '../../devices/mdev/uuid.js';
 import type {Outcome} from '../../engine/carry-out.js';
-import type {MdevOptions} from '../../operations/mdev.js';
+import type {MdevOptions} from '../../operations/mdev-scripts.js';
 import {writeFlags, type BaseCommand} from './base-command.js';
 import {readMdevReports, type MdevReports} from './mdev-report.js';
 import {withChanges, type ChangeFlags} from './switching.js';

@@ -3,7 +3,7 @@ import {readDefinitions} from '../../state/definitions/definition.js';
 import type {ParentName} from '../../devices/mdev/name.js';
 import {readParentNames} from '../../devices/mdev/parent.js';
 import {parseUuid, type Uuid} from '../../devices/mdev/uuid.js';
-import {startMdev} from '../../operations/mdev.js';
+import {startMdev} from '../../operations/mdev-start.js';
 import {selectTrusted} from './mdev-trust.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler, type HandlerContext} from './handler.js';
 

@@ -1,6 +1,6 @@
 import {readSettings} from '../../config/pearasys-conf.js';
 import {parseUuid} from '../../devices/mdev/uuid.js';
-import {recordMdev} from '../../operations/mdev.js';
+import {recordMdev} from '../../operations/mdev-record.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
 /** `mdev_record@<uuid>.service`: a device that appeared and is not defined is recorded as `manual`. */

@@ -1,5 +1,5 @@
 import {parseUuid} from '../../devices/mdev/uuid.js';
-import {stopMdev} from '../../operations/mdev.js';
+import {stopMdev} from '../../operations/mdev-stop.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
 /** The stop of `mdev@<uuid>.service`: the device is removed, unless it is in use. */

@@ -1,8 +1,8 @@
 import {parseDriver} from '../../devices/pci/driver.js';
 import {parseSlot} from '../../devices/pci/slot.js';
-import {readStarts, releaseDevice} from '../../operations/release.js';
+import {releaseDevice} from '../../operations/release.js';
 import {jobName, parseJobName, takeTurns} from '../../operations/turns.js';
-import {unitName} from '../../systemd/unit.js';
+import {readStarts, unitName} from '../../systemd/unit.js';
 import {handlerOptions, logOutcome, report, takeArguments, unitPatience, type Handler} from './handler.js';
 
 /**

@@ -19,17 +19,17 @@ import {
 } from '../../devices/mdev/name.js';
 import {readParent, readParents} from '../../devices/mdev/parent.js';
 import {newUuid, parseUuid} from '../../devices/mdev/uuid.js';
-import {readMdevAttributes} from '../../state/definitions/callout.js';
+import {readMdevAttributes} from '../../operations/mdev-attributes.js';
 import {
   defineMdev,
   modifyMdev,
   modifyMdevLive,
   specifyDefinition,
-  startMdev,
-  stopMdev,
   undefineMdev,
-  type MdevOptions,
-} from '../../operations/mdev.js';
+} from '../../operations/mdev-define.js';
+import {type MdevOptions} from '../../operations/mdev-scripts.js';
+import {startMdev} from '../../operations/mdev-start.js';
+import {stopMdev} from '../../operations/mdev-stop.js';
 import {specifyMdev, type MdevWords} from '../../plan/mdev/mdev-start.js';
 import type {Output} from '../cli/output.js';
 import type {MdevctlValues} from './arguments.js';

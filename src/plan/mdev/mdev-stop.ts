@@ -1,12 +1,12 @@
 import {ExitCode} from '../../host/errors.js';
-import type {Host, HostReader} from '../../host/host.js';
+import type {HostReader} from '../../host/host.js';
 import {readMdevHolders} from '../../usage/mdev.js';
 import {readMdev, type Mdev} from '../../devices/mdev/mdev.js';
 import type {Uuid} from '../../devices/mdev/uuid.js';
 import type {NodeUser} from '../../usage/holder.js';
 import {adviseOnNodeUser, describeNodeUser} from '../../usage/words.js';
 import {isScripted, withCallouts, type CalloutRules} from './mdev-callouts.js';
-import {afterScripts, removeMdev} from './mdev-start.js';
+import {removeMdev} from './mdev-start.js';
 import {plan, refuse, type Planned, type Refusal, type Step} from '../step.js';
 
 /** Everything {@link planMdevStop} decides on. */
@@ -66,24 +66,8 @@ export function planMdevStop(input: MdevStopInput): Planned {
   );
 }
 
-/** Milliseconds that a process has to end that a script has told to. */
-const patience = 3000;
-
-/** Looks whether a process uses the device, and waits for it a short time. @throws PearasysError `in-use`. */
-export async function awaitUnused(host: Host, uuid: Uuid): Promise<void> {
-  for (let waited = 0; ; waited += interval) {
-    const mdev = readMdev(host, uuid);
-    const holders = mdev === undefined ? [] : readMdevHolders(host, uuid);
-    if (mdev === undefined || holders.length === 0) return;
-    if (waited >= patience) throw afterScripts(refuseInUse(mdev, holders));
-    await host.pause(interval);
-  }
-}
-
-/** Milliseconds between two looks. */
-const interval = 100;
-
-function refuseInUse({uuid, parent}: Mdev, holders: readonly NodeUser[]): Refusal {
+/** The refusal of a device that is in use. */
+export function refuseInUse({uuid, parent}: Mdev, holders: readonly NodeUser[]): Refusal {
   return refuse({
     code: 'in-use',
     exitCode: ExitCode.refused,

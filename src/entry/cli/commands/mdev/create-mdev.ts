@@ -1,7 +1,7 @@
 import {string} from '@oclif/core/args';
 import {parseParentName, parseTypeName} from '../../../../devices/mdev/name.js';
 import {parseUuid} from '../../../../devices/mdev/uuid.js';
-import {createMdev} from '../../../../operations/mdev.js';
+import {createMdev} from '../../../../operations/mdev-start.js';
 import {BaseCommand} from '../../base-command.js';
 import {changeMdev, firstPatience, mdevChangeFlags, type MdevChangeResult} from '../../mdevs.js';
 

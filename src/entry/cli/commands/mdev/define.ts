@@ -1,7 +1,7 @@
 import {boolean} from '@oclif/core/flags';
 import {usageError} from '../../../../host/errors.js';
 import {newUuid} from '../../../../devices/mdev/uuid.js';
-import {defineMdev} from '../../../../operations/mdev.js';
+import {defineMdev} from '../../../../operations/mdev-define.js';
 import {BaseCommand} from '../../base-command.js';
 import {
   changeMdev,

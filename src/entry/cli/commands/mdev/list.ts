@@ -1,5 +1,5 @@
 import {boolean} from '@oclif/core/flags';
-import {readMdevAttributes} from '../../../../state/definitions/callout.js';
+import {readMdevAttributes} from '../../../../operations/mdev-attributes.js';
 import {
   distrustNotes,
   readDefinitions,

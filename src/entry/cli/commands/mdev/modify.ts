@@ -1,7 +1,7 @@
 import {boolean, integer, string} from '@oclif/core/flags';
 import {usageError} from '../../../../host/errors.js';
 import {parseUuid} from '../../../../devices/mdev/uuid.js';
-import {modifyMdev, modifyMdevLive} from '../../../../operations/mdev.js';
+import {modifyMdev, modifyMdevLive} from '../../../../operations/mdev-define.js';
 import {BaseCommand} from '../../base-command.js';
 import {
   changeMdev,

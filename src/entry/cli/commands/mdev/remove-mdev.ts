@@ -1,6 +1,6 @@
 import {string} from '@oclif/core/args';
 import {parseUuid} from '../../../../devices/mdev/uuid.js';
-import {discardMdev} from '../../../../operations/mdev.js';
+import {discardMdev} from '../../../../operations/mdev-stop.js';
 import {BaseCommand} from '../../base-command.js';
 import {changeMdev, mdevChangeFlags, type MdevChangeResult} from '../../mdevs.js';
 

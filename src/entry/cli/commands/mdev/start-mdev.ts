@@ -1,6 +1,6 @@
 import {string} from '@oclif/core/args';
 import {parseUuid} from '../../../../devices/mdev/uuid.js';
-import {startMdev} from '../../../../operations/mdev.js';
+import {startMdev} from '../../../../operations/mdev-start.js';
 import {BaseCommand} from '../../base-command.js';
 import {changeMdev, firstPatience, mdevChangeFlags, type MdevChangeResult} from '../../mdevs.js';
 

@@ -1,7 +1,7 @@
 import {integer} from '@oclif/core/flags';
 import {usageError} from '../../../../host/errors.js';
 import {newUuid} from '../../../../devices/mdev/uuid.js';
-import {startMdev} from '../../../../operations/mdev.js';
+import {startMdev} from '../../../../operations/mdev-start.js';
 import {BaseCommand} from '../../base-command.js';
 import {
   changeMdev,

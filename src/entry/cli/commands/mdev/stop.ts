@@ -1,5 +1,5 @@
 import {parseUuid} from '../../../../devices/mdev/uuid.js';
-import {stopMdev} from '../../../../operations/mdev.js';
+import {stopMdev} from '../../../../operations/mdev-stop.js';
 import {BaseCommand} from '../../base-command.js';
 import {changeMdev, mdevChangeFlags, uuidFlag, type MdevChangeResult} from '../../mdevs.js';
 

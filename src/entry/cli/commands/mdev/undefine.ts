@@ -1,5 +1,5 @@
 import {parseUuid} from '../../../../devices/mdev/uuid.js';
-import {undefineMdev} from '../../../../operations/mdev.js';
+import {undefineMdev} from '../../../../operations/mdev-define.js';
 import {BaseCommand} from '../../base-command.js';
 import {
   changeMdev,

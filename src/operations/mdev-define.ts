@@ -1,0 +1,119 @@
+import {readMdev, type Mdev} from '../devices/mdev/mdev.js';
+import type {ParentName} from '../devices/mdev/name.js';
+import type {Uuid} from '../devices/mdev/uuid.js';
+import {readCalloutAttributes, readCalloutsOf} from '../engine/callouts.js';
+import {carryOut, type Outcome} from '../engine/carry-out.js';
+import {usageError} from '../host/errors.js';
+import type {Host} from '../host/host.js';
+import {
+  findDefinition,
+  planMdevDefine,
+  planMdevModify,
+  planMdevModifyLive,
+  planMdevUndefine,
+  readDefinitionState,
+  type DefinitionChange,
+} from '../plan/mdev/mdev-define.js';
+import {specifyMdev, type MdevWish, type MdevWords} from '../plan/mdev/mdev-start.js';
+import {readDefinitions, type MdevConfig, type StartMode} from '../state/definitions/definition.js';
+import {type MdevOptions, subjectOf, calloutsOf, readDefinedCallouts} from './mdev-scripts.js';
+
+/** What is to be defined: in full, or by a device that is there. */
+export interface DefineWords extends MdevWords {
+  readonly start: StartMode;
+}
+
+/**
+ * What a definition is made of: the words, and for what they leave out the device that is there.
+ * @throws PearasysError `usage`.
+ */
+export function specifyDefinition(words: DefineWords, mdev: Mdev | undefined): MdevWish {
+  const {uuid, config, start} = words;
+  if (config !== undefined) return specifyMdev(words, {definitions: [], broken: []});
+  const parent = words.parent ?? (words.type === undefined ? mdev?.parent : undefined);
+  const type = words.type ?? mdev?.type;
+  if (parent === undefined)
+    throw usageError('no parent was named', '--parent NAME; `pearasys mdev types` shows them');
+  if (type === undefined)
+    throw usageError('no type was named', '--type NAME; `pearasys mdev types` shows them');
+  return {uuid, parent, type, start, attributes: []};
+}
+
+/** Defines a mediated device. Of one that is there the attributes are recorded that its script tells. */
+export async function defineMdev(host: Host, words: DefineWords, options: MdevOptions): Promise<Outcome> {
+  const {uuid} = words;
+  const mdev = readMdev(host, uuid);
+  const wish = specifyDefinition(words, mdev);
+  const callouts = await readCalloutsOf(host, wish, options.limit);
+  // A file says all of it.
+  const isMeant = words.config === undefined && mdev?.parent === wish.parent && mdev.type === wish.type;
+  // Otherwise the script is asked after `pre`, which a dry run does not call.
+  const told =
+    isMeant && options.dryRun ? await readCalloutAttributes(host, callouts, wish, options.limit) : [];
+  const full = {...wish, attributes: [...wish.attributes, ...told]};
+  const asks = isMeant && !options.dryRun;
+  return await carryOut(
+    host,
+    [uuid],
+    () => planMdevDefine(full, readDefinitionState(host, uuid, {...options, callouts}), asks),
+    options,
+  );
+}
+
+/** Takes definitions of a UUID away: of one parent, or of all. */
+export async function undefineMdev(
+  host: Host,
+  uuid: Uuid,
+  parent: ParentName | undefined,
+  options: MdevOptions,
+): Promise<Outcome> {
+  const rules = {
+    ...options,
+    ...(await readDefinedCallouts(host, {uuid, parent, asTyped: options.asTyped}, options.limit)),
+  };
+  return await carryOut(
+    host,
+    [uuid],
+    () => planMdevUndefine(uuid, parent, readDefinitionState(host, uuid, rules)),
+    options,
+  );
+}
+
+/** Changes a definition. */
+export async function modifyMdev(
+  host: Host,
+  uuid: Uuid,
+  parent: ParentName | undefined,
+  change: DefinitionChange,
+  options: MdevOptions,
+): Promise<Outcome> {
+  const definition = findDefinition(uuid, parent, readDefinitions(host, {uuid, asTyped: options.asTyped}));
+  const callouts = await readCalloutsOf(host, definition, options.limit);
+  return await carryOut(
+    host,
+    [uuid],
+    () => planMdevModify(uuid, parent, change, readDefinitionState(host, uuid, {...options, callouts})),
+    options,
+  );
+}
+
+/** Changes a mediated device that is there, and with `defined` its definition too. */
+export async function modifyMdevLive(
+  host: Host,
+  uuid: Uuid,
+  config: MdevConfig,
+  options: MdevOptions & {readonly defined: boolean; readonly parent?: ParentName | undefined},
+): Promise<Outcome> {
+  const callouts = await calloutsOf(host, subjectOf(readMdev(host, uuid)), options.limit);
+  return await carryOut(
+    host,
+    [uuid],
+    () =>
+      planMdevModifyLive(readMdev(host, uuid), uuid, config, {
+        ...readDefinitionState(host, uuid, {...options, callouts}),
+        defined: options.defined,
+        parent: options.parent,
+      }),
+    options,
+  );
+}
