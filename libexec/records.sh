@@ -1,5 +1,5 @@
-# Sourced by the programs beside it: which record the shell obeys. Node decides by the same rule (src/record), and is
-# left with every case that is not plain. Builtins only, so that it also runs in an initramfs; for dash, busybox, klibc.
+# Sourced by the programs in this folder: decides which record the shell uses. Node applies the same rule (src/record)
+# and handles every case that is not simple. Builtins only, to run in an initramfs too; for dash, busybox, klibc.
 records=@SYSCONFDIR@/pearasys/pci
 devices=/sys/bus/pci/devices
 released=/run/pearasys/released
@@ -12,7 +12,7 @@ read_ids() {
 }
 
 # read_record SLOT VENDOR PRODUCT: sets $record to the record for this card in this slot ("any": for this id), and
-# $wanted to its driver. Fails unless the record is root's, no link, and each of its lines is valid and complete.
+# $wanted to its driver. Fails unless root owns the record, it is not a link, and all its lines are valid and complete.
 read_record() {
   record=$records/$1-$2-$3 wanted=''
   [ -f "$record" ] && [ ! -h "$record" ] && [ -O "$record" ] || return 1
@@ -20,7 +20,7 @@ read_record() {
   seen=' ' count=0 line=''
   while IFS= read -r line; do
     count=$((count + 1))
-    # No record is that long: reading on would only take time.
+    # No record is that long: reading more would only take time.
     [ "$count" -le 100 ] || return 1
     case $line in
       '' | '#'*) continue ;;
@@ -35,18 +35,18 @@ read_record() {
         ;;
       *) return 1 ;;
     esac
-    # Each key once.
+    # Each key may occur once.
     case $seen in *" ${line%%=*} "*) return 1 ;; esac
     seen="$seen${line%%=*} "
   done <"$record"
-  # What is left is a last line without its end: the file is truncated.
+  # The last line has no newline: the file is truncated.
   [ -z "$line" ] || return 1
   for key in SLOT ID DRIVER; do
     case $seen in *" PEARASYS_$key "*) ;; *) return 1 ;; esac
   done
 }
 
-# is_right SLOT DRIVER: whether the device is on the driver; "none" is an override and no driver.
+# is_right SLOT DRIVER: whether the device is on the driver; "none" means the override "none" and no driver.
 is_right() {
   if [ "$2" = none ]; then
     override=''

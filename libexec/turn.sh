@@ -1,12 +1,12 @@
-# Sourced by the programs of units: one Node works for all units that wait, as each would take the others' time.
+# Sourced by the programs of units: one Node serves all waiting units, because several would slow each other down.
 #
-# A unit leaves a ticket (/run/pearasys/<what>/<name>: its process), and waits for the lock. Whoever has it runs Node,
-# which works for each ticket and writes beside it what came of it, in <name>.result: the process of the ticket and the
-# exit code, then the lines for the journal. While the machine boots Node also works for units that have no ticket yet:
-# "boot", the uptime in seconds and the exit code are for the first one that asks, within a minute.
+# A unit writes a ticket (/run/pearasys/<what>/<name>: its process) and waits for the lock. The unit that gets the lock
+# runs Node, which does the work of each ticket and writes the result next to it, in <name>.result: the process of the
+# ticket and the exit code, then the lines for the journal. During boot Node also works for units without a ticket yet:
+# a result with "boot", the uptime in seconds and the exit code is for the first unit that asks within a minute.
 
 # take_turn WHAT NAME ARGUMENT...: waits for the lock, then runs this program again with --turn before ARGUMENT....
-# Waits without a limit: the unit has one.
+# Waits without a time limit: the unit has one.
 take_turn() {
   what=$1 name=$2
   shift 2
@@ -15,11 +15,11 @@ take_turn() {
   done
   read_process
   echo "$process" >"/run/pearasys/$what/$name"
-  # Without a child, so that the end of the unit's time ends the wait. The lock goes with Node, however it ends.
+  # Without a child process, so that the unit's timeout ends the wait. The lock is released with Node, however it ends.
   exec flock --no-fork "/run/pearasys/lock/$what" "$0" --turn "$@"
 }
 
-# report_result WHAT NAME: if another unit's Node has worked for this one, ends with what it has said.
+# report_result WHAT NAME: if another unit's Node did the work of this one, exits with its result.
 report_result() {
   read_process
   result=/run/pearasys/$1/$2.result
@@ -38,7 +38,7 @@ report_result() {
 "
     done
   } <"$result"
-  # A later start of the unit is a new question.
+  # A later start of the unit needs a new result.
   : >"$result"
   printf %s "$text" >&2
   exit "$code"
@@ -49,11 +49,11 @@ run_node() {
   program=$1
   shift
   unset NODE_OPTIONS NODE_PATH NODE_EXTRA_CA_CERTS
-  # Not giving each hash table a seed of its own takes an eighth off the start; what is read here is the kernel's.
+  # A common seed for all hash tables makes the start faster by an eighth; the input here comes from the kernel.
   exec @NODE@ --no-rehash-snapshot "@LIBDIR@/$program.cjs" "$@"
 }
 
-# read_process: sets $process to what no other process has: the number, and when it was started (proc_pid_stat(5)).
+# read_process: sets $process to the PID and the start time, which are unique together (proc_pid_stat(5)).
 read_process() {
   read -r process </proc/$$/stat
   set -- ${process##*) }
