@@ -1,5 +1,6 @@
-# Sourced by the programs in this folder: decides which record the shell uses. Node applies the same rule (src/record)
-# and handles every case that is not simple. Builtins only, to run in an initramfs too; for dash, busybox, klibc.
+# Sourced by the programs in this folder: decides which record the shell uses. Node applies the same rule
+# (src/state/records) and handles every case that is not simple. Builtins only, to run in an initramfs too; for dash,
+# busybox, klibc.
 records=@SYSCONFDIR@/pearasys/pci
 devices=/sys/bus/pci/devices
 released=/run/pearasys/released
