@@ -274,13 +274,26 @@ export class Network {
 
   /**
    * Whether something is built on it in another namespace, which sysfs does not link: macvlan, ipvlan and VLAN have
-   * the interface below take their multicast addresses, and /proc/net/dev_mcast counts for how many it does.
+   * the interface below take their multicast addresses. /proc/net/dev_mcast counts itself, each interface for which
+   * it does, and each below that has taken its own (__hw_addr_sync_one in net/core/dev_addr_lists.c).
    */
   #hasHiddenUpper(one: Interface): boolean {
     const index = this.#attribute(one, 'ifindex');
     this.#members ??= readMembers(this.#scope);
-    const own = this.#named(one.uppers).filter((upper) => upper.up && !this.#isBridge(upper)).length;
-    return (this.#members.get(index ?? '') ?? 0) > 1 + own;
+    const above = this.#named(one.uppers).filter((upper) => this.#passesGroups(upper, one));
+    const below = (this.#ports.get(one) ?? []).filter((lower) => this.#passesGroups(one, lower));
+    return (this.#members.get(index ?? '') ?? 0) > 1 + above.length + below.length;
+  }
+
+  /**
+   * Whether an interface has the one below take its multicast addresses. A bridge has not, nor has a bond a backup of
+   * its (bond_set_rx_mode in drivers/net/bonding/bond_main.c).
+   */
+  #passesGroups(upper: Interface, lower: Interface): boolean {
+    if (!upper.up || this.#isBridge(upper)) return false;
+    const mode = this.#attribute(upper, 'bonding/mode') ?? '';
+    const hasBackups = /^(?:active-backup|balance-tlb|balance-alb)\b/.test(mode);
+    return !hasBackups || this.#attribute(upper, 'bonding/active_slave') === lower.name;
   }
 
   /** What is between the interface and what uses it, the nearest first. */

@@ -1383,6 +1383,40 @@ describe('holders', () => {
         assert.deepEqual(words(), used ? ['eth1 is used by another network namespace through eth1'] : []);
       });
 
+    // An interface that has passed its groups to those below counts itself for each of them.
+    for (const [what, upper, mine, below, used] of [
+      ['an idle macvtap', {type: 'macvtap', link: 3}, 2, 2, ''],
+      ['a macvtap with a macvlan in a container', {type: 'macvtap', link: 3}, 2, 3, 'eth1'],
+      ['an idle VLAN', {type: 'vlan', link: 3}, 2, 2, ''],
+      ['a VLAN that carries one in a container', {type: 'vlan', link: 3}, 3, 2, 'up0'],
+      ['an idle bond', {type: 'bond', mode: 'balance-rr 0'}, 2, 2, ''],
+      ['a bond with a VLAN in a container', {type: 'bond', mode: 'balance-rr 0'}, 3, 2, 'up0'],
+      ['an idle bond with a backup', {type: 'bond', mode: 'active-backup 1', active: 'eth1'}, 2, 2, ''],
+      ['a backup of a bond', {type: 'bond', mode: 'active-backup 1', active: 'eth2'}, 1, 1, ''],
+      [
+        'a backup with a VLAN in a container',
+        {type: 'bond', mode: 'active-backup 1', active: 'eth2'},
+        1,
+        2,
+        'eth1',
+      ],
+    ] as const)
+      it(`tell by its multicast groups what is on it: ${what}`, () => {
+        tree.net('eth1', cardPath, {uppers: ['up0'], index: 3});
+        const link = 'link' in upper ? {link: upper.link} : {};
+        tree.net('up0', virtual, {type: upper.type, index: 4, ...link});
+        if ('mode' in upper) tree.write(`${virtual}/net/up0/bonding/mode`, upper.mode);
+        if ('active' in upper) tree.write(`${virtual}/net/up0/bonding/active_slave`, upper.active);
+        tree.write(
+          '/proc/net/dev_mcast',
+          `3    eth1            ${below}     0     01005e000001\n4    up0            ${mine}     0     01005e000001`,
+        );
+        assert.deepEqual(
+          words().map((line) => / through (\w+)/.exec(line)?.[1] ?? line),
+          used === '' ? [] : [used],
+        );
+      });
+
     const packetSockets = (...lines: readonly string[]) =>
       tree.write(
         '/proc/net/packet',

@@ -1,6 +1,6 @@
 /** Holders: what the kernel's removal does while they are there, and that the product knows it. */
 import assert from 'node:assert/strict';
-import {DEVICES} from './devices.js';
+import {DEVICES, HOTPLUG} from './devices.js';
 import type {GuestProcess} from './machine.js';
 import {withProduct} from './shared.js';
 
@@ -13,7 +13,8 @@ interface ReportedHolder {
 
 describe('holders on a real kernel', function () {
   const product = withProduct(this);
-  const {displayAudio} = DEVICES;
+  const {display, displayAudio, disk1} = DEVICES;
+  const scripts = '/mnt/checkout/test/vm';
 
   async function holdersOf(slot: string): Promise<readonly ReportedHolder[]> {
     const {devices} = await product().json<{devices: {holders: ReportedHolder[]}[]}>('show', slot);
@@ -59,6 +60,84 @@ describe('holders on a real kernel', function () {
       await product().sh('bind', 'default', displayAudio.slot);
       await product().untilDriver(displayAudio.slot, 'snd_hda_intel');
     });
+
+    it('sound: a control node that is watched is closed when the card goes: harmless', async () => {
+      const {machine} = product();
+      const node = await machine.sh(
+        `basename /sys/bus/pci/devices/${displayAudio.slot}/sound/card*/controlC*`,
+      );
+      const holder = await machine.start(`exec perl ${scripts}/epoll.pl /dev/snd/${node}`);
+      await holder.printed(/open/);
+      const [held] = await holdersOf(displayAudio.slot);
+      assert.deepEqual([held?.class, held?.harm], ['harmless', 'none']);
+      const {code, stderr} = await product().run('unbind', displayAudio.slot);
+      assert.equal(code, 0, stderr);
+      assert.match(stderr, new RegExp(`${holder.pid} \\(perl\\)`));
+      await holder.printed(/closed/);
+      await end(holder);
+      await product().sh('bind', 'default', displayAudio.slot);
+    });
+
+    it('input: nobody has to close a keyboard', async () => {
+      const {machine} = product();
+      const {bus, slot} = HOTPLUG.hotplug0;
+      await machine.deviceAdd('qemu-xhci', {id: 'usb', bus});
+      await product().untilDriver(slot, 'xhci_hcd');
+      await machine.deviceAdd('usb-kbd', {id: 'keyboard', bus: 'usb.0'});
+      const find = `find -L /sys/class/input -maxdepth 1 -name 'event*' -exec sh -c 'readlink -f "$1" | grep -q ${slot}' _ {} \\; -print`;
+      await machine.waitUntil(`${find} | grep -q event`);
+      const node = (await machine.sh(find)).replace(/.*\//, '');
+      await machine.waitUntil(`test -c /dev/input/${node}`);
+      const holder = await machine.start(`exec sleep infinity </dev/input/${node}`);
+      await machine.waitUntil(`readlink /proc/${holder.pid}/fd/0 | grep -q input/`);
+      const held = (await holdersOf(slot)).find(({text}) => text.includes(`process ${holder.pid} `));
+      assert.deepEqual([held?.class, held?.harm], ['harmless', 'none']);
+      const {code, stderr} = await product().run('bind', 'pci-stub', slot);
+      assert.equal(code, 0, stderr);
+      assert.match(stderr, new RegExp(`${holder.pid} \\(sleep\\).*input/${node}`));
+      assert.equal(await product().driverOf(slot), 'pci-stub');
+      await end(holder);
+      // The controller stays: QEMU 7.2 never reports one as deleted.
+      await product().sh('bind', 'default', slot);
+    });
+
+    it('I2C: an adapter waits for who has it open: blocks', async () => {
+      const {machine} = product();
+      const slot = '0000:00:1f.3';
+      await machine.sh('modprobe i2c-dev && modprobe i2c-i801');
+      await product().untilDriver(slot, 'i801_smbus');
+      const node = await machine.sh(`ls /sys/bus/pci/devices/${slot} | grep '^i2c-'`);
+      await machine.waitUntil(`test -c /dev/${node}`);
+      const holder = await machine.start(`exec sleep infinity </dev/${node}`);
+      await machine.waitUntil(`readlink /proc/${holder.pid}/fd/0 | grep -q i2c`);
+      const [held] = await holdersOf(slot);
+      assert.deepEqual([held?.class, held?.harm], ['blocks', 'certain']);
+      await unbindWaits(slot, 'i801_smbus', /i2c_del_adapter/, holder);
+      await product().sh('bind', 'default', slot);
+    });
+
+    for (const [what, slot, driver, node] of [
+      ['a display', display.slot, display.driver, 'drm/card*'],
+      ["an NVMe controller's node", disk1.slot, disk1.driver, 'nvme/nvme*'],
+      ['a disk', disk1.slot, disk1.driver, 'nvme/nvme*/nvme*n1'],
+    ] as const)
+      it(`${what} is lost to who has it open: yields`, async () => {
+        const {machine} = product();
+        const name = await machine.sh(`basename /sys/bus/pci/devices/${slot}/${node}`);
+        const path = node.startsWith('drm') ? `/dev/dri/${name}` : `/dev/${name}`;
+        const holder = await machine.start(`exec sleep infinity <${path}`);
+        await machine.waitUntil(`readlink /proc/${holder.pid}/fd/0 | grep -q ${name}`);
+        const [held] = await holdersOf(slot);
+        assert.deepEqual([held?.class, held?.harm], ['yields', 'forcible']);
+        const {code, stderr} = await product().run('unbind', slot);
+        assert.equal(code, 3, stderr);
+        await product().sh('unbind', slot, '--force');
+        assert.equal(await product().driverOf(slot), '');
+        await machine.sh(`kill -0 ${holder.pid}`);
+        await end(holder);
+        await product().sh('bind', 'default', slot);
+        await product().untilDriver(slot, driver);
+      });
   });
 
   /** Whether the product would take the device, without doing it, and what it says. */
@@ -78,7 +157,9 @@ describe('holders on a real kernel', function () {
     });
     // Whatever a failed test has left would be a use of the card for the next.
     afterEach(async () => {
-      await product().machine.run('for link in vnet3 br7; do ip link del $link; done; true');
+      await product().machine.run(
+        'for link in mv0 vnet3 br7; do ip link del $link; done; ip netns del box; true',
+      );
     });
     after(async () => {
       await product().machine.sh(`ip link set ${name} down`);
@@ -102,5 +183,130 @@ describe('holders on a real kernel', function () {
         new RegExp(`${name} is a port of bridge br7, which tap vnet3 \\(perl ${guest.pid}.*\\) uses`),
       );
     });
+
+    it('a macvtap is idle until somebody has it open', async () => {
+      const {machine} = product();
+      await machine.sh(`ip link add link ${name} name mv0 type macvtap mode bridge; ip link set mv0 up`);
+      const node = `/dev/tap${await machine.sh('cat /sys/class/net/mv0/ifindex')}`;
+      await machine.waitUntil(`test -c ${node}`);
+      const before = await wouldTake(slot);
+      assert.ok(before.taken, before.stderr);
+      const guest = await machine.start(`exec sleep infinity <${node}`);
+      await machine.waitUntil(`readlink /proc/${guest.pid}/fd/0 | grep -q tap`);
+      const {taken, stderr} = await wouldTake(slot);
+      await end(guest);
+      await machine.sh('ip link del mv0');
+      assert.ok(!taken);
+      assert.match(
+        stderr,
+        new RegExp(`${name} carries macvtap mv0, which macvtap mv0 \\(sleep ${guest.pid}.*\\) uses`),
+      );
+    });
+
+    it('a macvlan in another network namespace is seen', async () => {
+      const {machine} = product();
+      await machine.sh(
+        `ip netns add box; ip link add link ${name} name mc0 type macvlan; ip link set mc0 netns box; ip -n box link set mc0 up`,
+      );
+      const {taken, stderr} = await wouldTake(slot);
+      await machine.sh('ip netns del box');
+      await machine.waitUntil(
+        `awk '$2 == "${name}" && $5 == "01005e000001" {exit $3 != 1}' /proc/net/dev_mcast`,
+      );
+      assert.ok(!taken);
+      assert.match(stderr, /another network namespace/);
+    });
+
+    it('a packet socket is seen', async () => {
+      const {machine} = product();
+      const index = await machine.sh(`cat /sys/class/net/${name}/ifindex`);
+      const open = `socket S, 17, 3, 0x0300 or die $!; bind S, pack "S n i S C C a8", 17, 3, ${index}, 0, 0, 0, "" or die $!; $| = 1; print "open\\n"; sleep`;
+      const daemon = await machine.start(`exec perl -e '${open}' 2>&1`);
+      await daemon.printed(/open/);
+      const {taken, stderr} = await wouldTake(slot);
+      await end(daemon);
+      assert.ok(!taken);
+      assert.match(stderr, new RegExp(`${name} is used by perl ${daemon.pid}.* by a packet socket`));
+      const after = await wouldTake(slot);
+      assert.ok(after.taken, after.stderr);
+    });
+  });
+
+  describe('of a disk without a mount of its own', () => {
+    const {slot} = disk1;
+    let disk = '';
+    before(async () => {
+      disk = await product().machine.sh(`ls /sys/bus/pci/devices/${slot}/nvme/nvme*/ | grep -o '^nvme.*n1$'`);
+    });
+
+    it('a loop over it with a file system is lost, forced or not', async () => {
+      const {machine} = product();
+      const loop = await machine.sh(`modprobe loop; losetup --find --show /dev/${disk}`);
+      await machine.sh(`mkfs.ext4 -q -F ${loop} && mkdir -p /mnt/loop && mount ${loop} /mnt/loop`);
+      const {taken, stderr} = await wouldTake(slot, '--force');
+      await machine.sh(`umount /mnt/loop`);
+      const idle = await wouldTake(slot, '--force');
+      await machine.sh(`losetup --detach ${loop}; wipefs -qa /dev/${disk}`);
+      assert.ok(!taken);
+      assert.match(stderr, new RegExp(`${loop} is mounted at /mnt/loop`));
+      assert.match(stderr, new RegExp(`/dev/${disk} is in use by ${loop.slice(5)}`));
+      assert.ok(!idle.taken);
+    });
+
+    it('the NVMe target serves it', async () => {
+      const {machine} = product();
+      const folder = '/sys/kernel/config/nvmet/subsystems/shared';
+      await machine.sh(
+        'modprobe nvmet; mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config',
+      );
+      await machine.sh(
+        `mkdir ${folder} && mkdir ${folder}/namespaces/1 && printf /dev/${disk} >${folder}/namespaces/1/device_path && echo 1 >${folder}/namespaces/1/enable`,
+      );
+      const {taken, stderr} = await wouldTake(slot, '--force');
+      await machine.sh(`echo 0 >${folder}/namespaces/1/enable; rmdir ${folder}/namespaces/1 ${folder}`);
+      assert.ok(!taken);
+      assert.match(stderr, new RegExp(`/dev/${disk} is in use by NVMe target shared, namespace 1`));
+    });
+
+    it('another mount namespace has it mounted', async () => {
+      const {machine} = product();
+      await machine.sh(`mkfs.ext4 -q -F /dev/${disk} && mkdir -p /mnt/box`);
+      const box = await machine.start(
+        `exec unshare --mount sh -c 'mount /dev/${disk} /mnt/box && echo mounted && exec sleep infinity'`,
+      );
+      await box.printed(/mounted/);
+      const {taken, stderr} = await wouldTake(slot, '--force');
+      await end(box);
+      await machine.waitUntil(`wipefs -qa /dev/${disk}`);
+      assert.ok(!taken);
+      assert.match(stderr, new RegExp(`mounted at /mnt/box in the mount namespace of process ${box.pid}`));
+      const after = await wouldTake(slot, '--force');
+      assert.ok(after.taken, after.stderr);
+    });
+  });
+
+  describe('do not hang on a file system that does not answer', () => {
+    for (const [folder, source] of [
+      ['/mnt/silent/dev', 'silent'],
+      ['/dev/shm/silent', '/dev/shm/silent/disk'],
+    ] as const)
+      it(`mounted on ${folder}, with a file open`, async () => {
+        const {machine} = product();
+        await machine.sh(`modprobe fuse; mkdir -p ${folder}`);
+        const server = await machine.start(`exec perl ${scripts}/silent-fuse.pl ${folder} ${source}`);
+        await server.printed(/mounted/);
+        // Not by Perl, which asks for the attributes of what it has opened.
+        const reader = await machine.start(`exec 3<${folder}/gpu && echo open && exec sleep infinity`);
+        await reader.printed(/open/);
+        assert.match(await machine.sh(`ls -l /proc/${reader.pid}/fd`), new RegExp(`${folder}/gpu`));
+        for (const words of ['list', `show ${disk1.slot}`, `bind vfio-pci ${disk1.slot} --dry-run`]) {
+          const command = await machine.start(`exec pearasys ${words}`);
+          const {code, stderr} = await command.exited;
+          assert.equal(code, 0, `${words}: ${stderr}`);
+        }
+        await end(reader);
+        await end(server);
+        await machine.sh(`umount -l ${folder}`);
+      });
   });
 });
