@@ -64,6 +64,7 @@ lint: all
 	node_modules/.bin/eslint .
 	node_modules/.bin/prettier --check --log-level warn .
 	node_modules/.bin/tsc -p .
+	build/lint-shipped.sh
 
 test-unit: all
 	$(bare) $(mocha) --parallel --jobs $$(nproc) 'test/unit/**/*.test.ts' 'test/cli/**/*.test.ts'

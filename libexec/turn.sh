@@ -11,6 +11,7 @@ take_turn() {
   what=$1 name=$2
   shift 2
   for folder in lock "$what"; do
+    # shellcheck disable=SC2174 # /run/pearasys itself is 0755, as RuntimeDirectory= makes it
     [ -d "/run/pearasys/$folder" ] || mkdir -p -m 700 "/run/pearasys/$folder"
   done
   read_process
@@ -56,6 +57,7 @@ run_node() {
 # read_process: sets $process to the PID and the start time, which are unique together (proc_pid_stat(5)).
 read_process() {
   read -r process </proc/$$/stat
+  # shellcheck disable=SC2086 # one word for each field
   set -- ${process##*) }
   shift 19
   process="$$ $1"

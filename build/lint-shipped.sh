@@ -1,0 +1,49 @@
+#!/bin/sh
+# lint-shipped.sh: checks what is shipped, rendered into a scratch folder as it is installed: shell programs with
+# the linter for shell, units with systemd-analyze(1), rules with udevadm(8) where it can (since systemd 254).
+set -eu
+cd "$(dirname "$0")/.."
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+for each in libexec sbin udev slots; do mkdir "$folder/$each"; done
+
+# render FILE...: as `make install` does, but below the scratch folder.
+render() {
+  for file; do
+    sed -e "s|@LIBEXECDIR@|$folder/libexec|g" -e "s|@LIBDIR@|$folder/lib|g" -e 's|@SYSCONFDIR@|/etc|g' \
+      -e 's|@NODE@|/usr/bin/node|g' "$file" >"$folder/$file"
+  done
+}
+render libexec/* sbin/* udev/*
+chmod 755 "$folder"/libexec/* "$folder"/sbin/*
+
+# Those with an interpreter line; what they source is checked along with them.
+# shellcheck disable=SC2046 # one word for each file
+shellcheck --external-sources --check-sourced $(grep -l '^#!' "$folder"/libexec/* "$folder/sbin/pearasys") \
+  .ci/run build/*.sh test/vm/recipes/*.sh
+
+# A slot in a file's name has colons, which separate a file from its alias here: the slot is called x.
+set --
+for template in systemd-templates/*-slot@.service.hbs; do
+  name=$(basename "$template" .hbs)
+  set -- "$@" "$name"
+done
+for template in systemd-templates/*.hbs; do
+  case $template in *-slot@*) ;; *) set -- "$@" "$(basename "$template" .hbs)" ;; esac
+done
+node dist/render-template.cjs "$folder" libexec="$folder/libexec" config=/etc/pearasys slot=x siblings= "$@"
+for unit in "$folder"/*-slot@.service; do mv "$unit" "${unit%-slot@.service}-x@.service"; done
+for unit in "$folder"/*@.*; do mv "$unit" "${unit%%@.*}@x.${unit##*.}"; done
+# It ends with 0 after a warning.
+found=$(systemd-analyze --man=no verify "$folder"/*.service "$folder"/*.target 2>&1) || :
+if [ -n "$found" ]; then
+  printf '%s\n' "$found" >&2
+  exit 1
+fi
+for unit in "$folder"/*.service; do
+  # 7.0 of 10: the scripts of others that run in some of them need what the unit of udev has.
+  systemd-analyze security --offline=yes --threshold=70 "$unit" >/dev/null ||
+    { echo "${unit##*/} is exposed more than 7.0: systemd-analyze security" >&2; exit 1; }
+done
+
+if udevadm verify --help >/dev/null 2>&1; then udevadm verify "$folder"/udev/*.rules; fi
