@@ -22,7 +22,7 @@ import {describeVfioUsers} from '../usage/processes.js';
 import {adviseOnNodeUser, describeNodeUser} from '../usage/words.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {checkCreatable} from '../plan/mdev/mdev-start.js';
-import {awaitUnused, endProcesses, endedProcesses, waitUntilFree} from './processes.js';
+import {awaitUnused, endProcesses, endedProcesses, waitUntilFree} from './end-processes.js';
 import {refuseLocked} from '../plan/switch/refusals.js';
 import {
   shellLine,

@@ -1,7 +1,7 @@
 import {PearasysError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {guestHooks, hooksFolder, isPlainForShell, qemuHook, type HookKind} from '../state/guests/hooks.js';
-import type {Guest} from '../state/guests/name.js';
+import type {Guest} from '../state/guests/guest-name.js';
 
 /** What was found out about `hooks/qemu`. */
 export interface HookFinding {

@@ -3,10 +3,10 @@ import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.
 import type {Host} from '../host/host.js';
 import {planInstallHooks, planRemoveHooks, readHooks} from '../plan/guest/guest-hooks.js';
 import {domainNames} from '../state/guests/domain.js';
-import {readGuestFiles} from '../state/guests/files.js';
+import {readGuestFiles} from '../state/guests/guest-files.js';
 import {probeQemuHook} from '../engine/hook-probe.js';
 import {describeForeignHooks, readForeignHooks} from '../state/guests/hooks.js';
-import type {Guest} from '../state/guests/name.js';
+import type {Guest} from '../state/guests/guest-name.js';
 import {locksFor} from './guest-setup.js';
 
 /** What became of the hooks. */

@@ -6,7 +6,7 @@ import {planRemove, planSetup, readGuestFilesState, readMembers} from '../plan/g
 import {guestsLock} from '../plan/guest/guest-start.js';
 import {describeForeignHooks, readForeignHooks} from '../state/guests/hooks.js';
 import {domainNames} from '../state/guests/domain.js';
-import type {Guest} from '../state/guests/name.js';
+import type {Guest} from '../state/guests/guest-name.js';
 import {reread} from './devices.js';
 
 /** What a guest is to have. */

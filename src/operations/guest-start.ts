@@ -3,8 +3,8 @@ import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host} from '../host/host.js';
 import {guestsLock, planGuestStart, readGuestStart, servicesToAsk} from '../plan/guest/guest-start.js';
-import {readGuestFile} from '../state/guests/files.js';
-import type {Guest} from '../state/guests/name.js';
+import {readGuestFile} from '../state/guests/guest-files.js';
+import type {Guest} from '../state/guests/guest-name.js';
 import {readServiceStates} from '../systemd/unit.js';
 
 /** What became of {@link startGuest}. */

@@ -16,8 +16,8 @@ import {
 } from '../plan/guest/guest-stop.js';
 import {plan, type Planned} from '../plan/step.js';
 import {defaultSettings, readSettings} from '../state/guests/guest-settings.js';
-import {guestUnit, type Guest} from '../state/guests/name.js';
-import {readState, withUserServices, type GuestState, type TakenDevice} from '../state/guests/state.js';
+import {guestUnit, type Guest} from '../state/guests/guest-name.js';
+import {readState, withUserServices, type GuestState, type TakenDevice} from '../state/guests/guest-state.js';
 import {readServiceStates, readSystemState} from '../systemd/unit.js';
 
 /** Settings of {@link stopGuest}. */

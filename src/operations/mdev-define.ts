@@ -1,5 +1,5 @@
 import {readMdev, type Mdev} from '../devices/mdev/mdev.js';
-import type {ParentName} from '../devices/mdev/name.js';
+import type {ParentName} from '../devices/mdev/mdev-name.js';
 import type {Uuid} from '../devices/mdev/uuid.js';
 import {readCalloutAttributes, readCalloutsOf} from '../engine/callouts.js';
 import {carryOut, type Outcome} from '../engine/carry-out.js';

@@ -16,7 +16,7 @@ import {
   type WishedClaim,
 } from '../plan/service/service.js';
 import {plan, type Planned} from '../plan/step.js';
-import {withoutDependents} from '../plan/switch/dependents.js';
+import {withoutDependents} from '../plan/switch/leaving.js';
 import {bringDriver, refuseBridges, refuseOverride} from '../plan/switch/refusals.js';
 import {planSwitch, readSwitch} from '../plan/switch/switch.js';
 import {readUnitStates} from '../systemd/unit.js';

@@ -12,7 +12,7 @@ import {
 } from '../state/definitions/callout.js';
 import type {MdevConfig} from '../state/definitions/definition.js';
 import {mdevPath} from '../devices/mdev/mdev.js';
-import type {ParentName, TypeName} from '../devices/mdev/name.js';
+import type {ParentName, TypeName} from '../devices/mdev/mdev-name.js';
 import {typePath} from '../devices/mdev/parent.js';
 import type {Uuid} from '../devices/mdev/uuid.js';
 import {devicePath, type Device} from '../devices/pci/device.js';

@@ -5,7 +5,7 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {jsonText, typesJson} from '../../src/entry/mdevctl/format.js';
 import {mdevctl} from '../../src/entry/mdevctl/drop-in.js';
-import {parseParentName} from '../../src/devices/mdev/name.js';
+import {parseParentName} from '../../src/devices/mdev/mdev-name.js';
 import {asUuid} from '../../src/devices/mdev/uuid.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addParents} from '../simulated-host/standard-machine.js';

@@ -3,7 +3,7 @@ import {CommandError, PearasysError} from '../../src/host/errors.js';
 import {readCalloutAttributes, readCalloutsOf} from '../../src/engine/callouts.js';
 import {readMdevAttributes} from '../../src/operations/mdev-attributes.js';
 import {readCallouts} from '../../src/state/definitions/callout.js';
-import {parseParentName, parseTypeName} from '../../src/devices/mdev/name.js';
+import {parseParentName, parseTypeName} from '../../src/devices/mdev/mdev-name.js';
 import {parseUuid} from '../../src/devices/mdev/uuid.js';
 import {defineMdev, modifyMdevLive, undefineMdev} from '../../src/operations/mdev-define.js';
 import {recordMdev} from '../../src/operations/mdev-record.js';

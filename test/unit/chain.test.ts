@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import {parseChain} from '../../src/entry/cli/chain.js';
+import {parseChain} from '../../src/entry/cli/chain-words.js';
 import {readDevices} from '../../src/devices/pci/device.js';
 import {planLink, type Link} from '../../src/plan/switch/verbs.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';

@@ -4,7 +4,7 @@ import {readDevices} from '../../src/devices/pci/device.js';
 import {applyPlan} from '../../src/engine/apply.js';
 import {planSwitch, readSwitch} from '../../src/plan/switch/switch.js';
 import {planReturn} from '../../src/plan/guest/guest-stop.js';
-import {parseGuest} from '../../src/state/guests/name.js';
+import {parseGuest} from '../../src/state/guests/guest-name.js';
 import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';

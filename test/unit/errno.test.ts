@@ -4,7 +4,7 @@ import {closeSync, openSync, writeSync} from 'node:fs';
 import {constants} from 'node:os';
 import {errnoName, errnoNumber, errnoOf, errnoWords, explainErrno, isErrno} from '../../src/host/errno.js';
 import {FileError, WriteError} from '../../src/host/errors.js';
-import {osError} from '../../src/entry/mdevctl/words.js';
+import {osError} from '../../src/entry/mdevctl/messages.js';
 
 /** What Node throws for an errno that libuv does not translate. */
 const unknownToNode = (errno: number) =>

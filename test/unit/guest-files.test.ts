@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
 import {parseDomain, readDomain} from '../../src/state/guests/domain.js';
-import {editList, editSlots, readGuestFiles} from '../../src/state/guests/files.js';
+import {editList, editSlots, readGuestFiles} from '../../src/state/guests/guest-files.js';
 import {defaultLayout} from '../../src/config/layout.js';
-import {guestOfInstance, guestUnit, parseGuest} from '../../src/state/guests/name.js';
+import {guestOfInstance, guestUnit, parseGuest} from '../../src/state/guests/guest-name.js';
 import {editCards, parseSettings} from '../../src/state/guests/guest-settings.js';
-import {printState, readState, statePath, type GuestState} from '../../src/state/guests/state.js';
+import {printState, readState, statePath, type GuestState} from '../../src/state/guests/guest-state.js';
 import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot, virshName} from '../../src/devices/pci/slot.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';

@@ -3,7 +3,7 @@ import {guestStart} from '../../src/entry/handlers/guest-start.js';
 import {guestStop} from '../../src/entry/handlers/guest-stop.js';
 import type {PearasysError} from '../../src/host/errors.js';
 import {defaultLayout} from '../../src/config/layout.js';
-import {parseGuest} from '../../src/state/guests/name.js';
+import {parseGuest} from '../../src/state/guests/guest-name.js';
 import {planGuestStart, readGuestStart} from '../../src/plan/guest/guest-start.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';

@@ -7,7 +7,7 @@ import {
   type Definitions,
   type MdevConfig,
 } from '../../src/state/definitions/definition.js';
-import {parseParentName, parseTypeName} from '../../src/devices/mdev/name.js';
+import {parseParentName, parseTypeName} from '../../src/devices/mdev/mdev-name.js';
 import type {Parent} from '../../src/devices/mdev/parent.js';
 import {parseUuid} from '../../src/devices/mdev/uuid.js';
 import {

@@ -11,10 +11,10 @@ import {
   printConfig,
   readDefinitions,
 } from '../../src/state/definitions/definition.js';
-import {readHoldersOf, readMdevHolders} from '../../src/usage/mdev.js';
+import {readHoldersOf, readMdevHolders} from '../../src/usage/mdev-users.js';
 import {readActiveMdevs} from '../../src/state/definitions/listing.js';
 import {readMdev, readMdevs, readMdevUse, waitForType} from '../../src/devices/mdev/mdev.js';
-import {asParentName, parseParentName, parseTypeName} from '../../src/devices/mdev/name.js';
+import {asParentName, parseParentName, parseTypeName} from '../../src/devices/mdev/mdev-name.js';
 import {readParent, readParentNames, readParents, waitForParent} from '../../src/devices/mdev/parent.js';
 import {asUuid, newUuid, parseUuid} from '../../src/devices/mdev/uuid.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';

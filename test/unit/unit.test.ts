@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {defaultLayout} from '../../src/config/layout.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
-import {claimTemplate, slotTemplate, unitSettings} from '../../src/systemd/files.js';
+import {claimTemplate, slotTemplate, unitSettings} from '../../src/systemd/unit-texts.js';
 import {render} from '../../src/systemd/templates.js';
 import {
   deviceUnit,

@@ -1,5 +1,5 @@
 import type {HostQuery, HostReader} from '../../host/host.js';
-import {asParentName, asTypeName, type ParentName, type TypeName} from './name.js';
+import {asParentName, asTypeName, type ParentName, type TypeName} from './mdev-name.js';
 import {asUuid, type Uuid} from './uuid.js';
 
 /** A mediated device that is there now. */

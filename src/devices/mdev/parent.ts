@@ -2,7 +2,7 @@ import type {HostQuery, HostReader} from '../../host/host.js';
 import {asSlot, type Slot} from '../pci/slot.js';
 import {devicePath} from '../pci/device.js';
 import {compare} from './mdev.js';
-import {asParentName, asTypeName, type ParentName, type TypeName} from './name.js';
+import {asParentName, asTypeName, type ParentName, type TypeName} from './mdev-name.js';
 
 /** A type of mediated devices that a parent offers, see Documentation/ABI/testing/sysfs-bus-vfio-mdev. */
 export interface MdevType {

@@ -1,6 +1,6 @@
 import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {Domain} from '../../state/guests/domain.js';
-import {guestUnit, type Guest} from '../../state/guests/name.js';
+import {guestUnit, type Guest} from '../../state/guests/guest-name.js';
 import {shellWord} from '../../host/shell.js';
 import {suggest} from './report-error.js';
 

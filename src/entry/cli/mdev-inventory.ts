@@ -1,6 +1,6 @@
 import type {Host} from '../../host/host.js';
 import {readParents} from '../../devices/mdev/parent.js';
-import type {ParentName} from '../../devices/mdev/name.js';
+import type {ParentName} from '../../devices/mdev/mdev-name.js';
 import {readMdevReports, reportParent, type MdevReport, type ParentReport} from './mdev-report.js';
 import type {Column} from './table.js';
 

@@ -5,7 +5,7 @@ import {
   type DefinitionFilter,
   type Definitions,
 } from '../../state/definitions/definition.js';
-import {readHoldersOf} from '../../usage/mdev.js';
+import {readHoldersOf} from '../../usage/mdev-users.js';
 import {readMdev, readMdevs, readMdevUse, type Mdev} from '../../devices/mdev/mdev.js';
 import type {Parent} from '../../devices/mdev/parent.js';
 import type {Uuid} from '../../devices/mdev/uuid.js';

@@ -3,7 +3,12 @@ import {ExitCode, errnoOf, FileError, PearasysError} from '../../host/errors.js'
 import type {Host} from '../../host/host.js';
 import {readNamedFile} from '../../host/root-folder.js';
 import {parseConfig, type MdevConfig} from '../../state/definitions/definition.js';
-import {parseParentName, parseTypeName, type ParentName, type TypeName} from '../../devices/mdev/name.js';
+import {
+  parseParentName,
+  parseTypeName,
+  type ParentName,
+  type TypeName,
+} from '../../devices/mdev/mdev-name.js';
 import {parseUuid, type Uuid} from '../../devices/mdev/uuid.js';
 import type {Outcome} from '../../engine/carry-out.js';
 import type {MdevOptions} from '../../operations/mdev-scripts.js';

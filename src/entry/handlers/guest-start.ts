@@ -1,6 +1,6 @@
 import {startGuest} from '../../operations/guest-start.js';
 import {guestsPatience} from '../../plan/guest/guest-start.js';
-import {guestOfInstance} from '../../state/guests/name.js';
+import {guestOfInstance} from '../../state/guests/guest-name.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
 /**

@@ -1,6 +1,6 @@
 import {stopGuest} from '../../operations/guest-stop.js';
 import {guestsPatience} from '../../plan/guest/guest-start.js';
-import {guestOfInstance} from '../../state/guests/name.js';
+import {guestOfInstance} from '../../state/guests/guest-name.js';
 import {handlerOptions, report, takeArguments, type Handler} from './handler.js';
 
 /** What the journal has of each outcome. */

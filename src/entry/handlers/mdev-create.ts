@@ -1,6 +1,6 @@
 import {ExitCode, PearasysError} from '../../host/errors.js';
 import {readDefinitions} from '../../state/definitions/definition.js';
-import type {ParentName} from '../../devices/mdev/name.js';
+import type {ParentName} from '../../devices/mdev/mdev-name.js';
 import {readParentNames} from '../../devices/mdev/parent.js';
 import {parseUuid, type Uuid} from '../../devices/mdev/uuid.js';
 import {startMdev} from '../../operations/mdev-start.js';

@@ -1,5 +1,5 @@
 import {readDefinitions} from '../../state/definitions/definition.js';
-import {parseParentName} from '../../devices/mdev/name.js';
+import {parseParentName} from '../../devices/mdev/mdev-name.js';
 import {asUuid} from '../../devices/mdev/uuid.js';
 import {startParentUnits} from '../../operations/mdev-units.js';
 import {selectTrusted} from './mdev-trust.js';

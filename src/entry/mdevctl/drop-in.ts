@@ -2,7 +2,7 @@ import type {Host} from '../../host/host.js';
 import {MachineHost} from '../../host/machine-host.js';
 import {DescriptorOutput, SafeOutput, tellLoss, type Output} from '../cli/output.js';
 import {readLsmdevLine, readMdevctlLine} from './arguments.js';
-import {runMdevctl} from './verbs.js';
+import {runMdevctl} from './subcommands.js';
 import {lsmdev} from './specification.js';
 
 /** What {@link mdevctl} works with; what is left out is the real thing. */

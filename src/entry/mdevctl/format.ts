@@ -1,6 +1,6 @@
 import {configObject, type Attribute, type MdevConfig} from '../../state/definitions/definition.js';
 import type {Parent} from '../../devices/mdev/parent.js';
-import type {ParentName} from '../../devices/mdev/name.js';
+import type {ParentName} from '../../devices/mdev/mdev-name.js';
 import type {Uuid} from '../../devices/mdev/uuid.js';
 
 /** A device or a definition as mdevctl lists it. */

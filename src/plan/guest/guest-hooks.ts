@@ -11,7 +11,7 @@ import {
   readOurHooks,
   type HookKind,
 } from '../../state/guests/hooks.js';
-import type {Guest} from '../../state/guests/name.js';
+import type {Guest} from '../../state/guests/guest-name.js';
 import {render} from '../../systemd/templates.js';
 import {
   plan,

@@ -12,10 +12,10 @@ import {
   readGuestFiles,
   type GuestFiles,
   type GuestList,
-} from '../../state/guests/files.js';
-import {guestUnit, type Guest} from '../../state/guests/name.js';
+} from '../../state/guests/guest-files.js';
+import {guestUnit, type Guest} from '../../state/guests/guest-name.js';
 import {editCards, settingsPath} from '../../state/guests/guest-settings.js';
-import {statePath} from '../../state/guests/state.js';
+import {statePath} from '../../state/guests/guest-state.js';
 import {dependentsOf, readDependents} from '../../devices/pci/dependents.js';
 import {devicePath, isBridge, readGroupMembers, servesVfio, type Device} from '../../devices/pci/device.js';
 import {refuseBridges} from '../switch/refusals.js';

@@ -3,8 +3,8 @@ import {shellWord} from '../../host/shell.js';
 import type {HostReader, ProcessIdentity} from '../../host/host.js';
 import type {Layout} from '../../config/layout.js';
 import {startOf} from '../../host/process.js';
-import {isDisplay, readGuestFile} from '../../state/guests/files.js';
-import {guestUnit, type Guest} from '../../state/guests/name.js';
+import {isDisplay, readGuestFile} from '../../state/guests/guest-files.js';
+import {guestUnit, type Guest} from '../../state/guests/guest-name.js';
 import {
   hasAuto,
   isNeeded,
@@ -21,7 +21,7 @@ import {
   withUserServices,
   type GuestState,
   type TakenDevice,
-} from '../../state/guests/state.js';
+} from '../../state/guests/guest-state.js';
 import {devicePath, readDevice, readDevices, servesVfio, type Device} from '../../devices/pci/device.js';
 import {driversFolder, isVfio, parseDriver} from '../../devices/pci/driver.js';
 import {readHolders} from '../../usage/holders.js';

@@ -1,6 +1,6 @@
 import type {HostReader} from '../../host/host.js';
-import {isDisplay} from '../../state/guests/files.js';
-import type {Guest} from '../../state/guests/name.js';
+import {isDisplay} from '../../state/guests/guest-files.js';
+import type {Guest} from '../../state/guests/guest-name.js';
 import {
   keptPath,
   printKept,
@@ -8,7 +8,7 @@ import {
   statePath,
   type GuestState,
   type TakenDevice,
-} from '../../state/guests/state.js';
+} from '../../state/guests/guest-state.js';
 import {readDevice, type Device} from '../../devices/pci/device.js';
 import {driversFolder, isStandIn, isVfio, type Driver} from '../../devices/pci/driver.js';
 import {readHolders} from '../../usage/holders.js';

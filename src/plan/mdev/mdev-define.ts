@@ -15,7 +15,7 @@ import {
   type StartMode,
 } from '../../state/definitions/definition.js';
 import type {Mdev} from '../../devices/mdev/mdev.js';
-import type {ParentName, TypeName} from '../../devices/mdev/name.js';
+import type {ParentName, TypeName} from '../../devices/mdev/mdev-name.js';
 import type {Uuid} from '../../devices/mdev/uuid.js';
 import {together, withCallouts, type CalloutRules} from './mdev-callouts.js';
 import {ambiguous, type MdevWish} from './mdev-start.js';

@@ -9,7 +9,7 @@ import {
   type MdevConfig,
 } from '../../state/definitions/definition.js';
 import {mdevPath, readMdev, type Mdev} from '../../devices/mdev/mdev.js';
-import type {ParentName, TypeName} from '../../devices/mdev/name.js';
+import type {ParentName, TypeName} from '../../devices/mdev/mdev-name.js';
 import {readParent, readParentNames, typePath, type Parent} from '../../devices/mdev/parent.js';
 import type {Uuid} from '../../devices/mdev/uuid.js';
 import {nearest} from '../../devices/pci/find.js';

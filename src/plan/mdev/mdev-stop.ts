@@ -1,6 +1,6 @@
 import {ExitCode} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
-import {readMdevHolders} from '../../usage/mdev.js';
+import {readMdevHolders} from '../../usage/mdev-users.js';
 import {readMdev, type Mdev} from '../../devices/mdev/mdev.js';
 import type {Uuid} from '../../devices/mdev/uuid.js';
 import type {NodeUser} from '../../usage/holder.js';

@@ -16,7 +16,7 @@ import {
   type RecordProblem,
   type Records,
 } from '../../state/records/record.js';
-import {claimTemplate, slotTemplate, unitSettings} from '../../systemd/files.js';
+import {claimTemplate, slotTemplate, unitSettings} from '../../systemd/unit-texts.js';
 import {
   claimTemplateName,
   claimUnitName,

@@ -5,7 +5,7 @@ import type {Device} from '../../devices/pci/device.js';
 import {noDriver, type Driver} from '../../devices/pci/driver.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import {templateName, unitName, type UnitIdentity} from '../../systemd/unit.js';
-import {withoutDependents} from './dependents.js';
+import {withoutDependents} from './leaving.js';
 import {plan, removeFile, systemctl, writeFile, type Planned, type Step} from '../step.js';
 import {planSwitch, readSwitch, type SwitchInput, type SwitchRules} from './switch.js';
 

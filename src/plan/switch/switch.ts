@@ -20,7 +20,7 @@ import {
 } from '../../devices/pci/modules.js';
 import {noIommuParameter, readNoIommuMode, type NoIommuMode} from '../../devices/pci/no-iommu.js';
 import type {Slot} from '../../devices/pci/slot.js';
-import {dependentNotes, goingSlots, leaveDriver, refuseDependents, withoutDependents} from './dependents.js';
+import {dependentNotes, goingSlots, leaveDriver, refuseDependents, withoutDependents} from './leaving.js';
 import {
   bringDriver,
   harmlessNotes,

@@ -6,7 +6,7 @@ import {driversFolder, type Driver} from '../../devices/pci/driver.js';
 import {readHolders} from '../../usage/holders.js';
 import {findDriver} from '../../devices/pci/modules.js';
 import {markReleased} from './claim.js';
-import {dependentNotes, leaveDriver, removeVirtualFunctions, withoutDependents} from './dependents.js';
+import {dependentNotes, leaveDriver, removeVirtualFunctions, withoutDependents} from './leaving.js';
 import {plan, refuse, setOverride, writeAttribute, type Planned, type Refusal, type Step} from '../step.js';
 import {
   bringDriver,

@@ -1,7 +1,7 @@
 import type {HostReader} from '../../host/host.js';
 import {distrustPath} from '../../config/trust.js';
 import {definitionsFolder} from './definition.js';
-import {scriptsFolderName, type ParentName, type TypeName} from '../../devices/mdev/name.js';
+import {scriptsFolderName, type ParentName, type TypeName} from '../../devices/mdev/mdev-name.js';
 import type {Uuid} from '../../devices/mdev/uuid.js';
 
 /** When a script is called, see mdevctl(8), EVENT SCRIPTS. */

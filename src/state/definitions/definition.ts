@@ -10,7 +10,7 @@ import {
   scriptsFolderName,
   type ParentName,
   type TypeName,
-} from '../../devices/mdev/name.js';
+} from '../../devices/mdev/mdev-name.js';
 import {asUuid, type Uuid} from '../../devices/mdev/uuid.js';
 
 /** A value that is written to an attribute of the device when it is started. */

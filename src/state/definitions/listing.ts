@@ -7,7 +7,7 @@ import {
   type StartMode,
 } from './definition.js';
 import {readMdev, readMdevs, type Mdev} from '../../devices/mdev/mdev.js';
-import {asParentName, inKernelCase, type TypeName} from '../../devices/mdev/name.js';
+import {asParentName, inKernelCase, type TypeName} from '../../devices/mdev/mdev-name.js';
 
 /** A mediated device that is there, with what is said of it among the definitions. */
 export interface ActiveMdev extends Mdev {

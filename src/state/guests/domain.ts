@@ -1,7 +1,7 @@
 import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
 import {asSlot, type Slot} from '../../devices/pci/slot.js';
-import type {Guest} from './name.js';
+import type {Guest} from './guest-name.js';
 
 /** Where libvirt keeps the definitions of the system's domains. Only root may look into it. */
 export const domainsFolder = '/etc/libvirt/qemu';

@@ -5,8 +5,8 @@ import {asTruth, settingLines} from '../../config/pearasys-conf.js';
 import {distrust} from '../../config/trust.js';
 import {asId, type DeviceId} from '../../devices/pci/id.js';
 import {asSlot, type Slot} from '../../devices/pci/slot.js';
-import {guestsFolder} from './files.js';
-import type {Guest} from './name.js';
+import {guestsFolder} from './guest-files.js';
+import type {Guest} from './guest-name.js';
 
 /** How a guest's devices are taken from the host and given back. */
 export interface GuestSettings {

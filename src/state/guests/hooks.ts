@@ -1,5 +1,5 @@
 import type {HostReader} from '../../host/host.js';
-import type {Guest} from './name.js';
+import type {Guest} from './guest-name.js';
 
 /** Where libvirt looks for hooks, see https://libvirt.org/hooks.html. */
 export const hooksFolder = '/etc/libvirt/hooks';

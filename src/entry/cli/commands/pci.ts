@@ -3,7 +3,7 @@ import {readDevices, type Device} from '../../../devices/pci/device.js';
 import {checkDeviceWord, findDevices} from '../../../devices/pci/find.js';
 import {runChain, type DriverListing} from '../../../operations/chain.js';
 import {BaseCommand, switchFlags} from '../base-command.js';
-import {parseChain, type ChainLink} from '../chain.js';
+import {parseChain, type ChainLink} from '../chain-words.js';
 import {chooseDevices} from '../choose.js';
 import {changeResult, namedWords, withChanges, type ChangeResult, namingFlags} from '../switching.js';
 

@@ -3,7 +3,7 @@ import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
 import {ExitCode, FileError, PearasysError} from '../../../host/errors.js';
 import type {Host, HostReader} from '../../../host/host.js';
-import {asParentName, inKernelCase} from '../../../devices/mdev/name.js';
+import {asParentName, inKernelCase} from '../../../devices/mdev/mdev-name.js';
 import {readParentNames} from '../../../devices/mdev/parent.js';
 import {asUuid} from '../../../devices/mdev/uuid.js';
 import {

@@ -1,6 +1,11 @@
-import {displayOf, listsWith, readGuestFiles, type GuestDisplay} from '../../../../state/guests/files.js';
-import {asGuest, guestUnit} from '../../../../state/guests/name.js';
-import {readStates} from '../../../../state/guests/state.js';
+import {
+  displayOf,
+  listsWith,
+  readGuestFiles,
+  type GuestDisplay,
+} from '../../../../state/guests/guest-files.js';
+import {asGuest, guestUnit} from '../../../../state/guests/guest-name.js';
+import {readStates} from '../../../../state/guests/guest-state.js';
 import {readActiveStates} from '../../../../systemd/unit.js';
 import {BaseCommand} from '../../base-command.js';
 import {hasColours} from '../../context.js';

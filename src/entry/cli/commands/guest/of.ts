@@ -1,6 +1,6 @@
 import {string} from '@oclif/core/args';
 import {ExitCode, PearasysError} from '../../../../host/errors.js';
-import {guestsOfSlot, readGuestFiles} from '../../../../state/guests/files.js';
+import {guestsOfSlot, readGuestFiles} from '../../../../state/guests/guest-files.js';
 import {readDevices} from '../../../../devices/pci/device.js';
 import {findSlot} from '../../../../devices/pci/find.js';
 import {BaseCommand} from '../../base-command.js';

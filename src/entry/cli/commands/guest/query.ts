@@ -1,7 +1,7 @@
 import {string} from '@oclif/core/args';
 import {singleQuoted} from '../../../../host/shell.js';
-import {guestsOfSlot, isDisplay, readGuestFiles} from '../../../../state/guests/files.js';
-import {parseGuest} from '../../../../state/guests/name.js';
+import {guestsOfSlot, isDisplay, readGuestFiles} from '../../../../state/guests/guest-files.js';
+import {parseGuest} from '../../../../state/guests/guest-name.js';
 import {readDevice, readDevices} from '../../../../devices/pci/device.js';
 import {findSlot} from '../../../../devices/pci/find.js';
 import {asSlot, virshName} from '../../../../devices/pci/slot.js';

@@ -1,5 +1,5 @@
 import {string} from '@oclif/core/args';
-import {parseGuest} from '../../../../state/guests/name.js';
+import {parseGuest} from '../../../../state/guests/guest-name.js';
 import {removeHooks} from '../../../../operations/guest-hooks.js';
 import {BaseCommand, changeFlags} from '../../base-command.js';
 import {changeResult, withChanges} from '../../switching.js';

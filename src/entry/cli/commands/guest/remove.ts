@@ -1,6 +1,6 @@
 import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
-import {parseGuest} from '../../../../state/guests/name.js';
+import {parseGuest} from '../../../../state/guests/guest-name.js';
 import {isSetUp, removeGuest} from '../../../../operations/guest-setup.js';
 import {BaseCommand, changeFlags} from '../../base-command.js';
 import {confirm} from '../../choose.js';

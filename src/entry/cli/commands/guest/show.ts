@@ -8,11 +8,11 @@ import {
   readGuestFile,
   readGuestFiles,
   type GuestDisplay,
-} from '../../../../state/guests/files.js';
+} from '../../../../state/guests/guest-files.js';
 import {commonHook, guestHooks, readOurHooks} from '../../../../state/guests/hooks.js';
-import {guestUnit, parseGuest} from '../../../../state/guests/name.js';
+import {guestUnit, parseGuest} from '../../../../state/guests/guest-name.js';
 import {defaultSettings, readSettings} from '../../../../state/guests/guest-settings.js';
-import {readState} from '../../../../state/guests/state.js';
+import {readState} from '../../../../state/guests/guest-state.js';
 import {readDevice, type Device} from '../../../../devices/pci/device.js';
 import {readNames} from '../../../../devices/pci/names.js';
 import type {Slot} from '../../../../devices/pci/slot.js';

@@ -1,5 +1,5 @@
 import {string} from '@oclif/core/args';
-import {parseParentName, parseTypeName} from '../../../../devices/mdev/name.js';
+import {parseParentName, parseTypeName} from '../../../../devices/mdev/mdev-name.js';
 import {parseUuid} from '../../../../devices/mdev/uuid.js';
 import {createMdev} from '../../../../operations/mdev-start.js';
 import {BaseCommand} from '../../base-command.js';

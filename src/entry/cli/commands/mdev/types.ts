@@ -1,4 +1,4 @@
-import {parseParentName} from '../../../../devices/mdev/name.js';
+import {parseParentName} from '../../../../devices/mdev/mdev-name.js';
 import {readParent, readParents} from '../../../../devices/mdev/parent.js';
 import {BaseCommand} from '../../base-command.js';
 import {jsonText, typesJson, typesLines} from '../../../mdevctl/format.js';

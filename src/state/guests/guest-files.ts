@@ -4,7 +4,7 @@ import type {Layout} from '../../config/layout.js';
 import {distrust} from '../../config/trust.js';
 import type {Device} from '../../devices/pci/device.js';
 import {asSlot, cardOf, expectedSlot, type Slot} from '../../devices/pci/slot.js';
-import {asGuest, type Guest} from './name.js';
+import {asGuest, type Guest} from './guest-name.js';
 
 /**
  * The files of guests, in `/etc/pearasys/guests`, with the contents that virt-aid's have: `<guest>.conf` has one slot

@@ -10,7 +10,7 @@ import {adviseOnHolder, adviseOnNodeUser, describeHolder, describeNodeUser} from
 import {readMdev} from '../devices/mdev/mdev.js';
 import type {Uuid} from '../devices/mdev/uuid.js';
 import {refuseInUse} from '../plan/mdev/mdev-stop.js';
-import {readMdevHolders} from '../usage/mdev.js';
+import {readMdevHolders} from '../usage/mdev-users.js';
 import {afterScripts} from '../plan/mdev/mdev-start.js';
 import type {EndProcessesStep, ExpectFreeStep} from '../plan/step.js';
 

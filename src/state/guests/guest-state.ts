@@ -2,7 +2,7 @@ import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
 import {runState} from '../../host/paths.js';
 import {asSlot, type Slot} from '../../devices/pci/slot.js';
-import {asGuest, type Guest} from './name.js';
+import {asGuest, type Guest} from './guest-name.js';
 
 /** What a guest has taken, and how it was before: what its unit's stop gives back. Lasts until the next boot. */
 export interface GuestState {

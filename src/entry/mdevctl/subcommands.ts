@@ -16,7 +16,7 @@ import {
   parseTypeName,
   type ParentName,
   type TypeName,
-} from '../../devices/mdev/name.js';
+} from '../../devices/mdev/mdev-name.js';
 import {readParent, readParents} from '../../devices/mdev/parent.js';
 import {newUuid, parseUuid} from '../../devices/mdev/uuid.js';
 import {readMdevAttributes} from '../../operations/mdev-attributes.js';
@@ -34,7 +34,7 @@ import {specifyMdev, type MdevWords} from '../../plan/mdev/mdev-start.js';
 import type {Output} from '../cli/output.js';
 import type {MdevctlValues} from './arguments.js';
 import {jsonText, mdevLines, mdevsJson, typesJson, typesLines, type ListedMdev} from './format.js';
-import {errorText, osError} from './words.js';
+import {errorText, osError} from './messages.js';
 
 /** What a command works with. */
 export interface MdevctlContext {
