@@ -1,6 +1,6 @@
 # Sourced by the programs in this folder: decides which record the shell uses. Node applies the same rule
-# (src/state/records) and handles every case that is not simple. Builtins only, to run in an initramfs too; for dash,
-# busybox, klibc.
+# (src/state/records) and handles every case that is not simple. Builtins and find(1) only, for dash and
+# busybox.
 records=@SYSCONFDIR@/pearasys/pci
 devices=/sys/bus/pci/devices
 released=/run/pearasys/released
@@ -45,6 +45,12 @@ read_record() {
   for key in SLOT ID DRIVER; do
     case $seen in *" PEARASYS_$key "*) ;; *) return 1 ;; esac
   done
+}
+
+# find_distrusted PATH... [OPTION...]: prints which of the paths the rule of trust excludes, by find(1): no builtin can
+# read modes.
+find_distrusted() {
+  find "$@" \( -perm /022 -o ! -user 0 -o -size +64k -o ! -type f ! -path "$records" \)
 }
 
 # is_right SLOT DRIVER: whether the device is on the driver; "none" means the override "none" and no driver.

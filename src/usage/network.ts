@@ -29,6 +29,18 @@ interface InterfaceLink {
   readonly up: boolean;
 }
 
+/** Drivers of network cards that count the groups of an interface a second time (drivers/net/ethernet). */
+const syncingDrivers: ReadonlySet<string> = new Set([
+  'enic',
+  'hclgevf',
+  'hns3',
+  'i40e',
+  'iavf',
+  'ice',
+  'idpf',
+  'ionic',
+]);
+
 /** The multicast group that each interface with IPv4 is in, as /proc/net/dev_mcast has its address. */
 const allHosts = '01005e000001';
 
@@ -282,7 +294,19 @@ export class Network {
     this.#members ??= readMembers(this.#scope);
     const above = this.#named(one.uppers).filter((upper) => this.#passesGroups(upper, one));
     const below = (this.#ports.get(one) ?? []).filter((lower) => this.#passesGroups(one, lower));
-    return (this.#members.get(index ?? '') ?? 0) > 1 + above.length + below.length;
+    const itself = this.#givesGroupsToHardware(one) ? 2 : 1;
+    return (this.#members.get(index ?? '') ?? 0) > itself + above.length + below.length;
+  }
+
+  /**
+   * Whether its driver takes the addresses by __dev_mc_sync or __hw_addr_sync, which counts as one more: those named
+   * here, and Wi-Fi (ieee80211_set_multicast_list in net/mac80211/iface.c).
+   */
+  #givesGroupsToHardware(one: Interface): boolean {
+    if (!one.physical || !one.up) return false;
+    const folder = `/sys/class/net/${one.name}`;
+    const driver = lastPart(this.#scope.host.readLink(`${folder}/device/driver`) ?? '');
+    return syncingDrivers.has(driver) || this.#scope.host.exists(`${folder}/phy80211`);
   }
 
   /**

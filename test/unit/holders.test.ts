@@ -1417,6 +1417,18 @@ describe('holders', () => {
         );
       });
 
+    for (const [what, driver, users, used] of [
+      ['a card whose driver counts once more', 'ice', 2, false],
+      ['such a card with a VLAN in a container', 'ice', 3, true],
+      ['a card whose driver does not', 'e1000e', 2, true],
+    ] as const)
+      it(`tell by its multicast groups what is on it: ${what}`, () => {
+        tree.net('eth1', cardPath, {index: 3});
+        tree.link(`${cardPath}/net/eth1/device/driver`, `/sys/bus/pci/drivers/${driver}`);
+        tree.write('/proc/net/dev_mcast', `3    eth1            ${users}     0     01005e000001`);
+        assert.equal(words().length, used ? 1 : 0);
+      });
+
     const packetSockets = (...lines: readonly string[]) =>
       tree.write(
         '/proc/net/packet',

@@ -77,7 +77,11 @@ describe('a record', () => {
       text.replace('02:00.0', '02:20.0'),
       /^PEARASYS_SLOT=0000:02:20\.0 is not a slot: expected a slot .* as in 0000:04:00\.0/,
     ],
-    ['an id that is none', text.replace('1b80', '1b8'), /^PEARASYS_ID=10de:1b8 is not an id$/],
+    [
+      'an id that is none',
+      text.replace('1b80', '1b8'),
+      /^PEARASYS_ID=10de:1b8 is not an id: expected vendor:device in small letters$/,
+    ],
     [
       'a driver that leads elsewhere',
       text.replace('vfio-pci', '../../x'),

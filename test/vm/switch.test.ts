@@ -328,6 +328,19 @@ describe('the command line on a real kernel', function () {
     await machine.waitUntil(`test ! -e /sys/bus/pci/devices/${slot}`);
   });
 
+  it('locks where no other user can keep root out', async () => {
+    const {machine} = product();
+    const {slot} = spareNetwork;
+    await product().sh('bind', 'vfio-pci', slot);
+    const {code, stderr} = await machine.run(
+      `setpriv --reuid=65534 --regid=65534 --clear-groups flock --nonblock /run/pearasys/lock/${slot} true`,
+    );
+    assert.notEqual(code, 0);
+    assert.match(stderr, /Permission denied/);
+    await product().sh('bind', 'default', slot);
+    assert.equal(await product().driverOf(slot), 'e1000e');
+  });
+
   describe("the first pearasys's command line", () => {
     it('chains, and prints each write with -v', async () => {
       const {code, stdout, stderr} = await product().run(

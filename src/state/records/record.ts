@@ -78,6 +78,10 @@ export function printRecord(record: DeviceRecord): string {
   ].join('\n');
 }
 
+/** Lines and bytes that a record may have; libexec/records.sh has the same limits. */
+const mostLines = 100;
+const mostBytes = 64 * 1024;
+
 /**
  * The record in a file.
  * @param path named in the error.
@@ -85,8 +89,10 @@ export function printRecord(record: DeviceRecord): string {
  */
 export function parseRecord(path: string, text: string): DeviceRecord {
   const values = new Map<string, string>();
-  for (const [index, line] of text.split('\n').entries()) {
-    if (line.trim() === '' || line.startsWith('#')) continue;
+  const lines = text.split('\n');
+  if (lines.length > mostLines) throw badRecord(path, `it has more than ${mostLines} lines`);
+  for (const [index, line] of lines.entries()) {
+    if (line === '' || line.startsWith('#')) continue;
     const match = /^([A-Z_]+)=(.*)$/.exec(line);
     const [, key = '', value = ''] = match ?? [];
     if (!Object.values<string>(keys).includes(key))
@@ -104,13 +110,15 @@ export function parseRecord(path: string, text: string): DeviceRecord {
   }) as [string, string, string];
   const parsedSlot = slot === 'any' ? slot : asSlot(slot);
   const parsedId = asId(id);
-  if (parsedSlot === undefined)
+  // udev and the shell compare texts: what is not written in full is another one to them.
+  if (parsedSlot !== slot)
     throw badRecord(path, `${keys.slot}=${slot} is not a slot: expected ${expectedSlot(slot)}`);
-  if (parsedId === undefined) throw badRecord(path, `${keys.id}=${id} is not an id`);
+  if (parsedId !== id)
+    throw badRecord(path, `${keys.id}=${id} is not an id: expected vendor:device in small letters`);
   const together = (values.get(keys.together)?.split(',') ?? (parsedSlot === 'any' ? [] : [parsedSlot])).map(
     (word) => {
       const one = asSlot(word);
-      if (one === undefined)
+      if (one !== word)
         throw badRecord(
           path,
           `${keys.together} names '${word}', which is not a slot: expected ${expectedSlot(word)}`,
@@ -189,6 +197,8 @@ export function matchRecord(record: DeviceRecord, devices: readonly Device[]): R
 }
 
 function readRecord(host: HostReader, layout: Layout, path: string): DeviceRecord {
+  const size = host.info(path)?.size ?? 0;
+  if (size > mostBytes) throw badRecord(path, `it has more than ${mostBytes} bytes`);
   const text = host.readText(path);
   if (text === undefined) throw badRecord(path, 'it went away while it was read');
   // A whole record ends with a newline: a text as long as the file has lost its end.

@@ -1,0 +1,96 @@
+/**
+ * Records, good and bad, each with the one right answer. The shell (libexec/early, libexec/claim) and TypeScript
+ * (src/state/records) must give it.
+ */
+
+/** The card that all records are about, and where the record is. */
+export const subject = {
+  slot: '0000:02:00.0',
+  vendor: '0x10de',
+  product: '0x1b80',
+  id: '10de:1b80',
+  driver: 'vfio-pci',
+} as const;
+
+const slotLine = `PEARASYS_SLOT=${subject.slot}\n`;
+const idLine = `PEARASYS_ID=${subject.id}\n`;
+const driverLine = `PEARASYS_DRIVER=${subject.driver}\n`;
+const whole = `# Written by pearasys.\n${slotLine}${idLine}${driverLine}`;
+
+/** One record: what is in the file, and how the file and its folder are. */
+export interface RecordCase {
+  readonly name: string;
+  readonly content: string;
+  /** Whether the record says that the card goes to {@link subject}'s driver. */
+  readonly obeyed: boolean;
+  /** Permission bits; 0o644 unless told. */
+  readonly mode?: number;
+  /** Permission bits of the folder; 0o755 unless told. */
+  readonly folderMode?: number;
+  /** Whose it is: root's unless told. Only root can try another. */
+  readonly foreign?: 'file' | 'folder';
+  /** What is at the path: a file unless told. */
+  readonly kind?: 'link' | 'folder' | 'fifo';
+}
+
+const good = (name: string, content: string, more: Partial<RecordCase> = {}): RecordCase => ({
+  name,
+  content,
+  obeyed: true,
+  ...more,
+});
+const bad = (name: string, content: string, more: Partial<RecordCase> = {}): RecordCase => ({
+  name,
+  content,
+  obeyed: false,
+  ...more,
+});
+
+export const recordCases: readonly RecordCase[] = [
+  good('as it is written', whole),
+  good('without a comment', `${slotLine}${idLine}${driverLine}`),
+  good('in another order', `${driverLine}${idLine}${slotLine}`),
+  good('with an empty line', `${slotLine}\n${idLine}${driverLine}`),
+  good('with its siblings', `${whole}PEARASYS_TOGETHER=${subject.slot},0000:02:00.1\n`),
+  good('with only itself among its siblings', `${whole}PEARASYS_TOGETHER=${subject.slot}\n`),
+  good('that only root can read', whole, {mode: 0o600}),
+  good('that nobody can write', whole, {mode: 0o444}),
+  good('in a folder that only root can enter', whole, {folderMode: 0o700}),
+  bad('that is empty', ''),
+  bad('that is truncated', whole.slice(0, -1)),
+  bad('that is truncated within the driver', whole.slice(0, -4)),
+  bad('that ends with an unknown line', `${whole}nonsense\n`),
+  bad('with an unknown key', `${whole}PEARASYS_COLOR=red\n`),
+  bad('with a line of blanks', `${slotLine}  \n${idLine}${driverLine}`),
+  bad('with blanks before a key', ` ${slotLine}${idLine}${driverLine}`),
+  bad('with blanks after a value', `${slotLine}${idLine}PEARASYS_DRIVER=vfio-pci \n`),
+  bad('with line ends of DOS', whole.replaceAll('\n', '\r\n')),
+  bad('without a slot', `${idLine}${driverLine}`),
+  bad('without an id', `${slotLine}${driverLine}`),
+  bad('without a driver', `${slotLine}${idLine}`),
+  bad('with an empty driver', `${slotLine}${idLine}PEARASYS_DRIVER=\n`),
+  bad('with two drivers', `${whole}PEARASYS_DRIVER=pci-stub\n`),
+  bad('with one driver twice', `${whole}${driverLine}`),
+  bad('for another driver', `${slotLine}${idLine}PEARASYS_DRIVER=pci-stub\n`),
+  bad('for a driver that is a path', `${slotLine}${idLine}PEARASYS_DRIVER=../vfio-pci\n`),
+  bad('for a driver with a quote', `${slotLine}${idLine}PEARASYS_DRIVER="vfio-pci"\n`),
+  bad('about another slot', `PEARASYS_SLOT=0000:03:00.0\n${idLine}${driverLine}`),
+  bad('about a slot that is not written in full', `PEARASYS_SLOT=02:00.0\n${idLine}${driverLine}`),
+  bad('about another card', `${slotLine}PEARASYS_ID=10de:1b81\n${driverLine}`),
+  bad('about an id in capitals', `${slotLine}PEARASYS_ID=10DE:1B80\n${driverLine}`),
+  bad('about any slot', `PEARASYS_SLOT=any\n${idLine}${driverLine}`),
+  bad('that leaves itself out of its siblings', `${whole}PEARASYS_TOGETHER=0000:02:00.1\n`),
+  bad('with a sibling that is no slot', `${whole}PEARASYS_TOGETHER=${subject.slot},x\n`),
+  bad('with an empty list of siblings', `${whole}PEARASYS_TOGETHER=\n`),
+  bad('of more than 100 lines', `${'#\n'.repeat(100)}${whole}`),
+  bad('of more than 64 KiB', `#${'x'.repeat(70_000)}\n${whole}`),
+  bad('that others can write', whole, {mode: 0o646}),
+  bad('that a group can write', whole, {mode: 0o664}),
+  bad('in a folder that others can write', whole, {folderMode: 0o777}),
+  bad('in a folder that a group can write', whole, {folderMode: 0o775}),
+  bad('of another user', whole, {foreign: 'file'}),
+  bad("in another user's folder", whole, {foreign: 'folder'}),
+  bad('that is a link', whole, {kind: 'link'}),
+  bad('that is a folder', whole, {kind: 'folder'}),
+  bad('that is a FIFO', whole, {kind: 'fifo'}),
+];
