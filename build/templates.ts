@@ -6,35 +6,42 @@ import Handlebars from 'handlebars';
 /** Where the templates are: of units, and of what libvirt runs. */
 const folders = ['systemd-templates', 'libvirt-templates'];
 
+/** What several templates have. */
+const partialsFolder = 'systemd-templates/partials';
+
 /** Puts compiled templates, and Handlebars' runtime alone, in the place of src/systemd/template-source.ts. */
 export function precompiledTemplates(root: string): Plugin {
   return {
     name: 'precompiled-templates',
     setup(build) {
       build.onLoad({filter: /\/src\/systemd\/template-source\.ts$/}, () => {
-        const files = folders.flatMap((folder) =>
+        const filesIn = (folder: string) =>
           readdirSync(join(root, folder))
             .filter((name) => name.endsWith('.hbs'))
-            .map((name) => join(root, folder, name)),
-        );
-        const compiled = files.map((file) => {
+            .map((name) => join(root, folder, name));
+        const precompile = (file: string) => {
           const code = Handlebars.precompile(readFileSync(file, 'utf8'), {
             noEscape: true,
             strict: true,
           }) as string;
           return `${JSON.stringify(basename(file, '.hbs'))}: ${code}`;
-        });
+        };
+        const files = folders.flatMap(filesIn);
+        const partials = filesIn(partialsFolder);
         return {
           contents: `
             import Handlebars from 'handlebars/runtime.js';
-            const compiled = {${compiled.join(',\n')}};
+            const compiled = {${files.map(precompile).join(',\n')}};
+            const partials = {${partials.map(precompile).join(',\n')}};
+            for (const [name, code] of Object.entries(partials))
+              Handlebars.registerPartial(name, Handlebars.template(code));
             export function loadTemplate(name) {
               if (!Object.hasOwn(compiled, name)) throw new Error('there is no template ' + name);
               return Handlebars.template(compiled[name]);
             }`,
           resolveDir: root,
-          watchDirs: folders.map((folder) => join(root, folder)),
-          watchFiles: files,
+          watchDirs: [...folders, partialsFolder].map((folder) => join(root, folder)),
+          watchFiles: [...files, ...partials],
         };
       });
     },

@@ -1,6 +1,9 @@
-import {existsSync, readFileSync} from 'node:fs';
-import {join} from 'node:path';
+import {existsSync, readdirSync, readFileSync} from 'node:fs';
+import {basename, join} from 'node:path';
 import Handlebars from 'handlebars';
+
+/** What several templates have, by name. */
+const partialsFolder = join(import.meta.dirname, '../../systemd-templates/partials');
 
 /** A compiled template. */
 export type Template = (values: object) => string;
@@ -15,6 +18,11 @@ export function loadTemplate(name: string): Template {
   );
   const path = paths.find((each) => existsSync(each));
   if (path === undefined) throw new Error(`there is no template ${name}`);
+  for (const partial of readdirSync(partialsFolder))
+    Handlebars.registerPartial(
+      basename(partial, '.hbs'),
+      readFileSync(join(partialsFolder, partial), 'utf8'),
+    );
   const text = readFileSync(path, 'utf8');
   // Unit files are no HTML, and a value that is missing must not become an empty one.
   return Handlebars.compile(text, {noEscape: true, strict: true});
