@@ -198,7 +198,7 @@ export function matchRecord(record: DeviceRecord, devices: readonly Device[]): R
 
 function readRecord(host: HostReader, layout: Layout, path: string): DeviceRecord {
   const size = host.info(path)?.size ?? 0;
-  if (size > mostBytes) throw badRecord(path, `it has more than ${mostBytes} bytes`);
+  if (size > mostBytes) throw badRecord(path, `it is too large; expected at most ${mostBytes / 1024} KiB`);
   const text = host.readText(path);
   if (text === undefined) throw badRecord(path, 'it went away while it was read');
   // A whole record ends with a newline: a text as long as the file has lost its end.
