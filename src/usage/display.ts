@@ -38,14 +38,14 @@ export function readDisplayHolders(scope: Scope): DisplayHolder[] {
         kind: 'framebuffer',
         slot,
         class: 'yields',
-        harm: 'forcible',
+        harm: 'overridable',
         name: framebuffer.name,
         description: framebuffer.description,
       });
   }
   for (const bound of consoles)
     for (const slot of isOnFramebuffer(bound) ? (shown?.owners ?? []) : bootDisplays)
-      holders.push({kind: 'console', slot, class: 'yields', harm: 'forcible', ...bound});
+      holders.push({kind: 'console', slot, class: 'yields', harm: 'overridable', ...bound});
   return holders;
 }
 

@@ -9,9 +9,9 @@ export type HolderClass = 'blocks' | 'yields' | 'harmless';
 
 /**
  * `certain`: taking the device is sure to lose data, cut the machine off or never return, and is refused even with
- * `--force`; `forcible`: refused without `--force`; `none`: refuses nothing, and is told as a note.
+ * `--force`; `overridable`: refused without `--force`; `none`: refuses nothing, and is told as a note.
  */
-export type Harm = 'certain' | 'forcible' | 'none';
+export type Harm = 'certain' | 'overridable' | 'none';
 
 /** What every holder has. */
 interface HolderBase {
@@ -24,7 +24,7 @@ interface HolderBase {
 /** The harm of a holder that has nothing but its class to go by. */
 export const harmOf: Readonly<Record<HolderClass, Harm>> = {
   blocks: 'certain',
-  yields: 'forcible',
+  yields: 'overridable',
   harmless: 'none',
 };
 

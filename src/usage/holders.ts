@@ -137,7 +137,7 @@ function dependentHolders(
     const base = {
       slot,
       class: worstOf(['yields', ...theirs.map((holder) => holder.class)]),
-      harm: theirs.some(({harm}) => harm === 'certain') ? 'certain' : 'forcible',
+      harm: theirs.some(({harm}) => harm === 'certain') ? 'certain' : 'overridable',
       driver: one.driver ?? 'none',
     } as const;
     if (isVirtualFunction(host, one.slot))

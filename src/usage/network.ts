@@ -77,7 +77,7 @@ function readMoved({host, devices}: Scope, seen: ReadonlySet<Slot>): NamespaceHo
     const nets = parents.map((parent) => `${folder}/${parent}/net`).filter((net) => host.exists(net));
     // One that has just come is in there already, and not yet in /sys/class/net as that was listed.
     if (nets.some((net) => host.list(net).length === 0))
-      moved.push({kind: 'network-namespace', slot, class: 'yields', harm: 'forcible'});
+      moved.push({kind: 'network-namespace', slot, class: 'yields', harm: 'overridable'});
   }
   return moved;
 }
@@ -159,7 +159,7 @@ export class Network {
             kind: 'interface',
             slot,
             class: 'yields',
-            harm: last ? 'certain' : 'forcible',
+            harm: last ? 'certain' : 'overridable',
             name: lower.name,
             addresses: user.addresses,
             routes: user.routes,

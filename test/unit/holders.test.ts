@@ -203,7 +203,7 @@ describe('holders', () => {
     kind: 'process',
     slot,
     class: 'yields',
-    harm: 'forcible',
+    harm: 'overridable',
     pid: 812,
     command: 'Xorg',
     unit: 'gdm.service',
@@ -490,7 +490,7 @@ describe('holders', () => {
         tree.process(812, 'reader', '/', [`/dev/${node}`]);
         assert.deepEqual(
           tree.held(device).map((holder) => [holder.class, holder.harm]),
-          [[class_, {blocks: 'certain', yields: 'forcible', harmless: 'none'}[class_]]],
+          [[class_, {blocks: 'certain', yields: 'overridable', harmless: 'none'}[class_]]],
         );
       });
 
@@ -563,7 +563,7 @@ describe('holders', () => {
       const nodes = ['/dev/vfio/12'];
       assert.deepEqual(tree.held(bridge, first, second, third), [
         process(card, {...qemu, nodes}),
-        process(second.slot, {...qemu, nodes, class: 'yields', harm: 'forcible'}),
+        process(second.slot, {...qemu, nodes, class: 'yields', harm: 'overridable'}),
       ]);
     });
 
@@ -1062,7 +1062,7 @@ describe('holders', () => {
       kind: 'interface',
       slot: card,
       class: 'yields',
-      harm: 'forcible',
+      harm: 'overridable',
       name: 'eth0',
       addresses: [],
       routes: [],
@@ -1121,13 +1121,13 @@ describe('holders', () => {
       tree.folder(`${cardPath}/net`);
       tree.folder(`${otherPath}/virtio1/net`);
       assert.deepEqual(tree.held(first, second), [
-        {kind: 'network-namespace', slot: first.slot, class: 'yields', harm: 'forcible'},
-        {kind: 'network-namespace', slot: second.slot, class: 'yields', harm: 'forcible'},
+        {kind: 'network-namespace', slot: first.slot, class: 'yields', harm: 'overridable'},
+        {kind: 'network-namespace', slot: second.slot, class: 'yields', harm: 'overridable'},
       ]);
       // Where another card's interface is here as well.
       tree.net('eth0', otherPath);
       assert.deepEqual(tree.held(first, second), [
-        {kind: 'network-namespace', slot: first.slot, class: 'yields', harm: 'forcible'},
+        {kind: 'network-namespace', slot: first.slot, class: 'yields', harm: 'overridable'},
       ]);
     });
 
@@ -1170,7 +1170,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(first, second), both);
       assert.deepEqual(
         readHolders(tree, [first, second], {alone: true}),
-        both.map((holder) => ({...holder, class: 'yields', harm: 'forcible', last: false})),
+        both.map((holder) => ({...holder, class: 'yields', harm: 'overridable', last: false})),
       );
     });
 
@@ -1289,7 +1289,7 @@ describe('holders', () => {
       assert.deepEqual(advice(), ['virsh shutdown win']);
       assert.deepEqual(
         tree.held(device).map(({class: kind, harm}) => [kind, harm]),
-        [['yields', 'forcible']],
+        [['yields', 'overridable']],
       );
     });
 
@@ -1528,7 +1528,7 @@ describe('holders', () => {
         tree.net('eth0', otherPath, {uppers: ['lan'], index: 2});
         assert.deepEqual(
           tree.held(device).map(({harm}) => harm),
-          ['forcible'],
+          ['overridable'],
         );
       });
     });
@@ -1544,7 +1544,7 @@ describe('holders', () => {
       kind,
       slot,
       class: 'yields',
-      harm: 'forcible',
+      harm: 'overridable',
       name,
       description,
     });
@@ -1614,7 +1614,7 @@ describe('holders', () => {
 
   describe('virtual functions', () => {
     const path = (name: string) => `${root}/0000:00:01.0/${name}`;
-    const used = (name: string, driver: string, harm: 'certain' | 'forcible'): Holder => ({
+    const used = (name: string, driver: string, harm: 'certain' | 'overridable'): Holder => ({
       kind: 'virtual-function',
       slot: card,
       class: 'yields',
@@ -1638,7 +1638,7 @@ describe('holders', () => {
       tree.device(path('0000:01:10.2'), {driver: 'igbvf'});
       tree.process(50, 'qemu', '/', ['/dev/vfio/31']);
       assert.deepEqual(tree.held(device), [
-        used('0000:01:10.0', 'vfio-pci', 'forcible'),
+        used('0000:01:10.0', 'vfio-pci', 'overridable'),
         {...used('0000:01:10.1', 'vfio-pci', 'certain'), class: 'blocks'},
       ]);
     });
@@ -1653,7 +1653,7 @@ describe('holders', () => {
         kind: 'interface',
         slot,
         class: 'yields',
-        harm: last ? 'certain' : 'forcible',
+        harm: last ? 'certain' : 'overridable',
         name,
         addresses: [],
         routes: ['default via 192.0.2.1'],
@@ -1668,7 +1668,7 @@ describe('holders', () => {
       assert.deepEqual(readHolders(tree, [device, virtual], {alone: true}), [
         route(card, 'eth0', true),
         // Alone, the virtual function leaves its physical function's route.
-        used('0000:01:10.2', 'igbvf', 'forcible'),
+        used('0000:01:10.2', 'igbvf', 'overridable'),
         route(virtual.slot, 'eth0v2', false),
       ]);
     });
@@ -1682,7 +1682,7 @@ describe('holders', () => {
 
   describe('in words', () => {
     const slot = card;
-    const base = {slot, class: 'yields', harm: 'forcible'} as const;
+    const base = {slot, class: 'yields', harm: 'overridable'} as const;
     const process = {
       ...base,
       kind: 'process',

@@ -140,7 +140,7 @@ describe('planSwitch', () => {
       kind: 'process',
       slot: card.slot,
       class: 'yields',
-      harm: 'forcible',
+      harm: 'overridable',
       pid: 812,
       command: 'Xorg',
       unit: 'gdm.service',

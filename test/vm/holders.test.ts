@@ -128,7 +128,7 @@ describe('holders on a real kernel', function () {
         const holder = await machine.start(`exec sleep infinity <${path}`);
         await machine.waitUntil(`readlink /proc/${holder.pid}/fd/0 | grep -q ${name}`);
         const [held] = await holdersOf(slot);
-        assert.deepEqual([held?.class, held?.harm], ['yields', 'forcible']);
+        assert.deepEqual([held?.class, held?.harm], ['yields', 'overridable']);
         const {code, stderr} = await product().run('unbind', slot);
         assert.equal(code, 3, stderr);
         await product().sh('unbind', slot, '--force');

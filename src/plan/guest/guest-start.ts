@@ -579,7 +579,7 @@ function readModuleHolders(host: HostReader, input: ModuleUse): Keeper[] {
       const slot = (devices.find((device) => needing.includes(device.slot)) ?? devices[0])?.slot;
       return slot === undefined
         ? []
-        : [{holder: {kind: 'process', slot, class: 'yields', harm: 'forcible', ...user}, kept}];
+        : [{holder: {kind: 'process', slot, class: 'yields', harm: 'overridable', ...user}, kept}];
     });
 }
 

@@ -104,11 +104,11 @@ export function refuseHeld(
   holders: readonly Holder[],
   force: boolean,
 ): Refusal | undefined {
-  const stopping = holders.filter(({harm}) => harm === 'certain' || (harm === 'forcible' && !force));
+  const stopping = holders.filter(({harm}) => harm === 'certain' || (harm === 'overridable' && !force));
   if (stopping.length === 0) return undefined;
   const slots = [...new Set(stopping.map((holder) => holder.slot))];
   const named = slots.map((slot) => `${slot} (${devices.find((device) => device.slot === slot)?.id ?? '?'})`);
-  const forcible = stopping.every((holder) => holder.harm === 'forcible');
+  const overridable = stopping.every((holder) => holder.harm === 'overridable');
   // Where the machine itself would be lost there is nothing else to do first.
   const vital = stopping.filter(isVital);
   const advice = [...new Set((vital.length > 0 ? vital : stopping).map(adviseOnHolder))];
@@ -120,7 +120,7 @@ export function refuseHeld(
       ...stopping.map((holder) => `${holder.slot}: ${describeHolder(holder)}`),
       'nothing was changed',
     ],
-    hint: `${advice.join('; ')}${forcible ? '; or go on nevertheless with --force' : ''}`,
+    hint: `${advice.join('; ')}${overridable ? '; or go on nevertheless with --force' : ''}`,
   });
 }
 
