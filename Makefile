@@ -151,7 +151,7 @@ install-mdevctl:
 	@for name in mdevctl lsmdev; do \
 		file=$(DESTDIR)$(sbindir)/$$name; \
 		if { [ -e $$file ] || [ -h $$file ]; } && [ "$$(readlink $$file)" != pearasys ]; then \
-			echo "$$file is there already, and is not ours: remove its package first, or choose another PREFIX" >&2; \
+			echo "$$file already exists and was not installed by pearasys: remove its package first, or choose another PREFIX" >&2; \
 			exit 1; \
 		fi; \
 	done
@@ -164,7 +164,7 @@ uninstall:
 	@# A hook that stays would keep guests from starting: their unit goes. In an image nothing can be run.
 	@[ -n '$(DESTDIR)' ] || [ ! -x $(sbindir)/pearasys ] || \
 		PATH="$(dir $(NODE)):$$PATH" $(sbindir)/pearasys guest remove-hooks >/dev/null || \
-		echo 'the libvirt hooks stay: rm them by hand, see docs/guests.md' >&2
+		echo 'the libvirt hooks stay: remove them manually, see docs/guests.md' >&2
 # Templates in another folder (--prefix) are links here.
 	for link in $(DESTDIR)$(slotunits)/pearasys-*:*@.service; do \
 		[ ! -h "$$link" ] || rm -f "$(DESTDIR)$$(readlink "$$link")"; \

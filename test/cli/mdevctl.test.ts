@@ -699,7 +699,7 @@ describe('mdevctl, built', () => {
       symlinkSync('/usr/bin/true', join(folder, 'usr/local/sbin/lsmdev'));
       const {status, stderr} = make('install-mdevctl');
       assert.notEqual(status, 0);
-      assert.match(stderr, /sbin\/lsmdev is there already, and is not ours/);
+      assert.match(stderr, /sbin\/lsmdev already exists and was not installed by pearasys/);
       assert.deepEqual([installed('mdevctl'), installed('lsmdev')], ['', '/usr/bin/true']);
       make('uninstall');
       assert.equal(installed('lsmdev'), '/usr/bin/true');

@@ -59,7 +59,7 @@ describe('the launcher', () => {
     const {status, stdout, stderr} = spawnSync(launcher, ['list'], {encoding: 'utf8', env: {PATH: bin}});
     assert.equal(status, 1);
     assert.equal(stdout, '');
-    assert.match(stderr, /^pearasys: it needs Node\.js 20\.19 or newer, and there is no node in PATH\n/);
+    assert.match(stderr, /^pearasys: Node\.js 20\.19 or newer is required, but there is no node in PATH\n/);
   });
 
   it('in a checkout without dist/ says what to do, also through a link', () => {
@@ -70,7 +70,7 @@ describe('the launcher', () => {
     for (const command of [original, join(folder, 'link')]) {
       const {status, stderr} = spawnSync(command, ['list'], {encoding: 'utf8'});
       assert.equal(status, 1);
-      assert.match(stderr, /checkout\/sbin\/\.\.\/dist is not there: run make first/);
+      assert.match(stderr, /checkout\/sbin\/\.\.\/dist does not exist: run make first/);
     }
   });
 });

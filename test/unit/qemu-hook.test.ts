@@ -79,7 +79,7 @@ esac
     const {status, stderr, stdout} = call(['win-11', 'prepare', 'begin', '-'], 'reload-or-restart');
     assert.equal(status, 1);
     assert.equal(stdout, '');
-    assert.equal(stderr, 'pearasys: guest win-11 is not started: its devices cannot be had\nthe reason\n');
+    assert.equal(stderr, 'pearasys: guest win-11 is not started: could not take its devices\nthe reason\n');
   });
 
   it('asks the journal for what was said in this call alone', () => {
@@ -96,7 +96,7 @@ esac
     assert.equal(status, 1);
     assert.equal(
       stderr,
-      'pearasys: guest win-11 has ended: the host does not have all back that it had before\nthe reason\n',
+      'pearasys: guest win-11 has ended: the host did not get everything back\nthe reason\n',
     );
     assert.deepEqual(calls.slice(0, 3), [
       'systemctl --quiet is-active -- pearasys-guest@win-11.service',

@@ -64,7 +64,7 @@ describe('the template of a slot', () => {
       slotTemplate(slot, [slot], defaultLayout),
       `# Written by pearasys for the device in slot 0000:02:00.0: each instance gives it to one driver,
 # pearasys-0000:02:00.0@vfio-pci.service to vfio-pci. In this file %j is the slot, %i the driver.
-# Enabled, it claims the device at boot and at each hot-add; disabled, nobody touches it.
+# Enabled, it claims the device at boot and at each hot-add; disabled, pearasys does not touch it.
 # To undo: pearasys -s 0000:02:00.0 service uninstall
 [Unit]
 Description=PCI device %j on driver %i
@@ -73,11 +73,11 @@ Documentation=man:pearasys(8)
 DefaultDependencies=no
 Before=basic.target
 After=systemd-modules-load.service local-fs-pre.target
-# Stops with the device, and comes back with it.
+# Stops when the device goes away, and starts when it returns.
 BindsTo=sys-bus-pci-devices-%j.device
 After=sys-bus-pci-devices-%j.device
-# What claims the device is a unit of its own: where the device is on the driver already, this one becomes active
-# without a process.
+# A separate unit claims the device: if the device is already on the driver, this unit becomes active without a
+# process.
 Requires=pearasys-claim-%j@%i.service
 After=pearasys-claim-%j@%i.service
 
@@ -89,7 +89,7 @@ RemainAfterExit=yes
 Slice=system.slice
 ExecStop=/usr/local/libexec/pearasys/release %j %i
 TimeoutSec=120
-# A write that is stuck in the kernel can be killed by nobody; do not wait for it.
+# A write that is stuck in the kernel cannot be killed; do not wait for it.
 KillMode=process
 RuntimeDirectory=pearasys
 RuntimeDirectoryPreserve=yes
@@ -151,7 +151,7 @@ describe('the settings of a unit', () => {
   it('of a single one only describe it', () => {
     assert.equal(
       unitSettings(vfio, alone),
-      `# Written by pearasys: how pearasys-0000:02:00.0@vfio-pci.service and the other units of its card go together.
+      `# Written by pearasys: how pearasys-0000:02:00.0@vfio-pci.service depends on the other units of its card.
 # To undo: pearasys -s 0000:02:00.0 service uninstall
 [Unit]
 Description=GP104 (PCI device 0000:02:00.0) on driver vfio-pci

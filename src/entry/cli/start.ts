@@ -3,7 +3,7 @@ import {loadProgram} from './code-cache.js';
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 if (major < 20 || (major === 20 && minor < 19)) {
-  console.error(`pearasys: it needs Node.js 20.19 or newer; ${process.execPath} is ${process.version}`);
+  console.error(`pearasys: Node.js 20.19 or newer is required; ${process.execPath} is ${process.version}`);
   process.exit(1);
 }
 void loadProgram(import.meta.dirname, true, require)
