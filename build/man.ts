@@ -21,7 +21,7 @@ export async function manualPage(): Promise<string> {
     '.SH DESCRIPTION',
     text(
       'A device is named by its slot (0000:04:00.0, or 04:00.0 in domain 0000), all functions of a card by 04:00.*, ' +
-        'by its id (10de:1b80, vendor and device), by the name of what its driver makes of it (eth0, nvme0n1, ' +
+        'by its id (10de:1b80, vendor and device), by the name of what its driver provides (eth0, nvme0n1, ' +
         'card1), or by a path in /dev or /sys, a mediated device by its UUID. Options ' +
         'may stand before the command or after it.',
     ),
@@ -34,24 +34,24 @@ export async function manualPage(): Promise<string> {
     '.SH SETTINGS OF GUESTS',
     text(
       'Lines Key=value in /etc/pearasys/guests/GUEST.settings for one guest, and in /etc/pearasys/guest.settings for ' +
-        'those that have none of their own. Lines that begin with # are comments.',
+        'guests without a file of their own. Lines that begin with # are comments.',
     ),
     ...settingsHelp.flatMap(({key, means, otherwise}) =>
-      item(`${key}=`, `${means} When it is not set: ${otherwise}.`),
+      item(`${key}=`, `${means} If it is not set: ${otherwise}.`),
     ),
     ...item(
       'Card=SLOT VENDOR:DEVICE',
-      'A card that is meant, a line each, written by guest setup: another card in the slot is not taken.',
+      'An expected card, one per line, written by guest setup: another card in the slot is not taken.',
     ),
     '.SH EXIT STATUS',
     ...item('0', 'Done, or nothing to do.'),
-    ...item('1', 'Failed; what was done was undone.'),
+    ...item('1', 'Failed, and everything done was undone.'),
     ...item('2', 'Wrong usage.'),
-    ...item('3', 'Refused before any effect: in use, group not viable, another card than the recorded one.'),
+    ...item('3', 'Refused before any change: in use, group not viable, not the recorded card.'),
     ...item('4', 'No such device, or no such guest.'),
     ...item('5', 'A write to the kernel did not return.'),
     '.SH FILES',
-    ...item('/etc/pearasys/pci/', 'Records: which device is to have which driver. One file a device.'),
+    ...item('/etc/pearasys/pci/', 'Records: which driver gets which device. One file per device.'),
     ...item(
       '/etc/systemd/system/pearasys-SLOT@DRIVER.service',
       'The unit of a device. Enabled, it claims the device at boot and at each hot-add.',
@@ -61,10 +61,10 @@ export async function manualPage(): Promise<string> {
       'Definitions of mediated devices, shared with mdevctl. Its scripts in /etc/mdevctl.d/scripts.d/ are called.',
     ),
     ...item('/etc/pearasys/pearasys.conf', 'Settings.'),
-    ...item('/etc/pearasys/guests/GUEST.conf', 'The slots of the devices that a guest takes, one a line.'),
+    ...item('/etc/pearasys/guests/GUEST.conf', 'The slots of the devices that a guest takes, one per line.'),
     ...item(
       '/etc/pearasys/guests/single-gpu-passthrough-guests.conf, gpu-passthrough-guests.conf',
-      'Guests that take the display that the firmware started with, and guests that take another one.',
+      'Guests that take the boot display, and guests that take another display.',
     ),
     ...item(
       'pearasys-guest@GUEST.service',

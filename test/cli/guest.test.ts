@@ -107,9 +107,12 @@ describe('pearasys guest', () => {
       assert.equal(exitCode, 0);
       assert.match(
         stderr,
-        /0000:02:00.1 \(10de:10f0\) is in group 2 too.*cannot start while it is on snd_hda_intel/,
+        /0000:02:00.1 \(10de:10f0\) is also in group 2.*cannot start while it is on snd_hda_intel/,
       );
-      assert.match(stderr, /0000:02:00.0 is among the devices of a too: only one of them can run at a time/);
+      assert.match(
+        stderr,
+        /0000:02:00.0 is also a device of guest a: only one of the guests can run at a time/,
+      );
     });
 
     it('takes what the domain has when no device is named, and never asks without a terminal', async () => {
@@ -188,12 +191,12 @@ describe('pearasys guest', () => {
         [['guest', 'setup', 'gpu-passthrough-guests', '--device', '02:00.0'], 2, /cannot be the name/],
         [['guest', 'setup', 'g', '--device', '00:01.0'], 3, /is a bridge/],
         [['guest', 'setup', 'g', '--device', '09:00.0'], 4, /no device in slot 0000:09:00.0/],
-        [['guest', 'setup', 'g', '--device', '10de:1b80'], 2, /is that of 2 devices/],
+        [['guest', 'setup', 'g', '--device', '10de:1b80'], 2, /id 10de:1b80 matches 2 devices/],
         [['guest', 'setup', 'g'], 2, /no device was named/],
         [
           ['guest', 'setup', 'broken', '--device', '02:00.0'],
           3,
-          /broken.conf is not written over\n.*line 1 is 'VENDOR=10de'/,
+          /refusing to overwrite \S+broken.conf\n.*line 1 is 'VENDOR=10de'/,
         ],
       ] as const) {
         const {exitCode: found, stderr} = await run(host, argv);
@@ -269,9 +272,9 @@ describe('pearasys guest', () => {
         ['guest', 'setup', 'win11'],
         [/❯ 1\)/, '02:00.0'],
         [/02:00\.0 ❯ 8\) 0000:02:00\.0/, '\r'],
-        [/❯ That is all: 0000:02:00\.0/, '\r'],
-        [/0000:02:00\.1 .*is in group 2 too\. Take it along\?/, 'y\r'],
-        [/takes 0000:02:00\.0, 0000:02:00\.1 from now on\?/, 'y\r'],
+        [/❯ Done: 0000:02:00\.0/, '\r'],
+        [/0000:02:00\.1 .*is also in group 2\. Include it\?/, 'y\r'],
+        [/Set up guest \S+ with 0000:02:00\.0, 0000:02:00\.1\?/, 'y\r'],
       );
       assert.equal(exitCode, 0, stderr);
       assert.equal(read(host, `${folder}/win11.conf`), '0000:02:00.0\n0000:02:00.1\n');
@@ -284,8 +287,8 @@ describe('pearasys guest', () => {
       const {exitCode, stderr} = await answer(
         host,
         ['guest', 'setup', 'win11'],
-        [/❯ That is all: 0000:02:00\.0, 0000:02:00\.1/, '\r'],
-        [/from now on\?/, 'n\r'],
+        [/❯ Done: 0000:02:00\.0, 0000:02:00\.1/, '\r'],
+        [/Set up guest \S+ with /, 'n\r'],
       );
       assert.equal(exitCode, 1);
       assert.match(stderr, /interrupted\n {2}nothing was changed/);
@@ -318,8 +321,8 @@ describe('pearasys guest', () => {
       await ok(host, 'guest', 'setup', 'win11', '--device', '02:00.0', '--siblings');
       const {stdout, stderr} = await typed(host, 'guest list');
       assert.equal(stdout, 'broken\t-\t-\tinactive\t-\nwin11\t0000:02:00.0,0000:02:00.1\tgpu\tinactive\t-\n');
-      assert.match(stderr, /guest broken is left alone: line 1 is 'nonsense'/);
-      assert.match(stderr, /gone is in a list of guests, and is not set up/);
+      assert.match(stderr, /guest broken is ignored: line 1 is 'nonsense'/);
+      assert.match(stderr, /gone is in a list of guests, but is not set up/);
       await host.run('systemctl', ['start', 'pearasys-guest@win11.service']);
       const {guests} = await json<GuestListResult>(host, 'guest', 'list');
       assert.deepEqual(guests[1], {
@@ -380,7 +383,7 @@ describe('pearasys guest', () => {
       const {exitCode, stdout, stderr} = await typed(host, 'guest list');
       assert.equal(exitCode, 0);
       assert.match(stdout, /^win11\t.*\tactive\t0000:02:00.0,0000:02:00.1$/m);
-      assert.match(stderr, /guest broken is left alone: \/run\/pearasys\/guest\/broken is damaged/);
+      assert.match(stderr, /guest broken is ignored: \/run\/pearasys\/guest\/broken is damaged/);
       assert.match(stderr, /\/run\/pearasys\/guest\/gone is damaged/);
       assert.match(
         await ok(host, 'guest', 'show', 'broken'),
@@ -394,7 +397,7 @@ describe('pearasys guest', () => {
         declaration.files[`${folder}/g.settings`] = 'Processes=maybe\n';
       });
       const shown = await json<GuestShowResult>(host, 'guest', 'show', 'g');
-      assert.match(shown.problem ?? '', /g.settings is not obeyed: line 1 is 'Processes=maybe'/);
+      assert.match(shown.problem ?? '', /g.settings is ignored: line 1 is 'Processes=maybe'/);
       assert.equal(shown.settings, null);
       assert.match(await ok(host, 'guest', 'show', 'g'), /0000:02:00.0 10de:1b80/);
     });
@@ -462,7 +465,7 @@ describe('pearasys guest', () => {
       assert.equal(host.effects().length, 1);
       await ok(host, 'guest', 'remove-hooks', 'win11');
       assert.deepEqual(host.list(`${hooks}/qemu.d`), []);
-      assert.equal(await ok(host, 'guest', 'remove-hooks'), 'there are no hooks to be removed\n');
+      assert.equal(await ok(host, 'guest', 'remove-hooks'), 'there are no hooks to remove\n');
     });
 
     it('take part in a dispatcher without breaking it, and leave what others put there', async () => {
@@ -486,7 +489,7 @@ describe('pearasys guest', () => {
       });
       const taken = await typed(host, 'guest install-hooks win11');
       assert.equal(taken.exitCode, 3);
-      assert.match(taken.stderr, /50-pearasys is somebody else's/);
+      assert.match(taken.stderr, /refusing to overwrite \S+50-pearasys: it was not created by pearasys/);
       await ok(host, 'guest', 'remove-hooks');
       assert.equal(read(host, `${hooks}/qemu.d/50-pearasys`), '#!/bin/sh\n# mine\n');
       const narrow = await withGuest((declaration) => {
@@ -580,11 +583,11 @@ describe('pearasys guest', () => {
       file('qemu.d/win10/prepare/begin/start.sh', 'virsh nodedev-detach x');
       const {stderr} = await typed(host, 'guest setup win11');
       assert.deepEqual(
-        [...stderr.matchAll(/hooks\/(\S+) changes devices too/g)].map(([, path]) => path),
+        [...stderr.matchAll(/hooks\/(\S+) also changes devices/g)].map(([, path]) => path),
         ['qemu.d/10-all', 'qemu.d/win11/prepare/begin/start.sh', 'qemu.d/win11/release/end/stop.sh'],
       );
       const other = await typed(host, 'guest install-hooks win11');
-      assert.match(other.stderr, /start\.sh changes devices too .*\(pitcrew\)/);
+      assert.match(other.stderr, /start\.sh also changes devices .*\(pitcrew\)/);
     });
 
     it('are not removed for one guest while others share them', async () => {
@@ -593,10 +596,10 @@ describe('pearasys guest', () => {
       await ok(host, 'guest', 'install-hooks', 'win11');
       const {exitCode, stderr} = await typed(host, 'guest remove-hooks win11');
       assert.equal(exitCode, 3);
-      assert.match(stderr, /50-pearasys is one for all guests that are set up, other too/);
+      assert.match(stderr, /not removing \S+50-pearasys: it also serves guest other\n/);
       assert.match(stderr, /pearasys guest remove win11/);
       assert.deepEqual(host.list(`${hooks}/qemu.d`), ['50-pearasys']);
-      assert.equal(await ok(host, 'guest', 'remove-hooks'), 'the hooks are removed\n');
+      assert.equal(await ok(host, 'guest', 'remove-hooks'), 'the hooks were removed\n');
     });
 
     it('are for guests that are set up, and that libvirt has', async () => {

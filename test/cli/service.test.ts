@@ -318,7 +318,7 @@ describe('pearasys service', () => {
       assert.equal(exitCode, 0);
       assert.equal(
         stderr,
-        `pearasys: warning: the record for the card 10de:1b80 in slot ${card} is replaced\n`,
+        `pearasys: warning: replacing the record for the card 10de:1b80 in slot ${card}\n`,
       );
       assert.deepEqual(host.list('/etc/pearasys/pci'), [`${card}-0x10de-0x1b81`]);
     });
@@ -334,10 +334,7 @@ describe('pearasys service', () => {
       assert.equal(host.info(record)?.mode, 0o664);
       const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci`);
       assert.equal(exitCode, 0);
-      assert.match(
-        stderr,
-        /^pearasys: warning: the record .*, which was ignored, is replaced: .* chmod go-w/,
-      );
+      assert.match(stderr, /^pearasys: warning: replacing the record .*, which was ignored: .* chmod go-w/);
       assert.equal((await list(host)).problems.length, 0);
     });
 
@@ -349,7 +346,10 @@ describe('pearasys service', () => {
       const refused = async () => {
         const {exitCode, stderr} = await typed(host, `-s ${card} service install vfio-pci`);
         assert.equal(exitCode, 3);
-        assert.match(stderr, /^pearasys: no record is written: \/etc\/pearasys\/pci.* is not trusted\n/);
+        assert.match(
+          stderr,
+          /^pearasys: refusing to write a record: \/etc\/pearasys\/pci.* is not trusted\n/,
+        );
         assert.match(stderr, /nothing was changed/);
         return stderr;
       };
@@ -416,7 +416,7 @@ describe('pearasys service', () => {
         [['-s', '02:0', 'service', 'install', 'vfio-pci'], 2, /'02:0' is neither a slot nor an id/],
         [['-s', '2:0.0', 'service', 'install', 'vfio-pci'], 2, /is neither a slot nor an id/],
         [['-d', '10de:1b8', 'service', 'install', 'vfio-pci'], 2, /'10de:1b8' is not an id/],
-        [['-d', '10de:1b80', 'service', 'install', 'vfio-pci'], 2, /that of 2 devices/],
+        [['-d', '10de:1b80', 'service', 'install', 'vfio-pci'], 2, /id 10de:1b80 matches 2 devices/],
         [['-d', '10de:ffff', 'service', 'install', 'vfio-pci'], 4, /no device with id 10de:ffff/],
         [['-s', '77:00.0', 'service', 'install', 'vfio-pci'], 4, /no device in slot 0000:77:00\.0/],
         [['-s', card, 'service', 'install', '../x'], 2, /is not a driver's name/],
@@ -525,13 +525,13 @@ describe('pearasys service', () => {
           ['/opt/./units', /is not a folder for units/],
           ['/opt/a b', /is not a folder for units/],
           ['/opt/file', /is not a folder\n/],
-          ['/run/systemd/system', /searched by systemd itself/],
-          ['/usr/lib/systemd/system', /searched by systemd itself/],
-          ['/lib/systemd', /searched by systemd itself/],
-          ['/etc/systemd', /searched by systemd itself/],
-          ['/etc//systemd/user', /searched by systemd itself/],
-          ['/etc/systemd/system/x.d', /searched by systemd itself/],
-          ['/opt/link', /searched by systemd itself/],
+          ['/run/systemd/system', /is reserved for packages or for one boot/],
+          ['/usr/lib/systemd/system', /is reserved for packages or for one boot/],
+          ['/lib/systemd', /is reserved for packages or for one boot/],
+          ['/etc/systemd', /is reserved for packages or for one boot/],
+          ['/etc//systemd/user', /is reserved for packages or for one boot/],
+          ['/etc/systemd/system/x.d', /is reserved for packages or for one boot/],
+          ['/opt/link', /is reserved for packages or for one boot/],
         ] as const) {
           const {exitCode, stderr} = await run(host, [
             ...['-s', card, 'service', 'install', 'vfio-pci', '--prefix', wrong],
@@ -550,7 +550,7 @@ describe('pearasys service', () => {
         const host = made();
         assert.equal(
           await ok(host, 'service install vfio-pci --any-slot -d 8086:10d3'),
-          'Each card with id 8086:10d3 gets a unit for vfio-pci when it appears, at boot or at a hot-add.\n',
+          'Each card with id 8086:10d3 gets a unit for vfio-pci when it appears, at boot or at hot-add.\n',
         );
         assert.deepEqual(host.effects(), [`write ${any}`]);
         await ok(host, '-d 8086:10d3 service install vfio-pci --any-slot');
@@ -572,10 +572,16 @@ describe('pearasys service', () => {
       it('takes one id, no slot, not --now, and a driver that there is', async () => {
         const host = made();
         for (const [line, message] of [
-          ['service install vfio-pci --any-slot', /takes one id/],
-          ['-d 8086:10d3 -d 10de:1b80 service install vfio-pci --any-slot', /takes one id/],
-          ['-s 05:00.0 -d 8086:10d3 service install vfio-pci --any-slot', /takes one id/],
-          ['-d 8086:10d3 service install vfio-pci --any-slot --now', /not about now/],
+          ['service install vfio-pci --any-slot', /--any-slot needs one id and no slot/],
+          [
+            '-d 8086:10d3 -d 10de:1b80 service install vfio-pci --any-slot',
+            /--any-slot needs one id and no slot/,
+          ],
+          [
+            '-s 05:00.0 -d 8086:10d3 service install vfio-pci --any-slot',
+            /--any-slot needs one id and no slot/,
+          ],
+          ['-d 8086:10d3 service install vfio-pci --any-slot --now', /--any-slot cannot be used with --now/],
           ['-d eth1 service install vfio-pci --any-slot', /'eth1' is not an id/],
           ['-d 8086:10d3 service install vfio --any-slot --dry-run', undefined],
           ['-d 8086:10d3 service install vfoi-pci --any-slot', /the nearest is vfio-pci/],
@@ -616,7 +622,10 @@ describe('pearasys service', () => {
       const {exitCode, stdout, stderr} = await typed(host, '-s 02:00.1 service uninstall');
       assert.equal(exitCode, 0, stderr);
       assert.equal(stdout, 'uninstalled: 0000:02:00.0, 0000:02:00.1\n');
-      assert.match(stderr, /to give back: pearasys bind default 0000:02:00\.0 0000:02:00\.1\n$/);
+      assert.match(
+        stderr,
+        /without a driver now; to return it to the host: pearasys bind default 0000:02:00\.0 0000:02:00\.1\n$/,
+      );
       assert.deepEqual(host.list('/etc/pearasys/pci'), []);
       assert.deepEqual(
         host.list('/etc/systemd/system').filter((name) => name.includes('pearasys')),
@@ -698,7 +707,7 @@ describe('pearasys service', () => {
       assert.equal(exitCode, 0);
       assert.equal(
         stderr,
-        'pearasys: warning: 0000:05:00.0 is still on vfio-pci: its unit could not release it, journalctl says why\n',
+        'pearasys: warning: 0000:05:00.0 is still on vfio-pci: its unit could not release it; the reason is in the journal\n',
       );
       assert.equal(driverOf(host, '0000:05:00.0'), 'vfio-pci');
     });
@@ -730,7 +739,7 @@ describe('pearasys service', () => {
         ['-d 10de:ffff service uninstall', 2, /there is no record for id 10de:ffff/],
         ['-d 10de service uninstall', 2, /'10de' is not an id/],
         ['-d 10de:1b80 service uninstall --any-slot', 4, /no record for id 10de:1b80 in any slot/],
-        ['service uninstall --any-slot', 2, /takes one id/],
+        ['service uninstall --any-slot', 2, /--any-slot needs one id and no slot/],
       ] as const) {
         const {exitCode, stderr} = await typed(host, line);
         assert.equal(exitCode, code, `${line}\n${stderr}`);
@@ -767,8 +776,8 @@ describe('pearasys service', () => {
       const before = host.machine.bindings();
       assert.equal(
         await ok(host, 'service import'),
-        `${unit('vfio-pci')}, enabled; ${saved(card)} is removed\n` +
-          `${unit('none', '0000:05:00.0')}, enabled; ${saved('0000:05:00.0')} is removed\n`,
+        `${unit('vfio-pci')}, enabled; ${saved(card)} was removed\n` +
+          `${unit('none', '0000:05:00.0')}, enabled; ${saved('0000:05:00.0')} was removed\n`,
       );
       assert.deepEqual(host.list('/etc/driverctl.d'), []);
       assert.equal(host.info('/etc/driverctl.d')?.kind, 'directory');
@@ -796,7 +805,10 @@ describe('pearasys service', () => {
 
     it('does not obey a file that others can write', async () => {
       const host = savedBy({[saved(card)]: 'vfio-pci\n'}, 0o666);
-      assert.match((await typed(host, 'service import')).stderr, /is left: .* is writable by others/);
+      assert.match(
+        (await typed(host, 'service import')).stderr,
+        /is left unchanged: .* is writable by others/,
+      );
       assert.equal(host.exists(record), false);
     });
 
@@ -981,9 +993,12 @@ describe('pearasys service', () => {
     it('one of them alone, and --now, are refused', async () => {
       const host = new ImageHost(image);
       for (const [argv, message] of [
-        [['-s', card, 'service', 'install', 'vfio-pci'], /an image has no devices of its own/],
-        [['-d', '10de:1b80', 'service', 'install', 'vfio-pci'], /an image has no devices of its own/],
-        [['-s', card, '-d', '10de:1b80', 'service', 'install', 'vfio-pci', '--now'], /--now has no meaning/],
+        [['-s', card, 'service', 'install', 'vfio-pci'], /an image has no devices/],
+        [['-d', '10de:1b80', 'service', 'install', 'vfio-pci'], /an image has no devices/],
+        [
+          ['-s', card, '-d', '10de:1b80', 'service', 'install', 'vfio-pci', '--now'],
+          /--now cannot be used with --root/,
+        ],
       ] as const) {
         const {exitCode, stderr} = await install(host, ...argv);
         assert.equal(exitCode, 2, stderr);

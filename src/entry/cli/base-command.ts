@@ -12,7 +12,7 @@ const lockPatience = 2000;
 
 /** Flags of commands that change something. */
 export const changeFlags = {
-  'dry-run': boolean({summary: 'Show what would be done, and do nothing'}),
+  'dry-run': boolean({summary: 'Show what would be done without doing it'}),
 };
 
 /** Flags of commands that write to the kernel. */
@@ -32,7 +32,7 @@ export const switchFlags = {
   ...writeFlags,
   force: boolean({
     summary:
-      'Go on although a device is in use or its IOMMU group is not viable; never where data is sure to be lost',
+      'Continue even if a device is in use or its IOMMU group is not viable; refused if data would be lost',
   }),
 };
 
@@ -48,13 +48,13 @@ export abstract class BaseCommand extends Command {
   static override readonly baseFlags = {
     json: boolean({summary: 'Print the result as JSON', helpGroup: 'GLOBAL'}),
     root: string({
-      summary: 'Work on the machine whose file system is in this folder: an image, or a simulated host',
+      summary: 'Work on the image or simulated host in this folder',
       helpGroup: 'GLOBAL',
       helpValue: 'DIR',
     }),
     verbose: boolean({
       char: 'v',
-      summary: 'Print each step as the shell line that does the same',
+      summary: 'Print each step as an equivalent shell line',
       helpGroup: 'GLOBAL',
     }),
     debug: boolean({summary: 'Print where in the program an error comes from', helpGroup: 'GLOBAL'}),
@@ -176,6 +176,6 @@ function refuseInherited(words: readonly string[]): void {
   for (const word of words.slice(0, end < 0 ? undefined : end)) {
     const [, name = ''] = /^--([^=]*)/s.exec(word) ?? [];
     if (Object.hasOwn(Object.prototype, name))
-      throw usageError(`there is no option --${name} here`, 'the same command with --help');
+      throw usageError(`this command has no option --${name}`, 'the same command with --help');
   }
 }

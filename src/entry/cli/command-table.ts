@@ -17,15 +17,15 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/list.js'),
   },
   show: {
-    summary: 'Show all that is known of one device',
+    summary: 'Show one device',
     load: () => import('./commands/show.js'),
   },
   bind: {
-    summary: 'Bind devices to a driver, all of them or none',
+    summary: 'Bind devices to a driver, all or none',
     load: () => import('./commands/bind.js'),
   },
   unbind: {
-    summary: 'Unbind devices from their drivers, all of them or none',
+    summary: 'Unbind devices from their drivers, all or none',
     load: () => import('./commands/unbind.js'),
   },
   pci: {
@@ -37,7 +37,7 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/service/install.js'),
   },
   'service:uninstall': {
-    summary: 'Take back what `service install` did',
+    summary: 'Undo `service install`',
     load: () => import('./commands/service/uninstall.js'),
   },
   'service:list': {
@@ -45,11 +45,11 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/service/list.js'),
   },
   'service:import': {
-    summary: 'Take over what driverctl has saved',
+    summary: 'Import saved driverctl overrides',
     load: () => import('./commands/service/import.js'),
   },
   'guest:setup': {
-    summary: 'Say which devices a guest takes when it starts',
+    summary: 'Set which devices a guest takes when it starts',
     load: () => import('./commands/guest/setup.js'),
   },
   'guest:list': {
@@ -57,15 +57,15 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/guest/list.js'),
   },
   'guest:show': {
-    summary: 'Show all that is known of one guest',
+    summary: 'Show one guest',
     load: () => import('./commands/guest/show.js'),
   },
   'guest:remove': {
-    summary: 'Take back what `guest setup` did',
+    summary: 'Undo `guest setup`',
     load: () => import('./commands/guest/remove.js'),
   },
   'guest:query': {
-    summary: 'Print variables about guests for a shell',
+    summary: 'Print shell variables about guests',
     load: () => import('./commands/guest/query.js'),
   },
   'guest:of': {
@@ -73,15 +73,15 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/guest/of.js'),
   },
   'guest:virsh-name': {
-    summary: 'Print what virsh calls a device',
+    summary: 'Print the name that virsh uses for a device',
     load: () => import('./commands/guest/virsh-name.js'),
   },
   'guest:install-hooks': {
-    summary: "Have libvirt start and stop a guest's unit",
+    summary: "Make libvirt start and stop a guest's unit",
     load: () => import('./commands/guest/install-hooks.js'),
   },
   'guest:remove-hooks': {
-    summary: 'Take back what `guest install-hooks` did',
+    summary: 'Undo `guest install-hooks`',
     load: () => import('./commands/guest/remove-hooks.js'),
   },
   'mdev:types': {
@@ -97,15 +97,15 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/mdev/define.js'),
   },
   'mdev:undefine': {
-    summary: 'Take a definition away',
+    summary: 'Remove a definition',
     load: () => import('./commands/mdev/undefine.js'),
   },
   'mdev:modify': {
-    summary: 'Change a definition, or a device that is there',
+    summary: 'Change a definition or an existing device',
     load: () => import('./commands/mdev/modify.js'),
   },
   'mdev:start': {
-    summary: 'Make a mediated device',
+    summary: 'Create a mediated device',
     load: () => import('./commands/mdev/start.js'),
   },
   'mdev:stop': {
@@ -113,47 +113,47 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/mdev/stop.js'),
   },
   'mdev:list-all': {
-    summary: 'List all types, as the first mdevctl',
+    summary: 'List all types, like the first mdevctl',
     hidden: true,
     load: () => import('./commands/mdev/list-all.js'),
   },
   'mdev:list-available': {
-    summary: 'List the types with instances left, as the first mdevctl',
+    summary: 'List the types with instances left, like the first mdevctl',
     hidden: true,
     load: () => import('./commands/mdev/list-available.js'),
   },
   'mdev:list-mdevs': {
-    summary: 'List mediated devices, as the first mdevctl',
+    summary: 'List mediated devices, like the first mdevctl',
     hidden: true,
     load: () => import('./commands/mdev/list-mdevs.js'),
   },
   'mdev:list-saved': {
-    summary: 'List definitions, as the first mdevctl',
+    summary: 'List definitions, like the first mdevctl',
     hidden: true,
     load: () => import('./commands/mdev/list-saved.js'),
   },
   'mdev:create-mdev': {
-    summary: 'Define and start a mediated device, as the first mdevctl',
+    summary: 'Define and start a mediated device, like the first mdevctl',
     hidden: true,
     load: () => import('./commands/mdev/create-mdev.js'),
   },
   'mdev:start-mdev': {
-    summary: 'Start a defined device, as the first mdevctl',
+    summary: 'Start a defined device, like the first mdevctl',
     hidden: true,
     load: () => import('./commands/mdev/start-mdev.js'),
   },
   'mdev:stop-mdev': {
-    summary: 'Remove a mediated device, as the first mdevctl',
+    summary: 'Remove a mediated device, like the first mdevctl',
     hidden: true,
     load: () => import('./commands/mdev/stop-mdev.js'),
   },
   'mdev:remove-mdev': {
-    summary: 'Remove a device with its definitions, as the first mdevctl',
+    summary: 'Remove a device with its definitions, like the first mdevctl',
     hidden: true,
     load: () => import('./commands/mdev/remove-mdev.js'),
   },
   completion: {
-    summary: 'Print or install the completion of this command line for your shell',
+    summary: 'Print or install the completion script for your shell',
     load: () => import('./commands/completion.js'),
   },
 };
@@ -162,5 +162,5 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
 export const topics: Readonly<Record<string, string>> = {
   service: 'Claim devices at boot and at each hot-add',
   guest: 'Give devices to virtual machines while they run',
-  mdev: 'Mediated devices: their parents and types, definitions, starting and stopping',
+  mdev: 'Manage mediated devices: parents, types, definitions, start and stop',
 };

@@ -98,7 +98,7 @@ function describe(id: string, summary: string, command: Command.Class): Complete
 function common(all: readonly CompletedCommand[]): string {
   const valued = optionPatterns(all, () => true);
   const known = unique(all.flatMap(({words}) => beginnings(words)));
-  return `# The names in folders. Those that begin as an option does, or that ls cannot show as they are, are left out.
+  return `# Prints the names in folders, except those that begin like an option or that ls cannot show unchanged.
 _${name}_entries() {
   local folder
   for folder in "$@"; do command ls -q -- "$folder"; done | sed '/^-/d; /?/d'

@@ -33,23 +33,23 @@ function overview(words: readonly string[]): string {
     'COMMANDS',
     ...table(rows),
     '',
-    'OPTIONS, before the command or after it',
+    'OPTIONS, before or after the command',
     ...table([
       ['-s, --slot SLOT', 'A device by slot: 0000:04:00.0, or 04:00.0; may be given several times'],
       ['-d, --id ID', 'Devices by vendor:device, as in 10de:1b80; may be given several times'],
       ['--json', 'Print the result as JSON'],
-      ['--dry-run', 'Show what would be done, and do nothing'],
-      ['-v, --verbose', 'Print each step as the shell line that does the same'],
-      ['--root DIR', 'Work on the machine whose file system is in DIR'],
+      ['--dry-run', 'Show what would be done without doing it'],
+      ['-v, --verbose', 'Print each step as an equivalent shell line'],
+      ['--root DIR', 'Work on the image or simulated host in DIR'],
       ['--version', 'Print the version'],
     ]),
     '',
     'EXIT CODES',
     ...table([
       ['0', 'done, or nothing to do'],
-      ['1', 'failed, and what was done was undone'],
+      ['1', 'failed, and everything done was undone'],
       ['2', 'wrong usage'],
-      ['3', 'refused: in use, group not viable, another card than the recorded one'],
+      ['3', 'refused before any change: in use, group not viable, not the recorded card'],
       ['4', 'no such device, or no such guest'],
       ['5', 'a write to the kernel did not return'],
     ]),
@@ -59,7 +59,7 @@ function overview(words: readonly string[]): string {
 }
 
 function moreHelp(words: string): string {
-  return `\`${name} help ${words}COMMAND\` tells more.`;
+  return `\`${name} help ${words}COMMAND\` shows more.`;
 }
 
 /** oclif's help on one command. */

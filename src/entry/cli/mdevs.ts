@@ -53,7 +53,7 @@ export const dumpJsonFlag = boolean({summary: 'Print the JSON that mdevctl print
 /** Flags of commands that change a mediated device or its definition. */
 export const mdevChangeFlags = {
   ...writeFlags,
-  force: boolean({char: 'f', summary: 'Go on although a callout script refuses'}),
+  force: boolean({char: 'f', summary: 'Continue even if a callout script refuses'}),
 };
 
 /** Milliseconds that the first mdevctl waits for a parent that is still registering. */

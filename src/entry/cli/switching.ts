@@ -33,9 +33,9 @@ export interface ChangeResult {
 
 /** Flags that say which devices come along with those named. */
 export const selectionFlags = {
-  all: boolean({summary: 'Let an id mean each device that has it'}),
-  siblings: boolean({summary: 'Take the other functions of the same card along'}),
-  group: boolean({summary: 'Take all members of the IOMMU group along'}),
+  all: boolean({summary: 'Select all devices with a given id'}),
+  siblings: boolean({summary: 'Include the other functions of the card'}),
+  group: boolean({summary: 'Include all members of the IOMMU group'}),
 };
 
 /** Flags that name devices, for commands whose arguments are something else. */
@@ -143,7 +143,7 @@ export async function switchNamed(
   flags: ChangeFlags & Selection & {readonly force: boolean},
 ): Promise<ChangeResult> {
   const devices = selectDevices(host, words, flags);
-  if (devices.length === 0) throw usageError('no device was named', '`pearasys list` shows what there is');
+  if (devices.length === 0) throw usageError('no device was named', '`pearasys list` lists the devices');
   const notes: string[] = [];
   const outcome = await withChanges(command, flags, notes, (options) =>
     switchDevices(host, devices, target, {...options, force: flags.force}),
@@ -161,7 +161,7 @@ export function showChange(command: BaseCommand, result: ChangeResult): void {
     return;
   }
   for (const {slot, id, driver, override} of result.devices) {
-    const kept = driver === null && override === 'none' ? ', and every driver is kept off' : '';
+    const kept = driver === null && override === 'none' ? ', and all drivers are kept off' : '';
     const state = driver === null ? `has no driver${kept}` : `is on ${driver}`;
     command.log(`${slot} (${id}) ${state}${result.changed ? '' : ' already'}`);
   }

@@ -7,11 +7,11 @@ import {selectionFlags, switchNamed, type ChangeResult} from '../switching.js';
 /** `pearasys bind`: devices on a driver now. */
 export default class Bind extends BaseCommand {
   static override description =
-    'DRIVER is a PCI driver (its module is loaded when needed), `none` to keep every driver off, or `default` to ' +
-    'give the device back to the driver that the kernel chooses. A DEVICE is a slot (0000:04:00.0, 04:00.0), a ' +
-    'card (04:00.*: all its functions), an id (10de:1b80), the name of what its driver makes (eth0, nvme0n1, card1), ' +
-    'or a path in /dev or /sys. A device that is in use is refused, with ' +
-    'who uses it; when one of them does not take the driver, all go back to where they were.';
+    'DRIVER is a PCI driver (its module is loaded when needed), `none` to keep all drivers off, or `default` ' +
+    'to return the device to the driver that the kernel chooses. A DEVICE is a slot (0000:04:00.0, 04:00.0), ' +
+    'a card (04:00.*: all its functions), an id (10de:1b80), the name of what its driver provides (eth0, ' +
+    'nvme0n1, card1), or a path in /dev or /sys. A device in use is refused, and its holders are named. If ' +
+    'one device does not take the driver, all are rolled back.';
   static override examples = [
     '<%= config.bin %> bind vfio-pci 04:00.0 --siblings',
     '<%= config.bin %> bind default 04:00.0 04:00.1',

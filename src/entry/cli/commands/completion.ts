@@ -17,16 +17,16 @@ export interface CompletionResult {
 /** `pearasys completion`: the script that completes this command line. */
 export default class Completion extends BaseCommand {
   static override description =
-    '`make install` has installed the scripts for everybody; this is for a shell that does not look there. SHELL ' +
-    'is bash or zsh; without it, your own. With --install the script goes where the shell looks for those of the ' +
-    'user.';
+    '`make install` installs the scripts for all users; use this command for a shell that does not look ' +
+    'there. SHELL is bash or zsh; the default is your own shell. With --install, the script is written to the ' +
+    'folder where the shell looks for the scripts of the user.';
   static override examples = ['source <(<%= config.bin %> completion bash)'];
   static override args = {
     shell: string({description: 'bash or zsh', ignoreStdin: true}),
   };
   static override flags = {
     ...changeFlags,
-    install: boolean({summary: 'Write the script into your home folder'}),
+    install: boolean({summary: 'Write the script to your home folder'}),
   };
 
   async run(): Promise<CompletionResult> {
@@ -63,7 +63,7 @@ export default class Completion extends BaseCommand {
   #path(shell: Shell): string {
     const {HOME: home, XDG_DATA_HOME: data} = this.context.environment;
     if (home === undefined || !home.startsWith('/'))
-      throw usageError('HOME is not set: there is nowhere to write to', 'pearasys completion > FILE');
+      throw usageError('could not install the script: HOME is not set', 'pearasys completion > FILE');
     return shell === 'bash'
       ? `${data ?? `${home}/.local/share`}/bash-completion/completions/pearasys`
       : `${home}/.zfunc/_pearasys`;

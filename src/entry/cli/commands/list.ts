@@ -60,10 +60,11 @@ type Filter = (device: Device) => boolean;
 /** `pearasys list`: the PCI functions of this machine. */
 export default class List extends BaseCommand {
   static override description =
-    'On a terminal a table, where * marks the display that the firmware started with. Otherwise one line a device, tab-separated: slot, id, class code, driver, override, ' +
-    'IOMMU group, `boot-display`, recorded driver (`!` after it when the card is another one), units, holders, ' +
-    "class, name; - stands for none. Filters add up; one given twice means either. Names come from the system's " +
-    'pci.ids. Where there are parents of mediated devices, they and their devices follow.';
+    'On a terminal, prints a table; * marks the display that the firmware used at boot. Otherwise prints one ' +
+    'line per device, tab-separated: slot, id, class code, driver, override, IOMMU group, `boot-display`, ' +
+    'recorded driver (followed by `!` if the card is another one), units, holders, class, name; - stands for ' +
+    'none. A device must match all filters; the same filter given twice matches either value. Names come from ' +
+    "the system's pci.ids. If there are parents of mediated devices, they and their devices follow.";
   static override examples = [
     '<%= config.bin %> list --class display',
     '<%= config.bin %> list --driver none --id 10de',
@@ -121,11 +122,11 @@ export default class List extends BaseCommand {
     for (const problem of surroundings.namesProblems) this.warn(problem);
     for (const {path, reason} of surroundings.problems) this.warn(`the record ${path} is ignored: ${reason}`);
     for (const {path, message} of unreadable)
-      this.warn(`the device ${posix.basename(posix.dirname(path))} is left out: ${message}`);
+      this.warn(`the device ${posix.basename(posix.dirname(path))} is not listed: ${message}`);
     const missing = missingCards([...surroundings.records.values()].flat(), all);
     for (const {slot, id, elsewhere} of missing)
       this.warn(
-        `the recorded card ${id} is not in slot ${slot}${elsewhere.length === 0 ? '' : `; one is in ${elsewhere.join(', ')}`}: left alone`,
+        `the recorded card ${id} is not in slot ${slot}${elsewhere.length === 0 ? '' : `; one is in ${elsewhere.join(', ')}`}: not touched`,
       );
     const blind = blindSpot(host);
     if (blind !== undefined) this.note(blind);
@@ -243,7 +244,7 @@ function row(report: DeviceReport): string[] {
     report.id,
     `${classWordOf(report.class)}${report.bootDisplay ? '*' : ''}`,
     `${report.override === null || report.override === report.driver ? driver : `${driver} (${report.override})`}${
-      report.responds === false ? ' (does not answer)' : ''
+      report.responds === false ? ' (does not respond)' : ''
     }`,
     String(report.group ?? '-'),
     `${recordWord(report.record)}${state}`,

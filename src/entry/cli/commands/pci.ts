@@ -17,9 +17,9 @@ export interface PciResult extends ChangeResult {
 export default class Pci extends BaseCommand {
   static override description =
     'A chain of `rescan`, `driver DRIVER bind|unbind|new-id|remove-id|ls` and `device [--driver DRIVER] ' +
-    'bind|unbind|new-id|remove-id|driver-override|remove|rescan|reset`. The devices are those of -s and -d before ' +
-    '`pci`; a link with its own -s or -d uses these instead. Each link is checked, done and undone on failure by ' +
-    'itself; a chain ends with the first that fails.';
+    'bind|unbind|new-id|remove-id|driver-override|remove|rescan|reset`. The devices are those of -s and -d ' +
+    'before `pci`; a link with its own -s or -d uses these instead. Each link is checked, done, and undone on ' +
+    'failure, separately; a chain ends at the first link that fails.';
   static override examples = [
     '<%= config.bin %> -d 10de:10f0 -d 10de:1b80 pci driver vfio-pci unbind driver nvidia new-id',
     '<%= config.bin %> -s 04:00.0 pci device --driver vfio-pci bind',

@@ -94,14 +94,15 @@ export interface ShowResult {
 /** `pearasys show`: one device, its card and its group. */
 export default class Show extends BaseCommand {
   static override description =
-    'DEVICE is a slot (0000:04:00.0, 04:00.0), a card (04:00.*: all its functions), an id (10de:1b80), the name of ' +
-    'what its driver makes (eth0, nvme0n1, card1), a path in /dev or /sys, the UUID of a mediated device, or the name of a parent (mtty).';
+    'DEVICE is a slot (0000:04:00.0, 04:00.0), a card (04:00.*: all its functions), an id (10de:1b80), the ' +
+    'name of what its driver provides (eth0, nvme0n1, card1), a path in /dev or /sys, the UUID of a mediated ' +
+    'device, or the name of a parent (mtty).';
   static override examples = ['<%= config.bin %> show 04:00.0', '<%= config.bin %> show eth0 --json'];
   static override args = {
     device: string({description: 'the device', required: true, ignoreStdin: true}),
   };
   static override flags = {
-    all: boolean({summary: 'Let an id mean each device that has it'}),
+    all: boolean({summary: 'Select all devices with a given id'}),
   };
 
   async run(): Promise<ShowResult> {
@@ -149,8 +150,8 @@ export default class Show extends BaseCommand {
         throw new PearasysError({
           code: 'no-device',
           exitCode: ExitCode.noDevice,
-          message: `there is no mediated device ${uuid}, and none is defined`,
-          hint: '`pearasys mdev list` and `pearasys mdev list --defined` show what there is',
+          message: `there is no mediated device ${uuid}, and no definition`,
+          hint: '`pearasys mdev list` and `pearasys mdev list --defined` list them',
         });
       this.log(mdevs.map(printMdev).join('\n\n'));
       this.#noteBlindSpot(host);
@@ -256,10 +257,10 @@ function print(device: ShownDevice): string {
   const {record, power} = device;
   fact('id', device.subsystem === '0000:0000' ? device.id : `${device.id}, subsystem ${device.subsystem}`);
   fact('class', `${device.class}${device.className === null ? '' : ` ${device.className}`}`);
-  fact('display', device.bootDisplay ? 'the firmware started with it' : undefined);
+  fact('display', device.bootDisplay ? 'the firmware used it at boot' : undefined);
   fact(
     'driver',
-    device.locked ? 'not known: an earlier write to it, or a probe, has not returned' : driverWords(device),
+    device.locked ? 'unknown: an earlier write to it, or a probe, has not returned' : driverWords(device),
   );
   fact('override', overrideWords(device));
   fact(
@@ -271,7 +272,7 @@ function print(device: ShownDevice): string {
   fact(
     'state',
     device.responds === false
-      ? 'does not answer: its configuration space reads all ones (dead, or without power)'
+      ? 'does not respond: its configuration space reads all ones (dead, or without power)'
       : undefined,
   );
   fact('unreadable', device.unreadable.join(' ') || undefined);
@@ -286,7 +287,7 @@ function print(device: ShownDevice): string {
   fact('group', groupWords(device));
   fact('members', ...device.members.map(companionWords));
   fact('NUMA node', device.numaNode === null ? undefined : String(device.numaNode));
-  fact('reset', device.resetMethods.join(' ') || 'there is no way to reset it');
+  fact('reset', device.resetMethods.join(' ') || 'no reset method');
   fact(
     'power',
     [
@@ -306,7 +307,7 @@ function overrideWords({override, overrideState, locked}: ShownDevice): string |
   if (locked || overrideState === 'known') return override ?? undefined;
   return overrideState === 'missing'
     ? 'there is no driver_override: the kernel is older than 3.16'
-    : 'driver_override cannot be read';
+    : 'driver_override could not be read';
 }
 
 function driverWords({driver, module}: ShownDevice): string {
@@ -315,7 +316,7 @@ function driverWords({driver, module}: ShownDevice): string {
 }
 
 function recordWords(record: NonNullable<DeviceReport['record']>): string {
-  if (!record.matches) return `${record.driver}, for another card (${record.id}): this one is left alone`;
+  if (!record.matches) return `${record.driver}, for another card (${record.id}): this one is not touched`;
   return record.slot === 'any' ? `${record.driver}, for each card with this id` : record.driver;
 }
 

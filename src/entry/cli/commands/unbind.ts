@@ -5,10 +5,10 @@ import {selectionFlags, switchNamed, type ChangeResult} from '../switching.js';
 /** `pearasys unbind`: devices without a driver, free for binding by hand. */
 export default class Unbind extends BaseCommand {
   static override description =
-    'Leaves each DEVICE without a driver and without an override. A DEVICE is a slot (0000:04:00.0, 04:00.0), a ' +
-    'card (04:00.*: all its functions), an id (10de:1b80), the name of what its driver makes (eth0, nvme0n1, card1), ' +
-    'or a path in /dev or /sys. To give a device back to the driver that ' +
-    'the kernel chooses, say `bind default`.';
+    'Leaves each DEVICE without a driver and without an override. A DEVICE is a slot (0000:04:00.0, 04:00.0), ' +
+    'a card (04:00.*: all its functions), an id (10de:1b80), the name of what its driver provides (eth0, ' +
+    'nvme0n1, card1), or a path in /dev or /sys. To return a device to the driver that the kernel chooses, ' +
+    'use `bind default`.';
   static override examples = ['<%= config.bin %> unbind 04:00.0', '<%= config.bin %> unbind eth1 --dry-run'];
   static override args = {device: string({description: 'the devices', multiple: true, ignoreStdin: true})};
   static override flags = {...switchFlags, ...selectionFlags};

@@ -20,11 +20,11 @@ export type GuestHooksResult = ChangeResult & {
 /** `pearasys guest install-hooks`: libvirt starts and stops the unit of a guest. */
 export default class GuestInstallHooks extends BaseCommand {
   static override description =
-    'Writes one executable file below /etc/libvirt/hooks/qemu.d. libvirt runs it for all guests; one that is not set ' +
-    'up costs it the test for a file. Where /etc/libvirt/hooks/qemu runs the hooks of each guest from a folder of its ' +
-    'own, as that of VFIO-Tools does, the file is put there: it is tried on a test hook first, as nobody and without ' +
-    'access to services, files and network. With --root everything is written below a folder, to be ' +
-    'looked at.';
+    'Writes one executable file below /etc/libvirt/hooks/qemu.d. libvirt runs it for all guests; for a guest ' +
+    'that is not set up, it only checks that a file does not exist. If /etc/libvirt/hooks/qemu runs the hooks ' +
+    'of each guest from a separate folder, as the VFIO-Tools script does, the file is written there; a test ' +
+    'hook is tried first, as user nobody and without access to services, files and network. With --root, ' +
+    'everything is written below that folder, for review.';
   static override examples = [
     '<%= config.bin %> guest install-hooks win11',
     '<%= config.bin %> guest install-hooks win11 --root /tmp/look',
@@ -43,7 +43,7 @@ export default class GuestInstallHooks extends BaseCommand {
       throw new PearasysError({
         code: 'no-guest',
         exitCode: ExitCode.noDevice,
-        message: `guest ${guest} is not set up: the hook would do nothing for it`,
+        message: `guest ${guest} is not set up: the hook would do nothing`,
         details: ['nothing was changed'],
         hint: `pearasys guest setup ${shellWord(guest)}`,
       });
@@ -59,7 +59,7 @@ export default class GuestInstallHooks extends BaseCommand {
     // libvirt looks for hooks when it starts: a folder that was not there then is not looked into.
     if (result.changed && host.root === '/')
       this.note(
-        'libvirt looks for new hooks when it starts: systemctl try-restart libvirtd (on some systems virtqemud); guests go on running',
+        'libvirt looks for new hooks when it starts: systemctl try-restart libvirtd (on some systems virtqemud); running guests are not affected',
       );
     return result;
   }

@@ -23,7 +23,7 @@ export interface GuestEntry {
   readonly active: string | null;
   /** The slots that it has now. */
   readonly taken: readonly string[];
-  /** Why its file is not obeyed, or what it has is not known; null when neither is so. */
+  /** Why its file is ignored, or what it has is not known; null when neither is so. */
   readonly problem: string | null;
 }
 
@@ -35,8 +35,9 @@ export interface GuestListResult {
 /** `pearasys guest list`: the guests that are set up. */
 export default class GuestListCommand extends BaseCommand {
   static override description =
-    'Without a terminal one line a guest, tab-separated: name, slots separated by commas, primary, gpu, both or - for ' +
-    'the display it takes, the state of its unit, and the slots that it has now.';
+    'Without a terminal, prints one line per guest, tab-separated: name, slots separated by commas, the ' +
+    'display it takes (primary, gpu, both, or - for none), the state of its unit, and the slots that it has ' +
+    'now.';
 
   async run(): Promise<GuestListResult> {
     await this.parse(GuestListCommand);
@@ -63,13 +64,13 @@ export default class GuestListCommand extends BaseCommand {
     });
     await this.#print(guests);
     for (const {guest, problem} of guests)
-      if (problem !== null) this.warn(`guest ${guest} is left alone: ${problem}`);
+      if (problem !== null) this.warn(`guest ${guest} is ignored: ${problem}`);
     for (const [guest, {message}] of damaged)
       if (!files.some((file) => file.guest === guest)) this.warn(message);
     for (const problem of problems) this.warn(problem);
     for (const name of new Set([...lists.primary, ...lists.gpu]))
       if (!files.some(({guest}) => guest === asGuest(name)))
-        this.warn(`${name} is in a list of guests, and is not set up`);
+        this.warn(`${name} is in a list of guests, but is not set up`);
     return {guests};
   }
 

@@ -15,7 +15,7 @@ export interface GuestOfResult {
 /** `pearasys guest of`: the guests that take a device. */
 export default class GuestOf extends BaseCommand {
   static override description =
-    'Prints the guests that take the device, one a line. The device need not be there.';
+    'Prints the guests that take the device, one per line. The device need not exist.';
   static override args = {slot: string({description: 'a device', required: true, ignoreStdin: true})};
 
   async run(): Promise<GuestOfResult> {
@@ -28,7 +28,7 @@ export default class GuestOf extends BaseCommand {
         code: 'no-guest',
         exitCode: ExitCode.noDevice,
         message: `no guest takes ${slot}`,
-        hint: '`pearasys guest list` shows what each takes',
+        hint: '`pearasys guest list` lists the devices of each',
       });
     for (const guest of guests) this.logData(guest);
     return {slot, guests};

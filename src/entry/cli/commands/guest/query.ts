@@ -34,8 +34,8 @@ export interface GuestQueryResult {
 /** `pearasys guest query`: what scripts ask, as shell variables. */
 export default class GuestQuery extends BaseCommand {
   static override description =
-    'Prints variables for a shell, quoted so that eval takes them as they are, whatever a guest is called. Several ' +
-    'values are separated by newlines; what was not asked about is empty.';
+    'Prints variables for a shell, quoted so that eval is safe with any guest name. Multiple values are ' +
+    'separated by newlines; variables that do not apply are empty.';
   static override examples = [
     'eval "$(<%= config.bin %> guest query win11)"',
     '<%= config.bin %> guest query win11 02:00.0 --json',

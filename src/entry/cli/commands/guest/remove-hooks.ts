@@ -8,8 +8,9 @@ import type {GuestHooksResult} from './install-hooks.js';
 /** `pearasys guest remove-hooks`: libvirt does not run anything of ours any more. */
 export default class GuestRemoveHooks extends BaseCommand {
   static override description =
-    'Removes what `guest install-hooks` wrote: for one guest, or without a name for all. The one file that is there ' +
-    'for all guests is removed for one only when no other is set up. What others put there stays.';
+    'Removes what `guest install-hooks` wrote: for one guest, or without a name for all guests. The hook that ' +
+    'serves all guests is removed for one guest only if no other guest is set up. Files of other programs ' +
+    'stay.';
   static override args = {guest: string({description: 'the guest', ignoreStdin: true})};
   static override flags = changeFlags;
 
@@ -25,7 +26,7 @@ export default class GuestRemoveHooks extends BaseCommand {
     const {hooks} = outcome;
     const result = {...changeResult(host, [outcome], flags, notes, []), hooks};
     if (result.dryRun) for (const line of result.steps) this.log(line);
-    else this.log(result.changed ? 'the hooks are removed' : 'there are no hooks to be removed');
+    else this.log(result.changed ? 'the hooks were removed' : 'there are no hooks to remove');
     return result;
   }
 }

@@ -12,10 +12,10 @@ export type GuestRemoveResult = ChangeResult & {readonly guest: string};
 /** `pearasys guest remove`: the set-up of a guest is taken back. */
 export default class GuestRemove extends BaseCommand {
   static override description =
-    "Removes the guest's file and settings, and its name from the two lists of guests. A guest that has its devices " +
-    'is refused. On a terminal it asks first.';
+    "Removes the guest's file and settings, and its name from the two lists of guests. A guest that has its " +
+    'devices is refused. On a terminal, it asks for confirmation.';
   static override args = {guest: string({description: 'the guest', required: true, ignoreStdin: true})};
-  static override flags = {...changeFlags, yes: boolean({char: 'y', summary: 'Do not ask'})};
+  static override flags = {...changeFlags, yes: boolean({char: 'y', summary: 'Do not ask for confirmation'})};
 
   async run(): Promise<GuestRemoveResult> {
     const {args, flags} = await this.parse(GuestRemove);
@@ -23,14 +23,14 @@ export default class GuestRemove extends BaseCommand {
     const host = await this.openHost();
     const {layout} = this.context;
     if (!flags.yes && !flags['dry-run'] && !this.jsonEnabled() && isSetUp(host, layout, guest))
-      await confirm(this.context, `Remove the set-up of guest ${guest}?`);
+      await confirm(this.context, `Remove the setup of guest ${guest}?`);
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
       removeGuest(host, layout, guest, options),
     );
     const result = {...changeResult(host, [outcome], flags, notes, []), guest};
     if (result.dryRun) for (const line of result.steps) this.log(line);
-    else this.log(`guest ${guest} is not set up any more`);
+    else this.log(`guest ${guest} is no longer set up`);
     return result;
   }
 }

@@ -37,10 +37,10 @@ export type GuestSetupResult = ChangeResult & {
 /** `pearasys guest setup`: which devices a guest takes. */
 export default class GuestSetup extends BaseCommand {
   static override description =
-    'On a terminal it lists the devices to choose from, asks about siblings and other members of IOMMU groups, and ' +
-    'asks before it writes. Without one, and with --yes, it never asks: it takes the devices that are named, else ' +
-    "those that the guest's libvirt domain has as <hostdev>. A further set-up of the same guest replaces the first. " +
-    'Nothing happens to the devices before the guest starts.';
+    'On a terminal, it lists the devices to choose from, asks about siblings and other members of IOMMU ' +
+    'groups, and asks for confirmation before it writes. Without a terminal, or with --yes, it never asks: it ' +
+    "takes the named devices, or else the <hostdev> devices of the guest's libvirt domain. Setting up the " +
+    'same guest again replaces its setup. The devices are not changed until the guest starts.';
   static override examples = [
     '<%= config.bin %> guest setup win11',
     '<%= config.bin %> guest setup win11 --device 02:00.0 --siblings --yes',
@@ -56,7 +56,7 @@ export default class GuestSetup extends BaseCommand {
       multipleNonGreedy: true,
     }),
     ...selectionFlags,
-    yes: boolean({char: 'y', summary: 'Do not ask'}),
+    yes: boolean({char: 'y', summary: 'Do not ask for confirmation'}),
   };
 
   async run(): Promise<GuestSetupResult> {
@@ -76,7 +76,7 @@ export default class GuestSetup extends BaseCommand {
       if (unknown !== undefined) this.warn(unknown);
       devices = await this.#offerCompanions(machine, devices);
       const slots = devices.map(({slot}) => slot).join(', ');
-      if (!flags['dry-run']) await confirm(this.context, `Guest ${guest} takes ${slots} from now on?`);
+      if (!flags['dry-run']) await confirm(this.context, `Set up guest ${guest} with ${slots}?`);
     }
     const about = [
       ...(unknown === undefined || asks ? [] : [unknown]),
@@ -109,7 +109,7 @@ export default class GuestSetup extends BaseCommand {
     if (proposed.length === 0)
       throw usageError(
         `no device was named for guest ${guest}${domain.kind === 'known' ? ', and its domain has no PCI device' : ''}`,
-        `pearasys guest setup ${shellWord(guest)} --device SLOT; \`pearasys list\` shows what there is`,
+        `pearasys guest setup ${shellWord(guest)} --device SLOT; \`pearasys list\` lists the devices`,
       );
     // One that is not there is told now, and not when the guest starts.
     findDevices(host, devices, proposed);
@@ -129,9 +129,9 @@ export default class GuestSetup extends BaseCommand {
     for (const other of new Map(companions.map((device) => [device.slot, device])).values()) {
       if (taken.has(other.slot) || carriers.has(other.slot)) continue;
       const why = chosen.some(({group}) => group !== undefined && group === other.group)
-        ? `is in group ${other.group ?? ''} too`
+        ? `is also in group ${other.group ?? ''}`
         : 'is on the same card';
-      const question = `${other.slot} ${names.get(other.slot) ?? ''} ${why}. Take it along?`;
+      const question = `${other.slot} ${names.get(other.slot) ?? ''} ${why}. Include it?`;
       if (await confirm(this.context, question, {mayBeNo: true})) taken.set(other.slot, other);
     }
     return [...taken.values()].sort((a, b) => (a.slot < b.slot ? -1 : 1));
@@ -152,7 +152,7 @@ export default class GuestSetup extends BaseCommand {
     this.log(
       `guest ${guest} takes ${slots}${result.display === null ? '' : kind[result.display]}${result.changed ? '' : ' already'}`,
     );
-    this.note(`how they are taken and given back: ${settingsPath(this.context.layout, guest)}`);
-    this.note(`that libvirt does it: pearasys guest install-hooks ${shellWord(guest)}`);
+    this.note(`settings: ${settingsPath(this.context.layout, guest)}`);
+    this.note(`to let libvirt do it: pearasys guest install-hooks ${shellWord(guest)}`);
   }
 }

@@ -73,7 +73,8 @@ export interface GuestShowResult {
 /** `pearasys guest show`: all about one guest. */
 export default class GuestShow extends BaseCommand {
   static override description =
-    'The devices of a guest with their drivers, its settings, unit and hooks, and where its libvirt domain differs.';
+    'Prints the devices of a guest with their drivers, its settings, unit and hooks, and differences from its ' +
+    'libvirt domain.';
   static override args = {guest: string({description: 'the guest', required: true, ignoreStdin: true})};
 
   async run(): Promise<GuestShowResult> {
@@ -87,7 +88,7 @@ export default class GuestShow extends BaseCommand {
         code: 'no-guest',
         exitCode: ExitCode.noDevice,
         message: `guest ${guest} is not set up`,
-        hint: `pearasys guest setup ${shellWord(guest)}; \`pearasys guest list\` shows which are`,
+        hint: `pearasys guest setup ${shellWord(guest)}; \`pearasys guest list\` lists the guests`,
       });
     const problems = file.problem === undefined ? [] : [file.problem];
     const attempt = <T>(work: () => T): T | undefined => {
@@ -159,7 +160,7 @@ function compare({devices, notes}: DomainDevices, slots: readonly Slot[]): Guest
 
 const displayWords: Readonly<Record<GuestDisplay, string>> = {
   primary: 'the boot display',
-  gpu: 'another display than the boot display',
+  gpu: 'a display other than the boot display',
   both: 'the boot display and another one',
 };
 
@@ -183,7 +184,7 @@ function print(guest: GuestShowResult): string {
     fact('processes', settings.processes === 'end' ? `ended within ${settings.processLimit} s` : 'refused');
     fact('unloads', listed(settings.unloadModules));
     fact('consoles', settings.releaseConsoles ? 'released' : 'kept');
-    fact('at its end', settings.returnDevices ? 'the host has them back' : 'they stay with VFIO');
+    fact('at its end', settings.returnDevices ? 'returned to the host' : 'kept on VFIO');
   }
   fact('hooks', ...(guest.hooks.length > 0 ? guest.hooks : ['none: libvirt does not start the unit']));
   return lines.join('\n');
@@ -191,8 +192,8 @@ function print(guest: GuestShowResult): string {
 
 function deviceWords(device: GuestDevice): string {
   const {slot, id, expected, name, driver, group, taken, hostDriver} = device;
-  if (id === null) return `${slot} is not there`;
-  const other = expected === null || expected === id ? '' : `, but ${expected} is meant: it is left alone`;
+  if (id === null) return `${slot} is missing`;
+  const other = expected === null || expected === id ? '' : `, but ${expected} is expected: not taken`;
   const state = taken ? `taken from ${hostDriver ?? 'no driver'}` : (driver ?? 'no driver');
   return `${slot} ${id} ${name} (${state}, ${group === null ? 'no group' : `group ${group}`})${other}`;
 }

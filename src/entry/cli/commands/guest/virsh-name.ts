@@ -12,7 +12,8 @@ export interface VirshNameResult {
 
 /** `pearasys guest virsh-name`: a slot as virsh names it. The device need not be there. */
 export default class GuestVirshName extends BaseCommand {
-  static override description = 'Prints what `virsh nodedev-list` calls the device: pci_0000_02_00_0.';
+  static override description =
+    'Prints the name that `virsh nodedev-list` uses for the device: pci_0000_02_00_0.';
   static override args = {slot: string({description: 'a device', required: true, ignoreStdin: true})};
 
   async run(): Promise<VirshNameResult> {

@@ -7,8 +7,7 @@ import {changeMdev, firstPatience, mdevChangeFlags, type MdevChangeResult} from 
 
 /** `pearasys mdev create-mdev`: a device is defined and started, as by the first mdevctl. */
 export default class MdevCreateMdev extends BaseCommand {
-  static override description =
-    'Defines the device as `auto`, as all were that the first mdevctl created, and starts it.';
+  static override description = 'Defines the device as `auto`, like the first mdevctl, and starts it.';
   static override args = {
     uuid: string({description: "the device's UUID", required: true, ignoreStdin: true}),
     parent: string({description: "the parent's name in sysfs", required: true, ignoreStdin: true}),

@@ -16,8 +16,8 @@ import {
 /** `pearasys mdev define`: a mediated device is remembered. */
 export default class MdevDefine extends BaseCommand {
   static override description =
-    'The device need not be there, nor its parent. Of one that is there parent and type may be left out. Without a ' +
-    'UUID one is made and printed. A device that is there is left as it is.';
+    'Neither the device nor its parent need exist. For an existing device, parent and type may be omitted. ' +
+    'Without --uuid, a UUID is generated and printed. An existing device is not changed.';
   static override examples = [
     '<%= config.bin %> mdev define -p 00:02.0 -t i915-GVTg_V5_4 --auto',
     '<%= config.bin %> mdev define -u 83c32df7-d52e-4ec1-9668-1f3c7e4df107',
@@ -27,7 +27,7 @@ export default class MdevDefine extends BaseCommand {
     ...mdevFlags,
     auto: boolean({
       char: 'a',
-      summary: 'Start it as its parent registers: at boot, and whenever its driver is loaded',
+      summary: 'Start it when its parent registers (at boot, or with its driver)',
       exclusive: ['jsonfile'],
     }),
     jsonfile: jsonFileFlag,
@@ -41,7 +41,7 @@ export default class MdevDefine extends BaseCommand {
     if (names.uuid === undefined && names.parent === undefined)
       throw usageError(
         'neither a device nor a parent was named',
-        '--uuid UUID of a device that is there, or --parent NAME --type TYPE',
+        '--uuid UUID of an existing device, or --parent NAME --type TYPE',
       );
     const uuid = names.uuid ?? newUuid();
     const host = await this.openHost();

@@ -19,9 +19,9 @@ const scriptLimit = 15_000;
 /** `pearasys mdev list`: the mediated devices, or those that are defined. */
 export default class MdevList extends BaseCommand {
   static override description =
-    "mdevctl's lines: UUID, parent, type, auto or manual, and in brackets whether a device is defined too, or a " +
-    'defined one is there. With -v the attributes below them. A definition that cannot be read is listed as broken, ' +
-    'and left alone.';
+    'Lists devices as mdevctl does: UUID, parent, type, auto or manual, and in parentheses whether a device ' +
+    'is defined, or whether a defined device is active. With -v, attributes follow below each. A definition ' +
+    'that cannot be read is listed as broken, and left alone.';
   static override examples = [
     '<%= config.bin %> mdev list',
     '<%= config.bin %> mdev list --defined --parent mtty',
@@ -30,7 +30,7 @@ export default class MdevList extends BaseCommand {
   static override flags = {
     uuid: mdevFlags.uuid,
     parent: mdevFlags.parent,
-    defined: boolean({char: 'd', summary: 'What is defined, whether it is there or not'}),
+    defined: boolean({char: 'd', summary: 'List the definitions, whether their devices exist or not'}),
     dumpjson: dumpJsonFlag,
   };
 

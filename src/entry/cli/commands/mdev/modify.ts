@@ -17,8 +17,9 @@ import {
 /** `pearasys mdev modify`: a definition, or with --live a device, is changed. */
 export default class MdevModify extends BaseCommand {
   static override description =
-    'Changes a definition; a device that is there is changed when it is started anew. With --live and --jsonfile the ' +
-    'device itself is changed, by the script that knows its type, and with --defined its definition too.';
+    'Changes a definition; an existing device takes the change when it is restarted. With --live and ' +
+    '--jsonfile, the script for its type changes the device itself; with --defined, its definition changes ' +
+    'too.';
   static override examples = [
     '<%= config.bin %> mdev modify -u 83c32df7-d52e-4ec1-9668-1f3c7e4df107 --auto',
     '<%= config.bin %> mdev modify -u 83c32df7-d52e-4ec1-9668-1f3c7e4df107 --addattr assign_domain --value 0xab',
@@ -35,17 +36,17 @@ export default class MdevModify extends BaseCommand {
       exclusive: ['delattr'],
     }),
     value: string({summary: "The added attribute's value", helpValue: 'VALUE', dependsOn: ['addattr']}),
-    delattr: boolean({summary: 'Take an attribute out: the last one, or that at --index'}),
-    index: integer({char: 'i', summary: 'The place of an attribute, from 0', helpValue: 'INDEX', min: 0}),
-    auto: boolean({char: 'a', summary: 'Start it as its parent registers', exclusive: ['manual']}),
-    manual: boolean({char: 'm', summary: 'Start it only when asked'}),
+    delattr: boolean({summary: 'Remove an attribute: the last one, or the one at --index'}),
+    index: integer({char: 'i', summary: 'The index of an attribute, from 0', helpValue: 'INDEX', min: 0}),
+    auto: boolean({char: 'a', summary: 'Start it when its parent registers', exclusive: ['manual']}),
+    manual: boolean({char: 'm', summary: 'Start it only on request'}),
     live: boolean({
       char: 'l',
-      summary: 'Change the device that is there',
+      summary: 'Change the existing device',
       dependsOn: ['jsonfile'],
       exclusive: ['auto', 'manual', 'type', 'addattr', 'delattr'],
     }),
-    defined: boolean({char: 'd', summary: 'Change the definition: with --live, that too'}),
+    defined: boolean({char: 'd', summary: 'Change the definition; with --live, both'}),
     jsonfile: {...jsonFileFlag, exclusive: ['type', 'addattr', 'delattr', 'auto', 'manual', 'index']},
     ...mdevChangeFlags,
   };
@@ -59,7 +60,7 @@ export default class MdevModify extends BaseCommand {
     const wanted = [type, name, config].some((one) => one !== undefined);
     if (!wanted && !flags.delattr && !flags.auto && !flags.manual)
       throw usageError(
-        'nothing was said that is to be different',
+        'no changes specified',
         '--auto, --manual, --type, --addattr NAME --value VALUE, --delattr or --jsonfile FILE',
       );
     const host = await this.openHost();
@@ -80,7 +81,7 @@ export default class MdevModify extends BaseCommand {
             options,
           ),
     );
-    if (!result.dryRun) this.log(`${uuid} is ${result.changed ? 'changed' : 'as wanted already'}`);
+    if (!result.dryRun) this.log(`${uuid} is ${result.changed ? 'changed' : 'unchanged'}`);
     return result;
   }
 }

@@ -6,7 +6,7 @@ import {changeMdev, mdevChangeFlags, type MdevChangeResult} from '../../mdevs.js
 
 /** `pearasys mdev remove-mdev`: a device and its definitions are removed, as by the first mdevctl. */
 export default class MdevRemoveMdev extends BaseCommand {
-  static override description = 'Removes a device, and its definitions with it.';
+  static override description = 'Removes a device and its definitions.';
   static override args = {
     uuid: string({description: "the device's UUID", required: true, ignoreStdin: true}),
   };

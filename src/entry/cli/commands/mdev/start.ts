@@ -16,8 +16,8 @@ import {
 /** `pearasys mdev start`: a mediated device is made. */
 export default class MdevStart extends BaseCommand {
   static override description =
-    'Makes a defined device, or a new one of a parent and a type, and writes its attributes in order; when one is ' +
-    'not accepted, the device is removed again. Without a UUID one is made and printed.';
+    'Creates a defined device, or a new device from a parent and a type, and writes its attributes in order; ' +
+    'if the kernel rejects one, the device is removed again. Without --uuid, a UUID is generated and printed.';
   static override examples = [
     '<%= config.bin %> mdev start -u 83c32df7-d52e-4ec1-9668-1f3c7e4df107',
     '<%= config.bin %> mdev start -p mtty -t mtty-1',
@@ -53,7 +53,7 @@ export default class MdevStart extends BaseCommand {
     if (result.dryRun) return result;
     const mdev = result.mdevs.find(({active}) => active);
     this.log(
-      names.uuid === undefined ? uuid : `${uuid} is there, ${mdev?.type ?? '?'} on ${mdev?.parent ?? '?'}`,
+      names.uuid === undefined ? uuid : `${uuid} exists, ${mdev?.type ?? '?'} on ${mdev?.parent ?? '?'}`,
     );
     return result;
   }

@@ -6,8 +6,8 @@ import {changeMdev, mdevChangeFlags, uuidFlag, type MdevChangeResult} from '../.
 /** `pearasys mdev stop`: a mediated device is removed. */
 export default class MdevStop extends BaseCommand {
   static override description =
-    'Removes a mediated device; its definition stays. One that is in use is refused, and who uses it is told: the ' +
-    'write would wait in the kernel until that ends.';
+    'Removes a mediated device; its definition stays. A device in use is refused, and the error names the ' +
+    'processes using it: the write would wait in the kernel until they close it.';
   static override examples = ['<%= config.bin %> mdev stop -u 83c32df7-d52e-4ec1-9668-1f3c7e4df107'];
   static override flags = {uuid: uuidFlag, ...mdevChangeFlags};
 

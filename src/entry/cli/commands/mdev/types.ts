@@ -13,7 +13,7 @@ export interface MdevTypesResult {
 /** `pearasys mdev types`: the parents and what can be made of them. */
 export default class MdevTypes extends BaseCommand {
   static override description =
-    "Each parent with its types, in mdevctl's lines. A parent need not be a PCI device.";
+    'Prints each parent with its types, as mdevctl does. A parent need not be a PCI device.';
   static override examples = [
     '<%= config.bin %> mdev types',
     '<%= config.bin %> mdev types -p 00:02.0 --json',
@@ -28,7 +28,7 @@ export default class MdevTypes extends BaseCommand {
     const parents = named === undefined ? readParents(host) : one === undefined ? [] : [one];
     if (flags.dumpjson) this.log(jsonText(typesJson(parents)));
     else if (parents.length > 0) this.log(typesLines(parents).trimEnd());
-    else this.note(named === undefined ? 'there is no parent now' : `there is no parent ${named}`);
+    else this.note(named === undefined ? 'there is no parent' : `there is no parent ${named}`);
     return {parents: parents.map(reportParent)};
   }
 }

@@ -13,8 +13,8 @@ import {
 /** `pearasys mdev undefine`: a definition is taken away. */
 export default class MdevUndefine extends BaseCommand {
   static override description =
-    'A UUID may be defined on several parents: without --parent all of these definitions go. A device that is ' +
-    'there stays.';
+    'A UUID may be defined on several parents: without --parent, all of these definitions are removed. An ' +
+    'existing device stays.';
   static override examples = ['<%= config.bin %> mdev undefine -u 83c32df7-d52e-4ec1-9668-1f3c7e4df107'];
   static override flags = {
     uuid: uuidFlag,
@@ -31,7 +31,7 @@ export default class MdevUndefine extends BaseCommand {
       undefineMdev(host, uuid, parent, options),
     );
     if (!result.dryRun)
-      this.log(`${uuid} is not defined${parent === undefined ? '' : ` on ${parent}`} any more`);
+      this.log(`${uuid} is no longer defined${parent === undefined ? '' : ` on ${parent}`}`);
     return result;
   }
 }

@@ -18,9 +18,10 @@ export interface ImportResult extends ChangeResult {
 /** `pearasys service import`: what driverctl has saved becomes records and units. */
 export default class ServiceImport extends BaseCommand {
   static override description =
-    'Takes over what driverctl has saved in /etc/driverctl.d: for each file `service install` of its driver for the ' +
-    'card that is in the slot now, and the file is removed, so that only one of the two has a say. Devices stay as ' +
-    'they are. A file for a slot without a device is left, as driverctl does not say which card it is about.';
+    'Imports what driverctl has saved in /etc/driverctl.d: for each file, it does `service install` with its ' +
+    'driver for the card that is in the slot now, and removes the file, so that only one of them controls the ' +
+    'device. Devices are not changed. A file for a slot without a device is left unchanged, because driverctl ' +
+    'does not record which card it is for.';
   static override examples = ['<%= config.bin %> service import --dry-run'];
   static override flags = {'dry-run': switchFlags['dry-run']};
 
@@ -41,8 +42,8 @@ export default class ServiceImport extends BaseCommand {
         outcomes.push(await importDriverctl(host, this.context.layout, taken, options));
       });
     if (!flags['dry-run'])
-      for (const saved of taken) this.log(`${unitName(saved)}, enabled; ${saved.path} is removed`);
-    for (const {path, reason} of left) this.warn(`${path} is left: ${reason}`);
+      for (const saved of taken) this.log(`${unitName(saved)}, enabled; ${saved.path} was removed`);
+    for (const {path, reason} of left) this.warn(`${path} is left unchanged: ${reason}`);
     const result = changeResult(host, outcomes, flags, notes, taken);
     if (result.dryRun) for (const line of result.steps) this.log(line);
     if (outcomes.length === 0) this.note('nothing to import from /etc/driverctl.d');

@@ -28,16 +28,17 @@ export interface InstallResult extends ChangeResult {
 /** `pearasys service install`: a device on a driver at every boot and at every hot-add. */
 export default class ServiceInstall extends BaseCommand {
   static override description =
-    'Writes the record of each device (its slot, its id, the driver), writes its unit and enables it. The device is ' +
-    'claimed from the next boot or hot-add on, with --now at once. `systemctl disable` and `systemctl enable` of ' +
-    'the unit say from then on whether it is; another card in the slot is never touched.';
+    'Writes the record of each device (its slot, its id, the driver), writes its unit and enables it. The ' +
+    'device is claimed at the next boot or hot-add, with --now immediately. From then on, `systemctl disable` ' +
+    'and `systemctl enable` of the unit control whether it is claimed; another card in the slot is never ' +
+    'touched.';
   static override examples = [
     '<%= config.bin %> -s 04:00.0 service install vfio-pci --siblings --now',
     '<%= config.bin %> service install vfio-pci -d 10de:1b80 --any-slot',
   ];
   static override args = {
     driver: stringArg({
-      description: 'the driver, or `none` to keep every driver off',
+      description: 'the driver, or `none` to keep all drivers off',
       required: true,
       ignoreStdin: true,
     }),
@@ -45,15 +46,15 @@ export default class ServiceInstall extends BaseCommand {
   static override flags = {
     ...switchFlags,
     ...namingFlags,
-    'any-slot': boolean({summary: 'Record the id alone: each card that has it, in whatever slot it appears'}),
-    all: boolean({summary: 'Let an id mean each device that has it'}),
+    'any-slot': boolean({summary: 'Record only the id: each card that has it, in any slot'}),
+    all: boolean({summary: 'Select all devices with a given id'}),
     siblings: boolean({
-      summary: 'Take the other functions of the same card along; they are then switched together',
+      summary: 'Include the other functions of the card; they are then switched together',
     }),
     group: boolean({
       summary: 'Include all members of the IOMMU group; they are then switched together',
     }),
-    now: boolean({summary: 'Start the units at once'}),
+    now: boolean({summary: 'Start the units now'}),
     prefix: string({summary: 'The folder to write the units to', helpValue: 'DIR', default: systemdUnits}),
   };
 
@@ -64,7 +65,7 @@ export default class ServiceInstall extends BaseCommand {
     const folder = checkPrefix(host, flags.prefix);
     if (flags['any-slot']) return this.#installAnySlot(host, driver, flags);
     if (flags.now && host.root !== '/')
-      throw usageError('nothing runs in an image, so that --now has no meaning there', 'leave --now out');
+      throw usageError('--now cannot be used with --root: nothing runs in an image', 'omit --now');
     const devices = await this.#devices(host, driver, flags);
     const slots = devices.map((device) => device.slot);
     const units = slots.map((slot) => unitName({slot, driver}));
@@ -93,7 +94,10 @@ export default class ServiceInstall extends BaseCommand {
     // An image has no devices to look at: there a slot and an id say together which one is meant.
     if (host.root !== '/' && !host.exists(devicesFolder)) {
       if (slot.length !== 1 || id.length !== 1)
-        throw usageError('an image has no devices of its own', 'name one by both: -s SLOT -d VENDOR:DEVICE');
+        throw usageError(
+          'an image has no devices',
+          'name the device by slot and id: -s SLOT -d VENDOR:DEVICE',
+        );
       return [{slot: parseSlot(slot[0] ?? ''), id: parseId(id[0] ?? '')}];
     }
     const words = namedWords(flags);
@@ -115,11 +119,11 @@ export default class ServiceInstall extends BaseCommand {
   ): Promise<InstallResult> {
     const [id, ...more] = (flags.id ?? []).map(parseId);
     if (id === undefined || more.length > 0 || flags.slot !== undefined)
-      throw usageError('--any-slot takes one id, and no slot', '--any-slot -d VENDOR:DEVICE');
+      throw usageError('--any-slot needs one id and no slot', '--any-slot -d VENDOR:DEVICE');
     if (flags.now)
       throw usageError(
-        '--any-slot is about cards that appear, not about now',
-        'install it for the slot with -s as well',
+        '--any-slot cannot be used with --now: it applies to cards when they appear',
+        'also install it for the slot, with -s',
       );
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
@@ -128,7 +132,7 @@ export default class ServiceInstall extends BaseCommand {
     const result = {...changeResult(host, [outcome], flags, notes, []), units: []};
     if (result.dryRun) for (const line of result.steps) this.log(line);
     else
-      this.log(`Each card with id ${id} gets a unit for ${driver} when it appears, at boot or at a hot-add.`);
+      this.log(`Each card with id ${id} gets a unit for ${driver} when it appears, at boot or at hot-add.`);
     return result;
   }
 
@@ -140,7 +144,7 @@ export default class ServiceInstall extends BaseCommand {
     }
     for (const [index, unit] of result.units.entries()) {
       const slot = slots[index];
-      const state = result.changed ? 'enabled' : 'enabled already';
+      const state = result.changed ? 'enabled' : 'already enabled';
       if (slot !== undefined) this.log(`${unit} (${folder}/${templateName(slot)}), ${state}`);
     }
     this.log(`systemctl start ${result.units.join(' ')}`);
@@ -153,12 +157,15 @@ function checkPrefix(host: Host, prefix: string): string {
   const folder = prefix.replace(/\/+/g, '/').replace(/(?<=.)\/$/, '');
   const bad = (message: string, hint: string) => usageError(message, hint, 'bad-path');
   if (!/^\/[\w@%+=:,./-]*$/.test(folder) || folder.split('/').some((part) => part === '.' || part === '..'))
-    throw bad(`'${prefix}' is not a folder for units`, `an absolute path without '..', as ${systemdUnits}`);
+    throw bad(
+      `'${prefix}' is not a folder for units`,
+      `use an absolute path without '..', as in ${systemdUnits}`,
+    );
   const own = /^\/(?:run|usr\/lib|lib|usr\/local\/lib|etc)\/systemd(?:\/|$)/;
   if (folder !== systemdUnits && (own.test(folder) || own.test(host.realPath(folder) ?? '')))
     throw bad(
-      `${folder} is searched by systemd itself, and is for packages or for one boot`,
-      `${systemdUnits}, or a folder outside of systemd's own`,
+      `${folder} is reserved for packages or for one boot, and systemd searches it`,
+      `use ${systemdUnits}, or a folder that systemd does not search`,
     );
   const info = host.info(folder);
   if (info !== undefined && info.kind !== 'directory') throw bad(`${folder} is not a folder`, systemdUnits);

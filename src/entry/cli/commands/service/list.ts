@@ -37,8 +37,9 @@ export interface ServiceListResult {
 /** `pearasys service list`: what is recorded and enabled. */
 export default class ServiceList extends BaseCommand {
   static override description =
-    'On a terminal a table. Otherwise one line a unit, tab-separated: slot, recorded id, driver, enabled or disabled, the state of the unit, and ' +
-    'whether the card is the recorded one. A record that is ignored is told on standard error.';
+    'On a terminal, prints a table. Otherwise prints one line per unit, tab-separated: slot, recorded id, ' +
+    'driver, enabled or disabled, the state of the unit, and whether the card is the recorded one. A record ' +
+    'that is ignored is reported on standard error.';
 
   async run(): Promise<ServiceListResult> {
     await this.parse(ServiceList);
@@ -83,7 +84,7 @@ export default class ServiceList extends BaseCommand {
       return;
     }
     if (services.length === 0) {
-      this.log('Nothing is recorded.');
+      this.log('There are no records.');
       return;
     }
     const {printTable} = await import('../../table.js');

@@ -15,8 +15,8 @@ import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 /** `pearasys service uninstall`: the lasting wish for a device is taken back. */
 export default class ServiceUninstall extends BaseCommand {
   static override description =
-    'Stops the units of a slot, which releases the device, disables them, and removes them with the record; the ' +
-    'slots that were installed together with it go along. The card need not be there any more.';
+    'Stops the units of a slot, which releases the device, disables them, and removes them with the record; ' +
+    'slots that were installed together with it are included. The card need not be present.';
   static override examples = ['<%= config.bin %> -s 04:00.0 service uninstall'];
   static override flags = {
     ...switchFlags,
@@ -24,12 +24,12 @@ export default class ServiceUninstall extends BaseCommand {
     id: string({
       aliases: ['pid'],
       char: 'd',
-      summary: 'Each recorded slot of a card with this id',
+      summary: 'All recorded slots of cards with this id',
       helpValue: 'VENDOR:DEVICE',
       multiple: true,
       multipleNonGreedy: true,
     }),
-    'any-slot': boolean({summary: 'The record by id alone'}),
+    'any-slot': boolean({summary: 'Only the record for this id in any slot'}),
   };
 
   async run(): Promise<ChangeResult> {
@@ -39,13 +39,13 @@ export default class ServiceUninstall extends BaseCommand {
     const ids = (flags.id ?? []).map(parseId);
     const [id] = ids;
     if (flags['any-slot'] && (id === undefined || ids.length > 1 || flags.slot !== undefined))
-      throw usageError('--any-slot takes one id, and no slot', '--any-slot -d VENDOR:DEVICE');
+      throw usageError('--any-slot needs one id and no slot', '--any-slot -d VENDOR:DEVICE');
     const named = (flags.slot ?? []).flatMap((word) => findSlots(host, () => readDevices(host), word));
     const slots = flags['any-slot'] ? [] : slotsToUninstall(host, layout, {slots: named, ids});
     if (slots.length === 0 && !flags['any-slot'])
       throw usageError(
         id === undefined ? 'no slot was named' : `there is no record for id ${ids.join(', ')}`,
-        '`pearasys service list` shows what is installed',
+        '`pearasys service list` lists the records',
       );
     const notes: string[] = [];
     let stopped: readonly UnitIdentity[] = [];
@@ -64,13 +64,15 @@ export default class ServiceUninstall extends BaseCommand {
     );
     for (const {slot, driver} of result.devices)
       if (!result.dryRun && stopped.some((unit) => unit.slot === slot && unit.driver === driver))
-        this.warn(`${slot} is still on ${driver ?? ''}: its unit could not release it, journalctl says why`);
+        this.warn(
+          `${slot} is still on ${driver ?? ''}: its unit could not release it; the reason is in the journal`,
+        );
     if (result.dryRun) for (const line of result.steps) this.log(line);
     else this.log(`uninstalled: ${flags['any-slot'] ? `id ${id ?? ''} in any slot` : slots.join(', ')}`);
     const released = result.devices.filter(({driver}) => driver === null).map(({slot}) => slot);
     if (!result.dryRun && released.length > 0)
       this.note(
-        `${released.join(', ')} without a driver now; to give back: pearasys bind default ${released.join(' ')}`,
+        `${released.join(', ')} without a driver now; to return it to the host: pearasys bind default ${released.join(' ')}`,
       );
     return result;
   }
