@@ -45,15 +45,15 @@ export async function endProcesses(
   throw new PearasysError({
     code: 'in-use',
     exitCode: ExitCode.refused,
-    message: `process ${left.join(', ')} did not end, neither within ${limit} s nor when it was killed`,
+    message: `process ${left.join(', ')} did not end within ${limit} s, and could not be killed`,
     details: details(),
-    hint: `it waits in the kernel: ps -o pid,stat,wchan:32,args ${left.join(' ')}`,
+    hint: `it is waiting in the kernel: ps -o pid,stat,wchan:32,args ${left.join(' ')}`,
   });
 }
 
 /** What is to be known of processes that were ended, when all else is undone. */
 export function endedProcesses(processes: readonly ProcessIdentity[]): string[] {
-  return processes.map(({pid}) => `process ${pid} was ended, and cannot be started again from here`);
+  return processes.map(({pid}) => `process ${pid} was ended; pearasys cannot start it again`);
 }
 
 /**

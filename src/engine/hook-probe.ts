@@ -54,10 +54,10 @@ export async function probeQemuHook(host: Host, guest: Guest): Promise<HookFindi
   if (!isPlainForShell(guest))
     return {
       kind: 'libvirt',
-      note: `${qemuHook} was not tried with the name of guest ${guest}, which a shell may take apart: ${itself}`,
+      note: `${qemuHook} was not tried with the name of guest ${guest}, which a shell may split: ${itself}`,
     };
   if (host.userId !== 0)
-    return {kind: 'libvirt', note: `${qemuHook} was not tried, which needs root: ${itself}`};
+    return {kind: 'libvirt', note: `${qemuHook} was not tried, because that needs root: ${itself}`};
   const [first = ''] = guestHooks(guest);
   const place = first.slice(hooksFolder.length + 1, first.lastIndexOf('/'));
   try {
@@ -72,7 +72,7 @@ export async function probeQemuHook(host: Host, guest: Guest): Promise<HookFindi
     return stdout.trim() === 'ran'
       ? {
           kind: 'dispatcher',
-          note: `${qemuHook} runs hooks from ${hooksFolder}/${place}: the hook is put there`,
+          note: `${qemuHook} runs hooks from ${hooksFolder}/${place}: the hook is written there`,
         }
       : {
           kind: 'libvirt',

@@ -58,9 +58,9 @@ export async function stopGuest(
   throw new PearasysError({
     code: 'not-bound',
     exitCode: ExitCode.failed,
-    message: `guest ${guest}: the host does not have all back that it had before`,
+    message: `guest ${guest}: the host did not get everything back`,
     details: missing,
-    hint: `systemctl start ${shellWord(guestUnit(guest))} && systemctl stop ${shellWord(guestUnit(guest))} tries again`,
+    hint: `systemctl start ${shellWord(guestUnit(guest))} && systemctl stop ${shellWord(guestUnit(guest))}`,
   });
 }
 
@@ -73,13 +73,13 @@ function describeLeft({
   framebuffers,
 }: GuestState): string[] {
   return [
-    ...(devices.length === 0 ? [] : [`it does not have ${devices.map(({slot}) => slot).join(', ')}`]),
+    ...(devices.length === 0 ? [] : [`not returned: ${devices.map(({slot}) => slot).join(', ')}`]),
     ...modules.map((module) => `module ${module} is not loaded`),
     ...framebuffers.map((device) => `framebuffer ${device} has no driver`),
     ...consoles.map((name) => `console ${name} has no terminals`),
-    ...services.map((unit) => `${unit} is not started`),
+    ...services.map((unit) => `${unit} was not started`),
     ...userServices.map(
-      (name) => `${name.replace(/^\d+:/, '')} of user ${name.split(':')[0] ?? ''} is not started`,
+      (name) => `${name.replace(/^\d+:/, '')} of user ${name.split(':')[0] ?? ''} was not started`,
     ),
   ];
 }
@@ -133,7 +133,7 @@ async function restore(
   }
   const stopped = [...state.services, ...(state.userServices ?? [])];
   if (stopped.length > 0 && (await readSystemState(host)) === 'stopping')
-    options.onInfo(`${stopped.join(', ')} not started: the machine goes down`);
+    options.onInfo(`${stopped.join(', ')} not started: the machine is shutting down`);
   else await each(await services(host, state, returns, options), []);
   const still = (list: Restoring['list']) => (state[list] ?? []).filter((name) => left[list].includes(name));
   return {
@@ -157,7 +157,7 @@ async function services(
   const displayManager = displayManagerUnit(host);
   const withoutDisplay = !returns && !hasOtherDisplay(host, slots);
   if (withoutDisplay && state.services.includes(displayManager ?? ''))
-    options.onNote?.(`${displayManager ?? ''} is not started: there is no display for it`);
+    options.onNote?.(`${displayManager ?? ''} was not started: there is no display for it`);
   const {unstartable} = await readServiceStates(host, state.services);
   return planServices(host, state, withoutDisplay ? displayManager : undefined, unstartable);
 }

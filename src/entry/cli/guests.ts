@@ -10,12 +10,12 @@ import {suggest} from './report-error.js';
  */
 export function unknownDomain(guest: Guest, domain: Domain): string | undefined {
   if (domain.kind === 'hidden')
-    return "only root can read libvirt's guests: whether there is this one was not checked";
+    return "only root can read libvirt's guests: did not check that this one exists";
   if (domain.kind !== 'unknown') return undefined;
   const nearest = suggest(guest, domain.known);
   return (
     `libvirt has no file of guest ${guest}${nearest === undefined ? '' : ` (did you mean ${nearest}?)`}: ` +
-    `if the system's libvirt does not start it, run systemctl start ${shellWord(guestUnit(guest))} before it`
+    `if the system's libvirt does not start it, first run systemctl start ${shellWord(guestUnit(guest))} before it`
   );
 }
 
@@ -28,6 +28,6 @@ export function requireDomain(guest: Guest, domain: Domain): void {
     exitCode: ExitCode.noDevice,
     message: `libvirt has no guest called ${guest}`,
     details: ['nothing was changed'],
-    hint: `${nearest === undefined ? '`virsh list --all` shows the guests' : `did you mean ${nearest}?`}; a guest that libvirt has no file of is set up with --device SLOT`,
+    hint: `${nearest === undefined ? '`virsh list --all` shows the guests' : `did you mean ${nearest}?`}; for a guest without a libvirt file, use --device SLOT`,
   });
 }

@@ -14,5 +14,5 @@ export const guestStart: Handler = async (context, args) => {
   const options = {...handlerOptions(context), lockLimit: guestsPatience};
   const outcome = await startGuest(host, layout, guest, options);
   const slots = outcome.slots.join(', ');
-  logOutcome(log, outcome, `guest ${guest} has ${slots}`, `guest ${guest} has ${slots} already`);
+  logOutcome(log, outcome, `guest ${guest} has ${slots}`, `guest ${guest} already has ${slots}`);
 };

@@ -5,9 +5,9 @@ import {handlerOptions, report, takeArguments, type Handler} from './handler.js'
 
 /** What the journal has of each outcome. */
 const told = {
-  nothing: 'the guest has no devices of the host',
+  nothing: 'it had no devices of the host',
   returned: 'the host has its devices back',
-  kept: 'its devices stay with VFIO',
+  kept: 'its devices stay on VFIO',
 } as const;
 
 /** The stop of `pearasys-guest@<guest>.service`: the host has its devices back, and what was stopped for them. */

@@ -89,9 +89,9 @@ export function planInstallHooks(guest: Guest, state: HooksState): Planned {
     return refuse({
       code: 'bad-path',
       exitCode: ExitCode.refused,
-      message: `${taken} is somebody else's: it is not written over`,
+      message: `refusing to overwrite ${taken}: it was not created by pearasys`,
       details: ['nothing was changed'],
-      hint: 'give it another name; it is run all the same',
+      hint: 'rename it: libvirt still runs it',
     });
   return plan(
     paths.flatMap((path): Step[] => {
@@ -119,9 +119,9 @@ export function planRemoveHooks(
     return refuse({
       code: 'in-use',
       exitCode: ExitCode.refused,
-      message: `${commonHook} is one for all guests that are set up, ${others.join(', ')} too: it is not removed`,
+      message: `not removing ${commonHook}: it also serves ${others.length === 1 ? 'guest' : 'guests'} ${others.join(', ')}`,
       details: ['nothing was changed'],
-      hint: `pearasys guest remove ${shellWord(guest)} has it do nothing for that guest; pearasys guest remove-hooks removes it for all`,
+      hint: `pearasys guest remove ${shellWord(guest)} makes it ignore that guest; pearasys guest remove-hooks removes it for all`,
     });
   const steps = ours
     .filter((path) => own.has(path))

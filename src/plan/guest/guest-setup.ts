@@ -111,18 +111,22 @@ export function planSetup({guest, devices, members, notes}: GuestWish, state: Gu
       ...notes,
       ...left.map(
         (member) =>
-          `${member.slot} (${member.id}) is in group ${member.group ?? '?'} too, and not among the devices of ${guest}` +
+          `${member.slot} (${member.id}) is also in group ${member.group ?? '?'}, but is not a device of guest ${guest}` +
           (leavesGroupViable(member)
             ? ''
-            : `: ${guest} cannot start while it is on ${member.driver ?? 'no driver'}`),
+            : `: the guest cannot start while it is on ${member.driver ?? 'no driver'}`),
       ),
       ...slots.flatMap((slot) =>
         guestsOfSlot(files, slot)
           .filter((other) => other !== guest)
-          .map((other) => `${slot} is among the devices of ${other} too: only one of them can run at a time`),
+          .map(
+            (other) => `${slot} is also a device of guest ${other}: only one of the guests can run at a time`,
+          ),
       ),
       ...devices.flatMap(vgpuNotes),
-      ...(state.running ? [`${guest} has devices now: the change is for its next start`] : []),
+      ...(state.running
+        ? [`guest ${guest} has its devices now: the change takes effect at its next start`]
+        : []),
     ],
   });
 }
@@ -147,7 +151,7 @@ export function planRemove(guest: Guest, state: GuestFilesState): Planned {
       exitCode: ExitCode.refused,
       message: `guest ${guest} has its devices now`,
       details: ['nothing was changed'],
-      hint: `virsh shutdown ${shellWord(guest)}, or, when it does not run: systemctl stop ${shellWord(guestUnit(guest))}`,
+      hint: `virsh shutdown ${shellWord(guest)}, or, if it is not running: systemctl stop ${shellWord(guestUnit(guest))}`,
     });
   const refusal = refuseForeign(guest, state);
   if (refusal !== undefined) return refusal;
@@ -164,7 +168,7 @@ export function planRemove(guest: Guest, state: GuestFilesState): Planned {
     code: 'no-guest',
     exitCode: ExitCode.noDevice,
     message: `guest ${guest} is not set up`,
-    hint: known.length === 0 ? 'no guest is' : `these are: ${known.join(', ')}`,
+    hint: known.length === 0 ? 'no guest is set up' : `these guests are set up: ${known.join(', ')}`,
   });
 }
 
@@ -200,9 +204,9 @@ function refuseBroken(guest: Guest, state: GuestFilesState): Refusal | undefined
   return refuse({
     code: 'bad-guest',
     exitCode: ExitCode.refused,
-    message: `${file.path} is not written over`,
+    message: `refusing to overwrite ${file.path}`,
     details: [file.problem, 'nothing was changed'],
-    hint: `put it right, or take it away: pearasys guest remove ${shellWord(guest)}`,
+    hint: `correct it, or remove it: pearasys guest remove ${shellWord(guest)}`,
   });
 }
 
@@ -212,7 +216,7 @@ function refuseForeign(guest: Guest, {foreign}: GuestFilesState): Refusal | unde
   return refuse({
     code: 'bad-guest',
     exitCode: ExitCode.refused,
-    message: `the set-up of guest ${guest} is not changed: ${path} is no file of root's`,
+    message: `could not change the setup of guest ${guest}: ${path} is not a file owned by root`,
     details: ['nothing was changed'],
     hint: `ls -l '${path}'`,
   });

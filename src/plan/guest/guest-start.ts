@@ -322,7 +322,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
     ...notes,
     ...makingWay.services.flatMap((unit) => {
       const reason = input.unstartable.get(unit);
-      return reason === undefined ? [] : [`${unit} is stopped and not started again: ${reason}`];
+      return reason === undefined ? [] : [`${unit} is stopped and will not be started again: ${reason}`];
     }),
     ...(input.lostKeyboards.length === 0
       ? []
@@ -406,7 +406,7 @@ function makeWay(input: GuestStart): MakingWay {
       else {
         left.push(holder);
         reasons.add(
-          `${reason}: what its service manager runs is still there when ${displayManager} has stopped`,
+          `${reason}: services of its service manager keep running after ${displayManager} has stopped`,
         );
       }
     } else if (!mayEnd || isSystems(holder)) left.push(holder);
@@ -547,7 +547,7 @@ function unloading(input: ModuleUse): {
     if (keepsNvidia && !named.includes(module)) continue;
     const others = keeps([...own, ...through]);
     if (others.length > 0)
-      notes.push(`module ${module} stays: ${others.join(', ')} stays with the host and needs it`);
+      notes.push(`module ${module} stays loaded: ${others.join(', ')} stays on the host and needs it`);
     else (own.length > 0 ? after : before).push(module);
   }
   return {before, after, notes};
@@ -590,7 +590,7 @@ function reasonsOfModules(left: readonly Holder[], {keeping, settingsPath}: Gues
     return holder.kind !== 'process' || kept === undefined
       ? []
       : [
-          `process ${holder.pid} keeps ${kept.length === 1 ? 'module' : 'modules'} ${kept.join(', ')} loaded, to be unloaded by UnloadModules= (see ${settingsPath})`,
+          `process ${holder.pid} keeps ${kept.length === 1 ? 'module' : 'modules'} ${kept.join(', ')} loaded, which UnloadModules= in ${settingsPath} has to unload`,
         ];
   });
 }
@@ -682,12 +682,12 @@ function refuseFile(guest: Guest, file: ReturnType<typeof readGuestFile>): Refus
     message:
       file === undefined
         ? `guest ${guest} is not set up`
-        : `guest ${guest} takes nothing: ${file.path} is not obeyed`,
+        : `guest ${guest} is not started: ${file.path} is ignored`,
     details: [...(file?.problem === undefined ? [] : [file.problem]), 'nothing was changed'],
     hint:
       file === undefined
         ? `pearasys guest setup ${shellWord(guest)}`
-        : 'put that file right, one slot a line, then try again',
+        : 'correct that file (one slot per line), then try again',
   });
 }
 
@@ -699,9 +699,9 @@ function refuseShared({guest, slots, devices, states}: GuestStart): Refusal | un
     return refuse({
       code: 'in-use',
       exitCode: ExitCode.refused,
-      message: `${shared.slot} (${id}) is with guest ${state.guest}: guest ${guest} cannot have it at the same time`,
+      message: `${shared.slot} (${id}) is in use by guest ${state.guest}`,
       details: ['nothing was changed'],
-      hint: `virsh shutdown ${shellWord(state.guest)}, or, when that guest does not run: systemctl stop ${shellWord(guestUnit(state.guest))}`,
+      hint: `virsh shutdown ${shellWord(state.guest)}, or, if that guest is not running: systemctl stop ${shellWord(guestUnit(state.guest))}`,
     });
   }
   return undefined;
@@ -713,9 +713,9 @@ function refuseMissing({guest, slots, devices}: GuestStart): Refusal | undefined
   return refuse({
     code: 'no-device',
     exitCode: ExitCode.noDevice,
-    message: `guest ${guest} is to have ${missing.join(', ')}, and there is no device`,
+    message: `guest ${guest} needs ${missing.join(', ')}, but there is no such device`,
     details: ['nothing was changed'],
-    hint: `\`pearasys list\` shows what there is; pearasys guest setup ${shellWord(guest)} sets it up anew`,
+    hint: `\`pearasys list\` lists the devices; pearasys guest setup ${shellWord(guest)} sets it up again`,
   });
 }
 
@@ -725,9 +725,9 @@ function refuseOtherCards({guest, devices, settings}: GuestStart): Refusal | und
   return refuse({
     code: 'identity-mismatch',
     exitCode: ExitCode.refused,
-    message: `${other.slot} is left alone: the card there is ${other.id}, guest ${guest} is to have ${settings.cards.get(other.slot) ?? ''}`,
+    message: `${other.slot} is not taken: the card in the slot is ${other.id}, guest ${guest} expects ${settings.cards.get(other.slot) ?? ''}`,
     details: ['nothing was changed'],
-    hint: `if this card is meant: pearasys guest setup ${shellWord(guest)}`,
+    hint: `to use this card: pearasys guest setup ${shellWord(guest)}`,
   });
 }
 
@@ -741,5 +741,5 @@ function hintFor(left: readonly Holder[], {settings, settingsPath}: GuestStart):
 }
 
 function adviceToEnd({settingsPath}: Pick<GuestStart, 'settingsPath'>): string {
-  return `or have it done at each start: Processes=end in ${settingsPath}`;
+  return `or let each start do it: Processes=end in ${settingsPath}`;
 }

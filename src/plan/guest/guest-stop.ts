@@ -40,9 +40,10 @@ import {
 export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): Planned {
   const {slot} = taken;
   const device = readDevice(host, slot);
-  const leave = (why: string) => plan([], {notes: [`${slot} is left alone: ${why}`]});
-  if (device === undefined) return leave('it is not there any more');
-  if (device.id !== taken.id) return leave(`the card there is ${device.id}, guest ${guest} had ${taken.id}`);
+  const leave = (why: string) => plan([], {notes: [`${slot} is not returned: ${why}`]});
+  if (device === undefined) return leave('it no longer exists');
+  if (device.id !== taken.id)
+    return leave(`the card in the slot is ${device.id}, guest ${guest} had ${taken.id}`);
   const locked = refuseLocked([device]);
   if (locked !== undefined) return locked;
   // A run may have been killed that had set an override only, or had yet to take its own away.
@@ -53,7 +54,7 @@ export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): 
   if (device.driver !== undefined && !isVfio(device.driver))
     return device.driver === taken.driver
       ? plan(putOverride(device, taken))
-      : leave(`it is on ${device.driver} by now`);
+      : leave(`it is now on ${device.driver}`);
   // It was with VFIO before the guest started, and stays there.
   if (isVfio(taken.driver)) return plan([]);
   const forgetting = forgetKept(host, slot);
@@ -62,7 +63,7 @@ export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): 
   if (taken.driver === undefined) return plan([...release(device, taken), ...forgetting]);
   if (findDriver(host, taken.driver as Driver).kind === 'unknown')
     return plan([...toDefault(device, taken), ...forgetting], {
-      notes: [`${slot} goes to whichever driver takes it: there is no driver ${taken.driver} any more`],
+      notes: [`${slot} goes to any driver that takes it: driver ${taken.driver} no longer exists`],
     });
   return plan([...giveBack(host, device, taken.driver, taken), ...forgetting]);
 }
@@ -197,7 +198,7 @@ export function planRestore(host: HostReader, state: GuestState): Restoring[] {
     const of = (steps: readonly Step[], notes: readonly string[] = []) =>
       ({list: 'modules', name: module, plan: plan(steps, {notes})}) as const;
     if (!hasModule(host, module))
-      return of([], [`module ${module} is not loaded again: there is no such module any more`]);
+      return of([], [`module ${module} is not loaded again: the module no longer exists`]);
     return of(host.exists(`/sys/module/${module}`) ? [] : [{kind: 'load-module', module, undo: []}]);
   });
   const framebuffers = state.framebuffers.map((device): Restoring => {
@@ -208,9 +209,10 @@ export function planRestore(host: HostReader, state: GuestState): Restoring[] {
     if (!host.exists(`/sys/bus/platform/devices/${device}`))
       return of(
         [],
-        [`framebuffer ${device} does not come back: the kernel has removed it until the next boot`],
+        [`framebuffer ${device} cannot be restored: the kernel has removed it until the next boot`],
       );
-    if (!host.exists(driver)) return of([], [`framebuffer ${device} does not come back: its driver is gone`]);
+    if (!host.exists(driver))
+      return of([], [`framebuffer ${device} cannot be restored: its driver no longer exists`]);
     const bound = host.exists(`${driver}/${device}`);
     return of(bound ? [] : [writeAttribute(`${driver}/bind`, device, {accept: ['EBUSY']})]);
   });
@@ -222,7 +224,7 @@ export function planConsoles(host: HostReader, state: GuestState): Restoring[] {
   const drivers = readConsoleDrivers(host);
   return state.consoles.map((name) => {
     const own = drivers.find((driver) => driver.name === name);
-    const notes = own === undefined ? [`console ${name} does not come back: the kernel has removed it`] : [];
+    const notes = own === undefined ? [`console ${name} cannot be restored: the kernel has removed it`] : [];
     const steps = own?.bound === false ? [returnConsoles(name, drivers)] : [];
     return {list: 'consoles', name, plan: plan(steps, {notes})};
   });

@@ -86,7 +86,7 @@ export async function parseDomain(
   const take = (element: Element, address: Element | undefined, kind: string): Slot | undefined => {
     const slot = address === undefined ? undefined : addressOf(address);
     if (slot === undefined) {
-      notes.push(`a ${kind} of the domain has no PCI address that libvirt would accept: it is not included`);
+      notes.push(`a ${kind} of the domain has no valid PCI address: it is not included`);
       return undefined;
     }
     found.set(slot, {
@@ -156,9 +156,7 @@ function driverNotes(slot: Slot, driver: Element | undefined): string[] {
     ];
   return model === undefined || model === 'vfio-pci'
     ? []
-    : [
-        `the domain wants ${slot} on ${model}: pearasys binds it to vfio-pci, unless it is on ${model} already`,
-      ];
+    : [`the domain has ${slot} on ${model}: pearasys binds it to vfio-pci, unless it is already on ${model}`];
 }
 
 /** A disk, and the images below and beside it, which may be on other disks. */
@@ -178,9 +176,7 @@ async function readPool(host: HostReader, name: string): Promise<string | undefi
   if (text === undefined) return undefined;
   const forward = child(await parseXml(path, text, 'network'), 'forward');
   if (attribute(forward, 'mode') !== 'hostdev') return undefined;
-  const slots = children(forward, 'address').map(
-    (address) => addressOf(address) ?? 'an address that is none',
-  );
+  const slots = children(forward, 'address').map((address) => addressOf(address) ?? 'an invalid address');
   const functions = children(forward, 'pf').map(
     (pf) => `virtual functions of ${attribute(pf, 'dev') ?? '?'}`,
   );
@@ -337,12 +333,12 @@ const markup =
 function faultOf(text: string): string | undefined {
   const open: string[] = [];
   for (const [found, end, name = '', empty] of text.matchAll(markup)) {
-    if (found === '<') return 'it has a < that begins no tag';
+    if (found === '<') return 'it has a < that does not begin a tag';
     if (found === '<!DOCTYPE') return 'it has a document type declaration, which libvirt never writes';
     if (end === undefined || empty === '/') continue;
     if (end === '') open.push(name);
-    else if (open.pop() !== name) return `</${name}> ends no element`;
-    if (open.length > deepest) return `it has more than ${deepest} elements inside one another`;
+    else if (open.pop() !== name) return `</${name}> does not end an element`;
+    if (open.length > deepest) return `it has more than ${deepest} nested elements`;
   }
   return open.length === 0 ? undefined : `it ends within <${open.at(-1) ?? ''}>`;
 }

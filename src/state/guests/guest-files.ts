@@ -28,7 +28,7 @@ export interface GuestFile {
   readonly path: string;
   /** The slots it takes, in the order of the file, each once. */
   readonly slots: readonly Slot[];
-  /** Why the file is not obeyed; undefined when it is. */
+  /** Why the file is ignored; undefined when it is. */
   readonly problem: string | undefined;
 }
 
@@ -37,7 +37,7 @@ export interface GuestFiles {
   readonly guests: readonly GuestFile[];
   /** The names in each list, in its order, each once. */
   readonly lists: Readonly<Record<GuestList, readonly string[]>>;
-  /** Why a list is not obeyed; none when both are. */
+  /** Why a list is ignored; none when both are. */
   readonly problems: readonly string[];
 }
 
@@ -96,7 +96,12 @@ export function readGuestFile(host: HostReader, layout: Layout, guest: Guest): G
       };
     slots.add(slot);
   }
-  return {guest, path, slots: [...slots], problem: slots.size === 0 ? 'it names no device' : undefined};
+  return {
+    guest,
+    path,
+    slots: [...slots],
+    problem: slots.size === 0 ? 'it does not name a device' : undefined,
+  };
 }
 
 /** The guests that take this device, by their files. */
@@ -160,9 +165,9 @@ function readList(
 ): {readonly names: readonly string[]; readonly problem: string | undefined} {
   const path = listPath(layout, list);
   const reason = distrust(host, guestsFolder(layout), 'directory') ?? distrust(host, path, 'file');
-  if (reason !== undefined) return {names: [], problem: `${path} is not obeyed: ${reason}`};
+  if (reason !== undefined) return {names: [], problem: `${path} is ignored: ${reason}`};
   const {text, problem} = readWithin(host, path);
-  if (problem !== undefined) return {names: [], problem: `${path} is not obeyed: ${problem}`};
+  if (problem !== undefined) return {names: [], problem: `${path} is ignored: ${problem}`};
   const names = linesOf(text)
     .map(nameIn)
     .filter((name) => name !== '');

@@ -39,8 +39,8 @@ export function parseGuest(text: string): Guest {
 function faultOf(text: string): string | undefined {
   const bytes = Buffer.byteLength(text);
   if (text === '') return 'it is empty';
-  if (taken.has(text)) return 'the list of guests is called so';
-  if (bytes > longest) return `it has ${bytes} bytes, and ${longest} are allowed`;
+  if (taken.has(text)) return 'the name is reserved for a list of guests';
+  if (bytes > longest) return `it has ${bytes} bytes; at most ${longest} are allowed`;
   if (text.includes('/')) return 'it contains a /';
   if (/\p{Cc}/u.test(text)) return 'it contains a control character';
   if (/^\./.test(text)) return 'it begins with a dot, as a hidden file does';

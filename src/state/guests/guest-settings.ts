@@ -168,11 +168,11 @@ const entries: Readonly<Record<string, Entry>> = {
     name: 'stopServices',
     parse: words(/^[A-Za-z0-9_][\w@:.\\-]*\.(?:service|socket)$/, isNeeded),
     expected:
-      "units, as in display-manager.service, none of them libvirt's, pearasys's, D-Bus, udev or logind; auto, or auto and further units",
+      'units, as in display-manager.service, except those of libvirt, pearasys, D-Bus, udev and logind; auto, or auto and further units',
     means:
       'Units to stop first, if they are active, and to start when the guest has ended. auto: the display manager, ' +
-      'when it, one of its sessions or the console uses a display that the guest takes; and nvidia-persistenced, ' +
-      'when it uses a device that the guest takes. Further units may follow: auto ollama.service.',
+      'if it, one of its sessions or the console uses a display that the guest takes; and nvidia-persistenced, ' +
+      'if it uses a device that the guest takes. Further units may follow: auto ollama.service.',
     otherwise: 'auto',
   },
   DisplayManager: {
@@ -180,8 +180,8 @@ const entries: Readonly<Record<string, Entry>> = {
     parse: oneOf('auto', 'at-once', 'at-end'),
     expected: 'auto, at-once or at-end',
     means:
-      'When a display manager that was stopped comes back: at-once, or at-end when the guest has ended. auto: at ' +
-      'once where another display has a driver.',
+      'When to start a display manager that was stopped: at-once, or at-end when the guest has ended. auto: at ' +
+      'once if another display has a driver.',
     otherwise: 'auto',
   },
   Processes: {
@@ -189,16 +189,16 @@ const entries: Readonly<Record<string, Entry>> = {
     parse: oneOf('refuse', 'end'),
     expected: 'refuse or end',
     means:
-      'What is done with other processes that use the devices. refuse: the guest does not start. end: services are ' +
+      'What to do with other processes that use the devices. refuse: the guest does not start. end: services are ' +
       'stopped by their units, and start when the guest has ended; others are asked to end, then killed. Other ' +
-      "guests, libvirt's services, D-Bus, udev and logind never are.",
+      "guests, libvirt's services, D-Bus, udev and logind are never ended.",
     otherwise: 'refuse',
   },
   ProcessLimit: {
     name: 'processLimit',
     parse: seconds,
     expected: 'a number of seconds from 1 to 120',
-    means: 'Seconds, up to 120, that such processes have to end.',
+    means: 'How many seconds, up to 120, such processes have to end.',
     otherwise: '10',
   },
   UnloadModules: {
@@ -206,7 +206,7 @@ const entries: Readonly<Record<string, Entry>> = {
     parse: words(/^[A-Za-z0-9][\w-]*$/),
     expected: 'modules, as in nvidia_drm nvidia; auto, or auto and further modules',
     means:
-      "Modules to unload, in this order; those that other devices of the host need stay. auto: NVIDIA's, when the " +
+      "Modules to unload, in this order; those that other devices of the host need stay loaded. auto: NVIDIA's, if the " +
       'guest takes all cards of that driver.',
     otherwise: 'auto',
   },
@@ -214,14 +214,14 @@ const entries: Readonly<Record<string, Entry>> = {
     name: 'releaseConsoles',
     parse: asTruth,
     expected: 'yes or no',
-    means: "Whether consoles and the firmware's framebuffer are taken off the guest's displays.",
+    means: "Whether to release consoles and the firmware's framebuffer from the guest's displays.",
     otherwise: 'yes',
   },
   ReturnDevices: {
     name: 'returnDevices',
     parse: asTruth,
     expected: 'yes or no',
-    means: 'Whether the host has the devices back when the guest has ended.',
+    means: 'Whether to return the devices to the host when the guest has ended.',
     otherwise: 'yes',
   },
 };
@@ -235,12 +235,12 @@ export const settingsHelp: readonly {
 
 function newSettings(guest: Guest): string {
   return [
-    `# Written by pearasys: how the devices of guest ${guest} are taken and given back.`,
-    '# What is not set here is as in guest.settings, one folder above. See pearasys(8).',
+    `# Written by pearasys: how guest ${guest} takes and returns its devices.`,
+    '# Settings that are not set here come from guest.settings, one folder above. See pearasys(8).',
     '# To undo: pearasys guest remove',
     ...settingsHelp.flatMap(({key, means, otherwise}) => ['#', `# ${means}`, `#${key}=${otherwise}`]),
     '#',
-    '# The cards that are meant: another one in the slot is left alone.',
+    '# The expected cards. Another card in the slot is not taken.',
     '',
   ].join('\n');
 }
@@ -263,8 +263,8 @@ function badSettings(path: string, reason: string): PearasysError {
   return new PearasysError({
     code: 'bad-settings',
     exitCode: ExitCode.refused,
-    message: `${path} is not obeyed`,
+    message: `${path} is ignored`,
     details: [reason, 'nothing was changed'],
-    hint: 'put that line or file right, then try again',
+    hint: 'correct that line or file, then try again',
   });
 }

@@ -94,8 +94,8 @@ export function readState(host: HostReader, guest: Guest): GuestState | undefine
     throw new PearasysError({
       code: 'file-failed',
       exitCode: ExitCode.failed,
-      message: `${statePath(guest)} is damaged: what guest ${guest} has taken is not known`,
-      hint: `give its devices back with \`pearasys bind default\`, then remove that file`,
+      message: `${statePath(guest)} is damaged: the devices that guest ${guest} has taken are unknown`,
+      hint: `return its devices with \`pearasys bind default\`, then remove that file`,
     });
   return state;
 }

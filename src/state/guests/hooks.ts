@@ -111,6 +111,6 @@ export function readForeignHooks(host: HostReader, guest: Guest, others: readonl
 export function describeForeignHooks(hooks: readonly ForeignHook[], guest: Guest): string[] {
   return hooks.map(
     ({path, does}) =>
-      `${path} changes devices too when guest ${guest} starts or ends (${does}): disable it, or the two get in each other's way`,
+      `${path} also changes devices when guest ${guest} starts or ends (${does}): disable it, because the two conflict`,
   );
 }
