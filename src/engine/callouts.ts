@@ -121,7 +121,7 @@ export async function askCalloutAttributes(
   try {
     value = JSON.parse(text);
   } catch {
-    throw new CommandError(path, calloutArguments(call), 0, `it printed no JSON: ${text}`);
+    throw new CommandError(path, calloutArguments(call), 0, `its output is not JSON: ${text}`);
   }
   return parseAttributes(value);
 }

@@ -34,7 +34,7 @@ export async function readMdevAttributes(
       if (told !== undefined) found.set(subject.uuid, told);
     } catch (error) {
       if (!(error instanceof PearasysError)) throw error;
-      onNote(`the attributes of ${subject.uuid} are not known: ${error.message}`);
+      onNote(`the attributes of ${subject.uuid} are unknown: ${error.message}`);
     }
   for (const note of skippedNotes(all)) onNote(note);
   return found;

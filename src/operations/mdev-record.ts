@@ -41,7 +41,7 @@ async function tellAttributes(
     return await readCalloutAttributes(host, callouts, subject, limit);
   } catch (error) {
     if (!(error instanceof PearasysError)) throw error;
-    onNote?.(`the attributes of ${subject.uuid} are not recorded: ${error.message}`);
+    onNote?.(`the attributes of ${subject.uuid} were not recorded: ${error.message}`);
     return [];
   }
 }

@@ -148,7 +148,7 @@ describe('pearasys mdev', () => {
   });
 
   it('start and stop: a new device, told as it is', async () => {
-    assert.equal(await done(`mdev start -u ${one} -p mtty -t mtty-1`), `${one} is there, mtty-1 on mtty\n`);
+    assert.equal(await done(`mdev start -u ${one} -p mtty -t mtty-1`), `${one} exists, mtty-1 on mtty\n`);
     assert.deepEqual(host.machine.mdevs.list(), [`${one} mtty mtty-1`]);
     assert.equal(await done('mdev list'), `${one} mtty mtty-1 manual\n`);
     assert.equal(await done(`mdev stop -u ${one}`), `${one} is removed\n`);
@@ -182,8 +182,8 @@ describe('pearasys mdev', () => {
       await done('mdev list --defined -v'),
       `${two} 0000:02:00.0 vgpu-1 manual (active)\n  Attrs:\n    @{0}: {"frame_rate":"60"}\n    @{1}: {"licence":"abc"}\n`,
     );
-    assert.equal(await done(`mdev modify -u ${two} --manual`), `${two} is as wanted already\n`);
-    assert.equal(await done(`mdev undefine -u ${two}`), `${two} is not defined any more\n`);
+    assert.equal(await done(`mdev modify -u ${two} --manual`), `${two} is unchanged\n`);
+    assert.equal(await done(`mdev undefine -u ${two}`), `${two} is no longer defined\n`);
     assert.equal(host.exists(gpuFile), false);
     assert.deepEqual(host.machine.mdevs.list(), [`${two} 0000:02:00.0 vgpu-1`]);
   });
@@ -194,7 +194,7 @@ describe('pearasys mdev', () => {
     assert.deepEqual(config(mttyFile), {mdev_type: 'mtty-2', start: 'manual', attrs: []});
     const {exitCode, stderr} = await typed(host, `mdev define -u ${one}`);
     assert.equal(exitCode, 3);
-    assert.match(stderr, /is defined on mtty already/);
+    assert.match(stderr, /is already defined on mtty/);
   });
 
   it('--jsonfile: to define, to start, to modify; what is wrong with it is told before anything is done', async () => {
@@ -226,7 +226,7 @@ describe('pearasys mdev', () => {
     assert.equal(exitCode, 1);
     assert.match(
       stderr,
-      /writing '1234' to \/sys\/bus\/mdev\/devices\/2222[0-9-]+\/licence failed: EINVAL .*\n {2}undone: .*\n {2}state of 2222[0-9-]+: there is no such device\ntry: see which attributes and values .* attribute 1, as/,
+      /writing '1234' to \/sys\/bus\/mdev\/devices\/2222[0-9-]+\/licence failed: EINVAL .*\n {2}undone: .*\n {2}state of 2222[0-9-]+: there is no such device\ntry: check which attributes and values .* attribute 1, as/,
     );
     assert.deepEqual(host.machine.mdevs.list(), []);
   });
@@ -255,7 +255,10 @@ describe('pearasys mdev', () => {
     );
     const {exitCode, stderr} = await typed(host, `mdev start -u ${two}`);
     assert.equal(exitCode, 1);
-    assert.match(stderr, /mdev_type\/create is not written: it is .*, outside of the device's folder/);
+    assert.match(
+      stderr,
+      /^pearasys: refusing to write .*mdev_type\/create: it leads to .*, outside the device's folder/,
+    );
     assert.deepEqual(host.machine.mdevs.list(), []);
   });
 
@@ -264,7 +267,7 @@ describe('pearasys mdev', () => {
     await done(`mdev start -u ${two} -p 02:00.0 -t vgpu-2`);
     const effects = host.effects();
     for (const [line, code, words] of [
-      [`mdev start -u ${one} -p mtty -t mtty-1`, 3, 'there is a device'],
+      [`mdev start -u ${one} -p mtty -t mtty-1`, 3, 'already exists, of type mtty-1'],
       [`mdev start -u ${one} -p 02:00.0 -t vgpu-1`, 3, 'of type mtty-1 on mtty'],
       ['mdev start -p mtty -t mtty-3', 4, 'the nearest is mtty-'],
       ['mdev start -p mtyt -t mtty-1', 4, 'the nearest is mtty'],
@@ -281,7 +284,7 @@ describe('pearasys mdev', () => {
       [`mdev modify -u ${one} --auto --manual`, 2, ''],
       [`mdev modify -u ${one} --live`, 2, 'jsonfile'],
       [`mdev modify -u ${one} --addattr x`, 2, 'value'],
-      [`mdev modify -u ${one}`, 2, 'nothing was said'],
+      [`mdev modify -u ${one}`, 2, 'no changes specified'],
       ['mdev define -p mtty', 2, 'no type was named'],
       ['mdev define', 2, 'neither a device nor a parent'],
     ] as const) {
@@ -404,7 +407,7 @@ describe('pearasys mdev', () => {
     ] as const) {
       const {exitCode, stderr} = await typed(host, line);
       assert.equal(exitCode, code, line);
-      assert.match(stderr, /is broken, and left alone/);
+      assert.match(stderr, /^pearasys: the definition \S+ is broken\n/);
     }
     assert.equal(host.machine.tree.read(mttyFile), '{"mdev_type": ');
     const {broken} = await json<MdevReports>('mdev list -d');
@@ -610,6 +613,9 @@ describe('pearasys list and show', () => {
     );
     const {stdout, exitCode} = await typed(host, 'show 33333333-3333-4333-8333-333333333333');
     assert.equal(exitCode, 0);
-    assert.match(stdout, /defined, and not there\n[^]* {2}defined {4}auto\n {2}attributes a=1\n/);
+    assert.match(
+      stdout,
+      /mediated device, defined but not active\n[^]* {2}defined {4}auto\n {2}attributes a=1\n/,
+    );
   });
 });

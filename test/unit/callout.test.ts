@@ -78,7 +78,7 @@ describe('callouts', function () {
         `open: ${own}/callouts/open is writable by others: chmod go-w ${own}/callouts/open`,
         `text: ${own}/callouts/text is not executable: chmod +x ${own}/callouts/text`,
         `foreign: ${own}/notifiers/foreign is owned by user 1000, not by root: chown root ${own}/notifiers/foreign`,
-        'lost: it leads nowhere',
+        'lost: it is a broken link',
       ],
     );
   });
@@ -465,7 +465,7 @@ describe('callouts', function () {
         const said: string[] = [];
         const told = await readMdevAttributes(host, [subject], 5000, (note) => said.push(note));
         assert.deepEqual([...told], []);
-        assert.match(said.join('\n'), new RegExp(`^the attributes of ${uuid} are not known: .*callouts/a`));
+        assert.match(said.join('\n'), new RegExp(`^the attributes of ${uuid} are unknown: .*callouts/a`));
       }
     });
 
@@ -509,7 +509,7 @@ describe('callouts', function () {
       host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
       await recordMdev(host, uuid, options);
       assert.match(host.readText(definitionFile) ?? '', /"attrs": \[\]/);
-      assert.match(notes[0] ?? '', /^the attributes of .* are not recorded: /);
+      assert.match(notes[0] ?? '', /^the attributes of .* were not recorded: /);
     });
   });
 

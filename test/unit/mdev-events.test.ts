@@ -156,7 +156,7 @@ describe('events of mediated devices', () => {
       const host = made();
       write(host, definitionOf(A, '0000:02:00.0'), written('manual', 'vgpu-1', '[{"frame_rate": "60"}]'));
       const {exitCode, journal} = await runOn(host, mdevCreate, A);
-      assert.deepEqual([exitCode, journal.at(-1)], [0, `<6>${A} is created`]);
+      assert.deepEqual([exitCode, journal.at(-1)], [0, `<6>${A} was created`]);
       assert.deepEqual(host.machine.mdevs.list(), [`${A} 0000:02:00.0 vgpu-1`]);
       assert.equal(host.readText(`/sys/bus/mdev/devices/${A}/frame_rate`), '60');
     });
@@ -167,7 +167,7 @@ describe('events of mediated devices', () => {
       await create(host);
       assert.deepEqual(await runOn(host, mdevCreate, A), {
         exitCode: 0,
-        journal: [`<6>${A} is there already`],
+        journal: [`<6>${A} already exists`],
       });
     });
 
@@ -183,7 +183,7 @@ describe('events of mediated devices', () => {
         host.machine.write(`/sys/bus/mdev/devices/${A}/frame_rate`, '60');
       });
       const {exitCode, journal} = await runOn(host, mdevCreate, A);
-      assert.deepEqual([exitCode, journal.at(-1)], [0, `<6>${A} is there already`]);
+      assert.deepEqual([exitCode, journal.at(-1)], [0, `<6>${A} already exists`]);
       assert.deepEqual(host.machine.mdevs.list(), [`${A} 0000:02:00.0 vgpu-1`]);
       assert.deepEqual(
         host.effects().filter((line) => line.includes('frame_rate')),
@@ -227,7 +227,10 @@ describe('events of mediated devices', () => {
           journal[0] ?? '',
           new RegExp(`^<4>the definition ${definitionOf(A)} is ignored: ${reason}`),
         );
-        assert.match(journal[1] ?? '', new RegExp(`^<3>${A} is not created: `));
+        assert.match(
+          journal[1] ?? '',
+          new RegExp(`^<3>${A} was not created: its definition could have been written by another user`),
+        );
         assert.deepEqual(host.machine.mdevs.list(), []);
       };
       write(host, definitionOf(A), written('auto'), 0o664);
@@ -289,7 +292,7 @@ describe('events of mediated devices', () => {
       const first = await runOn(host, mdevStop, A);
       assert.deepEqual([first.exitCode, first.journal.at(-1)], [0, `<6>${A} is removed`]);
       assert.deepEqual(host.machine.mdevs.list(), []);
-      assert.deepEqual(await runOn(host, mdevStop, A), {exitCode: 0, journal: [`<6>${A} has gone already`]});
+      assert.deepEqual(await runOn(host, mdevStop, A), {exitCode: 0, journal: [`<6>${A} no longer exists`]});
     });
   });
 
@@ -298,11 +301,11 @@ describe('events of mediated devices', () => {
       const host = made();
       await create(host, A, 'mtty-2');
       const {exitCode, journal} = await runOn(host, mdevRecord, A);
-      assert.deepEqual([exitCode, journal.at(-1)], [0, `<6>${A} is recorded`]);
+      assert.deepEqual([exitCode, journal.at(-1)], [0, `<6>${A} was recorded`]);
       assert.equal(host.machine.tree.read(definitionOf(A)), written('manual', 'mtty-2'));
       assert.deepEqual(await runOn(host, mdevRecord, A), {
         exitCode: 0,
-        journal: [`<6>${A} has nothing to be recorded`],
+        journal: [`<6>${A}: nothing to record`],
       });
     });
 
@@ -334,7 +337,7 @@ describe('events of mediated devices', () => {
       const host = made();
       await create(host);
       write(host, '/etc/pearasys/pearasys.conf', shipped('etc/pearasys.conf'));
-      assert.deepEqual((await runOn(host, mdevRecord, A)).journal.at(-1), `<6>${A} is recorded`);
+      assert.deepEqual((await runOn(host, mdevRecord, A)).journal.at(-1), `<6>${A} was recorded`);
     });
   });
 
@@ -347,7 +350,7 @@ describe('events of mediated devices', () => {
       write(host, definitionOf('44444444-4444-4444-8444-444444444444'), written('auto'));
       const {exitCode, journal} = await runOn(host, mdevParent, 'mtty', A, B, C);
       assert.equal(exitCode, 0);
-      assert.match(journal[0] ?? '', /^<4>the definition \S+3333 is broken, and left alone/);
+      assert.match(journal[0] ?? '', /^<4>the definition \S+3333 is broken and is ignored/);
       assert.deepEqual(
         host.effects().filter((line) => line.startsWith('systemctl')),
         [`systemctl start --no-block mdev@${A}.service`],
@@ -382,7 +385,7 @@ describe('events of mediated devices', () => {
       const host = made();
       assert.deepEqual(await runOn(host, mdevParent, 'mtty'), {
         exitCode: 0,
-        journal: ['<6>nothing on mtty is to be started by itself'],
+        journal: ['<6>no auto definitions on mtty'],
       });
     });
   });

@@ -144,7 +144,7 @@ describe('planMdevStart', () => {
     const nearType = refusal(planMdevStart(startInput({wish: wish({type: parseTypeName('mtty-11')})})));
     assert.match(nearType.hint ?? '', /it has mtty-1, mtty-2; the nearest is mtty-1/);
     const full = refusal(planMdevStart(startInput({wish: wish({type: parseTypeName('mtty-2')})})));
-    assert.match(full.details?.[0] ?? '', /there are some of mtty-1/);
+    assert.match(full.details?.[0] ?? '', /other types with instances left: mtty-1/);
   });
 
   it('of a unit: a device that is there already is right, but only of this parent and type', () => {
@@ -344,7 +344,7 @@ describe('planMdevUndefine', () => {
     const mixed = state(twins, {definitions: {definitions: twins, broken}});
     const planned = planMdevUndefine(uuid, undefined, mixed);
     assert.equal(linesOf(planned).length, 2);
-    assert.match(planned.kind === 'plan' ? (planned.notes[0] ?? '') : '', /is broken, and left alone: why/);
+    assert.match(planned.kind === 'plan' ? (planned.notes[0] ?? '') : '', /is broken and is ignored: why/);
     const alone = state([], {definitions: {definitions: [], broken}});
     assert.equal(refusal(planMdevUndefine(uuid, undefined, alone)).code, 'bad-definition');
   });

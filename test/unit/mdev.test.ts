@@ -148,7 +148,7 @@ describe('mdevctl’s JSON', () => {
       ['{"start": "auto"}', /no mdev_type/],
       ['{"mdev_type": 1, "start": "auto"}', /mdev_type 1 is not a type's name/],
       ['{"mdev_type": "../x", "start": "auto"}', /is not a type's name/],
-      ['{"mdev_type": "t"}', /how it starts/],
+      ['{"mdev_type": "t"}', /has no start: expected auto or manual/],
       ['{"mdev_type": "t", "start": "auto", "attrs": {}}', /not a list/],
       ['{"mdev_type": "t", "start": "auto", "attrs": [1]}', /attribute 0/],
       ['{"mdev_type": "t", "start": "auto", "attrs": [{"a": "1"}, {"a": 1}]}', /attribute 1/],

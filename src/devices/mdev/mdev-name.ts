@@ -38,7 +38,7 @@ export function parseParentName(text: string): ParentName {
   if (name === undefined)
     throw usageError(
       `'${text}' is not the name of a parent`,
-      'a parent is a device by its name in sysfs, as in 0000:00:02.0 or mtty; `pearasys mdev types` shows them',
+      'use the name of the parent in sysfs, as in 0000:00:02.0 or mtty; `pearasys mdev types` shows them',
       'bad-parent',
     );
   return name;
@@ -55,7 +55,7 @@ export function parseTypeName(text: string): TypeName {
   if (name === undefined)
     throw usageError(
       `'${text}' is not the name of a type`,
-      'a type is named as in i915-GVTg_V5_4; `pearasys mdev types` shows them',
+      'use the name of a type, as in i915-GVTg_V5_4; `pearasys mdev types` shows them',
       'bad-type',
     );
   return name;

@@ -25,7 +25,7 @@ export interface Parent {
   readonly name: ParentName;
   /** The PCI function that it is; undefined for any other device. */
   readonly slot: Slot | undefined;
-  /** Whether its types can be seen: false while it is still registering, or is being taken away. */
+  /** Whether its types can be seen: false while it is still registering, or is being removed. */
   readonly registered: boolean;
   /** In the order of their names. */
   readonly types: readonly MdevType[];

@@ -116,7 +116,7 @@ export function printParent({parent, registered, types}: ParentReport, mdevs: re
   return [
     `${parent} parent of mediated devices`,
     ...facts('types', [
-      ...(registered ? [] : ['not seen yet: it is still registering']),
+      ...(registered ? [] : ['not visible yet: the parent is still registering']),
       ...types.map(
         ({type, available, deviceApi, name}) =>
           `${type}: ${available ?? '?'} left${deviceApi === null ? '' : `, ${deviceApi}`}${name === null ? '' : `, ${name}`}`,
@@ -134,9 +134,9 @@ export function printMdev(mdev: MdevReport): string {
   const {uuid, parent, type, active, definition, driver, group, unit, holders} = mdev;
   const attributes = definition?.attributes ?? [];
   return [
-    `${uuid} ${active ? 'mediated device' : 'mediated device that is defined, and not there'}`,
+    `${uuid} ${active ? 'mediated device' : 'mediated device, defined but not active'}`,
     ...facts('parent', [parent]),
-    ...facts('type', [type ?? 'not seen yet']),
+    ...facts('type', [type ?? 'not visible yet']),
     ...facts('driver', active ? [driver ?? 'none'] : []),
     ...facts('group', group === null ? [] : [String(group)]),
     ...facts('defined', [definition === null ? 'no' : `${definition.start}${other(definition.type, type)}`]),

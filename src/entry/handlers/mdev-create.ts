@@ -20,7 +20,7 @@ export const mdevCreate: Handler = async (context, args) => {
     {uuid, parent: choose(context, uuid)},
     {...handlerOptions(context), force: false, mayExist: true, patience},
   );
-  logOutcome(context.log, outcome, `${uuid} is created`, `${uuid} is there already`);
+  logOutcome(context.log, outcome, `${uuid} was created`, `${uuid} already exists`);
 };
 
 /**
@@ -36,9 +36,9 @@ function choose(context: HandlerContext, uuid: Uuid): ParentName | undefined {
     throw new PearasysError({
       code: 'bad-definition',
       exitCode: ExitCode.refused,
-      message: `${uuid} is not created: another user can have written what is defined`,
+      message: `${uuid} was not created: its definition could have been written by another user`,
       details: ['nothing was changed'],
-      hint: `see what it says; \`pearasys mdev start -u ${uuid}\` starts it all the same`,
+      hint: `check the definition; \`pearasys mdev start -u ${uuid}\` starts it anyway`,
     });
   const automatic = definitions.filter(({start}) => start === 'auto');
   const candidates = automatic.length > 0 ? automatic : definitions;

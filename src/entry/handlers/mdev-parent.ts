@@ -25,12 +25,7 @@ export const mdevParent: Handler = async (context, args) => {
     all.flatMap((each) => each.definitions),
   );
   const broken = all.flatMap((each) => each.broken);
-  for (const {path, reason} of broken) log(4, `the definition ${path} is broken, and left alone: ${reason}`);
+  for (const {path, reason} of broken) log(4, `the definition ${path} is broken and is ignored: ${reason}`);
   const outcome = await startParentUnits(host, definitions, handlerOptions(context));
-  logOutcome(
-    log,
-    outcome,
-    `the units of ${parent} are started`,
-    `nothing on ${parent} is to be started by itself`,
-  );
+  logOutcome(log, outcome, `started the units of ${parent}`, `no auto definitions on ${parent}`);
 };

@@ -12,5 +12,5 @@ export const mdevRecord: Handler = async (context, args) => {
   for (const problem of problems) log(4, problem);
   if (!settings.autoRecord) return;
   const outcome = await recordMdev(host, uuid, handlerOptions(context));
-  logOutcome(context.log, outcome, `${uuid} is recorded`, `${uuid} has nothing to be recorded`);
+  logOutcome(context.log, outcome, `${uuid} was recorded`, `${uuid}: nothing to record`);
 };

@@ -63,7 +63,7 @@ export function withCallouts(
           exitCode: ExitCode.refused,
           message,
           details: [...notes, 'nothing was changed'],
-          hint: 'see the documentation of the script, or use --force to go on without it',
+          hint: 'see the documentation of the script, or use --force to continue without it',
         },
         notify('none'),
       );

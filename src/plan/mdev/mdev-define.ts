@@ -71,9 +71,9 @@ export function planMdevDefine(wish: MdevWish, state: DefinitionState, isActive 
     return refuse({
       code: 'already-defined',
       exitCode: ExitCode.refused,
-      message: `${wish.uuid} is defined on ${wish.parent} already`,
+      message: `${wish.uuid} is already defined on ${wish.parent}`,
       details: ['nothing was changed'],
-      hint: `pearasys mdev modify -u ${wish.uuid} -p ${wish.parent} changes it, undefine takes it away`,
+      hint: `pearasys mdev modify -u ${wish.uuid} -p ${wish.parent} changes it, undefine removes it`,
     });
   const wrong = state.asTyped === true ? undefined : refuseAttributes(wish.attributes);
   if (wrong !== undefined) return wrong;
@@ -95,7 +95,7 @@ export function planMdevUndefine(
   state: DefinitionState,
 ): Planned {
   const {definitions, broken} = matching(uuid, parent, state.definitions);
-  const problems = broken.map((one) => `the definition ${one.path} is broken, and left alone: ${one.reason}`);
+  const problems = broken.map((one) => `the definition ${one.path} is broken and is ignored: ${one.reason}`);
   if (definitions.length === 0) {
     const [problem] = broken;
     return problem === undefined
@@ -171,13 +171,13 @@ export function planMdevModifyLive(
         ...(mdev === undefined || mdev.parent === parent ? [] : [`it is on ${mdev.parent}`]),
         'nothing was changed',
       ],
-      hint: 'without --live its definition is changed',
+      hint: 'omit --live to change its definition',
     });
   if (config.type !== mdev.type)
     return refuse({
       code: 'type-mismatch',
       exitCode: ExitCode.refused,
-      message: `${uuid} is of type ${mdev.type}, which cannot become ${config.type} while it is there`,
+      message: `${uuid} is of type ${mdev.type}, which cannot become ${config.type} while the device exists`,
       details: ['nothing was changed'],
       hint: `pearasys mdev stop -u ${uuid} first`,
     });
@@ -188,9 +188,9 @@ export function planMdevModifyLive(
     return refuse({
       code: 'callout-failed',
       exitCode: ExitCode.refused,
-      message: `no script knows how to change a device of type ${mdev.type} while it is there`,
+      message: `no script can change a device of type ${mdev.type} while the device exists`,
       details: [...skippedNotes(callouts), 'nothing was changed'],
-      hint: 'change the definition, and start the device anew',
+      hint: 'change the definition, and restart the device',
     });
   const subject = {uuid, parent: mdev.parent, type: mdev.type};
   const live: CalloutStep = {
@@ -220,9 +220,9 @@ export function planMdevModifyLive(
     return refuse({
       code: 'type-mismatch',
       exitCode: ExitCode.refused,
-      message: `${uuid} is defined as ${definition.type}, and is there as ${mdev.type}`,
+      message: `${uuid} is defined as ${definition.type}, but exists as ${mdev.type}`,
       details: ['nothing was changed'],
-      hint: 'without --defined only the device is changed',
+      hint: 'omit --defined to change only the device',
     });
   return together([now, planMdevModify(uuid, mdev.parent, {config}, {...state, force})]);
 }
@@ -313,7 +313,7 @@ function notDefined(uuid: Uuid, parent: ParentName | undefined) {
     exitCode: ExitCode.noDevice,
     message: `${uuid} is not defined${parent === undefined ? '' : ` on ${parent}`}`,
     details: ['nothing was changed'],
-    hint: '`pearasys mdev list --defined` shows what is',
+    hint: '`pearasys mdev list --defined` lists the definitions',
   };
 }
 
@@ -321,9 +321,9 @@ function refuseBroken(path: string, reason: string): Refusal {
   return refuse({
     code: 'bad-definition',
     exitCode: ExitCode.refused,
-    message: `the definition ${path} is broken, and left alone`,
+    message: `the definition ${path} is broken`,
     details: [reason, 'nothing was changed'],
-    hint: 'correct the file, or remove it and define the device anew',
+    hint: 'correct the file, or remove it and define the device again',
   });
 }
 
@@ -331,7 +331,7 @@ function refuseForeign(path: string): Refusal {
   return refuse({
     code: 'bad-definition',
     exitCode: ExitCode.refused,
-    message: `could not change the definition ${path}: it belongs to another user, or is a link to a file that is not trusted`,
+    message: `could not change the definition ${path}: it is owned by another user, or is a link to a file that is not trusted`,
     details: ['nothing was changed'],
     hint: `make it a file owned by root; \`ls -lL ${path}\` shows what it is now`,
   });

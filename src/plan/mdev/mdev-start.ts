@@ -55,9 +55,10 @@ export interface MdevStartInput extends CalloutRules {
 export function specifyMdev(words: MdevWords, {definitions, broken}: Definitions): MdevWish {
   const {uuid, parent, type, config} = words;
   if (config !== undefined) {
-    if (parent === undefined) throw usageError('no parent was named', '--parent NAME beside --jsonfile');
+    if (parent === undefined)
+      throw usageError('no parent was named', '--parent NAME together with --jsonfile');
     if (type !== undefined)
-      throw usageError('--type and --jsonfile exclude each other', 'the file says the type');
+      throw usageError('--type and --jsonfile exclude each other', 'the file contains the type');
     return {uuid, parent, type: config.type, start: config.start, attributes: config.attributes};
   }
   const [definition, ...others] = definitions.filter(
@@ -80,16 +81,16 @@ export function specifyMdev(words: MdevWords, {definitions, broken}: Definitions
     throw new PearasysError({
       code: 'bad-definition',
       exitCode: ExitCode.refused,
-      message: `the definition ${problem.path} is broken, and left alone`,
+      message: `the definition ${problem.path} is broken`,
       details: [problem.reason, 'nothing was changed'],
-      hint: 'correct the file, or remove it and define the device anew',
+      hint: 'correct the file, or remove it and define the device again',
     });
   if (parent === undefined || type === undefined)
     throw usageError(
       parent === undefined && type === undefined
         ? `${uuid} is not defined, and neither its parent nor its type was named`
         : `${uuid} is not defined${parent === undefined ? '' : ` on ${parent}`}, and its ${parent === undefined ? 'parent' : 'type'} was not named`,
-      '--parent NAME --type TYPE; `pearasys mdev types` shows what there is',
+      '--parent NAME --type TYPE; `pearasys mdev types` lists them',
       'not-defined',
     );
   return {uuid, parent, type, start: 'manual', attributes: []};
@@ -193,7 +194,7 @@ function startSteps({uuid, parent, type, attributes}: MdevWish): Step[] {
       writeAttribute(mdevPath(uuid, name), value, {
         uuid,
         within: mdevPath(uuid),
-        hint: `see which attributes and values the driver of ${parent} takes; in a definition it is attribute ${index}, as \`pearasys mdev list -dv -u ${uuid}\` shows`,
+        hint: `check which attributes and values the driver of ${parent} accepts; in a definition it is attribute ${index}, as \`pearasys mdev list -dv -u ${uuid}\` shows`,
       }),
     ),
   ];
@@ -208,7 +209,7 @@ export function removeMdev(uuid: Uuid): Step {
     uuid,
     accept: ['ENOENT', 'ENODEV'],
     again: ['EAGAIN'],
-    hint: `\`pearasys show ${uuid}\` tells who uses it; the reason is in the kernel's log: journalctl -k`,
+    hint: `\`pearasys show ${uuid}\` shows what is using it; the reason is in the kernel's log: journalctl -k`,
   });
 }
 
@@ -216,9 +217,9 @@ function refuseExisting({uuid, parent, type}: Mdev): Refusal {
   return refuse({
     code: 'uuid-in-use',
     exitCode: ExitCode.refused,
-    message: `there is a device ${uuid} already, of type ${type ?? '?'} on ${parent}`,
+    message: `device ${uuid} already exists, of type ${type ?? '?'} on ${parent}`,
     details: ['nothing was changed'],
-    hint: `use it as it is, or pearasys mdev stop -u ${uuid} first; a UUID is in use once on the whole machine`,
+    hint: `use the existing device, or first run pearasys mdev stop -u ${uuid}; a UUID can be used only once per machine`,
   });
 }
 
@@ -231,16 +232,16 @@ function refuseParent({wish, parent, parents}: Creation): Refusal | undefined {
       details: ['nothing was changed'],
       hint:
         parents.length === 0
-          ? "no device offers mediated devices now: load the driver that does, as in `modprobe kvmgt` or the vendor's"
+          ? "no device offers mediated devices now: load a driver that does, as in `modprobe kvmgt`, or the vendor's driver"
           : `\`pearasys mdev types\` shows the parents${nearest(wish.parent, parents)}`,
     });
   if (parent.registered) return undefined;
   return refuse({
     code: 'not-registered',
     exitCode: ExitCode.refused,
-    message: `the parent ${wish.parent} does not offer its types: it is still registering, or is being taken away`,
+    message: `the parent ${wish.parent} does not offer its types: it is still registering, or is being removed`,
     details: ['nothing was changed'],
-    hint: 'try again; the log of its driver says what it waits for: journalctl -k',
+    hint: 'try again; the kernel log has the messages of its driver: journalctl -k',
   });
 }
 
@@ -265,10 +266,12 @@ function refuseType({wish, parent}: Creation): Refusal | undefined {
     exitCode: ExitCode.refused,
     message: `the parent ${wish.parent} has no instances of ${wish.type} left`,
     details: [
-      left.length === 0 ? 'nor of any other type' : `there are some of ${left.join(', ')}`,
+      left.length === 0
+        ? 'no instances of any other type either'
+        : `other types with instances left: ${left.join(', ')}`,
       'nothing was changed',
     ],
-    hint: 'stop a device that is not needed: `pearasys mdev list` shows them',
+    hint: 'stop a device that is not needed: `pearasys mdev list` lists them',
   });
 }
 
@@ -282,9 +285,9 @@ function refuseAttributes({uuid, attributes}: MdevWish): Refusal | undefined {
       return refuse({
         code,
         exitCode: ExitCode.refused,
-        message: `${uuid} is not started: ${message}`,
+        message: `${uuid} was not started: ${message}`,
         details: ['nothing was changed'],
-        hint: `an attribute is a file in the device's own folder; pearasys mdev modify -u ${uuid} --delattr --index ${attributes.findIndex((one) => one.name === name)} takes it out of a definition`,
+        hint: `an attribute is a file in the device's own folder; pearasys mdev modify -u ${uuid} --delattr --index ${attributes.findIndex((one) => one.name === name)} removes it from a definition`,
       });
     }
   return undefined;

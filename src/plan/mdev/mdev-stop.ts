@@ -43,7 +43,7 @@ export function planMdevStop(input: MdevStopInput): Planned {
           exitCode: ExitCode.noDevice,
           message: `there is no mediated device ${uuid}`,
           details: ['nothing was changed'],
-          hint: '`pearasys mdev list` shows those that are there',
+          hint: '`pearasys mdev list` lists the existing devices',
         });
   // Without its type no script could know whether it is its own: it is on its way already.
   const scripted = mdev.type !== undefined && isScripted(input);

@@ -223,8 +223,7 @@ export function parseConfig(text: string): MdevConfig & Pick<Definition, 'others
   const typeName = typeof type !== 'string' ? undefined : type === '' ? ('' as TypeName) : asTypeName(type);
   if (typeName === undefined)
     throw badDefinition(`its mdev_type ${String(stringify(type))} is not a type's name`);
-  if (start === undefined || start === null)
-    throw badDefinition('it does not say how it starts: auto or manual');
+  if (start === undefined || start === null) throw badDefinition('it has no start: expected auto or manual');
   return {
     type: typeName,
     start: start === 'auto' ? 'auto' : 'manual',
