@@ -73,9 +73,9 @@ function identify(host: HostReader, layout: Layout, slot: Slot): Identified {
     throw new PearasysError({
       code: 'bad-record',
       exitCode: ExitCode.failed,
-      message: `${slot} (${device.id}) is left alone: its record ${record.path} is ignored`,
+      message: `${slot} (${device.id}) is not claimed: its record ${record.path} is ignored`,
       details: [record.reason],
-      hint: `pearasys -s ${slot} service install DRIVER writes it anew`,
+      hint: `pearasys -s ${slot} service install DRIVER rewrites it`,
     });
   return {device, record};
 }
@@ -89,11 +89,11 @@ function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysE
     exitCode: ExitCode.refused,
     message:
       recorded.length === 0
-        ? `${device.slot} (${device.id}) is left alone: there is no record for it`
-        : `${device.slot} is left alone: the card there is ${device.id}, the recorded one is ${recorded.join(', ')}`,
+        ? `${device.slot} (${device.id}) is not claimed: there is no record for it`
+        : `${device.slot} is not claimed: the card in the slot is ${device.id}, the recorded one is ${recorded.join(', ')}`,
     hint: elsewhere
-      ? `this card is recorded for any slot, but this slot for another card: pearasys -s ${device.slot} service uninstall, and plug it in anew`
-      : `if this card is to have the driver: pearasys -s ${device.slot} service install DRIVER`,
+      ? `this card is recorded for any slot, but this slot has a record for another card: pearasys -s ${device.slot} service uninstall, then re-plug the device`
+      : `to give the driver to this card: pearasys -s ${device.slot} service install DRIVER`,
   });
 }
 

@@ -34,7 +34,9 @@ export async function releaseDevice(
       if (device === undefined) return plan([]);
       // Another card by now: it was never claimed by this unit.
       if (readRecordOf(host, layout, device) === undefined)
-        return plan([], {notes: [`${unit.slot} (${device.id}) is left alone: it is not the recorded card`]});
+        return plan([], {
+          notes: [`${unit.slot} (${device.id}) is not released: it is not the recorded card`],
+        });
       // The device went, which is why this unit stops, and is back already: it is not what this unit had claimed.
       const initialized = readInitialized(host, unit.slot);
       if (initialized === undefined || initialized > started) return planRestart(unit, isEnabled(host, unit));

@@ -169,14 +169,14 @@ const bootTarget =
   /^(?:sysinit|initrd(?:-[\w-]+)?|local-fs(?:-pre)?|cryptsetup(?:-pre)?|emergency|rescue|reboot|poweroff|halt|kexec|shutdown|final|umount)\.target$/;
 
 function unstartableBecause({names, load, canStart, transient, wantedBy}: ShownUnit): string | undefined {
-  if (load === 'not-found') return 'there is no such unit any more';
+  if (load === 'not-found') return 'the unit no longer exists';
   if (load === 'masked') return 'it is masked';
-  if (transient) return 'it is a transient unit, which is gone once it is stopped';
-  if (!canStart) return 'it refuses to be started by hand (RefuseManualStart=)';
+  if (transient) return 'it is a transient unit, which no longer exists after it is stopped';
+  if (!canStart) return 'it cannot be started manually (RefuseManualStart=)';
   // The boot splash: it would cover the display.
   const isBoot = names.some((name) => name.startsWith('plymouth-'));
   if (isBoot || (wantedBy.length > 0 && wantedBy.every((target) => bootTarget.test(target))))
-    return 'it is for the boot only';
+    return 'it is only for the boot';
   return undefined;
 }
 

@@ -36,7 +36,7 @@ describe('a handler', () => {
 
   it('shows where a fault of its own comes from', () => {
     assert.equal(report(new TypeError('x is not a function'), log), ExitCode.failed);
-    sinon.assert.calledOnceWithMatch(log, 3, /^a fault in pearasys itself: TypeError.*handler\.test/s);
+    sinon.assert.calledOnceWithMatch(log, 3, /^internal error in pearasys: TypeError.*handler\.test/s);
   });
 
   it('has its steps in the journal for debugging, and what it undoes as a warning', () => {

@@ -63,7 +63,7 @@ describe('the handlers', () => {
       const before = host.journal.length;
       assert.deepEqual(await runOn(host, claim, card, 'vfio-pci'), {
         exitCode: 0,
-        journal: [`<6>${card} is on driver vfio-pci already`],
+        journal: [`<6>${card} is already on driver vfio-pci`],
       });
       assert.equal(host.journal.length, before);
     });
@@ -115,19 +115,19 @@ describe('the handlers', () => {
       const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
       assert.equal(exitCode, 3);
       assert.deepEqual(journal, [
-        `<3>${card} is left alone: the card there is 10de:1b81, the recorded one is 10de:1b80`,
-        `<3>  try: if this card is to have the driver: pearasys -s ${card} service install DRIVER`,
+        `<3>${card} is not claimed: the card in the slot is 10de:1b81, the recorded one is 10de:1b80`,
+        `<3>  try: to give the driver to this card: pearasys -s ${card} service install DRIVER`,
       ]);
       assert.deepEqual(host.effects(), []);
       await typed(host, 'service install vfio-pci --any-slot -d 10de:1b81');
       assert.match(
         (await runOn(host, claim, card, 'vfio-pci')).journal[1] ?? '',
-        /this card is recorded for any slot, but this slot for another card/,
+        /this card is recorded for any slot, but this slot has a record for another card/,
       );
       host.machine.tree.remove('/etc/pearasys/pci');
       assert.equal(
         (await runOn(host, claim, card, 'vfio-pci')).journal[0],
-        `<3>${card} (10de:1b81) is left alone: there is no record for it`,
+        `<3>${card} (10de:1b81) is not claimed: there is no record for it`,
       );
     });
 
@@ -138,9 +138,9 @@ describe('the handlers', () => {
       const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
       assert.equal(exitCode, 1);
       assert.deepEqual(journal, [
-        `<3>${card} (10de:1b80) is left alone: its record ${file} is ignored`,
-        '<3>  there is no line PEARASYS_ID=',
-        `<3>  try: pearasys -s ${card} service install DRIVER writes it anew`,
+        `<3>${card} (10de:1b80) is not claimed: its record ${file} is ignored`,
+        '<3>  line PEARASYS_ID= is missing',
+        `<3>  try: pearasys -s ${card} service install DRIVER rewrites it`,
       ]);
       assert.equal(host.machine.tree.read(file), bad);
       assert.deepEqual(host.effects(), []);
@@ -220,7 +220,7 @@ describe('the handlers', () => {
       assert.equal(host.machine.device(card).driver, undefined);
       assert.equal(host.machine.device(card).override, undefined);
       assert.equal(host.exists(mark), true);
-      assert.equal(journal.at(-1), `<6>${card} is released from vfio-pci`);
+      assert.equal(journal.at(-1), `<6>${card} was released from vfio-pci`);
     });
 
     it('leaves a device alone that somebody has moved meanwhile', async () => {
@@ -229,7 +229,7 @@ describe('the handlers', () => {
       host.journal.length = 0;
       const {exitCode, journal} = await runOn(host, release, card, 'vfio-pci');
       assert.equal(exitCode, 0);
-      assert.equal(journal[0], `<4>${card} is on nouveau, not on vfio-pci: left alone`);
+      assert.equal(journal[0], `<4>${card} is on nouveau, not on vfio-pci: not touched`);
       assert.deepEqual(changes(host), []);
     });
 
@@ -239,7 +239,7 @@ describe('the handlers', () => {
       host.machine.hotAdd({...functionOf(host.machine.declaration, card), id: '10de:1b81'});
       const {exitCode, journal} = await runOn(host, release, card, 'vfio-pci');
       assert.equal(exitCode, 0);
-      assert.equal(journal[0], `<4>${card} (10de:1b81) is left alone: it is not the recorded card`);
+      assert.equal(journal[0], `<4>${card} (10de:1b81) is not released: it is not the recorded card`);
       host.machine.hotRemove(card);
       assert.equal((await runOn(host, release, card, 'vfio-pci')).exitCode, 0);
       assert.deepEqual(changes(host), []);
@@ -280,7 +280,7 @@ describe('the handlers', () => {
       const host = await made([any]);
       const {exitCode, journal} = await runOn(host, record, slot);
       assert.equal(exitCode, 0);
-      assert.equal(journal.at(-1), `<6>${slot} is recorded, as its id is`);
+      assert.equal(journal.at(-1), `<6>${slot} was recorded, because its id is recorded`);
       assert.match(host.readText(own) ?? '', /^PEARASYS_DRIVER=vfio-pci$/m);
       assert.equal(host.effects().at(-1), `systemctl start --no-block ${unit(slot)}`);
     });
@@ -290,7 +290,7 @@ describe('the handlers', () => {
       for (const one of [slot, card, '0000:77:00.0']) {
         const {exitCode, journal} = await runOn(host, record, one);
         assert.equal(exitCode, 0);
-        assert.deepEqual(journal, [`<6>${one} has nothing to be recorded`]);
+        assert.deepEqual(journal, [`<6>${one}: nothing to record`]);
       }
       assert.deepEqual(host.effects(), []);
       assert.match(host.readText(own) ?? '', /^PEARASYS_DRIVER=none$/m);
@@ -320,7 +320,7 @@ describe('the handlers', () => {
       report(new TypeError('no such thing'), (priority, line) => lines.push(`<${priority}>${line}`)),
       1,
     );
-    assert.match(lines[0] ?? '', /^<3>a fault in pearasys itself: TypeError: no such thing\n +at /);
+    assert.match(lines[0] ?? '', /^<3>internal error in pearasys: TypeError: no such thing\n +at /);
     assert.throws(() => takeArguments(['a', 'b'], ['SLOT']), /expected SLOT, got a b/);
   });
 });

@@ -34,9 +34,9 @@ describe('a record', () => {
   it('is printed as lines that udev imports', () => {
     assert.equal(
       printRecord(record),
-      '# Written by pearasys: the card with id 10de:1b80 in slot 0000:02:00.0 is to have this driver.\n' +
-        '# udev (60-pearasys.rules) obeys it at each add event; another card in the slot is left alone.\n' +
-        '# To undo it: pearasys -s 0000:02:00.0 service uninstall\n' +
+      '# Written by pearasys: the card with id 10de:1b80 in slot 0000:02:00.0 gets this driver.\n' +
+        '# udev (60-pearasys.rules) applies it at each add event. Another card in the slot is not touched.\n' +
+        '# To undo: pearasys -s 0000:02:00.0 service uninstall\n' +
         'PEARASYS_SLOT=0000:02:00.0\n' +
         'PEARASYS_ID=10de:1b80\n' +
         'PEARASYS_DRIVER=vfio-pci\n',
@@ -54,9 +54,9 @@ describe('a record', () => {
     const any: DeviceRecord = {slot: 'any', id, driver: aDriver('none'), together: []};
     assert.equal(
       printRecord(any),
-      '# Written by pearasys: each card with id 10de:1b80 that appears, in whatever slot, is to have this driver.\n' +
-        '# udev (60-pearasys.rules) obeys it at each add event; another card in the slot is left alone.\n' +
-        '# To undo it: pearasys --any-slot -d 10de:1b80 service uninstall\n' +
+      '# Written by pearasys: each card with id 10de:1b80 that appears, in any slot, gets this driver.\n' +
+        '# udev (60-pearasys.rules) applies it at each add event. Another card in the slot is not touched.\n' +
+        '# To undo: pearasys --any-slot -d 10de:1b80 service uninstall\n' +
         'PEARASYS_SLOT=any\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=none\n',
     );
     assert.deepEqual(parseRecord('any', printRecord(any)), any);
@@ -69,9 +69,9 @@ describe('a record', () => {
   const bad: readonly [what: string, text: string, reason: RegExp][] = [
     ['a line that is none', `${text}vfio-pci\n`, /^line 4 is 'vfio-pci', expected one of PEARASYS_SLOT, /],
     ['a key of somebody else', `${text}LD_PRELOAD=/tmp/x\n`, /^line 4 is 'LD_PRELOAD=\/tmp\/x'/],
-    ['a key twice', `${text}PEARASYS_DRIVER=none\n`, /^line 4 says PEARASYS_DRIVER a second time$/],
-    ['no driver', text.replace(/PEARASYS_DRIVER.*\n/, ''), /^there is no line PEARASYS_DRIVER=$/],
-    ['nothing', '', /^there is no line PEARASYS_SLOT=$/],
+    ['a key twice', `${text}PEARASYS_DRIVER=none\n`, /^line 4 repeats PEARASYS_DRIVER$/],
+    ['no driver', text.replace(/PEARASYS_DRIVER.*\n/, ''), /^line PEARASYS_DRIVER= is missing$/],
+    ['nothing', '', /^line PEARASYS_SLOT= is missing$/],
     [
       'a slot that is none',
       text.replace('02:00.0', '02:20.0'),
@@ -97,7 +97,7 @@ describe('a record', () => {
     [
       'companions without itself',
       `${text}PEARASYS_TOGETHER=0000:02:00.1\n`,
-      /^PEARASYS_TOGETHER leaves out 0000:02:00\.0 itself$/,
+      /^PEARASYS_TOGETHER does not include 0000:02:00\.0 itself$/,
     ],
   ];
   for (const [what, content, reason] of bad)
@@ -109,7 +109,7 @@ describe('a record', () => {
           assert.equal(error.code, 'bad-record');
           assert.equal(error.message, `the record ${path} is ignored`);
           assert.match(error.details[0] ?? '', reason);
-          assert.equal(error.hint, 'write it anew with `pearasys service install`, or remove it');
+          assert.equal(error.hint, 'rewrite it with `pearasys service install`, or remove it');
           return true;
         },
       );
@@ -180,7 +180,7 @@ describe('readRecords', () => {
 
   it('ignores a truncated one, though what is left of it would do', () => {
     put(text.slice(0, -4));
-    ignored(/^it is truncated: its last line has no end$/);
+    ignored(/^it is truncated: its last line has no newline$/);
   });
 
   it('ignores an empty one', () => {
@@ -190,7 +190,7 @@ describe('readRecords', () => {
 
   it('ignores one whose name and content disagree', () => {
     put(text.replace('1b80', '1b81'));
-    ignored(/^it is about slot 0000:02:00\.0 and id 10de:1b81, its name is not$/);
+    ignored(/^its content \(slot 0000:02:00\.0, id 10de:1b81\) does not match its name$/);
   });
 
   it('ignores one that is not root’s', () => {
@@ -243,7 +243,7 @@ describe('readRecords', () => {
     };
     assert.deepEqual(
       readRecords(host, defaultLayout).problems.map(({reason}) => reason),
-      ['EIO', 'it is about slot 0000:02:00.0 and id 10de:1b80, its name is not'],
+      ['EIO', 'its content (slot 0000:02:00.0, id 10de:1b80) does not match its name'],
     );
   });
 });

@@ -143,8 +143,8 @@ describe('the udev rule', () => {
     assert.deepEqual(made.units.runs.get(claimUnit), {
       exitCode: 3,
       journal: [
-        `<3>${card} is left alone: the card there is 10de:1b81, the recorded one is 10de:1b80`,
-        `<3>  try: if this card is to have the driver: pearasys -s ${card} service install DRIVER`,
+        `<3>${card} is not claimed: the card in the slot is 10de:1b81, the recorded one is 10de:1b80`,
+        `<3>  try: to give the driver to this card: pearasys -s ${card} service install DRIVER`,
       ],
     });
   });

@@ -44,7 +44,7 @@ describe('pearasys.conf', () => {
     );
   });
 
-  it('is not obeyed when others can write it', () => {
+  it('is ignored when others can write it', () => {
     host.machine.tree.file(path, 'AutoRecord=no\n', 0o666);
     const {settings, problems} = readSettings(host, defaultLayout);
     assert.equal(settings.autoRecord, true);

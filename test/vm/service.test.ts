@@ -232,7 +232,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.equal(await product().overrideOf(slot), '(null)');
       assert.match(
         await product().journalOf(claimOf(slot)),
-        /left alone: the card there is 8086:10d3, the recorded one is 1b36:0010/,
+        /is not claimed: the card in the slot is 8086:10d3, the recorded one is 1b36:0010/,
       );
       const {services} = await product().json<{services: {slot: string; card: string}[]}>('service', 'list');
       assert.equal(services.find((one) => one.slot === slot)?.card, 'other-card');

@@ -31,7 +31,7 @@ export const claim: Handler = async (context, args) => {
           log,
           outcome,
           `${outcome.slots.join(', ')} on driver ${unit.driver}`,
-          `${unit.slot} is on driver ${unit.driver} already`,
+          `${unit.slot} is already on driver ${unit.driver}`,
         );
       },
       due: async () => (await readDueClaims(host, own)).map(jobName),

@@ -58,7 +58,7 @@ export function report(error: unknown, log: JournalLog): ExitCode {
   if (!(error instanceof PearasysError)) {
     log(
       3,
-      `a fault in pearasys itself: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+      `internal error in pearasys: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
     );
     return ExitCode.failed;
   }

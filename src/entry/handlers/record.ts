@@ -19,7 +19,9 @@ export const record: Handler = async (context, args) => {
         for (const slot of slots)
           log(
             6,
-            recorded.has(slot) ? `${slot} is recorded, as its id is` : `${slot} has nothing to be recorded`,
+            recorded.has(slot)
+              ? `${slot} was recorded, because its id is recorded`
+              : `${slot}: nothing to record`,
           );
       },
     },

@@ -38,8 +38,8 @@ export const release: Handler = async (context, args) => {
           logOutcome(
             log,
             outcome,
-            `${unit.slot} is released from ${unit.driver}`,
-            `${unit.slot} had nothing to be released from`,
+            `${unit.slot} was released from ${unit.driver}`,
+            `${unit.slot}: nothing to release`,
           );
       },
     },

@@ -214,8 +214,8 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   const refusal = refuseRecords(ignored, state);
   if (refusal !== undefined) return refusal;
   const notes = [
-    ...stale.map((record) => `the record for the card ${record.id} in slot ${record.slot} is replaced`),
-    ...ignored.map(({path, reason}) => `the record ${path}, which was ignored, is replaced: ${reason}`),
+    ...stale.map((record) => `replacing the record for the card ${record.id} in slot ${record.slot}`),
+    ...ignored.map(({path, reason}) => `replacing the record ${path}, which was ignored: ${reason}`),
   ];
 
   const files: Step[] = [];
@@ -345,7 +345,7 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
       exitCode: ExitCode.noDevice,
       message: `nothing is installed for ${slots.join(', ')}`,
       details: left,
-      hint: '`pearasys service list` shows what is',
+      hint: '`pearasys service list` lists the records',
     });
   const active = names.filter((name) => state.active.has(name));
   const steps: Step[] = [];
@@ -386,7 +386,7 @@ export function planUninstallAnySlot(id: DeviceId, state: ServiceState): Planned
       code: 'no-device',
       exitCode: ExitCode.noDevice,
       message: `there is no record for id ${id} in any slot`,
-      hint: '`pearasys service list` shows what is recorded',
+      hint: '`pearasys service list` lists the records',
     });
   const recorded = state.records.records.filter((one) => one.id === id && one.slot !== 'any');
   return plan(steps, {
@@ -426,7 +426,7 @@ function refuseRecords(ignored: readonly RecordProblem[], state: ServiceState): 
   return refuse({
     code: 'bad-record',
     exitCode: ExitCode.refused,
-    message: `no record is written: ${problem.path} is not trusted`,
+    message: `refusing to write a record: ${problem.path} is not trusted`,
     details: [problem.reason, 'nothing was changed'],
   });
 }

@@ -63,7 +63,7 @@ export interface Claim {
 export function planRelease(host: HostReader, device: Device, driver: Driver): Planned {
   // Somebody has moved it meanwhile: it is not this unit's to let go of.
   if (device.driver !== undefined && device.driver !== driver)
-    return plan([], {notes: [`${device.slot} is on ${device.driver}, not on ${driver}: left alone`]});
+    return plan([], {notes: [`${device.slot} is on ${device.driver}, not on ${driver}: not touched`]});
   const planned = planSwitch(
     readSwitch(host, [device], {kind: 'release'}, {force: false, wholeGroup: false}),
   );
@@ -77,6 +77,6 @@ export function planRelease(host: HostReader, device: Device, driver: Driver): P
  */
 export function planRestart(unit: UnitIdentity, enabled: boolean): Planned {
   return plan(enabled ? [systemctl(['start', '--no-block', unitName(unit)])] : [], {
-    notes: [`${unit.slot} went away and is back: ${enabled ? 'its unit starts again' : 'left alone'}`],
+    notes: [`${unit.slot} went away and is back: ${enabled ? 'its unit starts again' : 'not touched'}`],
   });
 }

@@ -17,7 +17,7 @@ export interface DeviceRecord {
   readonly together: readonly Slot[];
 }
 
-/** A record file that is not obeyed, and why. */
+/** A record file that is ignored, and why. */
 export interface RecordProblem {
   readonly path: string;
   readonly reason: string;
@@ -63,13 +63,13 @@ export function recordPath(layout: Layout, record: Pick<DeviceRecord, 'slot' | '
 export function printRecord(record: DeviceRecord): string {
   const subject =
     record.slot === 'any'
-      ? `each card with id ${record.id} that appears, in whatever slot,`
+      ? `each card with id ${record.id} that appears, in any slot,`
       : `the card with id ${record.id} in slot ${record.slot}`;
   const undo = record.slot === 'any' ? `--any-slot -d ${record.id}` : `-s ${record.slot}`;
   return [
-    `# Written by pearasys: ${subject} is to have this driver.`,
-    '# udev (60-pearasys.rules) obeys it at each add event; another card in the slot is left alone.',
-    `# To undo it: pearasys ${undo} service uninstall`,
+    `# Written by pearasys: ${subject} gets this driver.`,
+    '# udev (60-pearasys.rules) applies it at each add event. Another card in the slot is not touched.',
+    `# To undo: pearasys ${undo} service uninstall`,
     `${keys.slot}=${record.slot}`,
     `${keys.id}=${record.id}`,
     `${keys.driver}=${record.driver}`,
@@ -100,12 +100,12 @@ export function parseRecord(path: string, text: string): DeviceRecord {
         path,
         `line ${index + 1} is '${line}', expected one of ${Object.values(keys).join(', ')}, = and a value`,
       );
-    if (values.has(key)) throw badRecord(path, `line ${index + 1} says ${key} a second time`);
+    if (values.has(key)) throw badRecord(path, `line ${index + 1} repeats ${key}`);
     values.set(key, value);
   }
   const [slot, id, driver] = [keys.slot, keys.id, keys.driver].map((key) => {
     const value = values.get(key);
-    if (value === undefined) throw badRecord(path, `there is no line ${key}=`);
+    if (value === undefined) throw badRecord(path, `line ${key}= is missing`);
     return value;
   }) as [string, string, string];
   const parsedSlot = slot === 'any' ? slot : asSlot(slot);
@@ -127,7 +127,7 @@ export function parseRecord(path: string, text: string): DeviceRecord {
     },
   );
   if (parsedSlot !== 'any' && !together.includes(parsedSlot))
-    throw badRecord(path, `${keys.together} leaves out ${parsedSlot} itself`);
+    throw badRecord(path, `${keys.together} does not include ${parsedSlot} itself`);
   let parsedDriver: Driver;
   try {
     parsedDriver = parseDriver(driver);
@@ -169,7 +169,7 @@ export function isNamedFor(slot: Slot, path: string): boolean {
   return path.slice(path.lastIndexOf('/') + 1).startsWith(`${slot}-`);
 }
 
-/** The record for this very card in this very slot, or the reason why its file is not obeyed. */
+/** The record for this very card in this very slot, or the reason why its file is ignored. */
 export function readRecordOf(
   host: HostReader,
   layout: Layout,
@@ -200,13 +200,13 @@ function readRecord(host: HostReader, layout: Layout, path: string): DeviceRecor
   const size = host.info(path)?.size ?? 0;
   if (size > mostBytes) throw badRecord(path, `it is too large; expected at most ${mostBytes / 1024} KiB`);
   const text = host.readText(path);
-  if (text === undefined) throw badRecord(path, 'it went away while it was read');
+  if (text === undefined) throw badRecord(path, 'it was removed while it was read');
   // A whole record ends with a newline: a text as long as the file has lost its end.
   if (host.info(path)?.size === Buffer.byteLength(text))
-    throw badRecord(path, 'it is truncated: its last line has no end');
+    throw badRecord(path, 'it is truncated: its last line has no newline');
   const record = parseRecord(path, text);
   if (recordPath(layout, record) !== path)
-    throw badRecord(path, `it is about slot ${record.slot} and id ${record.id}, its name is not`);
+    throw badRecord(path, `its content (slot ${record.slot}, id ${record.id}) does not match its name`);
   return record;
 }
 
@@ -216,7 +216,7 @@ function badRecord(path: string, reason: string, cause?: unknown): PearasysError
     exitCode: ExitCode.failed,
     message: `the record ${path} is ignored`,
     details: [reason],
-    hint: 'write it anew with `pearasys service install`, or remove it',
+    hint: 'rewrite it with `pearasys service install`, or remove it',
     cause,
   });
 }
