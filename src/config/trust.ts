@@ -22,7 +22,7 @@ export function distrust(host: HostReader, path: string, kind: 'file' | 'directo
  */
 export function distrustPath(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
   const real = host.realPath(path);
-  if (real === undefined) return 'it leads nowhere';
+  if (real === undefined) return 'it is a broken link';
   if (real !== path) {
     const folder = distrustLinks(host, path);
     if (folder !== undefined) return folder;

@@ -123,7 +123,7 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   };
   for (const step of [...partial, ...[...done].reverse()]) {
     if (step.kind === 'write-file' && step.recalls === true && !whole) {
-      details.push(`${step.path} stays: it has what is still to be put back`);
+      details.push(`keeping ${step.path}: it lists what still has to be restored`);
       continue;
     }
     for (const each of step.undo) await undo(each);
@@ -137,7 +137,7 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   }
   if (!(error instanceof PearasysError)) return error;
   for (const step of done) if (step.kind === 'end-processes') details.push(...endedProcesses(step.processes));
-  if (undone > 0) details.push(`undone: ${count(undone, 'step')} of what had been done before`);
+  if (undone > 0) details.push(`undone: ${count(undone, 'earlier step')}`);
   const anyStuck = stuckWrites.length > 0;
   if (anyStuck) details.push(...describeVfioUsers(host));
   // Reading a device that is locked would wait as long as that write, or one of a unit that was started or stopped.
@@ -168,18 +168,17 @@ function tell(options: ApplyOptions, step: Step, undoing: boolean): void {
 function describeState(host: Host, plan: Plan, stuck: ReadonlySet<Slot | Uuid>): string[] {
   const slots = new Set(plan.steps.map((step) => step.slot).filter((slot) => slot !== undefined));
   const uuids = new Set(plan.steps.map((step) => step.uuid).filter((uuid) => uuid !== undefined));
-  const unknown =
-    'unknown until that write returns, which it does when whoever uses the device lets go of it';
+  const unknown = 'unknown until that write returns, when the processes using the device close it';
   const mdevs = [...uuids].map((uuid) => {
     if (stuck.has(uuid)) return `state of ${uuid}: ${unknown}`;
     const mdev = readMdev(host, uuid);
     if (mdev === undefined) return `state of ${uuid}: there is no such device`;
-    return `state of ${uuid}: it is there, of type ${mdev.type ?? '?'} on ${mdev.parent}`;
+    return `state of ${uuid}: it exists, of type ${mdev.type ?? '?'} on ${mdev.parent}`;
   });
   const devices = [...slots].map((slot) => {
     const device = stuck.has(slot) ? 'stuck' : readDevice(host, slot);
     if (device === 'stuck' || device?.locked === true) return `state of ${slot}: ${unknown}`;
-    if (device === undefined) return `state of ${slot}: the device is gone`;
+    if (device === undefined) return `state of ${slot}: the device no longer exists`;
     const override = device.override === undefined ? '' : `, override ${device.override}`;
     return `state of ${slot}: ${device.driver === undefined ? 'no driver' : `on driver ${device.driver}`}${override}`;
   });
@@ -266,7 +265,7 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
         throw new PearasysError({
           code: 'no-driver',
           exitCode: ExitCode.failed,
-          message: `the module ${step.module} was loaded, but it brought no PCI driver called ${step.driver}`,
+          message: `the module ${step.module} was loaded, but it did not register PCI driver ${step.driver}`,
           hint: hintOnDrivers(driversOfModule(host, step.module)),
         });
       return true;
@@ -323,8 +322,8 @@ function checkWithin(host: Host, path: string, folder: string): void {
   throw new PearasysError({
     code: 'bad-attribute',
     exitCode: ExitCode.failed,
-    message: `${path} is not written: it is ${real}, outside of the device's folder`,
-    hint: 'name a file in the folder of the device itself',
+    message: `refusing to write ${path}: it leads to ${real}, outside the device's folder`,
+    hint: "name a file in the device's own folder",
   });
 }
 
@@ -334,7 +333,7 @@ async function awaitMdev({host, options: {limit}}: Run, uuid: Uuid, present: boo
       throw new PearasysError({
         code: 'no-device',
         exitCode: ExitCode.failed,
-        message: `the kernel accepted the write, but ${mdevPath(uuid)} is ${present ? 'not there' : 'still there'} after ${limit / 1000} s`,
+        message: `the kernel accepted the write, but ${mdevPath(uuid)} ${present ? 'does not exist' : 'still exists'} after ${limit / 1000} s`,
         hint: `the kernel's reason is in its log: journalctl -k --grep ${uuid}`,
       });
     await host.pause(interval);
@@ -403,7 +402,7 @@ function scriptRefused({call}: CalloutStep, {path, result}: CalloutAnswer): Pear
     exitCode: ExitCode.refused,
     message: `the script ${path} refused to ${call.action} ${call.subject.uuid} (exit code ${result.status})`,
     details: result.stderr.trim() === '' ? [] : result.stderr.trim().split('\n'),
-    hint: 'see what the script wants, or go on nevertheless with --force',
+    hint: 'check what the script requires, or override with --force',
   });
 }
 
@@ -451,15 +450,15 @@ function checkDefault(host: Host, {slot, required}: ExpectDefaultStep): void {
   const [wanted] = choice.drivers;
   throw notBound(
     slot,
-    `driver ${driver} took ${slot} (${id}), but it is not the default driver of this device: ${driver} was told the id ${id}`,
-    `the id is in new_id, or in ids= of the driver's module (kernel command line, /etc/modprobe.d); take it out: pearasys -s ${slot} pci driver ${driver} remove-id` +
+    `driver ${driver} took ${slot} (${id}), but it is not the default driver of this device: ${driver} was given the id ${id}`,
+    `the id is in new_id, or in ids= of the driver's module (kernel command line, /etc/modprobe.d); remove it: pearasys -s ${slot} pci driver ${driver} remove-id` +
       (wanted === undefined ? '' : `; or name the driver: pearasys bind ${wanted} ${slot}`),
   );
 }
 
 function hintOnDrivers(drivers: readonly string[]): string {
   return drivers.length === 0
-    ? `\`ls ${driversFolder}\` shows what the drivers call themselves`
+    ? `\`ls ${driversFolder}\` lists the names of the drivers`
     : `its PCI driver is called ${drivers.join(' or ')}`;
 }
 

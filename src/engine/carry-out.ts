@@ -119,9 +119,9 @@ async function lockAll(host: Host, names: Names, options: CarryOutOptions): Prom
         throw new PearasysError({
           code: 'busy',
           exitCode: ExitCode.refused,
-          message: `could not lock ${missing.join(', ')}: what is to be locked changes all the time`,
+          message: `could not lock ${missing.join(', ')}: the devices to lock keep changing`,
           details: ['nothing was changed'],
-          hint: 'find out who writes the file that names the devices, then run the same command again',
+          hint: 'find the program that keeps changing the file that names the devices, then run the same command again',
         });
     } catch (error) {
       await releaseAll(locks);
@@ -164,9 +164,9 @@ function refuseOnImage(host: Host, {steps}: Plan): void {
   throw new PearasysError({
     code: 'not-switchable',
     exitCode: ExitCode.refused,
-    message: `${host.root} is not the running machine, whose kernel alone could do this: ${shellLine(live)}`,
+    message: `this needs the running kernel, and ${host.root} is not the running machine: ${shellLine(live)}`,
     details: ['nothing was changed'],
-    hint: 'without --root for this machine; for the next boot of an image: service install, mdev define',
+    hint: 'omit --root to change this machine; for the next boot of an image, use: service install, mdev define',
   });
 }
 

@@ -5,7 +5,7 @@ export {errnoOf, explainErrno} from './errno.js';
 /**
  * How a run ends, for scripts and units to decide on.
  *
- * 0 done, or nothing to do; 1 failed, and what was done was undone; 2 wrong usage; 3 refused before any effect
+ * 0 done, or nothing to do; 1 failed, and everything done was undone; 2 wrong usage; 3 refused before any effect
  * (in use, group not viable, identity mismatch); 4 no such device; 5 a write to the kernel did not return.
  */
 export const ExitCode = {

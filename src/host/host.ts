@@ -77,7 +77,7 @@ export interface HostReader {
   isLocked(path: string): boolean;
   /** The target text of a symbolic link; undefined when there is no such link. */
   readLink(path: string): string | undefined;
-  /** The path with all links resolved, as seen from {@link root}; undefined when it leads nowhere. */
+  /** The path with all links resolved, as seen from {@link root}; undefined when it is a broken link. */
   realPath(path: string): string | undefined;
   /** The names in a folder, sorted; empty when there is no such folder or it may not be read. */
   list(path: string): string[];

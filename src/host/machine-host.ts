@@ -573,7 +573,7 @@ function secureFolder(folder: string): void {
   const {uid, mode} = fs.statSync(folder);
   if ((mode & 0o077) === 0 && isOwn(uid)) return;
   if (!isOwn(uid))
-    throw new FileFault('EACCES', `its folder belongs to user ${uid}; expected a folder of root's`);
+    throw new FileFault('EACCES', `its folder is owned by user ${uid}; expected a folder owned by root`);
   fs.chmodSync(folder, 0o700);
   for (const name of fs.readdirSync(folder)) {
     const entry = join(folder, name);

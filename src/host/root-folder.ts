@@ -182,7 +182,7 @@ export class RootFolder {
     const handle = fs.openSync(real, O_PATH | O_NOFOLLOW | flags);
     if (fs.readlinkSync(descriptorPath(handle)) === real) return handle;
     fs.closeSync(handle);
-    throw new FileFault('EXDEV', 'a folder above it was replaced meanwhile');
+    throw new FileFault('EXDEV', 'a folder above it was replaced at the same time');
   }
 
   /** Without links. It may not be there yet: it is made with the first file in it. */

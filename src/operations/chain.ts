@@ -83,7 +83,7 @@ function listFolder(host: Host, driver: Driver): string[] {
   throw new PearasysError({
     code: 'no-driver',
     exitCode: ExitCode.noDevice,
-    message: `there is no PCI driver called ${driver} now`,
+    message: `no PCI driver ${driver} is registered`,
     hint:
       own === undefined
         ? `ls ${driversFolder}${nearest(driver, host.list(driversFolder))}`

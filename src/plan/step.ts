@@ -491,7 +491,7 @@ export function shellLine(step: Step): string {
       return `kill ${pids.join(' ')}; timeout ${step.limit} ${wait} || kill -KILL ${pids.join(' ')}`;
     }
     case 'expect-free':
-      return `pearasys show ${step.slots.join(' ')}  # waits until no process has it open`;
+      return `pearasys show ${step.slots.join(' ')}  # wait until no process has it open`;
     case 'expect-driver':
       return step.driver === undefined
         ? `test ! -e ${devicePath(step.slot, 'driver')}`

@@ -24,7 +24,7 @@ function describe(holder: Holder): string {
     case 'interface':
       return describeInterface(holder);
     case 'network-namespace':
-      return 'its network interface is in another network namespace, as a container has';
+      return 'its network interface is in another network namespace, like that of a container';
     case 'framebuffer':
     case 'console':
       return `${holder.kind} ${holder.name} (${holder.description}) is shown on it`;
@@ -37,13 +37,13 @@ function describe(holder: Holder): string {
 
 /** What ends this holder's use: `systemctl stop gdm.service`, `umount /mnt/data`. */
 export function adviseOnHolder(holder: Holder): string {
-  if (holder.harm === 'none') return 'nothing: it closes the device by itself when the device goes';
+  if (holder.harm === 'none') return 'nothing: it closes the device when the device goes away';
   switch (holder.kind) {
     case 'process':
       return adviseOnNodeUser(holder);
     case 'mount':
       return holder.system
-        ? "the system runs from it: it can't be taken"
+        ? 'the system runs from it: it cannot be released'
         : `${holder.namespaceOf === undefined ? '' : `nsenter --target ${holder.namespaceOf} --mount `}umount ${shellWord(holder.target)}`;
     case 'swap':
       return `swapoff ${shellWord(holder.source)}`;
@@ -51,7 +51,7 @@ export function adviseOnHolder(holder: Holder): string {
       return adviseOnStack(holder);
     case 'interface':
       return holder.last
-        ? "without it this machine is cut off: it can't be taken before another interface has a default route"
+        ? 'without it this machine is cut off: it cannot be released until another interface has a default route'
         : adviseOnInterface(holder);
     case 'network-namespace':
       return '`lsns --type net` and `ip netns` show the namespaces: end what uses the interface, or move it back from there, as in `ip -n NAME link set eth0 netns 1`';
@@ -157,7 +157,7 @@ function adviseOnInterface({name, users = []}: InterfaceHolder): string {
 /** Units that are not to be stopped for one device, and what ends their use instead. */
 const unitAdvice: Readonly<Record<string, string>> = {
   'init.scope': 'it is the service manager itself: see RuntimeWatchdogSec= in systemd-system.conf(5)',
-  'systemd-logind.service': 'end the session that it opened it for: loginctl list-sessions',
+  'systemd-logind.service': 'end the session for which it opened the device: loginctl list-sessions',
   'systemd-udevd.service': 'udevadm settle',
 };
 
@@ -185,7 +185,7 @@ function isBacking(by: string): boolean {
 
 function adviseOnStack({source, by}: StackHolder): string {
   if (by === undefined)
-    return `lsblk ${shellWord(source)}, zpool status and btrfs filesystem show tell what uses it`;
+    return `lsblk ${shellWord(source)}, zpool status and btrfs filesystem show what is using it`;
   const mapped = /^dm-\d+ \((.+)\)$/.exec(by)?.[1];
   if (mapped !== undefined) return `dmsetup remove ${shellWord(mapped)}`;
   if (/^md\d/.test(by)) return `mdadm --stop ${shellWord(`/dev/${by}`)}`;
@@ -203,7 +203,7 @@ function adviseOnStack({source, by}: StackHolder): string {
 function adviseOnFramebuffer({name, description}: DisplayHolder): string {
   const driver = /^((?:efi|simple|vesa)-framebuffer)\.\d+$/.exec(description)?.[1];
   return driver === undefined
-    ? `see that nobody needs the screen of ${name}: it is off until a driver has the device again`
+    ? `make sure that the display of ${name} is not needed: it is off until a driver has the device again`
     : `echo ${shellWord(description)} > /sys/bus/platform/drivers/${driver}/unbind`;
 }
 

@@ -65,7 +65,7 @@ describe('pearasys bind', () => {
     const host = made();
     assert.equal(
       (await typed(host, 'bind none nvme1n1')).stdout,
-      '0000:04:00.0 (144d:a80a) has no driver, and every driver is kept off\n',
+      '0000:04:00.0 (144d:a80a) has no driver, and all drivers are kept off\n',
     );
     assert.equal(host.machine.device('0000:04:00.0').override, 'none');
   });
@@ -125,7 +125,7 @@ describe('pearasys bind', () => {
       [['bind', 'vfio-pci'], /no device was named/],
       [
         ['bind', 'vfio-pci', '02:0'],
-        /'02:0' is neither a slot nor an id\ntry: a slot is as in .* the nearest is 0000:02:00\.0/,
+        /'02:0' is neither a slot nor an id\ntry: a slot looks like .* the nearest is 0000:02:00\.0/,
       ],
       [['bind', 'vfio-pci', '2:0.0'], /neither a slot nor an id/],
       [['bind', 'vfio-pci', '02:00.8'], /neither a slot nor an id/],
@@ -141,7 +141,7 @@ describe('pearasys bind', () => {
       [['bind', 'vfio pci', '02:00.0'], /is not a driver's name/],
       [
         ['bind', 'vfio-pcii', '02:00.0', '--siblings'],
-        /no PCI driver called vfio-pcii.*\n.*\n.*the nearest is vfio-pci\n/,
+        /no PCI driver vfio-pcii, and no module of the running kernel provides one\n.*\n.*the nearest is vfio-pci\n/,
       ],
       [
         ['bind', 'vfio_pci', '02:00.0', '--siblings'],
@@ -151,10 +151,10 @@ describe('pearasys bind', () => {
       [['bind', 'vfio-pci', 'lo'], /lo is not on the PCI bus/],
       [
         ['bind', 'vfio-pci', '10de:1b80'],
-        /id 10de:1b80 is that of 2 devices: 0000:01:00\.0, 0000:02:00\.0\n.*--all/,
+        /id 10de:1b80 matches 2 devices: 0000:01:00\.0, 0000:02:00\.0\n.*--all/,
       ],
       [['bind', 'vfio-pci', '02:00.0', '--timeout', '0'], /timeout/],
-      [['bind', 'vfio-pci', '02:00.0', '--farce'], /there is no option --farce here\n.*--force/],
+      [['bind', 'vfio-pci', '02:00.0', '--farce'], /this command has no option --farce\n.*--force/],
     ] as const)
       await refused(host, argv, 2, message);
     assert.deepEqual(host.effects(), []);

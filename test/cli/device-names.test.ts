@@ -149,7 +149,7 @@ describe('one device by each of its names', () => {
         assert.equal(exitCode, 2, stderr);
         assert.match(
           stderr,
-          /means 2 devices, and one is expected here\ntry: name one of them: 0000:02:00\.0, /,
+          /matches 2 devices, but only one is allowed here\ntry: name one of them: 0000:02:00\.0, /,
         );
       }
     });
@@ -175,7 +175,7 @@ describe('one device by each of its names', () => {
       2,
       /'zz:yy' is neither a slot nor an id/,
     ],
-    [['-s', 'zz:yy', 'list'], 2, /no option -s here/],
+    [['-s', 'zz:yy', 'list'], 2, /this command has no option -s\n/],
     [['--timeout', 'x', 'pci', 'rescan'], 2, /timeout|integer/i],
     [
       ['service', 'install', 'none', '-d', '10de:1b80', '--any-slot', '--prefix', '../x'],

@@ -123,9 +123,9 @@ describe('pearasys list', () => {
       const [first, second] = stderr.split('\n');
       assert.match(
         first ?? '',
-        /144d:a80a is not in slot 0000:09:00\.0; one is in 0000:04:00\.0.*: left alone$/,
+        /144d:a80a is not in slot 0000:09:00\.0; one is in 0000:04:00\.0.*: not touched$/,
       );
-      assert.match(second ?? '', /1234:5678 is not in slot 0000:0b:00\.0: left alone$/);
+      assert.match(second ?? '', /1234:5678 is not in slot 0000:0b:00\.0: not touched$/);
     });
 
     it('shows the units of a device', async () => {
@@ -273,14 +273,14 @@ describe('pearasys list', () => {
     host.userId = 1000;
     const {exitCode, stdout, stderr} = await typed(host, 'list');
     assert.equal(exitCode, 0);
-    assert.match(stderr, /not root: what processes of other users have open cannot be seen/);
+    assert.match(stderr, /not root: files that processes of other users have open are not visible/);
     assert.match(stdout, /0000:01:00\.0/);
   });
 
   it('says what to do where there is no PCI bus', async () => {
     const {exitCode, stderr} = await typed(host, 'list --root /nonexistent');
     assert.equal(exitCode, 1);
-    assert.match(stderr, /\/nonexistent\/sys\/bus\/pci\/devices is not there/);
+    assert.match(stderr, /\/nonexistent\/sys\/bus\/pci\/devices does not exist: /);
   });
 
   it('changes nothing', async () => {

@@ -184,7 +184,7 @@ describe('pearasys pci', () => {
     const failed = await typed(host, `-s ${card} pci driver vfio-pci new-id`);
     assert.equal(failed.exitCode, 1);
     assert.deepEqual(warnings(failed.stderr), [
-      'vfio-pci will take 0000:01:00.0 too: it has the same id 10de:1b80 and no driver',
+      'vfio-pci will also take 0000:01:00.0: it has the same id 10de:1b80 and no driver',
     ]);
     assert.deepEqual(host.machine.bindings(), before);
   });
@@ -258,10 +258,10 @@ describe('pearasys pci', () => {
   });
 
   for (const [name, message] of [
-    ['nothing', /no PCI driver called nothing now\ntry: ls \/sys\/bus\/pci\/drivers; the nearest is /],
+    ['nothing', /no PCI driver nothing is registered\ntry: ls \/sys\/bus\/pci\/drivers; the nearest is /],
     ['nvmee', /the nearest is nvme\n/],
     // Not loaded.
-    ['vfio-pci', /no PCI driver called vfio-pci now/],
+    ['vfio-pci', /no PCI driver vfio-pci is registered/],
     ['xhci_pci', /xhci_pci is a module; its PCI driver is called xhci_hcd\n/],
   ] as const)
     it(`a driver that is not there has nothing to list: ${name}`, async () => {
@@ -351,7 +351,10 @@ describe('pearasys pci', () => {
       [['pci', 'driver', 'vfio-pci'], /missing: what to do/],
       [['pci', 'driver', '../x', 'ls'], /is not a driver's name/],
       [['pci', 'driver', 'vfio-pci', 'reset'], /'reset' is not expected here/],
-      [['pci', 'driver', '--driver', 'x', 'vfio-pci', 'bind'], /there is no option --driver here/],
+      [
+        ['pci', 'driver', '--driver', 'x', 'vfio-pci', 'bind'],
+        /pearasys pci driver has no option --driver\n/,
+      ],
       [['pci', 'device', '-s'], /-s needs a value/],
       [['-s', net, 'pci', 'device', 'bind'], /needs a driver/],
       [['-s', net, 'pci', 'device', 'driver-override'], /missing: --driver DRIVER/],

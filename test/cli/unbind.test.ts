@@ -57,6 +57,6 @@ describe('pearasys unbind', () => {
     const {exitCode, stderr} = await typed(host, 'unbind eth1');
     assert.equal(exitCode, 4);
     assert.match(stderr, /^pearasys: 0000:05:00\.0 went away while its driver was changed\n/);
-    assert.match(stderr, /state of 0000:05:00\.0: the device is gone/);
+    assert.match(stderr, /state of 0000:05:00\.0: the device no longer exists/);
   });
 });

@@ -102,7 +102,7 @@ describe('applyPlan', () => {
     assert.equal(error.message, `driver vfio-pci did not take ${card} (10de:1b80): it has no driver`);
     assert.equal(error.hint, `the kernel's reason is in its log: journalctl -k --grep '${card}'`);
     assert.deepEqual(error.details, [
-      'undone: 5 steps of what had been done before',
+      'undone: 5 earlier steps',
       `state of ${card}: on driver nouveau`,
       `state of ${sound}: on driver snd_hda_intel`,
     ]);
@@ -249,7 +249,7 @@ describe('applyPlan', () => {
     });
     const error = await failure(apply(host, switching(host, vfio, card, sound)));
     assert.equal(error.code, 'write-failed');
-    assert.ok(error.details.includes(`state of ${sound}: the device is gone`));
+    assert.ok(error.details.includes(`state of ${sound}: the device no longer exists`));
     assert.ok(error.details.includes(`state of ${card}: on driver nouveau`));
     assert.equal(host.machine.device(card).override, undefined);
     const other = made();
@@ -296,7 +296,7 @@ describe('applyPlan', () => {
       const error = await failure(apply(host, plan(bringing)));
       assert.equal(error.code, 'no-driver');
       assert.equal(error.exitCode, 1);
-      assert.equal(error.message, 'the module uio was loaded, but it brought no PCI driver called uio');
+      assert.equal(error.message, 'the module uio was loaded, but it did not register PCI driver uio');
       assert.equal(host.machine.isLoaded('uio'), true);
     });
 
@@ -350,7 +350,7 @@ describe('applyPlan', () => {
       assert.equal(host.readText('/etc/two'), 'gone');
       assert.equal(host.exists('/etc/new'), false);
       assert.equal(host.exists('/etc/four'), false);
-      assert.deepEqual(error.details, ['undone: 3 steps of what had been done before']);
+      assert.deepEqual(error.details, ['undone: 3 earlier steps']);
     });
   });
 
@@ -366,10 +366,7 @@ describe('applyPlan', () => {
         'systemctl start a.service # exit code 1',
         'systemctl stop a.service',
       ]);
-      assert.deepEqual(error.details, [
-        'Job for a.service failed.',
-        'undone: 1 step of what had been done before',
-      ]);
+      assert.deepEqual(error.details, ['Job for a.service failed.', 'undone: 1 earlier step']);
     });
 
     it('what must follow an undo follows it, and only when something was undone', async () => {

@@ -144,7 +144,7 @@ describe('the default driver is what the kernel would choose, whatever the overr
     assert.equal(driverOf(host, sram), undefined);
   });
 
-  it('is not a host driver that was told the id while an id table names another', async () => {
+  it('is not a host driver that was given the id while an id table names another', async () => {
     const host = made();
     host.machine.loadModule('igb');
     host.machine.unbind('e1000e', '0000:05:00.0');

@@ -1714,7 +1714,7 @@ describe('holders', () => {
     const user = {...process, unit: 'pipewire.service', unitUser: 1000};
     const session = {...process, unit: 'session-2.scope'};
     const cutOff =
-      "without it this machine is cut off: it can't be taken before another interface has a default route";
+      'without it this machine is cut off: it cannot be released until another interface has a default route';
     const cases: readonly [holder: Holder, words: string, advice: string][] = [
       [process, 'process 812 (Xorg) of gdm.service has /dev/dri/card0 open', 'systemctl stop gdm.service'],
       [
@@ -1771,7 +1771,7 @@ describe('holders', () => {
       [
         {...process, command: 'systemd-logind', unit: 'systemd-logind.service', nodes: ['/dev/input/event3']},
         'process 812 (systemd-logind) of systemd-logind.service has /dev/input/event3 open',
-        'end the session that it opened it for: loginctl list-sessions',
+        'end the session for which it opened the device: loginctl list-sessions',
       ],
       [disk, '/dev/sda1 is mounted at /mnt/data', 'umount /mnt/data'],
       [
@@ -1782,7 +1782,7 @@ describe('holders', () => {
       [
         {...disk, target: '/', system: true},
         '/dev/sda1 is mounted at /',
-        "the system runs from it: it can't be taken",
+        'the system runs from it: it cannot be released',
       ],
       [{...disk, kind: 'swap', target: 'swap'}, '/dev/sda1 is used as swap', 'swapoff /dev/sda1'],
       [{...stack, by: 'dm-0 (vg-root)'}, '/dev/sda1 is part of dm-0 (vg-root)', 'dmsetup remove vg-root'],
@@ -1792,7 +1792,7 @@ describe('holders', () => {
       [
         {...stack, by: undefined},
         '/dev/sda1 is in use by the kernel',
-        'lsblk /dev/sda1, zpool status and btrfs filesystem show tell what uses it',
+        'lsblk /dev/sda1, zpool status and btrfs filesystem show what is using it',
       ],
       [
         net,
@@ -1817,7 +1817,7 @@ describe('holders', () => {
       ],
       [
         {...base, kind: 'network-namespace'},
-        'its network interface is in another network namespace, as a container has',
+        'its network interface is in another network namespace, like that of a container',
         '`lsns --type net` and `ip netns` show the namespaces: end what uses the interface, or move it back from there, as in `ip -n NAME link set eth0 netns 1`',
       ],
       [
@@ -1828,7 +1828,7 @@ describe('holders', () => {
       [
         {...base, kind: 'framebuffer', name: 'fb0', description: 'nouveaudrmfb'},
         'framebuffer fb0 (nouveaudrmfb) is shown on it',
-        'see that nobody needs the screen of fb0: it is off until a driver has the device again',
+        'make sure that the display of fb0 is not needed: it is off until a driver has the device again',
       ],
       [
         {...base, kind: 'console', name: 'vtcon1', description: 'frame buffer device'},

@@ -446,7 +446,7 @@ describe('MachineHost', function () {
       fs.chownSync(real('/run/pearasys/lock'), 1000, 1000);
       await assert.rejects(
         host.lock('x', 1000),
-        /its folder belongs to user 1000; expected a folder of root's$/,
+        /its folder is owned by user 1000; expected a folder owned by root$/,
       );
     });
 

@@ -66,11 +66,11 @@ export function readDevices(host: HostReader, onUnreadable?: (problem: FileError
     throw new PearasysError({
       code: 'no-sysfs',
       exitCode: ExitCode.failed,
-      message: `${host.root === '/' ? '' : host.root}${devicesFolder} is not there: no PCI bus, or sysfs is not mounted`,
+      message: `${host.root === '/' ? '' : host.root}${devicesFolder} does not exist: no PCI bus, or sysfs is not mounted`,
       hint:
         host.root === '/'
           ? 'mount sysfs with: mount -t sysfs sysfs /sys'
-          : 'an image has no devices of its own: name them by slot and id',
+          : 'an image has no devices: name them by slot and id',
     });
   const devices: Device[] = [];
   const shared: Shared = {hasGroups: undefined, ids: new Map(), words: new Map()};

@@ -19,7 +19,7 @@ export function parseDriver(text: string): Driver {
       `'${text}' is not a driver's name`,
       /^[0-9a-f:.]+$/i.test(text)
         ? 'it looks like a device: the driver comes first, then the devices'
-        : 'a driver is named by letters, digits, - and _, as in vfio-pci; `none` keeps every driver off',
+        : 'a driver name consists of letters, digits, - and _, as in vfio-pci; `none` keeps all drivers off',
       'bad-driver',
     );
   return text as Driver;

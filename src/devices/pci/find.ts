@@ -55,7 +55,7 @@ export function findSlot(host: HostReader, readAll: () => readonly Device[], wor
   throw new PearasysError({
     code: 'ambiguous-device',
     exitCode: ExitCode.usage,
-    message: `'${word}' means ${more.length + 1} devices, and one is expected here`,
+    message: `'${word}' matches ${more.length + 1} devices, but only one is allowed here`,
     hint: `name one of them: ${[slot, ...more].join(', ')}`,
   });
 }
@@ -127,20 +127,24 @@ function findOne(host: HostReader, devices: readonly Device[], word: string, opt
     // Bridges are members of groups too, and are never bound.
     const bindable = matching.filter((device) => !isBridge(device));
     if (matching.length > 0) return bindable.length > 0 ? bindable : matching;
-    throw missing(`'${word}' means ${named.join(', ')}, and there is no device`, named[0] ?? word, slots);
+    throw missing(
+      `'${word}' means ${named.join(', ')}, but there is no such device`,
+      named[0] ?? word,
+      slots,
+    );
   }
   if (named === notOnBus) throw usageError(`${word} is not on the PCI bus`, 'only PCI devices have a slot');
   if (/^\/(?!dev\/|sys\/)/.test(word))
     throw usageError(
       `'${word}' is not the path of a device`,
-      'a path is that of a device node in /dev or of a folder in /sys; for others see: findmnt --target PATH',
+      'use a device node in /dev or a folder in /sys; to find the device behind another path: findmnt --target PATH',
       'bad-slot',
     );
   const isName = /^[^\s\p{C}]+$/u.test(word) && (word.startsWith('/') || !looksLikeSlot.test(word));
   if (!isName)
     throw usageError(
       `'${word}' is neither a slot nor an id`,
-      `a slot is as in 0000:04:00.0, an id as in 10de:1b80${nearest(word, slots)}`,
+      `a slot looks like 0000:04:00.0, an id like 10de:1b80${nearest(word, slots)}`,
       'bad-slot',
     );
   throw missing(
@@ -175,8 +179,8 @@ function findById(devices: readonly Device[], id: DeviceId, options: FindOptions
     throw new PearasysError({
       code: 'ambiguous-device',
       exitCode: ExitCode.usage,
-      message: `id ${id} is that of ${matching.length} devices: ${matching.map((one) => one.slot).join(', ')}`,
-      hint: 'name the slots, or say --all to mean each of them',
+      message: `id ${id} matches ${matching.length} devices: ${matching.map((one) => one.slot).join(', ')}`,
+      hint: 'name the slots, or use --all',
     });
   return matching;
 }
@@ -296,7 +300,7 @@ function missing(message: string, word: string, known: readonly string[]): Peara
     code: 'no-device',
     exitCode: ExitCode.noDevice,
     message,
-    hint: `\`pearasys list\` shows what is there${nearest(word, known)}`,
+    hint: `\`pearasys list\` lists the devices${nearest(word, known)}`,
   });
 }
 

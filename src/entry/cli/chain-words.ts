@@ -99,7 +99,7 @@ function takeOptions(rest: string[], where: string, takesDriver: boolean): LinkO
     else if (takesDriver && name === '--driver') options.driver = value;
     else
       throw usageError(
-        `pearasys ${where}: there is no option ${name} here`,
+        `pearasys ${where} has no option ${name}`,
         `-s SLOT, -d VENDOR:DEVICE${takesDriver ? ', --driver DRIVER' : ''}`,
       );
   }

@@ -16,7 +16,7 @@ export async function chooseDevices(context: Context, host: HostReader): Promise
       code: 'usage',
       exitCode: ExitCode.usage,
       message: 'no device was named',
-      hint: 'name it by slot (-s 04:00.0) or id (-d 10de:1b80); `pearasys list` shows what there is',
+      hint: 'name it by slot (-s 04:00.0) or id (-d 10de:1b80); `pearasys list` lists the devices',
     });
   const devices = readDevices(host).filter((device) => !isBridge(device));
   const names = readNames(host, devices);
@@ -96,7 +96,7 @@ export async function chooseOneByOne(
           pageSize: 12,
           source: (term = '') => [
             ...(term === '' && picked.size > 0
-              ? [{value: '', name: `That is all: ${[...picked].sort().join(', ')}`}]
+              ? [{value: '', name: `Done: ${[...picked].sort().join(', ')}`}]
               : []),
             ...searchChoices(choices, term).map(({slot, text}) => ({
               value: slot,

@@ -182,7 +182,7 @@ export function nameInReport({id, vendorName, deviceName, className}: DeviceRepo
 export function blindSpot(host: HostReader): string | undefined {
   return seesAllProcesses(host)
     ? undefined
-    : 'pearasys: not root: what processes of other users have open cannot be seen';
+    : 'pearasys: not root: files that processes of other users have open are not visible';
 }
 
 /** The record of this very card, or by its id alone; else one of another card in its slot. */

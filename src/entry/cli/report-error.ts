@@ -49,7 +49,7 @@ export function describeError(error: unknown): ErrorDocument {
       code: 'internal',
       message: `internal error: ${error instanceof Error ? error.message : String(error)}`,
       details: [],
-      hint: 'run it again with --debug, and report what it prints',
+      hint: 'run it again with --debug, and report the output',
       exitCode: ExitCode.failed,
     },
   };
@@ -92,7 +92,7 @@ function describeParseError(error: ParseError): ErrorDocument {
   let details = lines;
   let nearest: string | undefined;
   if (flag !== undefined && /^nonexistent/i.test(summary)) {
-    message = `there is no option ${flag} here`;
+    message = `this command has no option ${flag}`;
     // Of options with one letter each is near to every other.
     nearest = flag.startsWith('--') ? suggest(flag, known) : undefined;
   } else if (missing.length > 0) {

@@ -27,9 +27,9 @@ export function refuseDependents(devices: readonly Device[], dependents: Depende
     return refuse({
       code: 'not-switchable',
       exitCode: ExitCode.refused,
-      message: `${lost.slot} (${lost.id}) goes away when ${slot} leaves its driver: only one of the two can be taken`,
+      message: `${lost.slot} (${lost.id}) goes away when ${slot} leaves its driver: they cannot be switched together`,
       details: ['nothing was changed'],
-      hint: `take ${lost.slot} without ${slot}, or ${slot} alone`,
+      hint: `switch ${lost.slot} without ${slot}, or only ${slot}`,
     });
   }
   return undefined;
@@ -98,14 +98,14 @@ export function dependentNotes(
     ...(virtual.length === 0
       ? []
       : [
-          `${slot} loses its ${virtual.length} virtual function${virtual.length === 1 ? '' : 's'} (${listSlots(virtual)}); to have ${them(virtual)} again once it is back on ${driver}: echo ${virtual.length} > ${devicePath(slot, 'sriov_numvfs')}`,
+          `${slot} loses its ${virtual.length} virtual function${virtual.length === 1 ? '' : 's'} (${listSlots(virtual)}); to create ${them(virtual)} again when it is back on ${driver}: echo ${virtual.length} > ${devicePath(slot, 'sriov_numvfs')}`,
         ]),
     ...(below.length === 0
       ? []
       : [
           `${listSlots(below)} exist${below.length === 1 ? 's' : ''} only while ${slot} is on ${driver}, and go${below.length === 1 ? 'es' : ''} away with it; binding ${slot} to ${driver} again brings ${them(below)} back`,
         ]),
-    ...(leftOut.length === 0 ? [] : [`not switched, because of that: ${listSlots(leftOut)}`]),
+    ...(leftOut.length === 0 ? [] : [`therefore not switched: ${listSlots(leftOut)}`]),
   ];
 }
 

@@ -15,7 +15,7 @@ export function refuseBridges(devices: readonly Device[]): Refusal | undefined {
   return refuse({
     code: 'not-switchable',
     exitCode: ExitCode.refused,
-    message: `${bridge.slot} (${bridge.id}) is a bridge: everything behind it would lose its bus`,
+    message: `${bridge.slot} (${bridge.id}) is a bridge: all devices behind it would lose their bus`,
     details: ['nothing was changed'],
     hint: 'name the devices behind it; a bridge need not be bound for its group to be viable',
   });
@@ -30,7 +30,7 @@ export function refuseLocked(devices: readonly Device[]): Refusal | undefined {
     exitCode: ExitCode.stuck,
     message: `${locked.slot} (${locked.id}) is locked by the kernel: an earlier write to it, or its driver's probe, has not returned`,
     details: ['nothing was changed'],
-    hint: 'end whoever uses the device (`ps -eo pid,wchan:32,args` shows who waits where in the kernel), then try again',
+    hint: 'end the processes using the device (`ps -eo pid,wchan:32,args` shows which process waits where in the kernel), then try again',
   });
 }
 
@@ -43,12 +43,12 @@ export function refuseVgpus(devices: readonly Device[], force: boolean): Refusal
   return refuse({
     code: 'not-switchable',
     exitCode: ExitCode.refused,
-    message: `${slot} (${id}) is a virtual function for NVIDIA vGPUs, which a guest uses on ${driver}, as it is`,
+    message: `${slot} (${id}) is a virtual function for NVIDIA vGPUs, which a guest uses while it stays on ${driver}`,
     details: [
       vgpuType === 0 ? 'it has no vGPU type yet' : `its vGPU type is ${vgpuType}`,
       'nothing was changed',
     ],
-    hint: `${vgpuType === 0 ? set : ''}give it to the guest as a hostdev with managed='no'; or take it from its driver with --force`,
+    hint: `${vgpuType === 0 ? set : ''}assign it to the guest as a hostdev with managed='no'; or unbind it from its driver with --force`,
   });
 }
 
@@ -62,9 +62,9 @@ export function refuseOverride(devices: readonly Device[], claims: boolean): Ref
     return refuse({
       code: 'no-override',
       exitCode: ExitCode.refused,
-      message: `the driver_override of ${unreadable.slot} (${unreadable.id}) cannot be read, so that its state is not known`,
+      message: `the driver_override of ${unreadable.slot} (${unreadable.id}) could not be read: its state is unknown`,
       details: ['nothing was changed'],
-      hint: `look at it: cat ${devicePath(unreadable.slot, 'driver_override')}`,
+      hint: `check it: cat ${devicePath(unreadable.slot, 'driver_override')}`,
     });
   const missing = claims ? devices.find((device) => device.overrideState === 'missing') : undefined;
   if (missing === undefined) return undefined;
@@ -74,7 +74,7 @@ export function refuseOverride(devices: readonly Device[], claims: boolean): Ref
     exitCode: ExitCode.refused,
     message: `${slot} (${id}) has no driver_override: kernels before 3.16 cannot reserve a device for a driver`,
     details: ['nothing was changed'],
-    hint: `what such a kernel has: pearasys -s ${slot} pci device unbind driver DRIVER new-id (DRIVER then takes every unbound device with id ${id})`,
+    hint: `on such a kernel, use: pearasys -s ${slot} pci device unbind driver DRIVER new-id (DRIVER then takes every unbound device with id ${id})`,
   });
 }
 
@@ -89,9 +89,9 @@ export function refuseSilent(
   return refuse({
     code: 'no-answer',
     exitCode: ExitCode.refused,
-    message: `${dead.slot} (${dead.id}) does not answer: its configuration space reads all ones, as that of a device that has died or has no power`,
+    message: `${dead.slot} (${dead.id}) does not respond: its configuration space reads all ones, like that of a device that is dead or has no power`,
     details: ['nothing was changed'],
-    hint: `take it away and look for it again: pearasys -s ${dead.slot} pci device remove rescan; or power the machine off and on; or go on nevertheless with --force`,
+    hint: `remove it and rescan: pearasys -s ${dead.slot} pci device remove rescan; or power-cycle the machine; or override with --force`,
   });
 }
 
@@ -120,7 +120,7 @@ export function refuseHeld(
       ...stopping.map((holder) => `${holder.slot}: ${describeHolder(holder)}`),
       'nothing was changed',
     ],
-    hint: `${advice.join('; ')}${overridable ? '; or go on nevertheless with --force' : ''}`,
+    hint: `${advice.join('; ')}${overridable ? '; or override with --force' : ''}`,
   });
 }
 
@@ -128,7 +128,9 @@ export function refuseHeld(
 export function harmlessNotes(holders: readonly Holder[]): string[] {
   return holders
     .filter(({harm}) => harm === 'none')
-    .map((holder) => `${holder.slot}: ${describeHolder(holder)}; it closes the device when the device goes`);
+    .map(
+      (holder) => `${holder.slot}: ${describeHolder(holder)}; it closes the device when the device goes away`,
+    );
 }
 
 /** Whether the machine runs from the device, or is reached by it alone. */
@@ -159,9 +161,9 @@ export function bringDriver(driver: Driver, source: DriverSource): Step[] | Refu
       return refuse({
         code: 'no-driver',
         exitCode: ExitCode.usage,
-        message: `there is no PCI driver called ${driver}, and no module of the running kernel brings one`,
+        message: `no PCI driver ${driver}, and no module of the running kernel provides one`,
         details: ['nothing was changed'],
-        hint: `\`pearasys show DEVICE\` lists the modules that know a device${nearestDriver(driver, source)}`,
+        hint: `\`pearasys show DEVICE\` lists the modules that support a device${nearestDriver(driver, source)}`,
       });
   }
 }

@@ -161,7 +161,7 @@ export function planSwitch(input: SwitchInput): Planned {
     ...harmlessNotes(holders),
     ...changing
       .filter(({slot}) => silent.has(slot))
-      .map(({slot, id}) => `${slot} (${id}) does not answer: its configuration space reads all ones`),
+      .map(({slot, id}) => `${slot} (${id}) does not respond: its configuration space reads all ones`),
     ...noIommuNotes(changing, input),
     ...changing.flatMap((device) => dependentNotes(device, dependents.get(device.slot), input.devices)),
     ...groupNotes(input),
@@ -217,7 +217,7 @@ function stepsFor(device: Device, {target, defaults, dependents}: SwitchInput): 
     const required = choice !== undefined && choice.modules.length > 0;
     steps.push(
       ...(choice?.loads === true ? [loadDefault(device)] : []),
-      // By name first: another driver that was told the id may have been registered before.
+      // By name first: another driver that was given the id may have been registered before.
       ...(choice?.drivers ?? []).map((driver) => bindTo(device.slot, driver)),
       probe(device.slot),
       expectDefault(device.slot, required, device.driver),
@@ -260,7 +260,7 @@ function refuseWithoutIommu(
     message: `${alone.slot} (${alone.id}) has no IOMMU group, and ${target.driver} needs one`,
     details: [state, 'nothing was changed'],
     hint: [
-      'turn the IOMMU on in the firmware and boot with intel_iommu=on (AMD: it is on by itself)',
+      'enable the IOMMU in the firmware and boot with intel_iommu=on (AMD: enabled by default)',
       ...ways,
       `or use uio_pci_generic: pearasys bind uio_pci_generic ${alone.slot}`,
     ].join('; '),

@@ -119,7 +119,7 @@ function planRemoval(host: HostReader, devices: readonly Device[], force: boolea
     return refuse({
       code: 'not-switchable',
       exitCode: ExitCode.refused,
-      message: `${abandoned.slot} (${abandoned.id}) has virtual functions, but no driver that could remove them`,
+      message: `${abandoned.slot} (${abandoned.id}) has virtual functions, but no driver that can remove them`,
       details: ['nothing was changed'],
       hint: `pearasys bind default ${abandoned.slot}, then try again`,
     });
@@ -175,7 +175,7 @@ function planIds(
         ...taken
           .filter((other) => !devices.some((one) => one.slot === other.slot))
           .map(
-            (other) => `${driver} will take ${other.slot} too: it has the same id ${other.id} and no driver`,
+            (other) => `${driver} will also take ${other.slot}: it has the same id ${other.id} and no driver`,
           ),
       );
     }
