@@ -151,7 +151,7 @@ describe('pearasys mdev', () => {
     assert.equal(await done(`mdev start -u ${one} -p mtty -t mtty-1`), `${one} exists, mtty-1 on mtty\n`);
     assert.deepEqual(host.machine.mdevs.list(), [`${one} mtty mtty-1`]);
     assert.equal(await done('mdev list'), `${one} mtty mtty-1 manual\n`);
-    assert.equal(await done(`mdev stop -u ${one}`), `${one} is removed\n`);
+    assert.equal(await done(`mdev stop -u ${one}`), `${one} was removed\n`);
     assert.deepEqual(host.machine.mdevs.list(), []);
     assert.equal(host.exists('/etc/mdevctl.d'), false);
   });

@@ -290,7 +290,7 @@ describe('events of mediated devices', () => {
       const host = made();
       await create(host);
       const first = await runOn(host, mdevStop, A);
-      assert.deepEqual([first.exitCode, first.journal.at(-1)], [0, `<6>${A} is removed`]);
+      assert.deepEqual([first.exitCode, first.journal.at(-1)], [0, `<6>${A} was removed`]);
       assert.deepEqual(host.machine.mdevs.list(), []);
       assert.deepEqual(await runOn(host, mdevStop, A), {exitCode: 0, journal: [`<6>${A} no longer exists`]});
     });

@@ -15,7 +15,7 @@ export function unknownDomain(guest: Guest, domain: Domain): string | undefined 
   const nearest = suggest(guest, domain.known);
   return (
     `libvirt has no file of guest ${guest}${nearest === undefined ? '' : ` (did you mean ${nearest}?)`}: ` +
-    `if the system's libvirt does not start it, first run systemctl start ${shellWord(guestUnit(guest))} before it`
+    `if the system's libvirt does not start it, run systemctl start ${shellWord(guestUnit(guest))} before it`
   );
 }
 

@@ -11,5 +11,5 @@ export const mdevStop: Handler = async (context, args) => {
     force: false,
     mayBeGone: true,
   });
-  logOutcome(context.log, outcome, `${uuid} is removed`, `${uuid} no longer exists`);
+  logOutcome(context.log, outcome, `${uuid} was removed`, `${uuid} no longer exists`);
 };

@@ -21,7 +21,7 @@ export type GuestHooksResult = ChangeResult & {
 export default class GuestInstallHooks extends BaseCommand {
   static override description =
     'Writes one executable file below /etc/libvirt/hooks/qemu.d. libvirt runs it for all guests; for a guest ' +
-    'that is not set up, it only checks that a file does not exist. If /etc/libvirt/hooks/qemu runs the hooks ' +
+    'that is not set up, it only checks whether a file exists. If /etc/libvirt/hooks/qemu runs the hooks ' +
     'of each guest from a separate folder, as the VFIO-Tools script does, the file is written there; a test ' +
     'hook is tried first, as user nobody and without access to services, files and network. With --root, ' +
     'everything is written below that folder, for review.';

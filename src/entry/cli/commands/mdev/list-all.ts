@@ -4,7 +4,7 @@ import {firstTypesLines} from '../../../mdevctl/format.js';
 import {reportParent} from '../../mdev-report.js';
 import type {MdevTypesResult} from './types.js';
 
-/** `pearasys mdev list-all`: all types of all parents, like the first mdevctl prints them. */
+/** `pearasys mdev list-all`: all types of all parents, as the first mdevctl prints them. */
 export default class MdevListAll extends BaseCommand {
   static override description = 'The types of all parents, in the format of the first mdevctl.';
 

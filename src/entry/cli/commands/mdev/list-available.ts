@@ -4,7 +4,7 @@ import {firstTypesLines} from '../../../mdevctl/format.js';
 import {reportParent} from '../../mdev-report.js';
 import type {MdevTypesResult} from './types.js';
 
-/** `pearasys mdev list-available`: types of which more can be created, like the first mdevctl prints them. */
+/** `pearasys mdev list-available`: types of which more can be created, as the first mdevctl prints them. */
 export default class MdevListAvailable extends BaseCommand {
   static override description = 'The types with instances left, in the format of the first mdevctl.';
 

@@ -1,7 +1,7 @@
 import {BaseCommand} from '../../base-command.js';
 import {readMdevReports, type MdevReports} from '../../mdev-report.js';
 
-/** `pearasys mdev list-mdevs`: the mediated devices that are there, like the first mdevctl prints them. */
+/** `pearasys mdev list-mdevs`: the mediated devices that are there, as the first mdevctl prints them. */
 export default class MdevListMdevs extends BaseCommand {
   static override description =
     'The existing mediated devices, in the format of the first mdevctl: UUID, parent, type.';

@@ -1,7 +1,7 @@
 import {BaseCommand} from '../../base-command.js';
 import {readMdevReports, type MdevReports} from '../../mdev-report.js';
 
-/** `pearasys mdev list-saved`: the mediated devices that are defined, like the first mdevctl prints them. */
+/** `pearasys mdev list-saved`: the mediated devices that are defined, as the first mdevctl prints them. */
 export default class MdevListSaved extends BaseCommand {
   static override description =
     'The defined mediated devices, in the format of the first mdevctl: UUID, parent, type.';

@@ -21,7 +21,7 @@ export default class MdevList extends BaseCommand {
   static override description =
     'Lists devices as mdevctl does: UUID, parent, type, auto or manual, and in parentheses whether a device ' +
     'is defined, or whether a defined device is active. With -v, attributes follow below each. A definition ' +
-    'that cannot be read is listed as broken, and left alone.';
+    'that cannot be read is listed as broken, and is ignored.';
   static override examples = [
     '<%= config.bin %> mdev list',
     '<%= config.bin %> mdev list --defined --parent mtty',

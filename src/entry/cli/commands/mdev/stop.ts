@@ -18,7 +18,7 @@ export default class MdevStop extends BaseCommand {
     const result = await changeMdev(this, host, uuid, flags, (options) =>
       stopMdev(host, uuid, {...options, mayBeGone: false}),
     );
-    if (!result.dryRun) this.log(`${uuid} is removed`);
+    if (!result.dryRun) this.log(`${uuid} was removed`);
     return result;
   }
 }
