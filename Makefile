@@ -36,8 +36,9 @@ zshdir = $(PREFIX)/share/zsh/site-functions
 
 # Environment that makes each start of node several times slower, or differ from what is installed.
 bare = env -u NODE_OPTIONS -u NODE_EXTRA_CA_CERTS
-# Tests' scratch files in memory where there is room: a simulated machine is some thousand small files.
-scratch = $(shell if [ -w /dev/shm ] && [ "$$(df --output=avail /dev/shm | tail -n 1)" -gt 1000000 ]; \
+# Tests' scratch files in memory where there is room (KiB): a simulated machine is some thousand small files, and a
+# virtual one writes its disk.
+scratch = $(shell if [ -w /dev/shm ] && [ "$$(df --output=avail /dev/shm | tail -n 1)" -gt $(1) ]; \
 	then echo /dev/shm; else echo "$${TMPDIR:-/tmp}"; fi)
 mocha = node_modules/.bin/mocha $(if $(GREP),--fail-zero --grep '$(GREP)')
 # Units that are the same on every machine; those of a slot are written by `pearasys service install`.
@@ -70,7 +71,7 @@ lint: all
 	build/lint-shipped.sh
 
 test-unit: all
-	TMPDIR=$(scratch) $(bare) $(mocha) --parallel --jobs $$(nproc) 'test/unit/**/*.test.ts' 'test/cli/**/*.test.ts'
+	TMPDIR=$(call scratch,1000000) $(bare) $(mocha) --parallel --jobs $$(nproc) 'test/unit/**/*.test.ts' 'test/cli/**/*.test.ts'
 
 # Without GREP in lanes that need nothing of each other, as many at a time as the host has places for machines.
 test-vm: all
@@ -81,7 +82,7 @@ else
 	$(vm) 'test/vm/**/*.test.ts'
 endif
 
-vm = $(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts
+vm = TMPDIR=$(call scratch,8000000) $(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts
 # Each line of a lane begins with the lane's name.
 test-vm-%: SHELL = /bin/bash
 test-vm-%: .SHELLFLAGS = -o pipefail -c
