@@ -134,14 +134,14 @@ install: all
 	put sbin/pearasys $(DESTDIR)$(sbindir)/pearasys 755; \
 	for file in $(filter-out %.sh,$(wildcard libexec/*)); do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 755; done; \
 	for file in libexec/*.sh; do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 644; done; \
-	for file in udev/*.rules; do put $$file $(DESTDIR)$(UDEVDIR)/$${file##*/} 644; done
+	for file in udev/*.rules; do put $$file $(DESTDIR)$(UDEVDIR)/$${file##*/} 644; done; \
+	put dist/share/pearasys.8 $(DESTDIR)$(mandir)/pearasys.8 644; \
+	put dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys 644; \
+	put dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys 644
 	$(NODE) dist/render-template.cjs $(DESTDIR)$(UNITDIR) libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys $(units)
 	install -d $(DESTDIR)$(UNITDIR)/sysinit.target.wants
 	ln -sfn ../$(early) $(DESTDIR)$(UNITDIR)/sysinit.target.wants/$(early)
 	[ -e $(settings) ] || install -m 644 etc/pearasys.conf $(settings)
-	install -m 644 dist/share/pearasys.8 $(DESTDIR)$(mandir)
-	install -m 644 dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys
-	install -m 644 dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys
 # With the flags of V8 that sbin/pearasys has.
 	$(bare) $(NODE) --no-rehash-snapshot $(DESTDIR)$(libdir)/make-code-cache.cjs
 	$(reload)

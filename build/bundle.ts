@@ -206,12 +206,14 @@ async function bundlePackages(): Promise<void> {
 /** What is for the shells and for man(1). */
 async function writeShare(): Promise<void> {
   mkdirSync(join(dist, 'share'));
+  // `make install` puts the folder in.
+  const config = '@SYSCONFDIR@/pearasys';
   for (const shell of shells)
     writeFileSync(
       join(dist, 'share', `pearasys.${shell}`),
-      await completionScript(shell, loadableCommands()),
+      await completionScript(shell, loadableCommands(), config),
     );
-  writeFileSync(join(dist, 'share', 'pearasys.8'), await manualPage());
+  writeFileSync(join(dist, 'share', 'pearasys.8'), await manualPage(config));
 }
 
 rmSync(dist, {recursive: true, force: true});

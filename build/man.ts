@@ -2,10 +2,14 @@ import type {Command} from '@oclif/core/command';
 import {BaseCommand} from '../src/entry/cli/base-command.js';
 import {commands} from '../src/entry/cli/command-table.js';
 import {description, name, version} from '../src/entry/cli/version.js';
+import {exitCodeMeanings} from '../src/host/errors.js';
 import {settingsHelp} from '../src/state/guests/guest-settings.js';
 
-/** The manual page pearasys(8), made of what the commands say of themselves. */
-export async function manualPage(): Promise<string> {
+/**
+ * The manual page pearasys(8), made of what the commands say of themselves.
+ * @param config the folder of settings and records.
+ */
+export async function manualPage(config: string): Promise<string> {
   const entries = await Promise.all(
     Object.entries(commands)
       .filter(([, {hidden}]) => hidden !== true)
@@ -33,7 +37,7 @@ export async function manualPage(): Promise<string> {
     ...entries,
     '.SH SETTINGS OF GUESTS',
     text(
-      'Lines Key=value in /etc/pearasys/guests/GUEST.settings for one guest, and in /etc/pearasys/guest.settings for ' +
+      `Lines Key=value in ${config}/guests/GUEST.settings for one guest, and in ${config}/guest.settings for ` +
         'guests without a file of their own. Lines that begin with # are comments.',
     ),
     ...settingsHelp.flatMap(({key, means, otherwise}) =>
@@ -44,14 +48,11 @@ export async function manualPage(): Promise<string> {
       'An expected card, one per line, written by guest setup: another card in the slot is not taken.',
     ),
     '.SH EXIT STATUS',
-    ...item('0', 'Done, or nothing to do.'),
-    ...item('1', 'Failed, and everything done was undone.'),
-    ...item('2', 'Wrong usage.'),
-    ...item('3', 'Refused before any change: in use, group not viable, not the recorded card.'),
-    ...item('4', 'No such device, or no such guest.'),
-    ...item('5', 'A write to the kernel did not return.'),
+    ...Object.entries(exitCodeMeanings).flatMap(([code, means]) =>
+      item(code, `${means.charAt(0).toUpperCase()}${means.slice(1)}.`),
+    ),
     '.SH FILES',
-    ...item('/etc/pearasys/pci/', 'Records: which driver gets which device. One file per device.'),
+    ...item(`${config}/pci/`, 'Records: which driver gets which device. One file per device.'),
     ...item(
       '/etc/systemd/system/pearasys-SLOT@DRIVER.service',
       'The unit of a device. Enabled, it claims the device at boot and at each hot-add.',
@@ -60,10 +61,10 @@ export async function manualPage(): Promise<string> {
       '/etc/mdevctl.d/PARENT/UUID',
       'Definitions of mediated devices, shared with mdevctl. Its scripts in /etc/mdevctl.d/scripts.d/ are called.',
     ),
-    ...item('/etc/pearasys/pearasys.conf', 'Settings.'),
-    ...item('/etc/pearasys/guests/GUEST.conf', 'The slots of the devices that a guest takes, one per line.'),
+    ...item(`${config}/pearasys.conf`, 'Settings.'),
+    ...item(`${config}/guests/GUEST.conf`, 'The slots of the devices that a guest takes, one per line.'),
     ...item(
-      '/etc/pearasys/guests/single-gpu-passthrough-guests.conf, gpu-passthrough-guests.conf',
+      `${config}/guests/single-gpu-passthrough-guests.conf, gpu-passthrough-guests.conf`,
       'Guests that take the boot display, and guests that take another display.',
     ),
     ...item(

@@ -18,6 +18,16 @@ export const ExitCode = {
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
+/** What each exit code means, for help, the manual page and the documents. */
+export const exitCodeMeanings: Readonly<Record<ExitCode, string>> = {
+  [ExitCode.done]: 'done, or nothing to do',
+  [ExitCode.failed]: 'failed, and everything done was undone',
+  [ExitCode.usage]: 'wrong usage',
+  [ExitCode.refused]: 'refused before any change: in use, group not viable, not the recorded card',
+  [ExitCode.noDevice]: 'no such device, or no such guest',
+  [ExitCode.stuck]: 'stuck: a write to the kernel did not return',
+};
+
 /** Stable names of what can go wrong; code decides on these, never on a message. */
 export type ErrorCode =
   | 'usage'

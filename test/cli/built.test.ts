@@ -280,7 +280,7 @@ describe('the built program', () => {
     }
   });
 
-  it('is installed with a code cache that V8 takes from its launcher', () => {
+  it('is installed with the folders that were asked for, and a code cache that V8 takes from its launcher', () => {
     const prefix = mkdtempSync(join(tmpdir(), 'pearasys-installed-'));
     try {
       const folders = ['SYSCONFDIR', 'UNITDIR', 'UDEVDIR'].map((name) => `${name}=${join(prefix, name)}`);
@@ -290,6 +290,11 @@ describe('the built program', () => {
       });
       assert.equal(made.status, 0, made.stderr);
       const flags = /^exec node (.*?) "/m.exec(readFileSync(join(prefix, 'sbin/pearasys'), 'utf8'))?.[1];
+      for (const shared of ['man/man8/pearasys.8', 'bash-completion/completions/pearasys']) {
+        const text = readFileSync(join(prefix, 'share', shared), 'utf8');
+        assert.ok(text.includes(join(prefix, 'SYSCONFDIR/pearasys/guests')), shared);
+        assert.doesNotMatch(text, /@SYSCONFDIR@|\/etc\/pearasys/);
+      }
       const library = join(prefix, 'lib/pearasys');
       const [cache = ''] = readdirSync(library).filter((name) => name.endsWith('.cache'));
       const look = `const {readFileSync} = require('fs'), {Script} = require('vm');

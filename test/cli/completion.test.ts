@@ -8,7 +8,7 @@ import {loadableCommands} from '../../src/entry/cli/config.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {run} from './runs.js';
 
-const bashScript = () => completionScript('bash', loadableCommands());
+const bashScript = () => completionScript('bash', loadableCommands(), '/etc/pearasys');
 
 /** What bash would offer for the last of these words. */
 async function offered(...words: string[]): Promise<string[]> {
@@ -141,7 +141,7 @@ for word in "\${COMPREPLY[@]}"; do printf '%s\\n' "$word"; done`,
 
     it('zsh gets them as they are, and quotes them itself', async function () {
       if (spawnSync('zsh', ['--version']).status !== 0) this.skip();
-      const script = await completionScript('zsh', loadableCommands());
+      const script = await completionScript('zsh', loadableCommands(), '/etc/pearasys');
       const found = complete(
         'zsh',
         ['-f'],

@@ -123,7 +123,7 @@ describe('help and version', () => {
     assert.equal(exitCode, 0);
     for (const word of ['list', 'show', 'bind', 'unbind', 'pci', 'service install', 'service uninstall'])
       assert.match(stdout, new RegExp(`^  ${word}  `, 'm'));
-    assert.match(stdout, /^ {2}5 {2}a write to the kernel did not return$/m);
+    assert.match(stdout, /^ {2}5 {2}stuck: a write to the kernel did not return$/m);
     for (const line of stdout.split('\n')) assert.ok(line.length <= 110, line);
   });
 

@@ -4,6 +4,7 @@ import {existsSync, readdirSync, readFileSync} from 'node:fs';
 import {dirname, join} from 'node:path';
 import {BaseCommand} from '../../src/entry/cli/base-command.js';
 import {commands} from '../../src/entry/cli/command-table.js';
+import {exitCodeMeanings} from '../../src/host/errors.js';
 
 const repository = join(import.meta.dirname, '../..');
 const documents = [
@@ -35,9 +36,21 @@ function commandLines(text: string): string[] {
   });
 }
 
+/** The rows of the tables that begin with a number, as `0 | done`. */
+const numberedRows = (text: string) =>
+  [...text.matchAll(/^\| (\d) +\| (.*?) +\|$/gm)].map(([, number = '', words = '']) => `${number} ${words}`);
+
 const options = new Set(['-h', '--help', '--version', '-s', '-d', '--slot', '--id', '--pid']);
 
 describe('the documents', () => {
+  for (const name of ['README.md', 'docs/commands.md'])
+    it(`${name}: exit codes mean what the program says`, () => {
+      assert.deepEqual(
+        numberedRows(readFileSync(join(repository, name), 'utf8')),
+        Object.entries(exitCodeMeanings).map((row) => row.join(' ')),
+      );
+    });
+
   for (const name of documents) {
     const text = readFileSync(join(repository, name), 'utf8');
 

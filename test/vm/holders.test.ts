@@ -81,9 +81,10 @@ describe('holders on a real kernel', function () {
     it('input: nobody has to close a keyboard', async () => {
       const {machine} = product();
       const {bus, slot} = HOTPLUG.hotplug0;
-      await machine.deviceAdd('qemu-xhci', {id: 'usb', bus});
+      // Other names than those of the guests' tests, whose controller and keyboard stay plugged in.
+      await machine.deviceAdd('qemu-xhci', {id: 'usb2', bus});
       await product().untilDriver(slot, 'xhci_hcd');
-      await machine.deviceAdd('usb-kbd', {id: 'keyboard', bus: 'usb.0'});
+      await machine.deviceAdd('usb-kbd', {id: 'keyboard2', bus: 'usb2.0'});
       const find = `find -L /sys/class/input -maxdepth 1 -name 'event*' -exec sh -c 'readlink -f "$1" | grep -q ${slot}' _ {} \\; -print`;
       await machine.waitUntil(`${find} | grep -q event`);
       const node = (await machine.sh(find)).replace(/.*\//, '');

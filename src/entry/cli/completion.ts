@@ -1,4 +1,5 @@
 import type {Command} from '@oclif/core/command';
+import {shellWord} from '../../host/shell.js';
 import {classWords} from '../../devices/pci/device.js';
 import {name} from './version.js';
 
@@ -62,14 +63,21 @@ interface CompletedCommand {
   readonly places: readonly (Kind | undefined)[];
 }
 
-/** The completion script of the whole command line, which has these commands, for a shell. */
-export async function completionScript(shell: Shell, commands: readonly Command.Loadable[]): Promise<string> {
+/**
+ * The completion script of the whole command line, which has these commands, for a shell.
+ * @param config the folder of settings and records.
+ */
+export async function completionScript(
+  shell: Shell,
+  commands: readonly Command.Loadable[],
+  config: string,
+): Promise<string> {
   const all = await Promise.all(
     commands
       .filter(({hidden}) => !hidden)
       .map(async (command) => describe(command.id, command.summary ?? '', await command.load())),
   );
-  return shell === 'bash' ? bash(all) : zsh(all);
+  return shell === 'bash' ? bash(all, config) : zsh(all, config);
 }
 
 function describe(id: string, summary: string, command: Command.Class): CompletedCommand {
@@ -95,7 +103,7 @@ function describe(id: string, summary: string, command: Command.Class): Complete
  * Shell functions that both shells understand. What stands in folders is data that somebody else may have chosen: it
  * is printed a line each, and never part of what a shell evaluates.
  */
-function common(all: readonly CompletedCommand[]): string {
+function common(all: readonly CompletedCommand[], config: string): string {
   const valued = optionPatterns(all, () => true);
   const known = unique(all.flatMap(({words}) => beginnings(words)));
   return `# Prints the names in folders, except those that begin like an option or that ls cannot show unchanged.
@@ -114,7 +122,7 @@ _${name}_words() {
     group) _${name}_entries /sys/kernel/iommu_groups ;;
     chain) printf '%s\\n' ${chainWords.join(' ')} ;;
     shell) printf '%s\\n' ${shells.join(' ')} ;;
-    guest) _${name}_entries /etc/pearasys/guests /etc/libvirt/qemu | sed -n 's/\\.conf$//p; s/\\.xml$//p' | grep -v -e '-passthrough-guests$' | sort -u ;;
+    guest) _${name}_entries ${shellWord(`${config}/guests`)} /etc/libvirt/qemu | sed -n 's/\\.conf$//p; s/\\.xml$//p' | grep -v -e '-passthrough-guests$' | sort -u ;;
   esac 2>/dev/null
 }
 
@@ -151,9 +159,9 @@ ${all.flatMap(placeCases).join('\n')}
 `;
 }
 
-function bash(all: readonly CompletedCommand[]): string {
+function bash(all: readonly CompletedCommand[], config: string): string {
   return `# Completion of ${name} for bash.
-${common(all)}
+${common(all, config)}
 _${name}_options() {
   case $typed in
 ${all
@@ -220,10 +228,10 @@ complete -F _${name} ${name}
 `;
 }
 
-function zsh(all: readonly CompletedCommand[]): string {
+function zsh(all: readonly CompletedCommand[], config: string): string {
   return `#compdef ${name}
 # Completion of ${name} for zsh.
-${common(all)}
+${common(all, config)}
 _${name}() {
   local typed place kind
   local -a found

@@ -1,4 +1,5 @@
 import type {Command} from '@oclif/core/command';
+import {exitCodeMeanings} from '../../host/errors.js';
 import {commands} from './command-table.js';
 import {hasColours, type Context} from './context.js';
 import {description, name, version} from './version.js';
@@ -45,14 +46,7 @@ function overview(words: readonly string[]): string {
     ]),
     '',
     'EXIT CODES',
-    ...table([
-      ['0', 'done, or nothing to do'],
-      ['1', 'failed, and everything done was undone'],
-      ['2', 'wrong usage'],
-      ['3', 'refused before any change: in use, group not viable, not the recorded card'],
-      ['4', 'no such device, or no such guest'],
-      ['5', 'a write to the kernel did not return'],
-    ]),
+    ...table(Object.entries(exitCodeMeanings)),
     '',
     moreHelp(''),
   ].join('\n');

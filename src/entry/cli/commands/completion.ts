@@ -32,7 +32,7 @@ export default class Completion extends BaseCommand {
   async run(): Promise<CompletionResult> {
     const {args, flags} = await this.parse(Completion);
     const shell = this.#shell(args.shell);
-    const script = await completionScript(shell, this.config.commands);
+    const script = await completionScript(shell, this.config.commands, this.context.layout.config);
     if (!flags.install) {
       this.log(script.trimEnd());
       return {shell, script, path: null};
