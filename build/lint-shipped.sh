@@ -3,6 +3,9 @@
 # the linter for shell, units with systemd-analyze(1), rules with udevadm(8) where it can (since systemd 254).
 set -eu
 cd "$(dirname "$0")/.."
+for program in shellcheck systemd-analyze; do
+  command -v "$program" >/dev/null || { echo "make lint needs $program: apt install shellcheck systemd" >&2; exit 1; }
+done
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 for each in libexec sbin udev slots; do mkdir "$folder/$each"; done
