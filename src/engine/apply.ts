@@ -9,6 +9,7 @@ import {
   WriteError,
 } from '../host/errors.js';
 import type {Host} from '../host/host.js';
+import {poll} from '../host/poll.js';
 import {callFirst, readCalloutAttributes, type CalloutAnswer} from './callouts.js';
 import {printConfig} from '../state/definitions/definition.js';
 import {mdevPath, readMdev} from '../devices/mdev/mdev.js';
@@ -298,21 +299,27 @@ const interval = 50;
 async function write({host, options: {limit, onNote}}: Run, step: WriteAttributeStep): Promise<boolean> {
   const {path, value, accept, again = [], within, hint} = step;
   if (within !== undefined) checkWithin(host, path, within);
-  for (let waited = 0; ; waited += interval)
+  const answers: WriteError[] = [];
+  const attempt = async () => {
     try {
       await host.writeAttribute(path, value, limit);
-      return true;
     } catch (error) {
       if (!(error instanceof WriteError)) throw error;
-      if (accept.includes(error.errno)) return false;
-      if (!again.includes(error.errno) || waited >= limit)
-        throw hint === undefined ? error : new WriteError(path, value, error.errno, hint);
-      if (waited === 0)
+      if (answers.length === 0 && again.includes(error.errno) && limit > 0)
         onNote?.(
           `${path}: the kernel answered ${explainErrno(error.errno)}; trying again for up to ${limit / 1000} s`,
         );
-      await host.pause(interval);
+      answers.push(error);
+      return !again.includes(error.errno);
     }
+    answers.length = 0;
+    return true;
+  };
+  await poll(host, attempt, {limit, interval});
+  const refused = answers.at(-1);
+  if (refused === undefined) return true;
+  if (accept.includes(refused.errno)) return false;
+  throw hint === undefined ? refused : new WriteError(path, value, refused.errno, hint);
 }
 
 /** A link below a device's folder may lead to another device. */
@@ -328,16 +335,13 @@ function checkWithin(host: Host, path: string, folder: string): void {
 }
 
 async function awaitMdev({host, options: {limit}}: Run, uuid: Uuid, present: boolean): Promise<void> {
-  for (let waited = 0; host.exists(mdevPath(uuid)) !== present; waited += interval) {
-    if (waited >= limit)
-      throw new PearasysError({
-        code: 'no-device',
-        exitCode: ExitCode.failed,
-        message: `the kernel accepted the write, but ${mdevPath(uuid)} ${present ? 'does not exist' : 'still exists'} after ${limit / 1000} s`,
-        hint: `the kernel's reason is in its log: journalctl -k --grep ${uuid}`,
-      });
-    await host.pause(interval);
-  }
+  if (await poll(host, () => host.exists(mdevPath(uuid)) === present, {limit, interval})) return;
+  throw new PearasysError({
+    code: 'no-device',
+    exitCode: ExitCode.failed,
+    message: `the kernel accepted the write, but ${mdevPath(uuid)} ${present ? 'does not exist' : 'still exists'} after ${limit / 1000} s`,
+    hint: `the kernel's reason is in its log: journalctl -k --grep ${uuid}`,
+  });
 }
 
 /** @returns whether what becomes of the plan must be told to the scripts, which they are by the step's undo. */

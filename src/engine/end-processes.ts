@@ -1,5 +1,6 @@
 import {ExitCode, interrupted, PearasysError} from '../host/errors.js';
 import type {Host, ProcessIdentity} from '../host/host.js';
+import {poll} from '../host/poll.js';
 import {printableLine} from '../host/printable.js';
 import {startOf} from '../host/process.js';
 import {readDevice} from '../devices/pci/device.js';
@@ -14,14 +15,11 @@ import {readMdevHolders} from '../usage/mdev-users.js';
 import {afterScripts} from '../plan/mdev/mdev-start.js';
 import type {EndProcessesStep, ExpectFreeStep} from '../plan/step.js';
 
-/** Milliseconds between two looks at processes that are to end. */
-const interval = 100;
-
 /** Milliseconds between two looks at what all processes have open. */
 const scanInterval = 500;
 
-/** Seconds for a killed process to go: the kernel closes its files, which waits for its devices. */
-const killLimit = 5;
+/** Milliseconds for a killed process to go: the kernel closes its files, which waits for its devices. */
+const killLimit = 5000;
 
 /**
  * Asks the processes to end, waits for all of them together, then kills those that are left.
@@ -35,11 +33,11 @@ export async function endProcesses(
   const isThere = ({pid, started}: ProcessIdentity) => startOf(host, pid) === started;
   const asked = processes.filter((process) => host.signal(process, 'SIGTERM'));
   const allGone = () => !asked.some(isThere);
-  if (await until(host, allGone, {limit, signal})) return;
+  if (await poll(host, allGone, {limit: limit * 1000, signal})) return;
   const details = () => endedProcesses(asked.filter((process) => !isThere(process)));
   if (isAborted(signal)) throw interrupted(details());
   for (const process of asked) host.signal(process, 'SIGKILL');
-  if (await until(host, allGone, {limit: killLimit, signal})) return;
+  if (await poll(host, allGone, {limit: killLimit, signal})) return;
   if (isAborted(signal)) throw interrupted(details());
   const left = asked.filter(isThere).map(({pid}) => pid);
   throw new PearasysError({
@@ -81,7 +79,7 @@ export async function waitUntilFree(
     keepers = readModuleUsers(host, modules).filter(({pid}) => !known.has(pid));
     return left.length === 0 && keepers.length === 0;
   };
-  if (await until(host, free, {limit, signal, step: scanInterval})) return;
+  if (await poll(host, free, {limit: limit * 1000, signal, interval: scanInterval})) return;
   if (isAborted(signal)) throw interrupted();
   const kept = keepers.flatMap((user) => user.modules.map((module) => `module ${module}`));
   throw new PearasysError({
@@ -104,34 +102,14 @@ const scriptPatience = 3000;
 
 /** Looks whether a process uses the device, and waits for it a short time. @throws PearasysError `in-use`. */
 export async function awaitUnused(host: Host, uuid: Uuid): Promise<void> {
-  for (let waited = 0; ; waited += interval) {
+  const refusal = () => {
     const mdev = readMdev(host, uuid);
     const holders = mdev === undefined ? [] : readMdevHolders(host, uuid);
-    if (mdev === undefined || holders.length === 0) return;
-    if (waited >= scriptPatience) throw afterScripts(refuseInUse(mdev, holders));
-    await host.pause(interval);
-  }
-}
-
-interface Patience {
-  /** Seconds. */
-  readonly limit: number;
-  readonly signal: AbortSignal | undefined;
-  /** Milliseconds between two looks. */
-  readonly step?: number;
-}
-
-/** @returns whether it became so within the limit, and before the signal. */
-async function until(
-  host: Host,
-  holds: () => boolean,
-  {limit, signal, step = interval}: Patience,
-): Promise<boolean> {
-  for (let left = limit * 1000; !holds(); left -= step) {
-    if (left <= 0 || isAborted(signal)) return false;
-    await host.pause(step);
-  }
-  return true;
+    return mdev === undefined || holders.length === 0 ? undefined : refuseInUse(mdev, holders);
+  };
+  if (await poll(host, () => refusal() === undefined, {limit: scriptPatience})) return;
+  const left = refusal();
+  if (left !== undefined) throw afterScripts(left);
 }
 
 function isAborted(signal: AbortSignal | undefined): boolean {

@@ -1,4 +1,5 @@
 import type {HostQuery, HostReader} from '../../host/host.js';
+import {poll} from '../../host/poll.js';
 import {asParentName, asTypeName, type ParentName, type TypeName} from './mdev-name.js';
 import {asUuid, type Uuid} from './uuid.js';
 
@@ -45,19 +46,16 @@ export function readMdev(host: HostReader, uuid: Uuid): Mdev | undefined {
   return {uuid, parent, type: asTypeName(lastPart(host.readLink(mdevPath(uuid, 'mdev_type'))) ?? '')};
 }
 
-/** Milliseconds between two looks. */
-const interval = 50;
-
 /**
  * Waits until a mediated device shows its type, which the kernel links after it has announced the device.
  * @param limit milliseconds. Returns at once when there is no such device.
  */
 export async function waitForType(host: HostQuery, uuid: Uuid, limit: number): Promise<void> {
-  for (let waited = 0; waited < limit; waited += interval) {
+  const isSettled = () => {
     const mdev = readMdev(host, uuid);
-    if (mdev === undefined || mdev.type !== undefined) return;
-    await host.pause(interval);
-  }
+    return mdev === undefined || mdev.type !== undefined;
+  };
+  await poll(host, isSettled, {limit, interval: 50});
 }
 
 /** The driver and the group of a mediated device. */

@@ -1,4 +1,5 @@
 import type {HostQuery, HostReader} from '../../host/host.js';
+import {poll} from '../../host/poll.js';
 import {asSlot, type Slot} from '../pci/slot.js';
 import {devicePath} from '../pci/device.js';
 import {compare} from './mdev.js';
@@ -89,17 +90,13 @@ function readType(host: HostReader, parent: ParentName, name: TypeName): MdevTyp
   };
 }
 
-/** Milliseconds between two looks at a parent. */
-const interval = 100;
-
 /**
  * Waits for a parent that is still registering: one that is listed without its types, or a PCI function whose driver
  * may yet make it one.
  * @param limit milliseconds. Returns at once when there is nothing to wait for.
  */
 export async function waitForParent(host: HostQuery, name: ParentName, limit: number): Promise<void> {
-  for (let waited = 0; waited < limit && mayRegister(host, name); waited += interval)
-    await host.pause(interval);
+  await poll(host, () => !mayRegister(host, name), {limit});
 }
 
 function mayRegister(host: HostReader, name: ParentName): boolean {
