@@ -23,10 +23,10 @@ const liveSteps: ReadonlySet<Step['kind']> = new Set([
   'udevadm',
 ]);
 
-/** The names of locks, or what tells them. */
+/** The names of locks, or the function that computes them. */
 export type Names = readonly string[] | (() => readonly string[]);
 
-/** What became of a wish. */
+/** The outcome of a run. */
 export interface Outcome {
   readonly plan: Plan;
   /** The plan as shell lines. */
@@ -36,21 +36,22 @@ export interface Outcome {
 }
 
 /**
- * Locks what the wish is about, reads and plans, and applies the plan. Reading happens under the lock, so that two
+ * Locks what the run is about, reads and plans, and applies the plan. Reading happens under the lock, so that two
  * runs at once end in the state of one of them.
  * @param names what to lock: slots, UUIDs; a function where that depends on what others may change meanwhile. Then it is
  *   asked again under the locks, until what it names is locked.
- * @param readAndPlan reads the machine and plans; it must have no effect.
+ * @param readAndPlan reads the machine and plans; it must have no effect. Called with `early` first: what its caller has
+ *   just read need not be read again then. Under the locks, all of it must be.
  * @throws PearasysError the refusal; `not-root`; `busy`; or what {@link applyPlan} throws.
  */
 export async function carryOut(
   host: Host,
   names: Names,
-  readAndPlan: () => Planned,
+  readAndPlan: (when: 'early' | 'again') => Planned,
   options: CarryOutOptions,
 ): Promise<Outcome> {
-  const early = readAndPlan();
-  // What is so already needs neither root nor lock, nor does what would be done.
+  const early = readAndPlan('early');
+  // A plan without steps needs neither root nor a lock, nor does a dry run.
   const already =
     early.kind === 'plan' && early.steps.length === 0 && !mayFinish(host, listed(names), options);
   if (options.dryRun || already) {
@@ -64,7 +65,7 @@ export async function carryOut(
   } catch (error) {
     if (!(error instanceof PearasysError) || error.code !== 'busy') throw error;
     // The run that holds the lock may have done what this one is to do.
-    const now = readAndPlan();
+    const now = readAndPlan('again');
     if (now.kind === 'refusal' || now.steps.length > 0) throw error;
     return {plan: accept(now, options), lines: [], changed: false};
   }
@@ -73,7 +74,7 @@ export async function carryOut(
     // A run that had the lock before may have left a write that does not return.
     await host.findLocked(options.limit);
     await finish(host, held, options);
-    const answer = readAndPlan();
+    const answer = readAndPlan('again');
     if (answer.kind === 'refusal') await applyPlan(host, plan(answer.tell ?? []), options);
     const planned = accept(answer, options);
     refuseOnImage(host, planned);
@@ -86,7 +87,7 @@ export async function carryOut(
       // A refusal leaves it: what a killed run left is still to be finished.
       for (const name of held) if (isUnfinished(host, name)) host.noteUnfinished(name, undefined);
     }
-    // So may a unit that was started or stopped: whoever goes on to read the devices must not wait for it.
+    // A unit that was started or stopped may have left one too: the caller reads the devices, and must not wait for it.
     await host.findLocked(options.limit);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: planned.steps.length > 0};
   } finally {
@@ -102,8 +103,8 @@ function listed(names: Names): readonly string[] {
 }
 
 /**
- * Locks all names, in one order for everybody, or two runs could wait for each other. What is to be locked may have
- * changed during the wait: then all is released and locked anew.
+ * Locks all names, in the same order in each run, or two runs could wait for each other. What is to be locked may have
+ * changed during the wait: then all locks are released and taken again.
  * @throws PearasysError `busy` when another run still holds one of them, or they change each time; `interrupted`.
  */
 async function lockAll(host: Host, names: Names, options: CarryOutOptions): Promise<Locks> {
@@ -172,7 +173,7 @@ function refuseOnImage(host: Host, {steps}: Plan): void {
 
 function requireRoot(host: Host, planned: Planned): void {
   if (host.userId === 0 || host.root !== '/') return;
-  // What would be refused anyway is better told than that root is missing.
+  // If it would be refused anyway, that is the better message.
   if (planned.kind === 'refusal') throw new PearasysError(planned.error);
   throw new PearasysError({
     code: 'not-root',

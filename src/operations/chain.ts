@@ -8,7 +8,7 @@ import {carryOut, type Outcome} from '../engine/carry-out.js';
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {planLink, type Link} from '../plan/switch/verbs.js';
-import {reread} from './devices.js';
+import {refreshed} from './devices.js';
 import type {SwitchOptions} from './switch.js';
 
 /** What one link of a chain does: what {@link Link} has, or the list of a driver's folder. */
@@ -68,7 +68,19 @@ export async function runChain(
     if (left.length === 0 && own.length > 0) continue;
     const slots = left.map(({slot}) => slot);
     outcomes.push(
-      await carryOut(host, slots, () => planLink(host, action, reread(host, left), options.force), options),
+      await carryOut(
+        host,
+        slots,
+        // Links before this one have changed what was read.
+        (when) =>
+          planLink(
+            host,
+            action,
+            refreshed(host, left, outcomes.length === 0 ? when : 'again'),
+            options.force,
+          ),
+        options,
+      ),
     );
     for (const slot of slots) changed.add(slot);
   }

@@ -40,7 +40,19 @@ export function selectDevices(host: HostReader, words: readonly string[], select
 }
 
 /**
- * Reads the same devices again, under the lock.
+ * The devices for a planner of `carryOut`: as they were just read for its first plan, and read again under the locks.
+ * @throws PearasysError what {@link reread} throws.
+ */
+export function refreshed(
+  host: HostReader,
+  devices: readonly Device[],
+  when: 'early' | 'again',
+): readonly Device[] {
+  return when === 'early' ? devices : reread(host, devices);
+}
+
+/**
+ * Reads the same devices again.
  * @throws PearasysError `no-device`, exit code 4, for one that has gone meanwhile.
  */
 export function reread(host: HostReader, devices: readonly Pick<Device, 'slot'>[]): Device[] {

@@ -7,7 +7,7 @@ import {guestsLock} from '../plan/guest/guest-start.js';
 import {describeForeignHooks, readForeignHooks} from '../state/guests/hooks.js';
 import {domainNames} from '../state/guests/domain.js';
 import type {Guest} from '../state/guests/guest-name.js';
-import {reread} from './devices.js';
+import {refreshed} from './devices.js';
 
 /** What a guest is to have. */
 export interface SetupWish {
@@ -33,8 +33,8 @@ export async function setUpGuest(
   return await carryOut(
     host,
     locksFor(host),
-    () => {
-      const now = reread(machine, devices);
+    (when) => {
+      const now = refreshed(machine, devices, when);
       return planSetup(
         {guest, devices: now, members: readMembers(machine, now), notes: [...notes, ...foreign]},
         readGuestFilesState(host, layout, guest),

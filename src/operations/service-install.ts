@@ -7,20 +7,14 @@ import {findDriver} from '../devices/pci/modules.js';
 import {readNames} from '../devices/pci/names.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host} from '../host/host.js';
-import {
-  claimsOf,
-  planInstall,
-  planInstallAnySlot,
-  readServices,
-  servicesLock,
-  type WishedClaim,
-} from '../plan/service/service.js';
+import {claimsOf, readServices, type WishedClaim} from '../plan/service/service-state.js';
+import {planInstall, planInstallAnySlot, servicesLock} from '../plan/service/service.js';
 import {plan, type Planned} from '../plan/step.js';
 import {withoutDependents} from '../plan/switch/leaving.js';
 import {bringDriver, refuseBridges, refuseOverride} from '../plan/switch/refusals.js';
 import {planSwitch, readSwitch} from '../plan/switch/switch.js';
-import {readUnitStates} from '../systemd/unit.js';
-import {reread} from './devices.js';
+import {readActiveUnits, unitName} from '../systemd/unit.js';
+import {refreshed} from './devices.js';
 
 /** A device as it was read; of an image, which has none to look at, the slot and the id that were typed. */
 export type NamedDevice = Device | Pick<Device, 'slot' | 'id'>;
@@ -58,27 +52,27 @@ export async function installServices(
   wish: InstallWish,
   options: CarryOutOptions,
 ): Promise<Outcome> {
-  const {devices, driver, folder, group, now} = wish;
+  const {devices, driver, folder, group} = wish;
   const present = devices.filter((device) => 'classCode' in device);
-  const states = await readUnitStates(host);
-  const active = new Set(states.filter((unit) => unit.active === 'active').map((unit) => unit.unit));
-  // Without devices to look at, as in an image, there is one claim, of one slot.
-  const claims: readonly WishedClaim[] =
-    present.length > 0
-      ? claimsOf(host, present, driver, group)
-      : devices.map(({slot, id}) => ({slot, id, driver, together: [slot]}));
+  const active = new Set((await readActiveUnits(host)).map(unitName));
   return await carryOut(
     host,
     [servicesLock],
-    () => {
-      const early = refuseEarly(host, present, wish);
+    (when) => {
+      const now = refreshed(host, present, when);
+      const early = refuseEarly(host, now, wish);
       if (early.kind === 'refusal') return early;
+      // In an image there are no devices to look at: then there is one claim, of one slot.
+      const claims: readonly WishedClaim[] =
+        now.length > 0
+          ? claimsOf(host, now, driver, group)
+          : devices.map(({slot, id}) => ({slot, id, driver, together: [slot]}));
       const names = readNames(
         host,
         devices.map((device) => ({classCode: 0, ...device})),
       );
       return planInstall(
-        {claims, folder, start: now ? 'now' : 'later'},
+        {claims, folder, start: wish.now ? 'now' : 'later'},
         readServices(
           host,
           layout,
@@ -122,5 +116,5 @@ function refuseEarly(host: Host, devices: readonly Device[], {driver, now, force
   if (!now) return plan([]);
   // The unit itself is never forced: what stands in its way now would stand there when it starts.
   const rules = {force: false, wholeGroup: !force};
-  return planSwitch(readSwitch(host, reread(host, devices), {kind: 'claim', driver}, rules));
+  return planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));
 }

@@ -3,9 +3,10 @@ import type {DeviceId} from '../devices/pci/id.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host, HostReader} from '../host/host.js';
-import {planUninstall, planUninstallAnySlot, readServices, servicesLock} from '../plan/service/service.js';
+import {readServices} from '../plan/service/service-state.js';
+import {planUninstall, planUninstallAnySlot, servicesLock} from '../plan/service/service.js';
 import {readRecords} from '../state/records/record.js';
-import {readUnitStates, type UnitIdentity} from '../systemd/unit.js';
+import {readActiveUnits, unitName, type UnitIdentity} from '../systemd/unit.js';
 
 /** What became of {@link uninstallServices}. */
 export interface UninstallOutcome extends Outcome {
@@ -45,8 +46,8 @@ export async function uninstallServices(
   slots: readonly Slot[],
   options: CarryOutOptions,
 ): Promise<UninstallOutcome> {
-  const stopped = (await readUnitStates(host)).filter(({active}) => active === 'active');
-  const active = new Set(stopped.map(({unit}) => unit));
+  const stopped = await readActiveUnits(host);
+  const active = new Set(stopped.map(unitName));
   const outcome = await carryOut(
     host,
     [servicesLock],

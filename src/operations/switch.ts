@@ -3,7 +3,7 @@ import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.
 import type {Host} from '../host/host.js';
 import {planByHand} from '../plan/switch/claim.js';
 import {readSwitch, type Target} from '../plan/switch/switch.js';
-import {reread} from './devices.js';
+import {refreshed} from './devices.js';
 
 /** Settings of {@link switchDevices}. */
 export interface SwitchOptions extends CarryOutOptions {
@@ -13,11 +13,12 @@ export interface SwitchOptions extends CarryOutOptions {
 
 /**
  * Brings devices to a driver, to none, or to the one that the kernel chooses: all of them, or none.
+ * @param devices as they were just read.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function switchDevices(
   host: Host,
-  devices: readonly Pick<Device, 'slot'>[],
+  devices: readonly Device[],
   target: Target,
   options: SwitchOptions,
 ): Promise<Outcome> {
@@ -25,7 +26,7 @@ export async function switchDevices(
   return await carryOut(
     host,
     devices.map(({slot}) => slot),
-    () => planByHand(host, readSwitch(host, reread(host, devices), target, rules)),
+    (when) => planByHand(host, readSwitch(host, refreshed(host, devices, when), target, rules)),
     options,
   );
 }

@@ -136,6 +136,11 @@ export async function readActiveStates(
   return states;
 }
 
+/** The units of devices that are active. */
+export async function readActiveUnits(host: HostQuery): Promise<UnitIdentity[]> {
+  return (await readUnitStates(host)).filter(({active}) => active === 'active');
+}
+
 /** systemd's states of a unit that has to be stopped. */
 const runs = new Set(['active', 'activating', 'reloading']);
 

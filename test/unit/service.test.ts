@@ -2,14 +2,13 @@ import assert from 'node:assert/strict';
 import {defaultLayout, systemdUnits} from '../../src/config/layout.js';
 import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot, type Slot} from '../../src/devices/pci/slot.js';
+import {type ServiceState, type WantsLink} from '../../src/plan/service/service-state.js';
 import {
   planInstall,
   planInstallAnySlot,
   planUninstall,
   planUninstallAnySlot,
-  type ServiceState,
   type ServiceWish,
-  type WantsLink,
 } from '../../src/plan/service/service.js';
 import type {FileState, Planned} from '../../src/plan/step.js';
 import {printRecord, recordPath, type DeviceRecord} from '../../src/state/records/record.js';
