@@ -2,6 +2,7 @@ import {usageError} from '../../host/errors.js';
 import {parseDriver} from '../../devices/pci/driver.js';
 import {nearest} from '../../devices/pci/find.js';
 import {parseId} from '../../devices/pci/id.js';
+import {deviceVerbs, driverVerbs} from '../../plan/switch/verbs.js';
 import type {ChainAction} from '../../operations/chain.js';
 
 /** One link of a `pci` chain as written: what to do, and to which devices. */
@@ -11,18 +12,13 @@ export interface ChainLink {
   readonly words: readonly string[];
 }
 
-const nouns = ['rescan', 'driver', 'device'];
-const driverVerbs = ['bind', 'unbind', 'new-id', 'remove-id', 'ls'] as const;
-const deviceVerbs = [
-  'bind',
-  'unbind',
-  'new-id',
-  'remove-id',
-  'driver-override',
-  'remove',
-  'rescan',
-  'reset',
-] as const;
+const nouns = ['rescan', 'driver', 'device'] as const;
+const verbsOfDriver = [...driverVerbs, 'ls'] as const;
+
+/** All words of a chain that are neither options nor names. */
+export const chainWords: readonly string[] = [
+  ...new Set<string>([...nouns, ...verbsOfDriver, ...deviceVerbs]),
+];
 
 /**
  * Reads the words after `pearasys pci`: `driver DRIVER VERB`, `device [--driver DRIVER] VERB` and `rescan`, one
@@ -61,7 +57,7 @@ function takeDriverLink(rest: string[]): ChainLink {
     throw usageError('pearasys pci driver: missing: DRIVER', 'pci driver vfio-pci bind');
   const driver = parseDriver(name);
   const after = takeOptions(rest, 'pci driver', false);
-  const verb = takeVerb(rest, driverVerbs, `pci driver ${name}`);
+  const verb = takeVerb(rest, verbsOfDriver, `pci driver ${name}`);
   return {action: {noun: 'driver', verb, driver}, words: [...before.words, ...after.words]};
 }
 

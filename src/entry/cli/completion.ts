@@ -1,6 +1,7 @@
 import type {Command} from '@oclif/core/command';
 import {shellWord} from '../../host/shell.js';
 import {classWords} from '../../devices/pci/device.js';
+import {chainWords} from './chain-words.js';
 import {name} from './version.js';
 
 /** The shells that there is completion for. */
@@ -41,12 +42,6 @@ const kindOfArgument: Readonly<Record<string, Kind>> = {
   shell: 'shell',
   slot: 'slot',
 };
-
-/** The words of a `pci` chain. */
-const chainWords = [
-  ...['rescan', 'driver', 'device', 'bind', 'unbind', 'new-id', 'remove-id', 'ls'],
-  ...['driver-override', 'remove', 'reset'],
-];
 
 interface CompletedOption {
   readonly names: readonly string[];

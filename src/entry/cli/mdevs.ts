@@ -1,5 +1,5 @@
 import {boolean, string} from '@oclif/core/flags';
-import {ExitCode, errnoOf, FileError, PearasysError} from '../../host/errors.js';
+import {ExitCode, errnoOf, FileError, PearasysError, usageError} from '../../host/errors.js';
 import type {Host} from '../../host/host.js';
 import {readNamedFile} from '../../host/root-folder.js';
 import {parseConfig, type MdevConfig} from '../../state/definitions/definition.js';
@@ -9,7 +9,7 @@ import {
   type ParentName,
   type TypeName,
 } from '../../devices/mdev/mdev-name.js';
-import {parseUuid, type Uuid} from '../../devices/mdev/uuid.js';
+import {newUuid, parseUuid, type Uuid} from '../../devices/mdev/uuid.js';
 import type {Outcome} from '../../engine/carry-out.js';
 import type {MdevOptions} from '../../operations/mdev-scripts.js';
 import {writeFlags, type BaseCommand} from './base-command.js';
@@ -77,6 +77,34 @@ export function readNames(flags: {
     parent: flags.parent === undefined ? undefined : parseParentName(flags.parent),
     type: flags.type === undefined ? undefined : parseTypeName(flags.type),
   };
+}
+
+/** The device that `mdev define` and `mdev start` are about. */
+export interface MdevSubject extends NamedMdev {
+  readonly uuid: Uuid;
+  /** Whether the UUID was generated here: then it is what the command prints. */
+  readonly isNew: boolean;
+  /** What the file says that `--jsonfile` names. */
+  readonly config: MdevConfig | undefined;
+}
+
+/**
+ * Reads the flags that name one device, by its UUID or as a new one of a parent.
+ * @param existing what the UUID can be of, for the hint.
+ * @throws PearasysError `usage` when they name neither; what {@link readNames} and {@link readConfigFile} throw.
+ */
+export function readSubject(
+  flags: Parameters<typeof readNames>[0] & {readonly jsonfile?: string | undefined},
+  existing: string,
+): MdevSubject {
+  const names = readNames(flags);
+  const config = readConfigFile(flags.jsonfile);
+  if (names.uuid === undefined && names.parent === undefined)
+    throw usageError(
+      'neither a device nor a parent was named',
+      `--uuid UUID of ${existing}, or --parent NAME --type TYPE`,
+    );
+  return {...names, uuid: names.uuid ?? newUuid(), isNew: names.uuid === undefined, config};
 }
 
 /**

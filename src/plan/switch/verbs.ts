@@ -18,17 +18,23 @@ import {
 } from './refusals.js';
 import {planSwitch, readSwitch} from './switch.js';
 
+/** The verbs of a `pci` chain's link about a driver. */
+export const driverVerbs = ['bind', 'unbind', 'new-id', 'remove-id'] as const;
+
+/** The verbs of a `pci` chain's link about devices. */
+export const deviceVerbs = [...driverVerbs, 'driver-override', 'remove', 'rescan', 'reset'] as const;
+
 /** What one link of a `pci` chain does to its devices; `ls` only lists and is not planned. */
 export type Link =
   | {readonly noun: 'rescan'}
   | {
       readonly noun: 'driver';
-      readonly verb: 'bind' | 'unbind' | 'new-id' | 'remove-id';
+      readonly verb: (typeof driverVerbs)[number];
       readonly driver: Driver;
     }
   | {
       readonly noun: 'device';
-      readonly verb: 'bind' | 'unbind' | 'new-id' | 'remove-id' | 'remove' | 'rescan' | 'reset';
+      readonly verb: Exclude<(typeof deviceVerbs)[number], 'driver-override'>;
       /** In place of the driver that the device is on. */
       readonly driver?: Driver;
     }

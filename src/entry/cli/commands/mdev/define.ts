@@ -1,6 +1,4 @@
 import {boolean} from '@oclif/core/flags';
-import {usageError} from '../../../../host/errors.js';
-import {newUuid} from '../../../../devices/mdev/uuid.js';
 import {defineMdev} from '../../../../operations/mdev-define.js';
 import {BaseCommand} from '../../base-command.js';
 import {
@@ -8,8 +6,7 @@ import {
   jsonFileFlag,
   mdevChangeFlags,
   mdevFlags,
-  readConfigFile,
-  readNames,
+  readSubject,
   type MdevChangeResult,
 } from '../../mdevs.js';
 
@@ -36,19 +33,13 @@ export default class MdevDefine extends BaseCommand {
 
   async run(): Promise<MdevChangeResult> {
     const {flags} = await this.parse(MdevDefine);
-    const names = readNames(flags);
-    const config = readConfigFile(flags.jsonfile);
-    if (names.uuid === undefined && names.parent === undefined)
-      throw usageError(
-        'neither a device nor a parent was named',
-        '--uuid UUID of an existing device, or --parent NAME --type TYPE',
-      );
-    const uuid = names.uuid ?? newUuid();
+    const {isNew, ...words} = readSubject(flags, 'an existing device');
+    const {uuid} = words;
     const host = await this.openHost();
     const result = await changeMdev(this, host, uuid, flags, (options) =>
-      defineMdev(host, {...names, uuid, config, start: flags.auto ? 'auto' : 'manual'}, options),
+      defineMdev(host, {...words, start: flags.auto ? 'auto' : 'manual'}, options),
     );
-    if (!result.dryRun) this.log(names.uuid === undefined ? uuid : `${uuid} is defined`);
+    if (!result.dryRun) this.log(isNew ? uuid : `${uuid} is defined`);
     return result;
   }
 }

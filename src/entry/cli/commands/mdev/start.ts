@@ -1,6 +1,4 @@
 import {integer} from '@oclif/core/flags';
-import {usageError} from '../../../../host/errors.js';
-import {newUuid} from '../../../../devices/mdev/uuid.js';
 import {startMdev} from '../../../../operations/mdev-start.js';
 import {BaseCommand} from '../../base-command.js';
 import {
@@ -8,8 +6,7 @@ import {
   jsonFileFlag,
   mdevChangeFlags,
   mdevFlags,
-  readConfigFile,
-  readNames,
+  readSubject,
   type MdevChangeResult,
 } from '../../mdevs.js';
 
@@ -37,24 +34,16 @@ export default class MdevStart extends BaseCommand {
 
   async run(): Promise<MdevChangeResult> {
     const {flags} = await this.parse(MdevStart);
-    const names = readNames(flags);
-    const config = readConfigFile(flags.jsonfile);
-    if (names.uuid === undefined && names.parent === undefined)
-      throw usageError(
-        'neither a device nor a parent was named',
-        '--uuid UUID of a definition, or --parent NAME --type TYPE',
-      );
-    const uuid = names.uuid ?? newUuid();
+    const {isNew, ...words} = readSubject(flags, 'a definition');
+    const {uuid} = words;
     const host = await this.openHost();
     const patience = flags['dry-run'] ? 0 : flags.wait * 1000;
     const result = await changeMdev(this, host, uuid, flags, (options) =>
-      startMdev(host, {...names, uuid, config}, {...options, mayExist: false, patience}),
+      startMdev(host, words, {...options, mayExist: false, patience}),
     );
     if (result.dryRun) return result;
     const mdev = result.mdevs.find(({active}) => active);
-    this.log(
-      names.uuid === undefined ? uuid : `${uuid} exists, ${mdev?.type ?? '?'} on ${mdev?.parent ?? '?'}`,
-    );
+    this.log(isNew ? uuid : `${uuid} exists, ${mdev?.type ?? '?'} on ${mdev?.parent ?? '?'}`);
     return result;
   }
 }
