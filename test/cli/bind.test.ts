@@ -181,7 +181,7 @@ describe('pearasys bind', () => {
 
   it('a device that goes while this waits for its lock is 4, and the other one is not touched', async () => {
     const host = made();
-    const other = SimulatedHost.at(host.machine.folder);
+    const other = new SimulatedHost(host.machine);
     const lock = await other.lock(card, 1000);
     const waiting = typed(host, 'bind vfio-pci 02:00.0 02:00.1');
     await new Promise((resolve) => setTimeout(resolve, 150));
@@ -307,7 +307,7 @@ describe('pearasys bind', () => {
 
   it('two at once on one card: one waits for the other, and the state is that of the last', async () => {
     const host = made();
-    const other = SimulatedHost.at(host.machine.folder);
+    const other = new SimulatedHost(host.machine);
     const [one, two] = await Promise.all([
       typed(host, 'bind vfio-pci 02:00.0 02:00.1'),
       typed(other, 'bind pci-stub 02:00.1 02:00.0'),
@@ -321,7 +321,7 @@ describe('pearasys bind', () => {
   it('or is refused with 3 when the other takes too long', async () => {
     const host = made();
     host.lockPatience = 20;
-    const lock = await SimulatedHost.at(host.machine.folder).lock(sound, 1000);
+    const lock = await new SimulatedHost(host.machine).lock(sound, 1000);
     await refused(
       host,
       ['bind', 'vfio-pci', '02:00.0', '--siblings'],

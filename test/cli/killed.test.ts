@@ -53,7 +53,7 @@ function stateOf(host: SimulatedHost): MachineState {
     if (path === '/run/udev/data') return;
     // Read by the next run that takes this lock; that it does no harm is what is compared.
     if (path === '/run/pearasys/unfinished') return;
-    const real = machine.folder + path;
+    const real = machine.tree.onDisk(path);
     const entries = fs.existsSync(real) ? fs.readdirSync(real, {withFileTypes: true}) : [];
     // An empty folder is none, but for a unit's.
     if (entries.length === 0 && path.startsWith('/etc/systemd/')) files[path] = 'empty';
@@ -62,8 +62,8 @@ function stateOf(host: SimulatedHost): MachineState {
       if (entry.isDirectory()) look(own);
       else
         files[own] = entry.isSymbolicLink()
-          ? `-> ${fs.readlinkSync(machine.folder + own)}`
-          : `${fs.statSync(machine.folder + own).mode.toString(8)} ${fs.readFileSync(machine.folder + own, 'utf8')}`;
+          ? `-> ${fs.readlinkSync(machine.tree.onDisk(own))}`
+          : `${fs.statSync(machine.tree.onDisk(own)).mode.toString(8)} ${fs.readFileSync(machine.tree.onDisk(own), 'utf8')}`;
     }
   };
   for (const folder of ['/etc', '/run', '/home']) look(folder);
@@ -109,7 +109,7 @@ async function machineFor({first = [], tweak, prepare}: Operation): Promise<Simu
 
 /** Runs a call to its end on a machine that is as it may be, and tells what it leaves. */
 async function finish(machine: SimulatedHost, call: Call): Promise<MachineState> {
-  const host = SimulatedHost.at(machine.machine.folder);
+  const host = new SimulatedHost(machine.machine);
   await perform(host, call);
   await host.userland.idle();
   const state = stateOf(host);
@@ -120,7 +120,7 @@ async function finish(machine: SimulatedHost, call: Call): Promise<MachineState>
 /** At which of its effects, counted from 1, an operation may be killed; in the middle of those on files too. */
 async function momentsOf(operation: Operation): Promise<[number, boolean][]> {
   const machine = await machineFor(operation);
-  const host = SimulatedHost.at(machine.machine.folder);
+  const host = new SimulatedHost(machine.machine);
   operation.fails?.(host);
   await perform(host, operation.call);
   await host.userland.idle();
@@ -142,7 +142,7 @@ async function killed(
   [effect, within]: [number, boolean],
 ): Promise<[SimulatedHost, string]> {
   const machine = await machineFor(operation);
-  const host = SimulatedHost.at(machine.machine.folder);
+  const host = new SimulatedHost(machine.machine);
   operation.fails?.(host);
   host.killAt(effect, within);
   await perform(host, operation.call);
@@ -267,7 +267,7 @@ describe('a run that is killed', () => {
     if (inverse === undefined) continue;
     it(`and taken back: ${name}`, async () => {
       const whole = await machineFor(operation);
-      await perform(SimulatedHost.at(whole.machine.folder), operation.call);
+      await perform(new SimulatedHost(whole.machine), operation.call);
       await whole.userland.idle();
       const wanted = withoutTraces(await finish(whole, inverse));
       for (const moment of await momentsOf(operation)) {

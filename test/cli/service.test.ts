@@ -44,9 +44,9 @@ describe('pearasys service', () => {
   function etc(host: SimulatedHost): Record<string, string> {
     const found: Record<string, string> = {};
     const look = (path: string) => {
-      for (const entry of fs.readdirSync(host.machine.folder + path, {withFileTypes: true})) {
+      for (const entry of fs.readdirSync(host.machine.tree.onDisk(path), {withFileTypes: true})) {
         const own = `${path}/${entry.name}`;
-        const real = host.machine.folder + own;
+        const real = host.machine.tree.onDisk(own);
         if (entry.isDirectory()) look(own);
         else
           found[own] = entry.isSymbolicLink() ? `-> ${fs.readlinkSync(real)}` : fs.readFileSync(real, 'utf8');

@@ -80,8 +80,6 @@ interface RefusedProbe {
   left: number;
 }
 
-const machines = new Map<string, SimulatedMachine>();
-
 /** The ID of the first mount, see mountinfo in proc(5). */
 const firstMount = 22;
 
@@ -129,21 +127,10 @@ export class SimulatedMachine {
   #sequence = 1000;
   #autoprobe = true;
   #booting = true;
-  readonly #temporary: boolean;
 
-  /** The machine in this folder, when there is one. */
-  static at(folder: string): SimulatedMachine | undefined {
-    return machines.get(folder);
-  }
-
-  /**
-   * Builds the tree.
-   * @param folder default a new temporary one, removed by {@link dispose}.
-   */
-  constructor(declaration: MachineDeclaration = standardMachine(), folder?: string) {
-    this.#temporary = folder === undefined;
-    const root = folder ?? fs.mkdtempSync(join(temporaryFolder(), 'pearasys-machine-'));
-    this.tree = new Tree(root);
+  /** Builds the tree, in a new temporary folder. */
+  constructor(declaration: MachineDeclaration = standardMachine()) {
+    this.tree = new Tree(fs.mkdtempSync(join(temporaryFolder(), 'pearasys-machine-')));
     this.declaration = declaration;
     this.#routes = [...declaration.routes];
     this.#mounts = [...declaration.mounts];
@@ -152,17 +139,16 @@ export class SimulatedMachine {
     this.mdevs = new SimulatedMdevs(this.#forMdevs(), declaration.mdevParents);
     for (const [uuid, type] of Object.entries(declaration.mdevs)) this.#createMdev(uuid, type);
     this.#booting = false;
-    machines.set(root, this);
   }
 
+  /** See {@link Tree.folder}. */
   get folder(): string {
     return this.tree.folder;
   }
 
-  /** Removes the folder when it is a temporary one. */
+  /** Removes the folder. */
   dispose(): void {
-    machines.delete(this.folder);
-    if (this.#temporary) fs.rmSync(this.folder, {recursive: true, force: true});
+    this.tree.dispose();
   }
 
   // ---------------------------------------------------------------- looking
@@ -1817,7 +1803,7 @@ const answers: readonly Answer[] = [
 
 // -------------------------------------------------------------------- small things
 
-/** A tree has a thousand files: in memory that takes a tenth of the time, where there is such a folder. */
+/** Many small files: in memory they take a tenth of the time, where there is such a folder. */
 function temporaryFolder(): string {
   const shared = '/dev/shm';
   try {

@@ -18,6 +18,7 @@ import type {
   FileInfo,
   FileOwner,
   Host,
+  HostReader,
   Lock,
   ProcessIdentity,
   RunOptions,
@@ -31,6 +32,7 @@ import type {MachineDeclaration} from './declaration.js';
 import {effectText, type Effect} from './journal.js';
 import {Errno, NeverReturns} from './errno.js';
 import {SimulatedMachine} from './machine.js';
+import type {MemoryFiles} from './memory-files.js';
 import {runProgram} from './programs.js';
 import {patternToExpression} from './render.js';
 import {standardMachine} from './standard-machine.js';
@@ -95,7 +97,7 @@ export class SimulatedHost implements Host {
   constructor(machine: SimulatedMachine = new SimulatedMachine()) {
     this.machine = machine;
     this.userland = Userland.of(machine);
-    this.#files = new MachineHost(machine.folder);
+    this.#files = new MachineHost(machine.tree.root);
   }
 
   /** A host on a new standard machine, changed by `tweak`. */
@@ -103,13 +105,6 @@ export class SimulatedHost implements Host {
     const declaration = standardMachine();
     tweak?.(declaration);
     return new SimulatedHost(new SimulatedMachine(declaration));
-  }
-
-  /** Another host on the machine in this folder. */
-  static at(folder: string): SimulatedHost {
-    const machine = SimulatedMachine.at(folder);
-    if (machine === undefined) throw new Error(`there is no simulated machine in ${folder}`);
-    return new SimulatedHost(machine);
   }
 
   /** The journal as lines that a person could type. */
@@ -216,12 +211,12 @@ export class SimulatedHost implements Host {
     const stat = this.machine.tree.stat(real);
     // sysfs checks the permission bits for root too: `remove`, `bind` and their like cannot be read.
     if (stat?.isFile() === true && (stat.mode & 0o444) === 0) throw new FileError('reading', path, 'EACCES');
-    return this.#files.readText(real);
+    return this.#reader(real).readText(real);
   }
 
   readBytes(path: string, limit?: number): Buffer | undefined {
     const real = this.machine.tree.resolve(path);
-    return real === undefined || this.#private(real) ? undefined : this.#files.readBytes(real, limit);
+    return real === undefined || this.#private(real) ? undefined : this.#reader(real).readBytes(real, limit);
   }
 
   isLocked(path: string): boolean {
@@ -231,12 +226,12 @@ export class SimulatedHost implements Host {
 
   readStart(path: string, bytes: number): Buffer | undefined {
     const real = this.machine.tree.resolve(path);
-    return real === undefined || this.#private(real) ? undefined : this.#files.readStart(real, bytes);
+    return real === undefined || this.#private(real) ? undefined : this.#reader(real).readStart(real, bytes);
   }
 
   readLink(path: string): string | undefined {
     const real = this.machine.tree.resolve(path, false);
-    return real === undefined || this.#private(real) ? undefined : this.#files.readLink(real);
+    return real === undefined || this.#private(real) ? undefined : this.#reader(real).readLink(real);
   }
 
   realPath(path: string): string | undefined {
@@ -245,7 +240,7 @@ export class SimulatedHost implements Host {
 
   list(path: string): string[] {
     const real = this.machine.tree.resolve(path);
-    return real === undefined || this.#private(real) ? [] : this.#files.list(real);
+    return real === undefined || this.#private(real) ? [] : this.#reader(real).list(real);
   }
 
   exists(path: string): boolean {
@@ -254,7 +249,7 @@ export class SimulatedHost implements Host {
 
   info(path: string, follow = true): FileInfo | undefined {
     const real = this.machine.tree.resolve(path, follow);
-    const info = real === undefined ? undefined : this.#files.info(real, false);
+    const info = real === undefined ? undefined : this.#reader(real).info(real, false);
     if (info === undefined || real === undefined) return undefined;
     const node = this.machine.tree.nodes.get(real);
     return {
@@ -364,7 +359,7 @@ export class SimulatedHost implements Host {
 
   noteUnfinished(name: string, text: string | undefined): void {
     this.#live();
-    const path = this.machine.folder + unfinishedPath(name);
+    const path = this.machine.tree.onDisk(unfinishedPath(name));
     if (text === undefined) {
       fs.rmSync(path, {force: true});
       this.machine.tree.removeEmpty(posix.dirname(unfinishedPath(name)));
@@ -486,7 +481,7 @@ export class SimulatedHost implements Host {
     const real = file.startsWith('/') ? this.machine.tree.resolve(file) : undefined;
     if (real === undefined || this.machine.tree.read(real)?.startsWith('#!/bin/sh\n') !== true)
       return undefined;
-    const path = this.machine.folder + real;
+    const path = this.machine.tree.onDisk(real);
     const {status, stdout, stderr, error} = spawnSync('sh', [path, ...args], {
       cwd: posix.dirname(path),
       encoding: 'utf8',
@@ -542,7 +537,7 @@ export class SimulatedHost implements Host {
   /** A new file beside it, renamed over it, as the machine's host does; not synced, which makes up most of its time. */
   #replace(path: string, content: string, mode: number, owner: FileOwner | undefined): void {
     const place = this.#target(path);
-    const target = this.machine.folder + place;
+    const target = this.machine.tree.onDisk(place);
     if (this.#killedWithin()) this.#leaveDraft(place, content.slice(0, content.length / 2));
     const beside = `${target}.${randomUUID()}`;
     try {
@@ -579,6 +574,11 @@ export class SimulatedHost implements Host {
       const found = this.machine.tree.resolve(folder);
       if (found !== undefined) return posix.join(found, path.slice(folder.length));
     }
+  }
+
+  /** Who reads a path that has no links. */
+  #reader(real: string): HostReader | MemoryFiles {
+    return this.machine.tree.memory(real) ?? this.#files;
   }
 
   /** What the kernel shows of a process only to its owner and to root. */

@@ -608,7 +608,7 @@ export class Userland {
           .list(path)
           .filter((name) => !name.startsWith('.'))
           .flatMap((name) => read(`${path}/${name}`));
-      const text = stat?.isSymbolicLink() === true ? fs.readlinkSync(tree.folder + path) : tree.read(path);
+      const text = stat?.isSymbolicLink() === true ? fs.readlinkSync(tree.onDisk(path)) : tree.read(path);
       return stat === undefined ? [] : [`${path}\n${text ?? ''}`];
     };
     return unitFolders.slice(0, 2).flatMap(read).join('\n');

@@ -312,7 +312,7 @@ describe('applyPlan', () => {
     it('are not unloaded from under a device that another run has bound meanwhile', async () => {
       const host = made();
       host.refuseProbe(card, 'vfio-pci');
-      const other = SimulatedHost.at(host.machine.folder);
+      const other = new SimulatedHost(host.machine);
       host.afterEffect(async (effect) => {
         if (effect.kind !== 'write' || effect.path !== '/sys/bus/pci/drivers_probe') return;
         await apply(other, switching(other, vfio, '0000:04:00.0'));

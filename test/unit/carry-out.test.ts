@@ -133,7 +133,7 @@ describe('carryOut', () => {
   });
 
   it('two that want the same in other orders do not wait for each other', async () => {
-    const other = SimulatedHost.at(host.machine.folder);
+    const other = new SimulatedHost(host.machine);
     await Promise.all([
       carryOut(host, ['a', 'b', 'c'], write, options),
       carryOut(other, ['c', 'b', 'a'], write, options),
@@ -143,7 +143,7 @@ describe('carryOut', () => {
 
   describe('what is to be locked changes during the wait', () => {
     it('locks what is to be locked then, and plans under these locks', async () => {
-      const other = SimulatedHost.at(host.machine.folder);
+      const other = new SimulatedHost(host.machine);
       const first = await other.lock('a', 1000);
       let names = ['a', 'b'];
       const seen: string[][] = [];
@@ -165,7 +165,7 @@ describe('carryOut', () => {
     });
 
     it('does nothing while another run holds what is to be locked then', async () => {
-      const other = SimulatedHost.at(host.machine.folder);
+      const other = new SimulatedHost(host.machine);
       const [first] = [await other.lock('a', 1000), await other.lock('c', 1000)];
       host.lockPatience = 50;
       let names = ['a', 'b'];

@@ -88,7 +88,7 @@ describe('the unit of a guest', () => {
 
   it('locks the devices that its file names once it has waited, not those that it named before', async () => {
     const host = made([card, sound]);
-    const other = SimulatedHost.at(host.machine.folder);
+    const other = new SimulatedHost(host.machine);
     const [guests] = [await other.lock(guestsLock, 1000), await other.lock(bootSound, 1000)];
     const before = whole(host);
     host.lockPatience = 50;
@@ -837,7 +837,7 @@ describe('the unit of a guest', () => {
         /keeping \/run\/pearasys\/guest\/g: it lists what still has to be restored/,
       );
       returns();
-      const later = SimulatedHost.at(host.machine.folder);
+      const later = new SimulatedHost(host.machine);
       assert.equal((await stop(later)).exitCode, 0);
       assert.equal(driverOf(host, sound), 'snd_hda_intel');
       assert.equal(later.readText(`/sys/bus/pci/devices/${sound}/driver_override`), '(null)');

@@ -149,7 +149,7 @@ describe('the handlers', () => {
     it('is 4 for a device that is not there, or goes while it waits', async () => {
       const host = await made([install]);
       const lock = await host.lock(card, 1000);
-      const waiting = runOn(SimulatedHost.at(host.machine.folder), claim, card, 'vfio-pci');
+      const waiting = runOn(new SimulatedHost(host.machine), claim, card, 'vfio-pci');
       await new Promise((resolve) => setTimeout(resolve, 10));
       host.machine.hotRemove(card);
       await lock.release();

@@ -161,7 +161,7 @@ describe('the udev rule', () => {
 
   it('obeys no record in a folder that others may write to', async () => {
     const made = await installed();
-    fs.chmodSync(made.host.machine.folder + dirname(record), 0o777);
+    fs.chmodSync(made.host.machine.tree.onDisk(dirname(record)), 0o777);
     const {writes} = await replug(made);
     assert.deepEqual(writes, []);
     assert.equal(driverOf(made.host), 'nouveau');

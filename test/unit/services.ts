@@ -66,7 +66,7 @@ export interface UnitRuns {
 /** Lets the units of this machine run the product's handlers, each as a process of its own. */
 export function runUnits(host: SimulatedHost): UnitRuns {
   const runs = new Map<string, HandlerRun>();
-  const own = SimulatedHost.at(host.machine.folder);
+  const own = new SimulatedHost(host.machine);
   host.userland.runUnit = async (unit, action) => {
     const recorded = /^pearasys-record@(.+)\.service$/.exec(unit)?.[1];
     const guest = /^pearasys-guest@(.+)\.service$/.exec(unit)?.[1];

@@ -154,6 +154,35 @@ describe('simulated host', () => {
       );
     });
 
+    it('shows the same when all of it is in its folder as when the kernel’s part is in memory', async () => {
+      const host = made();
+      await giveToVfio(host, card);
+      host.machine.hotRemove('0000:05:00.0');
+      const shown = (): string[] => {
+        const lines: string[] = [];
+        const look = (path: string): void => {
+          const {kind, mode, size = 0} = host.info(path, false) ?? {};
+          const isReadable = kind === 'file' && ((mode ?? 0) & 0o444) !== 0;
+          lines.push(`${path} ${kind ?? ''} ${mode?.toString(8) ?? ''} ${host.readLink(path) ?? ''}`);
+          lines.push(
+            `${host.realPath(path) ?? ''} ${isReadable ? `${size} ${host.readText(path) ?? ''}` : ''}`,
+          );
+          if (kind === 'directory') for (const name of host.list(path)) look(`${path}/${name}`);
+        };
+        for (const top of ['/sys', '/proc']) look(top);
+        return lines;
+      };
+      const inMemory = shown();
+      assert.ok(inMemory.length > 2000);
+      const devices = `${host.machine.folder}/sys/bus/pci/devices`;
+      assert.deepEqual(fs.readdirSync(devices).sort(), host.list('/sys/bus/pci/devices'));
+      assert.equal(fs.readFileSync(`${devices}/${card}/driver_override`, 'utf8'), 'vfio-pci\n');
+      assert.deepEqual(shown(), inMemory);
+      // As before, in the folder.
+      await write(host, `${drivers}/vfio-pci/unbind`, card);
+      assert.equal(fs.existsSync(`${devices}/${card}/driver`), false);
+    });
+
     it('never follows an absolute link out of its folder', () => {
       const host = made();
       fs.symlinkSync('/etc', `${host.machine.folder}/etc/outside`);
@@ -670,7 +699,7 @@ describe('simulated host', () => {
 
     it('hosts of one machine share its locks, and wait', async () => {
       const host = made();
-      const other = SimulatedHost.at(host.machine.folder);
+      const other = new SimulatedHost(host.machine);
       other.lockPatience = 20;
       const lock = await host.lock(card, 1000);
       await assert.rejects(
