@@ -8,11 +8,20 @@ const partialsFolder = join(import.meta.dirname, '../../systemd-templates/partia
 /** A compiled template. */
 export type Template = (values: object) => string;
 
+/** Compiled ones, by name. */
+const templates = new Map<string, Template>();
+
 /**
  * Compiles a template of systemd-templates/ or libvirt-templates/ when it is first used. Only a checkout runs this: build/templates.ts
  * puts the templates it has compiled, with Handlebars' runtime alone, in this module's place.
  */
 export function loadTemplate(name: string): Template {
+  const template = templates.get(name) ?? compile(name);
+  templates.set(name, template);
+  return template;
+}
+
+function compile(name: string): Template {
   const paths = ['systemd-templates', 'libvirt-templates'].map((folder) =>
     join(import.meta.dirname, '../..', folder, `${name}.hbs`),
   );
