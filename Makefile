@@ -2,6 +2,7 @@
 # make demo       shows what it does, on a simulated machine
 # make test       linter, types, unit and command-line tests, and end to end in virtual machines
 # make test-vm    only the last of these; with GREP some of them, in the Debian release SUITE
+# make coverage   how much of src the unit and command-line tests run
 # make test-node  runs the built program on other versions of Node (VERSIONS)
 # make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
@@ -23,6 +24,8 @@ MODULES =
 VERSIONS = 22 24
 # Only the tests whose names match this expression.
 GREP =
+# Whether test-unit tells how much of src it has run.
+COVERAGE =
 
 sbindir = $(PREFIX)/sbin
 libdir = $(PREFIX)/lib/pearasys
@@ -46,7 +49,7 @@ units = $(filter-out pearasys-slot@% pearasys-claim-slot@%,$(notdir $(basename $
 # Runs before udev at each boot; every other unit is started by an event.
 early = pearasys-early.service
 
-.PHONY: all demo test lint test-unit test-vm test-vm-product test-vm-machines test-vm-trixie test-node bench install install-mdevctl uninstall clean
+.PHONY: all demo test lint test-unit coverage test-vm test-vm-product test-vm-machines test-vm-trixie test-node bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -72,7 +75,13 @@ lint: all
 
 # Command lines first: the longest file is one of theirs.
 test-unit: all
-	TMPDIR=$(call scratch,1000000) $(bare) $(mocha) --parallel --jobs $$(nproc) 'test/cli/**/*.test.ts' 'test/unit/**/*.test.ts'
+	TMPDIR=$(call scratch,1000000) $(bare) $(if $(COVERAGE),$(covered)) $(mocha) --parallel --jobs $$(nproc) 'test/cli/**/*.test.ts' 'test/unit/**/*.test.ts'
+	$(if $(COVERAGE),$(bare) node --import tsx test/coverage.ts)
+
+# With COVERAGE, which is what `make coverage` is, test-unit writes the folder coverage and a line for each room of src.
+coverage:
+	$(MAKE) --no-print-directory test-unit COVERAGE=yes
+covered = node_modules/.bin/c8
 
 # Without GREP in lanes that need nothing of each other, as many at a time as the host has places for machines.
 test-vm: all
@@ -193,4 +202,4 @@ reload = @if [ -z '$(DESTDIR)' ]; then \
 	fi
 
 clean:
-	rm -rf dist dist.new
+	rm -rf dist dist.new coverage

@@ -17,7 +17,7 @@ const rooms = [
 ];
 
 export default defineConfig(
-  {ignores: ['dist/', 'node_modules/']},
+  {ignores: ['coverage/', 'dist/', 'node_modules/']},
   js.configs.recommended,
   ...tseslint.configs.strictTypeChecked,
   {

@@ -251,7 +251,10 @@ const operations: Record<string, Operation> = {
 };
 
 /** Kinds of left-overs of a killed run: the next one ends as if there had been none. */
-describe('a run that is killed', () => {
+describe('a run that is killed', function () {
+  // Some tests run a hundred command lines.
+  this.timeout(120_000);
+
   for (const [name, operation] of Object.entries(operations)) {
     it(`and run again: ${name}`, async () => {
       const wanted = await finish(await machineFor(operation), operation.call);
