@@ -3,6 +3,7 @@
 # make test       linter, types, unit and command-line tests, and end to end in virtual machines
 # make test-vm    only the last of these; with GREP some of them, in the Debian release SUITE
 # make coverage   how much of src the unit and command-line tests run
+# make mutation   changes src in small ways and tells which changes no test notices (FILES)
 # make test-node  runs the built program on other versions of Node (VERSIONS)
 # make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
@@ -22,6 +23,8 @@ SUITE = bookworm
 MODULES =
 # The versions of Node that `make test-node` runs the built program on.
 VERSIONS = 22 24
+# The files that `make mutation` changes: some minutes for each.
+FILES = src/plan/**/*.ts,src/state/**/*.ts,src/engine/**/*.ts
 # Only the tests whose names match this expression.
 GREP =
 # Whether test-unit tells how much of src it has run.
@@ -49,7 +52,7 @@ units = $(filter-out pearasys-slot@% pearasys-claim-slot@%,$(notdir $(basename $
 # Runs before udev at each boot; every other unit is started by an event.
 early = pearasys-early.service
 
-.PHONY: all demo test lint test-unit coverage test-vm test-vm-product test-vm-machines test-vm-trixie test-node bench install install-mdevctl uninstall clean
+.PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-machines test-vm-trixie test-node bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -83,6 +86,11 @@ coverage:
 	$(MAKE) --no-print-directory test-unit COVERAGE=yes
 covered = node_modules/.bin/c8
 
+# Its packages are its own: it needs another mocha, and nothing else needs them.
+mutation: all
+	cd test/mutation && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund; }
+	TMPDIR=$(call scratch,1000000) $(bare) test/mutation/node_modules/.bin/stryker run --mutate '$(FILES)' test/mutation/stryker.config.json
+
 # Without GREP in lanes that need nothing of each other, as many at a time as the host has places for machines.
 test-vm: all
 ifeq ($(GREP),)
@@ -92,7 +100,7 @@ else
 	$(vm) 'test/vm/**/*.test.ts'
 endif
 
-vm = TMPDIR=$(call scratch,8000000) $(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts
+vm = TMPDIR=$(call scratch,8000000) $(bare) SUITE=$(SUITE) $(mocha) --require test/vm/hooks.ts --reporter test/vm/times.ts
 # Each line of a lane begins with the lane's name.
 test-vm-%: SHELL = /bin/bash
 test-vm-%: .SHELLFLAGS = -o pipefail -c
