@@ -7,6 +7,7 @@ import fs, {mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'nod
 import {isBuiltin} from 'node:module';
 import {join} from 'node:path';
 import {build as bundle, type BuildOptions, type Plugin} from 'esbuild';
+import manifest from '../package.json' with {type: 'json'};
 import {completionScript, shells} from '../src/entry/cli/completion.js';
 import {loadableCommands} from '../src/entry/cli/config.js';
 import {lazyModules} from './lazy.js';
@@ -17,12 +18,14 @@ const root = join(import.meta.dirname, '..');
 /** Built aside and renamed when it is complete, so that dist/ is never half made. */
 const dist = join(root, 'dist.new');
 
+const oldestNode = manifest.engines.node.replace(/^>=/, '');
+
 const common: BuildOptions = {
   absWorkingDir: root,
   bundle: true,
   platform: 'node',
   format: 'cjs',
-  target: 'node20',
+  target: `node${oldestNode}`,
   // One byte a character, see src/entry/cli/code-cache.ts.
   charset: 'ascii',
   // White space is a third of the text, and reading and hashing it is work; names are kept for stack traces.
@@ -32,7 +35,11 @@ const common: BuildOptions = {
   logLevel: 'warning',
   // oclif looks for them when it runs from TypeScript sources, which a bundle does not.
   external: ['typescript', 'ts-node', 'tsx'],
-  define: {'import.meta.dirname': '__dirname', 'import.meta.filename': '__filename'},
+  define: {
+    'import.meta.dirname': '__dirname',
+    'import.meta.filename': '__filename',
+    OLDEST_NODE: JSON.stringify(oldestNode),
+  },
   // import() becomes require(): there are no ES modules in dist/.
   supported: {'dynamic-import': false},
 };
