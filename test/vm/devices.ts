@@ -22,6 +22,8 @@
  * | 00:14.0 | pcie-root-port `hotplug0`, empty | 1b36:000c | pcieport | | |
  * | 00:15.0 | pcie-root-port `hotplug1`, empty | 1b36:000c | pcieport | | |
  * | 00:18.0 | pcie-pci-bridge | 1b36:000e | none | | 07:01.0, 07:02.0 |
+ * | 00:19.0 | pcie-root-port `hotplug2`, empty | 1b36:000c | pcieport | | |
+ * | 00:1a.0 | pcie-root-port `hotplug3`, empty | 1b36:000c | pcieport | | |
  * | 00:1f.0 | ICH9 ISA bridge | 8086:2918 | lpc_ich | | 00:1f.2, 00:1f.3 |
  * | 00:1f.2 | ICH9 SATA | 8086:2922 | ahci | ahci | 00:1f.0, 00:1f.3 |
  * | 00:1f.3 | ICH9 SMBus | 8086:2930 | i801_smbus | i2c_i801 | 00:1f.0, 00:1f.2 |
@@ -33,6 +35,8 @@
  * | 06:00.0 | free: what is added to `hotplug1` | | | | |
  * | 07:01.0 | e1000 | 8086:100e | e1000 | e1000 | 00:18.0, 07:02.0 |
  * | 07:02.0 | e1000, twin of 07:01.0 | 8086:100e | e1000 | e1000 | 00:18.0, 07:01.0 |
+ * | 08:00.0 | free: what is added to `hotplug2` | | | | |
+ * | 09:00.0 | free: what is added to `hotplug3` | | | | |
  */
 export const DEVICES = {
   bootDisplay: {slot: '0000:00:01.0', id: '1234:1111', driver: 'bochs-drm', alone: true},
@@ -58,14 +62,22 @@ export const DEVICES = {
   legacy1: {slot: '0000:07:02.0', id: '8086:100e', driver: 'e1000', alone: false},
 } as const;
 
-/** The empty root ports: give `bus` to `Machine.deviceAdd`, and the device appears as `slot`. */
-export const HOTPLUG = {
-  hotplug0: {bus: 'hotplug0', port: '0000:00:14.0', slot: '0000:05:00.0'},
-  hotplug1: {bus: 'hotplug1', port: '0000:00:15.0', slot: '0000:06:00.0'},
-} as const;
+/** A root port that is empty: `Machine.takePort` gives each test one of its own. */
+export interface EmptyPort {
+  readonly bus: string;
+  readonly port: string;
+  /** Where what is added to it appears. */
+  readonly slot: string;
+  /** A disk of nothing, for an `nvme` in this port. */
+  readonly drive: string;
+}
 
-/** Disks of nothing, for `deviceAdd('nvme', {drive: SPARE_DRIVES[0], serial: …, bus: …, id: …})`. */
-export const SPARE_DRIVES = ['spare0', 'spare1'] as const;
+export const EMPTY_PORTS: readonly EmptyPort[] = [
+  {bus: 'hotplug0', port: '0000:00:14.0', slot: '0000:05:00.0', drive: 'spare0'},
+  {bus: 'hotplug1', port: '0000:00:15.0', slot: '0000:06:00.0', drive: 'spare1'},
+  {bus: 'hotplug2', port: '0000:00:19.0', slot: '0000:08:00.0', drive: 'spare2'},
+  {bus: 'hotplug3', port: '0000:00:1a.0', slot: '0000:09:00.0', drive: 'spare3'},
+];
 
 const rootPorts = [
   ['port0', '10', 1],
@@ -74,6 +86,8 @@ const rootPorts = [
   ['port3', '13', 4],
   ['hotplug0', '14', 5],
   ['hotplug1', '15', 6],
+  ['hotplug2', '19', 7],
+  ['hotplug3', '1a', 8],
 ] as const;
 
 /**
@@ -114,9 +128,9 @@ export function deviceArguments(folder: string): string[] {
       ...['sriov_max_vfs=4', 'sriov_vq_flexible=8', 'sriov_vi_flexible=4'],
     ),
     ...device('nvme-ns', 'drive=sriov', 'bus=sriov'),
-    ...SPARE_DRIVES.flatMap((name) => [
+    ...EMPTY_PORTS.flatMap(({drive}) => [
       '-blockdev',
-      `driver=null-co,node-name=${name},size=67108864,read-zeroes=on`,
+      `driver=null-co,node-name=${drive},size=67108864,read-zeroes=on`,
     ]),
     ...device('pcie-pci-bridge', 'id=legacy', 'addr=18'),
     ...nic('e1000', 'bus=legacy', 'addr=1'),

@@ -54,7 +54,7 @@ describe('the default driver on a real kernel', function () {
   it('is said not to be had while new_id gives the device to vfio-pci again', async () => {
     const {machine} = product();
     const id = edu0.id.replace(':', ' ');
-    await machine.sh(`echo '${id}' > /sys/bus/pci/drivers/vfio-pci/new_id`);
+    await machine.sh(`modprobe vfio-pci && echo '${id}' > /sys/bus/pci/drivers/vfio-pci/new_id`);
     assert.equal(await product().driverOf(edu0.slot), 'vfio-pci');
     const {code, stderr} = await product().run('bind', 'default', edu0.slot);
     assert.equal(code, 1, stderr);

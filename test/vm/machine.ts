@@ -46,6 +46,7 @@ import {
 import {deviceArguments} from './devices.js';
 import {available, cacheFolder, chosenSuite, ensureImage, type Recipe} from './image.js';
 import {Monitor, type MachineEvent} from './monitor.js';
+import {Ports} from './port.js';
 
 export {CommandError, type GuestProcess, type Result, type RunOptions} from './agent.js';
 export type {MachineEvent} from './monitor.js';
@@ -93,6 +94,8 @@ export class Machine {
   readonly recipe: Recipe;
   /** Milliseconds from QEMU's start to the end of the first boot. */
   bootTime = 0;
+  /** The root ports that are empty at boot. */
+  readonly ports = new Ports(this);
   readonly #folder: string;
   readonly #shares: Readonly<Record<string, string>>;
   readonly #qemu: ChildProcess;
@@ -101,6 +104,7 @@ export class Machine {
   readonly #monitor = new Monitor();
   #gone: string | undefined;
   #resets = 0;
+  #added = 0;
 
   private constructor(
     recipe: Recipe,
@@ -276,13 +280,16 @@ done`;
   }
 
   /**
-   * Plugs a device in: `deviceAdd('e1000e', {id: 'card', bus: 'hotplug0'})`. The kernel finds it a moment later;
-   * wait for what is expected of it.
+   * Plugs a device in: `deviceAdd('usb-kbd', {bus: 'usb.0'})`; into a root port with {@link Port.plug}. The kernel finds
+   * it a moment later; wait for what is expected of it.
+   * @returns its name in QEMU, which no other device has had.
    */
-  async deviceAdd(driver: string, properties: {id: string} & Record<string, unknown>): Promise<void> {
+  async deviceAdd(driver: string, properties: Readonly<Record<string, unknown>>): Promise<string> {
+    const id = `plugged${this.#added++}`;
     // Like the devices that are there from the start, and there may be no ROM for it on this host.
     const rom = /^(e1000|virtio-net)/.test(driver) ? {romfile: ''} : {};
-    await this.monitor('device_add', {driver, ...rom, ...properties});
+    await this.monitor('device_add', {driver, id, ...rom, ...properties});
+    return id;
   }
 
   /** Asks the machine to let a device go, as the button beside a hot-plug slot does, and waits until it has. */

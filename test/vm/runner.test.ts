@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import {createHash} from 'node:crypto';
 import {setTimeout as sleep} from 'node:timers/promises';
-import {DEVICES, HOTPLUG, SPARE_DRIVES} from './devices.js';
+import manifest from '../../package.json' with {type: 'json'};
+import {DEVICES, EMPTY_PORTS} from './devices.js';
 import {
   BOOT_LIMIT,
   CHECKOUT,
@@ -93,7 +94,11 @@ describe('the test machine', function () {
       const [major = 0, minor = 0] = (await machine.sh('node -p process.versions.node'))
         .split('.')
         .map(Number);
-      assert.ok(major > 20 || (major === 20 && minor >= 19), `${major}.${minor}`);
+      const [oldestMajor = 0, oldestMinor = 0] = manifest.engines.node
+        .slice('>='.length)
+        .split('.')
+        .map(Number);
+      assert.ok(major > oldestMajor || (major === oldestMajor && minor >= oldestMinor), `${major}.${minor}`);
     });
   });
 
@@ -104,7 +109,7 @@ describe('the test machine', function () {
         assert.match(listed, new RegExp(`^${slot} .*\\[${id}\\]`, 'm'), name);
         assert.equal(await driverOf(slot), driver, name);
       }
-      for (const {port, slot} of Object.values(HOTPLUG)) {
+      for (const {port, slot} of EMPTY_PORTS) {
         assert.match(listed, new RegExp(`^${port} PCI bridge`, 'm'));
         assert.doesNotMatch(listed, new RegExp(`^${slot} `, 'm'));
       }
@@ -150,17 +155,28 @@ describe('the test machine', function () {
     });
 
     it('plugs devices in and out', async () => {
-      const {bus, slot} = HOTPLUG.hotplug0;
-      await machine.deviceAdd('e1000e', {id: 'card', bus});
-      await machine.waitUntil(`[ -e ${sys}/${slot}/driver ]`);
-      assert.equal(await driverOf(slot), 'e1000e');
-      await machine.deviceDel('card');
-      await machine.waitUntil(`! [ -e ${sys}/${slot} ]`);
-      await machine.deviceAdd('nvme', {id: 'disk', bus, serial: 'spare', drive: SPARE_DRIVES[0]});
-      await machine.waitUntil(`[ -e ${sys}/${slot}/nvme ]`);
-      assert.equal(await driverOf(slot), 'nvme');
-      await machine.deviceDel('disk');
-      await machine.waitUntil(`! [ -e ${sys}/${slot} ]`);
+      const port = machine.ports.take();
+      await port.plug('e1000e');
+      await machine.waitUntil(`[ -e ${sys}/${port.slot}/driver ]`);
+      assert.equal(await driverOf(port.slot), 'e1000e');
+      await port.unplug();
+      await port.plug('nvme');
+      await machine.waitUntil(`[ -e ${sys}/${port.slot}/nvme ]`);
+      assert.equal(await driverOf(port.slot), 'nvme');
+      await port.unplug();
+      assert.equal((await machine.run(`test -e ${sys}/${port.slot}`)).code, 1);
+      await machine.ports.giveBack();
+    });
+
+    it('has a port for each test that asks, and those that are given back again', async () => {
+      const taken = EMPTY_PORTS.map(() => machine.ports.take());
+      assert.deepEqual(taken.map(({slot}) => slot).sort(), EMPTY_PORTS.map(({slot}) => slot).sort());
+      assert.throws(() => machine.ports.take(), /no port/);
+      await taken[0]!.plug('edu');
+      await machine.ports.giveBack();
+      assert.equal((await machine.run(`test -e ${sys}/${taken[0]!.slot}`)).code, 1);
+      assert.equal(EMPTY_PORTS.map(() => machine.ports.take()).length, EMPTY_PORTS.length);
+      await machine.ports.giveBack();
     });
 
     it('has virtual functions', async () => {

@@ -1,6 +1,7 @@
 /** Records, units and events: what lasts, on a real kernel with a real udev and systemd. */
 import assert from 'node:assert/strict';
-import {DEVICES, HOTPLUG, SPARE_DRIVES} from './devices.js';
+import {DEVICES} from './devices.js';
+import type {Port} from './port.js';
 import {rebootWhileHeld, withProduct} from './shared.js';
 
 const unitOf = (slot: string, driver = 'vfio-pci'): string => `pearasys-${slot}@${driver}.service`;
@@ -11,6 +12,16 @@ describe('services on a real kernel', function () {
   const {disk0, disk1, display, displayAudio, legacy0, legacy1, spareNetwork} = DEVICES;
   const unit = unitOf(disk1.slot);
 
+  /** For a suite: the claim of the disk is installed. Nothing of it is left afterwards. */
+  const withClaim = (...options: readonly string[]) => {
+    before(() => product().sh('-s', disk1.slot, 'service', 'install', 'vfio-pci', ...options));
+    after(removeClaim);
+  };
+  const removeClaim = async () => {
+    await product().sh('-s', disk1.slot, 'service', 'uninstall');
+    await product().sh('bind', 'default', disk1.slot);
+  };
+
   const rescan = async (slot: string) => {
     const {machine} = product();
     await machine.sh(`echo 1 > /sys/bus/pci/devices/${slot}/remove`);
@@ -19,6 +30,8 @@ describe('services on a real kernel', function () {
   };
 
   describe('install', () => {
+    after(removeClaim);
+
     it('records, enables and prints what to type, and leaves the device where it is', async () => {
       const printed = await product().sh('-s', disk1.slot, 'service', 'install', 'vfio-pci');
       assert.match(printed, new RegExp(`^systemctl start ${unit}$`, 'm'));
@@ -68,6 +81,8 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
   });
 
   describe('the unit', () => {
+    withClaim();
+
     it('switches the card at its start, and releases it at its stop', async () => {
       const {machine} = product();
       await machine.sh(`systemctl start ${unit}`);
@@ -180,6 +195,8 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
   });
 
   describe('events', () => {
+    withClaim('--now');
+
     it('claims a device that comes back, by the rule alone', async () => {
       const {machine} = product();
       await rescan(disk1.slot);
@@ -200,45 +217,49 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.equal(await product().driverOf(disk1.slot), 'vfio-pci');
     });
 
-    it('claims a device that is plugged in, in the slot of its record', async () => {
-      const {machine} = product();
-      const {bus, slot} = HOTPLUG.hotplug1;
-      const plug = async () => {
-        await machine.deviceAdd('nvme', {id: 'plugged', bus, drive: SPARE_DRIVES[0], serial: 'plugged'});
-        await machine.waitUntil(`test -e /sys/bus/pci/devices/${slot}`);
-        await machine.sh('udevadm settle');
-      };
-      await plug();
-      await product().untilDriver(slot, 'nvme');
-      await product().sh('-s', slot, 'service', 'install', 'vfio-pci');
-      await machine.deviceDel('plugged');
-      await machine.waitUntil(`test ! -e /sys/bus/pci/devices/${slot}`);
-      await plug();
-      await product().untilState(unitOf(slot), 'active');
-      assert.equal(await product().driverOf(slot), 'vfio-pci');
-      await machine.deviceDel('plugged');
-      await machine.waitUntil(`test ! -e /sys/bus/pci/devices/${slot}`);
-      await product().untilState(unitOf(slot), 'inactive');
-    });
+    describe('of a hot-plug port', () => {
+      let port: Port;
 
-    it('leaves another card in that slot alone, and says so', async () => {
-      const {machine} = product();
-      const {bus, slot} = HOTPLUG.hotplug1;
-      await machine.deviceAdd('e1000e', {id: 'swapped', bus, romfile: ''});
-      await machine.waitUntil(`test -e /sys/bus/pci/devices/${slot}`);
-      await product().untilDriver(slot, 'e1000e');
-      await product().untilState(claimOf(slot), 'failed');
-      assert.equal(await product().driverOf(slot), 'e1000e');
-      assert.equal(await product().overrideOf(slot), '(null)');
-      assert.match(
-        await product().journalOf(claimOf(slot)),
-        /is not claimed: the card in the slot is 8086:10d3, the recorded one is 1b36:0010/,
-      );
-      const {services} = await product().json<{services: {slot: string; card: string}[]}>('service', 'list');
-      assert.equal(services.find((one) => one.slot === slot)?.card, 'other-card');
-      await machine.deviceDel('swapped');
-      await machine.waitUntil(`test ! -e /sys/bus/pci/devices/${slot}`);
-      await product().sh('-s', slot, 'service', 'uninstall');
+      /** A disk was there when its claim was installed, and is no longer. */
+      beforeEach(async () => {
+        port = product().machine.ports.take();
+        await port.plug('nvme');
+        await product().untilDriver(port.slot, 'nvme');
+        await product().sh('-s', port.slot, 'service', 'install', 'vfio-pci');
+        await port.unplug();
+      });
+      afterEach(async () => {
+        await port.unplug();
+        await product().untilState(unitOf(port.slot), 'inactive');
+        await product().sh('-s', port.slot, 'service', 'uninstall');
+      });
+
+      it('claim a device that is plugged in, in the slot of its record', async () => {
+        const {slot} = port;
+        await port.plug('nvme');
+        await product().untilState(unitOf(slot), 'active');
+        assert.equal(await product().driverOf(slot), 'vfio-pci');
+        await port.unplug();
+        await product().untilState(unitOf(slot), 'inactive');
+      });
+
+      it('leave another card in that slot alone, and say so', async () => {
+        const {slot} = port;
+        await port.plug('e1000e');
+        await product().untilDriver(slot, 'e1000e');
+        await product().untilState(claimOf(slot), 'failed');
+        assert.equal(await product().driverOf(slot), 'e1000e');
+        assert.equal(await product().overrideOf(slot), '(null)');
+        assert.match(
+          await product().journalOf(claimOf(slot)),
+          /is not claimed: the card in the slot is 8086:10d3, the recorded one is 1b36:0010/,
+        );
+        const {services} = await product().json<{services: {slot: string; card: string}[]}>(
+          'service',
+          'list',
+        );
+        assert.equal(services.find((one) => one.slot === slot)?.card, 'other-card');
+      });
     });
 
     it('claims one of two twins', async () => {
@@ -261,14 +282,14 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
 
     it('records and claims a card of an id in whatever slot it appears', async () => {
       const {machine} = product();
-      const {bus, slot} = HOTPLUG.hotplug0;
+      const port = machine.ports.take();
+      const {slot} = port;
       await product().sh('service', 'install', 'vfio-pci', '--any-slot', '-d', '1b36:0010');
-      await machine.deviceAdd('nvme', {id: 'anywhere', bus, drive: SPARE_DRIVES[1], serial: 'anywhere'});
+      await port.plug('nvme');
       await product().untilState(unitOf(slot), 'active');
       assert.equal(await product().driverOf(slot), 'vfio-pci');
       await machine.sh(`test -e /etc/pearasys/pci/${slot}-0x1b36-0x0010`);
-      await machine.deviceDel('anywhere');
-      await machine.waitUntil(`test ! -e /sys/bus/pci/devices/${slot}`);
+      await port.unplug();
       await product().sh('service', 'uninstall', '--any-slot', '-d', '1b36:0010');
       await product().sh('-s', slot, 'service', 'uninstall');
     });
@@ -286,6 +307,8 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
   });
 
   describe('records that may not be trusted', () => {
+    withClaim('--now');
+
     it('does not obey one that others can write', async () => {
       const {machine} = product();
       const path = `/etc/pearasys/pci/${disk1.slot}-0x1b36-0x0010`;
@@ -303,6 +326,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
 
   describe('across boots', function () {
     this.timeout(1_200_000);
+    withClaim('--now');
 
     it('claims at boot, and holds no shutdown up', async () => {
       const {machine} = product();
@@ -332,8 +356,6 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.equal(await product().stateOf(unit), 'inactive');
       await machine.sh(`systemctl start ${unit}`);
       assert.equal(await product().driverOf(disk1.slot), 'vfio-pci');
-      await product().sh('-s', disk1.slot, 'service', 'uninstall');
-      await product().sh('bind', 'default', disk1.slot);
     });
   });
 });

@@ -93,6 +93,10 @@ export function withProduct(suite: Mocha.Suite): () => Product {
     product = new Product(await booting);
   });
   explainFailures(() => product?.machine);
+  suite.afterEach(async function () {
+    this.timeout(120_000);
+    await product?.machine.ports.giveBack();
+  });
   return () => {
     if (product === undefined) throw new Error('the machine is asked for before it has booted');
     return product;

@@ -1,6 +1,6 @@
 /** Listing, binding, refusing, undoing: what the command line does to a real kernel. */
 import assert from 'node:assert/strict';
-import {DEVICES, HOTPLUG} from './devices.js';
+import {DEVICES} from './devices.js';
 import {withProduct} from './shared.js';
 
 interface ListedDevice {
@@ -311,11 +311,12 @@ describe('the command line on a real kernel', function () {
 
   it('puts the first function back when the second does not take the driver', async () => {
     const {machine} = product();
-    const {bus, slot} = HOTPLUG.hotplug0;
+    const port = machine.ports.take();
+    const {slot} = port;
     const second = slot.replace(/0$/, '1');
-    await machine.deviceAdd('edu', {id: 'second', bus, addr: '0.1', multifunction: true});
-    await machine.deviceAdd('e1000e', {id: 'first', bus, addr: '0.0', multifunction: true, romfile: ''});
-    await machine.waitUntil(`test -e /sys/bus/pci/devices/${slot} && test -e /sys/bus/pci/devices/${second}`);
+    await port.plug('edu', {addr: '0.1', multifunction: true});
+    await port.plug('e1000e', {addr: '0.0', multifunction: true});
+    await machine.waitUntil(`test -e /sys/bus/pci/devices/${second}`);
     await product().untilDriver(slot, 'e1000e');
     await product().sh('bind', 'vfio-pci', slot, second);
     const {code, stderr} = await product().run('bind', 'e1000e', slot, second);
@@ -324,8 +325,6 @@ describe('the command line on a real kernel', function () {
     assert.match(stderr, new RegExp(`state of ${slot}: on driver vfio-pci`));
     assert.equal(await product().driverOf(slot), 'vfio-pci');
     assert.equal(await product().driverOf(second), 'vfio-pci');
-    await machine.deviceDel('first');
-    await machine.waitUntil(`test ! -e /sys/bus/pci/devices/${slot}`);
   });
 
   it('locks where no other user can keep root out', async () => {

@@ -1,0 +1,81 @@
+import {EMPTY_PORTS, type EmptyPort} from './devices.js';
+import type {Machine} from './machine.js';
+
+/** What QEMU 7.2 never reports as deleted: it stays in its port for as long as the machine runs. */
+const staying = new Set(['qemu-xhci']);
+
+/** A hot-plug port that a test has to itself. */
+export class Port {
+  /** Where what is plugged in appears. */
+  readonly slot: string;
+  readonly place: EmptyPort;
+  readonly #machine: Machine;
+  /** QEMU's name of what is in it and can be pulled out: of its first function. */
+  #plugged: string | undefined;
+  #isFree = true;
+
+  constructor(machine: Machine, place: EmptyPort) {
+    this.#machine = machine;
+    this.place = place;
+    this.slot = place.slot;
+  }
+
+  /**
+   * Plugs a device in and waits until the kernel and udev have seen it.
+   * @param properties QEMU's properties of it; what is not the first function (`addr`) comes before that.
+   * @returns its name in QEMU.
+   */
+  async plug(driver: string, properties: Readonly<Record<string, unknown>> = {}): Promise<string> {
+    const disk = driver === 'nvme' ? {drive: this.place.drive, serial: this.place.drive} : {};
+    const id = await this.#machine.deviceAdd(driver, {bus: this.place.bus, ...disk, ...properties});
+    this.#isFree = false;
+    const {addr = '0.0'} = properties;
+    if (addr !== '0.0') return id;
+    if (!staying.has(driver)) this.#plugged = id;
+    await this.#machine.waitUntil(`test -e /sys/bus/pci/devices/${this.slot}`);
+    await this.#machine.sh('udevadm settle');
+    return id;
+  }
+
+  /** Pulls the device out and waits until the kernel has seen it. Does nothing where that cannot be. */
+  async unplug(): Promise<void> {
+    const id = this.#plugged;
+    if (id === undefined) return;
+    await this.#machine.deviceDel(id);
+    this.#plugged = undefined;
+    await this.#machine.waitUntil(`test ! -e /sys/bus/pci/devices/${this.slot}`);
+    this.#isFree = true;
+  }
+
+  get isFree(): boolean {
+    return this.#isFree;
+  }
+}
+
+/** Which ports of a machine are free. */
+export class Ports {
+  readonly #free = [...EMPTY_PORTS];
+  readonly #taken = new Set<Port>();
+  readonly #machine: Machine;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+  }
+
+  take(): Port {
+    const place = this.#free.shift();
+    if (place === undefined) throw new Error('no port of the machine is free: devices.ts can have more');
+    const port = new Port(this.#machine, place);
+    this.#taken.add(port);
+    return port;
+  }
+
+  /** Pulls out what tests have left in the ports they have taken, and makes the empty ones free again. */
+  async giveBack(): Promise<void> {
+    for (const port of this.#taken) {
+      this.#taken.delete(port);
+      await port.unplug();
+      if (port.isFree) this.#free.push(port.place);
+    }
+  }
+}
