@@ -34,6 +34,13 @@ read_record() {
         case ${line#PEARASYS_TOGETHER=} in *[!0-9a-f:.,]*) return 1 ;; esac
         case ,${line#PEARASYS_TOGETHER=}, in *,"$1",*) ;; *) return 1 ;; esac
         ;;
+      PEARASYS_SLOT=* | PEARASYS_ID=*) return 1 ;;
+      # A key of a newer version.
+      PEARASYS_*=*)
+        key=${line%%=*}
+        case ${key#PEARASYS_} in '' | *[!A-Z0-9_]*) return 1 ;; esac
+        case $line in *[!\ -~]*) return 1 ;; esac
+        ;;
       *) return 1 ;;
     esac
     # Each key may occur once.

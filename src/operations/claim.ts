@@ -6,13 +6,16 @@ import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, HostReader} from '../host/host.js';
 import {planClaim, releasedMark} from '../plan/switch/claim.js';
 import {isClaimed} from '../plan/switch/switch.js';
-import {readRecordOf, readRecords, type DeviceRecord} from '../state/records/record.js';
+import {readRecordOf, readRecords, recordPath, type DeviceRecord} from '../state/records/record.js';
+import {unknownNotes} from '../state/desired.js';
 import {isEnabled, isMasked, readSystemState, readUnits, type UnitIdentity} from '../systemd/unit.js';
 
 /** What became of {@link claimDevice}. */
 export interface ClaimOutcome extends Outcome {
   /** The slots that were claimed in one. */
   readonly slots: readonly Slot[];
+  /** The notes on what the device's record has that this version does not know. */
+  readonly unknown: readonly string[];
 }
 
 /**
@@ -27,7 +30,7 @@ export async function claimDevice(
   options: CarryOutOptions,
 ): Promise<ClaimOutcome> {
   const {slot, driver} = unit;
-  identify(host, layout, slot);
+  const {record} = identify(host, layout, slot);
   const slots = () => claimedTogether(host, layout, unit);
   const outcome = await carryOut(
     host,
@@ -35,7 +38,7 @@ export async function claimDevice(
     () => planClaim(host, {devices: slots().map((one) => identify(host, layout, one).device), driver}),
     options,
   );
-  return {...outcome, slots: slots()};
+  return {...outcome, slots: slots(), unknown: unknownNotes(recordPath(layout, record), record.unknown)};
 }
 
 /**

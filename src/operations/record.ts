@@ -40,7 +40,14 @@ export async function recordDevices(
         return wished.length === 0
           ? plan([])
           : planInstall(
-              {claims: claimsOf(host, wished, driver), folder: systemdUnits, start: 'queue'},
+              {
+                claims: claimsOf(host, wished, driver).map((claim) => ({
+                  ...claim,
+                  unknown: wishes.find(({id}) => id === claim.id)?.unknown ?? [],
+                })),
+                folder: systemdUnits,
+                start: 'queue',
+              },
               state,
             );
       },

@@ -14,6 +14,7 @@ function record(slot: string, id: string, driver: string): DeviceRecord {
     id: parseId(id),
     driver: parseDriver(driver),
     together: slot === 'any' ? [] : [parseSlot(slot)],
+    unknown: [],
   };
 }
 

@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import {mkdtempSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
+import type {ShowResult} from '../../src/entry/cli/commands/show.js';
 import type {ServiceListResult} from '../../src/entry/cli/commands/service/list.js';
 import type {ImportResult} from '../../src/entry/cli/commands/service/import.js';
 import type {InstallResult} from '../../src/entry/cli/commands/service/install.js';
@@ -565,6 +566,7 @@ describe('pearasys service', () => {
             unit: null,
             enabled: true,
             active: null,
+            unknown: [],
           },
         ]);
       });
@@ -611,6 +613,75 @@ describe('pearasys service', () => {
         assert.equal(host.exists(any), false);
         assert.equal(driverOf(host, '0000:05:00.0'), 'vfio-pci');
       });
+    });
+  });
+
+  describe('what a newer version has written', () => {
+    const any = '/etc/pearasys/pci/any-0x8086-0x10d3';
+    const network = '/etc/pearasys/pci/0000:05:00.0-0x8086-0x10d3';
+    const unknown = [{key: 'PEARASYS_COLOR', value: 'red'}];
+    const note = (path: string) =>
+      `pearasys: warning: ${path}: PEARASYS_COLOR is not known to this version: it is kept, and has no effect\n`;
+    /** Adds what this version does not know. */
+    function extend(host: SimulatedHost, path: string): void {
+      host.machine.tree.file(path, `${host.readText(path) ?? ''}\nPEARASYS_COLOR=red\n`, 0o644);
+    }
+    const isKept = (host: SimulatedHost, path: string) =>
+      assert.match(host.readText(path) ?? '', /\nPEARASYS_COLOR=red$/);
+
+    it('is told by list and show, and does not hinder the claim', async () => {
+      const host = made();
+      runUnits(host);
+      await ok(host, `-s ${card} service install vfio-pci`);
+      extend(host, record);
+      assert.equal((await typed(host, 'service list')).stderr, note(record));
+      assert.equal((await typed(host, `show ${card}`)).stderr.includes(note(record)), true);
+      assert.deepEqual((await list(host)).services[0]?.unknown, unknown);
+      const shown = JSON.parse((await typed(host, `show ${card} --json`)).stdout) as ShowResult;
+      assert.deepEqual(shown.devices[0]?.record?.unknown, unknown);
+      await host.run('systemctl', ['start', unit('vfio-pci')]);
+      assert.equal(driverOf(host), 'vfio-pci');
+    });
+
+    it('is kept when the record gets another driver, and the same again changes nothing', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install vfio-pci`);
+      extend(host, record);
+      host.journal.length = 0;
+      await ok(host, `-s ${card} service install vfio-pci`);
+      assert.deepEqual(
+        host.effects().filter((line) => !line.startsWith('systemctl show')),
+        [],
+      );
+      await ok(host, `-s ${card} service install none`);
+      assert.match(host.readText(record) ?? '', /^PEARASYS_DRIVER=none$/m);
+      isKept(host, record);
+    });
+
+    it('is kept by --any-slot, and for each card that is recorded by it', async () => {
+      const host = made((declaration) => {
+        functionOf(declaration, '0000:05:00.0').present = false;
+      });
+      runUnits(host);
+      await ok(host, '-d 8086:10d3 service install vfio-pci --any-slot');
+      extend(host, any);
+      await ok(host, '-d 8086:10d3 service install none --any-slot');
+      isKept(host, any);
+      host.machine.hotAdd('0000:05:00.0');
+      await host.userland.idle();
+      assert.match(host.readText(network) ?? '', /^PEARASYS_DRIVER=none$/m);
+      isKept(host, network);
+    });
+
+    it('is kept by import', async () => {
+      const host = made();
+      await ok(host, `-s ${card} service install vfio-pci`);
+      extend(host, record);
+      host.machine.tree.directory('/etc/driverctl.d');
+      host.machine.tree.file(`/etc/driverctl.d/pci-${card}`, 'none\n', 0o644);
+      await ok(host, 'service import');
+      assert.match(host.readText(record) ?? '', /^PEARASYS_DRIVER=none$/m);
+      isKept(host, record);
     });
   });
 

@@ -23,6 +23,8 @@ export interface RecordCase {
   readonly content: string;
   /** Whether the record says that the card goes to {@link subject}'s driver. */
   readonly obeyed: boolean;
+  /** The lines that this version does not know, which are kept; none unless told. */
+  readonly unknown?: readonly string[];
   /** Permission bits; 0o644 unless told. */
   readonly mode?: number;
   /** Permission bits of the folder; 0o755 unless told. */
@@ -53,6 +55,12 @@ export const recordCases: readonly RecordCase[] = [
   good('with an empty line', `${slotLine}\n${idLine}${driverLine}`),
   good('with its siblings', `${whole}PEARASYS_TOGETHER=${subject.slot},0000:02:00.1\n`),
   good('with only itself among its siblings', `${whole}PEARASYS_TOGETHER=${subject.slot}\n`),
+  good('with an unknown key', `${whole}PEARASYS_COLOR=red\n`, {unknown: ['PEARASYS_COLOR=red']}),
+  good(
+    'with several unknown keys among the others',
+    `PEARASYS_A_1="b" c\n${slotLine}PEARASYS_2=\n${idLine}${driverLine}PEARASYS_B=c=d ~\n`,
+    {unknown: ['PEARASYS_A_1="b" c', 'PEARASYS_2=', 'PEARASYS_B=c=d ~']},
+  ),
   good('that only root can read', whole, {mode: 0o600}),
   good('that nobody can write', whole, {mode: 0o444}),
   good('in a folder that only root can enter', whole, {folderMode: 0o700}),
@@ -60,7 +68,14 @@ export const recordCases: readonly RecordCase[] = [
   bad('that is truncated', whole.slice(0, -1)),
   bad('that is truncated within the driver', whole.slice(0, -4)),
   bad('that ends with an unknown line', `${whole}nonsense\n`),
-  bad('with an unknown key', `${whole}PEARASYS_COLOR=red\n`),
+  bad('with an unknown key twice', `${whole}PEARASYS_COLOR=red\nPEARASYS_COLOR=red\n`),
+  bad('with an unknown key in small letters', `${whole}PEARASYS_color=red\n`),
+  bad('with an unknown key that is empty', `${whole}PEARASYS_=red\n`),
+  bad('with an unknown key without a value', `${whole}PEARASYS_COLOR\n`),
+  bad('with a blank after an unknown key', `${whole}PEARASYS_COLOR =red\n`),
+  bad('with a tab in an unknown value', `${whole}PEARASYS_COLOR=r\ted\n`),
+  bad('with an unknown value that is not ASCII', `${whole}PEARASYS_COLOR=rosé\n`),
+  bad('with a key of another program', `${whole}COLOR=red\n`),
   bad('with a line of blanks', `${slotLine}  \n${idLine}${driverLine}`),
   bad('with blanks before a key', ` ${slotLine}${idLine}${driverLine}`),
   bad('with blanks after a value', `${slotLine}${idLine}PEARASYS_DRIVER=vfio-pci \n`),

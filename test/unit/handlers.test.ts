@@ -57,6 +57,19 @@ describe('the handlers', () => {
       assert.equal(journal.at(-1), `<6>${card} on driver vfio-pci`);
     });
 
+    it('tells what the record has of a newer version', async () => {
+      const host = await made([install]);
+      host.machine.tree.file(file, `${host.readText(file) ?? ''}\nPEARASYS_COLOR=red\n`, 0o644);
+      const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
+      assert.equal(exitCode, 0);
+      assert.ok(
+        journal.includes(
+          `<5>${file}: PEARASYS_COLOR is not known to this version: it is kept, and has no effect`,
+        ),
+      );
+      assert.deepEqual(drivers(host), ['vfio-pci', 'snd_hda_intel']);
+    });
+
     it('does nothing to a card that is there, and says so', async () => {
       const host = await made([install]);
       await runOn(host, claim, card, 'vfio-pci');

@@ -117,7 +117,7 @@ describe('the programs in libexec', () => {
   });
 
   describe('of the records', () => {
-    for (const {name, content, obeyed, mode, folderMode, foreign, kind} of recordCases)
+    for (const {name, content, obeyed, unknown, mode, folderMode, foreign, kind} of recordCases)
       it(`${obeyed ? 'all obey' : 'none obeys'} one ${name}`, function () {
         if (foreign !== undefined && process.getuid?.() !== 0) this.skip();
         const path = join(folder, record);
@@ -136,6 +136,11 @@ describe('the programs in libexec', () => {
         });
         const says = answer !== undefined && 'driver' in answer && answer.driver === subject.driver;
         assert.equal(says, obeyed, `TypeScript: ${JSON.stringify(answer)}`);
+        if (says)
+          assert.deepEqual(
+            answer.unknown.map(({key, value}) => `${key}=${value}`),
+            unknown ?? [],
+          );
 
         show();
         enable();

@@ -19,7 +19,7 @@ import {aDevice, aDriver} from './values.js';
 const slot = parseSlot('02:00.0');
 const id = parseId('10de:1b80');
 const path = '/etc/pearasys/pci/0000:02:00.0-0x10de-0x1b80';
-const record: DeviceRecord = {slot, id, driver: aDriver('vfio-pci'), together: [slot]};
+const record: DeviceRecord = {slot, id, driver: aDriver('vfio-pci'), together: [slot], unknown: []};
 const text = 'PEARASYS_SLOT=0000:02:00.0\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=vfio-pci\n';
 
 describe('a record', () => {
@@ -50,8 +50,18 @@ describe('a record', () => {
     assert.deepEqual(parseRecord(path, printed).together, together);
   });
 
+  it('keeps what a newer version has written', () => {
+    const unknown = [
+      {key: 'PEARASYS_COLOR', value: 'red'},
+      {key: 'PEARASYS_A2', value: 'a "b"=c'},
+    ];
+    const printed = printRecord({...record, unknown});
+    assert.match(printed, /\nPEARASYS_COLOR=red\nPEARASYS_A2=a "b"=c\n$/);
+    assert.deepEqual(parseRecord(path, printed).unknown, unknown);
+  });
+
   it('by id alone says so', () => {
-    const any: DeviceRecord = {slot: 'any', id, driver: aDriver('none'), together: []};
+    const any: DeviceRecord = {slot: 'any', id, driver: aDriver('none'), together: [], unknown: []};
     assert.equal(
       printRecord(any),
       '# Written by pearasys: each card with id 10de:1b80 that appears, in any slot, gets this driver.\n' +

@@ -20,7 +20,7 @@ const id = parseId('10de:1b80');
 const mine: UnitIdentity = {slot, driver: aDriver('vfio-pci')};
 const own = unitName(mine);
 const rival: UnitIdentity = {slot, driver: aDriver('nouveau')};
-const record: DeviceRecord = {slot, id, driver: aDriver('vfio-pci'), together: [slot]};
+const record: DeviceRecord = {slot, id, driver: aDriver('vfio-pci'), together: [slot], unknown: []};
 const path = recordPath(defaultLayout, record);
 
 function state(rest: Partial<ServiceState> = {}): ServiceState {
@@ -206,7 +206,7 @@ describe('planUninstall', () => {
   });
 
   it('of an id names the slots that keep records of their own', () => {
-    const any: DeviceRecord = {slot: 'any', id, driver: aDriver('none'), together: []};
+    const any: DeviceRecord = {slot: 'any', id, driver: aDriver('none'), together: [], unknown: []};
     const planned = planUninstallAnySlot(
       id,
       state({

@@ -7,6 +7,7 @@ import {adviseOnHolder, describeHolder} from '../../usage/words.js';
 import {printName, readDeviceNames, type DeviceNames} from '../../devices/pci/names.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import {readRecords, type DeviceRecord, type RecordProblem} from '../../state/records/record.js';
+import type {UnknownKey} from '../../state/desired.js';
 import {readUnitStates, type UnitState} from '../../systemd/unit.js';
 
 /** A holder as `--json` prints it: the fields of its kind, the same in words, and what ends its use. */
@@ -25,6 +26,8 @@ export interface RecordReport {
   readonly id: string;
   /** Whether the card in the slot is the recorded one; when not, nothing is done to it. */
   readonly matches: boolean;
+  /** What the record has that this version does not know. */
+  readonly unknown: readonly UnknownKey[];
 }
 
 /** A unit of the device. */
@@ -186,12 +189,23 @@ export function blindSpot(host: HostReader): string | undefined {
 }
 
 /** The record of this very card, or by its id alone; else one of another card in its slot. */
-export function reportRecord({slot, id}: Device, records: Surroundings['records']): RecordReport | null {
-  if (records.size === 0) return null;
+export function recordFor({slot, id}: Device, records: Surroundings['records']): DeviceRecord | undefined {
+  if (records.size === 0) return undefined;
   const own = records.get(slot) ?? [];
-  const record =
-    own.find((one) => one.id === id) ?? records.get('any')?.find((one) => one.id === id) ?? own[0];
+  return own.find((one) => one.id === id) ?? records.get('any')?.find((one) => one.id === id) ?? own[0];
+}
+
+/** What {@link recordFor} finds, as it is reported. */
+export function reportRecord(device: Device, records: Surroundings['records']): RecordReport | null {
+  const {id} = device;
+  const record = recordFor(device, records);
   return record === undefined
     ? null
-    : {driver: record.driver, slot: record.slot, id: record.id, matches: record.id === id};
+    : {
+        driver: record.driver,
+        slot: record.slot,
+        id: record.id,
+        matches: record.id === id,
+        unknown: record.unknown,
+      };
 }

@@ -27,6 +27,7 @@ export const claim: Handler = async (context, args) => {
           ...handlerOptions({...context, log}),
           lockLimit: unitPatience,
         });
+        for (const note of outcome.unknown) log(5, note);
         logOutcome(
           log,
           outcome,

@@ -4,6 +4,7 @@ import {devicePath, siblingsOf, type Device} from '../../devices/pci/device.js';
 import type {Driver} from '../../devices/pci/driver.js';
 import type {DeviceId} from '../../devices/pci/id.js';
 import type {Slot} from '../../devices/pci/slot.js';
+import type {UnknownKey} from '../../state/desired.js';
 import {readRecords, recordPath, type Records} from '../../state/records/record.js';
 import {
   claimTemplateName,
@@ -22,6 +23,8 @@ export interface WishedClaim {
   readonly driver: Driver;
   /** The slots that are claimed and released in one, this one included. */
   readonly together: readonly Slot[];
+  /** What its record is to have besides; the keys that a record for this card has already are kept. */
+  readonly unknown?: readonly UnknownKey[];
 }
 
 /** Everything the planners in service.ts decide on. */

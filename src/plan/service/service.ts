@@ -13,6 +13,7 @@ import {
   type DeviceRecord,
   type RecordProblem,
 } from '../../state/records/record.js';
+import {mergeUnknown} from '../../state/desired.js';
 import {claimTemplate, slotTemplate, unitSettings} from '../../systemd/unit-texts.js';
 import {
   claimUnitName,
@@ -95,7 +96,7 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   };
   for (const record of stale) files.push(...dropFile(recordPath(state.layout, record), state));
   for (const claim of claims) {
-    put(recordPath(state.layout, claim), printRecord(claim));
+    put(recordPath(state.layout, claim), printRecord(recordOf(claim, state.records.records)));
     const texts = [
       claimTemplate(claim.slot, state.layout),
       slotTemplate(claim.slot, claim.together, state.layout),
@@ -230,7 +231,7 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
 
 /** The plan that records a driver for each card with this id, in whatever slot it appears. */
 export function planInstallAnySlot(id: DeviceId, driver: Driver, state: ServiceState): Planned {
-  const record: DeviceRecord = {slot: 'any', id, driver, together: []};
+  const record = recordOf({slot: 'any', id, driver, together: []}, state.records.records);
   const path = recordPath(state.layout, record);
   const ignored = problemsAt([path], state);
   const refusal = refuseRecords(ignored, state);
@@ -279,6 +280,15 @@ function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], stat
     ...(stop.length === 0 ? [] : [systemctl(['stop', ...stop])]),
     ...(start.length === 0 ? [] : [systemctl(['start', ...start])]),
   ];
+}
+
+/** The record of a claim, with what a newer version has written into the one for the same card. */
+function recordOf(
+  claim: Omit<DeviceRecord, 'unknown'> & Pick<WishedClaim, 'unknown'>,
+  records: readonly DeviceRecord[],
+): DeviceRecord {
+  const previous = records.find(({slot, id}) => slot === claim.slot && id === claim.id);
+  return {...claim, unknown: mergeUnknown(previous?.unknown ?? [], claim.unknown ?? [])};
 }
 
 /** The files at these paths that are not obeyed. */

@@ -6,6 +6,7 @@ import type {Device} from '../../devices/pci/device.js';
 import {parseDriver, type Driver} from '../../devices/pci/driver.js';
 import {asId, sysfsIds, type DeviceId} from '../../devices/pci/id.js';
 import {asSlot, expectedSlot, type Slot} from '../../devices/pci/slot.js';
+import type {UnknownKey} from '../desired.js';
 
 /** The saved wish for a device. */
 export interface DeviceRecord {
@@ -15,6 +16,8 @@ export interface DeviceRecord {
   readonly driver: Driver;
   /** The slots installed together, this one included: they are switched together. Only itself for a single one. */
   readonly together: readonly Slot[];
+  /** What a newer version has written: kept as it is, and reported. */
+  readonly unknown: readonly UnknownKey[];
 }
 
 /** A record file that is ignored, and why. */
@@ -74,6 +77,7 @@ export function printRecord(record: DeviceRecord): string {
     `${keys.id}=${record.id}`,
     `${keys.driver}=${record.driver}`,
     ...(record.together.length > 1 ? [`${keys.together}=${record.together.join(',')}`] : []),
+    ...record.unknown.map(({key, value}) => `${key}=${value}`),
     '',
   ].join('\n');
 }
@@ -93,16 +97,20 @@ export function parseRecord(path: string, text: string): DeviceRecord {
   if (lines.length > mostLines) throw badRecord(path, `it has more than ${mostLines} lines`);
   for (const [index, line] of lines.entries()) {
     if (line === '' || line.startsWith('#')) continue;
-    const match = /^([A-Z_]+)=(.*)$/.exec(line);
-    const [, key = '', value = ''] = match ?? [];
-    if (!Object.values<string>(keys).includes(key))
+    // Keys outside of PEARASYS_ could mean something to udev, which imports all of them.
+    const match = /^(PEARASYS_[A-Z0-9_]+)=([ -~]*)$/.exec(line);
+    if (match === null)
       throw badRecord(
         path,
         `line ${index + 1} is '${line}', expected one of ${Object.values(keys).join(', ')}, = and a value`,
       );
+    const [, key = '', value = ''] = match;
     if (values.has(key)) throw badRecord(path, `line ${index + 1} repeats ${key}`);
     values.set(key, value);
   }
+  const unknown = [...values]
+    .filter(([key]) => !Object.values<string>(keys).includes(key))
+    .map(([key, value]) => ({key, value}));
   const [slot, id, driver] = [keys.slot, keys.id, keys.driver].map((key) => {
     const value = values.get(key);
     if (value === undefined) throw badRecord(path, `line ${key}= is missing`);
@@ -134,7 +142,7 @@ export function parseRecord(path: string, text: string): DeviceRecord {
   } catch (error) {
     throw badRecord(path, `${keys.driver}=${driver} is not a driver's name`, error);
   }
-  return {slot: parsedSlot, id: parsedId, driver: parsedDriver, together};
+  return {slot: parsedSlot, id: parsedId, driver: parsedDriver, together, unknown};
 }
 
 /** All records, and the files in their folder that are none or may not be trusted. */

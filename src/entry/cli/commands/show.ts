@@ -21,11 +21,14 @@ import {findDevices} from '../../../devices/pci/find.js';
 import {asSlot, cardOf} from '../../../devices/pci/slot.js';
 import {moduleOfDriver, modulesFor} from '../../../devices/pci/modules.js';
 import {leavesGroupViable} from '../../../plan/switch/switch.js';
+import {unknownNotes} from '../../../state/desired.js';
+import {recordPath} from '../../../state/records/record.js';
 import {BaseCommand} from '../base-command.js';
 import {
   blindSpot,
   nameInReport,
   readSurroundings,
+  recordFor,
   reportDevice,
   type DeviceReport,
   type Surroundings,
@@ -130,6 +133,11 @@ export default class Show extends BaseCommand {
     for (const {path, reason} of surroundings.problems)
       if (chosen.some(({slot}) => posix.basename(path).startsWith(`${slot}-`)))
         this.warn(`the record ${path} is ignored: ${reason}`);
+    for (const device of chosen) {
+      const record = recordFor(device, surroundings.records);
+      const path = record === undefined ? '' : recordPath(this.context.layout, record);
+      for (const note of unknownNotes(path, record?.unknown ?? [])) this.warn(note);
+    }
     this.#noteBlindSpot(host);
     return {devices, parents, mdevs};
   }

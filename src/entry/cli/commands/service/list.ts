@@ -2,9 +2,11 @@ import {readDevices} from '../../../../devices/pci/device.js';
 import {
   matchRecord,
   readRecords,
+  recordPath,
   type DeviceRecord,
   type RecordMatch,
 } from '../../../../state/records/record.js';
+import {unknownNotes, type UnknownKey} from '../../../../state/desired.js';
 import {readUnitStates} from '../../../../systemd/unit.js';
 import {BaseCommand} from '../../base-command.js';
 import {hasColours} from '../../context.js';
@@ -25,6 +27,8 @@ export interface ServiceEntry {
   readonly card: RecordMatch['kind'] | 'unrecorded';
   /** Slots where a card with the recorded id is, when it is not in its own. */
   readonly elsewhere: readonly string[];
+  /** What the record has that this version does not know. */
+  readonly unknown: readonly UnknownKey[];
 }
 
 /** What `--json` prints. */
@@ -74,6 +78,9 @@ export default class ServiceList extends BaseCommand {
     ].sort((a, b) => (a.slot < b.slot ? -1 : 1));
     await this.#print(services);
     for (const {path, reason} of problems) this.warn(`the record ${path} is ignored: ${reason}`);
+    for (const record of records)
+      for (const note of unknownNotes(recordPath(this.context.layout, record), record.unknown))
+        this.warn(note);
     return {services, problems};
   }
 
@@ -103,10 +110,15 @@ export default class ServiceList extends BaseCommand {
 function describeMatch(
   record: DeviceRecord | undefined,
   devices: Parameters<typeof matchRecord>[1],
-): Pick<ServiceEntry, 'id' | 'card' | 'elsewhere'> {
-  if (record === undefined) return {id: null, card: 'unrecorded', elsewhere: []};
+): Pick<ServiceEntry, 'id' | 'card' | 'elsewhere' | 'unknown'> {
+  if (record === undefined) return {id: null, card: 'unrecorded', elsewhere: [], unknown: []};
   const match = matchRecord(record, devices);
-  return {id: record.id, card: match.kind, elsewhere: match.kind === 'matches' ? [] : match.elsewhere};
+  return {
+    id: record.id,
+    card: match.kind,
+    elsewhere: match.kind === 'matches' ? [] : match.elsewhere,
+    unknown: record.unknown,
+  };
 }
 
 function cells(entry: ServiceEntry): string[] {
