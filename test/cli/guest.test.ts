@@ -391,6 +391,23 @@ describe('pearasys guest', () => {
       );
     });
 
+    it('settings of a newer version are shown, of the guest and of all guests', async () => {
+      const host = made((declaration) => {
+        declaration.files[`${folder}/g.conf`] = '0000:02:00.0\n';
+        declaration.files[`${folder}/g.settings`] = 'Color=red\nProcesses=end\n';
+        declaration.files['/etc/pearasys/guest.settings'] = 'Size=1\n';
+      });
+      const shown = await json<GuestShowResult>(host, 'guest', 'show', 'g');
+      assert.equal(shown.problem, null);
+      assert.equal(shown.settings?.processes, 'end');
+      assert.deepEqual(shown.unknown, [
+        {path: '/etc/pearasys/guest.settings', key: 'Size', value: '1'},
+        {path: `${folder}/g.settings`, key: 'Color', value: 'red'},
+      ]);
+      const {stderr} = await typed(host, 'guest show g');
+      assert.match(stderr, /g\.settings: Color is not known to this version: it is kept, and has no effect/);
+    });
+
     it('is shown with it', async () => {
       const host = made((declaration) => {
         declaration.files[`${folder}/g.conf`] = '0000:02:00.0\n';

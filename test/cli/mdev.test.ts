@@ -197,6 +197,21 @@ describe('pearasys mdev', () => {
     assert.match(stderr, /is already defined on mtty/);
   });
 
+  it('modify and --jsonfile keep what a newer mdevctl has written', async () => {
+    const unknown = {numa: {node: 1}, color: 'red'};
+    const first = {mdev_type: 'mtty-1', start: 'manual', ...unknown};
+    host.machine.tree.file(mttyFile, JSON.stringify(first), 0o644);
+    await done(`mdev modify -u ${one} --auto --addattr licence --value abc`);
+    assert.deepEqual(config(mttyFile), {
+      mdev_type: 'mtty-1',
+      start: 'auto',
+      attrs: [{licence: 'abc'}],
+      ...unknown,
+    });
+    await done(`mdev modify -u ${one} --jsonfile ${jsonFile('{"mdev_type": "mtty-2", "start": "auto"}')}`);
+    assert.deepEqual(config(mttyFile), {mdev_type: 'mtty-2', start: 'auto', attrs: [], ...unknown});
+  });
+
   it('--jsonfile: to define, to start, to modify; what is wrong with it is told before anything is done', async () => {
     const file = jsonFile('{"mdev_type": "vgpu-1", "start": "auto", "attrs": [{"frame_rate": "30"}]}');
     const uuid = (await done(`mdev define -p 0000:02:00.0 --jsonfile ${file}`)).trimEnd();

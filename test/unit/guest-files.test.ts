@@ -4,7 +4,7 @@ import {parseDomain, readDomain} from '../../src/state/guests/domain.js';
 import {editList, editSlots, readGuestFiles} from '../../src/state/guests/guest-files.js';
 import {defaultLayout} from '../../src/config/layout.js';
 import {guestOfInstance, guestUnit, parseGuest} from '../../src/state/guests/guest-name.js';
-import {editCards, parseSettings} from '../../src/state/guests/guest-settings.js';
+import {editCards, parseSettings, unknownSettingNotes} from '../../src/state/guests/guest-settings.js';
 import {printState, readState, statePath, type GuestState} from '../../src/state/guests/guest-state.js';
 import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot, virshName} from '../../src/devices/pci/slot.js';
@@ -139,7 +139,9 @@ describe('guests', () => {
 
     it('that are wrong are told with their line and what was expected', () => {
       for (const [line, expected] of [
-        ['Stop=gdm.service', /line 1 is 'Stop=gdm.service', expected one of StopServices/],
+        ['stop=gdm.service', /line 1 is 'stop=gdm.service', expected one of StopServices/],
+        ['Stop services=gdm.service', /expected one of/],
+        ['Stop', /expected one of/],
         ['toString=x', /expected one of/],
         ['Processes', /expected one of/],
         ['Processes=kill', /expected Processes= and refuse or end/],
@@ -168,6 +170,21 @@ describe('guests', () => {
           line,
         );
       assert.throws(() => parseSettings('x', 'Card=02:00.0 10de:1b80', false), coded('bad-settings'));
+    });
+
+    it('of a newer version are kept and told, and the others count', () => {
+      const text = 'Processes=end\nColor = red\nCard=02:00.0 10de:1b80\nGPUReset2=\n';
+      const unknown = [
+        {path: 'x', key: 'Color', value: 'red'},
+        {path: 'x', key: 'GPUReset2', value: ''},
+      ];
+      const cards = new Map([[card, parseId('10de:1b80')]]);
+      assert.deepEqual(parseSettings('x', text, true), {processes: 'end', cards, unknown});
+      const edited = editCards(text, win11, cards);
+      assert.deepEqual(parseSettings('x', edited, true), {processes: 'end', cards, unknown});
+      assert.deepEqual(unknownSettingNotes({unknown: unknown.slice(0, 1)}), [
+        'x: Color is not known to this version: it is kept, and has no effect',
+      ]);
     });
 
     it('keep what was set by hand when the cards change', () => {

@@ -250,6 +250,18 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
     });
 
+    it('tells of settings that it does not know, and starts', async () => {
+      const host = made([boot, bootSound], (declaration) => settings(declaration, 'Color=red'));
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0);
+      assert.ok(
+        journal.includes(
+          `<4>${folder}/g.settings: Color is not known to this version: it is kept, and has no effect`,
+        ),
+        journal.join('\n'),
+      );
+    });
+
     it('leaves it alone when it is not active, and when it is not to be stopped refuses', async () => {
       const idle = made([boot, bootSound], (declaration) => {
         declaration.processes = declaration.processes.filter(({pid}) => pid === 1);

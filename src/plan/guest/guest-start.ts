@@ -10,6 +10,7 @@ import {
   isNeeded,
   namedIn,
   readSettings,
+  unknownSettingNotes,
   settingsPath,
   type GuestSettings,
 } from '../../state/guests/guest-settings.js';
@@ -319,6 +320,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   ];
   const words = [
     ...input.damaged,
+    ...unknownSettingNotes(input.settings),
     ...notes,
     ...makingWay.services.flatMap((unit) => {
       const reason = input.unstartable.get(unit);

@@ -5,6 +5,7 @@ import {asTruth, settingLines} from '../../config/pearasys-conf.js';
 import {distrust} from '../../config/trust.js';
 import {asId, type DeviceId} from '../../devices/pci/id.js';
 import {asSlot, type Slot} from '../../devices/pci/slot.js';
+import {unknownNotes, type UnknownKey} from '../desired.js';
 import {guestsFolder} from './guest-files.js';
 import type {Guest} from './guest-name.js';
 
@@ -36,6 +37,14 @@ export interface GuestSettings {
   readonly returnDevices: boolean;
   /** `Card=SLOT VENDOR:DEVICE`, once a device: another card in the slot is not taken. */
   readonly cards: ReadonlyMap<Slot, DeviceId>;
+  /** What the files have that this version does not know. */
+  readonly unknown: readonly UnknownSetting[];
+}
+
+/** A setting that this version does not know. */
+export interface UnknownSetting extends UnknownKey {
+  /** The file. */
+  readonly path: string;
 }
 
 /** Whether the setting has the word `auto`, alone or among others. */
@@ -58,6 +67,7 @@ export const defaultSettings: GuestSettings = {
   releaseConsoles: true,
   returnDevices: true,
   cards: new Map(),
+  unknown: [],
 };
 
 /** The settings of all guests that have none of their own. */
@@ -77,10 +87,15 @@ export function settingsPath(layout: Layout, guest: Guest): string {
 export function readSettings(host: HostReader, layout: Layout, guest: Guest): GuestSettings {
   const own = settingsPath(layout, guest);
   const common = commonSettingsPath(layout);
+  const parts = [
+    readFile(host, common, layout.config, false),
+    readFile(host, own, guestsFolder(layout), true),
+  ];
   return {
     ...defaultSettings,
-    ...readFile(host, common, layout.config, false),
-    ...readFile(host, own, guestsFolder(layout), true),
+    ...parts[0],
+    ...parts[1],
+    unknown: parts.flatMap(({unknown = []}) => unknown),
   };
 }
 
@@ -93,6 +108,7 @@ export function readSettings(host: HostReader, layout: Layout, guest: Guest): Gu
 export function parseSettings(path: string, text: string, perGuest: boolean): Partial<GuestSettings> {
   const settings: Record<string, unknown> = {};
   const cards = new Map<Slot, DeviceId>();
+  const unknown: UnknownSetting[] = [];
   for (const {number, text: line, key, value} of settingLines(text)) {
     const bad = (expected: string) => badSettings(path, `line ${number} is '${line}', expected ${expected}`);
     if (key === 'Card' && perGuest && key !== line) {
@@ -102,13 +118,31 @@ export function parseSettings(path: string, text: string, perGuest: boolean): Pa
       cards.set(slot, id);
       continue;
     }
+    if (isUnknown(key) && key !== line) {
+      unknown.push({path, key, value});
+      continue;
+    }
     const entry = Object.hasOwn(entries, key) && key !== line ? entries[key] : undefined;
     if (entry === undefined) throw bad(`one of ${Object.keys(entries).join(', ')}, = and a value`);
     const parsed = entry.parse(value);
     if (parsed === undefined) throw bad(`${key}= and ${entry.expected}`);
     settings[entry.name] = parsed;
   }
-  return {...(settings as Partial<GuestSettings>), ...(cards.size > 0 ? {cards} : {})};
+  return {
+    ...(settings as Partial<GuestSettings>),
+    ...(cards.size > 0 ? {cards} : {}),
+    ...(unknown.length > 0 ? {unknown} : {}),
+  };
+}
+
+/** Whether a newer version may have a setting of this name. `Card=` is of one guest, in each version. */
+function isUnknown(key: string): boolean {
+  return /^[A-Z][A-Za-z0-9]*$/.test(key) && key !== 'Card' && !Object.hasOwn(entries, key);
+}
+
+/** The notes on settings that this version does not know. */
+export function unknownSettingNotes({unknown}: Pick<GuestSettings, 'unknown'>): string[] {
+  return unknown.flatMap((one) => unknownNotes(one.path, [one]));
 }
 
 /**

@@ -11,7 +11,12 @@ import {
 } from '../../../../state/guests/guest-files.js';
 import {commonHook, guestHooks, readOurHooks} from '../../../../state/guests/hooks.js';
 import {guestUnit, parseGuest} from '../../../../state/guests/guest-name.js';
-import {defaultSettings, readSettings} from '../../../../state/guests/guest-settings.js';
+import {
+  defaultSettings,
+  readSettings,
+  unknownSettingNotes,
+  type UnknownSetting,
+} from '../../../../state/guests/guest-settings.js';
 import {readState} from '../../../../state/guests/guest-state.js';
 import {readDevice, type Device} from '../../../../devices/pci/device.js';
 import {readNames} from '../../../../devices/pci/names.js';
@@ -55,6 +60,8 @@ export interface GuestShowResult {
     readonly releaseConsoles: boolean;
     readonly returnDevices: boolean;
   } | null;
+  /** Settings that this version does not know, with their files. They have no effect. */
+  readonly unknown: readonly UnknownSetting[];
   /** Services that are started when the guest has ended. */
   readonly stopped: readonly string[];
   /** Our hooks that libvirt runs for it. */
@@ -113,7 +120,7 @@ export default class GuestShow extends BaseCommand {
     const active = await readActiveStates(host, [unit]);
     const domain = await readDomain(host, guest);
     const own = new Set([commonHook, ...guestHooks(guest)]);
-    const {cards, ...inForce} = settings ?? defaultSettings;
+    const {cards, unknown, ...inForce} = settings ?? defaultSettings;
     const result: GuestShowResult = {
       guest,
       path: file.path,
@@ -135,6 +142,7 @@ export default class GuestShow extends BaseCommand {
       unit,
       active: active.get(unit) ?? null,
       settings: settings === undefined ? null : inForce,
+      unknown,
       stopped: state?.services ?? [],
       hooks: readOurHooks(host).filter((path) => own.has(path)),
       domain: domain.kind === 'known' ? compare(domain, file.slots) : null,
@@ -145,6 +153,7 @@ export default class GuestShow extends BaseCommand {
         `libvirt's domain has ${slot}, which the guest does not take: pearasys guest setup ${shellWord(guest)}`,
       );
     for (const note of result.domain?.notes ?? []) this.warn(note);
+    for (const note of unknownSettingNotes({unknown})) this.warn(note);
     return result;
   }
 }
