@@ -1,9 +1,12 @@
 # Sourced by the programs in this folder: decides which record the shell uses. Node applies the same rule
-# (src/state/records) and handles every case that is not simple. Builtins and find(1) only, for dash and
-# busybox.
+# (src/state/records) and handles every case that is not simple. Builtins and ls(1) only, for dash and busybox.
 records=@SYSCONFDIR@/pearasys/pci
 devices=/sys/bus/pci/devices
 released=/run/pearasys/released
+newline='
+'
+# Lengths are counted in bytes, and ranges are those of ASCII.
+LC_ALL=C
 
 # read_ids SLOT: sets $vendor and $product to the ids of the device, as sysfs prints them. Fails without a device.
 read_ids() {
@@ -12,15 +15,22 @@ read_ids() {
   read -r vendor <"$devices/$1/vendor" && read -r product <"$devices/$1/device"
 }
 
-# read_record SLOT VENDOR PRODUCT: sets $record to the record for this card in this slot ("any": for this id), and
-# $wanted to its driver. Fails unless root owns the record, it is not a link, and all its lines are valid and complete.
+# is_trusted TYPE MODE LINKS OWNER...: the first fields of a line of `ls -ln`, which no builtin can tell: whether it is a
+# file (-) or a folder (d), root's, and not writable by others.
+is_trusted() {
+  case $2 in "$1"????[!w]??[!w]*) [ "$4" = 0 ] ;; *) return 1 ;; esac
+}
+
+# read_record SLOT VENDOR PRODUCT MODE LINKS OWNER GROUP SIZE...: sets $record to the record for this card in this slot
+# ("any": for this id), and $wanted to its driver. The rest are the fields of its line of `ls -ln`. Fails unless the
+# record is trusted and all its lines are valid and complete.
 read_record() {
   record=$records/$1-$2-$3 wanted=''
-  [ -f "$record" ] && [ ! -h "$record" ] && [ -O "$record" ] || return 1
-  [ ! -h "$records" ] && [ -O "$records" ] || return 1
-  seen=' ' count=0 line=''
+  is_trusted - "$4" "$5" "$6" || return 1
+  [ "$8" -le 65536 ] || return 1
+  seen=' ' count=0 size=0 line=''
   while IFS= read -r line; do
-    count=$((count + 1))
+    count=$((count + 1)) size=$((size + ${#line} + 1))
     # No record is that long: reading more would only take time.
     [ "$count" -le 100 ] || return 1
     case $line in
@@ -47,17 +57,11 @@ read_record() {
     case $seen in *" ${line%%=*} "*) return 1 ;; esac
     seen="$seen${line%%=*} "
   done <"$record"
-  # The last line has no newline: the file is truncated.
-  [ -z "$line" ] || return 1
+  # The last line has no newline: the file is truncated. Or it has NUL bytes, which read drops.
+  [ -z "$line" ] && [ "$size" = "$8" ] || return 1
   for key in SLOT ID DRIVER; do
     case $seen in *" PEARASYS_$key "*) ;; *) return 1 ;; esac
   done
-}
-
-# find_distrusted PATH... [OPTION...]: prints which of the paths the rule of trust excludes, by find(1): no builtin can
-# read modes.
-find_distrusted() {
-  find "$@" \( -perm /022 -o ! -user 0 -o -size +64k -o ! -type f ! -path "$records" \)
 }
 
 # is_right SLOT DRIVER: whether the device is on the driver; "none" means the override "none" and no driver.

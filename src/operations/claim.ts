@@ -35,7 +35,14 @@ export async function claimDevice(
   const outcome = await carryOut(
     host,
     slots,
-    () => planClaim(host, {devices: slots().map((one) => identify(host, layout, one).device), driver}),
+    () => {
+      const identified = slots().map((one) => identify(host, layout, one));
+      return planClaim(host, {
+        devices: identified.map(({device}) => device),
+        driver,
+        records: identified.map((one) => one.record),
+      });
+    },
     options,
   );
   return {...outcome, slots: slots(), unknown: unknownNotes(recordPath(layout, record), record.unknown)};

@@ -18,6 +18,7 @@ const card = '0000:02:00.0';
 const sound = '0000:02:00.1';
 const folder = '/etc/systemd/system';
 const record = `/etc/pearasys/pci/${card}-0x10de-0x1b80`;
+const checked = record.replace('/etc/pearasys/pci', '/run/pearasys/checked');
 const template = `${folder}/pearasys-${card}@.service`;
 const claimTemplate = `${folder}/pearasys-claim-${card}@.service`;
 const unit = (driver: string, slot = card) => `pearasys-${slot}@${driver}.service`;
@@ -88,6 +89,7 @@ describe('pearasys service', () => {
         `systemctl start sys-bus-pci-devices-${card}.device`,
         `ln -s ${template} ${link('vfio-pci')}`,
         'systemctl daemon-reload',
+        `write ${checked}`,
       ]);
       assert.deepEqual(host.machine.bindings(), before);
       assert.deepEqual(host.userland.jobs, []);
@@ -826,7 +828,7 @@ describe('pearasys service', () => {
       assert.equal(
         await ok(host, `-s ${card} service uninstall --dry-run`),
         `systemctl stop ${unit('vfio-pci')}\n` +
-          `rm ${link('vfio-pci')}\nrm ${settings('vfio-pci')}\nrm ${claimTemplate}\nrm ${template}\nrm ${record}\n` +
+          `rm ${checked}\nrm ${link('vfio-pci')}\nrm ${settings('vfio-pci')}\nrm ${claimTemplate}\nrm ${template}\nrm ${record}\n` +
           'systemctl daemon-reload\n',
       );
       assert.deepEqual(etc(host), before);

@@ -1,6 +1,10 @@
+import {spawnSync} from 'node:child_process';
+import fs from 'node:fs';
+import {dirname, join} from 'node:path';
+
 /**
- * Records, good and bad, each with the one right answer. The shell (libexec/early, libexec/claim) and TypeScript
- * (src/state/records) must give it.
+ * Records, good and bad, each with the one right answer. The shell (libexec/early, libexec/claim), TypeScript
+ * (src/state/records) and udev's rule, after one of them, must give it.
  */
 
 /** The card that all records are about, and where the record is. */
@@ -11,6 +15,9 @@ export const subject = {
   id: '10de:1b80',
   driver: 'vfio-pci',
 } as const;
+
+/** Where the record is. */
+export const subjectPath = `/etc/pearasys/pci/${subject.slot}-${subject.vendor}-${subject.product}`;
 
 const slotLine = `PEARASYS_SLOT=${subject.slot}\n`;
 const idLine = `PEARASYS_ID=${subject.id}\n`;
@@ -80,6 +87,8 @@ export const recordCases: readonly RecordCase[] = [
   bad('with blanks before a key', ` ${slotLine}${idLine}${driverLine}`),
   bad('with blanks after a value', `${slotLine}${idLine}PEARASYS_DRIVER=vfio-pci \n`),
   bad('with line ends of DOS', whole.replaceAll('\n', '\r\n')),
+  bad('with a NUL in the driver', `${slotLine}${idLine}PEARASYS_DRIVER=vfio\0-pci\n`),
+  bad('that ends with NULs', `${whole}\0\0\0\0`),
   bad('without a slot', `${idLine}${driverLine}`),
   bad('without an id', `${slotLine}${driverLine}`),
   bad('without a driver', `${slotLine}${idLine}`),
@@ -109,3 +118,22 @@ export const recordCases: readonly RecordCase[] = [
   bad('that is a folder', whole, {kind: 'folder'}),
   bad('that is a FIFO', whole, {kind: 'fifo'}),
 ];
+
+/** Makes the record of a case, in place of another one, on the machine below a folder. */
+export function putRecord(root: string, {content, mode, folderMode, foreign, kind}: RecordCase): void {
+  const path = join(root, subjectPath);
+  const elsewhere = join(root, 'elsewhere');
+  for (const each of [path, elsewhere]) fs.rmSync(each, {recursive: true, force: true});
+  fs.mkdirSync(dirname(path), {recursive: true});
+  const file = kind === undefined ? path : elsewhere;
+  fs.writeFileSync(file, content);
+  fs.chmodSync(file, mode ?? 0o644);
+  if (kind === 'link') fs.symlinkSync(elsewhere, path);
+  if (kind === 'folder') fs.mkdirSync(path);
+  if (kind === 'fifo') spawnSync('mkfifo', [path]);
+  fs.chmodSync(dirname(path), folderMode ?? 0o755);
+  if (process.getuid?.() !== 0) return;
+  const nobody = 65534;
+  fs.lchownSync(path, foreign === 'file' ? nobody : 0, 0);
+  fs.chownSync(dirname(path), foreign === 'folder' ? nobody : 0, 0);
+}

@@ -2,18 +2,19 @@ import assert from 'node:assert/strict';
 import {spawn, spawnSync, type ChildProcess} from 'node:child_process';
 import fs from 'node:fs';
 import {tmpdir} from 'node:os';
-import {dirname, join} from 'node:path';
+import {basename, dirname, join} from 'node:path';
 import {setTimeout as sleep} from 'node:timers/promises';
 import {defaultLayout} from '../../src/config/layout.js';
 import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import {readRecordOf} from '../../src/state/records/record.js';
-import {recordCases, subject} from '../corpus/records.js';
-import {shipped} from './services.js';
+import {putRecord, recordCases, subject} from '../corpus/records.js';
+import {putPrograms} from './services.js';
 
 const card = '0000:02:00.0';
 const record = `etc/pearasys/pci/${card}-0x10de-0x1b80`;
+const checked = 'run/pearasys/checked';
 const units = 'etc/systemd/system';
 const released = `run/pearasys/released/${card}`;
 
@@ -25,18 +26,9 @@ describe('the programs in libexec', () => {
   const running: ChildProcess[] = [];
   beforeEach(() => {
     folder = fs.mkdtempSync(join(tmpdir(), 'pearasys-libexec-'));
+    fs.mkdirSync(join(folder, checked), {recursive: true});
     put('node', '#!/bin/sh\necho "$@" >>"$0.called"\nexit 7\n', 0o755);
-    for (const name of ['claim', 'release', 'record', 'early', 'records.sh', 'turn.sh'])
-      put(
-        name,
-        shipped(`libexec/${name}`)
-          .replaceAll('/usr/local/libexec/pearasys', folder)
-          .replaceAll('/usr/bin/node', `${folder}/node`)
-          .replaceAll('/etc/', `${folder}/etc/`)
-          .replaceAll('/sys/bus', `${folder}/sys/bus`)
-          .replaceAll('/run/pearasys', `${folder}/run/pearasys`),
-        0o755,
-      );
+    putPrograms(folder, `${folder}/node`);
   });
   afterEach(() => {
     for (const each of running.splice(0)) each.kill('SIGKILL');
@@ -51,6 +43,12 @@ describe('the programs in libexec', () => {
 
   function read(path: string): string {
     return fs.readFileSync(join(folder, path), 'utf8').trim();
+  }
+
+  /** What the rule of udev is told about a record; empty for nothing. */
+  function copyOf(path: string): string {
+    const copy = `${checked}/${basename(path)}`;
+    return fs.existsSync(join(folder, copy)) ? read(copy) : '';
   }
 
   interface Shown {
@@ -117,18 +115,11 @@ describe('the programs in libexec', () => {
   });
 
   describe('of the records', () => {
-    for (const {name, content, obeyed, unknown, mode, folderMode, foreign, kind} of recordCases)
-      it(`${obeyed ? 'all obey' : 'none obeys'} one ${name}`, function () {
+    for (const one of recordCases)
+      it(`${one.obeyed ? 'all obey' : 'none obeys'} one ${one.name}`, function () {
+        const {obeyed, unknown, foreign} = one;
         if (foreign !== undefined && process.getuid?.() !== 0) this.skip();
-        const path = join(folder, record);
-        put(record, content, mode);
-        if (kind !== undefined) fs.renameSync(path, join(folder, 'elsewhere'));
-        if (kind === 'link') fs.symlinkSync(join(folder, 'elsewhere'), path);
-        if (kind === 'folder') fs.mkdirSync(path);
-        if (kind === 'fifo') spawnSync('mkfifo', [path]);
-        fs.chmodSync(dirname(path), folderMode ?? 0o755);
-        if (foreign === 'file') fs.chownSync(path, 65534, 65534);
-        if (foreign === 'folder') fs.chownSync(dirname(path), 65534, 65534);
+        putRecord(folder, one);
 
         const answer = readRecordOf(new MachineHost(folder), defaultLayout, {
           slot: parseSlot(card),
@@ -147,6 +138,7 @@ describe('the programs in libexec', () => {
         started('early');
         const override = read(`sys/bus/pci/devices/${card}/driver_override`);
         assert.equal(override === subject.driver, obeyed, `early: ${override}`);
+        assert.equal(copyOf(record) === `PEARASYS_DRIVER=${subject.driver}`, obeyed, 'for the rule');
 
         show({driver: subject.driver});
         assert.equal(started('claim', card, subject.driver).node === undefined, obeyed, 'claim');
@@ -350,6 +342,57 @@ describe('the programs in libexec', () => {
         slots.map((_, index) => (index % 5 === 4 ? 'none' : 'vfio-pci')),
       );
       assert.equal(override('0000:09:00.0'), '(null)');
+    });
+
+    it('leaves for the rule what was checked, of each record of a slot', () => {
+      const absent = record.replace('02:00.0', '09:00.0');
+      const other = record.replace('1b80', '1b81');
+      show({driver: 'nouveau'});
+      put(record, text());
+      put(absent, text('0000:09:00.0', '10de:1b80', 'none'));
+      put(other, text(card, '10de:1b81', 'pci-stub'), 0o666);
+      put('etc/pearasys/pci/any-0x10de-0x1b82', text('any', '10de:1b82'));
+      assert.deepEqual(started('early'), fast);
+      assert.deepEqual(
+        fs.readdirSync(join(folder, checked)).sort(),
+        [record, absent].map((path) => basename(path)),
+      );
+      assert.equal(copyOf(record), 'PEARASYS_DRIVER=vfio-pci');
+      assert.equal(copyOf(absent), 'PEARASYS_DRIVER=none');
+      assert.equal(fs.statSync(join(folder, checked, basename(record))).mode & 0o022, 0);
+    });
+
+    it('takes back what is no longer so when it runs again', () => {
+      const other = record.replace('1b80', '1b81');
+      const changed = record.replace('1b80', '1b82');
+      put(record, text());
+      put(other, text(card, '10de:1b81'));
+      put(changed, text(card, '10de:1b82'));
+      assert.deepEqual(started('early'), fast);
+      fs.chmodSync(join(folder, record), 0o666);
+      fs.rmSync(join(folder, other));
+      put(changed, text(card, '10de:1b82', 'pci-stub'));
+      assert.deepEqual(started('early'), fast);
+      assert.equal(copyOf(record), '');
+      assert.equal(copyOf(other), '');
+      assert.equal(copyOf(changed), 'PEARASYS_DRIVER=pci-stub');
+      fs.chmodSync(dirname(join(folder, record)), 0o777);
+      assert.equal(started('early').status, 1);
+      assert.equal(copyOf(changed), '');
+    });
+
+    it('tells when it can leave nothing for the rule, and goes on', () => {
+      show();
+      put(record, text());
+      enable();
+      fs.rmdirSync(join(folder, checked));
+      const {status, stderr} = started('early');
+      assert.equal(status, 1);
+      assert.match(
+        stderr,
+        /^<4>could not write \S+checked\/\S+: at a hot-add, the device is left to its unit$/m,
+      );
+      assert.equal(override(), 'vfio-pci');
     });
 
     it('does nothing where there is no claim, no record, no folder', () => {

@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict';
+import {spawnSync} from 'node:child_process';
 import fs from 'node:fs';
-import {dirname} from 'node:path';
+import {dirname, join} from 'node:path';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {beforeUdev, functionOf} from '../simulated-host/standard-machine.js';
 import type {UdevResult} from '../simulated-host/udev-rules.js';
 import {typed} from '../cli/runs.js';
-import {runUnits, withProduct, type UnitRuns} from './services.js';
+import {putRecord, recordCases, subject, type RecordCase} from '../corpus/records.js';
+import {putPrograms, runUnits, withProduct, type UnitRuns} from './services.js';
 
 const card = '0000:02:00.0';
 const record = `/etc/pearasys/pci/${card}-0x10de-0x1b80`;
+const checked = record.replace('/etc/pearasys/pci', '/run/pearasys/checked');
 const unit = `pearasys-${card}@vfio-pci.service`;
 const claimUnit = `pearasys-claim-${card}@vfio-pci.service`;
 const device = '/sys/devices/pci0000:00/0000:00:01.1/0000:02:00.0';
@@ -244,6 +247,78 @@ describe('the udev rule', () => {
     assert.ok(builtins.every((line) => !line.includes('none')));
     assert.equal(driverOf(made.host), undefined);
     assert.equal(made.host.userland.state(`pearasys-${card}@none.service`), 'active');
+  });
+
+  it('leaves a record that was not checked to the unit; the next time it needs none', async () => {
+    const made = await installed();
+    made.host.machine.tree.remove(checked);
+    const first = await replug(made);
+    assert.deepEqual(first.writes, []);
+    assert.equal(driverOf(made.host), 'vfio-pci');
+    assert.equal(made.units.runs.get(claimUnit)?.exitCode, 0);
+    assert.equal(made.host.readText(checked), 'PEARASYS_DRIVER=vfio-pci');
+    const second = await replug(made);
+    assert.equal(second.writes[0], `${override}=vfio-pci`);
+  });
+
+  it('needs the record, too: what was checked of one that was removed has no effect', async () => {
+    const made = await installed();
+    made.host.machine.tree.remove(record);
+    assert.deepEqual((await replug(made)).writes, []);
+    assert.equal(driverOf(made.host), 'nouveau');
+  });
+
+  it('does not know what is wrong with a record that was changed since it was checked', async () => {
+    const made = await installed();
+    made.host.machine.tree.file(record, 'PEARASYS_DRIVER=pci-stub\n', 0o644);
+    await replug(made);
+    assert.equal(driverOf(made.host), 'vfio-pci');
+  });
+
+  describe('of the records', () => {
+    let made: Installed;
+    before(async () => {
+      made = await installed();
+      hosts.length = 0;
+      putPrograms(made.host.machine.folder, '/bin/false');
+    });
+    after(() => made.host.dispose());
+
+    /** Replaces the record while the card is out, as nobody has checked it yet. */
+    async function replace(one: RecordCase): Promise<void> {
+      const {host} = made;
+      host.machine.hotRemove(card);
+      await host.userland.idle();
+      putRecord(host.machine.folder, one);
+      for (const [path, kind] of [
+        [record, 'file'],
+        [dirname(record), 'folder'],
+      ] as const)
+        host.machine.owners.set(path, one.foreign === kind ? 65534 : 0);
+      host.machine.tree.remove(checked);
+    }
+
+    /** Whether the rule gives the card to the driver as it comes back. */
+    async function isObeyed(): Promise<boolean> {
+      made.host.machine.hotAdd({...functionOf(made.host.machine.declaration, card), id: subject.id});
+      made.host.userland.handleEvents();
+      const {writes} = eventOf(made.host, 'add');
+      await made.host.userland.idle();
+      return writes.includes(`${override}=${subject.driver}`);
+    }
+
+    for (const one of recordCases)
+      it(`${one.obeyed ? 'obeys' : 'does not obey'} one ${one.name}`, async function () {
+        if (one.foreign !== undefined && process.getuid?.() !== 0) this.skip();
+        await replace(one);
+        assert.equal(await isObeyed(), false, 'before it was checked');
+        // The card came; its unit has checked the record.
+        made.host.machine.hotRemove(card);
+        assert.equal(await isObeyed(), one.obeyed, 'after the unit');
+        await replace(one);
+        spawnSync('/bin/sh', [join(made.host.machine.folder, 'early')]);
+        assert.equal(await isObeyed(), one.obeyed, 'after the boot');
+      });
   });
 
   it('asks for the unit that records a card known by its id alone; at add only', async () => {

@@ -11,7 +11,7 @@ import {
   type ServiceWish,
 } from '../../src/plan/service/service.js';
 import type {FileState, Planned} from '../../src/plan/step.js';
-import {printRecord, recordPath, type DeviceRecord} from '../../src/state/records/record.js';
+import {checkedPath, printRecord, recordPath, type DeviceRecord} from '../../src/state/records/record.js';
 import {enabledLink, unitName, type UnitIdentity} from '../../src/systemd/unit.js';
 import {aDriver, linesOf, undoLines} from './values.js';
 
@@ -22,6 +22,7 @@ const own = unitName(mine);
 const rival: UnitIdentity = {slot, driver: aDriver('nouveau')};
 const record: DeviceRecord = {slot, id, driver: aDriver('vfio-pci'), together: [slot], unknown: []};
 const path = recordPath(defaultLayout, record);
+const copy = checkedPath(record);
 
 function state(rest: Partial<ServiceState> = {}): ServiceState {
   return {
@@ -66,6 +67,7 @@ describe('planInstall', () => {
     assert.equal(planned.kind, 'plan');
     assert.deepEqual(planned.afterUndo.length, 1);
     assert.deepEqual(undoLines(planned.steps), [
+      `rm ${copy}`,
       `rm ${link(mine)}`,
       `rm /etc/systemd/system/${own}.d/50-pearasys.conf`,
       `rm /etc/systemd/system/pearasys-${slot}@.service`,
@@ -92,6 +94,46 @@ describe('planInstall', () => {
     );
   });
 
+  it('leaves the driver for the rule, which is nothing to tell systemd; in an image it leaves nothing', () => {
+    const last = (planned: Planned) => linesOf(planned).at(-1) ?? '';
+    const wanted = `cat > ${copy} <<'EOF'\nPEARASYS_DRIVER=vfio-pci\nEOF`;
+    const first = planInstall(wish(), state());
+    assert.equal(last(first), wanted);
+    assert.doesNotMatch(linesOf(planInstall(wish(), state({running: false}))).join('\n'), /checked/);
+    assert.equal(first.kind, 'plan');
+    const files = new Map<string, FileState>();
+    for (const step of first.steps) if (step.kind === 'write-file') files.set(step.path, file(step.content));
+    const installed = state({
+      records: {records: [record], problems: [], folderProblem: undefined},
+      units: [mine],
+      wants: enabled(mine),
+      files,
+    });
+    assert.deepEqual(linesOf(planInstall(wish(), installed)), []);
+    files.delete(copy);
+    assert.deepEqual(linesOf(planInstall(wish(), installed)), [wanted]);
+    files.set(copy, file('PEARASYS_DRIVER=pci-stub\n'));
+    assert.deepEqual(linesOf(planInstall(wish(), installed)), [wanted]);
+  });
+
+  it('takes back what it left for the rule about the card that was in the slot before', () => {
+    const old: DeviceRecord = {...record, id: parseId('10de:1b81')};
+    const planned = planInstall(
+      wish(),
+      state({
+        records: {records: [old], problems: [], folderProblem: undefined},
+        files: new Map([
+          [recordPath(defaultLayout, old), file(printRecord(old))],
+          [checkedPath(old), file('PEARASYS_DRIVER=vfio-pci\n')],
+        ]),
+      }),
+    );
+    assert.deepEqual(linesOf(planned).slice(0, 2), [
+      `rm ${checkedPath(old)}`,
+      `rm ${recordPath(defaultLayout, old)}`,
+    ]);
+  });
+
   it('disables an enabled rival; undone, it is enabled and, if it was active, started again', () => {
     const name = unitName(rival);
     const planned = planInstall(
@@ -105,9 +147,10 @@ describe('planInstall', () => {
       'systemctl daemon-reload',
       `systemctl start ${own}`,
     ]);
-    assert.deepEqual(undoLines(planned.steps).slice(0, 4), [
+    assert.deepEqual(undoLines(planned.steps).slice(0, 5), [
       `systemctl stop ${own}`,
       `systemctl start ${name}`,
+      `rm ${copy}`,
       `rm ${link(mine)}`,
       `ln -sfn ${template} ${link(rival)}`,
     ]);
@@ -167,19 +210,24 @@ describe('planUninstall', () => {
         units: [mine, rival],
         wants: enabled(mine),
         active: new Set([own]),
-        files: new Map([[path, file(printRecord(record))]]),
+        files: new Map([
+          [path, file(printRecord(record))],
+          [copy, file('PEARASYS_DRIVER=vfio-pci\n')],
+        ]),
       }),
     );
     assert.equal(planned.kind, 'plan');
     assert.deepEqual(linesOf(planned), [
       `systemctl stop ${own} ${unitName(rival)}`,
       `cat /sys/bus/pci/devices/${slot}/driver_override >/dev/null`,
+      `rm ${copy}`,
       `rm ${link(mine)}`,
       `rm ${path}`,
       'systemctl daemon-reload',
     ]);
     assert.deepEqual(undoLines(planned.steps).slice(1), [
       `ln -sfn ${template} ${link(mine)}`,
+      `cat > ${copy} <<'EOF'\nPEARASYS_DRIVER=vfio-pci\nEOF`,
       `systemctl start ${own}`,
     ]);
   });
@@ -199,7 +247,12 @@ describe('planUninstall', () => {
   });
 
   it('of nothing is refused with 4', () => {
-    for (const planned of [planUninstall([slot], state()), planUninstallAnySlot(id, state())]) {
+    const left = state({files: new Map([[copy, file('PEARASYS_DRIVER=vfio-pci\n')]])});
+    for (const planned of [
+      planUninstall([slot], state()),
+      planUninstall([slot], left),
+      planUninstallAnySlot(id, state()),
+    ]) {
       assert.equal(planned.kind, 'refusal');
       assert.equal(planned.error.exitCode, 4);
     }

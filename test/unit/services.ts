@@ -24,6 +24,23 @@ export function shipped(path: string): string {
     .replaceAll('@NODE@', '/usr/bin/node');
 }
 
+/**
+ * Puts the programs of libexec for devices into a folder, for the machine whose root the folder is: sh runs them as
+ * they are, on its files.
+ * @param node what they start as Node.
+ */
+export function putPrograms(folder: string, node: string): void {
+  for (const name of ['claim', 'release', 'record', 'early', 'records.sh', 'turn.sh']) {
+    const text = shipped(`libexec/${name}`)
+      .replaceAll('/usr/local/libexec/pearasys', folder)
+      .replaceAll('/usr/bin/node', node)
+      .replaceAll('/etc/', `${folder}/etc/`)
+      .replaceAll('/sys/bus', `${folder}/sys/bus`)
+      .replaceAll('/run/pearasys', `${folder}/run/pearasys`);
+    fs.writeFileSync(join(folder, name), text, {mode: 0o755});
+  }
+}
+
 /** Puts the rule file and the units that are the same everywhere on the machine. */
 export function withProduct(declaration: MachineDeclaration): void {
   declaration.files['/usr/lib/udev/rules.d/60-pearasys.rules'] = shipped('udev/60-pearasys.rules');

@@ -5,7 +5,13 @@ import type {Driver} from '../../devices/pci/driver.js';
 import type {DeviceId} from '../../devices/pci/id.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import type {UnknownKey} from '../../state/desired.js';
-import {readRecords, recordPath, type Records} from '../../state/records/record.js';
+import {
+  checkedFolder,
+  isNamedFor,
+  readRecords,
+  recordPath,
+  type Records,
+} from '../../state/records/record.js';
 import {
   claimTemplateName,
   dropInFolder,
@@ -120,6 +126,10 @@ export function readServices(
     ...links.values(),
     ...slots.flatMap((slot) => templatePaths(slot, folder)).filter((path) => !links.has(path)),
     ...units.map(dropInPath),
+    // There is none in an image.
+    ...(host.root === '/' ? host.list(checkedFolder) : [])
+      .map((name) => `${checkedFolder}/${name}`)
+      .filter((path) => slots.some((slot) => isNamedFor(slot, path))),
   ];
   const wants = new Map<string, WantsLink>();
   const names = new Set(units.map(unitName));

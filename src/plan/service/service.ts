@@ -7,7 +7,10 @@ import type {DeviceId} from '../../devices/pci/id.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import type {DriverctlRecord} from '../../state/records/driverctl.js';
 import {
+  checkedFolder,
+  checkedPath,
   isNamedFor,
+  printChecked,
   printRecord,
   recordPath,
   type DeviceRecord,
@@ -94,7 +97,8 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
       files.push(writeFile(path, content, previous, {mode: 0o644}));
     else if (previous?.content !== content) files.push(writeFile(path, content, previous));
   };
-  for (const record of stale) files.push(...dropFile(recordPath(state.layout, record), state));
+  for (const record of stale)
+    files.push(...dropFile(checkedPath(record), state), ...dropFile(recordPath(state.layout, record), state));
   for (const claim of claims) {
     put(recordPath(state.layout, claim), printRecord(recordOf(claim, state.records.records)));
     const texts = [
@@ -136,6 +140,13 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   }
   steps.push(...dropLinks(rivals, state), ...links);
   if (state.running && steps.length > 0) steps.push(systemctl(['daemon-reload']));
+  // The rule obeys them from the next hot-add on. They tell systemd nothing.
+  if (state.running)
+    for (const claim of claims) {
+      const previous = state.files.get(checkedPath(claim));
+      const content = printChecked(claim);
+      if (previous?.content !== content) steps.push(writeFile(checkedPath(claim), content, previous));
+    }
   if (wish.start === 'now')
     steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state), whereTheReasonIs(claims)));
   if (wish.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
@@ -224,7 +235,8 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
     if (active.length > 0 && present.length > 0)
       steps.push({kind: 'expect-unlocked', slots: present, undo: []});
   }
-  steps.push(...files);
+  const checked = [...state.files.keys()].filter((path) => path.startsWith(`${checkedFolder}/`));
+  steps.push(...checked.flatMap((path) => dropFile(path, state)), ...files);
   if (state.running) steps.push(systemctl(['daemon-reload']));
   return plan(steps, {notes: left, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
 }

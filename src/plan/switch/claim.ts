@@ -4,9 +4,10 @@ import {runState} from '../../host/paths.js';
 import type {Device} from '../../devices/pci/device.js';
 import {noDriver, type Driver} from '../../devices/pci/driver.js';
 import type {Slot} from '../../devices/pci/slot.js';
+import {checkedPath, printChecked, type DeviceRecord} from '../../state/records/record.js';
 import {templateName, unitName, type UnitIdentity} from '../../systemd/unit.js';
 import {withoutDependents} from './leaving.js';
-import {plan, removeFile, systemctl, writeFile, type Planned, type Step} from '../step.js';
+import {plan, readFileState, removeFile, systemctl, writeFile, type Planned, type Step} from '../step.js';
 import {planSwitch, readSwitch, type SwitchInput, type SwitchRules} from './switch.js';
 
 /** The mark of a device that was released by hand: a synthetic add event leaves it alone until the next claim. */
@@ -28,7 +29,7 @@ export function markReleased(host: HostReader, devices: readonly Device[]): Step
 
 /** The plan of a unit's start: the device, and those installed together with it, on the driver. */
 export function planClaim(host: HostReader, claim: Claim): Planned {
-  const {devices, driver} = claim;
+  const {devices, driver, records} = claim;
   // The group of a device becomes viable only with the last of its members' units.
   const rules: SwitchRules = {force: false, wholeGroup: false};
   const planned = planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));
@@ -37,7 +38,20 @@ export function planClaim(host: HostReader, claim: Claim): Planned {
     .map((device) => releasedMark(device.slot))
     .filter((mark) => host.exists(mark))
     .map((mark) => removeFile(mark, {content: '', mode: 0o644}));
-  return {...planned, steps: [...planned.steps, ...marks]};
+  const steps = [...planned.steps, ...marks];
+  // The rule will do it the next time, without a process.
+  const checked = records
+    .filter((record) => record.driver === driver)
+    .flatMap((record) => leaveChecked(host, record));
+  return {...planned, steps: steps.length === 0 ? [] : [...steps, ...checked]};
+}
+
+/** Leaves for the rule what was found of a record. */
+function leaveChecked(host: HostReader, record: DeviceRecord): Step[] {
+  const path = checkedPath(record);
+  const previous = readFileState(host, path);
+  const content = printChecked(record);
+  return previous?.content === content ? [] : [writeFile(path, content, previous)];
 }
 
 /** The plan of a switch that a person asks for. */
@@ -57,6 +71,8 @@ export function planByHand(host: HostReader, input: SwitchInput): Planned {
 export interface Claim {
   readonly devices: readonly Device[];
   readonly driver: Driver;
+  /** The records of the devices, checked. */
+  readonly records: readonly DeviceRecord[];
 }
 
 /** The plan of a unit's stop: the device has no driver and no override, for binding by hand. */

@@ -1,5 +1,6 @@
 import {PearasysError, ExitCode} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
+import {runState} from '../../host/paths.js';
 import type {Layout} from '../../config/layout.js';
 import {distrust} from '../../config/trust.js';
 import type {Device} from '../../devices/pci/device.js';
@@ -58,8 +59,11 @@ export function recordsFolder(layout: Layout): string {
  * the identity check of the card, without a process.
  */
 export function recordPath(layout: Layout, record: Pick<DeviceRecord, 'slot' | 'id'>): string {
-  const [vendor, device] = sysfsIds(record.id);
-  return `${recordsFolder(layout)}/${record.slot}-${vendor}-${device}`;
+  return `${recordsFolder(layout)}/${recordName(record)}`;
+}
+
+function recordName({slot, id}: Pick<DeviceRecord, 'slot' | 'id'>): string {
+  return `${slot}-${sysfsIds(id).join('-')}`;
 }
 
 /** The file's text: `KEY=value` lines as udev(7) IMPORT{file} reads them. */
@@ -80,6 +84,22 @@ export function printRecord(record: DeviceRecord): string {
     ...record.unknown.map(({key, value}) => `${key}=${value}`),
     '',
   ].join('\n');
+}
+
+/**
+ * The folder of what was found when records were checked, for udev's rule, which can check neither the owner nor the
+ * syntax of a record. It obeys what is here, by libexec/early or by us, and no record itself.
+ */
+export const checkedFolder = `${runState}/checked`;
+
+/** What was found of a record. */
+export function checkedPath(record: Pick<DeviceRecord, 'slot' | 'id'>): string {
+  return `${checkedFolder}/${recordName(record)}`;
+}
+
+/** What the rule needs to know of it: the text as libexec/early writes it. */
+export function printChecked({driver}: Pick<DeviceRecord, 'driver'>): string {
+  return `${keys.driver}=${driver}\n`;
 }
 
 /** Lines and bytes that a record may have; libexec/records.sh has the same limits. */
