@@ -1,5 +1,7 @@
 /** Records, units and events: what lasts, on a real kernel with a real udev and systemd. */
 import assert from 'node:assert/strict';
+import {recordCases, subject} from '../corpus/records.js';
+import {corpusScript} from './corpus.js';
 import {DEVICES} from './devices.js';
 import type {Port} from './port.js';
 import {rebootWhileHeld, withProduct} from './shared.js';
@@ -309,6 +311,42 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
   describe('records that may not be trusted', () => {
     withClaim('--now');
 
+    it('udev obeys those that the corpus says, once they were checked', async () => {
+      const {machine} = product();
+      const {slot} = spareNetwork;
+      await product().sh('-s', slot, 'service', 'install', subject.driver);
+      // The rule alone is tried.
+      await machine.sh(`systemctl mask --runtime ${claimOf(slot)}`);
+      await machine.writeFile('/root/corpus.sh', corpusScript(spareNetwork));
+      const overrides = (await machine.sh('sh /root/corpus.sh', {timeout: 300_000})).split('\n');
+      assert.deepEqual(
+        recordCases.map(({name}, index) => `${name}: ${overrides[index] ?? ''}`),
+        recordCases.map(({name, obeyed}) => `${name}: ${obeyed ? subject.driver : '(null)'}`),
+      );
+      await machine.sh(`systemctl unmask --runtime ${claimOf(slot)}`);
+      await product().sh('-s', slot, 'service', 'uninstall');
+      await rescan(slot);
+      await product().untilDriver(slot, spareNetwork.driver);
+    });
+
+    it('a record that was written by hand is checked by the unit; then the rule obeys it', async () => {
+      const {machine} = product();
+      const {slot} = spareNetwork;
+      const name = `${slot}-0x8086-0x10d3`;
+      await product().sh('-s', slot, 'service', 'install', 'vfio-pci');
+      await machine.sh(`rm /run/pearasys/checked/${name}`);
+      await rescan(slot);
+      await product().untilState(unitOf(slot), 'active');
+      assert.equal(await product().driverOf(slot), 'vfio-pci');
+      assert.equal(await product().wasSkipped(claimOf(slot)), false);
+      assert.equal(await machine.sh(`cat /run/pearasys/checked/${name}`), 'PEARASYS_DRIVER=vfio-pci');
+      await rescan(slot);
+      await product().untilState(unitOf(slot), 'active');
+      assert.equal(await product().wasSkipped(claimOf(slot)), true);
+      await product().sh('-s', slot, 'service', 'uninstall');
+      await product().sh('bind', 'default', slot);
+    });
+
     it('does not obey one that others can write', async () => {
       const {machine} = product();
       const path = `/etc/pearasys/pci/${disk1.slot}-0x1b36-0x0010`;
@@ -341,6 +379,10 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
         assert.equal(await product().driverOf(slot), 'vfio-pci', slot);
       }
       assert.equal(await product().driverOf(disk0.slot), 'nvme');
+      for (const {slot, id} of [disk1, legacy0]) {
+        const checked = `/run/pearasys/checked/${slot}-0x${id.replace(':', '-0x')}`;
+        assert.equal(await machine.sh(`cat ${checked}`), 'PEARASYS_DRIVER=vfio-pci');
+      }
       // The initramfs had loaded nvme: the unit took the disk from it. e1000 came later than the rule.
       assert.match(await product().journalOf(claimOf(disk1.slot)), /drivers\/nvme\/unbind/);
       assert.equal(await product().wasSkipped(claimOf(legacy0.slot)), true);
