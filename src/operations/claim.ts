@@ -6,8 +6,8 @@ import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, HostReader} from '../host/host.js';
 import {planClaim, releasedMark} from '../plan/switch/claim.js';
 import {isClaimed} from '../plan/switch/switch.js';
-import {readRecordOf, readRecords, recordPath, type DeviceRecord} from '../state/records/record.js';
-import {unknownNotes} from '../state/desired.js';
+import {readRecordOf, readRecords, type DeviceRecord} from '../state/records/record.js';
+import {isIgnored, unknownNotes} from '../state/desired.js';
 import {isEnabled, isMasked, readSystemState, readUnits, type UnitIdentity} from '../systemd/unit.js';
 
 /** What became of {@link claimDevice}. */
@@ -45,7 +45,7 @@ export async function claimDevice(
     },
     options,
   );
-  return {...outcome, slots: slots(), unknown: unknownNotes(recordPath(layout, record), record.unknown)};
+  return {...outcome, slots: slots(), unknown: unknownNotes(record)};
 }
 
 /**
@@ -79,7 +79,7 @@ function identify(host: HostReader, layout: Layout, slot: Slot): Identified {
     });
   const record = readRecordOf(host, layout, device);
   if (record === undefined) throw notTheCard(host, layout, device);
-  if ('reason' in record)
+  if (isIgnored(record))
     throw new PearasysError({
       code: 'bad-record',
       exitCode: ExitCode.failed,
@@ -111,14 +111,14 @@ function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysE
 export function claimedTogether(host: HostReader, layout: Layout, {slot: own, driver}: UnitIdentity): Slot[] {
   const present = readDevice(host, own);
   const record = present === undefined ? undefined : readRecordOf(host, layout, present);
-  if (record === undefined || 'reason' in record || record.driver !== driver) return [own];
+  if (record === undefined || isIgnored(record) || record.driver !== driver) return [own];
   return record.together.filter((slot) => {
     if (slot === own) return true;
     const device = readDevice(host, slot);
     const theirs = device === undefined ? undefined : readRecordOf(host, layout, device);
     return (
       theirs !== undefined &&
-      !('reason' in theirs) &&
+      !isIgnored(theirs) &&
       theirs.driver === driver &&
       isEnabled(host, {slot, driver})
     );

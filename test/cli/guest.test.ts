@@ -321,7 +321,7 @@ describe('pearasys guest', () => {
       await ok(host, 'guest', 'setup', 'win11', '--device', '02:00.0', '--siblings');
       const {stdout, stderr} = await typed(host, 'guest list');
       assert.equal(stdout, 'broken\t-\t-\tinactive\t-\nwin11\t0000:02:00.0,0000:02:00.1\tgpu\tinactive\t-\n');
-      assert.match(stderr, /guest broken is ignored: line 1 is 'nonsense'/);
+      assert.match(stderr, /the guest's file \S+\/broken.conf is ignored: line 1 is 'nonsense'/);
       assert.match(stderr, /gone is in a list of guests, but is not set up/);
       await host.run('systemctl', ['start', 'pearasys-guest@win11.service']);
       const {guests} = await json<GuestListResult>(host, 'guest', 'list');

@@ -4,11 +4,11 @@ import {defaultLayout} from '../../src/config/layout.js';
 import {parseDriver} from '../../src/devices/pci/driver.js';
 import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
-import {printRecord, recordPath, type DeviceRecord} from '../../src/state/records/record.js';
+import {printRecord, recordPath, type RecordContent} from '../../src/state/records/record.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {Terminal, typed} from './runs.js';
 
-function record(slot: string, id: string, driver: string): DeviceRecord {
+function record(slot: string, id: string, driver: string): RecordContent {
   return {
     slot: slot === 'any' ? slot : parseSlot(slot),
     id: parseId(id),
@@ -24,7 +24,7 @@ describe('pearasys list', () => {
   afterEach(() => host.dispose());
 
   /** A machine where these are recorded. */
-  function recorded(...all: DeviceRecord[]): void {
+  function recorded(...all: RecordContent[]): void {
     host.dispose();
     host = SimulatedHost.standard((machine) => {
       for (const one of all) machine.files[recordPath(defaultLayout, one)] = printRecord(one);

@@ -4,6 +4,7 @@ import {parseDomain, readDomain} from '../../src/state/guests/domain.js';
 import {editList, editSlots, readGuestFiles} from '../../src/state/guests/guest-files.js';
 import {defaultLayout} from '../../src/config/layout.js';
 import {guestOfInstance, guestUnit, parseGuest} from '../../src/state/guests/guest-name.js';
+import {ignoredNote} from '../../src/state/desired.js';
 import {editCards, parseSettings, unknownSettingNotes} from '../../src/state/guests/guest-settings.js';
 import {printState, readState, statePath, type GuestState} from '../../src/state/guests/guest-state.js';
 import {parseId} from '../../src/devices/pci/id.js';
@@ -80,7 +81,10 @@ describe('guests', () => {
         host.machine.owners.set('/etc/pearasys/guests/gpu-passthrough-guests.conf', 1000);
         const {lists, problems} = readGuestFiles(host, defaultLayout);
         assert.deepEqual(lists, {primary: ['win10'], gpu: []});
-        assert.match(problems.join(), /gpu-passthrough-guests.conf is owned by user 1000/);
+        assert.match(
+          problems.map((problem) => ignoredNote(problem)).join(),
+          /^the list of guests \S+\/gpu-passthrough-guests.conf is ignored: \S+ is owned by user 1000/,
+        );
       } finally {
         host.dispose();
       }

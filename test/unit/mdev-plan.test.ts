@@ -78,6 +78,8 @@ const startInput = (more: Partial<MdevStartInput> = {}): MdevStartInput => ({
 });
 
 const definition = (more: Partial<Definition> = {}): Definition => ({
+  kind: 'definition',
+  unknown: [],
   ...wish(),
   others: {},
   path: `/etc/mdevctl.d/${more.parent ?? mtty}/${more.uuid ?? uuid}`,
@@ -255,7 +257,7 @@ describe('what is to be started', () => {
   });
 
   it('is never guessed from a broken definition', () => {
-    const broken = [{path: file, parent: mtty, uuid, reason: 'it is not JSON'}];
+    const broken = [{kind: 'definition', path: file, parent: mtty, uuid, reason: 'it is not JSON'}] as const;
     assert.throws(() => specifyMdev({uuid}, of([], broken)), isCode('bad-definition'));
     assert.deepEqual(specifyMdev({uuid, parent: mtty, type}, of([], broken)), wish());
   });
@@ -311,7 +313,7 @@ describe('planMdevDefine', () => {
   it('a twin under another parent is left as it is; one on this parent is not written over', () => {
     assert.equal(planMdevDefine(wish(), state([definition({parent: other})])).kind, 'plan');
     assert.equal(refusal(planMdevDefine(wish(), state([definition()]))).code, 'already-defined');
-    const broken = [{path: file, parent: mtty, uuid, reason: 'it is not JSON'}];
+    const broken = [{kind: 'definition', path: file, parent: mtty, uuid, reason: 'it is not JSON'}] as const;
     const error = refusal(planMdevDefine(wish(), state([], {definitions: {definitions: [], broken}})));
     assert.deepEqual([error.code, error.details?.[0]], ['bad-definition', 'it is not JSON']);
   });
@@ -339,12 +341,21 @@ describe('planMdevUndefine', () => {
 
   it('leaves what is broken, and says so', () => {
     const broken = [
-      {path: `/etc/mdevctl.d/third/${uuid}`, parent: parseParentName('third'), uuid, reason: 'why'},
-    ];
+      {
+        kind: 'definition',
+        path: `/etc/mdevctl.d/third/${uuid}`,
+        parent: parseParentName('third'),
+        uuid,
+        reason: 'why',
+      },
+    ] as const;
     const mixed = state(twins, {definitions: {definitions: twins, broken}});
     const planned = planMdevUndefine(uuid, undefined, mixed);
     assert.equal(linesOf(planned).length, 2);
-    assert.match(planned.kind === 'plan' ? (planned.notes[0] ?? '') : '', /is broken and is ignored: why/);
+    assert.match(
+      planned.kind === 'plan' ? (planned.notes[0] ?? '') : '',
+      /^the definition \S+third\S+ is ignored: why$/,
+    );
     const alone = state([], {definitions: {definitions: [], broken}});
     assert.equal(refusal(planMdevUndefine(uuid, undefined, alone)).code, 'bad-definition');
   });

@@ -11,7 +11,7 @@ import {
   readRecordOf,
   readRecords,
   recordPath,
-  type DeviceRecord,
+  type RecordContent,
 } from '../../src/state/records/record.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {aDevice, aDriver} from './values.js';
@@ -19,7 +19,7 @@ import {aDevice, aDriver} from './values.js';
 const slot = parseSlot('02:00.0');
 const id = parseId('10de:1b80');
 const path = '/etc/pearasys/pci/0000:02:00.0-0x10de-0x1b80';
-const record: DeviceRecord = {slot, id, driver: aDriver('vfio-pci'), together: [slot], unknown: []};
+const record: RecordContent = {slot, id, driver: aDriver('vfio-pci'), together: [slot], unknown: []};
 const text = 'PEARASYS_SLOT=0000:02:00.0\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=vfio-pci\n';
 
 describe('a record', () => {
@@ -61,7 +61,7 @@ describe('a record', () => {
   });
 
   it('by id alone says so', () => {
-    const any: DeviceRecord = {slot: 'any', id, driver: aDriver('none'), together: [], unknown: []};
+    const any: RecordContent = {slot: 'any', id, driver: aDriver('none'), together: [], unknown: []};
     assert.equal(
       printRecord(any),
       '# Written by pearasys: each card with id 10de:1b80 that appears, in any slot, gets this driver.\n' +
@@ -181,11 +181,11 @@ describe('readRecords', () => {
     put(text);
     put('nonsense\n', 0o644, '/etc/pearasys/pci/README');
     const {records, problems} = readRecords(host, defaultLayout);
-    assert.deepEqual(records, [record]);
+    assert.deepEqual(records, [{kind: 'record', path, ...record}]);
     assert.equal(problems.length, 1);
     assert.equal(problems[0]?.path, '/etc/pearasys/pci/README');
     assert.match(problems[0].reason, /^line 1 is 'nonsense'/);
-    assert.deepEqual(readRecordOf(host, defaultLayout, device), record);
+    assert.deepEqual(readRecordOf(host, defaultLayout, device), {kind: 'record', path, ...record});
   });
 
   it('ignores a truncated one, though what is left of it would do', () => {

@@ -20,8 +20,16 @@ const id = parseId('10de:1b80');
 const mine: UnitIdentity = {slot, driver: aDriver('vfio-pci')};
 const own = unitName(mine);
 const rival: UnitIdentity = {slot, driver: aDriver('nouveau')};
-const record: DeviceRecord = {slot, id, driver: aDriver('vfio-pci'), together: [slot], unknown: []};
-const path = recordPath(defaultLayout, record);
+const path = recordPath(defaultLayout, {slot, id});
+const record: DeviceRecord = {
+  kind: 'record',
+  path,
+  slot,
+  id,
+  driver: aDriver('vfio-pci'),
+  together: [slot],
+  unknown: [],
+};
 const copy = checkedPath(record);
 
 function state(rest: Partial<ServiceState> = {}): ServiceState {
@@ -182,7 +190,7 @@ describe('planInstall', () => {
   });
 
   it('is refused where no record would be obeyed', () => {
-    const problem = {path: '/etc/pearasys/pci', reason: 'chown root'};
+    const problem = {kind: 'record', path: '/etc/pearasys/pci', reason: 'chown root'} as const;
     for (const planned of [
       planInstall(wish(), state({records: {records: [], problems: [], folderProblem: problem}})),
       planInstallAnySlot(
@@ -192,7 +200,9 @@ describe('planInstall', () => {
       ),
       planInstall(
         wish(),
-        state({records: {records: [], problems: [{path, reason: 'x'}], folderProblem: undefined}}),
+        state({
+          records: {records: [], problems: [{kind: 'record', path, reason: 'x'}], folderProblem: undefined},
+        }),
       ),
     ]) {
       assert.equal(planned.kind, 'refusal');
@@ -259,7 +269,7 @@ describe('planUninstall', () => {
   });
 
   it('of an id names the slots that keep records of their own', () => {
-    const any: DeviceRecord = {slot: 'any', id, driver: aDriver('none'), together: [], unknown: []};
+    const any: DeviceRecord = {...record, slot: 'any', driver: aDriver('none'), together: []};
     const planned = planUninstallAnySlot(
       id,
       state({

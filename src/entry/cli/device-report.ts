@@ -6,8 +6,8 @@ import type {Holder} from '../../usage/holder.js';
 import {adviseOnHolder, describeHolder} from '../../usage/words.js';
 import {printName, readDeviceNames, type DeviceNames} from '../../devices/pci/names.js';
 import type {Slot} from '../../devices/pci/slot.js';
-import {readRecords, type DeviceRecord, type RecordProblem} from '../../state/records/record.js';
-import type {UnknownKey} from '../../state/desired.js';
+import {readRecords, type DeviceRecord} from '../../state/records/record.js';
+import type {IgnoredFile, UnknownKey} from '../../state/desired.js';
 import {readUnitStates, type UnitState} from '../../systemd/unit.js';
 
 /** A holder as `--json` prints it: the fields of its kind, the same in words, and what ends its use. */
@@ -82,7 +82,7 @@ export interface Surroundings {
   /** By slot; those by id alone under `any`. */
   readonly records: ReadonlyMap<string, readonly DeviceRecord[]>;
   /** Record files that are ignored. */
-  readonly problems: readonly RecordProblem[];
+  readonly problems: readonly IgnoredFile[];
   readonly units: ReadonlyMap<Slot, readonly UnitState[]>;
   readonly holders: ReadonlyMap<Slot, readonly Holder[]>;
   /** Read for those that are reported alone: of thousands, lines do not say it. */

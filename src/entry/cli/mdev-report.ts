@@ -5,6 +5,7 @@ import {
   type DefinitionFilter,
   type Definitions,
 } from '../../state/definitions/definition.js';
+import type {UnknownKey} from '../../state/desired.js';
 import {readHoldersOf} from '../../usage/mdev-users.js';
 import {readMdev, readMdevs, readMdevUse, type Mdev} from '../../devices/mdev/mdev.js';
 import type {Parent} from '../../devices/mdev/parent.js';
@@ -68,6 +69,8 @@ export interface DefinitionReport {
   readonly type: string;
   readonly start: 'auto' | 'manual';
   readonly attributes: readonly Attribute[];
+  /** What the file has that this version does not know. */
+  readonly unknown: readonly UnknownKey[];
 }
 
 /** A file among the definitions that is none, and is left alone. */
@@ -139,9 +142,9 @@ function join(active: readonly Mdev[], {definitions}: Definitions): Joined[] {
   const found = new Map<string, Joined>();
   for (const {uuid, parent, type} of active)
     found.set(`${parent}/${uuid}`, {uuid, parent, type: type ?? null, active: true, definition: null});
-  for (const {uuid, parent, type, start, attributes} of definitions) {
+  for (const {uuid, parent, type, start, attributes, unknown} of definitions) {
     const known = found.get(`${parent}/${uuid}`) ?? {uuid, parent, type, active: false};
-    found.set(`${parent}/${uuid}`, {...known, definition: {type, start, attributes}});
+    found.set(`${parent}/${uuid}`, {...known, definition: {type, start, attributes, unknown}});
   }
   return [...found.keys()].sort().flatMap((key) => found.get(key) ?? []);
 }

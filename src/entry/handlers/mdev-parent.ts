@@ -1,3 +1,4 @@
+import {desiredNotes} from '../../state/desired.js';
 import {readDefinitions} from '../../state/definitions/definition.js';
 import {parseParentName} from '../../devices/mdev/mdev-name.js';
 import {asUuid} from '../../devices/mdev/uuid.js';
@@ -25,7 +26,7 @@ export const mdevParent: Handler = async (context, args) => {
     all.flatMap((each) => each.definitions),
   );
   const broken = all.flatMap((each) => each.broken);
-  for (const {path, reason} of broken) log(4, `the definition ${path} is broken and is ignored: ${reason}`);
+  for (const note of desiredNotes(broken)) log(4, note);
   const outcome = await startParentUnits(host, definitions, handlerOptions(context));
   logOutcome(log, outcome, `started the units of ${parent}`, `no auto definitions on ${parent}`);
 };

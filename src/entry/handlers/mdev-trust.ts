@@ -1,4 +1,5 @@
 import {distrustDefinition, type Definition} from '../../state/definitions/definition.js';
+import {ignoredNote} from '../../state/desired.js';
 import type {HandlerContext} from './handler.js';
 
 /** The definitions that a unit may obey; the others are told in the journal. */
@@ -7,8 +8,9 @@ export function selectTrusted(
   definitions: readonly Definition[],
 ): readonly Definition[] {
   return definitions.filter((definition) => {
+    const {kind, path} = definition;
     const reason = distrustDefinition(host, definition);
-    if (reason !== undefined) log(4, `the definition ${definition.path} is ignored: ${reason}`);
+    if (reason !== undefined) log(4, ignoredNote({kind, path, reason}));
     return reason === undefined;
   });
 }

@@ -200,12 +200,12 @@ function refuseBroken(guest: Guest, state: GuestFilesState): Refusal | undefined
   if (foreign !== undefined) return foreign;
   const file = state.files.guests.find((one) => one.guest === guest);
   const empty = state.texts.get(guestPath(state.layout, guest))?.content.trim() === '';
-  if (file?.problem === undefined || empty) return undefined;
+  if (file?.reason === undefined || empty) return undefined;
   return refuse({
     code: 'bad-guest',
     exitCode: ExitCode.refused,
     message: `refusing to overwrite ${file.path}`,
-    details: [file.problem, 'nothing was changed'],
+    details: [file.reason, 'nothing was changed'],
     hint: `correct it, or remove it: pearasys guest remove ${shellWord(guest)}`,
   });
 }

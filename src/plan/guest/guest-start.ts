@@ -3,6 +3,7 @@ import {shellWord} from '../../host/shell.js';
 import type {HostReader, ProcessIdentity} from '../../host/host.js';
 import type {Layout} from '../../config/layout.js';
 import {startOf} from '../../host/process.js';
+import {isIgnored} from '../../state/desired.js';
 import {isDisplay, readGuestFile} from '../../state/guests/guest-files.js';
 import {guestUnit, type Guest} from '../../state/guests/guest-name.js';
 import {
@@ -136,7 +137,7 @@ export function readGuestStart(
   unstartable: ServiceStates['unstartable'] = new Map(),
 ): GuestStart | Refusal {
   const file = readGuestFile(host, layout, guest);
-  if (file === undefined || file.problem !== undefined) return refuseFile(guest, file);
+  if (file === undefined || isIgnored(file)) return refuseFile(guest, file);
   const settings = readSettings(host, layout, guest);
   const {states, damaged} = readStates(host);
   const own = damaged.get(guest);
@@ -685,7 +686,7 @@ function refuseFile(guest: Guest, file: ReturnType<typeof readGuestFile>): Refus
       file === undefined
         ? `guest ${guest} is not set up`
         : `guest ${guest} is not started: ${file.path} is ignored`,
-    details: [...(file?.problem === undefined ? [] : [file.problem]), 'nothing was changed'],
+    details: [...(file?.reason === undefined ? [] : [file.reason]), 'nothing was changed'],
     hint:
       file === undefined
         ? `pearasys guest setup ${shellWord(guest)}`

@@ -1,5 +1,6 @@
 import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
+import {desiredNotes} from '../../state/desired.js';
 import {isSupported, skippedNotes, type Callouts} from '../../state/definitions/callout.js';
 import {
   checkAttributeName,
@@ -95,7 +96,7 @@ export function planMdevUndefine(
   state: DefinitionState,
 ): Planned {
   const {definitions, broken} = matching(uuid, parent, state.definitions);
-  const problems = broken.map((one) => `the definition ${one.path} is broken and is ignored: ${one.reason}`);
+  const problems = desiredNotes(broken);
   if (definitions.length === 0) {
     const [problem] = broken;
     return problem === undefined

@@ -14,9 +14,9 @@ import {
   printRecord,
   recordPath,
   type DeviceRecord,
-  type RecordProblem,
+  type RecordContent,
 } from '../../state/records/record.js';
-import {mergeUnknown} from '../../state/desired.js';
+import {mergeUnknown, type IgnoredFile} from '../../state/desired.js';
 import {claimTemplate, slotTemplate, unitSettings} from '../../systemd/unit-texts.js';
 import {
   claimUnitName,
@@ -296,20 +296,20 @@ function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], stat
 
 /** The record of a claim, with what a newer version has written into the one for the same card. */
 function recordOf(
-  claim: Omit<DeviceRecord, 'unknown'> & Pick<WishedClaim, 'unknown'>,
+  claim: Omit<RecordContent, 'unknown'> & Pick<WishedClaim, 'unknown'>,
   records: readonly DeviceRecord[],
-): DeviceRecord {
+): RecordContent {
   const previous = records.find(({slot, id}) => slot === claim.slot && id === claim.id);
   return {...claim, unknown: mergeUnknown(previous?.unknown ?? [], claim.unknown ?? [])};
 }
 
 /** The files at these paths that are not obeyed. */
-function problemsAt(paths: readonly string[], state: ServiceState): RecordProblem[] {
+function problemsAt(paths: readonly string[], state: ServiceState): IgnoredFile[] {
   return state.records.problems.filter(({path}) => paths.includes(path));
 }
 
 /** Refuses to write records that nobody would obey, and over what is no file. */
-function refuseRecords(ignored: readonly RecordProblem[], state: ServiceState): Refusal | undefined {
+function refuseRecords(ignored: readonly IgnoredFile[], state: ServiceState): Refusal | undefined {
   const problem = state.records.folderProblem ?? ignored.find(({path}) => !state.files.has(path));
   if (problem === undefined) return undefined;
   return refuse({

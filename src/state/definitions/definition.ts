@@ -1,7 +1,8 @@
 import {parse, stringify} from 'lossless-json';
-import {ExitCode, FileError, PearasysError, usageError} from '../../host/errors.js';
+import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
 import {distrustPath} from '../../config/trust.js';
+import {ignoredNote, isIgnored, readDesired, type IgnoredFile, type WantedFile} from '../desired.js';
 import {compare} from '../../devices/mdev/mdev.js';
 import {
   asParentName,
@@ -31,13 +32,15 @@ export interface MdevConfig {
   readonly attributes: readonly Attribute[];
 }
 
-/** A lasting wish: a file `/etc/mdevctl.d/<parent>/<uuid>`, shared with mdevctl. */
-export interface Definition extends MdevConfig {
+/**
+ * A lasting wish: a file `/etc/mdevctl.d/<parent>/<uuid>`, shared with mdevctl, which names folder and file as its user
+ * types them.
+ */
+export interface Definition extends MdevConfig, WantedFile {
+  readonly kind: 'definition';
   readonly uuid: Uuid;
   /** In the kernel's case, whatever that of the folder is. */
   readonly parent: ParentName;
-  /** Its file: mdevctl names folder and file as its user types them. */
-  readonly path: string;
   /**
    * What else is in the file, kept as it is, to the digits of its numbers, which are of the class `LosslessNumber`: a
    * newer mdevctl may know more than we do.
@@ -46,12 +49,11 @@ export interface Definition extends MdevConfig {
 }
 
 /** A file among the definitions that is none, and is left alone. */
-export interface BrokenDefinition {
-  readonly path: string;
+export interface BrokenDefinition extends IgnoredFile {
+  readonly kind: 'definition';
   readonly parent: ParentName;
   /** Undefined when the file's name is no UUID. */
   readonly uuid: Uuid | undefined;
-  readonly reason: string;
 }
 
 /** All that is in the folder of definitions. */
@@ -94,18 +96,19 @@ export function readDefinitions(host: HostReader, filter: DefinitionFilter = {})
       const first = read.uuid === undefined ? undefined : found.get(key);
       if (first !== undefined)
         broken.push({
+          kind: 'definition',
           path: read.path,
           parent,
           uuid: read.uuid,
           reason: `${first.path} defines the same device`,
         });
-      else if (read.uuid === undefined && 'reason' in read) broken.push(read);
+      else if (read.uuid === undefined && isIgnored(read)) broken.push(read);
       else found.set(key, read);
     }
   }
   const definitions: Definition[] = [];
   for (const read of found.values())
-    if ('reason' in read) broken.push(read);
+    if (isIgnored(read)) broken.push(read);
     else definitions.push(read);
   // The folders are sorted as files are listed: by their bytes.
   definitions.sort((a, b) => compare(a.parent, b.parent) || compare(a.uuid, b.uuid));
@@ -155,8 +158,9 @@ export function distrustDefinition(host: HostReader, {path}: Pick<Definition, 'p
 /** The notes on definitions that no unit obeys. */
 export function distrustNotes(host: HostReader, definitions: readonly Definition[]): string[] {
   return definitions.flatMap((definition) => {
+    const {kind, path} = definition;
     const reason = distrustDefinition(host, definition);
-    return reason === undefined ? [] : [`the definition ${definition.path} is ignored by units: ${reason}`];
+    return reason === undefined ? [] : [ignoredNote({kind, path, reason}, ' by units')];
   });
 }
 
@@ -184,22 +188,17 @@ function readFile(
   const uuid = asUuid(file);
   // mdevctl is silent about folders.
   if (info.kind === 'directory' && (asTyped === true || uuid === undefined)) return undefined;
-  const problem = (reason: string) => ({path, parent, uuid, reason});
-  if (uuid === undefined) return problem('its name is not a UUID');
-  let text: string | undefined;
-  try {
-    text = host.readText(path);
-  } catch (error) {
-    if (!(error instanceof FileError)) throw error;
-    return problem(error.message);
-  }
-  if (text === undefined) return undefined;
-  try {
-    return {uuid, parent, path, ...parseConfig(text)};
-  } catch (error) {
-    if (!(error instanceof PearasysError)) throw error;
-    return problem(error.message);
-  }
+  const own = {kind: 'definition', path, parent} as const;
+  if (uuid === undefined) return {...own, uuid, reason: 'its name is not a UUID'};
+  // Units alone ask whether it may be trusted: a person who types a command may have written it.
+  const read = readDesired(own, undefined, () => {
+    const text = host.readText(path);
+    return text === undefined ? undefined : parseConfig(text);
+  });
+  if (read === undefined) return undefined;
+  if ('reason' in read) return {...own, uuid, reason: read.reason};
+  const unknown = Object.entries(read.others).map(([key, value]) => ({key, value: String(stringify(value))}));
+  return {...own, uuid, ...read, unknown};
 }
 
 /**

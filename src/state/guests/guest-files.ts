@@ -1,9 +1,10 @@
-import {FileError} from '../../host/errors.js';
+import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
 import type {Layout} from '../../config/layout.js';
 import {distrust} from '../../config/trust.js';
 import type {Device} from '../../devices/pci/device.js';
 import {asSlot, cardOf, expectedSlot, type Slot} from '../../devices/pci/slot.js';
+import {isIgnored, readDesired, type IgnoredFile, type WantedFile} from '../desired.js';
 import {asGuest, type Guest} from './guest-name.js';
 
 /**
@@ -23,22 +24,20 @@ const listNames: Readonly<Record<GuestList, string>> = {
 };
 
 /** A guest that was set up. */
-export interface GuestFile {
+export type GuestFile = (WantedFile | IgnoredFile) & {
+  readonly kind: 'guest';
   readonly guest: Guest;
-  readonly path: string;
-  /** The slots it takes, in the order of the file, each once. */
+  /** The slots it takes, in the order of the file, each once; none where the file is ignored. */
   readonly slots: readonly Slot[];
-  /** Why the file is ignored; undefined when it is. */
-  readonly problem: string | undefined;
-}
+};
 
 /** All that is set up for guests. */
 export interface GuestFiles {
   readonly guests: readonly GuestFile[];
   /** The names in each list, in its order, each once. */
   readonly lists: Readonly<Record<GuestList, readonly string[]>>;
-  /** Why a list is ignored; none when both are. */
-  readonly problems: readonly string[];
+  /** The lists that are ignored. */
+  readonly problems: readonly IgnoredFile[];
 }
 
 /** The folder of the files. */
@@ -69,8 +68,8 @@ export function readGuestFiles(host: HostReader, layout: Layout): GuestFiles {
   const [primary, gpu] = [readList(host, layout, 'primary'), readList(host, layout, 'gpu')];
   return {
     guests,
-    lists: {primary: primary.names, gpu: gpu.names},
-    problems: [primary.problem, gpu.problem].filter((problem) => problem !== undefined),
+    lists: {primary: namesOf(primary), gpu: namesOf(gpu)},
+    problems: [primary, gpu].filter((list) => isIgnored(list)),
   };
 }
 
@@ -78,30 +77,30 @@ export function readGuestFiles(host: HostReader, layout: Layout): GuestFiles {
 export function readGuestFile(host: HostReader, layout: Layout, guest: Guest): GuestFile | undefined {
   const path = guestPath(layout, guest);
   if (host.info(path, false) === undefined) return undefined;
-  const reason = distrust(host, guestsFolder(layout), 'directory') ?? distrust(host, path, 'file');
-  if (reason !== undefined) return {guest, path, slots: [], problem: reason};
-  const {text, problem} = readWithin(host, path);
-  if (problem !== undefined) return {guest, path, slots: [], problem};
+  const untrusted = distrust(host, guestsFolder(layout), 'directory') ?? distrust(host, path, 'file');
+  const slots = readDesired({kind: 'guest', path}, untrusted, () => parseSlots(host.readText(path) ?? ''));
+  return {
+    kind: 'guest',
+    path,
+    guest,
+    ...('reason' in slots ? {slots: [], reason: slots.reason} : {slots, unknown: []}),
+  };
+}
+
+/** The slots in a guest's file. @throws PearasysError `bad-guest` which line is wrong, or that there is none. */
+function parseSlots(text: string): readonly Slot[] {
   const slots = new Set<Slot>();
+  const bad = (message: string) =>
+    new PearasysError({code: 'bad-guest', exitCode: ExitCode.refused, message});
   for (const [index, line] of linesOf(text).entries()) {
     const word = wordOf(line);
     if (word === '') continue;
     const slot = asSlot(word);
-    if (slot === undefined)
-      return {
-        guest,
-        path,
-        slots: [],
-        problem: `line ${index + 1} is '${line}', expected ${expectedSlot(word)}`,
-      };
+    if (slot === undefined) throw bad(`line ${index + 1} is '${line}', expected ${expectedSlot(word)}`);
     slots.add(slot);
   }
-  return {
-    guest,
-    path,
-    slots: [...slots],
-    problem: slots.size === 0 ? 'it does not name a device' : undefined,
-  };
+  if (slots.size === 0) throw bad('it does not name a device');
+  return [...slots];
 }
 
 /** The guests that take this device, by their files. */
@@ -158,30 +157,25 @@ export function editList(previous: string | undefined, guest: Guest, present: bo
   return join(present && first < 0 ? [...kept, guest] : kept);
 }
 
-function readList(
-  host: HostReader,
-  layout: Layout,
-  list: GuestList,
-): {readonly names: readonly string[]; readonly problem: string | undefined} {
-  const path = listPath(layout, list);
-  const reason = distrust(host, guestsFolder(layout), 'directory') ?? distrust(host, path, 'file');
-  if (reason !== undefined) return {names: [], problem: `${path} is ignored: ${reason}`};
-  const {text, problem} = readWithin(host, path);
-  if (problem !== undefined) return {names: [], problem: `${path} is ignored: ${problem}`};
-  const names = linesOf(text)
-    .map(nameIn)
-    .filter((name) => name !== '');
-  return {names: [...new Set(names)], problem: undefined};
+/** A list of guests. */
+interface GuestListFile extends WantedFile {
+  readonly names: readonly string[];
 }
 
-/** The text of a file, empty for none; or why that one file cannot be read, which is no problem of the others. */
-function readWithin(host: HostReader, path: string): {readonly text: string; readonly problem?: string} {
-  try {
-    return {text: host.readText(path) ?? ''};
-  } catch (error) {
-    if (!(error instanceof FileError)) throw error;
-    return {text: '', problem: error.message};
-  }
+function readList(host: HostReader, layout: Layout, list: GuestList): GuestListFile | IgnoredFile {
+  const file = {kind: 'guests', path: listPath(layout, list)} as const;
+  const {path} = file;
+  const untrusted = distrust(host, guestsFolder(layout), 'directory') ?? distrust(host, path, 'file');
+  return readDesired(file, untrusted, () => {
+    const names = linesOf(host.readText(path) ?? '')
+      .map(nameIn)
+      .filter((name) => name !== '');
+    return {...file, names: [...new Set(names)], unknown: []};
+  });
+}
+
+function namesOf(list: GuestListFile | IgnoredFile): readonly string[] {
+  return isIgnored(list) ? [] : list.names;
 }
 
 /** A guest's name may have blanks and `#` in it: only a whole line is a comment there. */

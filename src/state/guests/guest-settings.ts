@@ -1,11 +1,11 @@
-import {ExitCode, FileError, PearasysError} from '../../host/errors.js';
+import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
 import type {Layout} from '../../config/layout.js';
 import {asTruth, settingLines} from '../../config/pearasys-conf.js';
 import {distrust} from '../../config/trust.js';
 import {asId, type DeviceId} from '../../devices/pci/id.js';
 import {asSlot, type Slot} from '../../devices/pci/slot.js';
-import {unknownNotes, type UnknownKey} from '../desired.js';
+import {readDesired, unknownNotes, type UnknownKey} from '../desired.js';
 import {guestsFolder} from './guest-files.js';
 import type {Guest} from './guest-name.js';
 
@@ -142,7 +142,7 @@ function isUnknown(key: string): boolean {
 
 /** The notes on settings that this version does not know. */
 export function unknownSettingNotes({unknown}: Pick<GuestSettings, 'unknown'>): string[] {
-  return unknown.flatMap((one) => unknownNotes(one.path, [one]));
+  return unknown.flatMap((one) => unknownNotes({path: one.path, unknown: [one]}));
 }
 
 /**
@@ -281,16 +281,12 @@ function newSettings(guest: Guest): string {
 
 function readFile(host: HostReader, path: string, folder: string, perGuest: boolean): Partial<GuestSettings> {
   if (host.info(path, false) === undefined) return {};
-  const reason = distrust(host, folder, 'directory') ?? distrust(host, path, 'file');
-  if (reason !== undefined) throw badSettings(path, reason);
-  let text: string | undefined;
-  try {
-    text = host.readText(path);
-  } catch (error) {
-    if (!(error instanceof FileError)) throw error;
-    throw badSettings(path, error.message);
-  }
-  return parseSettings(path, text ?? '', perGuest);
+  const untrusted = distrust(host, folder, 'directory') ?? distrust(host, path, 'file');
+  const settings = readDesired({kind: 'settings', path}, untrusted, () =>
+    parseSettings(path, host.readText(path) ?? '', perGuest),
+  );
+  if ('reason' in settings) throw badSettings(path, settings.reason);
+  return settings;
 }
 
 function badSettings(path: string, reason: string): PearasysError {

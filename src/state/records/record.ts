@@ -7,10 +7,10 @@ import type {Device} from '../../devices/pci/device.js';
 import {parseDriver, type Driver} from '../../devices/pci/driver.js';
 import {asId, sysfsIds, type DeviceId} from '../../devices/pci/id.js';
 import {asSlot, expectedSlot, type Slot} from '../../devices/pci/slot.js';
-import type {UnknownKey} from '../desired.js';
+import {isIgnored, readDesired, type IgnoredFile, type UnknownKey, type WantedFile} from '../desired.js';
 
-/** The saved wish for a device. */
-export interface DeviceRecord {
+/** What a record says. */
+export interface RecordContent {
   /** The slot, or `any` for a record by id alone. */
   readonly slot: Slot | 'any';
   readonly id: DeviceId;
@@ -21,19 +21,19 @@ export interface DeviceRecord {
   readonly unknown: readonly UnknownKey[];
 }
 
-/** A record file that is ignored, and why. */
-export interface RecordProblem {
-  readonly path: string;
-  readonly reason: string;
+/** The saved wish for a device, in its file. */
+export interface DeviceRecord extends RecordContent, WantedFile {
+  readonly kind: 'record';
+  readonly unknown: readonly UnknownKey[];
 }
 
 /** All that is in the records' folder. */
 export interface Records {
   readonly records: readonly DeviceRecord[];
   /** Files that are ignored and left as they are. */
-  readonly problems: readonly RecordProblem[];
+  readonly problems: readonly IgnoredFile[];
   /** Why nothing in the folder is obeyed; undefined when it may be. */
-  readonly folderProblem: RecordProblem | undefined;
+  readonly folderProblem: IgnoredFile | undefined;
 }
 
 /** How a record and the machine agree. */
@@ -58,16 +58,16 @@ export function recordsFolder(layout: Layout): string {
  * The record's path. It carries slot, vendor and device as sysfs prints them, so that udev's test for the file is
  * the identity check of the card, without a process.
  */
-export function recordPath(layout: Layout, record: Pick<DeviceRecord, 'slot' | 'id'>): string {
+export function recordPath(layout: Layout, record: Pick<RecordContent, 'slot' | 'id'>): string {
   return `${recordsFolder(layout)}/${recordName(record)}`;
 }
 
-function recordName({slot, id}: Pick<DeviceRecord, 'slot' | 'id'>): string {
+function recordName({slot, id}: Pick<RecordContent, 'slot' | 'id'>): string {
   return `${slot}-${sysfsIds(id).join('-')}`;
 }
 
 /** The file's text: `KEY=value` lines as udev(7) IMPORT{file} reads them. */
-export function printRecord(record: DeviceRecord): string {
+export function printRecord(record: RecordContent): string {
   const subject =
     record.slot === 'any'
       ? `each card with id ${record.id} that appears, in any slot,`
@@ -93,12 +93,12 @@ export function printRecord(record: DeviceRecord): string {
 export const checkedFolder = `${runState}/checked`;
 
 /** What was found of a record. */
-export function checkedPath(record: Pick<DeviceRecord, 'slot' | 'id'>): string {
+export function checkedPath(record: Pick<RecordContent, 'slot' | 'id'>): string {
   return `${checkedFolder}/${recordName(record)}`;
 }
 
 /** What the rule needs to know of it: the text as libexec/early writes it. */
-export function printChecked({driver}: Pick<DeviceRecord, 'driver'>): string {
+export function printChecked({driver}: Pick<RecordContent, 'driver'>): string {
   return `${keys.driver}=${driver}\n`;
 }
 
@@ -111,7 +111,7 @@ const mostBytes = 64 * 1024;
  * @param path named in the error.
  * @throws PearasysError `bad-record` which line is wrong and what was expected.
  */
-export function parseRecord(path: string, text: string): DeviceRecord {
+export function parseRecord(path: string, text: string): RecordContent {
   const values = new Map<string, string>();
   const lines = text.split('\n');
   if (lines.length > mostLines) throw badRecord(path, `it has more than ${mostLines} lines`);
@@ -169,26 +169,20 @@ export function parseRecord(path: string, text: string): DeviceRecord {
 export function readRecords(host: HostReader, layout: Layout): Records {
   const folder = recordsFolder(layout);
   const records: DeviceRecord[] = [];
-  const problems: RecordProblem[] = [];
-  const folderProblem = distrust(host, folder, 'directory');
+  const problems: IgnoredFile[] = [];
+  const reason = distrust(host, folder, 'directory');
   for (const name of host.list(folder)) {
     const path = `${folder}/${name}`;
-    const reason = folderProblem ?? distrust(host, path, 'file');
-    if (reason !== undefined) {
-      problems.push({path, reason});
-      continue;
-    }
-    try {
-      records.push(readRecord(host, layout, path));
-    } catch (error) {
-      if (!(error instanceof PearasysError)) throw error;
-      problems.push({path, reason: error.details[0] ?? error.message});
-    }
+    const file = readDesired({kind: 'record', path}, reason ?? distrust(host, path, 'file'), () =>
+      readRecord(host, layout, path),
+    );
+    if (isIgnored(file)) problems.push(file);
+    else records.push(file);
   }
   return {
     records,
     problems,
-    folderProblem: folderProblem === undefined ? undefined : {path: folder, reason: folderProblem},
+    folderProblem: reason === undefined ? undefined : {kind: 'record', path: folder, reason},
   };
 }
 
@@ -202,21 +196,18 @@ export function readRecordOf(
   host: HostReader,
   layout: Layout,
   device: Pick<Device, 'slot' | 'id'>,
-): DeviceRecord | RecordProblem | undefined {
+): DeviceRecord | IgnoredFile | undefined {
   const path = recordPath(layout, device);
   if (host.info(path, false) === undefined) return undefined;
-  const reason = distrust(host, recordsFolder(layout), 'directory') ?? distrust(host, path, 'file');
-  if (reason !== undefined) return {path, reason};
-  try {
-    return readRecord(host, layout, path);
-  } catch (error) {
-    if (!(error instanceof PearasysError)) throw error;
-    return {path, reason: error.details[0] ?? error.message};
-  }
+  const untrusted = distrust(host, recordsFolder(layout), 'directory') ?? distrust(host, path, 'file');
+  return readDesired({kind: 'record', path}, untrusted, () => readRecord(host, layout, path));
 }
 
 /** Whether the card that the record is about is in its slot. */
-export function matchRecord(record: DeviceRecord, devices: readonly Device[]): RecordMatch {
+export function matchRecord(
+  record: Pick<RecordContent, 'slot' | 'id'>,
+  devices: readonly Device[],
+): RecordMatch {
   if (record.slot === 'any') return {kind: 'matches'};
   const there = devices.find((device) => device.slot === record.slot);
   if (there?.id === record.id) return {kind: 'matches'};
@@ -235,7 +226,7 @@ function readRecord(host: HostReader, layout: Layout, path: string): DeviceRecor
   const record = parseRecord(path, text);
   if (recordPath(layout, record) !== path)
     throw badRecord(path, `its content (slot ${record.slot}, id ${record.id}) does not match its name`);
-  return record;
+  return {kind: 'record', path, ...record};
 }
 
 function badRecord(path: string, reason: string, cause?: unknown): PearasysError {

@@ -10,6 +10,7 @@ import type {Host} from '../../../host/host.js';
 import type {Holder} from '../../../usage/holder.js';
 import {printableLine} from '../../../host/printable.js';
 import {printName} from '../../../devices/pci/names.js';
+import {ignoredNote} from '../../../state/desired.js';
 import {matchRecord, type DeviceRecord} from '../../../state/records/record.js';
 import type {UnitState} from '../../../systemd/unit.js';
 import {BaseCommand} from '../base-command.js';
@@ -114,13 +115,13 @@ export default class List extends BaseCommand {
     const complete = devices.length === all.length;
     const surroundings = await readSurroundings(host, this.context.layout, devices, {complete});
     const problems = [
-      ...surroundings.problems,
+      ...surroundings.problems.map(({path, reason}) => ({path, reason})),
       ...unreadable.map(({path, message}) => ({path: posix.dirname(path), reason: message})),
     ];
     const inventory = await readMdevs(host, filters.length > 0 ? devices : undefined);
     if (!this.jsonEnabled()) await this.#print(devices, surroundings, inventory);
     for (const problem of surroundings.namesProblems) this.warn(problem);
-    for (const {path, reason} of surroundings.problems) this.warn(`the record ${path} is ignored: ${reason}`);
+    for (const file of surroundings.problems) this.warn(ignoredNote(file));
     for (const {path, message} of unreadable)
       this.warn(`the device ${posix.basename(posix.dirname(path))} is not listed: ${message}`);
     const missing = missingCards([...surroundings.records.values()].flat(), all);

@@ -1,4 +1,3 @@
-import {posix} from 'node:path';
 import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
 import {ExitCode, FileError, PearasysError} from '../../../host/errors.js';
@@ -21,8 +20,8 @@ import {findDevices} from '../../../devices/pci/find.js';
 import {asSlot, cardOf} from '../../../devices/pci/slot.js';
 import {moduleOfDriver, modulesFor} from '../../../devices/pci/modules.js';
 import {leavesGroupViable} from '../../../plan/switch/switch.js';
-import {unknownNotes} from '../../../state/desired.js';
-import {recordPath} from '../../../state/records/record.js';
+import {desiredNotes} from '../../../state/desired.js';
+import {isNamedFor} from '../../../state/records/record.js';
 import {BaseCommand} from '../base-command.js';
 import {
   blindSpot,
@@ -130,14 +129,11 @@ export default class Show extends BaseCommand {
       this.log([...devices.map(print), ...parents.map((parent) => printParent(parent, mdevs))].join('\n\n'));
     }
     for (const problem of surroundings.namesProblems) this.warn(problem);
-    for (const {path, reason} of surroundings.problems)
-      if (chosen.some(({slot}) => posix.basename(path).startsWith(`${slot}-`)))
-        this.warn(`the record ${path} is ignored: ${reason}`);
-    for (const device of chosen) {
-      const record = recordFor(device, surroundings.records);
-      const path = record === undefined ? '' : recordPath(this.context.layout, record);
-      for (const note of unknownNotes(path, record?.unknown ?? [])) this.warn(note);
-    }
+    const files = [
+      ...surroundings.problems.filter(({path}) => chosen.some(({slot}) => isNamedFor(slot, path))),
+      ...chosen.flatMap((device) => recordFor(device, surroundings.records) ?? []),
+    ];
+    for (const note of desiredNotes(files)) this.warn(note);
     this.#noteBlindSpot(host);
     return {devices, parents, mdevs};
   }
@@ -152,8 +148,10 @@ export default class Show extends BaseCommand {
     const {printMdev, printParent} = await import('../mdev-inventory.js');
     if (uuid !== undefined) {
       const {readMdevReports} = await import('../mdev-report.js');
-      const {mdevs, broken} = await readMdevReports(host, {uuid});
-      for (const {path, reason} of broken) this.warn(`the definition ${path} is broken: ${reason}`);
+      const {readDefinitions} = await import('../../../state/definitions/definition.js');
+      const {mdevs} = await readMdevReports(host, {uuid});
+      const files = readDefinitions(host, {uuid});
+      for (const note of desiredNotes([...files.broken, ...files.definitions])) this.warn(note);
       if (mdevs.length === 0)
         throw new PearasysError({
           code: 'no-device',

@@ -4,6 +4,7 @@ import {
   readGuestFiles,
   type GuestDisplay,
 } from '../../../../state/guests/guest-files.js';
+import {desiredNotes} from '../../../../state/desired.js';
 import {asGuest, guestUnit} from '../../../../state/guests/guest-name.js';
 import {readStates} from '../../../../state/guests/guest-state.js';
 import {readActiveStates} from '../../../../systemd/unit.js';
@@ -49,7 +50,7 @@ export default class GuestListCommand extends BaseCommand {
       host,
       files.map(({guest}) => guestUnit(guest)),
     );
-    const guests = files.map(({guest, slots, problem}): GuestEntry => {
+    const guests = files.map(({guest, slots, reason}): GuestEntry => {
       const unit = guestUnit(guest);
       const taken = states.find((state) => state.guest === guest)?.devices.map(({slot}) => slot) ?? [];
       return {
@@ -59,15 +60,15 @@ export default class GuestListCommand extends BaseCommand {
         unit,
         active: active.get(unit) ?? null,
         taken,
-        problem: problem ?? damaged.get(guest)?.message ?? null,
+        problem: reason ?? damaged.get(guest)?.message ?? null,
       };
     });
     await this.#print(guests);
-    for (const {guest, problem} of guests)
-      if (problem !== null) this.warn(`guest ${guest} is ignored: ${problem}`);
     for (const [guest, {message}] of damaged)
-      if (!files.some((file) => file.guest === guest)) this.warn(message);
-    for (const problem of problems) this.warn(problem);
+      this.warn(
+        files.some((file) => file.guest === guest) ? `guest ${guest} is ignored: ${message}` : message,
+      );
+    for (const note of desiredNotes([...files, ...problems])) this.warn(note);
     for (const name of new Set([...lists.primary, ...lists.gpu]))
       if (!files.some(({guest}) => guest === asGuest(name)))
         this.warn(`${name} is in a list of guests, but is not set up`);

@@ -1,5 +1,6 @@
 import {string} from '@oclif/core/args';
 import {singleQuoted} from '../../../../host/shell.js';
+import {desiredNotes} from '../../../../state/desired.js';
 import {guestsOfSlot, isDisplay, readGuestFiles} from '../../../../state/guests/guest-files.js';
 import {parseGuest} from '../../../../state/guests/guest-name.js';
 import {readDevice, readDevices} from '../../../../devices/pci/device.js';
@@ -50,7 +51,7 @@ export default class GuestQuery extends BaseCommand {
     const host = await this.openHost();
     const files = readGuestFiles(host, this.context.layout);
     const {guests, lists, problems} = files;
-    for (const problem of problems) this.warn(problem);
+    for (const note of desiredNotes(problems)) this.warn(note);
     const [guestWord, slotWord] = splitWords(args, (word) => guests.some(({guest}) => guest === word));
     const guest = guestWord === undefined ? undefined : parseGuest(guestWord);
     const slot = slotWord === undefined ? undefined : findSlot(host, () => readDevices(host), slotWord);

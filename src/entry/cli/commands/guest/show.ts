@@ -97,7 +97,7 @@ export default class GuestShow extends BaseCommand {
         message: `guest ${guest} is not set up`,
         hint: `pearasys guest setup ${shellWord(guest)}; \`pearasys guest list\` lists the guests`,
       });
-    const problems = file.problem === undefined ? [] : [file.problem];
+    const problems = file.reason === undefined ? [] : [file.reason];
     const attempt = <T>(work: () => T): T | undefined => {
       try {
         return work();

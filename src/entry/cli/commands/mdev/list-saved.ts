@@ -1,3 +1,5 @@
+import {readDefinitions} from '../../../../state/definitions/definition.js';
+import {desiredNotes} from '../../../../state/desired.js';
 import {BaseCommand} from '../../base-command.js';
 import {readMdevReports, type MdevReports} from '../../mdev-report.js';
 
@@ -8,10 +10,12 @@ export default class MdevListSaved extends BaseCommand {
 
   async run(): Promise<MdevReports> {
     await this.parse(MdevListSaved);
-    const {mdevs, broken} = await readMdevReports(await this.openHost());
+    const host = await this.openHost();
+    const {mdevs, broken} = await readMdevReports(host);
     const listed = mdevs.filter(({definition}) => definition !== null);
     for (const {uuid, parent, definition} of listed) this.log(`${uuid} ${parent} ${definition?.type ?? ''}`);
-    for (const {path, reason} of broken) this.warn(`the definition ${path} is broken: ${reason}`);
+    const files = readDefinitions(host);
+    for (const note of desiredNotes([...files.broken, ...files.definitions])) this.warn(note);
     return {mdevs: listed, broken};
   }
 }

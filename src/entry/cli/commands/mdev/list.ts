@@ -5,6 +5,7 @@ import {
   readDefinitions,
   type DefinitionFilter,
 } from '../../../../state/definitions/definition.js';
+import {desiredNotes} from '../../../../state/desired.js';
 import {readActiveMdevs} from '../../../../state/definitions/listing.js';
 import {readMdev} from '../../../../devices/mdev/mdev.js';
 import type {Host} from '../../../../host/host.js';
@@ -50,9 +51,11 @@ export default class MdevList extends BaseCommand {
         for (const one of broken)
           this.log(`${one.path.split('/').at(-1) ?? ''} ${one.parent} broken: ${one.reason}`);
     }
-    if (!flags.defined || flags.dumpjson)
-      for (const {path, reason} of broken) this.warn(`the definition ${path} is broken: ${reason}`);
-    for (const note of distrustNotes(host, readDefinitions(host, filter).definitions)) this.warn(note);
+    const files = readDefinitions(host, filter);
+    // In a list of definitions they stand already.
+    const ignored = flags.defined && !flags.dumpjson ? [] : files.broken;
+    for (const note of desiredNotes([...ignored, ...files.definitions])) this.warn(note);
+    for (const note of distrustNotes(host, files.definitions)) this.warn(note);
     return {
       mdevs: mdevs.filter(({active, definition}) => (flags.defined ? definition !== null : active)),
       broken,

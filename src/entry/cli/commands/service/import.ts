@@ -2,7 +2,6 @@ import {readDevice} from '../../../../devices/pci/device.js';
 import type {Outcome} from '../../../../engine/carry-out.js';
 import {importDriverctl} from '../../../../operations/service-import.js';
 import {readDriverctl, type DriverctlRecord} from '../../../../state/records/driverctl.js';
-import type {RecordProblem} from '../../../../state/records/record.js';
 import {unitName} from '../../../../systemd/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
 import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
@@ -12,7 +11,7 @@ export interface ImportResult extends ChangeResult {
   /** The units, one for each file that was taken over. */
   readonly units: readonly string[];
   /** Files that are left as they are, and why. */
-  readonly left: readonly RecordProblem[];
+  readonly left: readonly {readonly path: string; readonly reason: string}[];
 }
 
 /** `pearasys service import`: what driverctl has saved becomes records and units. */
@@ -29,7 +28,7 @@ export default class ServiceImport extends BaseCommand {
     const {flags} = await this.parse(ServiceImport);
     const host = await this.openHost();
     const {records, problems} = readDriverctl(host);
-    const left: RecordProblem[] = [...problems];
+    const left = problems.map(({path, reason}) => ({path, reason}));
     const notes: string[] = [];
     const outcomes: Outcome[] = [];
     const taken: DriverctlRecord[] = [];

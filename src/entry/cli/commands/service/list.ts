@@ -2,11 +2,10 @@ import {readDevices} from '../../../../devices/pci/device.js';
 import {
   matchRecord,
   readRecords,
-  recordPath,
   type DeviceRecord,
   type RecordMatch,
 } from '../../../../state/records/record.js';
-import {unknownNotes, type UnknownKey} from '../../../../state/desired.js';
+import {desiredNotes, type UnknownKey} from '../../../../state/desired.js';
 import {readUnitStates} from '../../../../systemd/unit.js';
 import {BaseCommand} from '../../base-command.js';
 import {hasColours} from '../../context.js';
@@ -77,11 +76,8 @@ export default class ServiceList extends BaseCommand {
         })),
     ].sort((a, b) => (a.slot < b.slot ? -1 : 1));
     await this.#print(services);
-    for (const {path, reason} of problems) this.warn(`the record ${path} is ignored: ${reason}`);
-    for (const record of records)
-      for (const note of unknownNotes(recordPath(this.context.layout, record), record.unknown))
-        this.warn(note);
-    return {services, problems};
+    for (const note of desiredNotes([...problems, ...records])) this.warn(note);
+    return {services, problems: problems.map(({path, reason}) => ({path, reason}))};
   }
 
   async #print(services: readonly ServiceEntry[]): Promise<void> {
