@@ -3,22 +3,13 @@
 records=@SYSCONFDIR@/pearasys/pci
 devices=/sys/bus/pci/devices
 released=/run/pearasys/released
-newline='
-'
-# Lengths are counted in bytes, and ranges are those of ASCII.
-LC_ALL=C
+. "@LIBEXECDIR@/trust.sh"
 
 # read_ids SLOT: sets $vendor and $product to the ids of the device, as sysfs prints them. Fails without a device.
 read_ids() {
   vendor='' product=''
   [ -r "$devices/$1/vendor" ] || return 1
   read -r vendor <"$devices/$1/vendor" && read -r product <"$devices/$1/device"
-}
-
-# is_trusted TYPE MODE LINKS OWNER...: the first fields of a line of `ls -ln`, which no builtin can tell: whether it is a
-# file (-) or a folder (d), root's, and not writable by others.
-is_trusted() {
-  case $2 in "$1"????[!w]??[!w]*) [ "$4" = 0 ] ;; *) return 1 ;; esac
 }
 
 # read_record SLOT VENDOR PRODUCT MODE LINKS OWNER GROUP SIZE...: sets $record to the record for this card in this slot

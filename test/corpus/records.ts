@@ -1,6 +1,4 @@
-import {spawnSync} from 'node:child_process';
-import fs from 'node:fs';
-import {dirname, join} from 'node:path';
+import {putFile, type FileCase} from './files.js';
 
 /**
  * Records, good and bad, each with the one right answer. The shell (libexec/early, libexec/claim), TypeScript
@@ -25,21 +23,12 @@ const driverLine = `PEARASYS_DRIVER=${subject.driver}\n`;
 const whole = `# Written by pearasys.\n${slotLine}${idLine}${driverLine}`;
 
 /** One record: what is in the file, and how the file and its folder are. */
-export interface RecordCase {
+export interface RecordCase extends FileCase {
   readonly name: string;
-  readonly content: string;
   /** Whether the record says that the card goes to {@link subject}'s driver. */
   readonly obeyed: boolean;
   /** The lines that this version does not know, which are kept; none unless told. */
   readonly unknown?: readonly string[];
-  /** Permission bits; 0o644 unless told. */
-  readonly mode?: number;
-  /** Permission bits of the folder; 0o755 unless told. */
-  readonly folderMode?: number;
-  /** Whose it is: root's unless told. Only root can try another. */
-  readonly foreign?: 'file' | 'folder';
-  /** What is at the path: a file unless told. */
-  readonly kind?: 'link' | 'folder' | 'fifo';
 }
 
 const good = (name: string, content: string, more: Partial<RecordCase> = {}): RecordCase => ({
@@ -120,20 +109,6 @@ export const recordCases: readonly RecordCase[] = [
 ];
 
 /** Makes the record of a case, in place of another one, on the machine below a folder. */
-export function putRecord(root: string, {content, mode, folderMode, foreign, kind}: RecordCase): void {
-  const path = join(root, subjectPath);
-  const elsewhere = join(root, 'elsewhere');
-  for (const each of [path, elsewhere]) fs.rmSync(each, {recursive: true, force: true});
-  fs.mkdirSync(dirname(path), {recursive: true});
-  const file = kind === undefined ? path : elsewhere;
-  fs.writeFileSync(file, content);
-  fs.chmodSync(file, mode ?? 0o644);
-  if (kind === 'link') fs.symlinkSync(elsewhere, path);
-  if (kind === 'folder') fs.mkdirSync(path);
-  if (kind === 'fifo') spawnSync('mkfifo', [path]);
-  fs.chmodSync(dirname(path), folderMode ?? 0o755);
-  if (process.getuid?.() !== 0) return;
-  const nobody = 65534;
-  fs.lchownSync(path, foreign === 'file' ? nobody : 0, 0);
-  fs.chownSync(dirname(path), foreign === 'folder' ? nobody : 0, 0);
+export function putRecord(root: string, one: RecordCase): void {
+  putFile(root, subjectPath, one);
 }

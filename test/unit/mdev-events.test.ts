@@ -11,6 +11,12 @@ import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addParents} from '../simulated-host/standard-machine.js';
 import type {UdevResult} from '../simulated-host/udev-rules.js';
+import {parseParentName} from '../../src/devices/mdev/mdev-name.js';
+import {parseUuid} from '../../src/devices/mdev/uuid.js';
+import {MachineHost} from '../../src/host/machine-host.js';
+import {distrustDefinition, readDefinitions} from '../../src/state/definitions/definition.js';
+import {definitionCases, definitionPlace, definitionSubject} from '../corpus/definitions.js';
+import {canTry, putFile} from '../corpus/files.js';
 import {runOn, shipped} from './services.js';
 
 const A = '11111111-1111-4111-8111-111111111111';
@@ -396,10 +402,11 @@ describe('the programs in libexec for mediated devices', () => {
   const device = `sys/bus/mdev/devices/${A}`;
   beforeEach(() => {
     folder = fs.mkdtempSync(join(tmpdir(), 'pearasys-libexec-'));
-    for (const name of ['mdev-create', 'mdev-stop', 'mdev-record', 'mdev-parent'])
+    for (const name of ['mdev-create', 'mdev-stop', 'mdev-record', 'mdev-parent', 'trust.sh'])
       put(
         name,
         shipped(`libexec/${name}`)
+          .replaceAll('/usr/local/libexec/pearasys', folder)
           .replaceAll('/usr/bin/node', `${folder}/node`)
           .replaceAll('/etc/mdevctl.d', `${folder}/etc/mdevctl.d`)
           .replaceAll('/usr/lib/mdevctl', `${folder}/usr/lib/mdevctl`)
@@ -438,6 +445,7 @@ esac
       execFileSync('/bin/sh', [join(folder, program), ...args], {
         stdio: 'pipe',
         env: {PATH: `${folder}:/usr/bin:/bin`},
+        timeout: 10_000,
       });
     } catch (error) {
       status = (error as {status: number}).status;
@@ -676,6 +684,30 @@ cat '${join(folder, createFile('mtty-2'))}' >"\${0%/*}/late" &
       });
       assert.equal(wrote(), `${B}\n`);
     });
+
+    for (const one of definitionCases)
+      it(`a definition ${one.name} is ${one.answer}, to the shell and to Node`, function () {
+        if (!canTry(one)) this.skip();
+        putFile(folder, definitionPlace, one);
+        const {uuid, parent} = definitionSubject;
+        const host = new MachineHost(folder);
+        const [definition] = readDefinitions(host, {
+          uuid: parseUuid(uuid),
+          parent: parseParentName(parent),
+        }).definitions;
+        const answer =
+          definition === undefined || distrustDefinition(host, definition) !== undefined
+            ? 'ignored'
+            : definition.start;
+        assert.equal(answer, one.answer, 'TypeScript');
+        const {status, called} = started('mdev-parent', parent);
+        assert.notEqual(status, null, 'it does not end');
+        const isCreated = wrote() !== '';
+        if (isCreated) assert.deepEqual([wrote(), called, one.answer], [`${uuid}\n`, [], 'auto']);
+        // Else it is not started, or left to Node, to its unit too.
+        else if (called.length === 0) assert.notEqual(one.answer, 'auto');
+        if (one.quick === true) assert.deepEqual([isCreated, called], [one.answer === 'auto', []]);
+      });
 
     it('looks at no file that is not named by a UUID', () => {
       define(written('auto'), 'notes');
