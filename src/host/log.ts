@@ -1,7 +1,7 @@
-/** How grave a line is, in the words of pino. */
+/** How severe a line is, in the words of pino. */
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
-/** Lines for whoever looks after the machine: at the terminal, or in the journal. */
+/** Lines for the administrator, at the terminal or in the journal. */
 export interface Log {
   write(level: LogLevel, text: string): void;
   /** Resolves when every line is written. */
@@ -18,8 +18,8 @@ export interface LogOptions {
   readonly output: (text: string) => void;
 }
 
-/** Priorities that the journal takes from the beginning of a line, see sd-daemon(3). */
-const priorities: Readonly<Record<LogLevel, number>> = {error: 3, warn: 4, info: 6, debug: 7};
+/** The priorities of sd-daemon(3). pino gets them as its levels, where less is more severe. */
+const priorities = {error: 3, warn: 4, info: 6, debug: 7} as const satisfies Record<LogLevel, number>;
 
 /**
  * Whether what is written to a file goes to the journal. A service's children have its environment as well, and
@@ -31,21 +31,26 @@ export function isJournal(environment: NodeJS.ProcessEnv, file: string | undefin
 }
 
 /**
- * A log on pino, which is loaded with the first line: most runs write none. Lines written until it is there wait
- * for it, so that {@link Log.flush} belongs at the end of a run.
+ * A log on pino, which is loaded with the first line: most runs write none. Lines written until then wait for it, so
+ * {@link Log.flush} belongs at the end of a run.
  */
 export function createLog({journal, least, output}: LogOptions): Log {
-  const print = (json: string) => {
-    const {level, msg} = JSON.parse(json) as {level: LogLevel; msg: string};
-    output(journal ? journalLines(level, msg) : `${msg}\n`);
-  };
   let loading: Promise<(level: LogLevel, text: string) => void> | undefined;
   let written = Promise.resolve();
   const load = async () => {
     const {default: pino} = await import('pino');
+    // A destination with metadata is told the level and the message of each line, so it does not need pino's JSON.
+    const destination = {
+      [pino.symbols.needsMetadataGsym]: true as const,
+      lastLevel: 0,
+      lastMsg: '',
+      write() {
+        output(journal ? journalLines(this.lastLevel, this.lastMsg) : `${this.lastMsg}\n`);
+      },
+    };
     const logger = pino(
-      {level: least, base: null, timestamp: false, formatters: {level: (label) => ({level: label})}},
-      {write: print},
+      {level: least, customLevels: priorities, useOnlyCustomLevels: true, levelComparison: 'DESC'},
+      destination,
     );
     return (level: LogLevel, text: string) => logger[level](text);
   };
@@ -59,10 +64,10 @@ export function createLog({journal, least, output}: LogOptions): Log {
   };
 }
 
-/** Each line with the priority in front: the journal reads it line by line. */
-function journalLines(level: LogLevel, text: string): string {
+/** Each line with the priority in front, because the journal reads a message line by line. */
+export function journalLines(priority: number, text: string): string {
   return text
     .split('\n')
-    .map((line) => `<${priorities[level]}>${line}\n`)
+    .map((line) => `<${priority}>${line}\n`)
     .join('');
 }

@@ -17,6 +17,13 @@ describe('the log', () => {
     assert.equal(written.join(''), '<3>failed\n<3>and why\n<4>careful\n<6>done\n<7>step\n');
   });
 
+  it('prints a text as it is, also with percent signs and an empty line', async () => {
+    const {written, log} = lines(true);
+    log.write('info', '100 %s %% "\\\n\nend');
+    await log.flush();
+    assert.equal(written.join(''), '<6>100 %s %% "\\\n<6>\n<6>end\n');
+  });
+
   it('is plain text for people, without what they did not ask for', async () => {
     const {written, log} = lines(false, 'info');
     log.write('debug', 'step');

@@ -2,6 +2,7 @@ import {writeFully} from '../../host/descriptor.js';
 import {ExitCode, PearasysError, usageError} from '../../host/errors.js';
 import type {Host} from '../../host/host.js';
 import {readLayout, type Layout} from '../../config/layout.js';
+import {journalLines} from '../../host/log.js';
 import {MachineHost} from '../../host/machine-host.js';
 import {printable, printableLine} from '../../host/printable.js';
 import type {CarryOutOptions, Outcome} from '../../engine/carry-out.js';
@@ -31,12 +32,10 @@ export const unitPatience = 90_000;
 /** Runs the handler on this machine, with the arguments of the process, and sets the exit code. */
 export async function runHandler(handler: Handler): Promise<void> {
   const host = new MachineHost();
-  // The journal reads the priority from the line's beginning, see sd-daemon(3).
   const log: JournalLog = (priority, text) => {
-    // Not by process.stderr: Node takes its time to make that stream.
-    // Nobody can be told when it cannot be written, and the work goes on.
-    const lines = printable(text).split('\n');
-    writeFully(2, lines.map((line) => `<${priority}>${line}\n`).join(''));
+    // Not process.stderr: Node is slow to make that stream, and loading pino would take longer than most handlers.
+    // If the write fails, there is nowhere to report that, and the work goes on.
+    writeFully(2, journalLines(priority, printable(text)));
   };
   const controller = new AbortController();
   process.once('SIGTERM', () => controller.abort());
