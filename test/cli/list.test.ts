@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import stringWidth from 'string-width';
 import type {ListResult} from '../../src/entry/cli/commands/list.js';
 import {defaultLayout} from '../../src/config/layout.js';
 import {parseDriver} from '../../src/devices/pci/driver.js';
@@ -234,6 +235,19 @@ describe('pearasys list', () => {
         const text = await table(columns);
         for (const line of text.trimEnd().split('\n'))
           assert.ok(line.length <= columns, `${line.length}: ${line}`);
+      });
+
+    for (const columns of [40, 80])
+      it(`fits names in wide characters into ${columns} columns`, async () => {
+        host.dispose();
+        host = SimulatedHost.standard((machine) => {
+          machine.files['/usr/share/hwdata/pci.ids'] =
+            '#\n10de  株式会社バッファロー\n\t1b80  グラフィックスカード 高速版 第二世代\n';
+        });
+        const text = await table(columns);
+        for (const line of text.trimEnd().split('\n'))
+          assert.ok(stringWidth(line) <= columns, `${stringWidth(line)}: ${line}`);
+        assert.equal(text.includes('株式'), columns === 80);
       });
 
     it('has heads, and a device a line', async () => {
