@@ -205,20 +205,6 @@ export function errnoName(number: number): string {
   return names.get(number) ?? `errno ${number}`;
 }
 
-/** The number of an errno by its name; undefined for what is none. */
-export function errnoNumber(name: string): number | undefined {
-  const unknown = /^errno (\d+)$/.exec(name)?.[1];
-  if (unknown !== undefined) return Number(unknown);
-  return Object.hasOwn(all, name) ? all[name]?.[0] : undefined;
-}
-
-/** The words of strerror(3): `Too many users`, and `Unknown error 524` for what is the kernel's own. */
-export function errnoWords(name: string): string {
-  if (Object.hasOwn(table, name)) return all[name]?.[1] ?? name;
-  const number = errnoNumber(name);
-  return number === undefined ? name : `Unknown error ${number}`;
-}
-
 /** `EBUSY (the device or resource is busy)`: an errno's name with its meaning for a device, see errno(3). */
 export function explainErrno(name: string): string {
   const words = Object.hasOwn(meaning, name)

@@ -124,10 +124,7 @@ describe('the file that --jsonfile names', function () {
         stderr: {isTerminal: false, columns: 80, write: (text) => (said += text)},
       });
       assert.equal(exitCode, 1, said);
-      assert.equal(
-        said,
-        `Error: Unable to read jsonfile "${path}"\n\nCaused by:\n    ${what === 'a directory' ? 'Is a directory (os error 21)' : reason}\n`,
-      );
+      assert.equal(said, `Error: reading ${path} failed: ${reason}\n`);
     });
 
   it('1 MiB is read', () => {

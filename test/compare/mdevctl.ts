@@ -168,6 +168,7 @@ function randomLine(folder: string): string[] {
     'types',
     'start-parent-mdevs',
     'other',
+    'other',
   ]);
   const words: string[][] = [];
   const add = (percent: number, name: string, char?: string, value?: () => string) => {
@@ -236,6 +237,44 @@ function randomLine(folder: string): string[] {
         ['list', '-dv'],
         ['list', '-vd', '--dumpjson'],
         ['list', '--def'],
+        ['-hV'],
+        ['-Vh'],
+        ['-hx'],
+        ['--help=1'],
+        ['-'],
+        ['--'],
+        ['--', 'list'],
+        ['help', 'help'],
+        ['help', 'list', 'types'],
+        ['list', '-u'],
+        ['list', '-u', '-d'],
+        ['list', '-u', '-x'],
+        ['list', '-u', '--', uuids[0] ?? ''],
+        ['list', '-dvu', uuids[0] ?? ''],
+        ['list', `-dvu${uuids[0] ?? ''}`],
+        ['list', `-dvu=${uuids[0] ?? ''}`],
+        ['list', `-u==${uuids[0] ?? ''}`],
+        ['list', '--dumpjson=1'],
+        ['list', '-d=1'],
+        ['list', '-d', '-v', '-d'],
+        ['list', '-d', '--'],
+        ['list', '--', '-d'],
+        ['list', '--help', '--nosuch'],
+        ['list', '--nosuch', '--help'],
+        ['list', '-u', 'x', '--help'],
+        ['list', '-d', '-d', '--help'],
+        ['list', '-hd'],
+        ['list', '-dh'],
+        ['types', '-p', '-'],
+        ['types', '-p', ''],
+        ['types', '--parent='],
+        ['types', '--no-dumpjson'],
+        ['types', '--__proto__'],
+        ['stop', '-f', '-u'],
+        ['start-parent-mdevs', '--', '-x'],
+        ['start-parent-mdevs', '-'],
+        ['start-parent-mdevs', 'a', 'b'],
+        ['start-parent-mdevs', '--help'],
       ]);
   }
   if (chance(3)) words.push([pick(['extra', '--', '-x', '--nosuch', '-', '--uuid', '-vv'])]);
@@ -346,7 +385,6 @@ function result(root: string, run: {exitCode: number; stdout: string; stderr: st
     ),
     devices: fs
       .readdirSync(join(root, 'sys/bus/mdev/devices'))
-      .sort()
       .map((uuid) => {
         const type =
           fs
@@ -354,7 +392,8 @@ function result(root: string, run: {exitCode: number; stdout: string; stderr: st
             .split('/')
             .at(-2) ?? '';
         return withoutNew(`${uuid} ${type}`);
-      }),
+      })
+      .sort(),
     calls: calls.filter((line) => line !== '' && !line.includes('-a capabilities')),
   };
 }

@@ -1,8 +1,7 @@
 import {boolean, string} from '@oclif/core/flags';
-import {ExitCode, errnoOf, FileError, PearasysError, usageError} from '../../host/errors.js';
+import {usageError} from '../../host/errors.js';
 import type {Host} from '../../host/host.js';
-import {readNamedFile} from '../../host/root-folder.js';
-import {parseConfig, type MdevConfig} from '../../state/definitions/definition.js';
+import type {MdevConfig} from '../../state/definitions/definition.js';
 import {
   parseParentName,
   parseTypeName,
@@ -13,6 +12,7 @@ import {newUuid, parseUuid, type Uuid} from '../../devices/mdev/uuid.js';
 import type {Outcome} from '../../engine/carry-out.js';
 import type {MdevOptions} from '../../operations/mdev-scripts.js';
 import {writeFlags, type BaseCommand} from './base-command.js';
+import {readConfigFile} from './config-file.js';
 import {readMdevReports, type MdevReports} from './mdev-report.js';
 import {withChanges, type ChangeFlags} from './switching.js';
 
@@ -105,32 +105,6 @@ export function readSubject(
       `--uuid UUID of ${existing}, or --parent NAME --type TYPE`,
     );
   return {...names, uuid: names.uuid ?? newUuid(), isNew: names.uuid === undefined, config};
-}
-
-/**
- * Reads a file in mdevctl's JSON; `-` and `/dev/stdin` are standard input.
- * @throws FileError, or PearasysError `bad-definition` with exit code 2.
- */
-export function readConfigFile(path: string | undefined): MdevConfig | undefined {
-  if (path === undefined) return undefined;
-  let text: string;
-  try {
-    text = readNamedFile(path).toString();
-  } catch (error) {
-    throw new FileError('reading', path, errnoOf(error), error);
-  }
-  try {
-    return parseConfig(text);
-  } catch (error) {
-    if (!(error instanceof PearasysError)) throw error;
-    throw new PearasysError({
-      code: error.code,
-      exitCode: ExitCode.usage,
-      message: `${path} is not used: ${error.message}`,
-      hint: '{"mdev_type": "TYPE", "start": "manual", "attrs": [{"NAME": "VALUE"}]}',
-      cause: error,
-    });
-  }
 }
 
 /** Changes the device or definition of a UUID, with what the flags say, and reads what has become of it. */

@@ -32,6 +32,8 @@ export interface CommandSpecification {
   readonly argument?: string;
   /** Whether it has an option for its version. */
   readonly versioned?: boolean;
+  /** Whether it is a program itself, not a command of mdevctl. */
+  readonly isProgram?: boolean;
 }
 
 const uuid = (help: string): OptionSpecification => ({
@@ -73,8 +75,18 @@ provided, the human readable listing will include attributes for the device(s).`
   ],
 };
 
+/** The program itself: what is typed before a command. */
+export const program: CommandSpecification = {
+  name: 'mdevctl',
+  about: 'A mediated device management utility for Linux',
+  options: [],
+  argument: 'SUBCOMMAND',
+  versioned: true,
+  isProgram: true,
+};
+
 /**
- * The commands of mdevctl 1.2, in the words of its own help: who calls it for that must find the same. Beside them
+ * The commands of mdevctl 1.2, with the text of its own help, because scripts read it from standard output. In addition
  * the options of mdevctl 1.3 and later, which libvirt looks for.
  */
 export const mdevctlCommands: readonly CommandSpecification[] = [
@@ -216,6 +228,7 @@ export const lsmdev: CommandSpecification = {
   name: 'lsmdev',
   about: list.about,
   versioned: true,
+  isProgram: true,
   options: list.options,
 };
 

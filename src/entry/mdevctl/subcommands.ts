@@ -1,13 +1,7 @@
-import {errnoOf, FileFault, PearasysError} from '../../host/errors.js';
+import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {Host} from '../../host/host.js';
-import {readNamedFile} from '../../host/root-folder.js';
-import {
-  parseConfig,
-  readDefinitions,
-  type Definition,
-  type DefinitionFilter,
-  type MdevConfig,
-} from '../../state/definitions/definition.js';
+import {printableLine} from '../../host/printable.js';
+import {readDefinitions, type Definition, type DefinitionFilter} from '../../state/definitions/definition.js';
 import {readActiveMdevs} from '../../state/definitions/listing.js';
 import {readMdev} from '../../devices/mdev/mdev.js';
 import {
@@ -20,21 +14,16 @@ import {
 import {readParent, readParents} from '../../devices/mdev/parent.js';
 import {newUuid, parseUuid} from '../../devices/mdev/uuid.js';
 import {readMdevAttributes} from '../../operations/mdev-attributes.js';
-import {
-  defineMdev,
-  modifyMdev,
-  modifyMdevLive,
-  specifyDefinition,
-  undefineMdev,
-} from '../../operations/mdev-define.js';
+import {defineMdev, modifyMdev, modifyMdevLive, undefineMdev} from '../../operations/mdev-define.js';
 import {type MdevOptions} from '../../operations/mdev-scripts.js';
 import {startMdev} from '../../operations/mdev-start.js';
 import {stopMdev} from '../../operations/mdev-stop.js';
-import {specifyMdev, type MdevWords} from '../../plan/mdev/mdev-start.js';
+import type {DefinitionChange} from '../../plan/mdev/mdev-define.js';
+import type {MdevWords} from '../../plan/mdev/mdev-start.js';
+import {readConfigFile} from '../cli/config-file.js';
 import type {Output} from '../cli/output.js';
 import type {MdevctlValues} from './arguments.js';
 import {jsonText, mdevLines, mdevsJson, typesJson, typesLines, type ListedMdev} from './format.js';
-import {errorText, osError} from './messages.js';
 
 /** What a command works with. */
 export interface MdevctlContext {
@@ -49,9 +38,6 @@ export interface MdevctlContext {
 
 /** Milliseconds that a write or a script may take, and that a parent may take to register. */
 const limits = {limit: 30_000, patience: 5000};
-
-/** A failure in mdevctl's own words. */
-class MdevctlError extends Error {}
 
 /** Runs one command of mdevctl 1.2. @returns its exit code. */
 export async function runMdevctl(
@@ -75,8 +61,8 @@ export async function runMdevctl(
         return 0;
     }
   } catch (error) {
-    if (!(error instanceof MdevctlError || error instanceof PearasysError)) throw error;
-    context.stderr.write(error instanceof MdevctlError ? error.message : `Error: ${error.message}\n`);
+    if (!(error instanceof PearasysError)) throw error;
+    context.stderr.write(`Error: ${errorLines(error)}\n`);
     return 1;
   }
 }
@@ -150,107 +136,59 @@ function readFilter(values: MdevctlValues): DefinitionFilter | undefined {
 
 async function change(context: MdevctlContext, command: string, values: MdevctlValues): Promise<void> {
   const {host, stdout} = context;
-  const words = readWords(command, values);
+  const words = readWords(values);
   const {uuid, parent} = words;
   const options = optionsOf(context, values);
   switch (command) {
-    case 'define': {
-      const full = {...words, start: values.has('auto') ? ('auto' as const) : ('manual' as const)};
-      if (words.config === undefined) {
-        const mdev = values.has('uuid') ? readMdev(host, uuid) : undefined;
-        if (parent === undefined && (mdev === undefined || words.type !== undefined))
-          fail('No parent specified');
-        if (words.type === undefined && mdev?.type === undefined) fail('No type specified');
-      } else definitionsOf(context, {uuid, parent});
-      const about = {
-        command,
-        words: {...words, parent: specifyDefinition(full, readMdev(host, uuid)).parent},
-      };
-      await attempt(host, about, () => defineMdev(host, full, options));
-      if (!values.has('uuid')) stdout.write(`${uuid}\n`);
-      return;
-    }
+    case 'define':
+      if (words.config !== undefined) definitionsOf(context, {uuid, parent});
+      await defineMdev(host, {...words, start: values.has('auto') ? 'auto' : 'manual'}, options);
+      break;
     case 'undefine':
-      if (definitionsOf(context, {uuid, parent}).length === 0) fail('No devices match the specified uuid');
-      await attempt(host, {command, words}, () => undefineMdev(host, uuid, parent, options));
+      definitionsOf(context, {uuid, parent});
+      await undefineMdev(host, uuid, parent, options);
       return;
     case 'modify':
       await modify(context, words, values);
       return;
     case 'start':
       await start(context, words, options);
-      if (!values.has('uuid')) stdout.write(`${uuid}\n`);
-      return;
+      break;
     case 'stop':
-      await attempt(host, {command, words}, () => stopMdev(host, uuid, {...options, mayBeGone: false}));
+      await stopMdev(host, uuid, {...options, mayBeGone: false});
       return;
   }
+  // A UUID that was generated.
+  if (!values.has('uuid')) stdout.write(`${uuid}\n`);
 }
 
 async function modify(context: MdevctlContext, words: MdevWords, values: MdevctlValues): Promise<void> {
   const {host} = context;
   const {uuid, parent, type, config} = words;
+  const options = optionsOf(context, values);
   if (values.has('live') && config !== undefined) {
-    const options = {...optionsOf(context, values), parent, defined: values.has('defined')};
-    await attempt(host, {command: 'modify', words}, () => modifyMdevLive(host, uuid, config, options));
+    await modifyMdevLive(host, uuid, config, {...options, parent, defined: values.has('defined')});
     return;
   }
-  const definitions = definitionsOf(context, {uuid, parent});
-  const [definition] = definitions;
-  const named = parent === undefined ? uuid : `${parent}/${uuid}`;
-  if (definition === undefined) fail(`Mediated device ${named} is not defined`);
-  if (definitions.length > 1) fail(`Multiple definitions found for ${uuid}, specify a parent`);
+  definitionsOf(context, {uuid, parent});
   const [name, value] = [values.get('addattr'), values.get('value') ?? ''];
   const index = values.has('index') ? Number(values.get('index')) : undefined;
-  const {attributes} = definition;
-  const most = name === undefined ? attributes.length - 1 : attributes.length;
-  if ((name !== undefined || values.has('delattr')) && index !== undefined && index > most)
-    fail(`Attribute index ${index} is invalid`);
-  await attempt(host, {command: 'modify', words}, () =>
-    modifyMdev(
-      host,
-      uuid,
-      parent,
-      {
-        type,
-        start: values.has('auto') ? 'auto' : values.has('manual') ? 'manual' : undefined,
-        add: name === undefined ? undefined : {name, value, index},
-        remove: values.has('delattr') ? {index} : undefined,
-        config,
-      },
-      optionsOf(context, values),
-    ),
-  );
+  const change: DefinitionChange = {
+    type,
+    start: values.has('auto') ? 'auto' : values.has('manual') ? 'manual' : undefined,
+    add: name === undefined ? undefined : {name, value, index},
+    remove: values.has('delattr') ? {index} : undefined,
+    config,
+  };
+  await modifyMdev(host, uuid, parent, change, options);
 }
 
 async function start(context: MdevctlContext, words: MdevWords, options: MdevOptions): Promise<void> {
-  const {host} = context;
-  const {uuid, parent, type, config} = words;
-  let wish: MdevWords = words;
-  if (config === undefined) {
-    const definitions = definitionsOf(context, {uuid, parent});
-    const [definition] = definitions;
-    if (definitions.length > 1)
-      fail(`Multiple definitions found for device ${uuid}. Please specify a parent.`);
-    if (definition !== undefined && type !== undefined && type !== definition.type)
-      fail(`Device ${uuid} already exists on parent ${definition.parent} with type ${definition.type}`);
-    if (definition === undefined && type !== undefined && parent === undefined)
-      fail("can't provide type without parent");
-    if (definition === undefined && (type === undefined || parent === undefined))
-      fail('Device is insufficiently specified');
-    wish = specifyMdev(words, {definitions, broken: []});
-  }
-  const about = {
-    command: 'start',
-    words: {...words, parent: wish.parent},
-    type: config?.type ?? wish.type,
-  };
-  await attempt(host, about, () =>
-    startMdev(host, words, {...options, mayExist: false, patience: limits.patience}),
-  );
+  if (words.config === undefined) definitionsOf(context, {uuid: words.uuid, parent: words.parent});
+  await startMdev(context.host, words, {...options, mayExist: false, patience: limits.patience});
 }
 
-/** What mdevctl's own udev rule calls: a failure of one device keeps none of the others from being started. */
+/** What mdevctl's own udev rule calls: if one device fails, the others are started nevertheless. */
 async function startParent(context: MdevctlContext, parent: string): Promise<void> {
   const filter = readFilter(new Map([['parent', parent]]));
   if (filter === undefined) return;
@@ -259,8 +197,8 @@ async function startParent(context: MdevctlContext, parent: string): Promise<voi
       try {
         await start(context, {uuid, parent: name}, optionsOf(context));
       } catch (error) {
-        if (!(error instanceof MdevctlError)) throw error;
-        context.log('warn', error.message.replace(/^Error: /, '').trimEnd());
+        if (!(error instanceof PearasysError)) throw error;
+        context.log('warn', errorLines(error));
       }
 }
 
@@ -274,55 +212,28 @@ function definitionsOf({host, log}: MdevctlContext, filter: DefinitionFilter): r
     if (uuid === undefined && filter.uuid === undefined)
       log('warn', `Can't determine uuid for file '${path.slice(path.lastIndexOf('/') + 1)}'`);
   const problem = broken.find(({uuid}) => uuid !== undefined);
-  if (problem !== undefined) fail(`${problem.path}: ${problem.reason}`);
+  if (problem !== undefined)
+    throw new PearasysError({
+      code: 'bad-definition',
+      exitCode: ExitCode.failed,
+      message: `${problem.path}: ${problem.reason}`,
+    });
   return definitions;
 }
 
-function readWords(command: string, values: MdevctlValues): MdevWords {
-  const [uuid, parent, type, file] = ['uuid', 'parent', 'type', 'jsonfile'].map((name) => values.get(name));
-  const config = file === undefined ? undefined : readJsonFile(file);
-  try {
-    const words = {
-      uuid: uuid === undefined ? newUuid() : parseUuid(uuid),
-      parent: parent === undefined ? undefined : readParentName(parent),
-      type: type === undefined ? undefined : type === '' ? ('' as TypeName) : parseTypeName(type),
-    };
-    if (file !== undefined && parent === undefined && command !== 'modify')
-      fail(
-        command === 'define'
-          ? `Parent device required to define device via ${JSON.stringify(file)}`
-          : 'Parent device required to start device via json file',
-      );
-    return {...words, config};
-  } catch (error) {
-    if (error instanceof PearasysError) fail(error.message);
-    throw error;
-  }
+function readWords(values: MdevctlValues): MdevWords {
+  const [uuid, parent, type] = ['uuid', 'parent', 'type'].map((name) => values.get(name));
+  return {
+    uuid: uuid === undefined ? newUuid() : parseUuid(uuid),
+    parent: parent === undefined ? undefined : readParentName(parent),
+    type: type === undefined ? undefined : type === '' ? ('' as TypeName) : parseTypeName(type),
+    config: readConfigFile(values.get('jsonfile')),
+  };
 }
 
 /** The name as it is typed: mdevctl knows no other spelling. */
 function readParentName(text: string): ParentName {
   return asParentName(text) ?? parseParentName(text);
-}
-
-function readJsonFile(path: string): MdevConfig {
-  let text: string;
-  try {
-    text = readNamedFile(path).toString();
-  } catch (error) {
-    const errno = errnoOf(error);
-    // mdevctl reads all other kinds of files, whatever their size.
-    const reason = error instanceof FileFault && errno !== 'EISDIR' ? error.message : osError(errno);
-    throw new MdevctlError(
-      `Error: Unable to read jsonfile ${JSON.stringify(path)}\n\nCaused by:\n    ${reason}\n`,
-    );
-  }
-  try {
-    return parseConfig(text);
-  } catch (error) {
-    if (error instanceof PearasysError) fail(`invalid json: ${error.message}`);
-    throw error;
-  }
 }
 
 function optionsOf(context: MdevctlContext, values?: MdevctlValues): MdevOptions {
@@ -340,19 +251,9 @@ function optionsOf(context: MdevctlContext, values?: MdevctlValues): MdevOptions
   };
 }
 
-async function attempt(
-  host: Host,
-  about: Parameters<typeof errorText>[1],
-  work: () => Promise<unknown>,
-): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    if (error instanceof PearasysError) throw new MdevctlError(errorText(error, about, host));
-    throw error;
-  }
-}
-
-function fail(message: string): never {
-  throw new MdevctlError(`Error: ${message}\n`);
+/** An error in the lines that pearasys prints: what failed, details, and the next step. */
+function errorLines({code, message, details, hint}: PearasysError): string {
+  // As the next step for those who are not root, pearasys names an option that mdevctl does not have.
+  const next = hint === undefined || code === 'not-root' ? [] : [`try: ${hint}`];
+  return [message, ...details.map((detail) => `  ${detail}`), ...next].map(printableLine).join('\n');
 }

@@ -2,6 +2,7 @@ import {
   mdevctlCommands,
   mdevctlVersion,
   optionWord,
+  program,
   type CommandSpecification,
   type OptionSpecification,
 } from './specification.js';
@@ -15,8 +16,8 @@ export function allOptions({options, versioned}: CommandSpecification): readonly
 }
 
 /** How the command is typed. */
-export function commandLine({name}: CommandSpecification): string {
-  return name === 'lsmdev' ? name : `mdevctl ${name}`;
+export function commandLine({name, isProgram}: CommandSpecification): string {
+  return isProgram === true ? name : `mdevctl ${name}`;
 }
 
 /** `mdevctl list [OPTIONS]`: how the command is used, with what must be given. */
@@ -31,10 +32,9 @@ export function usageLine(command: CommandSpecification): string {
   ].join(' ');
 }
 
-/** The version line of the program, or of a command. */
-export function versionLine(command?: CommandSpecification): string {
-  const name = command === undefined ? 'mdevctl' : programName(command);
-  return `${name} ${command === undefined || command.versioned === true ? mdevctlVersion : ''}`;
+/** The version line of a program or of a command. */
+export function versionLine({name, isProgram, versioned}: CommandSpecification): string {
+  return `${isProgram === true ? name : `mdevctl-${name}`} ${versioned === true ? mdevctlVersion : ''}`;
 }
 
 /** What mdevctl prints without a command, and for its own help. */
@@ -45,16 +45,14 @@ export function programHelp(): string {
     ['help', 'Print this message or the help of the given subcommand(s)'] as [string, string],
   ].sort(([one], [other]) => (one < other ? -1 : 1));
   return [
-    versionLine(),
-    'A mediated device management utility for Linux',
+    versionLine(program),
+    program.about,
     '',
     'USAGE:',
-    '    mdevctl <SUBCOMMAND>',
+    `    ${usageLine(program)}`,
     '',
     'OPTIONS:',
-    ...columns(
-      [helpOption, versionOption].map((option): [string, string] => [optionStart(option), option.help]),
-    ),
+    ...columns(allOptions(program).map((option): [string, string] => [optionStart(option), option.help])),
     '',
     'SUBCOMMANDS:',
     ...columns(lines.map(([name, about]): [string, string] => [`    ${name}`, about])),
@@ -64,6 +62,7 @@ export function programHelp(): string {
 
 /** The help of one command: with `long` as --help has it, else as -h has it. */
 export function commandHelp(command: CommandSpecification, long: boolean): string {
+  if (command === program) return programHelp();
   const options = [...allOptions(command)].sort((one, other) => (sortKey(one) < sortKey(other) ? -1 : 1));
   const full = long && command.long !== undefined;
   return [
@@ -83,10 +82,6 @@ export function commandHelp(command: CommandSpecification, long: boolean): strin
       : columns(options.map((option): [string, string] => [optionStart(option), option.help]))),
     '',
   ].join('\n');
-}
-
-function programName({name}: CommandSpecification): string {
-  return name === 'lsmdev' ? name : `mdevctl-${name}`;
 }
 
 function optionStart(option: OptionSpecification): string {

@@ -3,12 +3,12 @@ import {usageError} from '../../../../host/errors.js';
 import {parseUuid} from '../../../../devices/mdev/uuid.js';
 import {modifyMdev, modifyMdevLive} from '../../../../operations/mdev-define.js';
 import {BaseCommand} from '../../base-command.js';
+import {readConfigFile} from '../../config-file.js';
 import {
   changeMdev,
   jsonFileFlag,
   mdevChangeFlags,
   mdevFlags,
-  readConfigFile,
   readNames,
   uuidFlag,
   type MdevChangeResult,
