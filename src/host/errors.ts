@@ -66,6 +66,7 @@ export type ErrorCode =
   | 'ambiguous-definition'
   | 'callout-failed'
   | 'not-switchable'
+  | 'switched-off'
   | 'busy'
   | 'write-failed'
   | 'write-stuck'

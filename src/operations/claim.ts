@@ -8,6 +8,7 @@ import {planClaim, releasedMark} from '../plan/switch/claim.js';
 import {isClaimed} from '../plan/switch/switch.js';
 import {readRecordOf, readRecords, type DeviceRecord} from '../state/records/record.js';
 import {isIgnored, unknownNotes} from '../state/desired.js';
+import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {isEnabled, isMasked, readSystemState, readUnits, type UnitIdentity} from '../systemd/unit.js';
 
 /** What became of {@link claimDevice}. */
@@ -20,8 +21,8 @@ export interface ClaimOutcome extends Outcome {
 
 /**
  * Puts the device of a unit on its driver, together with those of its set, when it is the recorded card.
- * @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device is left alone; the refusal; what
- *   failed.
+ * @throws PearasysError `switched-off`, `no-device`, `identity-mismatch` or `bad-record`: the device is left alone; the
+ *   refusal; what failed.
  */
 export async function claimDevice(
   host: Host,
@@ -30,6 +31,12 @@ export async function claimDevice(
   options: CarryOutOptions,
 ): Promise<ClaimOutcome> {
   const {slot, driver} = unit;
+  const off = switchedOffBy(readRescue(host), slot);
+  if (off !== undefined)
+    throw new PearasysError({
+      ...switchedOffError(`${slot} is not claimed`, off),
+      hint: `boot without ${off}, or switch it manually: pearasys bind ${driver} ${slot}`,
+    });
   const {record} = identify(host, layout, slot);
   const slots = () => claimedTogether(host, layout, unit);
   const outcome = await carryOut(
@@ -53,7 +60,9 @@ export async function claimDevice(
  * yet. Later on an enabled claim may be for the next boot only, and nothing is done that no unit waits for.
  */
 export async function readDueClaims(host: Host, own: UnitIdentity): Promise<UnitIdentity[]> {
+  const rescue = readRescue(host);
   const units = readUnits(host).filter((unit) => {
+    if (switchedOffBy(rescue, unit.slot) !== undefined) return false;
     if (unit.slot === own.slot || !isEnabled(host, unit) || isMasked(host, unit)) return false;
     const device = host.exists(releasedMark(unit.slot)) ? undefined : readDevice(host, unit.slot);
     return device !== undefined && !isClaimed(device, unit.driver);
@@ -112,8 +121,10 @@ export function claimedTogether(host: HostReader, layout: Layout, {slot: own, dr
   const present = readDevice(host, own);
   const record = present === undefined ? undefined : readRecordOf(host, layout, present);
   if (record === undefined || isIgnored(record) || record.driver !== driver) return [own];
+  const rescue = readRescue(host);
   return record.together.filter((slot) => {
     if (slot === own) return true;
+    if (switchedOffBy(rescue, slot) !== undefined) return false;
     const device = readDevice(host, slot);
     const theirs = device === undefined ? undefined : readRecordOf(host, layout, device);
     return (

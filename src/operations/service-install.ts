@@ -9,10 +9,11 @@ import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.
 import type {Host} from '../host/host.js';
 import {claimsOf, readServices, type WishedClaim} from '../plan/service/service-state.js';
 import {planInstall, planInstallAnySlot, servicesLock} from '../plan/service/service.js';
-import {plan, type Planned} from '../plan/step.js';
+import {plan, refuse, type Planned} from '../plan/step.js';
 import {withoutDependents} from '../plan/switch/leaving.js';
 import {bringDriver, refuseBridges, refuseOverride} from '../plan/switch/refusals.js';
 import {planSwitch, readSwitch} from '../plan/switch/switch.js';
+import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {readActiveUnits, unitName} from '../systemd/unit.js';
 import {refreshed} from './devices.js';
 
@@ -114,6 +115,15 @@ function refuseEarly(host: Host, devices: readonly Device[], {driver, now, force
   const refusal = refuseBridges(devices) ?? refuseOverride(devices, true);
   if (refusal !== undefined) return refusal;
   if (!now) return plan([]);
+  const rescue = readRescue(host);
+  for (const {slot} of devices) {
+    const word = switchedOffBy(rescue, slot);
+    if (word !== undefined)
+      return refuse({
+        ...switchedOffError(`the unit of ${slot} cannot be started`, word),
+        hint: `omit --now: the claim then takes effect at the next boot without ${word}`,
+      });
+  }
   // The unit itself is never forced: what stands in its way now would stand there when it starts.
   const rules = {force: false, wholeGroup: !force};
   return planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));

@@ -551,6 +551,8 @@ export class Userland {
         if (name === 'PathExists') holds = real !== undefined;
         else if (name === 'PathIsDirectory')
           holds = real !== undefined && this.machine.tree.stat(real)?.isDirectory() === true;
+        else if (name === 'KernelCommandLine')
+          holds = (this.machine.tree.read('/proc/cmdline') ?? '').trim().split(/\s+/).includes(path);
         else throw new Error(`systemd: ${key}= is not in this subset`);
         if (negation !== '') holds = !holds;
         if (alternative !== '') alternatives.push(holds);

@@ -81,6 +81,26 @@ describe('the handlers', () => {
       assert.equal(host.journal.length, before);
     });
 
+    it('refuses with 3 what the kernel command line switches off, and takes along none of those', async () => {
+      const both = `${install} --siblings`;
+      for (const [word, wanted] of [
+        ['pearasys=off', ['nouveau', 'snd_hda_intel']],
+        ['pearasys.skip=02:00.0', ['nouveau', 'snd_hda_intel']],
+      ] as const) {
+        const host = await made([both], (declaration) => (declaration.cmdline += ` ${word}`));
+        const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
+        assert.equal(exitCode, 3);
+        assert.match(
+          journal[0] ?? '',
+          /^<3>0000:02:00\.0 is not claimed: pearasys\S+ on the kernel command line/,
+        );
+        assert.deepEqual(drivers(host), wanted);
+      }
+      const host = await made([both], (declaration) => (declaration.cmdline += ' pearasys.skip=02:00.1'));
+      assert.equal((await runOn(host, claim, card, 'vfio-pci')).exitCode, 0);
+      assert.deepEqual(drivers(host), ['vfio-pci', 'snd_hda_intel']);
+    });
+
     it('takes along those installed with it', async () => {
       const host = await made([`${install} --siblings`]);
       const {journal} = await runOn(host, claim, sound, 'vfio-pci');

@@ -9,6 +9,8 @@ import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import {readRecordOf} from '../../src/state/records/record.js';
+import {readRescue, switchedOffBy} from '../../src/state/rescue.js';
+import {commandLineCases} from '../corpus/command-lines.js';
 import {canTry} from '../corpus/files.js';
 import {putRecord, recordCases, subject} from '../corpus/records.js';
 import {putPrograms} from './services.js';
@@ -27,6 +29,7 @@ describe('the programs in libexec', () => {
   const running: ChildProcess[] = [];
   beforeEach(() => {
     folder = fs.mkdtempSync(join(tmpdir(), 'pearasys-libexec-'));
+    put('proc/cmdline', 'root=/dev/sda1 quiet\n');
     fs.mkdirSync(join(folder, checked), {recursive: true});
     put('node', '#!/bin/sh\necho "$@" >>"$0.called"\nexit 7\n', 0o755);
     putPrograms(folder, `${folder}/node`);
@@ -144,6 +147,49 @@ describe('the programs in libexec', () => {
         show({driver: subject.driver});
         assert.equal(started('claim', card, subject.driver).node === undefined, obeyed, 'claim');
       });
+  });
+
+  describe('of the kernel command lines', () => {
+    for (const {line, off} of commandLineCases)
+      it(`${off ? 'all programs leave the card alone' : 'no program leaves the card alone'} with: ${line}`, () => {
+        put('proc/cmdline', `${line}\n`);
+        assert.equal(
+          switchedOffBy(readRescue(new MachineHost(folder)), parseSlot(card)) !== undefined,
+          off,
+          'TypeScript',
+        );
+        show();
+        put(record, text());
+        enable();
+        // The unit of early has a condition for the word that switches everything off.
+        const {status} = started('early');
+        assert.equal(status, 0);
+        assert.equal(read(`sys/bus/pci/devices/${card}/driver_override`) !== subject.driver, off, 'early');
+        show({driver: subject.driver});
+        assert.equal(started('claim', card, subject.driver).status, off ? 1 : 0, 'claim');
+      });
+
+    it('slots in capitals are the same', () => {
+      const slot = '0000:0a:00.0';
+      put('proc/cmdline', 'pearasys.skip=0000:0A:00.0\n');
+      show({slot});
+      put(`etc/pearasys/pci/${slot}-0x10de-0x1b80`, text(slot));
+      enable(slot);
+      started('early');
+      assert.equal(read(`sys/bus/pci/devices/${slot}/driver_override`), '(null)');
+      assert.ok(switchedOffBy(readRescue(new MachineHost(folder)), parseSlot(slot)));
+      assert.ok(fs.existsSync(join(folder, `run/pearasys/skipped/${slot}`)));
+    });
+
+    it('early reports what it skips, and words that are no slots, as data', () => {
+      put('proc/cmdline', 'pearasys.skip=02:00.0,../x,$(id)\n');
+      put(record, text());
+      const {stderr} = started('early');
+      assert.match(stderr, /<5>the claim of 0000:02:00\.0 is switched off for this boot/);
+      assert.match(stderr, /<4>pearasys\.skip=.*'\.\.\/x' is not a slot/);
+      assert.match(stderr, /'\$\(id\)' is not a slot/);
+      assert.deepEqual(fs.readdirSync(join(folder, 'run/pearasys/skipped')), [card]);
+    });
   });
 
   describe('claim', () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import {spawnSync} from 'node:child_process';
 import fs from 'node:fs';
 import {dirname, join} from 'node:path';
+import {commandLineCases} from '../corpus/command-lines.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {beforeUdev, functionOf} from '../simulated-host/standard-machine.js';
@@ -115,6 +116,26 @@ describe('the udev rule', () => {
     );
     assert.deepEqual(made.host.userland.processes, []);
   });
+
+  for (const {line, off} of commandLineCases)
+    it(`${off ? 'leaves' : 'claims'} the card, at boot and at a hot-add, with: ${line}`, async () => {
+      const made = await installed('vfio-pci', (declaration) => {
+        beforeUdev(declaration);
+        declaration.cmdline = line;
+      });
+      const {host, units} = made;
+      // What early leaves for each slot of the list.
+      if (off && line.includes('skip')) host.machine.tree.file(`/run/pearasys/skipped/${card}`, '');
+      host.userland.coldplug();
+      await host.userland.idle();
+      assert.equal(driverOf(host), off ? 'nouveau' : 'vfio-pci');
+      const {tags} = await replug(made);
+      assert.equal(driverOf(host), off ? 'nouveau' : 'vfio-pci');
+      assert.equal(host.userland.state(unit) ?? 'inactive', off ? 'inactive' : 'active');
+      assert.ok(tags.has('systemd'));
+      if (off) assert.deepEqual(units.runs.get(claimUnit) ?? [], []);
+      assert.equal(host.machine.device('0000:01:00.0').driver, 'nouveau');
+    });
 
   it('keeps hands off when the unit is disabled', async () => {
     const made = await installed();

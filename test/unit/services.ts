@@ -36,6 +36,7 @@ export function putPrograms(folder: string, node: string): void {
       .replaceAll('/usr/bin/node', node)
       .replaceAll('/etc/', `${folder}/etc/`)
       .replaceAll('/sys/bus', `${folder}/sys/bus`)
+      .replaceAll('/proc/cmdline', `${folder}/proc/cmdline`)
       .replaceAll('/run/pearasys', `${folder}/run/pearasys`);
     fs.writeFileSync(join(folder, name), text, {mode: 0o755});
   }

@@ -38,6 +38,7 @@ import {
   type DisplaySessions,
 } from '../../usage/sessions.js';
 import {displayManagerAlias, ownUnitName} from '../../systemd/unit-files.js';
+import {readRescue, switchedOffBy, switchedOffError, type Rescue} from '../../state/rescue.js';
 import {keyboardsLostWith} from '../../usage/keyboards.js';
 import {asSlot, type Slot} from '../../devices/pci/slot.js';
 import {readConsoleDrivers, releaseConsoles, type ConsoleDriver} from './consoles.js';
@@ -113,6 +114,8 @@ export interface GuestStart {
   readonly kept: ReadonlyMap<Slot, TakenDevice>;
   /** The machine's keyboards, when all of them go with the devices. */
   readonly lostKeyboards: readonly string[];
+  /** What the kernel command line switches off for this boot. */
+  readonly rescue: Rescue;
 }
 
 /** The devices that need a module. */
@@ -187,6 +190,7 @@ export function readGuestStart(
       host,
       changing.map(({slot}) => slot),
     ),
+    rescue: readRescue(host),
   };
 }
 
@@ -238,7 +242,8 @@ export function hasOtherDisplay(host: HostReader, taken: readonly Slot[]): boole
 export function planGuestStart(input: GuestStart | Refusal): Planned {
   if ('kind' in input) return input;
   const {guest, devices, change, settings} = input;
-  const refusal = refuseShared(input) ?? refuseMissing(input) ?? refuseOtherCards(input);
+  const refusal =
+    refuseSwitchedOff(input) ?? refuseShared(input) ?? refuseMissing(input) ?? refuseOtherCards(input);
   if (refusal !== undefined) return refusal;
   const previous = input.states.find((state) => state.guest === guest);
   const makingWay = makeWay(input);
@@ -692,6 +697,14 @@ function refuseFile(guest: Guest, file: ReturnType<typeof readGuestFile>): Refus
         ? `pearasys guest setup ${shellWord(guest)}`
         : 'correct that file (one slot per line), then try again',
   });
+}
+
+/** A guest that libvirt starts at boot would otherwise take the display from whoever needs a way back. */
+function refuseSwitchedOff({guest, slots, rescue}: GuestStart): Refusal | undefined {
+  const word = slots.map((slot) => switchedOffBy(rescue, slot)).find((one) => one !== undefined);
+  return word === undefined
+    ? undefined
+    : refuse(switchedOffError(`guest ${guest} does not get its devices`, word));
 }
 
 function refuseShared({guest, slots, devices, states}: GuestStart): Refusal | undefined {

@@ -6,6 +6,7 @@ import {
   type RecordMatch,
 } from '../../../../state/records/record.js';
 import {desiredNotes, type UnknownKey} from '../../../../state/desired.js';
+import {describeRescue, readRescue, switchedOffBy} from '../../../../state/rescue.js';
 import {readUnitStates} from '../../../../systemd/unit.js';
 import {BaseCommand} from '../../base-command.js';
 import {hasColours} from '../../context.js';
@@ -28,6 +29,8 @@ export interface ServiceEntry {
   readonly elsewhere: readonly string[];
   /** What the record has that this version does not know. */
   readonly unknown: readonly UnknownKey[];
+  /** Whether the kernel command line switches the claim off for this boot. */
+  readonly switchedOff: boolean;
 }
 
 /** What `--json` prints. */
@@ -55,7 +58,8 @@ export default class ServiceList extends BaseCommand {
       return all.find((record) => matchRecord(record, devices).kind === 'matches') ?? all[0];
     };
     const withUnit = new Set(units.map(({slot}) => recordOf(slot)));
-    const services = [
+    const rescue = readRescue(host);
+    const services: ServiceEntry[] = [
       ...units.map(({slot, driver, unit, enabled, active = null}) => ({
         ...describeMatch(recordOf(slot), devices),
         slot,
@@ -63,6 +67,7 @@ export default class ServiceList extends BaseCommand {
         unit,
         enabled,
         active,
+        switchedOff: switchedOffBy(rescue, slot) !== undefined,
       })),
       ...records
         .filter((record) => !withUnit.has(record))
@@ -73,10 +78,16 @@ export default class ServiceList extends BaseCommand {
           unit: null,
           enabled: record.slot === 'any',
           active: null,
+          switchedOff: record.slot === 'any' ? rescue.all : switchedOffBy(rescue, record.slot) !== undefined,
         })),
     ].sort((a, b) => (a.slot < b.slot ? -1 : 1));
     await this.#print(services);
     for (const note of desiredNotes([...problems, ...records])) this.warn(note);
+    const off = describeRescue(
+      rescue,
+      units.map(({slot}) => slot),
+    );
+    if (off !== undefined) this.warn(off);
     return {services, problems: problems.map(({path, reason}) => ({path, reason}))};
   }
 
