@@ -4,6 +4,7 @@ records=@SYSCONFDIR@/pearasys/pci
 devices=/sys/bus/pci/devices
 released=/run/pearasys/released
 . "@LIBEXECDIR@/trust.sh"
+. "@LIBEXECDIR@/rescue.sh"
 
 # read_ids SLOT: sets $vendor and $product to the ids of the device, as sysfs prints them. Fails without a device.
 read_ids() {
@@ -53,28 +54,6 @@ read_record() {
   for key in SLOT ID DRIVER; do
     case $seen in *" PEARASYS_$key "*) ;; *) return 1 ;; esac
   done
-}
-
-# read_rescue: reads what the kernel command line switches off for this boot. Sets $off ("yes" for pearasys=off) and
-# $skipped (the slots of pearasys.skip=, each between two commas).
-read_rescue() {
-  off=no skipped=, cmdline=''
-  IFS= read -r cmdline </proc/cmdline || :
-  set -f
-  for word in $cmdline; do
-    case $word in
-      pearasys=off) off=yes ;;
-      pearasys.skip=*) skipped=$skipped${word#pearasys.skip=}, ;;
-    esac
-  done
-  set +f
-  case $skipped in *[A-F]*) skipped=$(echo "$skipped" | tr A-F a-f) ;; esac
-}
-
-# is_off SLOT: after read_rescue, whether it switches this device's claim off.
-is_off() {
-  case $off$skipped in yes* | *,"$1",* | *,"${1#0000:}",*) return 0 ;; esac
-  return 1
 }
 
 # is_right SLOT DRIVER: whether the device is on the driver; "none" means the override "none" and no driver.

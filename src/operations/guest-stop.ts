@@ -3,7 +3,8 @@ import {carryOut, type CarryOutOptions} from '../engine/carry-out.js';
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {shellWord} from '../host/shell.js';
-import {displayManagerUnit, guestsLock, hasOtherDisplay} from '../plan/guest/guest-start.js';
+import {hasOtherDisplay} from '../usage/risks.js';
+import {displayManagerUnit, guestsLock} from '../plan/guest/guest-start.js';
 import {
   hasDisplay,
   planConsoles,

@@ -11,10 +11,19 @@ import {claimsOf, readServices, type WishedClaim} from '../plan/service/service-
 import {planInstall, planInstallAnySlot, servicesLock} from '../plan/service/service.js';
 import {plan, refuse, type Planned} from '../plan/step.js';
 import {withoutDependents} from '../plan/switch/leaving.js';
-import {bringDriver, refuseBridges, refuseOverride} from '../plan/switch/refusals.js';
-import {planSwitch, readSwitch} from '../plan/switch/switch.js';
-import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
+import {
+  bringDriver,
+  refuseBridges,
+  refuseHeld,
+  refuseOverride,
+  refuseRisks,
+} from '../plan/switch/refusals.js';
+import {isClaimed, planSwitch, readSwitch} from '../plan/switch/switch.js';
+import {offWord, readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {readActiveUnits, unitName} from '../systemd/unit.js';
+import {isSystemDisk} from '../usage/holder.js';
+import {readHolders} from '../usage/holders.js';
+import {readRisks} from '../usage/risks.js';
 import {refreshed} from './devices.js';
 
 /** A device as it was read; of an image, which has none to look at, the slot and the id that were typed. */
@@ -32,6 +41,8 @@ export interface InstallWish {
   readonly now: boolean;
   /** Whether a group may be left with members on host drivers. */
   readonly force: boolean;
+  /** Whether a person has agreed to what `risksOf` names. */
+  readonly accepted: boolean;
 }
 
 /**
@@ -72,7 +83,7 @@ export async function installServices(
         host,
         devices.map((device) => ({classCode: 0, ...device})),
       );
-      return planInstall(
+      const planned = planInstall(
         {claims, folder, start: wish.now ? 'now' : 'later'},
         readServices(
           host,
@@ -81,6 +92,9 @@ export async function installServices(
           {names, active, folder},
         ),
       );
+      return planned.kind === 'refusal'
+        ? planned
+        : {...planned, notes: [...early.notes, ...planned.notes]};
     },
     options,
   );
@@ -109,12 +123,26 @@ export async function installForAnySlot(
 }
 
 /** An unknown driver, and with `now` a device that cannot be switched, are refused before anything is written. */
-function refuseEarly(host: Host, devices: readonly Device[], {driver, now, force}: InstallWish): Planned {
+function refuseEarly(
+  host: Host,
+  devices: readonly Device[],
+  {driver, now, force, accepted}: InstallWish,
+): Planned {
   const bringing = bringDriver(driver, findDriver(host, driver));
   if ('kind' in bringing) return bringing;
-  const refusal = refuseBridges(devices) ?? refuseOverride(devices, true);
+  const taken = devices.filter((device) => !isClaimed(device, driver));
+  const holders = readHolders(host, taken);
+  const risks = readRisks(host, taken, holders);
+  const way = `if it cannot be used after the next boot, add ${rescueWords(taken)} to the kernel command line`;
+  const refusal =
+    refuseBridges(devices) ??
+    refuseOverride(devices, true) ??
+    // The system would not start any more.
+    refuseHeld(taken, holders.filter(isSystemDisk), force) ??
+    (force || accepted ? undefined : refuseRisks(risks, way));
   if (refusal !== undefined) return refusal;
-  if (!now) return plan([]);
+  const notes = risks.length === 0 ? [] : [...risks.map(({text}) => text), way];
+  if (!now) return plan([], {notes});
   const rescue = readRescue(host);
   for (const {slot} of devices) {
     const word = switchedOffBy(rescue, slot);
@@ -125,6 +153,12 @@ function refuseEarly(host: Host, devices: readonly Device[], {driver, now, force
       });
   }
   // The unit itself is never forced: what stands in its way now would stand there when it starts.
-  const rules = {force: false, wholeGroup: !force};
-  return planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));
+  const rules = {force: false, accepted: force || accepted, wholeGroup: !force};
+  const planned = planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));
+  return planned.kind === 'refusal' ? planned : plan([], {notes});
+}
+
+/** What skips the claims of these devices for one boot. */
+function rescueWords(devices: readonly Device[]): string {
+  return `pearasys.skip=${devices.map(({slot}) => slot).join(',')} or ${offWord}`;
 }

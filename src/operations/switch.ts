@@ -3,12 +3,22 @@ import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.
 import type {Host} from '../host/host.js';
 import {planByHand} from '../plan/switch/claim.js';
 import {readSwitch, type Target} from '../plan/switch/switch.js';
+import {refuseRisks} from '../plan/switch/refusals.js';
+import {readHolders} from '../usage/holders.js';
+import {readRisks, type Risk} from '../usage/risks.js';
 import {refreshed} from './devices.js';
 
 /** Settings of {@link switchDevices}. */
 export interface SwitchOptions extends CarryOutOptions {
   /** Whether to go on where a person may decide, see {@link SwitchRules}. */
   readonly force: boolean;
+  /** Whether a person has agreed to what {@link risksOf} names. */
+  readonly accepted?: boolean;
+}
+
+/** What a person loses who takes these devices from the host. */
+export function risksOf(host: Host, devices: readonly Device[]): Risk[] {
+  return readRisks(host, devices, readHolders(host, devices));
 }
 
 /**
@@ -22,11 +32,19 @@ export async function switchDevices(
   target: Target,
   options: SwitchOptions,
 ): Promise<Outcome> {
-  const rules = {force: options.force, wholeGroup: true};
+  const {force, accepted = false} = options;
+  const rules = {force, accepted, wholeGroup: true};
   return await carryOut(
     host,
     devices.map(({slot}) => slot),
-    (when) => planByHand(host, readSwitch(host, refreshed(host, devices, when), target, rules)),
+    (when) => {
+      const input = readSwitch(host, refreshed(host, devices, when), target, rules);
+      const planned = planByHand(host, input);
+      if (planned.kind === 'refusal' || planned.steps.length === 0 || force || accepted) return planned;
+      const slots = devices.map(({slot}) => slot).join(' ');
+      const risks = target.kind === 'default' ? [] : readRisks(host, input.devices, input.holders);
+      return refuseRisks(risks, `to get it back: pearasys bind default ${slots}, or a reboot`) ?? planned;
+    },
     options,
   );
 }

@@ -5,7 +5,7 @@ import type {Slot} from '../devices/pci/slot.js';
 /**
  * What the kernel command line switches off for this boot, see kernel-command-line(7): `pearasys=off` all claims, the
  * automatic start of mediated devices and guests with devices; `pearasys.skip=SLOT[,SLOT]` the same for single
- * devices. libexec/records.sh applies the same rule.
+ * devices. libexec/rescue.sh applies the same rule.
  */
 export interface Rescue {
   /** Whether everything is switched off. */

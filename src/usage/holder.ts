@@ -66,6 +66,11 @@ export interface MountHolder extends HolderBase {
   readonly namespaceOf?: number;
 }
 
+/** Whether the machine runs from a file system on the device. */
+export function isSystemDisk(holder: Holder): boolean {
+  return holder.kind === 'mount' && holder.system;
+}
+
 /** Another block device built on a disk of the device: LVM, RAID, dm-crypt, or a claim the kernel does not name. */
 export interface StackHolder extends HolderBase {
   readonly kind: 'stack';

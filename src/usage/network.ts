@@ -159,7 +159,7 @@ export class Network {
             kind: 'interface',
             slot,
             class: 'yields',
-            harm: last ? 'certain' : 'overridable',
+            harm: 'overridable',
             name: lower.name,
             addresses: user.addresses,
             routes: user.routes,

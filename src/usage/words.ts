@@ -51,7 +51,7 @@ export function adviseOnHolder(holder: Holder): string {
       return adviseOnStack(holder);
     case 'interface':
       return holder.last
-        ? 'without it this machine is cut off: it cannot be released until another interface has a default route'
+        ? 'without it this machine is cut off: give another interface a default route first'
         : adviseOnInterface(holder);
     case 'network-namespace':
       return '`lsns --type net` and `ip netns` show the namespaces: end what uses the interface, or move it back from there, as in `ip -n NAME link set eth0 netns 1`';

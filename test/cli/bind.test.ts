@@ -202,7 +202,7 @@ describe('pearasys bind', () => {
       /0000:03:00\.0 \(144d:a808\) is in use\n(?:.*\n)*.*nothing was changed/,
     );
     await refused(host, ['bind', 'vfio-pci', 'nvme0n1', '--force'], 3, /is in use/);
-    await refused(host, ['bind', 'vfio-pci', 'eth0', '--force'], 3, /is in use/);
+    await refused(host, ['bind', 'vfio-pci', 'eth0'], 3, /carries the last route to this machine/);
     await refused(host, ['bind', 'vfio-pci', '01:00.0', '--siblings'], 3, /Xorg/);
     await refused(host, ['bind', 'vfio-pci', '00:01.0'], 3, /is a bridge/);
     await refused(host, ['bind', 'vfio-pci', '02:00.0'], 3, /group 2 would not be viable/);

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import {spawnSync} from 'node:child_process';
-import {PassThrough} from 'node:stream';
 import type {GuestListResult} from '../../src/entry/cli/commands/guest/list.js';
 import type {GuestQueryResult} from '../../src/entry/cli/commands/guest/query.js';
 import type {GuestSetupResult} from '../../src/entry/cli/commands/guest/setup.js';
@@ -10,7 +9,7 @@ import {MachineHost} from '../../src/host/machine-host.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {runUnits, withProduct} from '../unit/services.js';
-import {run, typed} from './runs.js';
+import {answer, run, typed} from './runs.js';
 
 const folder = '/etc/pearasys/guests';
 const hooks = '/etc/libvirt/hooks';
@@ -237,34 +236,6 @@ describe('pearasys guest', () => {
   });
 
   describe('setup on a terminal', () => {
-    /** A person who types at each question, once it is on the screen. */
-    async function answer(
-      host: SimulatedHost,
-      argv: readonly string[],
-      ...keys: readonly [RegExp, string][]
-    ) {
-      const input = new PassThrough();
-      const output = new PassThrough();
-      // Each question pipes to it, and a terminal is not ended by that.
-      output.end = () => output;
-      let screen = '';
-      const left = [...keys];
-      output.on('data', (data: Buffer) => {
-        // Each picture begins where the one before it was taken away.
-        const pictures = (screen + data.toString()).split('\u001b[G');
-        screen = pictures.at(-1) ?? '';
-        // eslint-disable-next-line no-control-regex -- colours and movements of the cursor
-        const text = screen.replaceAll(/\u001b\[[\d;?]*[A-Za-z]/g, '').replaceAll(/\s+/g, ' ');
-        const [next] = left;
-        if (next?.[0].test(text) !== true) return;
-        left.shift();
-        setImmediate(() => input.write(next[1]));
-      });
-      const result = await run(host, argv, {interactive: true, terminal: {input, output}});
-      assert.deepEqual(left, [], screen);
-      return result;
-    }
-
     it('searches as one types, offers siblings, and asks before it writes', async () => {
       const host = made();
       const {exitCode, stderr} = await answer(

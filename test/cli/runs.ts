@@ -1,3 +1,5 @@
+import assert from 'node:assert/strict';
+import {PassThrough} from 'node:stream';
 import {main, type MainOptions} from '../../src/entry/cli/main.js';
 import type {Output} from '../../src/entry/cli/output.js';
 import type {SimulatedHost} from '../simulated-host/simulated-host.js';
@@ -58,4 +60,32 @@ export async function run(
 /** Runs a command line without quotes, cut at its blanks. */
 export function typed(host: SimulatedHost, line: string, options: Partial<MainOptions> = {}): Promise<Run> {
   return run(host, line.split(' '), options);
+}
+
+/** Runs a command line for a person at a terminal, who types at each question once it is on the screen. */
+export async function answer(
+  host: SimulatedHost,
+  argv: readonly string[],
+  ...keys: readonly [RegExp, string][]
+): Promise<Run> {
+  const input = new PassThrough();
+  const output = new PassThrough();
+  // Each question pipes to it, and the end of a question does not end a terminal.
+  output.end = () => output;
+  let screen = '';
+  const left = [...keys];
+  output.on('data', (data: Buffer) => {
+    // Each picture begins where the one before it was erased.
+    const pictures = (screen + data.toString()).split('\u001b[G');
+    screen = pictures.at(-1) ?? '';
+    // eslint-disable-next-line no-control-regex -- colors and movements of the cursor
+    const text = screen.replaceAll(/\u001b\[[\d;?]*[A-Za-z]/g, '').replaceAll(/\s+/g, ' ');
+    const [next] = left;
+    if (next?.[0].test(text) !== true) return;
+    left.shift();
+    setImmediate(() => input.write(next[1]));
+  });
+  const result = await run(host, argv, {interactive: true, terminal: {input, output}});
+  assert.deepEqual(left, [], screen);
+  return result;
 }

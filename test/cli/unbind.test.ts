@@ -37,7 +37,8 @@ describe('pearasys unbind', () => {
     const before = host.machine.bindings();
     for (const [line, code] of [
       ['unbind nvme0n1', 3],
-      ['unbind eth0 --force', 3],
+      ['unbind nvme0n1 --force', 3],
+      ['unbind eth0', 3],
       ['unbind 00:1c.0', 3],
       ['unbind 77:00.0', 4],
       ['unbind nonsense', 4],

@@ -1070,7 +1070,7 @@ describe('holders', () => {
       last: false,
       ...more,
     });
-    const last = {class: 'yields', harm: 'certain', last: true} as const;
+    const last = {class: 'yields', harm: 'overridable', last: true} as const;
 
     it('carry addresses and routes; those of the link itself make no use', () => {
       const first = tree.device(cardPath, {class: '20000'});
@@ -1492,7 +1492,7 @@ describe('holders', () => {
         assert.deepEqual(words(), ['eth1 carries the last route to this machine (default) through ppp0']);
         assert.deepEqual(
           tree.held(device).map(({harm}) => harm),
-          ['certain'],
+          ['overridable'],
         );
       }
     });
@@ -1653,7 +1653,7 @@ describe('holders', () => {
         kind: 'interface',
         slot,
         class: 'yields',
-        harm: last ? 'certain' : 'overridable',
+        harm: 'overridable',
         name,
         addresses: [],
         routes: ['default via 192.0.2.1'],
@@ -1662,7 +1662,7 @@ describe('holders', () => {
       });
       assert.deepEqual(tree.held(device), [
         route(card, 'eth0', true),
-        used('0000:01:10.2', 'igbvf', 'certain'),
+        used('0000:01:10.2', 'igbvf', 'overridable'),
       ]);
       assert.deepEqual(tree.held(virtual), [route(virtual.slot, 'eth0v2', false)]);
       assert.deepEqual(readHolders(tree, [device, virtual], {alone: true}), [
@@ -1713,8 +1713,7 @@ describe('holders', () => {
     const stack = {slot, class: 'yields', harm: 'certain', kind: 'stack', source: '/dev/sda1'} as const;
     const user = {...process, unit: 'pipewire.service', unitUser: 1000};
     const session = {...process, unit: 'session-2.scope'};
-    const cutOff =
-      'without it this machine is cut off: it cannot be released until another interface has a default route';
+    const cutOff = 'without it this machine is cut off: give another interface a default route first';
     const cases: readonly [holder: Holder, words: string, advice: string][] = [
       [process, 'process 812 (Xorg) of gdm.service has /dev/dri/card0 open', 'systemctl stop gdm.service'],
       [
@@ -1806,12 +1805,12 @@ describe('holders', () => {
       ],
       [{...net, routes: []}, 'eth0 is up with 192.0.2.2/24', 'ip link set eth0 down'],
       [
-        {...net, class: 'yields', harm: 'certain', last: true, through: 'bond0'},
+        {...net, class: 'yields', harm: 'overridable', last: true, through: 'bond0'},
         'eth0 carries the last route to this machine (default via 192.0.2.1) through bond0',
         cutOff,
       ],
       [
-        {...net, class: 'yields', harm: 'certain', last: true, routes: []},
+        {...net, class: 'yields', harm: 'overridable', last: true, routes: []},
         'eth0 carries the last route to this machine (192.0.2.2/24)',
         cutOff,
       ],

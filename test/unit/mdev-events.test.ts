@@ -402,7 +402,7 @@ describe('the programs in libexec for mediated devices', () => {
   const device = `sys/bus/mdev/devices/${A}`;
   beforeEach(() => {
     folder = fs.mkdtempSync(join(tmpdir(), 'pearasys-libexec-'));
-    for (const name of ['mdev-create', 'mdev-stop', 'mdev-record', 'mdev-parent', 'trust.sh'])
+    for (const name of ['mdev-create', 'mdev-stop', 'mdev-record', 'mdev-parent', 'trust.sh', 'rescue.sh'])
       put(
         name,
         shipped(`libexec/${name}`)

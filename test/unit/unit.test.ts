@@ -71,6 +71,9 @@ Description=PCI device %j on driver %i
 Documentation=man:pearasys(8)
 # Ahead of display managers, libvirtd and the network, which would take the device first.
 DefaultDependencies=no
+# A way back, see pearasys(8): pearasys=off or pearasys.skip= on the kernel command line.
+ConditionKernelCommandLine=!pearasys=off
+ConditionPathExists=!/run/pearasys/skipped/%j
 Before=basic.target
 After=systemd-modules-load.service local-fs-pre.target
 # Stops when the device goes away, and starts when it returns.
@@ -120,6 +123,8 @@ WantedBy=sys-bus-pci-devices-%j.device
     assert.deepEqual(
       lines.filter((line) => /^(?:Condition.*|ExecStart|RequiresMountsFor)=/.test(line)),
       [
+        'ConditionKernelCommandLine=!pearasys=off',
+        'ConditionPathExists=!/run/pearasys/skipped/%j',
         'ConditionPathExists=|!/sys/bus/pci/drivers/%i/%j',
         'ConditionPathExists=|/run/pearasys/released/%j',
         'RequiresMountsFor=/opt/c /opt/x',

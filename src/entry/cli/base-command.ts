@@ -94,6 +94,14 @@ export abstract class BaseCommand extends Command {
     return this.#host;
   }
 
+  /** Asks at a terminal whether to continue in spite of these; false without a terminal. */
+  async accepts(risks: readonly string[]): Promise<boolean> {
+    if (!this.context.interactive) return false;
+    for (const risk of risks) this.warn(risk);
+    const {confirm} = await import('./choose.js');
+    return confirm(this.context, 'Continue?', {default: false});
+  }
+
   /** Text for people on standard output; nothing with `--json`. */
   override log(text = ''): void {
     if (!this.jsonEnabled()) this.context.stdout.write(`${text}\n`);

@@ -116,16 +116,19 @@ export async function chooseOneByOne(
 /**
  * Asks the person at the terminal; without one nothing is asked, and the answer is yes.
  * @param options.mayBeNo whether no is an answer; otherwise it ends the run.
+ * @param options.default the answer of an empty line; yes if it is not set.
  * @throws PearasysError `interrupted`: nothing was changed.
  */
 export async function confirm(
   context: Context,
   message: string,
-  {mayBeNo = false}: {readonly mayBeNo?: boolean} = {},
+  {mayBeNo = false, ...options}: {readonly mayBeNo?: boolean; readonly default?: boolean} = {},
 ): Promise<boolean> {
   if (!context.interactive) return true;
   const {confirm: ask} = await import('@inquirer/prompts');
-  const answer = await answered(ask({message: printable(message), default: true}, terminal(context)));
+  const answer = await answered(
+    ask({message: printable(message), default: true, ...options}, terminal(context)),
+  );
   if (!answer && !mayBeNo) throw interrupted(['nothing was changed']);
   return answer;
 }

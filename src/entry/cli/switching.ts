@@ -6,7 +6,7 @@ import {parseId} from '../../devices/pci/id.js';
 import type {CarryOutOptions, Outcome} from '../../engine/carry-out.js';
 import type {Target} from '../../plan/switch/switch.js';
 import {selectDevices, type Selection} from '../../operations/devices.js';
-import {switchDevices} from '../../operations/switch.js';
+import {risksOf, switchDevices} from '../../operations/switch.js';
 import type {BaseCommand} from './base-command.js';
 
 /** What `--json` prints of a device after a change. */
@@ -134,6 +134,22 @@ export function changeResult(
   };
 }
 
+/**
+ * Asks at a terminal whether the display, the last route to the machine or the keyboard may go with these devices.
+ * @returns whether a person has agreed; false where nobody was asked.
+ * @throws PearasysError `interrupted` when the answer is no.
+ */
+export async function acceptRisks(
+  command: BaseCommand,
+  host: Host,
+  devices: readonly Device[],
+  flags: ChangeFlags & {readonly force: boolean},
+): Promise<boolean> {
+  if (flags.force || flags['dry-run'] === true) return false;
+  const risks = risksOf(host, devices);
+  return risks.length > 0 && (await command.accepts(risks.map(({text}) => text)));
+}
+
 /** Brings the devices that the words mean to the target, and prints what became of them. */
 export async function switchNamed(
   command: BaseCommand,
@@ -145,8 +161,9 @@ export async function switchNamed(
   const devices = selectDevices(host, words, flags);
   if (devices.length === 0) throw usageError('no device was named', '`pearasys list` lists the devices');
   const notes: string[] = [];
+  const accepted = target.kind !== 'default' && (await acceptRisks(command, host, devices, flags));
   const outcome = await withChanges(command, flags, notes, (options) =>
-    switchDevices(host, devices, target, {...options, force: flags.force}),
+    switchDevices(host, devices, target, {...options, force: flags.force, accepted}),
   );
   const result = changeResult(host, [outcome], flags, notes, devices);
   showChange(command, result);

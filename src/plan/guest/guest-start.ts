@@ -24,7 +24,7 @@ import {
   type GuestState,
   type TakenDevice,
 } from '../../state/guests/guest-state.js';
-import {devicePath, readDevice, readDevices, servesVfio, type Device} from '../../devices/pci/device.js';
+import {readDevice, servesVfio, type Device} from '../../devices/pci/device.js';
 import {driversFolder, isVfio, parseDriver} from '../../devices/pci/driver.js';
 import {readHolders} from '../../usage/holders.js';
 import type {Holder, ProcessHolder} from '../../usage/holder.js';
@@ -40,6 +40,7 @@ import {
 import {displayManagerAlias, ownUnitName} from '../../systemd/unit-files.js';
 import {readRescue, switchedOffBy, switchedOffError, type Rescue} from '../../state/rescue.js';
 import {keyboardsLostWith} from '../../usage/keyboards.js';
+import {hasOtherDisplay} from '../../usage/risks.js';
 import {asSlot, type Slot} from '../../devices/pci/slot.js';
 import {readConsoleDrivers, releaseConsoles, type ConsoleDriver} from './consoles.js';
 import {refuseHeld} from '../switch/refusals.js';
@@ -221,18 +222,6 @@ export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): s
 /** The display manager's own unit; undefined where there is none. */
 export function displayManagerUnit(host: HostReader): string | undefined {
   return ownUnitName(host, displayManagerAlias);
-}
-
-/** Whether the host keeps a display that a driver shows something on, see /sys/class/drm. */
-export function hasOtherDisplay(host: HostReader, taken: readonly Slot[]): boolean {
-  return readDevices(host).some(
-    (device) =>
-      isDisplay(device) &&
-      !taken.includes(device.slot) &&
-      device.driver !== undefined &&
-      !isVfio(device.driver) &&
-      host.list(devicePath(device.slot, 'drm')).some((name) => /^card\d+$/.test(name)),
-  );
 }
 
 /**

@@ -2,8 +2,9 @@ import {ExitCode} from '../../host/errors.js';
 import {devicePath, isBridge, type Device} from '../../devices/pci/device.js';
 import type {Driver} from '../../devices/pci/driver.js';
 import {nearest} from '../../devices/pci/find.js';
-import type {Holder} from '../../usage/holder.js';
+import {isSystemDisk, type Holder} from '../../usage/holder.js';
 import type {Slot} from '../../devices/pci/slot.js';
+import {isRisk, type Risk} from '../../usage/risks.js';
 import {adviseOnHolder, describeHolder} from '../../usage/words.js';
 import type {DriverSource} from '../../devices/pci/modules.js';
 import {loadModule, refuse, type Refusal, type Step} from '../step.js';
@@ -98,13 +99,18 @@ export function refuseSilent(
 /**
  * Refuses devices that are in use, naming each holder; with `force` only where harm is certain. Harmless holders
  * refuse nothing: {@link harmlessNotes}.
+ * @param accepted whether a person has agreed to the {@link isRisk | risks}.
  */
 export function refuseHeld(
   devices: readonly Device[],
   holders: readonly Holder[],
   force: boolean,
+  accepted = false,
 ): Refusal | undefined {
-  const stopping = holders.filter(({harm}) => harm === 'certain' || (harm === 'overridable' && !force));
+  const stopping = holders.filter(
+    (holder) =>
+      holder.harm === 'certain' || (holder.harm === 'overridable' && !force && !(accepted && isRisk(holder))),
+  );
   if (stopping.length === 0) return undefined;
   const slots = [...new Set(stopping.map((holder) => holder.slot))];
   const named = slots.map((slot) => `${slot} (${devices.find((device) => device.slot === slot)?.id ?? '?'})`);
@@ -124,6 +130,21 @@ export function refuseHeld(
   });
 }
 
+/**
+ * Refuses to take what a person needs to use or reach the machine.
+ * @param way what brings it back when the machine cannot be used any more.
+ */
+export function refuseRisks(risks: readonly Risk[], way: string): Refusal | undefined {
+  if (risks.length === 0) return undefined;
+  return refuse({
+    code: 'in-use',
+    exitCode: ExitCode.refused,
+    message: 'this machine could not be used or reached afterwards',
+    details: [...risks.map(({text}) => text), 'nothing was changed'],
+    hint: `continue with --force if you can do without; ${way}`,
+  });
+}
+
 /** What is told of holders that need not be ended before the devices are taken. */
 export function harmlessNotes(holders: readonly Holder[]): string[] {
   return holders
@@ -135,7 +156,7 @@ export function harmlessNotes(holders: readonly Holder[]): string[] {
 
 /** Whether the machine runs from the device, or is reached by it alone. */
 function isVital(holder: Holder): boolean {
-  return holder.kind === 'interface' ? holder.last : holder.kind === 'mount' && holder.system;
+  return isSystemDisk(holder) || (holder.kind === 'interface' && holder.last);
 }
 
 /** The steps that bring a driver: none when it is there; a refusal when nothing is called so. */

@@ -55,6 +55,8 @@ export type Target =
 export interface SwitchRules {
   /** Goes on in spite of holders whose loss is not certain to harm, and of a group that is not viable. */
   readonly force: boolean;
+  /** Whether a person has agreed to lose the display or the last route to the machine; default: no. */
+  readonly accepted?: boolean;
   /**
    * Whether a group that would not be viable is refused. A unit claims one function, its siblings' units the
    * others, so that the group becomes viable only with the last of them.
@@ -153,7 +155,7 @@ export function planSwitch(input: SwitchInput): Planned {
       changing.filter((device) => leavesDriver(device, target, defaults)),
       rules.force,
     ) ??
-    refuseHeld(changing, holders, rules.force) ??
+    refuseHeld(changing, holders, rules.force, rules.accepted) ??
     refuseGroup(input);
   if (refusal !== undefined || 'kind' in bringing) return refusal ?? plan([]);
   const switching = changing.flatMap((device) => stepsFor(device, input));

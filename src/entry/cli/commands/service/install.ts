@@ -17,7 +17,14 @@ import {
 import {templateName, unitName} from '../../../../systemd/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
 import {chooseDevices} from '../../choose.js';
-import {changeResult, withChanges, type ChangeResult, namedWords, namingFlags} from '../../switching.js';
+import {
+  acceptRisks,
+  changeResult,
+  withChanges,
+  type ChangeResult,
+  namedWords,
+  namingFlags,
+} from '../../switching.js';
 
 /** What `--json` prints. */
 export interface InstallResult extends ChangeResult {
@@ -71,8 +78,12 @@ export default class ServiceInstall extends BaseCommand {
     const units = slots.map((slot) => unitName({slot, driver}));
     const {group, now, force} = flags;
     const notes: string[] = [];
+    const present = devices.filter((device) => 'classCode' in device);
+    const taken = present.filter((device) => device.driver !== driver);
+    const accepted = await acceptRisks(this, host, taken, flags);
+    const wish = {devices, driver, folder, group, now, force, accepted};
     const outcome = await withChanges(this, flags, notes, (options) =>
-      installServices(host, this.context.layout, {devices, driver, folder, group, now, force}, options),
+      installServices(host, this.context.layout, wish, options),
     );
     const result = {...changeResult(host, [outcome], flags, notes, devices), units};
     this.#show(result, folder, slots);
