@@ -47,6 +47,18 @@ export async function manualPage(config: string): Promise<string> {
       'Card=SLOT VENDOR:DEVICE',
       'An expected card, one per line, written by guest setup: another card in the slot is not taken.',
     ),
+    '.SH A WAY BACK',
+    text(
+      'If a claim has taken the device that you need to use the machine, add one of these words to the kernel command ' +
+        'line in the boot menu. Records and units stay as they are: the next boot without the word claims the devices ' +
+        'again.',
+    ),
+    ...item(
+      'pearasys=off',
+      'Switches off all claims for this boot. Mediated devices are not started automatically, and guests that take ' +
+        'devices from the host do not start.',
+    ),
+    ...item('pearasys.skip=SLOT[,SLOT]', 'Does the same for single devices.'),
     '.SH EXIT STATUS',
     ...Object.entries(exitCodeMeanings).flatMap(([code, means]) =>
       item(code, `${means.charAt(0).toUpperCase()}${means.slice(1)}.`),
@@ -74,7 +86,7 @@ export async function manualPage(config: string): Promise<string> {
     ...item('/etc/libvirt/hooks/qemu.d/50-pearasys', 'Starts and stops that unit, when libvirt runs it.'),
     ...item('/usr/share/misc/pci.ids, /usr/share/hwdata/pci.ids', 'Names of devices, classes and vendors.'),
     '.SH SEE ALSO',
-    text('systemctl(1), udev(7), lspci(8), mdevctl(8), virsh(1)'),
+    text('systemctl(1), kernel-command-line(7), udev(7), lspci(8), mdevctl(8), virsh(1)'),
     '',
   ].join('\n');
 }

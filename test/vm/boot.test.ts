@@ -157,4 +157,72 @@ cd /etc/pearasys/pci && sed 's/${sound[0]}/${missing}/' ${sound[0]}-0x8086-0x293
 systemctl start ${unitOf(inUse)}`);
     assert.equal(await product.driverOf(inUse), 'vfio-pci');
   });
+
+  describe('with a way back on the kernel command line', () => {
+    before(async () => {
+      // QEMU starts each boot with the same command line: what reads it finds this one in its place.
+      await machine.writeFile(
+        '/etc/systemd/system/command-line.service',
+        `[Unit]
+DefaultDependencies=no
+ConditionPathExists=/etc/command-line
+Before=pearasys-early.service systemd-udevd.service systemd-udev-trigger.service
+[Service]
+Type=oneshot
+ExecStart=/bin/mount --bind /etc/command-line /proc/cmdline
+[Install]
+WantedBy=sysinit.target
+`,
+      );
+      await machine.sh(`systemctl disable holder.service
+chmod 644 /etc/pearasys/pci/${untrusted}-*
+systemctl enable command-line.service`);
+    });
+
+    const rebootWith = async (words: string): Promise<void> => {
+      await machine.sh(`while umount /proc/cmdline 2>/dev/null; do :; done
+sed 's/$/ ${words}/' /proc/cmdline >/etc/command-line`);
+      await machine.reboot();
+    };
+
+    it('pearasys=off leaves all devices to their host drivers, and starts and fails nothing', async () => {
+      await rebootWith('pearasys=off');
+      const now = await drivers();
+      for (const slot of claimed) assert.notEqual(now.get(slot), 'vfio-pci', slot);
+      for (const slot of network) assert.equal(now.get(slot), 'e1000e', slot);
+      assert.equal(now.get(sound[0] ?? ''), 'snd_hda_intel');
+      assert.deepEqual(new Set((await states()).values()), new Set(['inactive']));
+      assert.deepEqual(new Set((await states(claimOf)).values()), new Set(['inactive']));
+      assert.deepEqual(await starts(), []);
+      assert.match(
+        (await machine.run('pearasys service list')).stderr,
+        /all claims are switched off for this boot by pearasys=off/,
+      );
+      // What a person types is done.
+      await machine.sh(`pearasys bind vfio-pci ${sound[0]}`);
+      assert.equal(await product.driverOf(sound[0] ?? ''), 'vfio-pci');
+    });
+
+    it('pearasys.skip= does it for single devices', async () => {
+      const skipped = [sound[0] ?? '', sound[1] ?? '', network[0] ?? ''];
+      await rebootWith(`pearasys.skip=${skipped[0]?.slice(5)},${skipped[1]} pearasys.skip=${skipped[2]}`);
+      const now = await drivers();
+      assert.deepEqual(
+        skipped.map((slot) => now.get(slot)),
+        ['snd_hda_intel', 'snd_hda_intel', 'e1000e'],
+      );
+      for (const slot of claimed) if (!skipped.includes(slot)) assert.equal(now.get(slot), 'vfio-pci', slot);
+      for (const [slot, state] of await states())
+        assert.equal(state, skipped.includes(slot) ? 'inactive' : 'active', slot);
+      assert.equal(await machine.sh('systemctl list-units --failed --no-legend --plain "pearasys*"'), '');
+      const {services} = await product.json<{services: {slot: string; switchedOff: boolean}[]}>(
+        'service',
+        'list',
+      );
+      assert.deepEqual(
+        services.filter(({switchedOff}) => switchedOff).map(({slot}) => slot),
+        skipped,
+      );
+    });
+  });
 });
