@@ -26,6 +26,7 @@ import {checkCreatable} from '../plan/mdev/mdev-start.js';
 import {awaitUnused, endProcesses, endedProcesses, waitUntilFree} from './end-processes.js';
 import {refuseLocked} from '../plan/switch/refusals.js';
 import {
+  laterArguments,
   shellLine,
   writeFile,
   type CalloutStep,
@@ -244,6 +245,9 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
           accept: step.accept,
         },
       );
+      return true;
+    case 'run-later':
+      await host.run('systemd-run', laterArguments(step));
       return true;
     case 'end-processes':
       await endProcesses(host, step, run.options.signal);

@@ -21,6 +21,7 @@ const liveSteps: ReadonlySet<Step['kind']> = new Set([
   'unload-module',
   'end-processes',
   'udevadm',
+  'run-later',
 ]);
 
 /** The names of locks, or the function that computes them. */

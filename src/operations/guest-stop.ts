@@ -18,7 +18,8 @@ import {
 import {plan, type Planned} from '../plan/step.js';
 import {defaultSettings, readSettings} from '../state/guests/guest-settings.js';
 import {guestUnit, type Guest} from '../state/guests/guest-name.js';
-import {readState, withUserServices, type GuestState, type TakenDevice} from '../state/guests/guest-state.js';
+import {readState, withUserServices, type GuestState} from '../state/guests/guest-state.js';
+import type {TakenDevice} from '../state/taken-device.js';
 import {readServiceStates, readSystemState} from '../systemd/unit.js';
 
 /** Settings of {@link stopGuest}. */

@@ -92,9 +92,7 @@ export async function installServices(
           {names, active, folder},
         ),
       );
-      return planned.kind === 'refusal'
-        ? planned
-        : {...planned, notes: [...early.notes, ...planned.notes]};
+      return planned.kind === 'refusal' ? planned : {...planned, notes: [...early.notes, ...planned.notes]};
     },
     options,
   );
@@ -122,8 +120,11 @@ export async function installForAnySlot(
   );
 }
 
-/** An unknown driver, and with `now` a device that cannot be switched, are refused before anything is written. */
-function refuseEarly(
+/**
+ * What is refused before anything is written: an unknown driver, a disk of the system, risks that nobody has accepted, and
+ * with `now` a device that cannot be switched. Otherwise a plan without steps, with notes.
+ */
+export function refuseEarly(
   host: Host,
   devices: readonly Device[],
   {driver, now, force, accepted}: InstallWish,

@@ -102,6 +102,16 @@ export interface AskStep extends StepBase {
   readonly hint?: string;
 }
 
+/** A command that systemd runs later, from a transient timer, see systemd-run(1). A reboot forgets it. */
+export interface RunLaterStep extends StepBase {
+  readonly kind: 'run-later';
+  /** The name of the timer and of its service, without an ending. */
+  readonly unit: string;
+  readonly seconds: number;
+  /** The program's path and its arguments. */
+  readonly command: readonly string[];
+}
+
 /** Asks processes to end, all at once, and ends those that do not. They cannot be put back. */
 export interface EndProcessesStep extends StepBase {
   readonly kind: 'end-processes';
@@ -225,6 +235,7 @@ export type Step =
   | TidyFolderStep
   | RemoveFileStep
   | AskStep
+  | RunLaterStep
   | EndProcessesStep
   | ExpectFreeStep
   | ExpectDriverStep
@@ -449,6 +460,28 @@ export function systemctl(args: readonly string[], undo: readonly Step[] = [], h
   return {kind: 'systemctl', args, accept: [0], undo, ...(hint === undefined ? {} : {hint})};
 }
 
+/** Has systemd run a command later. */
+export function runLater(
+  unit: string,
+  seconds: number,
+  command: readonly string[],
+  undo: readonly Step[],
+): RunLaterStep {
+  return {kind: 'run-later', unit, seconds, command, undo};
+}
+
+/** The arguments of systemd-run(1) for the step. A service that failed does not keep the name. */
+export function laterArguments({unit, seconds, command}: RunLaterStep): string[] {
+  return [
+    `--unit=${unit}`,
+    '--collect',
+    `--on-active=${seconds}`,
+    '--timer-property=AccuracySec=1s',
+    '--',
+    ...command,
+  ];
+}
+
 /** Asks udev. */
 export function udevadm(args: readonly string[]): AskStep {
   return {kind: 'udevadm', args, accept: [0], undo: []};
@@ -484,6 +517,8 @@ export function shellLine(step: Step): string {
     case 'systemctl':
     case 'udevadm':
       return [step.kind, ...step.args.map(shellWord)].join(' ');
+    case 'run-later':
+      return ['systemd-run', ...laterArguments(step).map(shellWord)].join(' ');
     case 'end-processes': {
       const pids = step.processes.map(({pid}) => pid);
       const waits = pids.map((pid) => `tail --pid=${pid} -f /dev/null`);

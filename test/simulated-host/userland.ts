@@ -30,6 +30,7 @@ export interface JobResult {
 const unitFolders = [
   '/etc/systemd/system',
   '/run/systemd/system',
+  '/run/systemd/transient',
   '/usr/lib/systemd/system',
   '/lib/systemd/system',
 ];

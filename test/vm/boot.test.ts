@@ -224,5 +224,27 @@ sed 's/$/ ${words}/' /proc/cmdline >/etc/command-line`);
         skipped,
       );
     });
+
+    it('a change that nobody confirms is undone by the timer, and a claim by a reset', async () => {
+      const slot = network[0] ?? '';
+      const twin = twins[1] ?? '';
+      assert.equal(await product.driverOf(slot), 'e1000e');
+      await machine.sh(`pearasys bind vfio-pci ${slot} --force --confirm 20`);
+      assert.equal(await product.driverOf(slot), 'vfio-pci');
+      await machine.sh('while [ -e /run/pearasys/unconfirmed ]; do sleep 1; done', {timeout: 300_000});
+      assert.equal(await product.driverOf(slot), 'e1000e');
+      assert.equal(await product.stateOf('pearasys-unconfirmed.timer'), 'inactive');
+
+      await machine.sh(`pearasys -s ${twin} service install vfio-pci --now --confirm 3600`);
+      assert.equal(await product.driverOf(twin), 'vfio-pci');
+      await machine.powerCycle();
+      assert.equal(await product.driverOf(twin), 'snd_hda_intel');
+      assert.equal(await machine.sh(`ls /etc/pearasys/pci | grep ^${twin} || true`), '');
+      await machine.sh(`pearasys -s ${twin} service install vfio-pci --now --confirm 3600
+pearasys confirm`);
+      assert.equal(await product.stateOf(unitOf(twin)), 'active');
+      assert.equal(await product.stateOf('pearasys-unconfirmed.timer'), 'inactive');
+      assert.equal(await product.driverOf(twin), 'vfio-pci');
+    });
   });
 });

@@ -1,3 +1,4 @@
+import type {Layout} from '../../config/layout.js';
 import {Command} from '@oclif/core/command';
 import type {Config} from '@oclif/core/config';
 import {boolean, integer, string} from '@oclif/core/flags';
@@ -78,6 +79,11 @@ export abstract class BaseCommand extends Command {
 
   protected get context(): Context {
     return this.config.context;
+  }
+
+  /** Where things are on this machine. */
+  get layout(): Layout {
+    return this.context.layout;
   }
 
   /** Whether `-v` was given. */

@@ -32,6 +32,10 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: "Write to the kernel's PCI attributes, in a chain",
     load: () => import('./commands/pci.js'),
   },
+  confirm: {
+    summary: 'Keep what a command with --confirm has changed',
+    load: () => import('./commands/confirm.js'),
+  },
   'service:install': {
     summary: 'Claim devices at boot and at each hot-add',
     load: () => import('./commands/service/install.js'),

@@ -1,4 +1,4 @@
-import {boolean, string} from '@oclif/core/flags';
+import {boolean, integer, string} from '@oclif/core/flags';
 import {usageError} from '../../host/errors.js';
 import type {Host} from '../../host/host.js';
 import {readDevice, type Device} from '../../devices/pci/device.js';
@@ -6,6 +6,7 @@ import {parseId} from '../../devices/pci/id.js';
 import type {CarryOutOptions, Outcome} from '../../engine/carry-out.js';
 import type {Target} from '../../plan/switch/switch.js';
 import {selectDevices, type Selection} from '../../operations/devices.js';
+import {switchUnconfirmed} from '../../operations/confirm.js';
 import {risksOf, switchDevices} from '../../operations/switch.js';
 import type {BaseCommand} from './base-command.js';
 
@@ -37,6 +38,14 @@ export const selectionFlags = {
   siblings: boolean({summary: 'Include the other functions of the card'}),
   group: boolean({summary: 'Include all members of the IOMMU group'}),
 };
+
+/** The flag of changes that are undone unless they are confirmed. */
+export const confirmFlag = integer({
+  summary: 'Undo the change after this time unless `pearasys confirm` is run before',
+  helpValue: 'SECONDS',
+  min: 5,
+  max: 86_400,
+});
 
 /** Flags that name devices, for commands whose arguments are something else. */
 export const namingFlags = {
@@ -156,14 +165,18 @@ export async function switchNamed(
   host: Host,
   words: readonly string[],
   target: Target,
-  flags: ChangeFlags & Selection & {readonly force: boolean},
+  flags: ChangeFlags & Selection & {readonly force: boolean; readonly confirm?: number | undefined},
 ): Promise<ChangeResult> {
   const devices = selectDevices(host, words, flags);
   if (devices.length === 0) throw usageError('no device was named', '`pearasys list` lists the devices');
   const notes: string[] = [];
-  const accepted = target.kind !== 'default' && (await acceptRisks(command, host, devices, flags));
+  const {force, confirm: seconds} = flags;
+  const accepted =
+    target.kind !== 'default' && seconds === undefined && (await acceptRisks(command, host, devices, flags));
   const outcome = await withChanges(command, flags, notes, (options) =>
-    switchDevices(host, devices, target, {...options, force: flags.force, accepted}),
+    seconds === undefined
+      ? switchDevices(host, devices, target, {...options, force, accepted})
+      : switchUnconfirmed(host, command.layout, {devices, target, force, wholeGroup: true, seconds}, options),
   );
   const result = changeResult(host, [outcome], flags, notes, devices);
   showChange(command, result);

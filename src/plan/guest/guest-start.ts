@@ -1,3 +1,4 @@
+import type {TakenDevice} from '../../state/taken-device.js';
 import {ExitCode} from '../../host/errors.js';
 import {shellWord} from '../../host/shell.js';
 import type {HostReader, ProcessIdentity} from '../../host/host.js';
@@ -22,7 +23,6 @@ import {
   statePath,
   withUserServices,
   type GuestState,
-  type TakenDevice,
 } from '../../state/guests/guest-state.js';
 import {readDevice, servesVfio, type Device} from '../../devices/pci/device.js';
 import {driversFolder, isVfio, parseDriver} from '../../devices/pci/driver.js';

@@ -1,31 +1,22 @@
 import type {HostReader} from '../../host/host.js';
+import type {TakenDevice} from '../../state/taken-device.js';
+import {restoreDevice} from '../switch/restore.js';
 import {isDisplay} from '../../state/guests/guest-files.js';
 import type {Guest} from '../../state/guests/guest-name.js';
-import {
-  keptPath,
-  printKept,
-  printState,
-  statePath,
-  type GuestState,
-  type TakenDevice,
-} from '../../state/guests/guest-state.js';
+import {keptPath, printKept, printState, statePath, type GuestState} from '../../state/guests/guest-state.js';
 import {readDevice, type Device} from '../../devices/pci/device.js';
-import {driversFolder, isStandIn, isVfio, type Driver} from '../../devices/pci/driver.js';
+import {isVfio} from '../../devices/pci/driver.js';
 import {readHolders} from '../../usage/holders.js';
-import {findDriver, hasModule, readDefaultDrivers} from '../../devices/pci/modules.js';
+import {hasModule} from '../../devices/pci/modules.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import {readConsoleDrivers, returnConsoles} from './consoles.js';
 import {framebufferDriver, userSystemctl} from './guest-start.js';
 import {refuseHeld, refuseLocked} from '../switch/refusals.js';
-import {loadDefault} from '../switch/switch.js';
 import {
-  expectDriver,
   plan,
-  probe,
   removeFile,
   setOverride,
   systemctl,
-  unbind,
   writeAttribute,
   writeFile,
   type Plan,
@@ -60,23 +51,8 @@ export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): 
   const forgetting = forgetKept(host, slot);
   const held = refuseHeld([device], readHolders(host, [device]), false);
   if (held !== undefined) return held;
-  if (taken.driver === undefined) return plan([...release(device, taken), ...forgetting]);
-  if (findDriver(host, taken.driver as Driver).kind === 'unknown')
-    return plan([...toDefault(device, taken), ...forgetting], {
-      notes: [`${slot} goes to any driver that takes it: driver ${taken.driver} no longer exists`],
-    });
-  return plan([...giveBack(host, device, taken.driver, taken), ...forgetting]);
-}
-
-/** Without a look at what takes it: there may be no other driver that does. */
-function toDefault(device: Device, {driver, override}: TakenDevice): Step[] {
-  const {slot} = device;
-  const wanted = override === driver ? undefined : override;
-  return [
-    ...(device.override === wanted ? [] : [setOverride(slot, wanted, device.override)]),
-    ...(device.driver === undefined ? [] : [unbind(device)]),
-    probe(slot),
-  ];
+  const {steps, notes} = restoreDevice(host, device, taken);
+  return plan([...steps, ...forgetting], {notes});
 }
 
 /** The host has the device back: how it was before a guest left it with VFIO is of no use any more. */
@@ -85,43 +61,11 @@ function forgetKept(host: HostReader, slot: Slot): Step[] {
   return content === undefined ? [] : [removeFile(keptPath(slot), {content: `${content}\n`, mode: 0o644})];
 }
 
-function release(device: Device, {override}: TakenDevice): Step[] {
-  return [
-    ...(device.override === override ? [] : [setOverride(device.slot, override, device.override)]),
-    ...(device.driver === undefined ? [] : [unbind(device)]),
-    expectDriver(device.slot, undefined),
-  ];
-}
-
 /** A run that was killed may have left the override under which the device was given back. */
 function putOverride({slot, driver, override}: Device, taken: TakenDevice): Step[] {
   return override === driver && override !== taken.override
     ? [setOverride(slot, taken.override, override)]
     : [];
-}
-
-/** Under an override for that driver: two drivers may match, and the kernel would take the first. */
-function giveBack(host: HostReader, device: Device, driver: string, {override}: TakenDevice): Step[] {
-  const {slot} = device;
-  const present = host.exists(`${driversFolder}/${driver}`);
-  return [
-    setOverride(slot, driver, device.override),
-    ...(device.driver === undefined ? [] : [unbind(device)]),
-    // Only once a device waits for it: NVIDIA's module does not stay loaded without one.
-    ...(present ? [] : [loadFor(host, device, driver)]),
-    probe(slot),
-    expectDriver(slot, driver),
-    ...(override === driver ? [] : [setOverride(slot, override, driver)]),
-  ];
-}
-
-/** By modalias, or by its own name for a driver that the kernel would not choose (`uio_pci_generic`). */
-function loadFor(host: HostReader, device: Device, driver: string): Step {
-  const chosen = readDefaultDrivers(host, [device]).get(device.slot)?.modules ?? [];
-  const source = findDriver(host, driver as Driver);
-  return source.kind === 'module' && (isStandIn(driver) || chosen.length === 0)
-    ? {kind: 'load-module', module: source.module, undo: []}
-    : loadDefault(device);
 }
 
 /** Seconds for a guest to let go of its devices: QEMU may still be ending when libvirt reports that it has. */

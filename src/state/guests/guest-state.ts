@@ -1,7 +1,8 @@
 import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
 import {runState} from '../../host/paths.js';
-import {asSlot, type Slot} from '../../devices/pci/slot.js';
+import type {Slot} from '../../devices/pci/slot.js';
+import {parseTaken, plainTaken, type TakenDevice} from '../taken-device.js';
 import {asGuest, type Guest} from './guest-name.js';
 
 /** What a guest has taken, and how it was before: what its unit's stop gives back. Lasts until the next boot. */
@@ -18,14 +19,6 @@ export interface GuestState {
   readonly consoles: readonly string[];
   /** The firmware's framebuffers that were unbound: `efi-framebuffer.0`. */
   readonly framebuffers: readonly string[];
-}
-
-/** A device as it was before the guest took it. */
-export interface TakenDevice {
-  readonly slot: Slot;
-  readonly id: string;
-  readonly driver: string | undefined;
-  readonly override: string | undefined;
 }
 
 /** The part of a state with these units of users' service managers. */
@@ -51,10 +44,6 @@ export function printState(state: GuestState): string {
     null,
     2,
   )}\n`;
-}
-
-function plainTaken({slot, id, driver, override}: TakenDevice): object {
-  return {slot, id, driver: driver ?? null, override: override ?? null};
 }
 
 /**
@@ -147,22 +136,6 @@ function parseState(text: string): GuestState | undefined {
     modules: three,
     consoles: four,
     framebuffers: five,
-  };
-}
-
-function parseTaken(value: unknown): TakenDevice | undefined {
-  if (!isObject(value)) return undefined;
-  const {slot, id, driver, override} = value;
-  const parsed = typeof slot === 'string' ? asSlot(slot) : undefined;
-  const isName = (word: unknown) =>
-    word === null || (typeof word === 'string' && /^[\w.-]+$/.test(word) && !word.startsWith('.'));
-  if (parsed === undefined || typeof id !== 'string' || !isName(driver) || !isName(override))
-    return undefined;
-  return {
-    slot: parsed,
-    id,
-    driver: (driver as string | null) ?? undefined,
-    override: (override as string | null) ?? undefined,
   };
 }
 

@@ -2,7 +2,7 @@ import {string} from '@oclif/core/args';
 import {parseDriver} from '../../../devices/pci/driver.js';
 import type {Target} from '../../../plan/switch/switch.js';
 import {BaseCommand, switchFlags} from '../base-command.js';
-import {selectionFlags, switchNamed, type ChangeResult} from '../switching.js';
+import {confirmFlag, selectionFlags, switchNamed, type ChangeResult} from '../switching.js';
 
 /** `pearasys bind`: devices on a driver now. */
 export default class Bind extends BaseCommand {
@@ -21,7 +21,7 @@ export default class Bind extends BaseCommand {
     driver: string({description: 'the driver, `none` or `default`', required: true, ignoreStdin: true}),
     device: string({description: 'the devices', multiple: true, ignoreStdin: true}),
   };
-  static override flags = {...switchFlags, ...selectionFlags};
+  static override flags = {...switchFlags, ...selectionFlags, confirm: confirmFlag};
 
   async run(): Promise<ChangeResult> {
     const {args, flags} = await this.parse(Bind);

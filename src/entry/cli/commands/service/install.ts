@@ -7,6 +7,7 @@ import {devicesFolder, type Device} from '../../../../devices/pci/device.js';
 import {parseDriver, type Driver} from '../../../../devices/pci/driver.js';
 import {parseId} from '../../../../devices/pci/id.js';
 import {parseSlot} from '../../../../devices/pci/slot.js';
+import {switchUnconfirmed} from '../../../../operations/confirm.js';
 import {selectDevices} from '../../../../operations/devices.js';
 import {
   installForAnySlot,
@@ -20,6 +21,8 @@ import {chooseDevices} from '../../choose.js';
 import {
   acceptRisks,
   changeResult,
+  confirmFlag,
+  showChange,
   withChanges,
   type ChangeResult,
   namedWords,
@@ -62,6 +65,7 @@ export default class ServiceInstall extends BaseCommand {
       summary: 'Include all members of the IOMMU group; they are then switched together',
     }),
     now: boolean({summary: 'Start the units now'}),
+    confirm: {...confirmFlag, dependsOn: ['now']},
     prefix: string({summary: 'The folder to write the units to', helpValue: 'DIR', default: systemdUnits}),
   };
 
@@ -80,13 +84,26 @@ export default class ServiceInstall extends BaseCommand {
     const notes: string[] = [];
     const present = devices.filter((device) => 'classCode' in device);
     const taken = present.filter((device) => device.driver !== driver);
-    const accepted = await acceptRisks(this, host, taken, flags);
-    const wish = {devices, driver, folder, group, now, force, accepted};
-    const outcome = await withChanges(this, flags, notes, (options) =>
-      installServices(host, this.context.layout, wish, options),
-    );
+    const {layout} = this.context;
+    const {confirm: seconds} = flags;
+    // What is on the driver already is not switched: there is nothing to be undone.
+    const trial = seconds !== undefined && taken.length > 0;
+    const accepted = !trial && (await acceptRisks(this, host, taken, flags));
+    const outcome = await withChanges(this, flags, notes, (options) => {
+      if (!trial)
+        return installServices(host, layout, {devices, driver, folder, group, now, force, accepted}, options);
+      const claim = {driver, folder, group, devices: devices.map(({slot, id}) => ({slot, id}))};
+      const target = {kind: 'claim', driver} as const;
+      return switchUnconfirmed(
+        host,
+        layout,
+        {devices: present, target, force, wholeGroup: !force, seconds, claim},
+        options,
+      );
+    });
     const result = {...changeResult(host, [outcome], flags, notes, devices), units};
-    this.#show(result, folder, slots);
+    if (trial) showChange(this, result);
+    else this.#show(result, folder, slots);
     return result;
   }
 

@@ -1,0 +1,98 @@
+import type {Layout} from '../config/layout.js';
+import {readDevice, type Device} from '../devices/pci/device.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import type {Host} from '../host/host.js';
+import {planByHand} from '../plan/switch/claim.js';
+import {planConfirm, planUndo, planUnconfirmed, unconfirmedLock} from '../plan/switch/unconfirmed.js';
+import {readSwitch, type Target} from '../plan/switch/switch.js';
+import {readUnconfirmed, type Unconfirmed, type UnconfirmedClaim} from '../state/unconfirmed.js';
+import {refreshed} from './devices.js';
+import {installServices, refuseEarly} from './service-install.js';
+
+/** A switch that is undone unless it is confirmed. */
+export interface UnconfirmedWish {
+  /** As they were just read. */
+  readonly devices: readonly Device[];
+  readonly target: Target;
+  readonly force: boolean;
+  /** Whether groups must be viable afterwards. */
+  readonly wholeGroup: boolean;
+  /** Seconds until it is undone. */
+  readonly seconds: number;
+  /** What {@link confirmSwitch} makes last. */
+  readonly claim?: UnconfirmedClaim;
+}
+
+/**
+ * Switches devices, and has the switch undone in some seconds unless it is confirmed. Nothing outlasts a reboot before
+ * that. A person need not agree to risks: not to confirm is the way back.
+ * @throws PearasysError the refusal, or what failed.
+ */
+export async function switchUnconfirmed(
+  host: Host,
+  layout: Layout,
+  {devices, target, force, wholeGroup, seconds, claim}: UnconfirmedWish,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  const {command} = layout;
+  return await carryOut(
+    host,
+    [unconfirmedLock, ...devices.map(({slot}) => slot)],
+    (when) => {
+      const now = refreshed(host, devices, when);
+      if (claim !== undefined) {
+        const wish = {...claim, devices: now, now: true, force, accepted: true};
+        const early = refuseEarly(host, now, wish);
+        if (early.kind === 'refusal') return early;
+      }
+      const rules = {force, accepted: true, wholeGroup};
+      const before: Unconfirmed = {
+        devices: now.map(({slot, id, driver, override}) => ({slot, id, driver, override})),
+        claim,
+      };
+      const switching = planByHand(host, readSwitch(host, now, target, rules));
+      return planUnconfirmed(switching, before, readUnconfirmed(host), {seconds, command});
+    },
+    options,
+  );
+}
+
+/** What became of {@link confirmSwitch} and {@link undoUnconfirmed}. */
+export interface ConfirmOutcome {
+  readonly outcomes: readonly Outcome[];
+  /** The devices that were switched. */
+  readonly devices: Unconfirmed['devices'];
+}
+
+/**
+ * Keeps what {@link switchUnconfirmed} has switched, and makes the claim last that it was for.
+ * @throws PearasysError `no-device` when nothing waits for it; what failed: then the switch is kept until the next boot.
+ */
+export async function confirmSwitch(
+  host: Host,
+  layout: Layout,
+  options: CarryOutOptions,
+): Promise<ConfirmOutcome> {
+  const pending = readUnconfirmed(host);
+  const kept = await carryOut(host, [unconfirmedLock], () => planConfirm(readUnconfirmed(host)), options);
+  const devices = pending?.devices ?? [];
+  if (pending?.claim === undefined) return {outcomes: [kept], devices};
+  const {driver, folder, group, devices: claimed} = pending.claim;
+  const present = claimed.map(({slot, id}) => {
+    const device = readDevice(host, slot);
+    return device?.id === id ? device : {slot, id};
+  });
+  const wish = {devices: present, driver, folder, group, now: true, force: true, accepted: true};
+  return {outcomes: [kept, await installServices(host, layout, wish, options)], devices};
+}
+
+/**
+ * Undoes what {@link switchUnconfirmed} has switched.
+ * @throws PearasysError `no-device` when nothing waits; the refusal of a device that is in use by now; what failed.
+ */
+export async function undoUnconfirmed(host: Host, options: CarryOutOptions): Promise<ConfirmOutcome> {
+  const devices = readUnconfirmed(host)?.devices ?? [];
+  const names = [unconfirmedLock, ...devices.map(({slot}) => slot)];
+  const outcome = await carryOut(host, names, () => planUndo(host, readUnconfirmed(host)), options);
+  return {outcomes: [outcome], devices};
+}

@@ -1,0 +1,81 @@
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {HostReader} from '../host/host.js';
+import {runState} from '../host/paths.js';
+import {parseDriver, type Driver} from '../devices/pci/driver.js';
+import {asId, type DeviceId} from '../devices/pci/id.js';
+import {asSlot, type Slot} from '../devices/pci/slot.js';
+import {parseTaken, plainTaken, type TakenDevice} from './taken-device.js';
+
+/** A claim that `pearasys confirm` makes last. */
+export interface UnconfirmedClaim {
+  readonly driver: Driver;
+  readonly folder: string;
+  readonly group: boolean;
+  readonly devices: readonly {readonly slot: Slot; readonly id: DeviceId}[];
+}
+
+/** A change of drivers that is undone unless it is confirmed. Lasts until the next boot, as the change itself does. */
+export interface Unconfirmed {
+  /** The devices as they were before. */
+  readonly devices: readonly TakenDevice[];
+  /** What a confirmation makes last; undefined when that is nothing. */
+  readonly claim: UnconfirmedClaim | undefined;
+}
+
+/** The file of what is not confirmed. There is at most one. */
+export const unconfirmedPath = `${runState}/unconfirmed`;
+
+/** The file's text. */
+export function printUnconfirmed({devices, claim}: Unconfirmed): string {
+  return `${JSON.stringify({devices: devices.map(plainTaken), claim: claim ?? null}, null, 2)}\n`;
+}
+
+/**
+ * What is not confirmed; undefined when there is nothing.
+ * @throws PearasysError `file-failed` when the file is not what {@link printUnconfirmed} writes.
+ */
+export function readUnconfirmed(host: HostReader): Unconfirmed | undefined {
+  const text = host.readText(unconfirmedPath);
+  if (text === undefined) return undefined;
+  const parsed = parse(text);
+  if (parsed !== undefined) return parsed;
+  throw new PearasysError({
+    code: 'file-failed',
+    exitCode: ExitCode.failed,
+    message: `${unconfirmedPath} is damaged: the previous drivers of the devices are unknown`,
+    hint: 'return the devices with `pearasys bind default`, then remove that file',
+  });
+}
+
+function parse(text: string): Unconfirmed | undefined {
+  try {
+    const {devices, claim} = JSON.parse(text) as Record<string, unknown>;
+    if (!Array.isArray(devices)) return undefined;
+    const taken = devices.map(parseTaken);
+    if (!taken.every((one) => one !== undefined)) return undefined;
+    return {devices: taken, claim: claim === null ? undefined : parseClaim(claim)};
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof PearasysError || error instanceof TypeError)
+      return undefined;
+    throw error;
+  }
+}
+
+/** @throws TypeError or PearasysError when it is no claim. */
+function parseClaim(value: unknown): UnconfirmedClaim {
+  const {driver, folder, group, devices} = value as Record<string, unknown>;
+  if (typeof driver !== 'string' || typeof folder !== 'string' || !Array.isArray(devices))
+    throw new TypeError('not a claim');
+  return {
+    driver: parseDriver(driver),
+    folder,
+    group: group === true,
+    devices: devices.map((each: unknown) => {
+      const {slot, id} = each as Record<string, unknown>;
+      const own = typeof slot === 'string' ? asSlot(slot) : undefined;
+      const card = typeof id === 'string' ? asId(id) : undefined;
+      if (own === undefined || card === undefined) throw new TypeError('not a device');
+      return {slot: own, id: card};
+    }),
+  };
+}
