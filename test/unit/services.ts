@@ -30,7 +30,16 @@ export function shipped(path: string): string {
  * @param node what they start as Node.
  */
 export function putPrograms(folder: string, node: string): void {
-  for (const name of ['claim', 'release', 'record', 'early', 'records.sh', 'trust.sh', 'rescue.sh', 'turn.sh']) {
+  for (const name of [
+    'claim',
+    'release',
+    'record',
+    'early',
+    'records.sh',
+    'trust.sh',
+    'rescue.sh',
+    'turn.sh',
+  ]) {
     const text = shipped(`libexec/${name}`)
       .replaceAll('/usr/local/libexec/pearasys', folder)
       .replaceAll('/usr/bin/node', node)
