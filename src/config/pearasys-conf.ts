@@ -29,7 +29,7 @@ export function settingsPath(layout: Layout): string {
  */
 export function readSettings(host: HostReader, layout: Layout): ReadSettings {
   const path = settingsPath(layout);
-  const untrusted = distrust(host, path, 'file');
+  const untrusted = distrust(host, layout.config, 'directory') ?? distrust(host, path, 'file');
   if (untrusted !== undefined)
     return {settings: defaultSettings, problems: [`${path} is ignored: ${untrusted}`]};
   let text: string | undefined;

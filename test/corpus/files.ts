@@ -40,3 +40,27 @@ export function putFile(root: string, place: string, one: FileCase): void {
   fs.lchownSync(path, foreign === 'file' ? nobody : 0, 0);
   fs.chownSync(folder, foreign === 'folder' ? nobody : 0, 0);
 }
+
+/** How a file is, and whether one that is valid is obeyed then. */
+export interface TrustCase extends Omit<FileCase, 'content'> {
+  readonly name: string;
+  /** `real`: by those alone that follow links, as mdevctl does. */
+  readonly obeyed: boolean | 'real';
+}
+
+/** The rule of trust: for each kind of file that root obeys. */
+export const trustCases: readonly TrustCase[] = [
+  {name: 'as it is written', obeyed: true},
+  {name: 'that nobody can write', mode: 0o555, obeyed: true},
+  {name: 'in a folder that only root can enter', folderMode: 0o700, obeyed: true},
+  {name: 'that is a link', kind: 'link', obeyed: 'real'},
+  {name: 'that others can write', mode: 0o757, obeyed: false},
+  {name: 'that a group can write', mode: 0o775, obeyed: false},
+  {name: 'in a folder that others can write to', folderMode: 0o757, obeyed: false},
+  {name: 'in a folder that a group can write to', folderMode: 0o775, obeyed: false},
+  {name: 'in such a folder, where others can remove only what is theirs', folderMode: 0o1777, obeyed: false},
+  {name: 'of another user', foreign: 'file', obeyed: false},
+  {name: "in another user's folder", foreign: 'folder', obeyed: false},
+  {name: 'that is a folder', kind: 'folder', obeyed: false},
+  {name: 'that is a FIFO', kind: 'fifo', obeyed: false},
+];
