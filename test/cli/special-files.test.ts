@@ -48,7 +48,6 @@ const files: Readonly<
     path: '/etc/pearasys/guests/win11.conf',
     words: 'guest list',
     output: /win10/,
-    name: 'guest win11',
   },
   'a list of guests': {
     path: '/etc/pearasys/guests/gpu-passthrough-guests.conf',
