@@ -131,9 +131,9 @@ describe('the udev rule', () => {
       assert.equal(driverOf(host), off ? 'nouveau' : 'vfio-pci');
       const {tags} = await replug(made);
       assert.equal(driverOf(host), off ? 'nouveau' : 'vfio-pci');
-      assert.equal(host.userland.state(unit) ?? 'inactive', off ? 'inactive' : 'active');
+      assert.equal(host.userland.state(unit), off ? 'inactive' : 'active');
       assert.ok(tags.has('systemd'));
-      if (off) assert.deepEqual(units.runs.get(claimUnit) ?? [], []);
+      if (off) assert.equal(units.runs.has(claimUnit), false);
       assert.equal(host.machine.device('0000:01:00.0').driver, 'nouveau');
     });
 
