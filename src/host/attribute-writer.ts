@@ -1,6 +1,6 @@
 /**
  * The child that writes kernel attributes. Its first message says that it is ready. It does one write for each
- * message and answers with the errno's name, or an empty string. It is a process of its own because a write that
+ * message and answers with the errno's name, or an empty string. It is a separate process because a write that
  * blocks in the kernel takes its whole process with it; see `MachineHost.writeAttribute`.
  */
 import {closeSync, constants, fstatSync, openSync, readlinkSync, writeSync} from 'node:fs';
@@ -10,15 +10,15 @@ import {errnoOf} from './errno.js';
 export interface WriteRequest {
   readonly path: string;
   readonly value: string;
-  /** Whether the path is of an image and free of links: nobody may have put one there since. */
+  /** Whether the path is in an image and has no links: none may have been put there since. */
   readonly inImage: boolean;
 }
 
 process.on('message', ({path, value, inImage}: WriteRequest) => {
   let errno = '';
   try {
-    // Neither O_CREAT nor O_TRUNC: an attribute that is not there must fail as it does in the kernel.
-    // A FIFO without a reader is answered at once.
+    // Neither O_CREAT nor O_TRUNC: a missing attribute must fail as it does in the kernel.
+    // For a FIFO without a reader, open(2) fails immediately.
     const file = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
     try {
       if (!fstatSync(file).isFile()) errno = 'EINVAL';

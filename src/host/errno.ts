@@ -1,6 +1,6 @@
 /**
  * Linux's errors by name, with their numbers and the words of strerror(3): include/uapi/asm-generic/errno-base.h and
- * errno.h, which all processors that Node runs on share. Node's own table has only those that libuv translates.
+ * errno.h, which are the same on all processors that Node supports. Node's table has only those that libuv translates.
  */
 const table = {
   EPERM: [1, 'Operation not permitted'],
@@ -137,8 +137,8 @@ const table = {
 } as const satisfies Readonly<Record<string, readonly [number, string]>>;
 
 /**
- * The kernel's own errors (include/linux/errno.h). They are not meant for programs, which have no words for them, but
- * drivers let them through: ENOTSUPP and EPROBE_DEFER above all.
+ * The kernel's own errors (include/linux/errno.h). They are not meant for user space, and strerror(3) has no
+ * text for them, but drivers return some of them anyway, mostly ENOTSUPP and EPROBE_DEFER.
  */
 const kernelTable = {
   ERESTARTSYS: [512, 'interrupted by a signal; to be restarted'],
@@ -162,13 +162,13 @@ const kernelTable = {
   ENOGRACE: [531, 'the server is not in its grace period'],
 } as const satisfies Readonly<Record<string, readonly [number, string]>>;
 
-/** The name of an error that the kernel can answer: `EBUSY`. */
+/** The name of an error that the kernel can return: `EBUSY`. */
 export type Errno = keyof typeof table | keyof typeof kernelTable;
 
 const all: Readonly<Record<string, readonly [number, string]>> = {...kernelTable, ...table};
 const names = new Map(Object.entries(all).map(([name, [number]]) => [number, name]));
 
-/** What an errno means for a device, where its own words do not say it. */
+/** What an errno means for a device, where the text of strerror(3) does not say it. */
 const meaning: Readonly<Record<string, string>> = {
   EAGAIN: 'try again: the kernel is not ready for it',
   EBUSY: 'the device or resource is busy',
@@ -187,7 +187,7 @@ const meaning: Readonly<Record<string, string>> = {
   EUSERS: 'too many users: no more can be created',
 };
 
-/** Names that libuv has for what Linux calls otherwise. */
+/** libuv's names where Linux uses others. */
 const aliases: Readonly<Record<string, string>> = {
   ENOTSUP: 'EOPNOTSUPP',
   EWOULDBLOCK: 'EAGAIN',
@@ -195,12 +195,12 @@ const aliases: Readonly<Record<string, string>> = {
   EFTYPE: 'EINVAL',
 };
 
-/** Whether the text is the name of an error that the kernel can answer. */
+/** Whether the text is the name of an error that the kernel can return. */
 export function isErrno(text: string): text is Errno {
   return Object.hasOwn(all, text);
 }
 
-/** The name of an errno: `EUSERS` for 87; `errno 600` for a number that has none. */
+/** The name of an errno: `EUSERS` for 87; `errno 600` for a number without a name. */
 export function errnoName(number: number): string {
   return names.get(number) ?? `errno ${number}`;
 }
@@ -218,7 +218,7 @@ export function explainErrno(name: string): string {
 /** The errno's name of a failed system call, or `EUNKNOWN` when the value thrown was something else. */
 export function errnoOf(error: unknown): string {
   if (typeof error !== 'object' || error === null) return 'EUNKNOWN';
-  // libuv has no name for many errors; the number it passes on is always the system's.
+  // libuv has no name for many errors, but always passes on the system's number.
   if ('errno' in error && typeof error.errno === 'number' && error.errno < 0 && error.errno > -4000)
     return errnoName(-error.errno);
   if (!('code' in error) || typeof error.code !== 'string') return 'EUNKNOWN';

@@ -3,7 +3,7 @@ import {explainErrno} from './errno.js';
 export {errnoOf, explainErrno} from './errno.js';
 
 /**
- * How a run ends, for scripts and units to decide on.
+ * How a run ends. Scripts and units depend on these numbers.
  *
  * 0 done, or nothing to do; 1 failed, and everything done was undone; 2 wrong usage; 3 refused before any effect
  * (in use, group not viable, identity mismatch); 4 no such device; 5 a write to the kernel did not return.
@@ -28,7 +28,7 @@ export const exitCodeMeanings: Readonly<Record<ExitCode, string>> = {
   [ExitCode.stuck]: 'stuck: a write to the kernel did not return',
 };
 
-/** Stable names of what can go wrong; code decides on these, never on a message. */
+/** Stable names of what can go wrong. Code checks these, never a message. */
 export type ErrorCode =
   | 'usage'
   | 'bad-slot'
@@ -80,16 +80,16 @@ export type ErrorCode =
 export interface ErrorDetails {
   readonly code: ErrorCode;
   readonly exitCode: ExitCode;
-  /** One sentence: what was tried on which device, and what the answer was. */
+  /** One sentence: what was tried on which device, and how it failed. */
   readonly message: string;
   /** Further lines: holders, steps undone, the state now. */
   readonly details?: readonly string[];
-  /** What the person should do next. */
+  /** What the user should do next. */
   readonly hint?: string;
   readonly cause?: unknown;
 }
 
-/** An error meant to be read by the person at the terminal or in the journal. */
+/** An error for users, at the terminal or in the journal. */
 export class PearasysError extends Error {
   readonly code: ErrorCode;
   readonly exitCode: ExitCode;
@@ -106,7 +106,7 @@ export class PearasysError extends Error {
   }
 }
 
-/** A person's interrupt, or systemd's. */
+/** An interrupt by the user or by systemd. */
 export function interrupted(details: readonly string[] = []): PearasysError {
   return new PearasysError({
     code: 'interrupted',
@@ -116,12 +116,12 @@ export function interrupted(details: readonly string[] = []): PearasysError {
   });
 }
 
-/** Wrong words on the command line: exit code 2. */
+/** A wrong command line: exit code 2. */
 export function usageError(message: string, hint?: string, code: ErrorCode = 'usage'): PearasysError {
   return new PearasysError({code, exitCode: ExitCode.usage, message, ...(hint === undefined ? {} : {hint})});
 }
 
-/** A write to a kernel attribute that the kernel answered with an error. */
+/** A write to a kernel attribute that failed. */
 export class WriteError extends PearasysError {
   readonly path: string;
   readonly value: string;
@@ -142,11 +142,11 @@ export class WriteError extends PearasysError {
   }
 }
 
-/** A write to a kernel attribute that did not return within its limit; the kernel still works on it. */
+/** A write to a kernel attribute that did not return within its limit. The kernel is still working on it. */
 export class StuckError extends PearasysError {
   readonly path: string;
   readonly value: string;
-  /** The process that is in the write (state D in ps(1)), or undefined on a simulated host. */
+  /** The process that is blocked in the write (state D in ps(1)); undefined on a simulated host. */
   readonly pid: number | undefined;
 
   constructor(path: string, value: string, limit: number, pid?: number) {
@@ -175,7 +175,7 @@ export class FileFault extends Error {
   }
 }
 
-/** A file of ours that could not be read, written or removed. */
+/** A file that could not be read, written or removed. */
 export class FileError extends PearasysError {
   readonly path: string;
   readonly errno: string;
@@ -200,7 +200,7 @@ export class CommandError extends PearasysError {
   /** The program's exit code; undefined when it could not be started or was ended by a signal. */
   readonly status: number | undefined;
   readonly stderr: string;
-  /** Why it was ended: it did not end in time, or printed too much. Undefined when it ended by itself. */
+  /** Why it was killed: it took too long, or printed too much. Undefined when it exited normally. */
   readonly ended: 'late' | 'overflow' | undefined;
 
   constructor(

@@ -1,4 +1,4 @@
-/** What stat(2) says of a file, as far as it matters here. */
+/** What is needed here of stat(2). */
 export interface FileInfo {
   readonly kind: 'file' | 'directory' | 'link' | 'device' | 'other';
   readonly uid: number;
@@ -12,7 +12,7 @@ export interface FileInfo {
   readonly deviceNumber?: string;
 }
 
-/** What a program that ran to its end left. */
+/** The result of a program that ran to its end. */
 export interface CommandResult {
   readonly status: number;
   readonly stdout: string;
@@ -21,19 +21,19 @@ export interface CommandResult {
 
 /** Settings of {@link Host.run}. */
 export interface RunOptions {
-  /** Milliseconds after which the program is ended, with all of its group of processes; default 90,000. */
+  /** Milliseconds after which the program and its process group are killed; default 90,000. */
   readonly limit?: number;
-  /** Exit codes that are no failure; default only 0. */
+  /** Exit codes that do not count as a failure; default only 0. */
   readonly accept?: readonly number[] | 'any';
   /** What the program reads on standard input; default nothing. */
   readonly input?: string;
-  /** Bytes that it may print on each of its outputs before it is ended; default 1 MiB. */
+  /** Bytes that it may print on each of its outputs before it is killed; default 1 MiB. */
   readonly outputLimit?: number;
   /** Whether it gets the environment of this process instead of a clean one: for scripts of the administrator. */
   readonly inheritEnvironment?: boolean;
 }
 
-/** A process that is meant: another one may have its number by now. */
+/** A particular process, because its PID may have been reused since. */
 export interface ProcessIdentity {
   readonly pid: number;
   /** When it was started, in clock ticks since the boot, as /proc/<pid>/stat has it (proc(5)). */
@@ -56,28 +56,28 @@ export interface HostReader {
   /** Effective user ID of this process. */
   readonly userId: number;
   /**
-   * The text of a file without its final newline; undefined when it is not there (ENOENT, ENOTDIR), or when
-   * its device or process has just gone (ENODEV, ENXIO, ESRCH).
+   * The text of a file without its final newline; undefined when it does not exist (ENOENT, ENOTDIR), or when
+   * its device or process has just disappeared (ENODEV, ENXIO, ESRCH).
    * @throws FileError for any other failure: a FIFO, device, socket or directory, or more than 1 MiB, is not read.
    * What the kernel shows in /sys and /proc has no limit.
    */
   readText(path: string): string | undefined;
   /**
-   * The bytes of a regular file, for searching in it; undefined when it is not there.
+   * The bytes of a regular file, for searching in it; undefined when it does not exist.
    * @param limit bytes that it may have; default 1 MiB.
    * @throws FileError as {@link readText}.
    */
   readBytes(path: string, limit?: number): Buffer | undefined;
-  /** The first bytes of a file, at most so many; undefined when it is not there or cannot be read. */
+  /** The first bytes of a file, at most this many; undefined when it does not exist or cannot be read. */
   readStart(path: string, bytes: number): Buffer | undefined;
   /**
    * Whether reading this attribute would wait for a lock of the kernel, as {@link Host.findLocked} has found: then
-   * {@link readText} says that it is not there, which it is.
+   * {@link readText} treats it as missing, although it exists.
    */
   isLocked(path: string): boolean;
   /** The target text of a symbolic link; undefined when there is no such link. */
   readLink(path: string): string | undefined;
-  /** The path with all links resolved, as seen from {@link root}; undefined when it is a broken link. */
+  /** The path with all links resolved, as seen from {@link root}; undefined for a broken link. */
   realPath(path: string): string | undefined;
   /** The names in a folder, sorted; empty when there is no such folder or it may not be read. */
   list(path: string): string[];
@@ -88,13 +88,13 @@ export interface HostReader {
   /** The addresses of each network interface that is up, by interface name. Empty for a root that is an image. */
   addresses(): ReadonlyMap<string, readonly string[]>;
   /**
-   * Whether the kernel holds this block device for itself (a mount, swap, LVM, RAID, ZFS): open(2) with O_EXCL
-   * answers EBUSY then. False where it cannot be asked (no such node, not root, an image).
+   * Whether the kernel has claimed this block device (a mount, swap, LVM, RAID, ZFS): open(2) with O_EXCL
+   * then returns EBUSY. False where this cannot be checked (no such node, not root, an image).
    */
   isClaimedByKernel(node: string): boolean;
 }
 
-/** Whose a file is. */
+/** The owner of a file. */
 export interface FileOwner {
   readonly uid: number;
   readonly gid: number;
@@ -102,29 +102,29 @@ export interface FileOwner {
 
 /** Settings of {@link Host.writeFile}. */
 export interface WriteFileOptions {
-  /** Permission bits, whatever the umask is; default 0o644. */
+  /** Permission bits, regardless of the umask; default 0o644. */
   readonly mode?: number;
   /** Default: the user who runs this, root on a machine. */
   readonly owner?: FileOwner | undefined;
 }
 
-/** Asking the machine what takes time: the kernel, and programs that tell and change nothing. */
+/** Questions to the machine that take time: to the kernel, and to programs that change nothing. */
 export interface HostQuery extends HostReader {
   /**
    * Finds the devices that the kernel keeps locked because a write to them, or a driver's probe, does not return.
-   * Reading `driver_override` or `uevent` of one would wait as long as that does, and could not be ended; later
-   * kernels answer with what was so before. From here on these are as if they were not there. To be called before
-   * devices are read; starts a process only when one of the machine's waits in the kernel in a way that may come
-   * from this.
+   * Reading `driver_override` or `uevent` of one would block as long and could not be interrupted; later
+   * kernels return the old value. From then on these attributes are treated as missing. Call this before reading
+   * devices. It starts a process only if some process of the machine is blocked in the kernel in a way that may be
+   * caused by such a lock.
    * @param limit milliseconds to wait for each of them.
    */
   findLocked(limit: number): Promise<void>;
   /**
-   * Runs a program that only tells something (`systemctl show`), as {@link Host.run} does.
+   * Runs a program that only prints something (`systemctl show`), as {@link Host.run} does.
    * @throws CommandError as {@link Host.run}.
    */
   ask(file: string, args: readonly string[], options?: RunOptions): Promise<CommandResult>;
-  /** Waits, in milliseconds: for what the kernel does by itself. */
+  /** Waits this many milliseconds, for something that the kernel does. */
   pause(milliseconds: number): Promise<void>;
 }
 
@@ -132,31 +132,31 @@ export interface HostQuery extends HostReader {
 export interface Host extends HostQuery {
   /**
    * Writes one value to a kernel attribute in one write(2), from a child process: a write to `unbind`, `bind`,
-   * `remove` or `reset` may never return, and a process inside it can neither be killed nor end.
+   * `remove` or `reset` may never return, and a process blocked in it can neither be killed nor exit.
    * @param limit milliseconds to wait.
-   * @throws WriteError what the kernel answered.
-   * @throws StuckError the limit passed; the child is left behind.
+   * @throws WriteError the kernel's error.
+   * @throws StuckError when the limit has passed; the child is left behind.
    */
   writeAttribute(path: string, value: string, limit: number): Promise<void>;
   /**
-   * Writes a whole file: a new one, synced, then renamed over it. Makes missing folders (0755). A link at this path
-   * is replaced; name its target to keep it.
-   * @throws FileError and then neither the old file nor the folder has changed.
+   * Writes a whole file: a new one is written and synced, then renamed over it. Creates missing folders (0755). A
+   * link at this path is replaced; name its target to keep it.
+   * @throws FileError; then neither the old file nor the folder has changed.
    */
   writeFile(path: string, content: string, options?: WriteFileOptions): Promise<void>;
   /**
-   * Makes a symbolic link, in place of what is there, in the same way.
+   * Makes a symbolic link in the same way, and replaces an existing file or link.
    * @throws FileError as for {@link writeFile}.
    */
   makeLink(path: string, target: string): Promise<void>;
   /**
-   * Removes a file or symbolic link; a missing one is no error.
-   * @param options.prune how many folders above it go too when they are left empty; none unless told.
+   * Removes a file or symbolic link. It is not an error if it is missing.
+   * @param options.prune how many of the folders above it are removed too when they are empty; default none.
    */
   removeFile(path: string, options?: {readonly prune?: number}): Promise<void>;
   /**
-   * Removes from a folder what a killed run was making there, and the folder itself when it is left empty.
-   * @param options.prune how many empty folders go, this one included; none unless told.
+   * Removes the unfinished files of a killed run from a folder, and the folder itself when it is empty.
+   * @param options.prune how many empty folders are removed, including this one; default none.
    */
   tidyFolder(folder: string, options?: {readonly prune?: number}): Promise<void>;
   /**
@@ -167,32 +167,32 @@ export interface Host extends HostQuery {
   syncFiles(): Promise<void>;
   /**
    * Runs a program, without a shell, with a clean environment (PATH, LC_ALL=C).
-   * What it leaves in the background when it ends is let go, and its output not waited for.
-   * @throws CommandError when it cannot be started, ends with a code that is not accepted, prints too much, or does
-   * not end in time. In the last two cases its group of processes is ended.
+   * Processes that it leaves in the background keep running, and their output is not waited for.
+   * @throws CommandError when it cannot be started, exits with a code that is not accepted, prints too much, or takes
+   * too long. In the last two cases its process group is killed.
    */
   run(file: string, args: readonly string[], options?: RunOptions): Promise<CommandResult>;
   /**
-   * Sends a signal to a process, see kill(2). One that has ended, and another one that has its number, get none.
-   * @returns whether it was there.
-   * @throws PearasysError `command-failed` when it may not be signalled.
+   * Sends a signal to a process, see kill(2). A process that has reused the PID gets none.
+   * @returns whether the process existed.
+   * @throws PearasysError `command-failed` when this process may not signal it.
    */
   signal(process: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean;
   /**
-   * Holds the lock of this name (a slot, a UUID) until it is released or this process ends, however it ends. The
+   * Takes the lock of this name (a slot, a UUID) until it is released or this process ends in any way. The
    * locks are files in `/run/pearasys/lock`, a folder that only root may enter.
    * @param limit milliseconds to wait for another holder.
    * @param signal ends the wait.
    * @throws PearasysError `busy`, exit code 3, when another run still holds it; `interrupted`.
-   * @throws FileError when the file or the folder of the locks is something else.
+   * @throws FileError when the lock's file or folder is of another kind.
    */
   lock(name: string, limit: number, signal?: AbortSignal): Promise<Lock>;
   /**
-   * Keeps a text under the name of a held lock until it is taken back, for the next run when this one is killed;
-   * {@link unfinishedPath} is where it is read. Undefined takes it back.
+   * Saves a text under the name of a held lock, for the next run if this one is killed. It is read from
+   * {@link unfinishedPath}. Undefined removes it.
    * @throws FileError
    */
   noteUnfinished(name: string, text: string | undefined): void;
-  /** Ends what serves this host (the child that writes attributes), and waits for that. A stuck child is left behind. */
+  /** Ends the child that writes attributes, and waits for it. A stuck child is left behind. */
   close(): Promise<void>;
 }

@@ -36,27 +36,27 @@ const commandPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 const gone = new Set(['ENOENT', 'ENOTDIR', 'ENODEV', 'ENXIO', 'ESRCH']);
 
-/** Attributes whose reading takes the device's lock: driver_override always, uevent in some kernels (6.10 to 6.12). */
+/** Reading these attributes takes the device's lock: driver_override always, uevent in some kernels (6.10 to 6.12). */
 const lockTaking = ['driver_override', 'uevent'];
 
-/** The parent of all kernel threads, kthreadd; of these only state D tells anything. */
+/** kthreadd, the parent of all kernel threads; of these only state D is significant. */
 const kernelThreads = '2';
 
 const pciDevices = '/sys/bus/pci/devices';
 
-/** Only root may enter it: whoever can open a lock can hold it. */
+/** Only root may enter it, because any user who can open a lock file can hold the lock. */
 const lockFolder = `${runState}/lock`;
 
-/** What flock(1) is to end with when somebody else has the lock. */
+/** The exit code that flock(1) is to use when another process has the lock. */
 const lockConflict = 75;
 
-/** Bytes that a file may have when nothing else is told: of those that are read whole, all are far below. */
+/** The default limit of a file's size in bytes. All files that are read whole are far smaller. */
 const mostBytes = 1 << 20;
 
-/** What flock(1) gets the file to lock as. */
+/** The descriptor under which flock(1) gets the file to lock. */
 const lockDescriptor = 3;
 
-/** Files of the kernel: each gives what it has at once and is of a size that the kernel bounds. */
+/** Files of the kernel: reading them does not block, and the kernel limits their size. */
 const kernelFiles = /^\/(?:sys|proc)\//;
 
 /**
@@ -72,7 +72,7 @@ const driverCoreFunctions = [
   'bus_(?:probe_device|add_driver|remove_driver|remove_device|rescan_devices(?:_helper)?)',
   'call_driver_probe|really_probe(?:_debug)?|deferred_probe_work_func',
   '(?:__)?pci_(?:device_(?:probe|remove|shutdown)|register_driver|unregister_driver)|local_pci_probe',
-  // Attributes, where wchan alone tells: in a stack kernfs is below them.
+  // Attributes, where only wchan is known: in a stack, kernfs is below them.
   '(?:un)?bind_store|drivers_probe_store|new_id_store|driver_override_(?:store|show)|(?:device_set|driver_set)_override',
   'remove_store|reset_store|reset_method_store|rescan_store|(?:dev_|bus_)rescan_store|sriov_\\w+_store',
   'uevent_(?:show|store)|dev_uevent',
@@ -83,16 +83,16 @@ const driverCoreFunctions = [
   'pcie_do_recovery|report_\\w+_detected|report_(?:mmio_enabled|slot_reset|resume)',
   // Suspend and resume.
   '(?:__)?device_(?:prepare|suspend|resume|complete)(?:_(?:early|late|noirq))?',
-  // VFIO waits for the users of a device that is taken away.
+  // VFIO waits for the users of a device that is removed.
   'vfio_(?:unregister_group_dev|del_group_dev|pci_core_unregister_device|pci_remove)',
 ].join('|');
 
-/** A whole function's name, without what the compiler appends to it, as wchan tells it. */
+/** A whole function's name as in wchan, without the suffix that the compiler adds. */
 const isDriverCore = new RegExp(`^(?:${driverCoreFunctions})(?:\\.\\w+)*$`);
 
 /**
- * In a stack, whose lines are `[<0>] FUNCTION+0x1e/0x40`. A read or write of any attribute counts, whatever it is in:
- * the driver's functions have names of their own.
+ * In a stack, whose lines are `[<0>] FUNCTION+0x1e/0x40`. A read or write of any attribute counts: the
+ * functions of drivers have other names.
  */
 const driverCoreFrame = new RegExp(
   `^\\[<\\w+>\\] (?:kernfs_fop_(?:read|write)(?:_iter)?|${driverCoreFunctions})(?:\\.\\w+)*\\+`,
@@ -103,7 +103,7 @@ const driverCoreFrame = new RegExp(
 const otherWaits =
   /^(?:nfs|rpc_|cifs|smb|wait_for_response|fuse_|request_wait_answer|kernel_clone|io_schedule|folio_|wait_on_page|jbd2|ext4_|xfs_|btrfs_|blk_|submit_bio)/;
 
-/** Node opens, reads and closes in one call when it is asked like this. */
+/** With this Node opens, reads and closes a file in one call. */
 const asText = {encoding: 'utf8', flag: 'r'} as const;
 
 /** The machine itself, or an image of one below a folder. */
@@ -182,7 +182,7 @@ export class MachineHost implements Host {
 
   list(path: string): string[] {
     try {
-      // Unfinished files are nobody's.
+      // Unfinished files are not listed.
       return this.#files
         .list(path)
         .filter((name) => name !== draftFolder)
@@ -201,7 +201,7 @@ export class MachineHost implements Host {
     let stat: fs.Stats;
     try {
       const real = this.#files.locate(path, follow);
-      // In an image all links have been followed by now.
+      // In an image all links have already been followed.
       stat = follow && this.root === '/' ? fs.statSync(real) : fs.lstatSync(real);
     } catch {
       return undefined;
@@ -252,7 +252,7 @@ export class MachineHost implements Host {
 
   async findLocked(limit: number): Promise<void> {
     if (this.root !== '/' || !this.#someTaskWaits()) return;
-    // Those that are known would be waited for again.
+    // Known ones would cost the wait again.
     const slots = this.list(pciDevices).filter((slot) => !this.#locked.has(`${pciDevices}/${slot}/uevent`));
     let rest = slots;
     while (rest.length > 0) {
@@ -264,7 +264,7 @@ export class MachineHost implements Host {
       if (locked !== undefined) this.#lock(locked);
       rest = rest.slice(answered + 1);
     }
-    // Later kernels, 6.12 for one, take the lock for writes only: what is read then is of before that write.
+    // Later kernels, such as 6.12, take the lock only for writes: a read then returns the value before that write.
     if (!slots.some((slot) => this.#isBeingUnbound(slot))) return;
     await wait(limit);
     for (const slot of slots) if (this.#isBeingUnbound(slot)) this.#lock(slot);
@@ -276,7 +276,7 @@ export class MachineHost implements Host {
       for (const attribute of lockTaking) this.#locked.add(`${name}/${attribute}`);
   }
 
-  /** The kernel takes the link to the driver away first, and forgets the driver last (drivers/base/dd.c). */
+  /** The kernel first removes the link to the driver, and clears the driver last (drivers/base/dd.c). */
   #isBeingUnbound(slot: string): boolean {
     const folder = `${pciDevices}/${slot}`;
     return (
@@ -295,7 +295,7 @@ export class MachineHost implements Host {
       } catch (error) {
         throw new WriteError(path, value, errnoOf(error));
       }
-      // On a busy machine its start may take longer than a write may.
+      // On a busy machine the child may need longer to start than a write may take.
       const failed = await nextAnswer(writer);
       if (failed !== '') throw new WriteError(path, value, failed ?? 'ECHILD');
     }
@@ -309,7 +309,7 @@ export class MachineHost implements Host {
     if (answer !== '') throw new WriteError(path, value, answer);
   }
 
-  /** In an image the attribute must be the file that the path leads to there, and a file. */
+  /** In an image the path must lead to the attribute itself, and to a file. */
   #writeRequest(path: string, value: string): WriteRequest {
     if (this.root === '/') return {path, value, inImage: false};
     try {
@@ -382,7 +382,7 @@ export class MachineHost implements Host {
     this.#prune(dirname(path), prune);
   }
 
-  /** Removes folders that are empty, this one first, and what killed runs left in them. */
+  /** Removes empty folders, this one first, and what killed runs left in them. */
   #prune(folder: string, most: number): void {
     for (let left = most; left > 0; left--) {
       try {
@@ -391,7 +391,7 @@ export class MachineHost implements Host {
           fs.rmdirSync(entry);
         });
       } catch (error) {
-        // Files of others are still in it. One that is not there may have been made in part, with its parents.
+        // It contains other files. A missing one may have been made in part, with its parents.
         if (errnoOf(error) !== 'ENOENT') return;
       }
       folder = dirname(folder);
@@ -468,7 +468,7 @@ export class MachineHost implements Host {
       const {file, isCurrent} = this.#openLock(path);
       try {
         await waitForLock(name, file, limit, signal);
-        // Whoever made the folder safe has removed the file meanwhile: the next run would lock another one.
+        // Another run has made the folder safe and removed the file since: the next run would lock another one.
         if (!isCurrent()) continue;
       } catch (error) {
         fs.closeSync(file);
@@ -512,9 +512,9 @@ export class MachineHost implements Host {
   async close(): Promise<void> {
     const writer = this.#idleWriter;
     this.#idleWriter = undefined;
-    // One that has ended says so no second time.
+    // A child that has already ended emits no second event.
     if (writer === undefined || writer.exitCode !== null || writer.signalCode !== null) return;
-    // Between two writes nothing is lost with it. To end by itself would take it longer than this process, and systemd
+    // Between two writes it can be killed safely. If it exited normally, it would outlive this process, and systemd
     // would find it left over from the service.
     const ended = new Promise((resolve) => writer.once('exit', resolve));
     writer.ref();
@@ -523,9 +523,9 @@ export class MachineHost implements Host {
   }
 
   /**
-   * Whether a process waits in the kernel in a way that may keep a device locked: uninterruptibly (state D, see
-   * proc_pid_stat(5)), or in a function of the driver core or of VFIO, whose unregistering of a device that is in
-   * use waits interruptibly. Only root is shown where a process waits (proc_pid_wchan(5)).
+   * Whether a process is blocked in the kernel in a way that may keep a device locked: uninterruptibly (state D, see
+   * proc_pid_stat(5)), or in a function of the driver core or of VFIO, which waits interruptibly when it unregisters
+   * a device in use. Only root can see where a process is blocked (proc_pid_wchan(5)).
    */
   #someTaskWaits(): boolean {
     return this.list('/proc').some((name) => {
@@ -543,8 +543,8 @@ export class MachineHost implements Host {
   /**
    * Whether a process in state D may be one that has or wants a device's lock, and not one that waits for NFS, FUSE or
    * a slow disk. The lock is taken in functions of the driver core and of buses, which are on its stack
-   * (proc_pid_stack(5)), see {@link driverCoreFunctions}. Who may not see the stack goes by where it waits, or takes
-   * it for one.
+   * (proc_pid_stack(5)), see {@link driverCoreFunctions}. Without access to the stack, wchan decides; without that too,
+   * the process is assumed to be one.
    */
   #isInDriverCore(pid: string): boolean {
     let stack: string | undefined;
@@ -553,7 +553,7 @@ export class MachineHost implements Host {
     } catch (error) {
       if (!(error instanceof FileError)) throw error;
     }
-    // Without names it tells nothing.
+    // A stack without names is of no use.
     if (stack?.includes('+0x') === true) return driverCoreFrame.test(stack);
     return !otherWaits.test(this.readText(`/proc/${pid}/wchan`) ?? '');
   }
@@ -566,8 +566,8 @@ export class MachineHost implements Host {
 }
 
 /**
- * Makes a folder of locks safe: whoever can open a file can lock it, and keep root out. What others could open before
- * may be locked by them still, so it is removed.
+ * Makes a folder of locks safe: any user who can open a file can lock it and block root. Files that others could open
+ * before may still be locked by them, so they are removed.
  */
 function secureFolder(folder: string): void {
   const {uid, mode} = fs.statSync(folder);
@@ -581,14 +581,14 @@ function secureFolder(folder: string): void {
   }
 }
 
-/** Root's, or in an image that a user has unpacked that user's. */
+/** Root, or in an image that a user has unpacked, that user. */
 function isOwn(uid: number): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
 
 /**
- * Locks an open file. Node has no flock(2): flock(1) locks the file that it is given open, and the lock stays for as
- * long as this process has it open.
+ * Locks an open file. Node has no flock(2): flock(1) gets it open and locks it, and the lock lasts as
+ * long as this process has the file open.
  */
 async function waitForLock(name: string, file: number, limit: number, signal?: AbortSignal): Promise<void> {
   const checkSignal = () => {
@@ -627,9 +627,9 @@ async function waitForLock(name: string, file: number, limit: number, signal?: A
 }
 
 /**
- * Reads the attributes one after the other in a child, which is left behind when one does not answer: nobody can end
- * a process that waits for a device's lock.
- * @returns how many answered, each within the limit.
+ * Reads the attributes one by one in a child, which is left behind if a read blocks: a process that waits for a
+ * device's lock cannot be killed.
+ * @returns how many were read, each within the limit.
  */
 async function countAnswers(paths: readonly string[], limit: number): Promise<number> {
   const script = 'for path; do read -r _ <"$path"; echo; done';
@@ -665,8 +665,8 @@ function deviceNumber(rdev: number): string {
 }
 
 /**
- * What the writer says next, or the errno of why it says nothing any more.
- * @param limit milliseconds; undefined is answered when they have passed.
+ * The writer's next message, or the errno of why there will be none.
+ * @param limit milliseconds; after them the result is undefined.
  */
 function nextAnswer(writer: ChildProcess, limit?: number): Promise<string | undefined> {
   return new Promise((resolve) => {
@@ -683,10 +683,10 @@ function nextAnswer(writer: ChildProcess, limit?: number): Promise<string | unde
 }
 
 function startWriter(): ChildProcess {
-  // Beside this file: the TypeScript source in a checkout, its own small bundle when installed.
+  // Next to this file: the TypeScript source in a checkout, a small separate bundle when installed.
   const program = join(import.meta.dirname, `attribute-writer${extname(import.meta.filename)}`);
   const writer = fork(program, [], {
-    // A session of its own: an interrupt at the terminal must not end it between two writes.
+    // In its own session, because an interrupt at the terminal must not end it between two writes.
     detached: true,
     stdio: 'ignore',
     env: {PATH: commandPath},

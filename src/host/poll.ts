@@ -1,20 +1,20 @@
 import type {HostQuery} from './host.js';
 
-/** How long {@link poll} goes on. */
+/** How long {@link poll} waits. */
 export interface Polling {
-  /** Milliseconds of waiting in all; 0 looks once. */
+  /** Milliseconds in total; 0 checks once. */
   readonly limit: number;
-  /** Milliseconds between two looks; default 100. */
+  /** Milliseconds between two checks; default 100. */
   readonly interval?: number | undefined;
   /** Ends the waiting. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Looks again until something holds, for states of the kernel that no event announces. The last look comes after the
- * last wait, so that what holds at the limit counts.
- * @param holds looks; what it throws ends the waiting and is passed on.
- * @returns whether it holds: false after the limit, or when the signal came first.
+ * Checks repeatedly until a condition holds, for states of the kernel that no event announces. The last check comes
+ * after the last wait, so a condition that holds at the limit counts.
+ * @param holds the check; what it throws ends the wait and is passed on.
+ * @returns whether the condition holds: false after the limit, or when the signal came first.
  */
 export async function poll(
   host: HostQuery,

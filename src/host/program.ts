@@ -6,25 +6,25 @@ import {CommandError, errnoOf, explainErrno} from './errors.js';
 /** Settings of {@link runProgram}. */
 export interface ProgramOptions {
   readonly env: NodeJS.ProcessEnv;
-  /** What it reads on standard input; nothing where undefined. */
+  /** What it reads on standard input; undefined for nothing. */
   readonly input: string | undefined;
-  /** Milliseconds after which it is ended. */
+  /** Milliseconds after which it is killed. */
   readonly limit: number;
   /** Bytes that it may print on each of its outputs. */
   readonly outputLimit: number;
 }
 
-/** What became of a program. */
+/** How a program ended. */
 export interface ProgramResult {
-  /** Undefined when it was ended by a signal. */
+  /** Undefined when it was killed by a signal. */
   readonly status: number | undefined;
   readonly stdout: string;
   readonly stderr: string;
-  /** Why it was ended by us; undefined when it ended by itself. */
+  /** Why it was killed here; undefined when it exited normally. */
   readonly ended?: 'late' | 'overflow';
 }
 
-/** Milliseconds that a program has to end by itself, to be killed, and for what it has started to close its output. */
+/** Milliseconds for a program to exit after SIGTERM, to be killed, and for its children to close its output. */
 const delay = 1000;
 
 /**
@@ -38,7 +38,7 @@ export async function startProgram(
 ): Promise<ChildProcess> {
   let child: ChildProcess;
   try {
-    // It throws some errors and tells others as an event; after EMFILE the child has no streams either.
+    // It throws some errors and emits others as events; after EMFILE the child has no streams either.
     child = spawn(file, args, options);
     await new Promise((resolve, reject) => {
       child.once('spawn', resolve);
@@ -51,9 +51,9 @@ export async function startProgram(
 }
 
 /**
- * Runs a program to its end, without a shell, in a session of its own: an interrupt at the terminal is for us, who
- * must undo; the program that runs finishes its work. When it does not end in time or prints too much, all of its
- * group of processes is ended. This returns in time whatever it does: a process that ignores signals, waits in the
+ * Runs a program to its end, without a shell, in its own session: an interrupt at the terminal reaches only this
+ * process, which undoes its steps, while the program finishes its work. If it takes too long or prints too much, its
+ * process group is killed. This returns in time in any case: a process that ignores signals, is blocked in the
  * kernel, or has left the group is left behind with its output closed.
  * @throws CommandError when it cannot be started.
  */
@@ -62,7 +62,7 @@ export async function runProgram(
   args: readonly string[],
   {env, input, limit, outputLimit}: ProgramOptions,
 ): Promise<ProgramResult> {
-  // Heavy, and most runs of a handler start no program.
+  // Slow to load, and most runs of a handler start no program.
   const {execa} = await import('execa');
   // Without free descriptors Node's child has no streams, which execa does not expect.
   requireDescriptors(file, args);
@@ -83,9 +83,9 @@ export async function runProgram(
     running.stdout.destroy();
     running.stderr.destroy();
   };
-  // What runs on in the background may keep the output open.
+  // Processes in the background may keep the output open.
   running.once('exit', () => setTimeout(closeOutput, delay).unref());
-  // A program that waits in the kernel is not ended by a signal: modprobe in a driver's probe, for one.
+  // A signal does not end a program that is blocked in the kernel, such as modprobe in a driver's probe.
   const patience = new AbortController();
   const result = await Promise.race([
     running,
@@ -111,10 +111,10 @@ export async function runProgram(
   };
 }
 
-/** Descriptors that a start takes for a moment: two for each pipe, and those of the new process. */
+/** Descriptors that a start needs for a moment: two for each pipe, and those of the new process. */
 const startDescriptors = 12;
 
-/** @throws CommandError when this process or the machine has too few left to start a program. */
+/** @throws CommandError when this process or the machine has too few descriptors left to start a program. */
 function requireDescriptors(file: string, args: readonly string[]): void {
   const taken: number[] = [];
   try {
@@ -126,13 +126,13 @@ function requireDescriptors(file: string, args: readonly string[]): void {
   }
 }
 
-/** Kills all processes of the group that a program leads. */
+/** Kills the process group of a program. */
 function killGroup({pid}: {readonly pid?: number | undefined}): void {
   if (pid === undefined) return;
   try {
     process.kill(-pid, 'SIGKILL');
   } catch (error) {
-    // None is left, or only processes of somebody else: nothing more can be done.
+    // None is left, or only processes of other users: nothing more can be done.
     if (errnoOf(error) !== 'ESRCH' && errnoOf(error) !== 'EPERM') throw error;
   }
 }

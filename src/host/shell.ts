@@ -1,27 +1,27 @@
 import {isPrintableLine} from './printable.js';
 
 /**
- * A word as a shell takes it: quoted only where needed. In single quotes nothing has a meaning but the quote. What a
- * terminal must not get, newlines among it, is quoted as bash(1), zsh(1) and POSIX since 2024 have it: `$'\\x1b'`.
+ * A word for a shell, quoted only where needed. In single quotes only the quote itself is special. What must not
+ * reach a terminal, including newlines, is quoted as in bash(1), zsh(1) and POSIX since 2024: `$'\\x1b'`.
  */
 export function shellWord(text: string): string {
   if (/^[\w@%+=:,./-]+$/.test(text)) return text;
   return isPrintableLine(text) ? singleQuoted(text) : dollarQuoted(text);
 }
 
-/** In single quotes always, as any POSIX shell takes it. */
+/** Always in single quotes, which any POSIX shell accepts. */
 export function singleQuoted(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** Whole lines as one word, which spans as many lines. */
+/** Several lines as one word, which spans as many lines. */
 export function shellText(text: string): string {
   return text.split('\n').every((line) => isPrintableLine(line.replaceAll('\t', '')))
     ? singleQuoted(text)
     : dollarQuoted(text);
 }
 
-/** A line that prints the text and a newline, whatever the shell's echo takes for an option or an escape. */
+/** A line that prints the text and a newline, regardless of what the shell's echo treats as an option or escape. */
 export function echoLine(text: string): string {
   if (/^-|\\/.test(text)) return `printf '%s\\n' ${shellWord(text)}`;
   return `echo ${isPrintableLine(text) ? singleQuoted(text) : dollarQuoted(text)}`;

@@ -4,18 +4,18 @@ import {errnoOf} from './errors.js';
 import type {FileOwner} from './host.js';
 import {draftFolder} from './paths.js';
 
-/** What a new file is to be. */
+/** The properties of a new file. */
 export interface NewFile {
   readonly content: string;
-  /** Permission bits; the umask changes nothing. */
+  /** Permission bits, regardless of the umask. */
   readonly mode: number;
   /** Default: the user and group of this process. */
   readonly owner?: FileOwner | undefined;
 }
 
 /**
- * Makes a whole file at this path, or a symbolic link, in place of what is there.
- * @param path links in it are followed by the kernel; a link in the last place is replaced.
+ * Makes a whole file or a symbolic link at this path, and replaces an existing one.
+ * @param path the kernel follows links in it; a link at its end is replaced.
  */
 export function replaceFile(path: string, file: NewFile | {readonly target: string}): void {
   const folder = dirname(path);
@@ -33,12 +33,12 @@ export function replaceFile(path: string, file: NewFile | {readonly target: stri
   }
 }
 
-/** Removes what killed runs were making in this folder. */
+/** Removes the unfinished files of killed runs from this folder. */
 export function sweepDrafts(folder: string): void {
   const drafts = join(folder, draftFolder);
   let names: string[];
   try {
-    // A link there is not ours.
+    // This program makes no link there.
     if (!fs.lstatSync(drafts).isDirectory()) return;
     names = fs.readdirSync(drafts);
   } catch (error) {
@@ -49,25 +49,25 @@ export function sweepDrafts(folder: string): void {
   try {
     fs.rmdirSync(drafts);
   } catch (error) {
-    // Another run is making a file there.
+    // Another run is writing a file there.
     if (!['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes(errnoOf(error))) throw error;
   }
 }
 
-/** Writes a folder's entries to the disk, so that a rename or removal in it outlives a power cut. */
+/** Writes a folder's entries to the disk, so that a rename or removal in it survives a power cut. */
 export function syncFolder(folder: string): void {
   let file: number;
   try {
     file = fs.openSync(folder, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   } catch (error) {
-    // It went away since: then it is its parent's entry that matters.
+    // It has been removed since: then its parent's entry matters.
     if (errnoOf(error) === 'ENOENT') return;
     throw error;
   }
   try {
     fs.fsyncSync(file);
   } catch (error) {
-    // Some file systems (9p, FUSE) do not have it for folders.
+    // Some file systems (9p, FUSE) do not support it for folders.
     if (!['EINVAL', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'].includes(errnoOf(error))) throw error;
   } finally {
     fs.closeSync(file);
@@ -83,7 +83,7 @@ function withoutUmask<Result>(work: () => Result): Result {
   }
 }
 
-/** Times that the folder of drafts may vanish between being made and being used, as another run is done with it. */
+/** How often the folder of drafts may disappear before it is used, because another run has finished and removes it. */
 const mostRaces = 100;
 
 function makeDraft(folder: string, make: (place: string) => void): string {
@@ -114,16 +114,16 @@ function makeDraftFolder(drafts: string): void {
   }
 }
 
-/** @throws what the system answered, with the file still there. */
+/** @throws the system's error; the file still exists then. */
 function writeNewFile(path: string, {content, mode, owner}: NewFile): void {
   const file = fs.openSync(path, 'wx', 0o600);
   try {
-    // On the open file: it goes on after a short write, and finds the disk full.
+    // On the open file: this continues after a short write, and notices a full disk.
     fs.writeFileSync(file, content);
     const {uid, gid} = fs.fstatSync(file);
     if (owner !== undefined && (owner.uid !== uid || owner.gid !== gid))
       fs.fchownSync(file, owner.uid, owner.gid);
-    // After the owner: a change of owner takes bits away.
+    // After the owner, because a change of owner clears bits.
     fs.fchmodSync(file, mode);
     fs.fsyncSync(file);
   } finally {
@@ -132,12 +132,12 @@ function writeNewFile(path: string, {content, mode, owner}: NewFile): void {
 }
 
 /**
- * A name that says whose draft it is: `<pid>.<start>.<boot>`. A draft of a process that has ended, or of an earlier
- * boot, is nobody's any more.
+ * A name that identifies the process that writes the draft: `<pid>.<start>.<boot>`. A draft of a process that has
+ * ended, or of an earlier boot, can be removed.
  */
 export function draftName(pid: number): string | undefined {
   const stat = readMachine(`/proc/${pid}/stat`);
-  // The command stands in brackets before it, and may have any character in it.
+  // The command comes before it in parentheses, and may contain any character.
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
   const start = fields?.[0] === 'Z' ? undefined : fields?.[19];
   const boot = readMachine('/proc/sys/kernel/random/boot_id')?.trim();
@@ -150,11 +150,11 @@ function ownName(): string {
 
 function isStale(name: string): boolean {
   const pid = Number(/^(\d+)\./.exec(basename(name))?.[1]);
-  // What is not named so was made by somebody else.
+  // Other names are not from this program.
   return Number.isInteger(pid) && name !== ownName() && draftName(pid) !== name;
 }
 
-/** Of the machine this runs on, whatever the root is: that is where the other runs are. */
+/** Of the machine that this runs on, even with another root: the other runs are on this machine. */
 function readMachine(path: string): string | undefined {
   try {
     return fs.readFileSync(path, 'utf8');

@@ -1,11 +1,11 @@
 import type {HostReader} from '../host/host.js';
 import type {BlockDevice, Blocks} from './blocks.js';
 
-/** What has opened a block device without being linked in its `holders` folder, and often without a claim. */
+/** A user of a block device that is not linked in its `holders` folder, and often has no claim. */
 export interface Backed {
-  /** The block device on top; undefined for what serves it to others. */
+  /** The block device on top; undefined for a target that serves it to others. */
   readonly upper: BlockDevice | undefined;
-  /** In words: `loop0`, `NVMe target nqn.x, namespace 1`. */
+  /** Its description: `loop0`, `NVMe target nqn.x, namespace 1`. */
   readonly by: string;
 }
 
@@ -13,8 +13,8 @@ const nvmeTargets = '/sys/kernel/config/nvmet/subsystems';
 const targets = '/sys/kernel/config/target/core';
 
 /**
- * Loop devices over block devices, compressed RAM disks that write back to one, and what the NVMe and SCSI targets
- * serve, by the block device below.
+ * Loop devices over block devices, compressed RAM disks that write back to one, and NVMe and SCSI targets, by the
+ * block device below.
  */
 export function readBacked(host: HostReader, blocks: Blocks): ReadonlyMap<BlockDevice, readonly Backed[]> {
   const backed = new Map<BlockDevice, Backed[]>();

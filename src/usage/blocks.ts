@@ -4,26 +4,26 @@ import {absolute} from '../devices/pci/device.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {lastPart, padded, ownersOf, type Scope} from './scope.js';
 
-/** A disk, a partition, or what is built of them. */
+/** A disk, a partition, or a device built from them. */
 export interface BlockDevice {
   /** The kernel's name: `nvme0n1p2`, `dm-0`. */
   readonly name: string;
   /** `major:minor` */
   readonly number: string;
-  /** The node people know: `/dev/nvme0n1p2`, `/dev/mapper/vg-root`. */
+  /** The usual node: `/dev/nvme0n1p2`, `/dev/mapper/vg-root`. */
   readonly node: string;
   /** Its folder in sysfs. */
   readonly path: string;
   /** The device mapper's name; undefined for everything else. */
   readonly mapped: string | undefined;
-  /** The devices that it goes with; none for what is built of others. */
+  /** The PCI devices that it depends on; none for a device built from others. */
   readonly owners: readonly Slot[];
 }
 
-/** How many links are followed from one path, as the kernel does it: path_resolution(7). */
+/** How many links are followed from one path, as in the kernel: path_resolution(7). */
 const mostLinks = 40;
 
-/** Whether only root can have put there, and above it, what the path leads to. */
+/** Whether only root can have created what the path leads to, and the folders above it. */
 function isRoots(path: string): boolean {
   return (
     path.startsWith('/dev/') &&
@@ -32,7 +32,7 @@ function isRoots(path: string): boolean {
   );
 }
 
-/** All block devices of the machine, by what people and the kernel call them. */
+/** All block devices of the machine, by node, by name and by number. */
 export class Blocks {
   readonly all: readonly BlockDevice[];
   readonly #host: HostReader;
@@ -64,8 +64,8 @@ export class Blocks {
   }
 
   /**
-   * What a path in /dev means, also through a link such as /dev/disk/by-uuid/… or /dev/vg/root. The path may be text
-   * that another user chose, as the source of a FUSE mount: only what root alone has put into /dev is looked at.
+   * The device of a path in /dev, also through a link such as /dev/disk/by-uuid/… or /dev/vg/root. The path may be text
+   * that another user chose, such as the source of a FUSE mount: only files that root created in /dev are followed.
    */
   at(path: string): BlockDevice | undefined {
     let at = path;
@@ -102,7 +102,7 @@ export function readBlocks(scope: Scope): Blocks {
     const node = mapped === undefined ? `/dev/${name.replaceAll('!', '/')}` : `/dev/mapper/${mapped}`;
     blocks.push({name, number, node, path, mapped, owners: ownersOf(scope, link)});
   }
-  // As byNumber, with each name looked at once: there may be hundreds of disks.
+  // Like byNumber, with each name parsed once: there may be hundreds of disks.
   const placed = blocks.map((block) => ({block, place: padded(block.name)}));
   placed.sort((a, b) => (a.place < b.place ? -1 : a.place > b.place ? 1 : 0));
   return new Blocks(

@@ -9,7 +9,7 @@ interface Framebuffer {
   readonly name: string;
   readonly description: string;
   readonly owners: readonly Slot[];
-  /** Whether it is on the display that the firmware started with. */
+  /** Whether it is on the boot display. */
   readonly boot: boolean;
 }
 
@@ -19,13 +19,13 @@ interface Console {
 }
 
 /**
- * The boot framebuffer and the consoles. Each graphics driver makes a framebuffer for its card; on cards that
- * neither the firmware nor a console shows anything on, that is nobody's use.
+ * The boot framebuffer and the consoles. Each graphics driver makes a framebuffer for its card; on cards where
+ * neither the firmware nor a console shows anything, it is not in use.
  */
 export function readDisplayHolders(scope: Scope): DisplayHolder[] {
   const framebuffers = readFramebuffers(scope);
   const consoles = readBoundConsoles(scope.host);
-  // The kernel does not say in sysfs which framebuffer has the console: it prefers the boot display's, else the first.
+  // sysfs does not say which framebuffer has the console: the kernel prefers that of the boot display, else the first.
   const shown = framebuffers.find(({boot}) => boot) ?? framebuffers[0];
   const bootDisplays = [...scope.devices.values()]
     .filter(({bootDisplay}) => bootDisplay)
@@ -57,7 +57,7 @@ function readFramebuffers(scope: Scope): Framebuffer[] {
   for (const name of names.sort(byNumber)) {
     const link = host.readLink(`/sys/class/graphics/${name}`);
     if (link === undefined) continue;
-    // The firmware's framebuffer is a platform device; since Linux 6.9 that may be below the card.
+    // The firmware's framebuffer is a platform device; since Linux 6.9 it may be below the card.
     const firmware = /\/((?:efi|simple|vesa)-framebuffer\.\d+)\//.exec(link)?.[1];
     const slot = slotInPath(link);
     framebuffers.push({
@@ -77,7 +77,7 @@ function isBootDisplay({host, devices}: Scope, slot: Slot): boolean {
   return devices.get(slot)?.bootDisplay ?? host.readText(devicePath(slot, 'boot_vga')) === '1';
 }
 
-/** Consoles that have terminals (Documentation/driver-api/tty/console.rst); the dummy shows them nowhere. */
+/** Consoles that have terminals (Documentation/driver-api/tty/console.rst); the dummy console shows nothing. */
 function readBoundConsoles(host: HostReader): Console[] {
   return host
     .list('/sys/class/vtconsole')

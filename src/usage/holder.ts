@@ -1,15 +1,15 @@
 import type {Slot} from '../devices/pci/slot.js';
 
 /**
- * What the removal of the driver does while the holder is there: `blocks`: the kernel waits for it, for ever if need
- * be; `yields`: the removal goes on and the holder loses the device; `harmless`: it closes the device by itself, or
- * loses nothing.
+ * What the removal of the driver does while the holder uses the device: `blocks`: the kernel waits for it, possibly
+ * for ever; `yields`: the removal proceeds and the holder loses the device; `harmless`: the holder closes the device
+ * itself, or loses nothing.
  */
 export type HolderClass = 'blocks' | 'yields' | 'harmless';
 
 /**
- * `certain`: taking the device is sure to lose data, cut the machine off or never return, and is refused even with
- * `--force`; `overridable`: refused without `--force`; `none`: refuses nothing, and is told as a note.
+ * `certain`: taking the device would certainly lose data, cut the machine off or never return, and is refused even
+ * with `--force`; `overridable`: refused without `--force`; `none`: not refused, only reported.
  */
 export type Harm = 'certain' | 'overridable' | 'none';
 
@@ -21,14 +21,14 @@ interface HolderBase {
   readonly harm: Harm;
 }
 
-/** The harm of a holder that has nothing but its class to go by. */
+/** The harm of a holder of which only the class is known. */
 export const harmOf: Readonly<Record<HolderClass, Harm>> = {
   blocks: 'certain',
   yields: 'overridable',
   harmless: 'none',
 };
 
-/** The class that decides when there are several: the kernel waits as long as one of them makes it wait. */
+/** The class that decides among several: the kernel waits as long as one of them blocks. */
 export function worstOf(classes: readonly HolderClass[]): HolderClass {
   return (['blocks', 'yields'] as const).find((one) => classes.includes(one)) ?? 'harmless';
 }
@@ -44,7 +44,7 @@ export interface NodeUser {
   readonly unitUser?: number;
   /** The nodes it has open, as in `/dev/dri/card0`. */
   readonly nodes: readonly string[];
-  /** Whether it is in the display manager's unit, or is a display server that was started from there. */
+  /** Whether it is in the display manager's unit, or is a display server started from there. */
   readonly displayManager: boolean;
 }
 
@@ -56,13 +56,13 @@ export interface ProcessHolder extends HolderBase, NodeUser {
 /** A file system or swap on a disk of the device. */
 export interface MountHolder extends HolderBase {
   readonly kind: 'mount' | 'swap';
-  /** The block device: `/dev/nvme0n1p2`; for swap in a file that file. */
+  /** The block device: `/dev/nvme0n1p2`; for swap in a file, that file. */
   readonly source: string;
   /** The mount point; the word `swap` for swap. */
   readonly target: string;
-  /** Whether the system runs from it: /, /usr, /boot, /var, … */
+  /** Whether the running system needs it: /, /usr, /boot, /var, … */
   readonly system: boolean;
-  /** A process in whose mount namespace it is mounted, where that is another one. */
+  /** A process in whose mount namespace it is mounted, if it is another namespace. */
   readonly namespaceOf?: number;
 }
 
@@ -75,18 +75,18 @@ export function isSystemDisk(holder: Holder): boolean {
 export interface StackHolder extends HolderBase {
   readonly kind: 'stack';
   readonly source: string;
-  /** What is built on it: `dm-0 (vg-root)`, `md0`, `loop0`, a target; undefined when the kernel only says that it is in use. */
+  /** What is built on it: `dm-0 (vg-root)`, `md0`, `loop0`, a target; undefined when it is only known to be in use. */
   readonly by: string | undefined;
 }
 
-/** What is built on an interface. */
+/** An interface built on another. */
 export interface StackedInterface {
   readonly name: string;
-  /** The kernel's word for it, as `bridge`, `bond`, `vlan`, `macvlan`, `ppp`; empty where it has none. */
+  /** The kernel's name of its type, such as `bridge`, `bond`, `vlan`, `macvlan`, `ppp`; empty if it has none. */
   readonly type: string;
 }
 
-/** Who uses an interface without an address of this machine. */
+/** A user of an interface without an address of this machine. */
 export interface InterfaceUser {
   /**
    * `tap`: a tap in the bridge; `macvtap`: a tap on the interface; `packet-socket`; `xdp`: a program that takes its
@@ -96,11 +96,11 @@ export interface InterfaceUser {
   readonly kind: 'tap' | 'macvtap' | 'packet-socket' | 'xdp' | 'namespace' | 'port' | 'pppoe';
   /** The tap, the port, or the interface itself. */
   readonly interface: string;
-  /** The process behind it, where there is one that can be seen. */
+  /** The process behind it, if there is one and it is visible. */
   readonly process?: NodeUser;
 }
 
-/** A network interface that is up with an address, in a route, or used by somebody else. */
+/** A network interface that is up and has an address, a route or a user. */
 export interface InterfaceHolder extends HolderBase {
   readonly kind: 'interface';
   readonly name: string;
@@ -109,11 +109,11 @@ export interface InterfaceHolder extends HolderBase {
   readonly routes: readonly string[];
   /** The bridge, bond or VLAN that carries the address, route or user, when it is not the interface itself. */
   readonly through: string | undefined;
-  /** Who uses it or what is built on it without an address of this machine; absent when nobody does. */
+  /** Users of it, or of interfaces built on it, without an address of this machine; absent without any. */
   readonly users?: readonly InterfaceUser[];
-  /** With users: what is between the interface and them, the nearest first. */
+  /** With users: the interfaces between it and them, the nearest first. */
   readonly stack?: readonly StackedInterface[];
-  /** Whether without it no route leads to the machine. */
+  /** Whether it is the last route to the machine. */
   readonly last: boolean;
 }
 
@@ -138,14 +138,14 @@ export interface VirtualFunctionHolder extends HolderBase {
   readonly driver: string;
 }
 
-/** A device in use that exists only through this one's driver, as a disk behind Intel VMD. */
+/** A device in use that exists only through this one's driver, such as a disk behind Intel VMD. */
 export interface DependentHolder extends HolderBase {
   readonly kind: 'dependent';
   readonly dependent: Slot;
   readonly driver: string;
 }
 
-/** Who uses a device now. */
+/** A current user of a device. */
 export type Holder =
   | ProcessHolder
   | MountHolder

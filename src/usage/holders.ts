@@ -15,7 +15,7 @@ import type {Slot} from '../devices/pci/slot.js';
 /** Settings of {@link readHolders}. */
 export interface HolderOptions {
   /**
-   * Whether each device is looked at as if it alone were to be taken, as in a list; otherwise all of them together,
+   * Whether each device is treated as if only it were to be taken, as in a list; otherwise all of them together,
    * which matters for the last route to the machine.
    */
   readonly alone?: boolean;
@@ -24,8 +24,8 @@ export interface HolderOptions {
 }
 
 /**
- * All holders of these devices, in the devices' order. Each folder of the kernel is gone through once, however many
- * devices there are. What another user's processes have open only root sees: {@link seesAllProcesses}.
+ * All holders of these devices, in the order of the devices. Each folder in sysfs and /proc is read once for all of
+ * them. Only root sees what processes of other users have open: {@link seesAllProcesses}.
  */
 export function readHolders(
   host: HostReader,
@@ -40,7 +40,7 @@ export function readHolders(
   const all = below.size === 0 ? known : new Map(known);
   for (const device of [...below.values()].flat()) all.set(device.slot, device);
   const scope: Scope = {host, devices: all};
-  // What exists only through a device goes with it.
+  // What exists only through a device disappears with it.
   const withBelow = (slot: Slot) => [
     slot,
     ...(complete ? virtualFunctionsOf(host, slot, known) : (below.get(slot) ?? [])).map((one) => one.slot),
@@ -57,7 +57,7 @@ export function readHolders(
     ...network.holders((slot) => together ?? new Set(withBelow(slot)), processes.attached),
     ...readDisplayHolders(scope),
   ]);
-  // Among all devices, those in use are few: asking these for what they are part of is quicker than asking all.
+  // Few of all devices are in use: it is faster to check only what those are part of.
   const dependents = complete ? readAbove(host, known, holders) : below;
   const found: Holder[] = [];
   for (const {slot} of devices) {
@@ -79,12 +79,12 @@ function bySlot(holders: readonly Holder[]): Map<Slot, Holder[]> {
   return result;
 }
 
-/** Whether what every process has open can be seen: root only, see /proc/<pid>/fd in proc(5). */
+/** Whether the open files of every process are visible: only to root, see /proc/<pid>/fd in proc(5). */
 export function seesAllProcesses(host: HostReader): boolean {
   return host.userId === 0;
 }
 
-/** What goes away with each device's driver, for those that have something of the kind. */
+/** What disappears with each device's driver, for the devices with such dependents. */
 function readBelow(host: HostReader, devices: ReadonlyMap<Slot, Device>): Map<Slot, readonly Device[]> {
   const found = new Map<Slot, readonly Device[]>();
   for (const [slot, device] of devices) {
@@ -103,7 +103,7 @@ function virtualFunctionsOf(
   return host.exists(devicePath(slot, 'sriov_numvfs')) ? readDependents(host, slot, known).virtual : [];
 }
 
-/** The devices in use that go away with another one's driver, by that one. */
+/** The devices in use that disappear with another device's driver, by that device. */
 function readAbove(
   host: HostReader,
   devices: ReadonlyMap<Slot, Device>,
@@ -121,8 +121,8 @@ function readAbove(
 }
 
 /**
- * Devices that are given to userspace or held themselves, and go away with the driver of this one: what is certain
- * harm to one of them is so to this.
+ * Devices that are passed to userspace or held themselves, and disappear with the driver of this one: certain harm to
+ * one of them is certain harm to this one.
  */
 function dependentHolders(
   host: HostReader,
@@ -142,7 +142,7 @@ function dependentHolders(
     } as const;
     if (isVirtualFunction(host, one.slot))
       return [{...base, kind: 'virtual-function', virtualFunction: one.slot}];
-    // The mounts and nodes of what is below a device are this device's too.
+    // The mounts and nodes of a device below this one count for this one too.
     const told = theirs.length > 0 && theirs.every((holder) => own.has(print({...holder, slot})));
     return told ? [] : [{...base, kind: 'dependent', dependent: one.slot}];
   });

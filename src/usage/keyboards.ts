@@ -4,16 +4,16 @@ import type {Slot} from '../devices/pci/slot.js';
 
 const folder = '/sys/class/input';
 
-/** The keys Esc to S, bits 1 to 31: by them udev tells a keyboard from a power button (input_id of udev). */
+/** The keys Esc to S, bits 1 to 31, by which udev distinguishes a keyboard from a power button (udev's input_id). */
 const keyboardKeys = 0xfffffffen;
 
-/** A keyboard, with the slots of the functions on its way; none for one at the PS/2 port. */
+/** A keyboard, with the slots of the functions that it is connected through; none at a PS/2 port. */
 interface Keyboard {
   readonly name: string;
   readonly slots: readonly Slot[];
 }
 
-/** The keyboards of the machine, those left out that programs make. */
+/** The keyboards of the machine, without virtual ones. */
 function readKeyboards(host: HostReader): Keyboard[] {
   return host
     .list(folder)
@@ -29,7 +29,7 @@ function readKeyboards(host: HostReader): Keyboard[] {
     });
 }
 
-/** The names of the machine's keyboards when all of them go with these devices; empty when one is left, or none was there. */
+/** The names of the machine's keyboards if all of them disappear with these devices; empty if one is left or there is none. */
 export function keyboardsLostWith(host: HostReader, slots: readonly Slot[]): readonly string[] {
   const keyboards = readKeyboards(host);
   const goes = (keyboard: Keyboard) => keyboard.slots.some((slot) => slots.includes(slot));

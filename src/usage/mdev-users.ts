@@ -6,14 +6,14 @@ import {mdevPath, readMdevUse} from '../devices/mdev/mdev.js';
 import type {Uuid} from '../devices/mdev/uuid.js';
 
 /**
- * Processes that use a mediated device through VFIO: they have the node of its group open, or its own. Its group has
- * no other device. What another user's processes have open only root sees.
+ * Processes that use a mediated device through VFIO: they have the node of its group or of the device open. Its group
+ * has no other device. Only root sees what processes of other users have open.
  */
 export function readMdevHolders(host: HostReader, uuid: Uuid): readonly NodeUser[] {
   return readHoldersOf(host, [uuid]).get(uuid) ?? [];
 }
 
-/** As {@link readMdevHolders}, for several devices by UUID: the processes are gone through once. */
+/** Like {@link readMdevHolders} for several devices, by UUID. The processes are read once. */
 export function readHoldersOf(
   host: HostReader,
   uuids: readonly Uuid[],

@@ -6,11 +6,11 @@ import {byNumber} from './scope.js';
 
 /** A process that keeps a module loaded. */
 export interface ModuleUser extends NodeUser {
-  /** Of the modules asked about, by their names in /sys/module. */
+  /** Which of the given modules, by their names in /sys/module. */
   readonly modules: readonly string[];
 }
 
-/** Nodes that belong to a module and to no card, where neither their name nor /proc/devices tells: by module. */
+/** Nodes that belong to a module and not to a card, if neither their name nor /proc/devices shows it, by module. */
 const sharedNodes: Readonly<Record<string, RegExp>> = {
   nvidia:
     /^\/dev\/(?:nvidia(?:\d+|ctl|-uvm|-uvm-tools|-modeset|-nvlink|-nvswitch.*|-vgpu.*)|nvidia-caps\/.+)$/,
@@ -28,9 +28,9 @@ const numberFiles: Readonly<Record<string, readonly string[]>> = {
 };
 
 /**
- * Processes that have a node of these modules open, also one that all cards of the driver share or that no card has:
+ * Processes that have a node of these modules open, including nodes that belong to no single card:
  * /dev/nvidiactl, /dev/kfd. An open node holds a reference to the module that made it (cdev_get in fs/char_dev.c), and
- * rmmod fails with EBUSY. What another user's processes have open only root sees.
+ * rmmod fails with EBUSY. Only root sees what processes of other users have open.
  * @param modules names as in /sys/module.
  */
 export function readModuleUsers(host: HostReader, modules: readonly string[]): ModuleUser[] {
@@ -51,7 +51,7 @@ export function readModuleUsers(host: HostReader, modules: readonly string[]): M
     const info = host.info(`/proc/${pid}/fd/${file}`);
     const number = info?.deviceNumber ?? '';
     const major = number.split(':')[0] ?? '';
-    // A block device of that number is none of theirs.
+    // A block device with that number does not belong to the module.
     if (number === '' || (host.exists(`/sys/dev/block/${number}`) && !host.exists(`/sys/dev/char/${number}`)))
       return [];
     return modules.filter(
@@ -74,7 +74,7 @@ export function readModuleUsers(host: HostReader, modules: readonly string[]): M
 }
 
 /**
- * The numbers of the character devices that a module has registered under its own name, or one that begins so:
+ * The numbers of the character devices that a module has registered under its own name, or under one that begins with it:
  * `nvidia-uvm`, `megaraid_sas_ioctl` (/proc/devices, see proc(5)).
  */
 function majorsOf(host: HostReader, module: string): ReadonlySet<string> {

@@ -7,7 +7,7 @@ export interface Mount {
   readonly number: string;
   readonly target: string;
   readonly type: string;
-  /** What was mounted: text of whoever mounted it. */
+  /** What was mounted: text that the user who mounted it chose. */
   readonly source: string;
 }
 

@@ -3,17 +3,17 @@ import {devicePath, isBridge, readDevice, type Device} from './device.js';
 import {slotsInPath} from './find.js';
 import {asSlot, type Slot} from './slot.js';
 
-/** The devices that exist only while a driver has another device: they are removed with its unbind. */
+/** The devices that exist only while another device has its driver: its unbind removes them. */
 export interface Dependents {
   /** Its virtual functions, in the order of their numbers. */
   readonly virtual: readonly Device[];
-  /** What the kernel lists in its folder: disks behind Intel VMD, for one. Bridges among them are left out. */
+  /** Devices in its folder in sysfs, such as disks behind Intel VMD, without bridges. */
   readonly below: readonly Device[];
-  /** Whether the kernel gives new virtual functions to a driver (`sriov_drivers_autoprobe`). */
+  /** Whether the kernel binds new virtual functions to a driver (`sriov_drivers_autoprobe`). */
   readonly autoprobe: boolean;
 }
 
-/** Reads what exists only through the driver of this device, which is no bridge. */
+/** Reads what exists only through the driver of this device. The device is not a bridge. */
 export function readDependents(
   host: HostReader,
   slot: Slot,
@@ -24,7 +24,7 @@ export function readDependents(
   const virtual = names
     .filter((name) => /^virtfn\d+$/.test(name))
     .sort((a, b) => Number(a.slice('virtfn'.length)) - Number(b.slice('virtfn'.length)))
-    // The links, and not sriov_numvfs: the kernel would wait there while the device's driver is being removed.
+    // The links instead of sriov_numvfs, which blocks while the device's driver is being removed.
     .map((name) => slotsInPath(host.readLink(devicePath(slot, name)) ?? '').at(-1))
     .map((one) => (one === undefined ? undefined : read(one)))
     .filter((one) => one !== undefined);
@@ -38,7 +38,7 @@ export function readDependents(
   };
 }
 
-/** The devices in a folder of sysfs and below: children, and the buses of a domain of its own (`pci10000:e0`). */
+/** The devices in a folder of sysfs and below: children, and the buses of a separate domain (`pci10000:e0`). */
 function slotsBelow(host: HostReader, folder: string, names: readonly string[]): Slot[] {
   return names.flatMap((name) => {
     const slot = asSlot(name);
@@ -53,7 +53,7 @@ export function dependentsOf({virtual, below}: Dependents): Device[] {
   return [...virtual, ...below];
 }
 
-/** The devices without whose drivers this one does not exist: its PF, and those on the way to it, bridges too. */
+/** The devices whose drivers this one needs to exist: its PF, and those on the path to it, including bridges. */
 export function carriersOf(host: HostReader, slot: Slot): Slot[] {
   const physical = slotsInPath(host.readLink(devicePath(slot, 'physfn')) ?? '').at(-1);
   const onTheWay = slotsInPath(host.readLink(devicePath(slot)) ?? '').filter((one) => one !== slot);

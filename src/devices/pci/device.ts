@@ -9,7 +9,7 @@ import {asSlot, cardOf, type Slot} from './slot.js';
 export interface Device {
   readonly slot: Slot;
   readonly id: DeviceId;
-  /** Subsystem vendor:device, `0000:0000` where the card has none. */
+  /** Subsystem vendor:device, `0000:0000` if the card has none. */
   readonly subsystem: string;
   /** Base class, subclass and programming interface: 0x030000 is a VGA controller. */
   readonly classCode: number;
@@ -17,18 +17,18 @@ export interface Device {
   readonly override: string | undefined;
   /** IOMMU group; undefined without an IOMMU. The number changes from boot to boot. */
   readonly group: number | undefined;
-  /** Whether the firmware showed its messages on this one. */
+  /** Whether the firmware showed its messages on this device. */
   readonly bootDisplay: boolean;
-  /** What `driver_override` answered when it was read; {@link override} tells something only when it is `known`. */
+  /** How reading `driver_override` went; {@link override} is valid only when this is `known`. */
   readonly overrideState: OverrideState;
   /**
-   * Whether the kernel keeps the device locked, for a write or a probe that does not return: then the override is
-   * not known, and whoever reads or writes it waits as well.
+   * Whether the kernel keeps the device locked because a write or a probe does not return. Then the override is
+   * not known, and any process that reads or writes it blocks as well.
    */
   readonly locked: boolean;
   /**
-   * The vGPU type that is set on a virtual function by NVIDIA's driver, 0 while none is; absent on all other devices.
-   * Such a function is given to a guest as it is, without a mediated device and without vfio-pci.
+   * The vGPU type of a virtual function of NVIDIA's driver, 0 if none is set; absent for all other devices.
+   * A guest gets such a function as it is, without a mediated device and without vfio-pci.
    */
   readonly vgpuType?: number;
 }
@@ -50,14 +50,14 @@ export function devicePath(slot: Slot, attribute?: string): string {
   return attribute === undefined ? `${devicesFolder}/${slot}` : `${devicesFolder}/${slot}/${attribute}`;
 }
 
-/** The path a link in sysfs leads to; its text climbs to /sys and goes down from there. */
+/** The path that a link in sysfs leads to; its text goes up to /sys and down from there. */
 export function absolute(link: string): string {
   return link.replace(/^(?:\.\.\/)+/, '/sys/');
 }
 
 /**
  * All PCI functions, in slot order.
- * @param onUnreadable is told of each that is there and cannot be read, and is left out.
+ * @param onUnreadable is called for each device that exists but cannot be read; it is omitted.
  * @throws PearasysError `no-sysfs` where there is no PCI bus to read.
  */
 export function readDevices(host: HostReader, onUnreadable?: (problem: FileError) => void): Device[] {
@@ -78,7 +78,7 @@ export function readDevices(host: HostReader, onUnreadable?: (problem: FileError
   for (const name of names) {
     const slot = asSlot(name);
     if (slot === undefined) continue;
-    // The devices of a bus follow one another.
+    // The devices of a bus are adjacent.
     const number = slot.slice(0, -4);
     if (bus?.number !== number) bus = readBus(host, number, slot);
     let device = readFrom(host, slot, `${bus.folder}/${slot}`, shared);
@@ -94,7 +94,7 @@ export function readDevices(host: HostReader, onUnreadable?: (problem: FileError
 interface Bus {
   /** Domain and bus: `0000:04`. */
   readonly number: string;
-  /** Where its devices' own folders are: a path through the link of each takes the kernel longer to follow. */
+  /** The folder that contains its devices' folders: a path through each device's link is slower. */
   readonly folder: string;
 }
 
@@ -105,8 +105,8 @@ function readBus(host: HostReader, number: string, slot: Slot): Bus {
 }
 
 /**
- * One PCI function; undefined when it is not there, or goes away while it is read.
- * @throws FileError when it is there and cannot be read.
+ * One PCI function; undefined when it does not exist, or disappears while it is read.
+ * @throws FileError when it exists but cannot be read.
  */
 export function readDevice(host: HostReader, slot: Slot): Device | undefined {
   const device = readFrom(host, slot, devicePath(slot), {hasGroups: true, ids: new Map(), words: new Map()});
@@ -114,7 +114,7 @@ export function readDevice(host: HostReader, slot: Slot): Device | undefined {
   throw device;
 }
 
-/** The NUMA node of a function, which the kernel and the firmware give to each by itself; undefined for none. */
+/** The NUMA node of a function; undefined for none. */
 export function readNumaNode(host: HostReader, slot: Slot): number | undefined {
   const node = Number(readOptional(host, devicePath(slot, 'numa_node')) ?? -1);
   return node >= 0 ? node : undefined;
@@ -124,21 +124,21 @@ export function readNumaNode(host: HostReader, slot: Slot): number | undefined {
 const headerLength = 64;
 
 /**
- * Whether the function answers at all: one that has died or lost its power reads as all ones, while sysfs goes on
- * showing the ids of before. Undefined where that is not to be known, as for one that is suspended: the read would
- * wake it.
+ * Whether the function responds at all: one that has failed or lost power reads as all ones, while sysfs still shows
+ * the old ids. Undefined when this cannot be determined, for example when the function is suspended, because the read
+ * would wake it.
  */
 export function readResponds(host: HostReader, slot: Slot): boolean | undefined {
   if (/^(?:suspended|suspending)$/.test(readOptional(host, devicePath(slot, 'power/runtime_status')) ?? ''))
     return undefined;
   const header = host.readStart(devicePath(slot, 'config'), headerLength);
-  // A virtual function has no ids in its own (SR-IOV 3.4.1.1), but all else.
+  // A virtual function has no ids in its configuration space (SR-IOV 3.4.1.1), but everything else.
   return header === undefined || header.length < headerLength
     ? undefined
     : header.some((byte) => byte !== 0xff);
 }
 
-/** The text of an attribute; undefined when it is not there or cannot be read. */
+/** The text of an attribute; undefined when it does not exist or cannot be read. */
 function readOptional(host: HostReader, path: string): string | undefined {
   try {
     return host.readText(path);
@@ -152,17 +152,17 @@ function isDevice(answer: Device | FileError | undefined): answer is Device {
   return answer !== undefined && !(answer instanceof FileError);
 }
 
-/** What the reading of several devices shares. */
+/** State shared by the reading of several devices. */
 interface Shared {
-  /** Whether there are IOMMU groups; undefined while nobody had to ask. */
+  /** Whether there are IOMMU groups; undefined until it is needed. */
   hasGroups: boolean | undefined;
-  /** Ids by how the kernel prints them: machines with many functions have many of a kind. */
+  /** Ids by the kernel's spelling: machines with many functions have many of one kind. */
   readonly ids: Map<string, DeviceId | undefined>;
-  /** Words by how the kernel prints them: as a part of what was read, each would keep all of that. */
+  /** Words by the kernel's spelling: a substring would keep the whole text that it is part of in memory. */
   readonly words: Map<string, string>;
 }
 
-/** @returns the error of what cannot be read; undefined when it is not there. */
+/** @returns the error when it cannot be read; undefined when it does not exist. */
 function readFrom(
   host: HostReader,
   slot: Slot,
@@ -187,7 +187,7 @@ function readFrom(
     if (!(error instanceof FileError)) throw error;
     overrideState = 'unreadable';
   }
-  // It may have gone since the first read.
+  // It may have disappeared since the first read.
   if (overrideState === 'missing' && !host.exists(folder)) return undefined;
   const group = readGroup(host, folder, shared);
   return {
@@ -206,7 +206,7 @@ function readFrom(
   };
 }
 
-/** The error of reading an attribute that is not to be read. */
+/** The error for an attribute that must not be read. */
 function whyUnreadable(host: HostReader, path: string): FileError {
   try {
     host.readText(path);
@@ -227,19 +227,19 @@ function subsystemIn(text: string): string {
   return text === '' ? '0000:0000' : text.toLowerCase();
 }
 
-/** The number of the device's group. Without an IOMMU no device is asked but the first: each answer is an exception. */
+/** The number of the device's group. Without an IOMMU only the first device is checked: each check is an exception. */
 function readGroup(host: HostReader, folder: string, shared: Shared): number | undefined {
   if (shared.hasGroups === false) return undefined;
   const link = host.readLink(`${folder}/iommu_group`);
   if (link !== undefined) return Number(link.slice(link.lastIndexOf('/') + 1));
-  // A captured tree may have the links alone.
+  // A captured tree may have only the links.
   shared.hasGroups ??= !host.exists(groupsFolder) || host.list(groupsFolder).length > 0;
   return undefined;
 }
 
 /**
- * What uevent says, from attributes that can be read while the device is locked, and that captured trees have;
- * undefined when there is none of these.
+ * The content of uevent, from attributes that can be read while the device is locked and that captured trees have;
+ * undefined when there are none.
  */
 function readWithoutLock(host: HostReader, folder: string): string | undefined {
   const read = (attribute: string) => readOptional(host, `${folder}/${attribute}`)?.replace(/^0x/, '');
@@ -256,7 +256,7 @@ function readWithoutLock(host: HostReader, folder: string): string | undefined {
 
 /**
  * When udev first saw the device, in microseconds since the boot (USEC_INITIALIZED, sd_device(3)): a device that was
- * taken away and is back has another one. Undefined while udev has not seen it yet.
+ * removed and is back has another one. Undefined until udev has seen it.
  */
 export function readInitialized(host: HostReader, slot: Slot): number | undefined {
   const database = host.readText(`/run/udev/data/+pci:${slot}`);
@@ -269,7 +269,7 @@ export function isBridge(device: Device): boolean {
   return device.classCode >>> 8 === 0x0604;
 }
 
-/** Whether a guest can have the device through VFIO as it is: on a driver of VFIO's, or as a vGPU on NVIDIA's own. */
+/** Whether a guest can get the device through VFIO as it is: on a VFIO driver, or as a vGPU on NVIDIA's driver. */
 export function servesVfio({driver, vgpuType}: Device): boolean {
   return isVfio(driver) || vgpuType !== undefined;
 }
@@ -280,8 +280,8 @@ export function isNetwork(device: Device): boolean {
 }
 
 /**
- * The other functions of the same card. A virtual function is a card of its own, though its slot may look like one of
- * its PF's: it is neither a sibling of its PF nor of other virtual functions.
+ * The other functions of the same card. A virtual function counts as a separate card, although its slot may look like
+ * one of its PF: it is a sibling neither of its PF nor of other virtual functions.
  */
 export function siblingsOf(host: HostReader, device: Device, devices: readonly Device[]): Device[] {
   const card = cardOf(device.slot);
@@ -306,7 +306,7 @@ export function readGroupMembers(host: HostReader, device: Device): Device[] {
     .filter((member) => member !== undefined);
 }
 
-/** The class words of driverctl, each with the base class it means (pci.ids, section C). */
+/** driverctl's names of classes, with their base classes (pci.ids, section C). */
 export const classWords: Readonly<Record<string, number>> = {
   storage: 0x01,
   network: 0x02,
@@ -323,7 +323,7 @@ export const classWords: Readonly<Record<string, number>> = {
 };
 
 /**
- * What udev gives to modprobe for the device: the kernel makes it of the numbers alone (pci_uevent in
+ * The modalias that udev gives to modprobe. The kernel makes it from the numbers alone (pci_uevent in
  * drivers/pci/pci-driver.c).
  */
 export function modaliasOf({
@@ -348,7 +348,7 @@ function field(uevent: string, key: string): string {
   return uevent.slice(line + key.length, end < 0 ? undefined : end);
 }
 
-/** What was made of the text before, or is made now. */
+/** The cached result for the text, or a new one. */
 function once<T>(known: Map<string, T>, text: string, make: (text: string) => T): T {
   let value = known.get(text);
   if (value === undefined) {

@@ -1,18 +1,18 @@
 import {usageError} from '../../host/errors.js';
 
 /**
- * The name of a PCI driver as in `/sys/bus/pci/drivers`, or `none`. Made only by {@link parseDriver}, so that it
- * can become part of a path and of a unit name. What is read from the kernel stays a plain string.
+ * The name of a PCI driver as in `/sys/bus/pci/drivers`, or `none`. Made only by {@link parseDriver}, because it
+ * becomes part of paths and unit names. Names read from the kernel stay plain strings.
  */
 export type Driver = string & {readonly __brand: 'Driver'};
 
-/** An override that names no driver: it keeps every driver off the device. */
+/** An override that names no driver, so that none binds the device. */
 export const noDriver = 'none' as Driver;
 
 /** Where the kernel lists the PCI drivers that are loaded. */
 export const driversFolder = '/sys/bus/pci/drivers';
 
-/** @throws PearasysError `bad-driver`, exit code 2: also for a slot or an id in the driver's place. */
+/** @throws PearasysError `bad-driver`, exit code 2, also for a slot or an id instead of a driver. */
 export function parseDriver(text: string): Driver {
   if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/.test(text) || text.includes('..'))
     throw usageError(
@@ -26,19 +26,19 @@ export function parseDriver(text: string): Driver {
 }
 
 /**
- * Whether the driver gives the device to userspace through VFIO: `vfio-pci` and its variants
+ * Whether the driver passes the device to userspace through VFIO: `vfio-pci` and its variants
  * (`mlx5_vfio_pci`, `nvgrace-gpu-vfio-pci`, …), which match only under an override.
  */
 export function isVfio(driver: string | undefined): boolean {
   return driver !== undefined && driver.includes('vfio') && /(?:^|[-_])vfio[-_]pci$/.test(driver);
 }
 
-/** Drivers that are no host drivers, by name; VFIO's are known by {@link isVfio}. */
+/** Drivers that only hold a device, by name; {@link isVfio} knows those of VFIO. */
 const standIns: ReadonlySet<string> = new Set(['uio_pci_generic', 'igb_uio', 'pci-stub', 'pciback']);
 
 /**
- * Whether the driver only holds a device for someone else: for userspace (VFIO, UIO), for a Xen guest, or for
- * nobody (`pci-stub`). None of these has an id table of its own, so the kernel never chooses one by modalias.
+ * Whether the driver only holds a device: for userspace (VFIO, UIO), for a Xen guest, or for no use at all
+ * (`pci-stub`). None of these has an id table, so the kernel never chooses one by modalias.
  */
 export function isStandIn(driver: string | undefined): boolean {
   return driver !== undefined && (standIns.has(driver) || isVfio(driver));

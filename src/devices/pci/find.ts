@@ -8,13 +8,13 @@ import {asCard, asSlot, cardOf, type Card, type Slot} from './slot.js';
 
 /** Settings of {@link findDevices}. */
 export interface FindOptions {
-  /** Whether an id may mean more than one device. */
+  /** Whether an id may match more than one device. */
   readonly all?: boolean;
 }
 
 /**
- * The devices that words mean, in arguments, options and files: a slot in any spelling ({@link asSlot}), all functions
- * of a card (`02:00.*`, `0000:02:00`), an id (`10de:1b80`), the name of what a driver makes of the device (`eth0`,
+ * The devices that words in arguments, options and files name: a slot in any spelling ({@link asSlot}), all functions
+ * of a card (`02:00.*`, `0000:02:00`), an id (`10de:1b80`), the name of what a driver provides (`eth0`,
  * `nvme0n1`, `nvme0`, `card1`, `renderD128`), or a path: of a device node or a link to one, of an IOMMU group
  * (`/dev/vfio/14`, all its members), or of a folder below /sys. Each device once, in slot order.
  * @throws PearasysError `no-device` (exit code 4), `ambiguous-device`, `bad-slot` or `usage` (2).
@@ -31,8 +31,8 @@ export function findDevices(
 }
 
 /**
- * The slots that a word means, as {@link findDevices} reads it. In a slot that is spelled out there need be no device.
- * @param readAll reads the devices, for a word that is no slot.
+ * The slots that a word names, as in {@link findDevices}. A slot that is spelled out need not have a device.
+ * @param readAll reads the devices, for a word that is not a slot.
  * @throws PearasysError as {@link findDevices}.
  */
 export function findSlots(
@@ -46,8 +46,8 @@ export function findSlots(
 }
 
 /**
- * The one slot that a word means, where there can be only one.
- * @throws PearasysError as {@link findSlots}; `ambiguous-device` for a word that means several.
+ * The one slot that a word names, where only one is allowed.
+ * @throws PearasysError as {@link findSlots}; `ambiguous-device` for a word that names several.
  */
 export function findSlot(host: HostReader, readAll: () => readonly Device[], word: string): Slot {
   const [slot, ...more] = findSlots(host, readAll, word);
@@ -61,7 +61,7 @@ export function findSlot(host: HostReader, readAll: () => readonly Device[], wor
 }
 
 /**
- * Checks a word that names a device for a command that does not use it: the device need not be there.
+ * Checks a word that names a device for a command that does not use it: the device need not exist.
  * @throws PearasysError `bad-slot`, `ambiguous-device` or `usage`, exit code 2.
  */
 export function checkDeviceWord(host: HostReader, readAll: () => readonly Device[], word: string): void {
@@ -73,8 +73,8 @@ export function checkDeviceWord(host: HostReader, readAll: () => readonly Device
 }
 
 /**
- * The slot of the PCI device that a path below /sys/devices belongs to: the deepest one on the way, as a network
- * interface may hang below a virtio function, and that one below a bridge.
+ * The slot of the PCI device that a path below /sys/devices belongs to: the deepest one on the path, because a network
+ * interface may be below a virtio function, which is below a bridge.
  */
 export function slotInPath(path: string): Slot | undefined {
   return slotsInPath(path).at(-1);
@@ -84,7 +84,7 @@ export function slotInPath(path: string): Slot | undefined {
 export function slotsInPath(path: string): Slot[] {
   const slots: Slot[] = [];
   for (const part of path.split('/')) {
-    // Most parts are none, and end in no function.
+    // Most parts are not slots, and do not end in a function.
     const slot = part.charAt(part.length - 2) === '.' ? asSlot(part) : undefined;
     if (slot !== undefined) slots.push(slot);
   }
@@ -95,7 +95,7 @@ export function slotsInPath(path: string): Slot[] {
 export function slotsOfPath(host: HostReader, path: string): Slot[] {
   const slot = slotInPath(path);
   if (slot !== undefined) return [slot];
-  // A multipath NVMe disk is a virtual device; its subsystem links the controllers it is reached by.
+  // A multipath NVMe disk is a virtual device; its subsystem links the controllers that lead to it.
   const subsystem = /^(.*\/nvme-subsystem\/[^/]+)\//.exec(path)?.[1];
   if (subsystem === undefined) return [];
   return host
@@ -111,7 +111,7 @@ function findOne(host: HostReader, devices: readonly Device[], word: string, opt
   if (slot !== undefined) {
     const device = devices.find((one) => one.slot === slot);
     if (device !== undefined) return [device];
-    // One that is there and is not among them cannot be read: this throws why.
+    // A device that exists and is not among them cannot be read: this throws the reason.
     const late = readDevice(host, slot);
     if (late !== undefined) return [late];
     throw missing(`there is no device in slot ${slot}`, slot, slots);
@@ -124,7 +124,7 @@ function findOne(host: HostReader, devices: readonly Device[], word: string, opt
     word === '' ? notFound : word.startsWith('/') ? lookUpPath(host, word) : slotsOfName(host, word);
   if (named.length > 0) {
     const matching = devices.filter((device) => named.includes(device.slot));
-    // Bridges are members of groups too, and are never bound.
+    // Bridges are members of groups too, but are never bound.
     const bindable = matching.filter((device) => !isBridge(device));
     if (matching.length > 0) return bindable.length > 0 ? bindable : matching;
     throw missing(
@@ -154,7 +154,7 @@ function findOne(host: HostReader, devices: readonly Device[], word: string, opt
   );
 }
 
-/** All functions of a card; a virtual function that has come to have a number of this slot is another device. */
+/** All functions of a card, without virtual functions that happen to have the same slot number. */
 function findFunctions(host: HostReader, devices: readonly Device[], card: Card): Device[] {
   const all = devices.filter((one) => cardOf(one.slot) === card);
   const physical = all.filter((one) => !host.exists(devicePath(one.slot, 'physfn')));
@@ -185,16 +185,16 @@ function findById(devices: readonly Device[], id: DeviceId, options: FindOptions
   return matching;
 }
 
-/** A word that nothing is called, and that seems to be meant as a slot or an id. */
+/** A word that names nothing, and that seems to be meant as a slot or an id. */
 const looksLikeSlot = /:|^[0-9a-fx.*]*\.[0-9a-fx.*]*$/i;
 
-/** What a look-up answers for a name that nothing has. */
+/** The result of a look-up for a name that nothing has. */
 const notFound: readonly Slot[] = [];
-/** What a look-up answers for a name of something that is not on the PCI bus. */
+/** The result of a look-up for the name of something that is not on the PCI bus. */
 const notOnBus: readonly Slot[] = [];
 
 /**
- * Where names are looked up first, in this order: a bare `card1` is the display, whose node has that name, and not the
+ * Where names are looked up first, in this order: a plain `card1` is the display, whose node has that name, not the
  * sound card, which has no node.
  */
 const nameFolders = ['net', 'block', 'nvme', 'drm'].map((kind) => `/sys/class/${kind}`);
@@ -203,14 +203,14 @@ const nameFolders = ['net', 'block', 'nvme', 'drm'].map((kind) => `/sys/class/${
 const notNames = new Set(['pci', 'pci_express', 'pci_bus', 'mdev_bus']);
 
 /**
- * The slots of the functions behind what is called so in any class or on any bus: an interface, a disk, a controller;
- * several for an NVMe disk with more than one path.
+ * The slots of the functions behind what has this name in any class or on any bus: an interface, a disk, a controller.
+ * An NVMe disk with several paths has several.
  */
 export function slotsOfName(host: HostReader, name: string): readonly Slot[] {
   return lookUp(host, name, () => true);
 }
 
-/** @param accepts whether the device with this path is meant. */
+/** @param accepts whether the device with this path is the right one. */
 function lookUp(host: HostReader, name: string, accepts: (path: string) => boolean): readonly Slot[] {
   if (name === '.' || name === '..' || /[/\0]/.test(name)) return notFound;
   let answer = notFound;
@@ -231,11 +231,11 @@ function* namesFolders(host: HostReader): Generator<string> {
   for (const name of host.list('/sys/bus')) if (!notNames.has(name)) yield `/sys/bus/${name}/devices`;
 }
 
-/** The slots behind a path; with `--root` it may be written as below that folder, or as on the machine there. */
+/** The slots behind a path; with `--root` it may include that folder, or be as seen from within it. */
 function lookUpPath(host: HostReader, word: string): readonly Slot[] {
   const given = host.root !== '/' && word.startsWith(`${host.root}/`) ? word.slice(host.root.length) : word;
   const real = host.realPath(given);
-  // In an image there may be a link to a node, and no node.
+  // An image may have a link to a node without the node.
   const link = real === undefined ? host.readLink(given) : undefined;
   const path = (real ?? (link === undefined ? given : posix.resolve(given, '..', link))).replace(/\/+$/, '');
   const group =
@@ -254,7 +254,7 @@ function slotsOfGroup(host: HostReader, group: string): Slot[] {
     .filter((slot) => slot !== undefined);
 }
 
-/** The slots behind a device node, by its name below /dev: in an image or a captured tree there are no nodes. */
+/** The slots behind a device node, by its name below /dev: images and captured trees have no nodes. */
 function lookUpNode(host: HostReader, node: string): readonly Slot[] {
   const usb = /^bus\/usb\/(\d{3})\/(\d{3})$/.exec(node);
   if (usb !== null) {
@@ -264,7 +264,7 @@ function lookUpNode(host: HostReader, node: string): readonly Slot[] {
   }
   const nvidia = /^nvidia(\d+)$/.exec(node);
   if (nvidia !== null) return slotsOfNvidia(host, nvidia[1] ?? '');
-  // A slash in the name of a disk is a ! in sysfs; all other nodes in folders are called after their last part.
+  // A slash in the name of a disk is a ! in sysfs; all other nodes in folders are named after the last part.
   for (const name of new Set([node.replaceAll('/', '!'), node.slice(node.lastIndexOf('/') + 1)])) {
     const slots = lookUp(host, name, (path) => isNode(host, path, node));
     if (slots !== notFound) return slots;
@@ -275,7 +275,7 @@ function lookUpNode(host: HostReader, node: string): readonly Slot[] {
 /** Whether the device with this path in sysfs has this node. */
 function isNode(host: HostReader, path: string, node: string): boolean {
   const named = /^DEVNAME=(.*)$/m.exec(host.readText(`${path}/uevent`) ?? '')?.[1];
-  // Captured trees have no uevent: there the folder must do.
+  // Captured trees have no uevent, so the folder has to be enough.
   return named === undefined
     ? !node.includes('/') || path.includes(`/${node.split('/')[0] ?? ''}/`)
     : named === node;
@@ -304,7 +304,7 @@ function missing(message: string, word: string, known: readonly string[]): Peara
   });
 }
 
-/** `; the nearest is X`, or nothing when there is none. */
+/** `; the nearest is X`, or an empty text without one. */
 export function nearest(word: string, known: readonly string[]): string {
   return known.length === 0 ? '' : `; the nearest is ${closest(word, known)}`;
 }

@@ -3,28 +3,28 @@ import {devicePath, modaliasOf, type Device} from './device.js';
 import {driversFolder, isStandIn, noDriver, type Driver} from './driver.js';
 import {asSlot, type Slot} from './slot.js';
 
-/** What it takes to have a driver: it is there, a module brings it, or nobody knows it. */
+/** Where a driver comes from: it is registered, a module provides it, or it is unknown. */
 export type DriverSource =
   | {readonly kind: 'present'}
   | {
       readonly kind: 'module';
       readonly module: string;
-      /** Whether that module is there already, without such a driver. */
+      /** Whether that module is already loaded, without such a driver. */
       readonly loaded?: boolean;
     }
   | {
       readonly kind: 'unknown';
-      /** What drivers are called: those that are there, and those that modules are known to bring. */
+      /** Names of drivers: the registered ones, and those that known modules provide. */
       readonly known: readonly string[];
-      /** Modules that are not loaded and whose drivers' names nobody knows before; most have the module's name. */
+      /** Modules that are not loaded, whose drivers' names are unknown until then; most have the module's name. */
       readonly modules: readonly string[];
-      /** Whether it is the name of a module, whose drivers are those that are known. */
+      /** Whether it is the name of a module whose drivers are known. */
       readonly isModule: boolean;
     };
 
 /**
- * Modules whose PCI drivers are called otherwise, from their sources (`.name` of struct pci_driver): no file tells what
- * a module will register before it is loaded.
+ * Modules whose PCI drivers have other names, from their sources (`.name` of struct pci_driver): no file says what a
+ * module will register before it is loaded.
  */
 const namesOfModules: Readonly<Record<string, string>> = {
   '8250_pci': 'serial',
@@ -47,9 +47,8 @@ const namesOfModules: Readonly<Record<string, string>> = {
 };
 
 /**
- * Where the driver would come from. A module of the driver's own name is what modprobe would load; where the
- * module tree of the running kernel cannot be read, modprobe is left to decide. In an image, whose kernel is to be
- * seen, one of its kernels must have the module.
+ * Where the driver would come from. A module with the driver's name is what modprobe would load; if the module tree
+ * of the running kernel cannot be read, modprobe decides. In an image, one of its kernels must have the module.
  */
 export function findDriver(host: HostReader, driver: Driver): DriverSource {
   if (driver === noDriver || host.exists(`${driversFolder}/${driver}`)) return {kind: 'present'};
@@ -59,7 +58,7 @@ export function findDriver(host: HostReader, driver: Driver): DriverSource {
   if (own.length > 0) return {kind: 'unknown', known: own, modules: [], isModule: true};
   const trees = moduleTrees(host);
   const known = trees.map((tree) => readModuleList(host, tree)).filter((list) => list !== undefined);
-  // A library of the same name may be a module too, as xhci_hcd.
+  // A library module may have the same name, such as xhci_hcd.
   const bringing = Object.keys(namesOfModules).find(
     (module) => namesOfModules[module] === driver && module !== underscored(driver),
   );
@@ -74,10 +73,10 @@ export function findDriver(host: HostReader, driver: Driver): DriverSource {
   };
 }
 
-/** Whether a module is loaded or can be; also where the module tree of the running kernel cannot be read. */
+/** Whether a module is loaded or can be; also true if the module tree of the running kernel cannot be read. */
 export function hasModule(host: HostReader, module: string): boolean {
   if (host.exists(`/sys/module/${underscored(module)}`)) return true;
-  // A kernel that was updated away has no modules until the next boot.
+  // After an update that removed the running kernel, it has no modules until the next boot.
   const running = host.readText('/proc/sys/kernel/osrelease');
   if (running !== undefined && !host.exists(`/lib/modules/${running}`)) return false;
   const known = moduleTrees(host)
@@ -87,8 +86,8 @@ export function hasModule(host: HostReader, module: string): boolean {
 }
 
 /**
- * The modules whose alias patterns take this device, as `modprobe <modalias>` would find them; VFIO's variant
- * drivers, which have aliases of their own (`vfio_pci:`), come last.
+ * The modules whose alias patterns match this device, as `modprobe <modalias>` would find them; VFIO's variant
+ * drivers, which have separate aliases (`vfio_pci:`), come last.
  */
 export function modulesFor(host: HostReader, device: Device): string[] {
   const [tree] = moduleTrees(host);
@@ -120,14 +119,14 @@ function matchingBuiltins(text: string, modalias: string): string[] {
   );
 }
 
-/** How alias patterns that may match begin: they name one vendor or any. */
+/** The beginnings of alias patterns that may match: they name one vendor or any. */
 function vendorPatterns(modalias: string, bus: string): string[] {
   return [`${bus}:${modalias.slice('pci:'.length, 'pci:v000010DE'.length)}`, `${bus}:v*`];
 }
 
 /**
- * The records of a text that contain a word. The files of depmod have ten thousands of records: only these few are
- * taken apart.
+ * The records of a text that contain a word. The files of depmod have tens of thousands of records: only these few are
+ * parsed.
  */
 function recordsWith(text: string, word: string, separator: string): string[] {
   const found: string[] = [];
@@ -140,18 +139,18 @@ function recordsWith(text: string, word: string, separator: string): string[] {
   return found;
 }
 
-/** What the kernel would choose for a device that has no override. */
+/** What the kernel would choose for a device without an override. */
 export interface DefaultDriver {
   /**
-   * The modules whose id tables take the device, with underscores. Empty where none does, and where the files of the
-   * running kernel do not tell.
+   * The modules whose id tables match the device, with underscores. Empty if none does, or if the files of the running
+   * kernel do not say.
    */
   readonly modules: readonly string[];
-  /** Whether modprobe finds one of them: it need not know what is built in. */
+  /** Whether modprobe finds one of them: it may not know the built-in ones. */
   readonly loads: boolean;
-  /** The drivers of these modules that are registered now. */
+  /** The registered drivers of these modules. */
   readonly drivers: readonly string[];
-  /** Whether the device has no driver to expect: no id table takes it, or its PF keeps drivers off its VFs. */
+  /** Whether no driver is to be expected: no id table matches, or the PF keeps drivers off its VFs. */
   readonly none: boolean;
   /** Whether the device is on a driver that the kernel would choose. */
   readonly bound: boolean;
@@ -159,7 +158,7 @@ export interface DefaultDriver {
 
 /**
  * What the kernel would choose for each device, by its modalias: modules.alias for modules,
- * modules.builtin.modinfo (Linux 5.2 and later) for what is built in. The override says nothing about it: other tools
+ * modules.builtin.modinfo (Linux 5.2 and later) for what is built in. The override does not help here: other tools
  * clear it after the bind, and `new_id` and `vfio-pci.ids=` never set it.
  */
 export function readDefaultDrivers(host: HostReader, devices: readonly Device[]): Map<Slot, DefaultDriver> {
@@ -171,7 +170,7 @@ export function readDefaultDrivers(host: HostReader, devices: readonly Device[])
 interface IdTables {
   /** modules.alias */
   readonly modules: string;
-  /** modules.builtin.modinfo; undefined for a kernel that does not tell. */
+  /** modules.builtin.modinfo; undefined for a kernel without it. */
   readonly builtin: string | undefined;
   /** modules.dep: modules whose aliases would be in {@link modules}. */
   readonly list: string;
@@ -192,7 +191,7 @@ function readIdTables(host: HostReader): IdTables | undefined {
 }
 
 function readDefaultDriver(host: HostReader, device: Device, tables: IdTables | undefined): DefaultDriver {
-  // The kernel matches no driver then, unless an override names one (pci_device_can_probe in pci-driver.c).
+  // Then the kernel matches no driver, unless an override names one (pci_device_can_probe in pci-driver.c).
   const keptOff = host.readText(devicePath(device.slot, 'physfn/sriov_drivers_autoprobe')) === '0';
   const modalias = modaliasOf(device);
   const loadable = keptOff ? [] : matchingAliases(tables?.modules ?? '', modalias, 'pci').map(underscored);
@@ -217,9 +216,9 @@ function isChosen(
   if (driver === undefined || isStandIn(driver)) return false;
   const module = underscored(moduleOfDriver(host, driver) ?? driver);
   if (modules.includes(module)) return true;
-  // Only the override has brought it there.
+  // Only an override can have caused that.
   if (override === driver) return false;
-  // With new_id: where no id table takes the device, there is no other driver that it could go back to.
+  // With new_id: if no id table matches the device, there is no other driver that it could return to.
   if (modules.length === 0 || tables === undefined) return true;
   const known =
     isListed(tables.list, module) || (tables.builtin !== undefined && isListed(tables.builtinList, module));
@@ -234,7 +233,7 @@ export function driversOfModule(host: HostReader, name: string): string[] {
     .filter((entry) => entry.startsWith('pci:'))
     .map((entry) => entry.slice('pci:'.length));
   if (registered.length > 0) return registered;
-  // Something built in has no such folder unless it has parameters.
+  // A built-in module has no such folder unless it has parameters.
   return [...new Set([module, module.replaceAll('_', '-')])].filter((entry) =>
     host.exists(`${driversFolder}/${entry}`),
   );
@@ -246,7 +245,7 @@ export function moduleOfDriver(host: HostReader, driver: string): string | undef
   return link?.slice(link.lastIndexOf('/') + 1);
 }
 
-/** Whether a PCI driver of this loaded module has a device: these would lose it if the module were unloaded. */
+/** Whether a PCI driver of this loaded module has a device, which would lose its driver if the module were unloaded. */
 export function hasDevices(host: HostReader, module: string): boolean {
   const folder = `/sys/module/${underscored(module)}/drivers`;
   return host
@@ -261,7 +260,7 @@ function moduleTrees(host: HostReader): string[] {
   return releases.map((release) => `/lib/modules/${release}`).filter((tree) => host.exists(tree));
 }
 
-/** The modules of a tree and what is built in, as {@link isListed} takes them; undefined when depmod was not run. */
+/** The modules of a tree and the built-in ones, for {@link isListed}; undefined when depmod was not run. */
 function readModuleList(host: HostReader, tree: string): string | undefined {
   const dependencies = readIndex(host, `${tree}/modules.dep`);
   if (dependencies === undefined) return undefined;
@@ -271,7 +270,7 @@ function readModuleList(host: HostReader, tree: string): string | undefined {
 /** Bytes that a file of depmod(8) may have: a distribution's modules.alias has some 1.5 MiB. */
 const mostIndexBytes = 64 << 20;
 
-/** A file that depmod(8) has written; undefined when it is not there. @throws FileError when it cannot be read. */
+/** A file that depmod(8) has written; undefined when it does not exist. @throws FileError when it cannot be read. */
 function readIndex(host: HostReader, path: string): string | undefined {
   return host.readBytes(path, mostIndexBytes)?.toString();
 }
@@ -284,7 +283,7 @@ function isListed(list: string, module: string): boolean {
   return new RegExp(`^(?:[^:\\n]*/)?${name}\\.ko`, 'm').test(list);
 }
 
-/** The names of drivers, and those of modules that are not loaded and say nothing about their drivers. */
+/** The names of drivers, and of modules that are not loaded and whose drivers are unknown. */
 function knownDrivers(
   host: HostReader,
   trees: readonly string[],
@@ -296,21 +295,21 @@ function knownDrivers(
     for (const [, module = ''] of text.matchAll(/^alias (?:vfio_)?pci:\S+ (\S+)$/gm)) {
       const name = Object.hasOwn(namesOfModules, module) ? namesOfModules[module] : undefined;
       if (name !== undefined) known.add(name);
-      // The drivers of one that is loaded are among those that are there.
+      // The drivers of a loaded module are registered.
       else if (!host.exists(`/sys/module/${underscored(module)}`)) modules.add(module);
     }
   }
   return {known: [...known], modules: [...modules]};
 }
 
-/** modprobe takes - and _ for the same; /sys/module has the underscore. */
+/** modprobe treats - and _ as the same; /sys/module has the underscore. */
 function underscored(name: string): string {
   return name.replaceAll('-', '_');
 }
 
 /** fnmatch(3) for what alias patterns use: `*`, `?` and `[0-9]`. */
 function matchesGlob(text: string, glob: string): boolean {
-  // A vendor may have thousands of patterns, and nearly all of them name another device: no expression is made for those.
+  // A vendor may have thousands of patterns, nearly all for other devices: no expression is compiled for those.
   const wildcard = glob.search(/[*?[]/);
   if (!text.startsWith(wildcard < 0 ? glob : glob.slice(0, wildcard))) return false;
   const pattern = glob

@@ -3,7 +3,7 @@ import type {HostReader} from '../../host/host.js';
 import type {Device} from './device.js';
 import type {Slot} from './slot.js';
 
-/** What the system's pci.ids calls a device. Undefined is what it does not know. */
+/** The names of a device in the system's pci.ids. Undefined where it has none. */
 export interface DeviceNames {
   /** `VGA compatible controller`. */
   readonly class: string | undefined;
@@ -16,13 +16,13 @@ export interface DeviceNames {
 /** Where distributions keep the file: packages hwdata and pci.ids. */
 const files = ['/usr/share/hwdata/pci.ids', '/usr/share/misc/pci.ids'];
 
-/** Bytes that the file may have; it has one and a half million. */
+/** The largest file accepted, in bytes; the real one has 1.5 million. */
 const mostBytes = 16 << 20;
 
 /**
- * The names of these devices, by slot. The file is searched in one pass for what is wanted: reading all of its
- * forty thousand lines would take longer than the rest of a command.
- * @param onProblem is told why a file of names is ignored.
+ * The names of these devices, by slot. The file is searched in one pass for the ids that are needed: parsing all of
+ * its forty thousand lines would take longer than the rest of a command.
+ * @param onProblem is called with the reason why a file of names is ignored.
  */
 export function readDeviceNames(
   host: HostReader,
@@ -34,7 +34,7 @@ export function readDeviceNames(
   const classes = new Set([...subclasses].map(classWord));
   const names =
     devices.length === 0 ? new Map<string, string>() : searchNames(readFile(host, onProblem), ids, classes);
-  // Devices of one kind, of which there may be thousands, share what is made once.
+  // Devices of one kind share one entry: there may be thousands.
   const kinds = new Map([...subclasses].map((subclass) => [subclass, new Map<string, DeviceNames>()]));
   const result = new Map<Slot, DeviceNames>();
   for (const {slot, id, classCode} of devices) {
@@ -71,9 +71,9 @@ export function printName(id: string, names: DeviceNames | undefined): string {
 
 /**
  * Searches a pci.ids file: each vendor in a line `10de  Name`, in order, followed by its devices in lines that begin
- * with a tab, and at the end the classes, `C 03  Name`, in the same way. Only what is found is decoded.
- * @param ids `10de:1b80`; answered under the same key, and the vendor under `10de`.
- * @param classes `0300`; answered under `C 0300`, and the base class under `C 03`.
+ * with a tab, and at the end the classes, `C 03  Name`, in the same way. Only the matches are decoded.
+ * @param ids `10de:1b80`; the result has the same key, and the vendor under `10de`.
+ * @param classes `0300`; the result has it under `C 0300`, and the base class under `C 03`.
  */
 export function searchNames(
   file: Buffer,
@@ -113,7 +113,7 @@ function searchBlock(
   return end;
 }
 
-/** Where the next heading is. Headings are in order, so that it begins with the same digit or a later one. */
+/** Where the next heading is. Headings are sorted, so it begins with the same digit or a later one. */
 function blockEnd(file: Buffer, start: number, heading: string): number {
   const digits = '0123456789abcdefC';
   for (let digit = digits.indexOf(heading.charAt(0)); digit < digits.length; digit++) {
@@ -151,7 +151,7 @@ function classWord(subclass: number): string {
   return subclass.toString(16).padStart(4, '0');
 }
 
-/** Without names a device is still told by its id: a file that cannot be read is as good as none. */
+/** Names are optional, because a device is known by its id: a file that cannot be read counts as missing. */
 function readNamesFile(
   host: HostReader,
   file: string,

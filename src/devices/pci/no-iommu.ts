@@ -5,12 +5,12 @@ export const noIommuParameter = '/sys/module/vfio/parameters/enable_unsafe_noiom
 
 /**
  * Whether VFIO takes devices without an IOMMU group (`vfio_group_find_or_alloc` in drivers/vfio/group.c): `on`, `off`,
- * `not-loaded` when the vfio module is not there yet and nothing turns the mode on, or `unsupported` by this kernel
+ * `not-loaded` when the vfio module is not loaded and nothing turns the mode on, or `unsupported` by this kernel
  * (CONFIG_VFIO_NOIOMMU).
  */
 export type NoIommuMode = 'on' | 'off' | 'not-loaded' | 'unsupported';
 
-/** Reads the mode; for a module that is not loaded yet, from what will turn it on when it is. */
+/** Reads the mode; for a module that is not loaded, from the settings that it will be loaded with. */
 export function readNoIommuMode(host: HostReader): NoIommuMode {
   const parameter = host.readText(noIommuParameter);
   if (parameter !== undefined) return isTrue(parameter) ? 'on' : 'off';
@@ -18,7 +18,7 @@ export function readNoIommuMode(host: HostReader): NoIommuMode {
   return readConfigured(host) === true ? 'on' : 'not-loaded';
 }
 
-/** What modprobe(8) will give to the module, see modprobe.d(5); the kernel command line comes last. */
+/** The options that modprobe(8) will pass to the module, see modprobe.d(5); the kernel command line comes last. */
 function readConfigured(host: HostReader): boolean | undefined {
   const arguments_ = (host.readText('/proc/cmdline') ?? '')
     .split(/\s+/)

@@ -7,15 +7,15 @@ export type Slot = string & {readonly __brand: 'Slot'};
 export type Card = string & {readonly __brand: 'Card'};
 
 /**
- * A slot as the kernel prints it (pci_setup_device, `%04x:%02x:%02x.%d`); most are, and need no work. Domains above
- * ffff are what it gives to Intel VMD and Hyper-V buses; devices go to 1f, functions to 7.
+ * A slot as the kernel prints it (pci_setup_device, `%04x:%02x:%02x.%d`), the usual case. Domains above ffff belong
+ * to Intel VMD and Hyper-V buses; devices go to 1f, functions to 7.
  */
 const canonical = /^(?:[1-9a-f][0-9a-f]{0,3})?[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
 
 /** The same in any spelling: libvirt joins the parts by underscores, nvidia-smi prints domains with eight digits. */
 const spelled = /^(?:([0-9a-f]{4,8})([:_]))?([0-9a-f]{2})([:_])([01][0-9a-f])(?:([._])([0-7]|\*))?$/;
 
-/** What stands before a slot: virsh(1), lshw(1), udev's ID_PATH and driverctl's files, devlink(8). */
+/** Prefixes of a slot: in virsh(1), lshw(1), udev's ID_PATH and driverctl's files, devlink(8). */
 const prefix = /^pci(?:_|@|-|\/)/;
 
 /** A BusID of xorg.conf(5), whose numbers are decimal: `PCI:1:0:0`, `PCI:1@0:0:0` with the domain after the @. */
@@ -28,9 +28,9 @@ interface Address {
 }
 
 /**
- * The slot that the text spells, with nothing looked up: `0000:04:00.0`, `04:00.0` in domain 0000, in any case, with
+ * The slot that the text spells, without a look-up: `0000:04:00.0`, `04:00.0` in domain 0000, in any case, with
  * superfluous zeros (`00000000:04:00.0`), as other tools spell it (`pci_0000_04_00_0`, `pci@0000:04:00.0`,
- * `PCI:4:0:0`), and the path of its folder in sysfs. Undefined for all else; names are looked up by `find.ts`.
+ * `PCI:4:0:0`), and the path of its folder in sysfs. Undefined for anything else; `find.ts` looks up names.
  */
 export function asSlot(text: string): Slot | undefined {
   if (canonical.test(text)) return text as Slot;
@@ -46,7 +46,7 @@ export function asCard(text: string): Card | undefined {
 }
 
 /**
- * The one slot that the text spells, with nothing looked up.
+ * The one slot that the text spells, without a look-up.
  * @throws PearasysError `bad-slot`, exit code 2.
  */
 export function parseSlot(text: string): Slot {
@@ -60,7 +60,7 @@ export function parseSlot(text: string): Slot {
   return slot;
 }
 
-/** What is expected instead of a text that is not one slot: for errors about options and files. */
+/** What is expected instead of a text that is not a slot, for errors about options and files. */
 export function expectedSlot(text: string): string {
   const card = asCard(text);
   return card === undefined
@@ -73,13 +73,13 @@ export function cardOf(slot: Slot): Card {
   return slot.slice(0, slot.lastIndexOf('.')) as Card;
 }
 
-/** `pci_0000_04_00_0`: what libvirt's node devices are called, see virsh(1), nodedev-list. */
+/** `pci_0000_04_00_0`: the name of libvirt's node device, see virsh(1), nodedev-list. */
 export function virshName(slot: Slot): string {
   return `pci_${slot.replace(/[:.]/g, '_')}`;
 }
 
 function readAddress(text: string): Address | undefined {
-  // Nothing longer is one, whatever it is.
+  // A longer text is never a slot.
   if (text.length > 4096) return undefined;
   if (text.startsWith('/')) return readPath(text);
   const lower = text.toLowerCase();
