@@ -6,15 +6,15 @@ import type {Attached, Nodes} from './nodes.js';
 import {isDefault, readRoutes} from './routes.js';
 import {lastPart, ownersOf, type Scope} from './scope.js';
 
-/** A network interface, of hardware or made of others. */
+/** A network interface, of hardware or virtual. */
 interface Interface {
   readonly name: string;
-  /** The devices that it goes with; none for one outside of the scope. */
+  /** The PCI devices that it depends on; none for an interface outside of the scope. */
   readonly owners: readonly Slot[];
-  /** Whether hardware is behind it, of the PCI bus or not: only that leads out of the machine. */
+  /** Whether it has hardware, on the PCI bus or not: only that leads out of the machine. */
   readonly physical: boolean;
   readonly up: boolean;
-  /** The bonds, bridges, VLANs directly on it. */
+  /** The bonds, bridges and VLANs directly on it. */
   readonly uppers: readonly string[];
   readonly addresses: readonly string[];
   readonly routes: readonly string[];
@@ -23,13 +23,13 @@ interface Interface {
 /** What /sys/class/net lists. */
 interface InterfaceLink {
   readonly name: string;
-  /** Where it leads; undefined when it has gone meanwhile. */
+  /** Where its link leads; undefined when it has disappeared since. */
   readonly link: string | undefined;
   readonly owners: readonly Slot[];
   readonly up: boolean;
 }
 
-/** Drivers of network cards that count the groups of an interface a second time (drivers/net/ethernet). */
+/** Drivers of network cards that count the multicast groups of an interface twice (drivers/net/ethernet). */
 const syncingDrivers: ReadonlySet<string> = new Set([
   'enic',
   'hclgevf',
@@ -41,12 +41,12 @@ const syncingDrivers: ReadonlySet<string> = new Set([
   'ionic',
 ]);
 
-/** The multicast group that each interface with IPv4 is in, as /proc/net/dev_mcast has its address. */
+/** The multicast group that each interface with IPv4 is in, with its address as in /proc/net/dev_mcast. */
 const allHosts = '01005e000001';
 
 /**
- * Reads the interfaces and what is built on those of the devices. Addresses and routes, which take longer to read
- * than all the rest, only where an interface of the devices is up.
+ * Reads the interfaces, and those built on the devices' interfaces. Addresses and routes take longer to read than all
+ * the rest, so they are read only if an interface of the devices is up.
  */
 export function readNetwork(scope: Scope): Network {
   const {host} = scope;
@@ -60,9 +60,8 @@ export function readNetwork(scope: Scope): Network {
 }
 
 /**
- * Network devices of which an interface is in another network namespace. sysfs shows the interfaces of a process's
- * own namespace only, but the folder that they are in is there, and looks empty, as long as the device has one
- * anywhere.
+ * Network devices with an interface in another network namespace. sysfs shows a process only the interfaces of its own
+ * namespace, but their folder exists, and appears empty, as long as the device has an interface in any namespace.
  * @param seen devices with an interface here.
  */
 function readMoved({host, devices}: Scope, seen: ReadonlySet<Slot>): NamespaceHolder[] {
@@ -71,18 +70,18 @@ function readMoved({host, devices}: Scope, seen: ReadonlySet<Slot>): NamespaceHo
     const {slot, driver} = device;
     if (!isNetwork(device) || driver === undefined || isVfio(driver) || seen.has(slot)) continue;
     const folder = devicePath(slot);
-    // The interface of a virtio device is one level further down. No other card's folder is gone through for that.
+    // The interface of a virtio device is one level deeper. Folders of other cards are not searched for that.
     const parents =
       driver === 'virtio-pci' ? host.list(folder).filter((name) => name.startsWith('virtio')) : ['.'];
     const nets = parents.map((parent) => `${folder}/${parent}/net`).filter((net) => host.exists(net));
-    // One that has just come is in there already, and not yet in /sys/class/net as that was listed.
+    // A new interface may be in there already, but not in /sys/class/net when that was listed.
     if (nets.some((net) => host.list(net).length === 0))
       moved.push({kind: 'network-namespace', slot, class: 'yields', harm: 'overridable'});
   }
   return moved;
 }
 
-/** The interfaces of this network namespace, with what leads from one to another. */
+/** The interfaces of this network namespace, and how they are connected. */
 export class Network {
   readonly #scope: Scope;
   readonly #all: readonly Interface[];
@@ -91,7 +90,7 @@ export class Network {
   readonly #byIndex = new Map<string, Interface>();
   /** The interfaces that have this one as their bridge, bond or switch. */
   readonly #ports = new Map<Interface, Interface[]>();
-  /** What is built on the devices' interfaces, these included, in the order of its distance. */
+  /** The devices' interfaces and those built on them, by distance. */
   readonly #stacked: ReadonlySet<Interface>;
   readonly #packetSockets: readonly {readonly inode: string; readonly on: Interface}[];
 
@@ -115,7 +114,7 @@ export class Network {
     this.#packetSockets = this.#stacked.size === 0 ? [] : this.#readPacketSockets();
   }
 
-  /** Adds what a process uses the interfaces through, which no device has: taps, packet sockets, XDP programs. */
+  /** Adds what processes use interfaces through without any device: taps, packet sockets, XDP programs. */
   addNodes(nodes: Nodes): void {
     for (const {inode, on} of this.#packetSockets) nodes.attachSocket(inode, on.name);
     for (const one of this.#stacked) {
@@ -131,10 +130,10 @@ export class Network {
   }
 
   /**
-   * Interfaces of the devices that are up and carry an address, a route, or what something else uses, themselves or
-   * through what is built on them. An address or route that is only the link's own (fe80::/10) makes no use.
-   * @param takenWith the devices that go when this one is taken, itself included.
-   * @param attached what processes use of {@link addNodes}.
+   * Interfaces of the devices that are up and have an address, a route or a user, directly or through interfaces built
+   * on them. A link-local address or route (fe80::/10) does not count.
+   * @param takenWith the devices that disappear when this one is taken, including itself.
+   * @param attached what processes use of the nodes of {@link addNodes}.
    */
   holders(
     takenWith: (slot: Slot) => ReadonlySet<Slot>,
@@ -177,10 +176,10 @@ export class Network {
     return this.#all.filter(({up, owners}) => up && owners.length > 0);
   }
 
-  /** The interface and all that is built on it, each with the one below it. */
+  /** The interface and all built on it, each with the one below it. */
   #carriedBy(lower: Interface): Map<Interface, Interface | undefined> {
     const found = new Map<Interface, Interface | undefined>([[lower, undefined]]);
-    // A map gives what is added while it is gone through.
+    // Iterating a map includes entries that are added meanwhile.
     for (const [one] of found)
       for (const upper of [...this.#named(one.uppers), ...this.#peersOn(one)])
         if (!found.has(upper)) found.set(upper, one);
@@ -191,14 +190,14 @@ export class Network {
     return names.map((name) => this.#byName.get(name)).filter((one) => one !== undefined);
   }
 
-  /** The other ends of the veth pairs in a bridge, where they are in this namespace. */
+  /** The other ends of the veth pairs in a bridge, if they are in this namespace. */
   #peersOn(bridge: Interface): Interface[] {
     return (this.#ports.get(bridge) ?? [])
       .map((port) => this.#peerOf(port))
       .filter((one) => one !== undefined);
   }
 
-  /** The other end of a veth pair: `elsewhere` when it is in another namespace; undefined for what is none. */
+  /** The other end of a veth pair: `elsewhere` when it is in another namespace; undefined for other interfaces. */
   #peerOf(port: Interface, elsewhere?: false): Interface | undefined;
   #peerOf(port: Interface, elsewhere: true): Interface | 'elsewhere' | undefined;
   #peerOf(port: Interface, elsewhere = false): Interface | 'elsewhere' | undefined {
@@ -212,8 +211,8 @@ export class Network {
   }
 
   /**
-   * Interfaces that have their only way out through this one by way of a virtual machine that routes: a process with
-   * a tap on what is built on this one, and another tap on theirs.
+   * Interfaces whose only way out is this one, by way of a virtual machine that routes: a process with a tap on an
+   * interface built on this one, and another tap on theirs.
    */
   #routedBy(
     lower: Interface,
@@ -237,7 +236,7 @@ export class Network {
     return this.#all.filter(({physical, up}) => physical && up);
   }
 
-  /** For each interface with an address or route the hardware below it. */
+  /** The hardware below each interface with an address or route. */
   #waysOut(attached: Attached): Map<Interface, Interface[]> {
     const ways = new Map<Interface, Interface[]>();
     for (const one of this.#hardware()) {
@@ -249,7 +248,7 @@ export class Network {
     return ways;
   }
 
-  /** Who uses an interface without an address of this machine. */
+  /** The users of an interface without an address of this machine. */
   #usersOf(one: Interface, carried: ReadonlyMap<Interface, unknown>, attached: Attached): InterfaceUser[] {
     const users: InterfaceUser[] = (attached.get(one.name) ?? []).map(({kind, user}) => ({
       kind,
@@ -276,7 +275,7 @@ export class Network {
         interface: port.name,
         process: user,
       }));
-      // The kernel takes the carrier from a tap that nobody has open, as drivers/net/tun.c has it.
+      // A tap that no process has open has no carrier (drivers/net/tun.c).
       return known.length > 0 || this.#isDown(port) ? known : [{kind: 'tap', interface: port.name}];
     }
     if (this.#peerOf(port, true) === 'elsewhere') return [{kind: 'namespace', interface: port.name}];
@@ -285,9 +284,9 @@ export class Network {
   }
 
   /**
-   * Whether something is built on it in another namespace, which sysfs does not link: macvlan, ipvlan and VLAN have
-   * the interface below take their multicast addresses. /proc/net/dev_mcast counts itself, each interface for which
-   * it does, and each below that has taken its own (__hw_addr_sync_one in net/core/dev_addr_lists.c).
+   * Whether an interface in another namespace is built on it, which sysfs does not link: macvlan, ipvlan and VLAN pass
+   * their multicast addresses to the interface below. The count in /proc/net/dev_mcast has the interface itself, each
+   * one above that passes it on, and each one below that gets it (__hw_addr_sync_one in net/core/dev_addr_lists.c).
    */
   #hasHiddenUpper(one: Interface): boolean {
     const index = this.#attribute(one, 'ifindex');
@@ -299,8 +298,8 @@ export class Network {
   }
 
   /**
-   * Whether its driver takes the addresses by __dev_mc_sync or __hw_addr_sync, which counts as one more: those named
-   * here, and Wi-Fi (ieee80211_set_multicast_list in net/mac80211/iface.c).
+   * Whether its driver gets the addresses by __dev_mc_sync or __hw_addr_sync, which counts as one more: the drivers
+   * listed here, and Wi-Fi (ieee80211_set_multicast_list in net/mac80211/iface.c).
    */
   #givesGroupsToHardware(one: Interface): boolean {
     if (!one.physical || !one.up) return false;
@@ -310,8 +309,8 @@ export class Network {
   }
 
   /**
-   * Whether an interface has the one below take its multicast addresses. A bridge has not, nor has a bond a backup of
-   * its (bond_set_rx_mode in drivers/net/bonding/bond_main.c).
+   * Whether an interface passes its multicast addresses to the one below. A bridge does not, nor does a bond to its
+   * backup (bond_set_rx_mode in drivers/net/bonding/bond_main.c).
    */
   #passesGroups(upper: Interface, lower: Interface): boolean {
     if (!upper.up || this.#isBridge(upper)) return false;
@@ -320,7 +319,7 @@ export class Network {
     return !hasBackups || this.#attribute(upper, 'bonding/active_slave') === lower.name;
   }
 
-  /** What is between the interface and what uses it, the nearest first. */
+  /** The interfaces between this one and its users, the nearest first. */
   #stackOf(
     lower: Interface,
     user: Interface,
@@ -335,7 +334,7 @@ export class Network {
   #typeWord(one: Interface): string {
     if (one.name === 'ovs-system') return 'openvswitch';
     const files = this.#scope.host.list(`/sys/class/net/${one.name}`);
-    // A macvtap may call itself a macvlan.
+    // The type of a macvtap may be macvlan.
     const folder = ['macvtap', 'bridge', 'bonding'].find((file) => files.includes(file));
     return folder === undefined ? this.#typeOf(one) : folder.replace('bonding', 'bond');
   }
@@ -344,7 +343,7 @@ export class Network {
     return ['bridge', 'openvswitch'].includes(this.#typeWord(one));
   }
 
-  /** The kernel's word for what it is; empty for hardware and for what has none. */
+  /** The kernel's name of its type; empty for hardware and for interfaces without a type. */
   #typeOf({name}: Interface): string {
     return (
       /^DEVTYPE=(.+)$/m.exec(this.#scope.host.readText(`/sys/class/net/${name}/uevent`) ?? '')?.[1] ?? ''
@@ -363,7 +362,7 @@ export class Network {
     return this.#scope.host.readText(`/sys/class/net/${name}/${file}`);
   }
 
-  /** /proc/net/packet, see packet(7): sockets that take what comes by one of the interfaces. */
+  /** /proc/net/packet, see packet(7): sockets that receive the packets of one of the interfaces. */
   #readPacketSockets(): {inode: string; on: Interface}[] {
     const sockets: {inode: string; on: Interface}[] = [];
     for (const line of (this.#scope.host.readText('/proc/net/packet') ?? '').split('\n').slice(1)) {
@@ -375,11 +374,11 @@ export class Network {
   }
 }
 
-/** The ways to the machine, by the hardware that they go over. */
+/** The ways to the machine, by the hardware that they use. */
 class Ways {
   readonly #scope: Scope;
   readonly #ways: ReadonlyMap<Interface, readonly Interface[]>;
-  /** The interfaces that lead to the machine: those with a default route; without one, whatever has an address. */
+  /** The interfaces that lead to the machine: those with a default route; without one, all that have an address. */
   readonly #last: readonly Interface[];
 
   constructor(scope: Scope, ways: ReadonlyMap<Interface, readonly Interface[]>) {
@@ -391,8 +390,8 @@ class Ways {
   }
 
   /**
-   * Whether this interface is one of the last ways to the machine, and none is left without the taken devices. What no
-   * hardware is below, as a VPN, leads out through another interface and counts for nothing.
+   * Whether this interface is one of the last ways to the machine, and none is left without the taken devices. An
+   * interface without hardware below, such as a VPN, leads out through another interface and does not count.
    */
   areCutOff(user: Interface, taken: ReadonlySet<Slot>): boolean {
     return this.#last.includes(user) && !this.#last.some((one) => this.#leadsOutWithout(one, taken));
@@ -401,13 +400,13 @@ class Ways {
   #leadsOutWithout(user: Interface, taken: ReadonlySet<Slot>): boolean {
     return (this.#ways.get(user) ?? []).some(
       ({name, owners}) =>
-        // No cable: its route is there, and leads nowhere.
+        // Without a cable the route exists, but leads nowhere.
         !owners.some((slot) => taken.has(slot)) && !isWithoutCarrier(this.#scope, name),
     );
   }
 }
 
-/** All interfaces but the loopback (Documentation/ABI/testing/sysfs-class-net). */
+/** All interfaces except the loopback (Documentation/ABI/testing/sysfs-class-net). */
 function readInterfaces(scope: Scope, links: readonly InterfaceLink[]): Interface[] {
   const {host} = scope;
   const addresses = host.addresses();
@@ -432,7 +431,7 @@ function readInterfaces(scope: Scope, links: readonly InterfaceLink[]): Interfac
   return interfaces;
 }
 
-/** For how many interfaces each one, by its index, is in the group of {@link allHosts}: /proc/net/dev_mcast. */
+/** How often each interface, by its index, is counted in the group of {@link allHosts}: /proc/net/dev_mcast. */
 function readMembers({host}: Scope): Map<string, number> {
   const members = new Map<string, number>();
   for (const line of (host.readText('/proc/net/dev_mcast') ?? '').split('\n')) {
@@ -442,7 +441,7 @@ function readMembers({host}: Scope): Map<string, number> {
   return members;
 }
 
-/** The interfaces that a PPPoE session of the kernel goes over: /proc/net/pppoe (drivers/net/ppp/pppoe.c). */
+/** The interfaces of the kernel's PPPoE sessions: /proc/net/pppoe (drivers/net/ppp/pppoe.c). */
 function readSessions({host}: Scope): string[] {
   return (host.readText('/proc/net/pppoe') ?? '')
     .split('\n')
@@ -451,7 +450,7 @@ function readSessions({host}: Scope): string[] {
     .filter((name) => name !== '');
 }
 
-/** The ppp interfaces, of which the kernel does not say which session each is of. */
+/** The ppp interfaces. The kernel does not say to which session each belongs. */
 function pppInterfaces({host}: Scope, names: readonly string[]): string[] {
   return names.filter((name) => /^DEVTYPE=ppp$/m.test(host.readText(`/sys/class/net/${name}/uevent`) ?? ''));
 }
@@ -460,7 +459,7 @@ function isWithoutCarrier({host}: Scope, name: string): boolean {
   return /down$/.test(host.readText(`/sys/class/net/${name}/operstate`) ?? '');
 }
 
-/** Whether it was set up (IFF_UP, see netdevice(7)), with a cable or without. */
+/** Whether it is up (IFF_UP, see netdevice(7)), with or without a cable. */
 function isUp({host}: Scope, name: string): boolean {
   return (Number(host.readText(`/sys/class/net/${name}/flags`) ?? 0) & 1) === 1;
 }
@@ -478,9 +477,8 @@ function uppersOf(scope: Scope, name: string, all: readonly string[]): string[] 
 }
 
 /**
- * Whether this may be a port that Open vSwitch gives to the machine itself. sysfs does not link those with the
- * switch; taken for one is any virtual interface without a type of its own, as the mistake in the other direction
- * would cut the machine off.
+ * Whether this may be a port of Open vSwitch for the machine itself. sysfs does not link those with the switch, so any
+ * virtual interface without a type counts as one: the opposite mistake would cut the machine off.
  */
 function mayBeSwitchPort({host}: Scope, name: string): boolean {
   const folder = `/sys/class/net/${name}`;

@@ -14,15 +14,15 @@ export interface Node {
   readonly path: string;
   readonly owners: readonly Slot[];
   readonly removal: Removal;
-  /** For what is of an interface and of no device: then there are no owners. */
+  /** For nodes that belong to an interface, not to a device: then there are no owners. */
   readonly attachment?: Attachment;
 }
 
-/** What most processes have open in /dev, and no device has. */
+/** What most processes have open in /dev, and what belongs to no device. */
 const ofNoDevice =
   /^\/dev\/(?:null|zero|full|u?random|tty\d*|ptmx|kmsg|fuse|net\/tun|(?:pts|shm|mqueue)\/.*)$/;
 
-/** What a process uses a network interface through. */
+/** A means by which a process uses a network interface. */
 export interface Attachment {
   readonly kind: 'tap' | 'macvtap' | 'packet-socket' | 'xdp';
   /** The interface's name. */
@@ -41,7 +41,7 @@ interface NumberedNode extends Node {
   readonly type: 'block' | 'char';
 }
 
-/** The nodes of the devices, to be found by what a process has open. */
+/** The nodes of the devices, looked up by what a process has open. */
 export class Nodes {
   readonly #scope: Scope;
   readonly #byPath = new Map<string, Node>();
@@ -83,7 +83,7 @@ export class Nodes {
     this.add({path, owners: [], removal: 'yields', attachment}, 'char', number);
   }
 
-  /** A tap interface: who has /dev/net/tun open for it. */
+  /** A tap interface: used by processes that have /dev/net/tun open for it. */
   attachTap(name: string): void {
     this.#taps.add(name);
   }
@@ -108,7 +108,7 @@ export class Nodes {
     );
   }
 
-  /** A descriptor of /dev/net/tun says which interface it is of (tun_chr_show_fdinfo in drivers/net/tun.c). */
+  /** A descriptor of /dev/net/tun names its interface (tun_chr_show_fdinfo in drivers/net/tun.c). */
   #tap(pid: string, file: string, link: string): Node | undefined {
     if (this.#taps.size === 0 || !link.endsWith('/net/tun')) return undefined;
     const name = /^iff:\s*(\S+)/m.exec(this.#info(pid, file))?.[1];
@@ -116,7 +116,7 @@ export class Nodes {
     return {path: link, owners: [], removal: 'yields', attachment: {kind: 'tap', interface: name}};
   }
 
-  /** A link of an XDP program says which interface it is on (bpf_xdp_link_show_fdinfo in net/core/dev.c). */
+  /** A link of an XDP program names its interface (bpf_xdp_link_show_fdinfo in net/core/dev.c). */
   #program(pid: string, file: string, link: string): Node | undefined {
     if (this.#programs.size === 0 || !/^anon_inode:\[?bpf[-_]link\]?$/.test(link)) return undefined;
     const info = this.#info(pid, file);
@@ -136,7 +136,7 @@ export class Nodes {
   }
 
   /**
-   * A process that drives the hardware itself maps the device's regions from sysfs (Documentation/PCI/sysfs-pci.rst).
+   * A userspace driver maps the device's regions from sysfs (Documentation/PCI/sysfs-pci.rst).
    */
   #resource(link: string): Node | undefined {
     const file = /^\/sys\/.*\/((?:resource\d+(?:_wc)?)|config)$/.exec(link)?.[1];
@@ -146,8 +146,8 @@ export class Nodes {
   }
 
   /**
-   * A container may have the node elsewhere, and a node that was removed is still open: the number tells. stat(2) of
-   * the link asks the file's own file system, which another user may run: only the kernel's own are asked.
+   * A container may have the node at another path, and a removed node may still be open, so the number decides. stat(2)
+   * of the link reaches the file's file system, which another user may run: it is used only for the kernel's own.
    */
   #numbered(pid: string, file: string, link: string): Node | undefined {
     if (!link.includes('/dev/') || ofNoDevice.test(link)) return undefined;
@@ -156,7 +156,7 @@ export class Nodes {
     const number = host.info(`/proc/${pid}/fd/${file}`)?.deviceNumber;
     if (number === undefined) return undefined;
     return this.#byNumber.get(number)?.find((node) => {
-      // Block and character devices are numbered apart, and the number alone does not say which it is.
+      // Block and character devices have separate numbers, and a number alone does not say which it is.
       const other = node.type === 'block' ? 'char' : 'block';
       return (
         !host.exists(`/sys/dev/${other}/${number}`) ||
@@ -169,8 +169,8 @@ export class Nodes {
 /** The nodes of the devices: from /sys/dev/char and the block devices, and VFIO's and NVIDIA's own. */
 export function readNodes(scope: Scope, blocks: Blocks): Nodes {
   const nodes = new Nodes(scope);
-  // Of a disk that is merely open, the data at risk is that of one process, which can be told to end: a file
-  // system, swap or stack on it is reported by itself.
+  // If a disk is only open, the data at risk belongs to one process, which can be ended: a file system, swap or
+  // stack on it is reported separately.
   for (const {node, number, owners} of blocks.all)
     if (owners.length > 0) nodes.add({path: node, owners, removal: 'yields'}, 'block', number);
   addCharacterNodes(scope, nodes);
@@ -195,8 +195,8 @@ function addCharacterNodes(scope: Scope, nodes: Nodes): void {
 }
 
 /**
- * VFIO's group nodes (Documentation/driver-api/vfio.rst). Who has one open may have any device of the group; for
- * a mediated device's group that is its parent.
+ * VFIO's group nodes (Documentation/driver-api/vfio.rst). A process that has one open may use any device of the
+ * group; for a mediated device's group that is its parent.
  */
 function addGroupNodes(scope: Scope, nodes: Nodes): void {
   const {host, devices} = scope;
@@ -211,7 +211,7 @@ function addGroupNodes(scope: Scope, nodes: Nodes): void {
   for (const name of names) {
     const group = numberOf(name);
     if (group === undefined) continue;
-    // A group of PCI devices has no others; one without any may be a mediated device's.
+    // A group of PCI devices has only these; a group without any may belong to a mediated device.
     const own = members.get(group) ?? [];
     const all = own.length > 0 ? own : ownersOfGroup(scope, group);
     const owners = all.filter((device) => !isBridge(device)).map(({slot}) => slot);
@@ -220,20 +220,20 @@ function addGroupNodes(scope: Scope, nodes: Nodes): void {
   }
 }
 
-/** The group that a node is of: `12`, or `noiommu-12` (drivers/vfio/group.c). */
+/** The group of a node: `12`, or `noiommu-12` (drivers/vfio/group.c). */
 function numberOf(name: string): number | undefined {
   const digits = /^(?:noiommu-)?(\d+)$/.exec(name)?.[1];
   return digits === undefined ? undefined : Number(digits);
 }
 
-/** The devices of these groups alone: there may be thousands of others. */
+/** Only the devices of these groups: there may be thousands of others. */
 function membersOf(groups: readonly number[], devices: Iterable<Device>): Map<number, Device[]> {
   const members = new Map<number, Device[]>(groups.map((group) => [group, []]));
   for (const device of devices) if (device.group !== undefined) members.get(device.group)?.push(device);
   return members;
 }
 
-/** What a group's own folder lists (Documentation/ABI/testing/sysfs-kernel-iommu_groups), mediated devices too. */
+/** The entries of a group's folder (Documentation/ABI/testing/sysfs-kernel-iommu_groups), including mediated devices. */
 function ownersOfGroup(scope: Scope, group: number): Device[] {
   const folder = `/sys/kernel/iommu_groups/${group}/devices`;
   const owners = scope.host
@@ -243,9 +243,9 @@ function ownersOfGroup(scope: Scope, group: number): Device[] {
 }
 
 /**
- * /dev/nvidia<N>, which sysfs does not know. nvidiactl, nvidia-uvm and nvidia-modeset are left out: all cards share
- * them, and they keep the module, not a card: see readModuleUsers. The driver's removal waits for the card's node, and
- * does not notice that it is closed meanwhile (NVIDIA/open-gpu-kernel-modules, issues 1119 and 1374).
+ * /dev/nvidia<N>, which is not in sysfs. nvidiactl, nvidia-uvm and nvidia-modeset are omitted: all cards share them,
+ * and they hold the module, not a card: see readModuleUsers. The driver's removal waits for the card's node, and does
+ * not notice when it is closed (NVIDIA/open-gpu-kernel-modules, issues 1119 and 1374).
  */
 function addNvidiaNodes({host, devices}: Scope, nodes: Nodes): void {
   for (const {slot, driver} of devices.values()) {
@@ -261,7 +261,7 @@ function nvidiaMinor(host: HostReader, slot: Slot): string | undefined {
   return /^Device Minor:\s*(\d+)/m.exec(text ?? '')?.[1];
 }
 
-/** Whether nvidia-drm sets display modes itself: it keeps each card in use then as long as a DRM node is open. */
+/** Whether nvidia-drm sets display modes itself: then each card is in use as long as a DRM node is open. */
 function hasModeset(host: HostReader): boolean {
   return host.readText('/sys/module/nvidia_drm/parameters/modeset') === 'Y';
 }

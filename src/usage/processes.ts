@@ -7,7 +7,7 @@ import type {Attached, Attachment, Node, Nodes} from './nodes.js';
 import {byNumber, lastPart, type Scope} from './scope.js';
 import {displayManagerAlias, unitFile} from '../systemd/unit-files.js';
 
-/** How many parents are looked at for the display manager; only a loop made of reused PIDs is longer. */
+/** How many ancestors are searched for the display manager; only a loop of reused PIDs is longer. */
 const mostParents = 64;
 
 /** Processes that have one of the nodes open, by /proc/<pid>/fd (proc(5)), and those attached to interfaces. */
@@ -18,7 +18,7 @@ export function readProcessHolders(
   const {host} = scope;
   const holders: ProcessHolder[] = [];
   const attached = new Map<string, {kind: Attachment['kind']; inode: string | undefined; user: NodeUser}[]>();
-  // No node, no process to find; /proc is by far the largest folder of all.
+  // Without nodes there is no process to find, and /proc is by far the largest folder.
   if (nodes.empty) return {holders, attached};
   const displayManagers = readDisplayManagers(host);
   for (const pid of otherProcesses(host)) {
@@ -40,7 +40,7 @@ export function readProcessHolders(
   return {holders, attached};
 }
 
-/** Processes that have one of these nodes open, whose owners do not matter. */
+/** Processes that have one of these nodes open, regardless of the nodes' owners. */
 export function readUsersOf(host: HostReader, nodes: Nodes): NodeUser[] {
   if (nodes.empty) return [];
   const displayManagers = readDisplayManagers(host);
@@ -50,7 +50,7 @@ export function readUsersOf(host: HostReader, nodes: Nodes): NodeUser[] {
   });
 }
 
-/** All processes but this one, in the order of their PIDs. */
+/** All processes except this one, in the order of their PIDs. */
 export function otherProcesses(host: HostReader): string[] {
   return host
     .list('/proc')
@@ -58,7 +58,7 @@ export function otherProcesses(host: HostReader): string[] {
     .sort((a, b) => Number(a) - Number(b));
 }
 
-/** A process with what it has open; undefined when it has ended meanwhile, and holds nothing any more. */
+/** A process with what it has open; undefined when it has ended since, and holds nothing any more. */
 export function readNodeUser(
   host: HostReader,
   pid: string,
@@ -78,14 +78,14 @@ export function readNodeUser(
   };
 }
 
-/** A process's own name for itself, which may be anything. */
+/** The name that a process gives itself, which may be any text. */
 function commandOf(host: HostReader, pid: string): string | undefined {
   return readOfProcess(host, pid, 'comm');
 }
 
 /**
- * Processes that have a device open through VFIO, whichever it is: the descriptor of the device itself does not say
- * so, and the group's node may be closed again. In words, for what is stuck already.
+ * Processes that have any device open through VFIO: the descriptor of a device does not say which device it is, and
+ * the group's node may be closed by now. As text, for messages about a device that is already stuck.
  */
 export function describeVfioUsers(host: HostReader): string[] {
   return host
@@ -112,7 +112,7 @@ interface OpenNodes {
   readonly attachments: readonly (Node & {readonly attachment: Attachment})[];
 }
 
-/** What a process has open, by device. Another user's process shows nothing to anybody but root. */
+/** What a process has open, by device. Only root sees it for processes of other users. */
 function openNodes(host: HostReader, nodes: Nodes, pid: string): OpenNodes {
   const owned = new Map<Slot, OpenNode[]>();
   const attachments = new Map<string, Node & {readonly attachment: Attachment}>();
@@ -137,7 +137,7 @@ function nodeOf(host: HostReader, nodes: Nodes, pid: string, file: string): Node
   return link === undefined ? undefined : nodes.find(pid, file, link);
 }
 
-/** A node with the descriptor that a process has it open by. */
+/** A node, and the descriptor by which a process has it open. */
 interface OpenNode extends Node {
   readonly file: string;
 }
@@ -155,19 +155,19 @@ function classOf({host, devices}: Scope, slot: Slot, {pid, command, held}: Opene
       removal !== 'tells' ? removal : closesWhenTold(host, {pid, command, file}) ? 'harmless' : 'blocks',
     ),
   );
-  // Without a driver there is none whose removal could wait: a member of an open group, for one.
+  // Without a driver no removal can block, for example for a member of an open group.
   return worst === 'blocks' && devices.get(slot)?.driver === undefined ? 'yields' : worst;
 }
 
 /**
- * Sound servers that close a card's control node when the card goes, and wait for that by poll(2), which /proc does
- * not show. The kernel has the first 15 characters of a command.
+ * Sound servers that close a card's control node when the card disappears. They wait for that with poll(2), which
+ * /proc does not show. The kernel keeps the first 15 characters of a command.
  */
 const soundServers = new Set(['pulseaudio', 'pipewire', 'wireplumber', 'pipewire-media-']);
 
 /**
- * Whether the process waits for events of the node, and so hears at once that the device goes: one of its epoll
- * descriptors has it (the `tfd` lines of /proc/<pid>/fdinfo, see proc(5)).
+ * Whether the process waits for events of the node, and so notices immediately that the device disappears: one of its
+ * epoll descriptors contains it (the `tfd` lines of /proc/<pid>/fdinfo, see proc(5)).
  */
 function closesWhenTold(
   host: HostReader,
@@ -182,8 +182,8 @@ function closesWhenTold(
 }
 
 /**
- * The systemd unit of a process by its control group (cgroups(7)): the first service or scope on the path, as what
- * is below belongs to a container or service; below a user's manager, which is itself a service, the unit of that.
+ * The systemd unit of a process by its control group (cgroups(7)): the first service or scope on the path, because
+ * groups below belong to a container or service; below a user's manager, which is itself a service, that user's unit.
  */
 export function unitOf(host: HostReader, pid: string): {unit: string | undefined; user: number | undefined} {
   const lines = (readOfProcess(host, pid, 'cgroup') ?? '').split('\n');
@@ -205,8 +205,8 @@ export function readDisplayManagers(host: HostReader): ReadonlySet<string> {
 }
 
 /**
- * Whether the process is the display manager's: in its unit, or a display server that it started, which runs in
- * the session's own scope. Of the other programs of a session none opens the card's primary node or framebuffer.
+ * Whether the process belongs to the display manager: it is in its unit, or is a display server that it started, which
+ * runs in the session's scope. Other programs of a session do not open the card's primary node or framebuffer.
  */
 function isDisplayManager(
   host: HostReader,
@@ -223,7 +223,7 @@ function isDisplayManager(
   return held.some((path) => /^\/dev\/(?:dri\/card|fb)\d+$/.test(path)) && ancestorsOf(host, pid).some(isIn);
 }
 
-/** The PIDs of a process' parents, the nearest first. */
+/** The PIDs of a process's ancestors, the nearest first. */
 export function ancestorsOf(host: HostReader, pid: string): string[] {
   const found: string[] = [];
   let parent = parentOf(host, pid);
@@ -234,15 +234,15 @@ export function ancestorsOf(host: HostReader, pid: string): string[] {
   return found;
 }
 
-/** The parent's PID; undefined for those that the kernel or nobody started. */
+/** The parent's PID; undefined for a process without a parent, or one that the kernel started. */
 function parentOf(host: HostReader, pid: string): string | undefined {
   const stat = readOfProcess(host, pid, 'stat') ?? '';
-  // The command stands in brackets before it, and may have any character in it.
+  // The command comes before it in parentheses, and may contain any character.
   const parent = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1];
   return parent === undefined || parent === '0' ? undefined : parent;
 }
 
-/** A file of a process; undefined once it has ended, or when proc(5) is mounted so that it is hidden. */
+/** A file of a process; undefined when it has ended, or when proc(5) is mounted so that it is hidden. */
 function readOfProcess(host: HostReader, pid: string, file: string): string | undefined {
   try {
     return host.readText(`/proc/${pid}/${file}`);

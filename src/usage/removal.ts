@@ -2,26 +2,26 @@ import type {HolderClass} from './holder.js';
 
 /**
  * What the removal of a driver does while a node is open: as {@link HolderClass}, or `tells`: the kernel waits until
- * the node is closed, and tells those who wait for its events that it is gone.
+ * the node is closed, and notifies processes that wait for its events that it is gone.
  */
 export type Removal = HolderClass | 'tells';
 
-/** What is known of a node besides its name. */
+/** What is known about a node besides its name. */
 export interface NodeFacts {
   /** Its path in sysfs. */
   readonly path: string;
-  /** The drivers of the devices that it goes with. */
+  /** The drivers of the devices that it belongs to. */
   readonly drivers: readonly (string | undefined)[];
-  /** Whether nvidia-drm has its parameter `modeset` on. */
+  /** Whether nvidia-drm's parameter `modeset` is on. */
   readonly modeset: () => boolean;
 }
 
-/** Drivers of the PCI function that take the contexts of open verbs nodes away (ops.disassociate_ucontext). */
+/** Drivers of the PCI function that can revoke the contexts of open verbs nodes (ops.disassociate_ucontext). */
 const disassociating = new Set(['mlx4_core', 'mlx5_core', 'hns3', 'ice', 'i40e']);
 
 /**
- * The rules, the first that matches decides. Each names the kernel function that the removal of the PCI driver comes
- * through. Every other node `yields`: its file operations hold a reference to what they need, the removal
+ * The rules: the first match decides. Each names the kernel function that the removal of the PCI driver calls. Every
+ * other node `yields`: its file operations hold a reference to what they need, the removal
  * (cdev_device_del, misc_deregister, tty_vhangup, usbdev_remove, del_gendisk, drm_dev_unplug, nvme_uninit_ctrl,
  * hidraw_disconnect, uio_unregister_device, watchdog_dev_unregister, posix_clock_unregister, …) does not wait for
  * them, and the next call of the opener fails.
@@ -34,16 +34,16 @@ const rules: readonly (readonly [RegExp, (facts: NodeFacts) => Removal])[] = [
   [/^dri\//, ({drivers, modeset}) => (drivers.includes('nvidia') && modeset() ? 'blocks' : 'yields')],
   // evdev_disconnect, mousedev_destroy, joydev_disconnect: readers get ENODEV. Input devices come and go.
   [/^input\/(?:event|mouse|js|mice)\d*$/, () => 'harmless'],
-  // snd_card_free waits for the last file; snd_card_disconnect tells by EPOLLERR. USB has snd_card_free_when_closed.
+  // snd_card_free waits for the last file; snd_card_disconnect notifies by EPOLLERR. USB has snd_card_free_when_closed.
   [/^snd\/controlC\d+$/, ({path}) => (isOnUsb(path) ? 'harmless' : 'tells')],
   [/^snd\//, ({path}) => (isOnUsb(path) ? 'yields' : 'blocks')],
   // i2c_del_adapter waits for adap->dev_released, and i2cdev_open has a reference to the adapter.
   [/^i2c-\d+$/, () => 'blocks'],
   // dvb_dmxdev_release waits until the number of users is back to its own.
   [/^dvb\/adapter\d+\/(?:demux|dvr)\d+$/, () => 'blocks'],
-  // ib_uverbs_remove_one waits where the driver cannot take the contexts away.
+  // ib_uverbs_remove_one waits if the driver cannot revoke the contexts.
   [/^infiniband\/uverbs\d+$/, ({drivers}) => (drivers.some(disassociates) ? 'yields' : 'blocks')],
-  // vhost_vdpa_remove waits for the completion that vhost_vdpa_release gives.
+  // vhost_vdpa_remove waits for the completion by vhost_vdpa_release.
   [/^vhost-vdpa-\d+$/, () => 'blocks'],
   // fw_core_remove_card waits for card->done, and an open node has a reference to the device and so to the card.
   [/^fw\d+$/, () => 'blocks'],

@@ -36,7 +36,7 @@ function readRoute(line: string, add: (name: string, destination: string) => voi
   add(name, length === 0 ? `default${via === '0.0.0.0' ? '' : ` via ${via}`}` : `${to}/${length}`);
 }
 
-/** A line of /proc/net/ipv6_route, see proc(5). It also has each of the machine's own addresses. */
+/** A line of /proc/net/ipv6_route, see proc(5). It also contains each address of the machine itself. */
 function readRoute6(line: string, add: (name: string, destination: string) => void): void {
   const [destination = '', length = '', , , gateway = '', , , , flags = '', name = ''] = line
     .trim()
@@ -65,7 +65,7 @@ function colons(digits: string): string {
   return URL.canParse(`http://[${long}]`) ? new URL(`http://[${long}]`).hostname.slice(1, -1) : long;
 }
 
-/** Whether a route is the one to everywhere. */
+/** Whether a route is a default route. */
 export function isDefault(route: string): boolean {
   return route.startsWith('default');
 }

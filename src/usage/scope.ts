@@ -3,19 +3,19 @@ import {absolute, devicePath, isBridge, type Device} from '../devices/pci/device
 import {slotsInPath, slotsOfPath} from '../devices/pci/find.js';
 import type {Slot} from '../devices/pci/slot.js';
 
-/** Where holders are looked for: the devices asked about, and the virtual functions that go when those go. */
+/** Where holders are searched: the given devices, and the virtual functions that disappear with them. */
 export interface Scope {
   readonly host: HostReader;
   readonly devices: ReadonlyMap<Slot, Device>;
 }
 
 /**
- * The devices of the scope that lose what a link in /sys/class, /sys/dev or /sys/devices leads to: the deepest
- * function on its path, or those behind a multipath NVMe disk; and any function above that is no bridge, as Intel's
- * VMD, whose driver takes the whole bus with it. Bridges keep their bus without a driver.
+ * The devices of the scope that provide what a link in /sys/class, /sys/dev or /sys/devices leads to: the deepest
+ * function on its path, or those behind a multipath NVMe disk; and any function above that is not a bridge, such as
+ * Intel's VMD, whose driver removes the whole bus. Bridges keep their bus without a driver.
  */
 export function ownersOf({host, devices}: Scope, link: string): Slot[] {
-  // Most links lead to terminals and virtual devices: no need to look closer.
+  // Most links lead to terminals and virtual devices, which have no PCI device.
   if (link.includes('/devices/') && !/\/pci|\/nvme-subsystem\//.test(link)) return [];
   const path = absolute(link);
   const own = slotsInPath(path);

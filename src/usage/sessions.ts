@@ -2,12 +2,12 @@ import type {HostReader} from '../host/host.js';
 import type {ProcessHolder} from './holder.js';
 import {ancestorsOf, readDisplayManagers, unitOf} from './processes.js';
 
-/** The sessions that a display manager has opened: with its stop they end, and what their users run ends after them. */
+/** The sessions that a display manager has opened. They end when it stops, and their users' processes end after them. */
 export interface DisplaySessions {
   /** `session-2.scope`. */
   readonly scopes: ReadonlySet<string>;
   readonly users: ReadonlySet<number>;
-  /** Those of the users whose service managers outlive these sessions, and why: in words that follow `user 1000`. */
+  /** The users whose service managers outlive these sessions, and why: text that follows `user 1000`. */
   readonly staying: ReadonlyMap<number, string>;
 }
 
@@ -32,7 +32,7 @@ export function readDisplaySessions(host: HostReader): DisplaySessions {
   }
   const staying = new Map<number, string>();
   for (const user of users) {
-    // A daemon of a session that the display manager opened has no ancestor there any more.
+    // A daemon from such a session has no ancestor there any more.
     const other = others
       .get(user)
       ?.split(' ')
@@ -60,9 +60,8 @@ function lingers(host: HostReader, user: number): boolean {
 }
 
 /**
- * Whether the process is the display manager's, or its user's who has a session that it opened; or logind, which opens
- * devices for sessions. Such a process releases its devices when the display manager stops, unless it {@link outlives}
- * that.
+ * Whether the process belongs to the display manager, or to a user with a session that it opened; or is logind, which
+ * opens devices for sessions. It releases its devices when the display manager stops, unless it {@link outlives} that.
  */
 export function belongsToDisplayManager(holder: ProcessHolder, {scopes, users}: DisplaySessions): boolean {
   const {unit = '', unitUser, displayManager} = holder;
@@ -77,8 +76,8 @@ export function belongsToDisplayManager(holder: ProcessHolder, {scopes, users}: 
 }
 
 /**
- * Why the process is still there when the display manager has stopped, in words: its user's service manager, which
- * started it, stays. Undefined when it ends.
+ * Why the process still runs when the display manager has stopped: its user's service manager, which started it,
+ * remains. Undefined when it ends.
  */
 export function outlives(holder: ProcessHolder, {scopes, staying}: DisplaySessions): string | undefined {
   const {unit = '', unitUser, displayManager} = holder;

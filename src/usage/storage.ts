@@ -7,20 +7,20 @@ import {readMounts, unescape, type Mount} from './mounts.js';
 import {lastPart} from './scope.js';
 
 type StorageHolder = MountHolder | StackHolder;
-/** A use of a block device, whichever PCI device it turns out to be on. */
+/** A use of a block device, before its PCI device is known. */
 type Use = Omit<MountHolder, 'slot'> | Omit<StackHolder, 'slot'>;
 
 /**
- * Where the running system itself is: these cannot be unmounted, so the disk cannot be taken. /home, /srv and what
- * is below /var can, and are like any other mount.
+ * Mount points of the running system: they cannot be unmounted, so the disk cannot be taken. /home, /srv and folders
+ * below /var can, and are treated like any other mount.
  */
 const systemTarget =
   /^\/(?:|usr|boot(?:\/.*)?|efi|etc|var|nix|nix\/store|sysroot|run\/live\/medium|run\/initramfs\/live)$/;
 
 /**
- * Mounts, swap, and LVM, RAID, dm-crypt or other block devices on the devices' disks, from the topmost down, as
- * they would be undone. All of them are certain harm: the kernel lets the disk go all the same, and what was on it
- * is lost.
+ * Mounts, swap, and LVM, RAID, dm-crypt or other block devices on the devices' disks, from the topmost down, in
+ * the order of undoing them. All of them are certain harm: the kernel removes the disk anyway, and unsaved data is
+ * lost.
  */
 export function readStorageHolders(host: HostReader, blocks: Blocks): StorageHolder[] {
   const owned = blocks.all.filter((block) => block.owners.length > 0);
@@ -55,12 +55,12 @@ class Search {
     this.#backed = readBacked(host, blocks);
   }
 
-  /** The uses of a block device and of all that is built on it; its partitions are block devices of their own. */
+  /** The uses of a block device and of all devices built on it; its partitions are separate block devices. */
   usesOf(block: BlockDevice): readonly Use[] {
     const known = this.#known.get(block);
     if (known !== undefined) return known;
     const uses = new Set<Use>(this.#direct.get(block));
-    // A loop over a file on a loop over itself would have no end.
+    // A loop device whose file is on the device itself would recurse forever.
     this.#known.set(block, [...uses]);
     for (const {upper, by} of this.#builtOn(block)) {
       if (upper !== undefined)
@@ -81,17 +81,17 @@ class Search {
     return [...linked, ...(this.#backed.get(block) ?? [])];
   }
 
-  /** The uses of a whole disk, and for it and its partitions those that only the kernel knows of. */
+  /** The uses of a whole disk, including claims on it and its partitions that only the kernel knows. */
   usesOfDisk(disk: BlockDevice): readonly Use[] {
     const uses = this.usesOf(disk);
     const partitions = this.#blocks.partitionsOf(disk);
-    // Opening the drive of a disc or floppy moves it, and nothing is built on those.
+    // Opening the drive of a disc or floppy moves it, and nothing is built on them.
     if (uses.length > 0 || /^(?:sr|fd)\d/.test(disk.name)) return uses;
     const used = partitions.filter((partition) => this.usesOf(partition).length > 0);
     const claimed = partitions.filter(
       (partition) => !used.includes(partition) && this.#host.isClaimedByKernel(partition.node),
     );
-    // While a partition is in use the kernel answers busy for the whole disk too.
+    // While a partition is in use, the whole disk is busy too.
     if (used.length === 0 && claimed.length === 0 && this.#host.isClaimedByKernel(disk.node))
       claimed.push(disk);
     return claimed.flatMap((block) => {
@@ -102,7 +102,7 @@ class Search {
     });
   }
 
-  /** Where a block device that the kernel has claimed is mounted for others, as in a container. */
+  /** Where a block device that the kernel has claimed is mounted in other namespaces, such as a container's. */
   #mountedElsewhere(block: BlockDevice): Use[] {
     this.#elsewhere ??= readMountsElsewhere(this.#host);
     return this.#elsewhere
@@ -148,7 +148,7 @@ function isOf(blocks: Blocks, {number, type, source}: Mount): BlockDevice[] {
     : [numbered];
 }
 
-/** What is mounted or swapped on directly, by block device: /proc/self/mountinfo and /proc/swaps, see proc(5). */
+/** Mounts and swap by block device: /proc/self/mountinfo and /proc/swaps, see proc(5). */
 function readDirectUses(host: HostReader, blocks: Blocks): Map<BlockDevice, Use[]> {
   const uses = new Map<BlockDevice, Use[]>();
   const add = (block: BlockDevice, use: Pick<MountHolder, 'kind' | 'source' | 'target' | 'system'>) => {
@@ -183,7 +183,7 @@ function readDirectUses(host: HostReader, blocks: Blocks): Map<BlockDevice, Use[
   return uses;
 }
 
-/** The mount that a path is on: the last of those that are the deepest, as that covers the others. */
+/** The mount that a path is on: the last one of the deepest, because it covers the others. */
 function mountOf(mounts: readonly Mount[], path: string): Mount | undefined {
   let found: Mount | undefined;
   for (const mount of mounts) {
@@ -193,7 +193,7 @@ function mountOf(mounts: readonly Mount[], path: string): Mount | undefined {
   return found;
 }
 
-/** All disks of the btrfs that one of them was mounted by; the kernel lists them by file system in /sys/fs/btrfs. */
+/** All disks of a btrfs that was mounted by one of them; the kernel lists them by file system in /sys/fs/btrfs. */
 function btrfsMembers(host: HostReader, blocks: Blocks, block: BlockDevice): BlockDevice[] {
   const names = host
     .list('/sys/fs/btrfs')

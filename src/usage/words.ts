@@ -3,9 +3,9 @@ import {shellWord} from '../host/shell.js';
 import {devicePath} from '../devices/pci/device.js';
 import type {DisplayHolder, Holder, InterfaceHolder, InterfaceUser, NodeUser, StackHolder} from './holder.js';
 
-/** A holder in words, for a refusal: `process 812 (Xorg) of gdm.service has /dev/dri/card0 open`. */
+/** A holder as text, for a refusal: `process 812 (Xorg) of gdm.service has /dev/dri/card0 open`. */
 export function describeHolder(holder: Holder): string {
-  // A command or a mount point may have newlines, which would make lines of their own.
+  // A command or a mount point may contain newlines, which would start new lines.
   return printableLine(describe(holder));
 }
 
@@ -68,7 +68,7 @@ export function adviseOnHolder(holder: Holder): string {
   }
 }
 
-/** A process that has nodes open, in words. */
+/** A process that has nodes open, as text. */
 export function describeNodeUser(user: NodeUser): string {
   return printableLine(
     `process ${user.pid} (${user.command})${unitInWords(user)} has ${shortList(user.nodes)} open`,
@@ -115,7 +115,7 @@ function describeUsers({name, stack = []}: InterfaceHolder, users: readonly Inte
   return `${name} ${chain.join(', which ')}, which ${by} use${users.length === 1 ? 's' : ''}`;
 }
 
-/** What other interfaces are ports of, by {@link StackedInterface.type}. */
+/** Types of interfaces that have ports, by {@link StackedInterface.type}. */
 const masters: Readonly<Record<string, string>> = {
   bridge: 'bridge',
   bond: 'bond',
@@ -123,7 +123,7 @@ const masters: Readonly<Record<string, string>> = {
   openvswitch: 'Open vSwitch',
 };
 
-/** What is on top of one interface, where the kernel's word is not the usual one. */
+/** Types of interfaces on top of one other, where the kernel's name is not the usual one. */
 const typeWords: Readonly<Record<string, string>> = {vlan: 'VLAN', vxlan: 'VXLAN', ppp: 'PPP link'};
 
 function describeUser({kind, interface: name, process}: InterfaceUser): string {
@@ -154,7 +154,7 @@ function adviseOnInterface({name, users = []}: InterfaceHolder): string {
   return [...new Set(ends.map((end) => end ?? down)), ...(users.length === 0 ? [down] : [])].join('; ');
 }
 
-/** Units that are not to be stopped for one device, and what ends their use instead. */
+/** Units that must not be stopped for one device, and what ends their use instead. */
 const unitAdvice: Readonly<Record<string, string>> = {
   'init.scope': 'it is the service manager itself: see RuntimeWatchdogSec= in systemd-system.conf(5)',
   'systemd-logind.service': 'end the session for which it opened the device: loginctl list-sessions',
@@ -174,11 +174,11 @@ export function adviseOnNodeUser({unit, unitUser, displayManager, pid}: NodeUser
   if (special !== undefined) return special;
   const guest = /^machine-qemu\\x2d\d+\\x2d(.+)\.scope$/.exec(unit ?? '')?.[1];
   if (guest !== undefined) return `virsh shutdown ${shellWord(unescapeUnit(guest))}`;
-  // A user's manager is a service too, but ending all that the user runs is more than is needed.
+  // A user's manager is a service too, but stopping it would end everything that the user runs.
   return service === undefined || service.startsWith('user@') ? kill : `systemctl stop ${shellWord(service)}`;
 }
 
-/** Whether it is no part of another device: it has the block device open as a file. */
+/** Whether it is not part of another device: it has the block device open as a file. */
 function isBacking(by: string): boolean {
   return /^(?:loop\d|zram\d|NVMe target |SCSI target )/.test(by);
 }
@@ -207,7 +207,7 @@ function adviseOnFramebuffer({name, description}: DisplayHolder): string {
     : `echo ${shellWord(description)} > /sys/bus/platform/drivers/${driver}/unbind`;
 }
 
-/** The first few of a list, and how many more there are. */
+/** The first few of a list, and the number of the rest. */
 function shortList(list: readonly string[]): string {
   const most = 3;
   return list.length <= most + 1
