@@ -5,7 +5,7 @@ import {writeAttribute, type Step} from '../step.js';
 export interface ConsoleDriver {
   /** `vtcon1`. */
   readonly name: string;
-  /** Whether it is the system's own one, `(S)`: the dummy, or VGA text. One that came later is `(M)`. */
+  /** Whether it is the system driver, `(S)`: the dummy, or VGA text. Drivers registered later are `(M)`. */
   readonly system: boolean;
   /** Whether it has consoles. */
   readonly bound: boolean;
@@ -13,7 +13,7 @@ export interface ConsoleDriver {
 
 const folder = '/sys/class/vtconsole';
 
-/** The drivers of virtual consoles, in the order in which they came. */
+/** The drivers of virtual consoles, in the order of their registration. */
 export function readConsoleDrivers(host: HostReader): ConsoleDriver[] {
   return host.list(folder).map((name) => ({
     name,
@@ -22,15 +22,15 @@ export function readConsoleDrivers(host: HostReader): ConsoleDriver[] {
   }));
 }
 
-/** Takes the consoles from a driver; another one gets them. */
+/** Takes the consoles from a driver; another driver gets them. */
 export function releaseConsoles(name: string, drivers: readonly ConsoleDriver[]): Step {
   return writeAttribute(bindPath(name), '0', {undo: [returnConsoles(name, drivers)]});
 }
 
 /**
- * Gives a driver its consoles back. Binding takes them from the system's own driver only (vt_bind in
- * drivers/tty/vt/vt.c), and there is none once a graphics driver has replaced VGA text, which is the system's own one
- * on machines with a BIOS: then the driver that has them is to let go.
+ * Returns the consoles to a driver. Binding takes them only from the system driver (vt_bind in drivers/tty/vt/vt.c).
+ * There is none once a graphics driver has replaced VGA text, which is the system driver on machines with a BIOS: then
+ * the driver that has them must release them.
  */
 export function returnConsoles(name: string, drivers: readonly ConsoleDriver[]): Step {
   const others = drivers.filter((driver) => driver.name !== name);

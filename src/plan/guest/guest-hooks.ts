@@ -24,22 +24,22 @@ import {
   type Step,
 } from '../step.js';
 
-/** Everything the planners of this file decide on. */
+/** The input of the planners in this file. */
 export interface HooksState {
   readonly kind: HookKind;
-  /** What the person should know of other hooks, in sentences. */
+  /** Notes for the user about other hooks, in sentences. */
   readonly notes: readonly string[];
   /** The hook's text. */
   readonly hook: string;
-  /** What is at the places of our hooks, by path. */
+  /** The existing files at the paths of our hooks. */
   readonly files: ReadonlyMap<string, FileState>;
-  /** Whether something that is no folder is where a guest's hooks would have theirs. */
+  /** Whether the path of a guest's folder of hooks is something other than a folder. */
   readonly blocked: string | undefined;
-  /** Our hooks that are there. */
+  /** Our installed hooks. */
   readonly ours: readonly string[];
 }
 
-/** Reads what the planners of this file need to know. */
+/** Reads the input of the planners in this file. */
 export function readHooks(
   host: HostReader,
   layout: Layout,
@@ -52,7 +52,7 @@ export function readHooks(
   for (const path of [commonHook, ...own, ...ours]) {
     const state = readFileState(host, path);
     if (state !== undefined) files.set(path, state);
-    // Another user's, or a link to such a file, is not ours whatever it says.
+    // A file of another user, or a link to one, is not ours whatever it contains.
     else if (host.info(path, false) !== undefined) files.set(path, {content: '', mode: 0o644});
   }
   const folders = own.flatMap((path) => {
@@ -96,7 +96,7 @@ export function planInstallHooks(guest: Guest, state: HooksState): Planned {
   return plan(
     paths.flatMap((path): Step[] => {
       const previous = files.get(path);
-      // libvirt runs what its user, root, may execute; for whom else it is, is the administrator's to say.
+      // libvirt runs what its user, root, may execute; other permissions are up to the administrator.
       const mode = previous === undefined ? 0o755 : (previous.mode | 0o100) & ~0o022;
       if (previous?.content === hook && previous.mode === mode) return [];
       return [writeFile(path, hook, previous, {mode, prune: pruneOf(path)})];
@@ -106,8 +106,8 @@ export function planInstallHooks(guest: Guest, state: HooksState): Planned {
 }
 
 /**
- * The plan that takes our hooks away: those of one guest, or all of them. What others put there stays.
- * @param others guests that are set up beside this one, and may need the hook that all share.
+ * The plan that removes our hooks: those of one guest, or all of them. Other files stay.
+ * @param others other guests that are set up and may need the shared hook.
  */
 export function planRemoveHooks(
   guest: Guest | undefined,
@@ -129,7 +129,7 @@ export function planRemoveHooks(
   return plan(steps);
 }
 
-/** `qemu.d` itself stays: it may be libvirt's package's. */
+/** `qemu.d` itself stays: it may belong to libvirt's package. */
 function pruneOf(path: string): number {
   return path === commonHook ? 0 : guestHookDepth;
 }

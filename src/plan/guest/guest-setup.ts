@@ -32,29 +32,29 @@ import {
 } from '../step.js';
 import {leavesGroupViable} from '../switch/switch.js';
 
-/** A guest and all the devices it is to take. */
+/** A guest and all devices that it will take. */
 export interface GuestWish {
   readonly guest: Guest;
   readonly devices: readonly Device[];
   /** The members of the devices' groups. */
   readonly members: readonly Device[];
-  /** What the person should know of the guest's domain, in sentences. */
+  /** Notes for the user about the guest's domain, in sentences. */
   readonly notes: readonly string[];
 }
 
-/** Everything the planners of this file decide on. */
+/** The input of the planners in this file. */
 export interface GuestFilesState {
   readonly layout: Layout;
   readonly files: GuestFiles;
-  /** Each file that a plan may change, by path; absent for one that is not there. */
+  /** Each existing file that a plan may change, by path. */
   readonly texts: ReadonlyMap<string, FileState>;
-  /** Files at these places that are not ours to change. */
+  /** Files at these paths that must not be changed. */
   readonly foreign: readonly string[];
   /** Whether the guest has devices now. */
   readonly running: boolean;
 }
 
-/** Reads what the planners of this file need to know about this guest. */
+/** Reads the input of the planners in this file for this guest. */
 export function readGuestFilesState(host: HostReader, layout: Layout, guest: Guest): GuestFilesState {
   const texts = new Map<string, FileState>();
   const foreign: string[] = [];
@@ -73,7 +73,7 @@ export function readGuestFilesState(host: HostReader, layout: Layout, guest: Gue
   };
 }
 
-/** The members of these devices' groups. Left out are bridges, and what goes away when these devices are taken. */
+/** The members of these devices' groups. Without bridges, and without devices that disappear when these are taken. */
 export function readMembers(host: HostReader, devices: readonly Device[]): Device[] {
   const found = new Map(
     devices.flatMap((device) => readGroupMembers(host, device)).map((member) => [member.slot, member]),
@@ -88,7 +88,8 @@ export function readMembers(host: HostReader, devices: readonly Device[]): Devic
 }
 
 /**
- * The plan that sets a guest up with these devices, in place of those it had: its file, its place in the two lists, and in its settings which cards are meant. Nothing else in these files changes.
+ * The plan that sets a guest up with these devices, replacing the previous ones: its file, its entries in the two lists,
+ * and in its settings the ids of the cards. Nothing else in these files changes.
  */
 export function planSetup({guest, devices, members, notes}: GuestWish, state: GuestFilesState): Planned {
   const {layout, files} = state;
@@ -131,7 +132,7 @@ export function planSetup({guest, devices, members, notes}: GuestWish, state: Gu
   });
 }
 
-/** NVIDIA's vGPUs are not taken from their driver: the guest uses them there. */
+/** NVIDIA's vGPUs stay on their driver: the guest uses them there. */
 function vgpuNotes({slot, driver = 'nvidia', vgpuType}: Device): string[] {
   if (vgpuType === undefined) return [];
   const stays = `${slot} stays on ${driver}: a guest uses its vGPU there`;
@@ -142,7 +143,7 @@ function vgpuNotes({slot, driver = 'nvidia', vgpuType}: Device): string[] {
   ];
 }
 
-/** The plan that takes the set-up of a guest back, its settings too. */
+/** The plan that removes the set-up of a guest, including its settings. */
 export function planRemove(guest: Guest, state: GuestFilesState): Planned {
   const {layout} = state;
   if (state.running)
@@ -194,7 +195,7 @@ function put(path: string, edit: (text: string | undefined) => string, {texts}: 
   return [writeFile(path, content, previous, {mode: previous?.mode ?? 0o644, prune: 0})];
 }
 
-/** What is in a guest's file and is no slot may be somebody's mistake, or another program's file. */
+/** Text in a guest's file that is not a slot may be a mistake, or the file may belong to another program. */
 function refuseBroken(guest: Guest, state: GuestFilesState): Refusal | undefined {
   const foreign = refuseForeign(guest, state);
   if (foreign !== undefined) return foreign;

@@ -58,13 +58,13 @@ import {
 } from '../step.js';
 import {planSwitch, readSwitch, type SwitchInput} from '../switch/switch.js';
 
-/** What is locked while a guest takes or gives back: two guests may want one card. */
+/** The lock for taking and returning devices: two guests may want the same card. */
 export const guestsLock = 'guests';
 
 /** Milliseconds to wait for {@link guestsLock}: another guest's start may have to wait for services and sessions. */
 export const guestsPatience = 200_000;
 
-/** The driver that a guest's devices are on. One that is on another vfio driver already stays there. */
+/** The driver for a guest's devices. A device that is already on another vfio driver stays there. */
 const vfio = parseDriver('vfio-pci');
 
 /** NVIDIA's modules in the order in which they can be unloaded. */
@@ -73,47 +73,47 @@ const nvidiaModules = ['nvidia_drm', 'nvidia_modeset', 'nvidia_uvm', 'nvidia'];
 /** Seconds for the last processes of a session to end: logind gives users 10 (UserStopDelaySec=, logind.conf(5)). */
 const sessionLimit = 20;
 
-/** Everything {@link planGuestStart} decides on. */
+/** The input of {@link planGuestStart}. */
 export interface GuestStart {
   readonly guest: Guest;
-  /** Where the guest's own settings are, for advice. */
+  /** The path of the guest's settings, for hints. */
   readonly settingsPath: string;
   readonly settings: GuestSettings;
   /** The slots of the guest's file. */
   readonly slots: readonly Slot[];
-  /** Those of the devices that are there. */
+  /** The slots of the existing devices. */
   readonly devices: readonly Device[];
-  /** For those that are not on a vfio driver yet. */
+  /** For the devices that are not on a vfio driver yet. */
   readonly change: SwitchInput;
-  /** The display manager's own unit; undefined where there is none. */
+  /** The display manager's unit; undefined without one. */
   readonly displayManager: string | undefined;
-  /** The services that may have to be stopped, by their own names. */
+  /** The services that may have to be stopped, by the names of their units. */
   readonly services: readonly string[];
-  /** Those of them that are stopped only when they are in the way. */
+  /** Those that are stopped only if they use the devices. */
   readonly automatic: readonly string[];
-  /** Which of them are active. */
+  /** The active ones. */
   readonly active: ReadonlySet<string>;
-  /** Services that cannot be started again once they are stopped, and why. */
+  /** Services that could not be started again after a stop, and why. */
   readonly unstartable: ReadonlyMap<string, string>;
   readonly sessions: DisplaySessions;
   /** When each process that holds a device was started, by PID. */
   readonly started: ReadonlyMap<number, string>;
-  /** Whether the host has another display that works. */
+  /** Whether the host has another working display. */
   readonly otherDisplay: boolean;
   readonly consoles: readonly ConsoleDriver[];
-  /** Modules that are loaded, of those that may have to be unloaded. */
+  /** The loaded ones of the modules that may have to be unloaded. */
   readonly modules: ReadonlyMap<string, ModuleDevices>;
-  /** Which of the modules to be unloaded a process keeps loaded by a node that all cards share, by PID. */
+  /** The modules to be unloaded that a process keeps loaded through a node shared by all cards, by PID. */
   readonly keeping: ReadonlyMap<number, readonly string[]>;
-  /** What this and other guests have. */
+  /** What this guest and other guests have. */
   readonly states: readonly GuestState[];
-  /** Which other guests' states are damaged, in words. */
+  /** Messages about damaged states of other guests. */
   readonly damaged: readonly string[];
-  /** The state's file as it is. */
+  /** The state's present file. */
   readonly stateFile: FileState | undefined;
-  /** How devices were before a guest left them with VFIO. */
+  /** The state of devices before a guest left them on VFIO. */
   readonly kept: ReadonlyMap<Slot, TakenDevice>;
-  /** The machine's keyboards, when all of them go with the devices. */
+  /** The machine's keyboards, if all of them disappear with the devices. */
   readonly lostKeyboards: readonly string[];
   /** What the kernel command line switches off for this boot. */
   readonly rescue: Rescue;
@@ -121,14 +121,14 @@ export interface GuestStart {
 
 /** The devices that need a module. */
 interface ModuleDevices {
-  /** Those that its own drivers have. */
+  /** Those of its own drivers. */
   readonly own: readonly Slot[];
-  /** Where it has none: those of the modules that it uses, as nvidia_uvm uses nvidia. */
+  /** Without drivers: those of the modules that it uses, as nvidia_uvm uses nvidia. */
   readonly through: readonly Slot[];
 }
 
 /**
- * Reads what {@link planGuestStart} needs to know.
+ * Reads the input of {@link planGuestStart}.
  * @param active which of {@link servicesToAsk} are active.
  * @param unstartable which of them cannot be started again, and why.
  * @throws PearasysError `bad-settings`; `file-failed` when the guest's own state is damaged.
@@ -196,9 +196,9 @@ export function readGuestStart(
 }
 
 /**
- * The services that may have to be stopped, by the names of their own units: systemd has to be asked about them. With
- * `Processes=end` those that have one of the devices open, or keep a module loaded that is to be unloaded, are among
- * them.
+ * The services that may have to be stopped, by the names of their units, for a question to systemd. With
+ * `Processes=end` this includes those that have one of the devices open, or keep a module loaded that is to be
+ * unloaded.
  */
 export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): string[] {
   const settings = readSettings(host, layout, guest);
@@ -219,14 +219,14 @@ export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): s
   return [...new Set([...services, ...units])];
 }
 
-/** The display manager's own unit; undefined where there is none. */
+/** The display manager's unit; undefined without one. */
 export function displayManagerUnit(host: HostReader): string | undefined {
   return ownUnitName(host, displayManagerAlias);
 }
 
 /**
- * The plan of the start of a guest's unit: all its devices on vfio-pci, in one plan, after those were made to let go
- * that the settings allow. What was stopped, released and unloaded is in the state's file, which is written first.
+ * The plan for the start of a guest's unit: first the users that the settings allow to stop are stopped, then all
+ * devices go to vfio-pci. The state's file lists what was stopped, released and unloaded; it is written first.
  */
 export function planGuestStart(input: GuestStart | Refusal): Planned {
   if ('kind' in input) return input;
@@ -250,7 +250,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   const switching = planSwitch({...change, holders: makingWay.harmless});
   if (switching.kind === 'refusal') return switching;
   const {displayManager} = input;
-  // A start that was killed may have stopped it, and not come to its start.
+  // A killed start may have stopped it without starting it again.
   const stopsDisplayManager =
     displayManager !== undefined &&
     (makingWay.services.includes(displayManager) ||
@@ -263,7 +263,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
     guest,
     devices: [
       ...devices.map((device) => previousOf(previous, device) ?? keptOf(input, device) ?? taken(device)),
-      // It was set up with others when it took these: they are to be given back all the same.
+      // Its set-up had these when it took them: they must be returned nevertheless.
       ...(previous?.devices ?? []).filter(({slot}) => !input.slots.includes(slot)),
     ],
     services: union(
@@ -277,7 +277,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
   };
   const changing = change.devices.map(({slot}) => slot);
   const content = printState(state);
-  // From its start on it is not to be started when the guest ends.
+  // Once it has been started, it must not be started when the guest ends.
   const finalState = printState({
     ...state,
     services: state.services.filter((unit) => unit !== displayManager),
@@ -339,7 +339,7 @@ export function userSystemctl(verb: 'start' | 'stop', name: string): string[] {
   return ['--user', `--machine=${name.slice(0, at)}@.host`, verb, name.slice(at + 1)];
 }
 
-/** That the user's manager cannot be reached is no failure: the processes are ended after it. */
+/** If the user's manager cannot be reached, that is not a failure: the processes are ended afterwards. */
 function stopUserService(name: string): Step {
   return {
     kind: 'systemctl',
@@ -349,20 +349,20 @@ function stopUserService(name: string): Step {
   };
 }
 
-/** What has to let go of the devices, how, and who does not. */
+/** The users that must release the devices, how, and those that cannot. */
 interface MakingWay {
   /** Units to stop. */
   readonly services: readonly string[];
-  /** Units of users' service managers to stop, as in the state. */
+  /** Units of users' service managers to stop, named as in the state. */
   readonly userServices: readonly string[];
   readonly ending: readonly Step[];
   readonly consoles: readonly string[];
   readonly framebuffers: readonly string[];
-  /** Whether there are processes whose end is to be waited for. */
+  /** Whether to wait for the end of processes. */
   readonly waits: boolean;
-  /** Holders that nothing here may end. */
+  /** Holders that must not be ended. */
   readonly left: readonly Holder[];
-  /** Why some of them are still there when the display manager has stopped, in sentences. */
+  /** Why some of them still run after the display manager has stopped, in sentences. */
   readonly reasons: readonly string[];
   /** Holders that need not be ended. */
   readonly harmless: readonly Holder[];
@@ -396,7 +396,7 @@ function makeWay(input: GuestStart): MakingWay {
       if (!isOpenForOthers(holder, processes) && !stops) left.push(holder);
     } else if (stops && belongsToDisplayManager(holder, sessions)) {
       const reason = outlives(holder, sessions);
-      // Of a session not all have to end with the display: whoever may be ended is.
+      // Not all processes of a session end with the display: those that may be ended are ended.
       if (reason === undefined) {
         if (mayEnd && !holder.displayManager && unit?.endsWith('.scope') === true && ofSystem) end(holder);
       } else if (mayEnd && !isSystems(holder)) endOfUser(holder);
@@ -410,7 +410,7 @@ function makeWay(input: GuestStart): MakingWay {
     else if (ofSystem && unit?.endsWith('.service') === true) services.add(unit);
     else endOfUser(holder);
   }
-  // Its service manager would start one again that it is told to.
+  // Its service manager might restart it.
   function endOfUser(holder: ProcessHolder): void {
     if (holder.unitUser !== undefined && holder.unit?.endsWith('.service') === true)
       userServices.add(userServiceName(holder.unitUser, holder.unit));
@@ -449,7 +449,7 @@ function makeWay(input: GuestStart): MakingWay {
   };
 }
 
-/** Whether a process that opens devices for others has done so for one of these, which is dealt with by itself. */
+/** Whether a process that opens devices for others has done so for one of these, which is handled separately. */
 function isOpenForOthers(holder: ProcessHolder, processes: readonly ProcessHolder[]): boolean {
   return processes.some(
     (other) =>
@@ -460,8 +460,8 @@ function isOpenForOthers(holder: ProcessHolder, processes: readonly ProcessHolde
 }
 
 /**
- * Whether a service uses what is to be taken, so that it is stopped without being named in the settings: the display
- * manager when a display is shown on, or is open in one of its sessions; any other when it has a device open itself.
+ * Whether a service uses what is to be taken, so it is stopped without being named in the settings: the display
+ * manager if a display is in use or is open in one of its sessions; any other if it has a device open itself.
  */
 function isInTheWay(unit: string, {change, displayManager, sessions}: GuestStart): boolean {
   if (unit !== displayManager)
@@ -484,7 +484,7 @@ function isInTheWay(unit: string, {change, displayManager, sessions}: GuestStart
   );
 }
 
-/** Not to be ended whatever the settings say: a guest that uses the device loses data, however it was started. */
+/** Never ended, whatever the settings say: a guest that uses the device would lose data. */
 function isUntouchable({pid, command, nodes, unit}: ProcessHolder): boolean {
   return (
     pid === 1 ||
@@ -495,12 +495,12 @@ function isUntouchable({pid, command, nodes, unit}: ProcessHolder): boolean {
   );
 }
 
-/** The system's own: their use ends with somebody else's. */
+/** System services: their use ends with the use of another process. */
 function isSystems({unit = ''}: ProcessHolder): boolean {
   return /^user@\d+\.service$/.test(unit) || isNeeded(unit);
 }
 
-/** The services of `StopServices=auto`, by their own names; none when the setting has no such word. */
+/** The services of `StopServices=auto`, by the names of their units; none without that word. */
 function automaticServices(host: HostReader, {stopServices}: GuestSettings): string[] {
   if (!hasAuto(stopServices)) return [];
   const named = ownNames(host, namedIn(stopServices));
@@ -509,7 +509,7 @@ function automaticServices(host: HostReader, {stopServices}: GuestSettings): str
   );
 }
 
-/** The services that are to be stopped where they are active, by their own names. */
+/** The services to stop if they are active, by the names of their units. */
 function resolveServices(host: HostReader, settings: GuestSettings): string[] {
   const named = ownNames(host, namedIn(settings.stopServices));
   return [...new Set([...automaticServices(host, settings), ...named])];
@@ -519,12 +519,12 @@ function ownNames(host: HostReader, units: readonly string[]): string[] {
   return units.map((unit) => ownUnitName(host, unit) ?? unit);
 }
 
-/** What decides which modules are unloaded. */
+/** The input for the choice of modules to unload. */
 interface ModuleUse extends Pick<GuestStart, 'modules' | 'settings'> {
   readonly change: Pick<SwitchInput, 'devices' | 'holders'>;
 }
 
-/** Splits the modules to unload: a driver's own can go only when the devices are off it. */
+/** Splits the modules to unload: that of a driver can be unloaded only after the devices have left it. */
 function unloading(input: ModuleUse): {
   before: string[];
   after: string[];
@@ -550,15 +550,15 @@ function unloading(input: ModuleUse): {
   return {before, after, notes};
 }
 
-/** A process with a node that all cards of a driver share, and the modules that it keeps loaded by that. */
+/** A process with a node that all cards of a driver share open, and the modules that it thereby keeps loaded. */
 interface Keeper {
   readonly holder: ProcessHolder;
   readonly kept: readonly string[];
 }
 
 /**
- * Processes that keep a module loaded which is to be unloaded, and are in the way of nothing else: what they have open
- * of the devices themselves, if anything, need not be closed.
+ * Processes that only block the unloading of a module: nodes of the devices themselves that they may have open need
+ * not be closed.
  */
 function readModuleHolders(host: HostReader, input: ModuleUse): Keeper[] {
   const {before, after} = unloading(input);
@@ -580,7 +580,7 @@ function readModuleHolders(host: HostReader, input: ModuleUse): Keeper[] {
     });
 }
 
-/** Why processes are in the way that have no node of the devices open, in sentences. */
+/** Why processes without an open node of the devices block the start, in sentences. */
 function reasonsOfModules(left: readonly Holder[], {keeping, settingsPath}: GuestStart): string[] {
   return left.flatMap((holder) => {
     const kept = holder.kind === 'process' ? keeping.get(holder.pid) : undefined;
@@ -592,7 +592,7 @@ function reasonsOfModules(left: readonly Holder[], {keeping, settingsPath}: Gues
   });
 }
 
-/** The modules that are loaded, of those that the settings have unloaded, in the order of their unloading. */
+/** The loaded ones of the modules to be unloaded by the settings, in the order of unloading. */
 function readModules(host: HostReader, {unloadModules}: GuestSettings): Map<string, ModuleDevices> {
   const candidates = [...(hasAuto(unloadModules) ? nvidiaModules : []), ...namedIn(unloadModules)];
   return new Map(
@@ -610,7 +610,7 @@ function readModules(host: HostReader, {unloadModules}: GuestSettings): Map<stri
 function slotsBelow(host: HostReader, module: string): Slot[] {
   const loaded = host.list('/sys/module');
   const used = new Set([module]);
-  // What is added meanwhile is visited too: nvidia_drm uses nvidia_modeset, which uses nvidia.
+  // Modules added meanwhile are visited too: nvidia_drm uses nvidia_modeset, which uses nvidia.
   for (const user of used)
     for (const other of loaded) if (host.exists(`/sys/module/${other}/holders/${user}`)) used.add(other);
   used.delete(module);
@@ -651,16 +651,16 @@ function taken({slot, id, driver, override}: Device): TakenDevice {
   return {slot, id, driver, override};
 }
 
-/** How a device was before an earlier guest left it with VFIO. */
+/** The state of a device before an earlier guest left it on VFIO. */
 function keptOf({kept}: GuestStart, device: Device): TakenDevice | undefined {
   const taken = isVfio(device.driver) ? kept.get(device.slot) : undefined;
   return taken?.id === device.id ? taken : undefined;
 }
 
-/** What a guest has taken before, and did not give back. */
+/** What a guest has taken before and not returned. */
 function previousOf(state: GuestState | undefined, device: Device): TakenDevice | undefined {
   const before = state?.devices.find(({slot, id}) => slot === device.slot && id === device.id);
-  // A start that was killed, or its undo, may have set the override only, or taken the driver away.
+  // A killed start, or its undo, may have only set the override, or only unbound the driver.
   const begun =
     before?.driver !== undefined &&
     (device.override === vfio || device.override === before.driver) &&
@@ -736,7 +736,7 @@ function refuseOtherCards({guest, devices, settings}: GuestStart): Refusal | und
   });
 }
 
-/** What ends the use of the devices, and which setting would have it done. */
+/** What ends the use of the devices, and the setting that would do it. */
 function hintFor(left: readonly Holder[], {settings, settingsPath}: GuestStart): string {
   const advice = [...new Set(left.map(adviseOnHolder))];
   const couldEnd =

@@ -25,8 +25,8 @@ import {
 } from '../step.js';
 
 /**
- * The plan that gives one device back to the driver it had, with the override it had. Each device has a plan of its
- * own: that the audio function cannot be had must not keep the display from the host.
+ * The plan that returns one device to its previous driver and override. Each device has a separate plan: a failure of
+ * the audio function must not keep the display from the host.
  */
 export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): Planned {
   const {slot} = taken;
@@ -37,7 +37,7 @@ export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): 
     return leave(`the card in the slot is ${device.id}, guest ${guest} had ${taken.id}`);
   const locked = refuseLocked([device]);
   if (locked !== undefined) return locked;
-  // A run may have been killed that had set an override only, or had yet to take its own away.
+  // A killed run may have only set an override, or not yet removed its own.
   const ownOverride =
     device.override !== taken.override && (device.override === taken.driver || isVfio(device.override));
   if (device.driver !== undefined && device.driver === taken.driver && ownOverride)
@@ -55,23 +55,23 @@ export function planReturn(host: HostReader, guest: Guest, taken: TakenDevice): 
   return plan([...steps, ...forgetting], {notes});
 }
 
-/** The host has the device back: how it was before a guest left it with VFIO is of no use any more. */
+/** The host has the device again: its state before a guest left it on VFIO is not needed any more. */
 function forgetKept(host: HostReader, slot: Slot): Step[] {
   const content = host.readText(keptPath(slot));
   return content === undefined ? [] : [removeFile(keptPath(slot), {content: `${content}\n`, mode: 0o644})];
 }
 
-/** A run that was killed may have left the override under which the device was given back. */
+/** A killed run may have left the override under which the device was returned. */
 function putOverride({slot, driver, override}: Device, taken: TakenDevice): Step[] {
   return override === driver && override !== taken.override
     ? [setOverride(slot, taken.override, override)]
     : [];
 }
 
-/** Seconds for a guest to let go of its devices: QEMU may still be ending when libvirt reports that it has. */
+/** Seconds for a guest to close its devices: QEMU may still be ending when libvirt reports its end. */
 const guestLimit = 30;
 
-/** The plan that waits until no guest has the devices open any more. */
+/** The plan that waits until no guest has the devices open. */
 export function planWait(host: HostReader, state: GuestState): Plan {
   const devices = state.devices
     .map(({slot, driver}) => (isVfio(driver) ? undefined : readDevice(host, slot)))
@@ -84,8 +84,8 @@ export function planWait(host: HostReader, state: GuestState): Plan {
 }
 
 /**
- * What is left of a state; nothing left, the file goes.
- * @param kept devices that stay with VFIO: how they were before is remembered for the next guest that takes them.
+ * What is left of a state; if nothing is left, the file is removed.
+ * @param kept devices that stay on VFIO: their previous state is kept for the next guest that takes them.
  */
 export function planState(
   host: HostReader,
@@ -119,7 +119,7 @@ export function planState(
   return plan([...keeping, done ? removeFile(path, file) : writeFile(path, printState(left), file)]);
 }
 
-/** Whether a display is among the devices: what shows something on it waits for it. */
+/** Whether a display is among the devices, because services that use it wait for it. */
 export function hasDisplay(host: HostReader, devices: readonly TakenDevice[]): boolean {
   return devices.some(({slot}) => {
     const device = readDevice(host, slot);
@@ -127,16 +127,16 @@ export function hasDisplay(host: HostReader, devices: readonly TakenDevice[]): b
   });
 }
 
-/** One thing of a state that is put back by itself, so that none keeps another from being done. */
+/** One item of a state that is restored separately, so that a failure does not stop the others. */
 export interface Restoring {
   /** The list of the state that it is in. */
   readonly list: 'modules' | 'framebuffers' | 'consoles' | 'services' | 'userServices';
   readonly name: string;
-  /** Empty when it is so already, and when it cannot be put back any more, which a note says then. */
+  /** Empty if it is already restored, or if it cannot be restored any more; then a note says so. */
   readonly plan: Plan;
 }
 
-/** What puts modules and framebuffers back. */
+/** Restores modules and framebuffers. */
 export function planRestore(host: HostReader, state: GuestState): Restoring[] {
   const modules = [...state.modules].reverse().map((module): Restoring => {
     const of = (steps: readonly Step[], notes: readonly string[] = []) =>
@@ -163,7 +163,7 @@ export function planRestore(host: HostReader, state: GuestState): Restoring[] {
   return [...modules, ...framebuffers];
 }
 
-/** What gives consoles their terminals back. After the others: a driver's framebuffer has done it by itself. */
+/** Restores the terminals of consoles. Last, because a driver's framebuffer may have done it already. */
 export function planConsoles(host: HostReader, state: GuestState): Restoring[] {
   const drivers = readConsoleDrivers(host);
   return state.consoles.map((name) => {
@@ -175,9 +175,9 @@ export function planConsoles(host: HostReader, state: GuestState): Restoring[] {
 }
 
 /**
- * What starts the services again, the last one stopped first; then those of users.
- * @param displayManager stays out where there is no display for it.
- * @param unstartable those that cannot be started any more, and why.
+ * Starts the services again, in reverse order of stopping, then those of users.
+ * @param displayManager not started if there is no display for it.
+ * @param unstartable the services that cannot be started any more, and why.
  */
 export function planServices(
   host: HostReader,

@@ -11,10 +11,10 @@ import {
 import {printCompactConfig, type MdevConfig} from '../../state/definitions/definition.js';
 import {plan, refuse, type CalloutStep, type Plan, type Planned, type Step} from '../step.js';
 
-/** What the planners of mediated devices know of scripts. */
+/** What the planners of mediated devices know about scripts. */
 export interface CalloutRules {
   readonly callouts: Callouts;
-  /** Whether a script that fails keeps nothing from being done. */
+  /** Whether to continue when a script fails. */
   readonly force: boolean;
 }
 
@@ -26,14 +26,14 @@ export interface CalloutTopic {
   readonly config: MdevConfig;
 }
 
-/** Whether a script is called about the device, which may change what can be done, or must be told of a failure. */
+/** Whether a script is called for the device: it may change what is possible, and must learn of a failure. */
 export function isScripted({callouts: {scripts, notifiers}}: Pick<CalloutRules, 'callouts'>): boolean {
   return scripts.length + notifiers.length > 0;
 }
 
 /**
- * The steps with the scripts called around them, as mdevctl does: `pre`, which may refuse, before; `post` and the
- * notifiers after, with what became of it, also when it was undone.
+ * The steps with the calls of scripts around them, as in mdevctl: first `pre`, which may refuse, and in the end `post`
+ * and the notifiers with the result, also after an undo.
  */
 export function withCallouts(
   {subject, action, config}: CalloutTopic,
@@ -74,7 +74,7 @@ export function withCallouts(
     ...notify(state),
   ];
   const asked = isSupported(callouts, 'pre', action) ? scripts : [];
-  // Also where no script is asked: its undo is what tells that the command failed.
+  // Also without a script to ask: its undo reports that the command failed.
   const before: CalloutStep = {
     ...step('pre', 'none'),
     scripts: asked,
@@ -88,7 +88,7 @@ export function withCallouts(
   );
 }
 
-/** Several plans as one: all are done, or none. */
+/** Several plans as one: all or none. */
 export function together(plans: readonly Planned[]): Planned {
   const refusal = plans.find((one) => one.kind === 'refusal');
   if (refusal !== undefined) return refusal;

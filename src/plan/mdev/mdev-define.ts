@@ -32,18 +32,18 @@ import {
   type Refusal,
 } from '../step.js';
 
-/** What the planners of this file know of the definitions of one UUID. */
+/** What the planners in this file know about the definitions of one UUID. */
 export interface DefinitionState extends CalloutRules {
   readonly definitions: Definitions;
-  /** Their files, by path; absent for a file that is not there. */
+  /** Their existing files, by path. */
   readonly files: ReadonlyMap<string, FileState>;
   /** Of the definitions' own types, by the paths of their files; {@link callouts} for those that are not in it. */
   readonly calloutsOf?: ReadonlyMap<string, Callouts>;
-  /** As in {@link DefinitionFilter}; attributes too may have any names then, as mdevctl looks at them at the start. */
+  /** As in {@link DefinitionFilter}; then attributes may have any names too, because mdevctl checks them at the start. */
   readonly asTyped?: boolean | undefined;
 }
 
-/** Reads what the planners of this file need to know. */
+/** Reads the input of the planners in this file. */
 export function readDefinitionState(
   host: HostReader,
   uuid: Uuid,
@@ -52,7 +52,7 @@ export function readDefinitionState(
   const definitions = readDefinitions(host, {uuid, asTyped: rules.asTyped});
   const files = new Map<string, FileState>();
   for (const path of definitions.definitions.map(({path}) => path)) {
-    // What could not be put back as it was is not written over.
+    // A file that could not be restored is not overwritten.
     const state = readFileState(host, path);
     if (state !== undefined) files.set(path, state);
   }
@@ -60,8 +60,8 @@ export function readDefinitionState(
 }
 
 /**
- * The plan that defines a device. It need not be there, nor need its parent.
- * @param isActive whether this device is there: then its script is asked for the attributes.
+ * The plan that defines a device. Neither the device nor its parent need exist.
+ * @param isActive whether this device exists: then its script is asked for the attributes.
  */
 export function planMdevDefine(wish: MdevWish, state: DefinitionState, isActive = false): Planned {
   const {definitions, broken} = state.definitions;
@@ -89,7 +89,7 @@ export function planMdevDefine(wish: MdevWish, state: DefinitionState, isActive 
   ]);
 }
 
-/** The plan that takes definitions away: of one parent, or of all. A device that is there stays. */
+/** The plan that removes definitions: of one parent, or of all. An existing device stays. */
 export function planMdevUndefine(
   uuid: Uuid,
   parent: ParentName | undefined,
@@ -109,7 +109,7 @@ export function planMdevUndefine(
     if (previous === undefined) return refuseForeign(path);
     const rules = {...state, callouts: state.calloutsOf?.get(path) ?? state.callouts};
     return withCallouts({subject: definition, action: 'undefine', config: definition}, rules, [
-      // mdevctl leaves the parent's folder too.
+      // mdevctl leaves the parent's folder as well.
       {...removeFile(path, previous, {prune: 0}), uuid},
     ]);
   });
@@ -117,19 +117,19 @@ export function planMdevUndefine(
   return planned.kind === 'refusal' ? planned : {...planned, notes: [...problems, ...planned.notes]};
 }
 
-/** What is to be different about a definition. */
+/** The changes of a definition. */
 export interface DefinitionChange {
   readonly type?: TypeName | undefined;
   readonly start?: StartMode | undefined;
-  /** An attribute that is put in before this index; at the end without one. */
+  /** An attribute that is inserted at this index, or without one at the end. */
   readonly add?: (Attribute & {readonly index?: number | undefined}) | undefined;
-  /** The attribute at this index is taken out; the last one without one. */
+  /** The attribute at this index is removed, or without one the last. */
   readonly remove?: {readonly index?: number | undefined} | undefined;
-  /** Type, start and attributes as a file says, instead of all above. */
+  /** Type, start and attributes from a file, instead of all above. */
   readonly config?: MdevConfig | undefined;
 }
 
-/** The plan that changes a definition. A device that is there stays as it is until it is started anew. */
+/** The plan that changes a definition. An existing device does not change until it is restarted. */
 export function planMdevModify(
   uuid: Uuid,
   parent: ParentName | undefined,
@@ -153,8 +153,8 @@ export function planMdevModify(
 }
 
 /**
- * The plan that changes a device that is there, through the script for its type, which alone knows how: there is no
- * other way. With `defined` its definition is changed to the same.
+ * The plan that changes an existing device through the script for its type, which is the only way. With `defined` its
+ * definition gets the same change.
  */
 export function planMdevModifyLive(
   mdev: Mdev | undefined,
@@ -229,8 +229,8 @@ export function planMdevModifyLive(
 }
 
 /**
- * The plan that records a device which has appeared, as `manual`: when it stops it is still known. A UUID that is
- * defined is left alone, whatever its parent: a second definition would make the first one ambiguous.
+ * The plan that records a new device as `manual`, so that it is known after it has stopped. A UUID that is defined on
+ * any parent is not recorded, because a second definition would make the first one ambiguous.
  */
 export function planMdevRecord(host: HostReader, mdev: Mdev, attributes: readonly Attribute[] = []): Planned {
   const {uuid, parent, type} = mdev;
@@ -240,7 +240,7 @@ export function planMdevRecord(host: HostReader, mdev: Mdev, attributes: readonl
 }
 
 /**
- * The one definition that is meant.
+ * The one matching definition.
  * @throws PearasysError `not-defined`, `ambiguous-definition` or `bad-definition`.
  */
 export function findDefinition(uuid: Uuid, parent: ParentName | undefined, all: Definitions): Definition {

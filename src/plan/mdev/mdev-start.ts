@@ -17,13 +17,13 @@ import {isScripted, withCallouts, type CalloutRules} from './mdev-callouts.js';
 import {plan, refuse, writeAttribute, type Planned, type Refusal, type Step} from '../step.js';
 import {readUnfinished} from '../unfinished.js';
 
-/** A mediated device that is to be there. */
+/** A mediated device to create. */
 export interface MdevWish extends MdevConfig {
   readonly uuid: Uuid;
   readonly parent: ParentName;
 }
 
-/** How a person, or a unit, says which device is to be started. */
+/** How a user or a unit names the device to start. */
 export interface MdevWords {
   readonly uuid: Uuid;
   readonly parent?: ParentName | undefined;
@@ -32,17 +32,17 @@ export interface MdevWords {
   readonly config?: MdevConfig | undefined;
 }
 
-/** Everything {@link planMdevStart} decides on. */
+/** The input of {@link planMdevStart}. */
 export interface MdevStartInput extends CalloutRules {
   readonly wish: MdevWish;
-  /** The device of this UUID that is there already. */
+  /** The existing device with this UUID. */
   readonly existing: Mdev | undefined;
-  /** Whether a run that was killed made it: it may not have its attributes. */
+  /** Whether a killed run created it: it may not have its attributes. */
   readonly unfinished?: boolean;
   readonly parent: Parent | undefined;
   /** The names of all parents. */
   readonly parents: readonly ParentName[];
-  /** Whether a device that is there, on this parent and of this type, is what is wanted: for a unit it is. */
+  /** Whether an existing device on this parent and of this type is accepted, as for a unit. */
   readonly mayExist: boolean;
   /** Milliseconds that a parent may take to register after the `pre` scripts. */
   readonly patience: number;
@@ -105,7 +105,7 @@ export function ambiguous(uuid: Uuid, definitions: readonly Definition[]): Peara
   );
 }
 
-/** Reads what {@link planMdevStart} needs to know. @throws what {@link specifyMdev} throws. */
+/** Reads the input of {@link planMdevStart}. @throws what {@link specifyMdev} throws. */
 export function readMdevStart(
   host: HostReader,
   words: MdevWords,
@@ -123,8 +123,8 @@ export function readMdevStart(
 }
 
 /**
- * The plan that makes a mediated device: its UUID is written to `create` of its type, then its attributes are
- * written in order, before anything uses it. When one is not accepted the device is removed again
+ * The plan that creates a mediated device: it writes the UUID to `create` of the type, then the attributes in order,
+ * before anything uses the device. If one is not accepted, the device is removed again
  * (Documentation/driver-api/vfio-mediated-device.rst).
  */
 export function planMdevStart(input: MdevStartInput): Planned {
@@ -134,14 +134,14 @@ export function planMdevStart(input: MdevStartInput): Planned {
   if (same && input.unfinished === true) return completeStart(input);
   if (same && input.mayExist) return plan([]);
   const scripted = isScripted(input);
-  // A script may load the driver, make the type or free an instance: then it is looked at after the script.
+  // A script may load the driver, make the type or free an instance, so the check comes after the script.
   const refusal = refuseAttributes(wish) ?? (scripted ? undefined : refuseCreation(input));
   if (refusal !== undefined) return refusal;
   const look: Step[] = scripted ? [{kind: 'expect-creatable', uuid, parent, type, patience, undo: []}] : [];
   return withCallouts({subject: wish, action: 'start', config: wish}, input, [...look, ...startSteps(wish)]);
 }
 
-/** A run that made the device was killed before it had its attributes. They are written again, from the first. */
+/** The run that created the device was killed before it wrote all attributes. They are written again, from the first. */
 function completeStart(input: MdevStartInput): Planned {
   const {wish} = input;
   const wrong = refuseAttributes(wish);
@@ -154,7 +154,7 @@ function completeStart(input: MdevStartInput): Planned {
   ]);
 }
 
-/** Looks whether a device can be created now. @throws PearasysError why it cannot. */
+/** Checks whether a device can be created now. @throws PearasysError why it cannot. */
 export function checkCreatable(host: HostReader, subject: Pick<MdevWish, 'uuid' | 'parent' | 'type'>): void {
   const refusal = refuseCreation({
     wish: subject,
@@ -165,7 +165,7 @@ export function checkCreatable(host: HostReader, subject: Pick<MdevWish, 'uuid' 
   if (refusal !== undefined) throw afterScripts(refusal);
 }
 
-/** The error of a refusal that follows scripts: what these have changed is not known. */
+/** The error for a refusal after scripts: what they have changed is not known. */
 export function afterScripts({error}: Refusal): PearasysError {
   const details = (error.details ?? []).filter((line) => line !== 'nothing was changed');
   return new PearasysError({...error, details});
@@ -201,8 +201,8 @@ function startSteps({uuid, parent, type, attributes}: MdevWish): Step[] {
 }
 
 /**
- * Removes a mediated device. EAGAIN says that it is not complete yet, or that somebody else removes it: then it is
- * gone a moment later.
+ * Removes a mediated device. EAGAIN means that it is not complete yet, or that another process is removing it: then it
+ * is gone a moment later.
  */
 export function removeMdev(uuid: Uuid): Step {
   return writeAttribute(mdevPath(uuid, 'remove'), '1', {

@@ -9,17 +9,17 @@ import {isScripted, withCallouts, type CalloutRules} from './mdev-callouts.js';
 import {removeMdev} from './mdev-start.js';
 import {plan, refuse, type Planned, type Refusal, type Step} from '../step.js';
 
-/** Everything {@link planMdevStop} decides on. */
+/** The input of {@link planMdevStop}. */
 export interface MdevStopInput extends CalloutRules {
   readonly uuid: Uuid;
-  /** The device; undefined when it is not there. */
+  /** The device; undefined when it does not exist. */
   readonly mdev: Mdev | undefined;
   readonly holders: readonly NodeUser[];
-  /** Whether a device that is gone already is what is wanted: for a unit it is. */
+  /** Whether it is accepted that the device no longer exists, as for a unit. */
   readonly mayBeGone: boolean;
 }
 
-/** Reads what {@link planMdevStop} needs to know. */
+/** Reads the input of {@link planMdevStop}. */
 export function readMdevStop(
   host: HostReader,
   uuid: Uuid,
@@ -30,8 +30,8 @@ export function readMdevStop(
 }
 
 /**
- * The plan that removes a mediated device. One that is in use is refused whatever is forced: the write to `remove`
- * would wait in the kernel for whoever uses it.
+ * The plan that removes a mediated device. A device in use is refused even with force, because the write to `remove`
+ * would block in the kernel until its users close it.
  */
 export function planMdevStop(input: MdevStopInput): Planned {
   const {uuid, mdev, holders} = input;
@@ -45,9 +45,9 @@ export function planMdevStop(input: MdevStopInput): Planned {
           details: ['nothing was changed'],
           hint: '`pearasys mdev list` lists the existing devices',
         });
-  // Without its type no script could know whether it is its own: it is on its way already.
+  // Without a type no script could recognize it: it is already being removed.
   const scripted = mdev.type !== undefined && isScripted(input);
-  // A script may end what uses the device: then it is looked at after the script.
+  // A script may end the use of the device, so the check comes after the script.
   if (holders.length > 0 && !scripted) return refuseInUse(mdev, holders);
   const steps: Step[] = [
     ...(scripted ? [{kind: 'expect-unused' as const, uuid, undo: []}] : []),
@@ -66,7 +66,7 @@ export function planMdevStop(input: MdevStopInput): Planned {
   );
 }
 
-/** The refusal of a device that is in use. */
+/** The refusal for a device in use. */
 export function refuseInUse({uuid, parent}: Mdev, holders: readonly NodeUser[]): Refusal {
   return refuse({
     code: 'in-use',

@@ -3,8 +3,8 @@ import {mdevUnit} from '../../systemd/unit.js';
 import {plan, systemctl, type Plan} from '../step.js';
 
 /**
- * The plan for a parent that has registered: the units of the definitions that are `auto`, side by side. Not waited
- * for: each tells by itself what becomes of it. Those whose device is there become active without doing anything.
+ * The plan for a parent that has registered: the units of its `auto` definitions, in parallel and without
+ * waiting: each reports its own result. Units whose devices exist become active without doing anything.
  */
 export function planParentStart(definitions: readonly Definition[]): Plan {
   const units = definitions.filter(({start}) => start === 'auto').map(({uuid}) => mdevUnit(uuid));

@@ -16,8 +16,8 @@ export function releasedMark(slot: Slot): string {
 }
 
 /**
- * The marks for devices that are left without a driver by hand, though they have a unit: `udevadm trigger` and the
- * like are not to claim them again.
+ * The marks for devices that a user leaves without a driver although they have a unit: `udevadm trigger` and the like
+ * must not claim them again.
  */
 export function markReleased(host: HostReader, devices: readonly Device[]): Step[] {
   return devices
@@ -27,7 +27,7 @@ export function markReleased(host: HostReader, devices: readonly Device[]): Step
     .map((mark) => writeFile(mark, '', undefined));
 }
 
-/** The plan of a unit's start: the device, and those installed together with it, on the driver. */
+/** The plan for a unit's start: the device, and those installed together with it, go to the driver. */
 export function planClaim(host: HostReader, claim: Claim): Planned {
   const {devices, driver, records} = claim;
   // The group of a device becomes viable only with the last of its members' units.
@@ -54,12 +54,12 @@ function leaveChecked(host: HostReader, record: DeviceRecord): Step[] {
   return previous?.content === content ? [] : [writeFile(path, content, previous)];
 }
 
-/** The plan of a switch that a person asks for. */
+/** The plan for a switch by command. */
 export function planByHand(host: HostReader, input: SwitchInput): Planned {
   const planned = planSwitch(input);
   const {target} = input;
   const empties = target.kind === 'release' || (target.kind === 'claim' && target.driver === noDriver);
-  // Also of what has no driver already: a run may have been killed before it came to the mark.
+  // Also for devices that already have no driver: a run may have been killed before it made the mark.
   if (planned.kind === 'refusal' || !empties) return planned;
   return {
     ...planned,
@@ -67,7 +67,7 @@ export function planByHand(host: HostReader, input: SwitchInput): Planned {
   };
 }
 
-/** What a unit's start is to bring about. */
+/** The goal of a unit's start. */
 export interface Claim {
   readonly devices: readonly Device[];
   readonly driver: Driver;
@@ -75,9 +75,9 @@ export interface Claim {
   readonly records: readonly DeviceRecord[];
 }
 
-/** The plan of a unit's stop: the device has no driver and no override, for binding by hand. */
+/** The plan for a unit's stop: the device gets no driver and no override, for binding by hand. */
 export function planRelease(host: HostReader, device: Device, driver: Driver): Planned {
-  // Somebody has moved it meanwhile: it is not this unit's to let go of.
+  // It has been switched since, so this unit must not release it.
   if (device.driver !== undefined && device.driver !== driver)
     return plan([], {notes: [`${device.slot} is on ${device.driver}, not on ${driver}: not touched`]});
   const planned = planSwitch(
@@ -88,8 +88,8 @@ export function planRelease(host: HostReader, device: Device, driver: Driver): P
 }
 
 /**
- * The plan of a unit's stop when its device has gone and is back already: the device is not this unit's, and is left
- * alone. systemd refused to start the unit while it stops (EDEADLK), so that the start is asked for again.
+ * The plan for a unit's stop when its device was removed and is already back: the device does not belong to this unit
+ * and stays as it is. systemd refused to start the unit during the stop (EDEADLK), so its start is requested again.
  */
 export function planRestart(unit: UnitIdentity, enabled: boolean): Planned {
   return plan(enabled ? [systemctl(['start', '--no-block', unitName(unit)])] : [], {

@@ -8,18 +8,18 @@ import {probe, refuse, setOverride, unbind, writeAttribute, type Refusal, type S
 /** What exists only through the present driver of each device that leaves it. */
 type DependentsOf = ReadonlyMap<Slot, Dependents>;
 
-/** The devices that are not removed with the drivers of others: nothing is written to those that are. */
+/** The devices that are not removed with the drivers of others, because nothing can be written to removed ones. */
 export function withoutDependents(devices: readonly Device[], dependents: DependentsOf): Device[] {
   const going = new Set(goingSlots(dependents));
   return devices.filter(({slot}) => !going.has(slot));
 }
 
-/** The slots of all devices that are removed with drivers. */
+/** The slots of all devices that are removed with the drivers. */
 export function goingSlots(dependents: DependentsOf): Slot[] {
   return [...dependents.values()].flatMap(dependentsOf).map(({slot}) => slot);
 }
 
-/** Refuses to switch a device that would not be there afterwards. */
+/** Refuses to switch a device that would not exist afterwards. */
 export function refuseDependents(devices: readonly Device[], dependents: DependentsOf): Refusal | undefined {
   for (const [slot, ofSlot] of dependents) {
     const lost = devices.find((device) => dependentsOf(ofSlot).some((one) => one.slot === device.slot));
@@ -36,8 +36,8 @@ export function refuseDependents(devices: readonly Device[], dependents: Depende
 }
 
 /**
- * Unbinds the device from its driver. Its virtual functions are removed before, as not each driver does it (nvme does
- * not), and vfio-pci takes no device that has some. The undo puts back how many there were, and what was on them.
+ * Unbinds the device from its driver. Its virtual functions are removed first, because not every driver does that
+ * (nvme does not), and vfio-pci refuses a device with some. The undo restores their number and drivers.
  */
 export function leaveDriver(device: Device, dependents?: Dependents): Step[] {
   const step = unbind(device);
@@ -48,7 +48,7 @@ export function leaveDriver(device: Device, dependents?: Dependents): Step[] {
   ];
 }
 
-/** Removes the device's virtual functions; no step where it has none. */
+/** Removes the device's virtual functions; no step if it has none. */
 export function removeVirtualFunctions({slot}: Device, dependents?: Dependents): Step[] {
   if (dependents === undefined || dependents.virtual.length === 0) return [];
   const {virtual, autoprobe} = dependents;
@@ -56,10 +56,10 @@ export function removeVirtualFunctions({slot}: Device, dependents?: Dependents):
   return [
     writeAttribute(count, '0', {
       slot,
-      // A driver without sriov_configure made them itself, and removes them with the unbind.
+      // A driver without sriov_configure made them itself, and removes them when it is unbound.
       accept: ['ENOENT'],
       undo: [
-        // Lost where the device itself was removed.
+        // Lost if the device itself was removed.
         ...(autoprobe ? [] : [writeAttribute(devicePath(slot, 'sriov_drivers_autoprobe'), '0', {slot})]),
         writeAttribute(count, String(virtual.length), {slot}),
         ...virtual.flatMap(restore),
@@ -68,7 +68,7 @@ export function removeVirtualFunctions({slot}: Device, dependents?: Dependents):
   ];
 }
 
-/** Puts a device that is there again where it was, when the kernel would not do it by itself. */
+/** Returns a device that exists again to its driver, if the kernel would not do so. */
 function restore({slot, driver, override}: Device): Step[] {
   if (override === undefined && !isStandIn(driver)) return [];
   const release = writeAttribute(devicePath(slot, 'driver/unbind'), slot, {
@@ -83,7 +83,7 @@ function restore({slot, driver, override}: Device): Step[] {
   ];
 }
 
-/** Tells what goes away with the device's driver, and how to have it again. */
+/** Says what disappears with the device's driver, and how to get it back. */
 export function dependentNotes(
   device: Device,
   dependents: Dependents | undefined,

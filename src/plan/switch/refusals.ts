@@ -9,7 +9,7 @@ import {adviseOnHolder, describeHolder} from '../../usage/words.js';
 import type {DriverSource} from '../../devices/pci/modules.js';
 import {loadModule, refuse, type Refusal, type Step} from '../step.js';
 
-/** Refuses bridges: whatever is behind one would lose its bus. */
+/** Refuses bridges, because everything behind one would lose its bus. */
 export function refuseBridges(devices: readonly Device[]): Refusal | undefined {
   const bridge = devices.find(isBridge);
   if (bridge === undefined) return undefined;
@@ -22,7 +22,7 @@ export function refuseBridges(devices: readonly Device[]): Refusal | undefined {
   });
 }
 
-/** Refuses devices that the kernel keeps locked: whatever is written to them would not return either. */
+/** Refuses devices that the kernel keeps locked, because a write to them would block as well. */
 export function refuseLocked(devices: readonly Device[]): Refusal | undefined {
   const locked = devices.find((device) => device.locked);
   if (locked === undefined) return undefined;
@@ -55,7 +55,7 @@ export function refuseVgpus(devices: readonly Device[], force: boolean): Refusal
 
 /**
  * Refuses to claim devices that cannot be reserved for one driver: without `driver_override`, the kernel offers only
- * new_id, which takes every device of the same id. Refuses any change where it cannot be told what is set.
+ * new_id, which matches every device with the same id. Refuses any change if the present override cannot be read.
  */
 export function refuseOverride(devices: readonly Device[], claims: boolean): Refusal | undefined {
   const unreadable = devices.find((device) => device.overrideState === 'unreadable');
@@ -79,7 +79,7 @@ export function refuseOverride(devices: readonly Device[], claims: boolean): Ref
   });
 }
 
-/** Refuses devices that do not answer, unless forced: a driver's probe of one fails, or never returns. */
+/** Refuses devices that do not respond, unless forced: a driver's probe would fail, or never return. */
 export function refuseSilent(
   devices: readonly Device[],
   silent: ReadonlySet<Slot>,
@@ -97,8 +97,8 @@ export function refuseSilent(
 }
 
 /**
- * Refuses devices that are in use, naming each holder; with `force` only where harm is certain. Harmless holders
- * refuse nothing: {@link harmlessNotes}.
+ * Refuses devices in use and names each holder; with `force` only if harm is certain. Harmless holders are only
+ * reported: {@link harmlessNotes}.
  * @param accepted whether a person has agreed to the {@link isRisk | risks}.
  */
 export function refuseHeld(
@@ -115,7 +115,7 @@ export function refuseHeld(
   const slots = [...new Set(stopping.map((holder) => holder.slot))];
   const named = slots.map((slot) => `${slot} (${devices.find((device) => device.slot === slot)?.id ?? '?'})`);
   const overridable = stopping.every((holder) => holder.harm === 'overridable');
-  // Where the machine itself would be lost there is nothing else to do first.
+  // If the machine itself would be lost, nothing can be done first.
   const vital = stopping.filter(isVital);
   const advice = [...new Set((vital.length > 0 ? vital : stopping).map(adviseOnHolder))];
   return refuse({
@@ -145,7 +145,7 @@ export function refuseRisks(risks: readonly Risk[], way: string): Refusal | unde
   });
 }
 
-/** What is told of holders that need not be ended before the devices are taken. */
+/** The notes about holders that need not be ended before the devices are taken. */
 export function harmlessNotes(holders: readonly Holder[]): string[] {
   return holders
     .filter(({harm}) => harm === 'none')
@@ -154,19 +154,19 @@ export function harmlessNotes(holders: readonly Holder[]): string[] {
     );
 }
 
-/** Whether the machine runs from the device, or is reached by it alone. */
+/** Whether the machine runs from the device, or is reachable only through it. */
 function isVital(holder: Holder): boolean {
   return isSystemDisk(holder) || (holder.kind === 'interface' && holder.last);
 }
 
-/** The steps that bring a driver: none when it is there; a refusal when nothing is called so. */
+/** The steps that load a driver: none if it is registered; a refusal if nothing has that name. */
 export function bringDriver(driver: Driver, source: DriverSource): Step[] | Refusal {
   switch (source.kind) {
     case 'present':
       return [];
     case 'module':
       return [
-        // What was loaded before is not ours to unload.
+        // A module that was loaded before is not unloaded.
         {...loadModule(source.module), ...(source.loaded === true ? {undo: []} : {})},
         {kind: 'expect-registered', driver, module: source.module, undo: []},
       ];
@@ -189,7 +189,7 @@ export function bringDriver(driver: Driver, source: DriverSource): Step[] | Refu
   }
 }
 
-/** The nearest driver; where the nearest is a module, it is called one: its driver may have another name. */
+/** The nearest driver; if the nearest is a module, the text says so, because its driver may have another name. */
 function nearestDriver(
   driver: Driver,
   {known, modules}: Extract<DriverSource, {readonly kind: 'unknown'}>,

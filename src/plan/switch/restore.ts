@@ -19,7 +19,7 @@ export function restoreDevice(host: HostReader, device: Device, taken: TakenDevi
   return plan(giveBack(host, device, taken.driver, taken));
 }
 
-/** Without a look at what takes it: there may be no other driver that does. */
+/** Without checking which driver would match: there may be no other. */
 function toDefault(device: Device, {driver, override}: TakenDevice): Step[] {
   const {slot} = device;
   const wanted = override === driver ? undefined : override;
@@ -45,7 +45,7 @@ function giveBack(host: HostReader, device: Device, driver: string, {override}: 
   return [
     setOverride(slot, driver, device.override),
     ...(device.driver === undefined ? [] : [unbind(device)]),
-    // Only once a device waits for it: NVIDIA's module does not stay loaded without one.
+    // Only when a device waits for it: NVIDIA's module does not stay loaded without one.
     ...(present ? [] : [loadFor(host, device, driver)]),
     probe(slot),
     expectDriver(slot, driver),
@@ -53,7 +53,7 @@ function giveBack(host: HostReader, device: Device, driver: string, {override}: 
   ];
 }
 
-/** By modalias, or by its own name for a driver that the kernel would not choose (`uio_pci_generic`). */
+/** By modalias, or by name for a driver that the kernel would not choose (`uio_pci_generic`). */
 function loadFor(host: HostReader, device: Device, driver: string): Step {
   const chosen = readDefaultDrivers(host, [device]).get(device.slot)?.modules ?? [];
   const source = findDriver(host, driver as Driver);

@@ -45,15 +45,15 @@ import {
 } from '../step.js';
 
 /**
- * What a device is to become: claimed by a driver (`none` keeps every driver off), given back to the driver the
- * kernel would choose, or released for binding by hand.
+ * The target of a switch: claimed by a driver (`none` keeps every driver off), returned to the driver that the kernel
+ * would choose, or released for binding by hand.
  */
 export type Target =
   {readonly kind: 'claim'; readonly driver: Driver} | {readonly kind: 'default'} | {readonly kind: 'release'};
 
 /** How strict a switch is. */
 export interface SwitchRules {
-  /** Goes on in spite of holders whose loss is not certain to harm, and of a group that is not viable. */
+  /** Continues despite holders for which harm is not certain, and despite a group that is not viable. */
   readonly force: boolean;
   /** Whether a person has agreed to lose the display or the last route to the machine; default: no. */
   readonly accepted?: boolean;
@@ -62,11 +62,11 @@ export interface SwitchRules {
    * others, so that the group becomes viable only with the last of them.
    */
   readonly wholeGroup: boolean;
-  /** Whether each of the devices must be there afterwards; default: those that go away with another are left out. */
+  /** Whether each device must exist afterwards; default: those that disappear with another are left out. */
   readonly allStay?: boolean;
 }
 
-/** Everything {@link planSwitch} decides on. */
+/** The input of {@link planSwitch}. */
 export interface SwitchInput {
   readonly devices: readonly Device[];
   readonly target: Target;
@@ -81,15 +81,15 @@ export interface SwitchInput {
   readonly defaults: ReadonlyMap<Slot, DefaultDriver>;
   /** What exists only through the present driver of each device that leaves it. */
   readonly dependents: ReadonlyMap<Slot, Dependents>;
-  /** For members in the way: without which devices each of these devices does not exist. */
+  /** For members that make the group not viable: the devices that each of these devices needs to exist. */
   readonly carriers: ReadonlyMap<Slot, readonly Slot[]>;
-  /** What VFIO makes of devices without an IOMMU group; only read where there are some. */
+  /** How VFIO treats devices without an IOMMU group; read only if there are any. */
   readonly noIommu?: NoIommuMode;
-  /** Devices that are to change and do not answer; none unless told. */
+  /** Devices to be changed that do not respond; default none. */
   readonly silent?: ReadonlySet<Slot>;
 }
 
-/** Reads what {@link planSwitch} needs to know. */
+/** Reads the input of {@link planSwitch}. */
 export function readSwitch(
   host: HostReader,
   devices: readonly Device[],
@@ -110,7 +110,7 @@ export function readSwitch(
         ? []
         : readHolders(
             host,
-            // The firmware's framebuffer shows on a boot display that has no driver yet.
+            // The firmware's framebuffer uses a boot display that has no driver yet.
             changing.filter((device) => device.driver !== undefined || device.bootDisplay),
           ),
     members,
@@ -132,10 +132,9 @@ export function readSwitch(
 }
 
 /**
- * The plan that brings all devices to the target, or the refusal. Devices that are there already are left alone, and
- * so are those that go away with the driver of another one.
- * The sequence for each one is the kernel's safe one (Documentation/ABI/testing/sysfs-bus-pci, driver_override):
- * override, unbind, probe, and a look at the driver link.
+ * The plan that brings all devices to the target, or the refusal. Devices that have reached it, and those that
+ * disappear with the driver of another one, are not touched. The sequence for each device is the kernel's safe one
+ * (Documentation/ABI/testing/sysfs-bus-pci, driver_override): override, unbind, probe, and a check of the driver link.
  */
 export function planSwitch(input: SwitchInput): Planned {
   const {target, source, holders, rules, defaults, dependents, silent = new Set<Slot>()} = input;
@@ -171,14 +170,14 @@ export function planSwitch(input: SwitchInput): Planned {
   return plan([...bringing, ...switching], {notes});
 }
 
-/** Whether the device is claimed by this driver: nothing is to be done for a claim. */
+/** Whether this driver has already claimed the device. */
 export function isClaimed(device: Device, driver: Driver): boolean {
   return driver === noDriver
     ? device.driver === undefined && device.override === noDriver
     : device.driver === driver && (device.override ?? driver) === driver;
 }
 
-/** Whether the device is already as wanted. */
+/** Whether the device has already reached the target. */
 function isRight(device: Device, target: Target, defaults: SwitchInput['defaults']): boolean {
   switch (target.kind) {
     case 'claim':
@@ -193,7 +192,7 @@ function isRight(device: Device, target: Target, defaults: SwitchInput['defaults
   }
 }
 
-/** Whether a device that is not right yet is unbound from the driver that it has. */
+/** Whether a device that has not reached the target must be unbound from its present driver. */
 function leavesDriver(device: Device, target: Target, defaults: SwitchInput['defaults']): boolean {
   if (device.driver === undefined) return false;
   switch (target.kind) {
@@ -219,7 +218,7 @@ function stepsFor(device: Device, {target, defaults, dependents}: SwitchInput): 
     const required = choice !== undefined && choice.modules.length > 0;
     steps.push(
       ...(choice?.loads === true ? [loadDefault(device)] : []),
-      // By name first: another driver that was given the id may have been registered before.
+      // By name first, because another driver with this id may have been registered before.
       ...(choice?.drivers ?? []).map((driver) => bindTo(device.slot, driver)),
       probe(device.slot),
       expectDefault(device.slot, required, device.driver),
@@ -231,7 +230,7 @@ function stepsFor(device: Device, {target, defaults, dependents}: SwitchInput): 
   return steps;
 }
 
-/** By modalias, as udev does it, so that what modprobe.d says of the device's modules counts. Not undone: it is the host's own. */
+/** By modalias, as udev does, so that modprobe.d applies to the device's modules. Not undone, because the host would load it too. */
 export function loadDefault(device: Device): Step {
   return {kind: 'load-module', module: modaliasOf(device), undo: []};
 }
@@ -281,16 +280,16 @@ function noIommuNotes(changing: readonly Device[], {noIommu, target}: SwitchInpu
 
 /**
  * The members that keep a group from VFIO when these devices are switched: a group is viable when each member
- * that is no bridge is on a vfio driver, on pci-stub, or on none (Documentation/driver-api/vfio.rst).
+ * except bridges is on a vfio driver, on pci-stub, or on none (Documentation/driver-api/vfio.rst).
  */
 function membersInTheWay({devices, members, target, dependents}: SwitchInput): Device[] {
   if (target.kind !== 'claim' || !isVfio(target.driver)) return [];
-  // What goes away with these devices' drivers is in nobody's way; while it is in use, it is among the holders.
+  // Devices that disappear with these devices' drivers do not count; if they are in use, they are among the holders.
   const switched = new Set([...devices.map((device) => device.slot), ...goingSlots(dependents)]);
   return members.filter((member) => !switched.has(member.slot) && !leavesGroupViable(member));
 }
 
-/** Whether this member, as it is, lets its group be used through VFIO. */
+/** Whether this member in its present state allows VFIO to use the group. */
 export function leavesGroupViable(member: Device): boolean {
   return (
     isBridge(member) || member.driver === undefined || member.driver === 'pci-stub' || servesVfio(member)

@@ -35,7 +35,7 @@ export type Link =
   | {
       readonly noun: 'device';
       readonly verb: Exclude<(typeof deviceVerbs)[number], 'driver-override'>;
-      /** In place of the driver that the device is on. */
+      /** Instead of the device's present driver. */
       readonly driver?: Driver;
     }
   | {
@@ -46,8 +46,8 @@ export type Link =
     };
 
 /**
- * Plans one link. The links of a chain are planned and applied one after the other, as each depends on what the
- * one before has left.
+ * Plans one link. The links of a chain are planned and applied one by one, because each depends on the result of the
+ * previous one.
  * @param devices the link's devices as they are now; a rescan of the bus needs none.
  */
 export function planLink(host: HostReader, link: Link, devices: readonly Device[], force: boolean): Planned {
@@ -120,7 +120,7 @@ function planRemoval(host: HostReader, devices: readonly Device[], force: boolea
   const abandoned = going.find(
     ({slot, driver}) => driver === undefined && (dependents.get(slot)?.virtual.length ?? 0) > 0,
   );
-  // The kernel stops with a BUG when a PF is removed that still has some (sriov_release in drivers/pci/iov.c).
+  // Removing a PF that still has virtual functions is a BUG in the kernel (sriov_release in drivers/pci/iov.c).
   if (abandoned !== undefined)
     return refuse({
       code: 'not-switchable',
@@ -167,7 +167,7 @@ function planIds(
       const taken = verb === 'new-id' ? readUnbound(host, device) : [];
       steps.push(
         writeAttribute(path, value, {
-          // An id that the driver knows already is no failure; the device is then bound by the next write.
+          // It is not a failure if the driver already knows the id; the next write then binds the device.
           accept: verb === 'new-id' ? ['EEXIST'] : [],
           undo: [
             ...taken.map(({slot}) =>
@@ -253,7 +253,7 @@ function skipDriverless({slot}: Device): string {
   return `Skipping device ${slot}, no driver bound`;
 }
 
-/** new_id makes the driver probe every unbound device of the pair, not only the one that was named. */
+/** new_id makes the driver probe every unbound device with this id, not only the named one. */
 function readUnbound(host: HostReader, {id}: Device): Device[] {
   return readDevices(host).filter((other) => other.id === id && other.driver === undefined);
 }
