@@ -14,7 +14,7 @@ export interface Risk {
   readonly text: string;
 }
 
-/** Whether the host keeps a display that a driver shows something on, see /sys/class/drm. */
+/** Whether the host keeps a display with a graphics driver, see /sys/class/drm. */
 export function hasOtherDisplay(host: HostReader, taken: readonly Slot[]): boolean {
   return readDevices(host).some(
     (device) => isDisplay(device) && !taken.includes(device.slot) && shows(host, device),

@@ -8,7 +8,7 @@ import {printableLine} from '../../host/printable.js';
 import type {Host} from '../../host/host.js';
 import type {Context, RunConfig} from './context.js';
 
-/** Milliseconds that a device may take to let its attributes be read; a driver's probe may be under way. */
+/** Milliseconds to wait until a device's attributes can be read; a driver's probe may be in progress. */
 const lockPatience = 2000;
 
 /** Flags of commands that change something. */
@@ -67,7 +67,7 @@ export abstract class BaseCommand extends Command {
   #verbose = false;
   #host: Host | undefined;
 
-  /** Runs the command on the configuration it is given: oclif's own would load that a second time. */
+  /** Runs the command with the given configuration; oclif's method would load it again. */
   static override async run<T extends Command>(
     this: new (argv: string[], config: Config) => T,
     argv?: string[],
@@ -91,7 +91,7 @@ export abstract class BaseCommand extends Command {
     return this.#verbose;
   }
 
-  /** The machine, or what `--root` names. */
+  /** The machine, or the folder of `--root`. */
   protected async openHost(): Promise<Host> {
     if (this.#host === undefined) {
       this.#host = await this.context.openHost(this.#root);
@@ -113,19 +113,19 @@ export abstract class BaseCommand extends Command {
     if (!this.jsonEnabled()) this.context.stdout.write(`${text}\n`);
   }
 
-  /** The same for what {@link printTable} answers, which has colours on a terminal. */
+  /** The same for the result of {@link printTable}, which has colors on a terminal. */
   protected logTable(table: string): void {
     if (!this.jsonEnabled()) this.context.stdout.writeExact(`${table}\n`);
   }
 
-  /** A line for a shell or program: exact, unless a person looks at it. */
+  /** A line for a shell or program: exact, except on a terminal. */
   protected logData(text: string): void {
     const {stdout} = this.context;
     if (stdout.isTerminal) this.log(text);
     else if (!this.jsonEnabled()) stdout.writeExact(`${text}\n`);
   }
 
-  /** A line on standard error: what is no result. */
+  /** A line on standard error, for anything but results. */
   note(text: string): void {
     this.context.message('info', printableLine(text));
   }
@@ -141,18 +141,18 @@ export abstract class BaseCommand extends Command {
     return input;
   }
 
-  /** Something was changed: then lost output is no failure. */
+  /** Notes that something was changed: then lost output does not count as a failure. */
   noteChange(): void {
     this.config.changed = true;
   }
 
-  /** The whole process ends with this code unless an error is thrown: for a result that is no success. */
+  /** Sets the exit code of the process unless an error is thrown, for a result that is not a success. */
   protected endWith(exitCode: ExitCode): void {
     this.config.exitCode = exitCode;
   }
 
   override jsonEnabled(): boolean {
-    // Not from the environment, as oclif would: what runs as root does what its command line says.
+    // Not from the environment as in oclif: as root, only the command line decides.
     const end = this.argv.indexOf('--');
     return this.argv.slice(0, end < 0 ? undefined : end).includes('--json');
   }
@@ -184,7 +184,7 @@ export abstract class BaseCommand extends Command {
   }
 }
 
-/** oclif looks options up in an object, and would find what every object has: --toString. */
+/** oclif looks options up in an object, and would find inherited properties such as --toString. */
 function refuseInherited(words: readonly string[]): void {
   const end = words.indexOf('--');
   for (const word of words.slice(0, end < 0 ? undefined : end)) {

@@ -8,21 +8,21 @@ import type {ChainAction} from '../../operations/chain.js';
 /** One link of a `pci` chain as written: what to do, and to which devices. */
 export interface ChainLink {
   readonly action: ChainAction;
-  /** The slots and ids of the link's own `-s` and `-d`, which replace the outer ones; empty when it has none. */
+  /** The slots and ids of the link's own `-s` and `-d`, which replace the outer ones; empty without any. */
   readonly words: readonly string[];
 }
 
 const nouns = ['rescan', 'driver', 'device'] as const;
 const verbsOfDriver = [...driverVerbs, 'ls'] as const;
 
-/** All words of a chain that are neither options nor names. */
+/** All words of a chain except options and names. */
 export const chainWords: readonly string[] = [
   ...new Set<string>([...nouns, ...verbsOfDriver, ...deviceVerbs]),
 ];
 
 /**
  * Reads the words after `pearasys pci`: `driver DRIVER VERB`, `device [--driver DRIVER] VERB` and `rescan`, one
- * after the other, each `driver` and `device` with its own `-s` and `-d`.
+ * by one, each `driver` and `device` with its own `-s` and `-d`.
  * @throws PearasysError `usage` or `bad-driver`, exit code 2.
  */
 export function parseChain(words: readonly string[]): ChainLink[] {

@@ -6,9 +6,9 @@ import {readNames} from '../../devices/pci/names.js';
 import type {Context} from './context.js';
 
 /**
- * Lets the person at the terminal pick devices when the command line names none.
+ * Asks the user at the terminal for devices if the command line names none.
  * @returns the slots.
- * @throws PearasysError `usage` without a terminal, or when none is picked.
+ * @throws PearasysError `usage` without a terminal, or when none is selected.
  */
 export async function chooseDevices(context: Context, host: HostReader): Promise<string[]> {
   if (!context.interactive)
@@ -39,11 +39,11 @@ export async function chooseDevices(context: Context, host: HostReader): Promise
 /** A device to choose. */
 export interface Choice {
   readonly slot: string;
-  /** A line with its number in front, by which it can be found as well. */
+  /** A line that begins with its number, which can be searched for too. */
   readonly text: string;
 }
 
-/** The devices as a numbered list: bridges, which no guest can have, are left out. */
+/** The devices as a numbered list, without bridges, which no guest can have. */
 export function listChoices(host: HostReader): Choice[] {
   const all = readDevices(host);
   const devices = all.filter((device) => !isBridge(device));
@@ -66,7 +66,7 @@ export function listChoices(host: HostReader): Choice[] {
   });
 }
 
-/** The choices that have all the words in them, in whatever order and case. A number alone is that choice. */
+/** The choices that contain all the words, in any order and case. A number alone is that choice. */
 export function searchChoices(choices: readonly Choice[], term: string): Choice[] {
   const words = term.toLowerCase().split(/\s+/).filter(Boolean);
   const numbered = /^\d{1,4}$/.test(term.trim()) ? choices[Number(term) - 1] : undefined;
@@ -75,9 +75,9 @@ export function searchChoices(choices: readonly Choice[], term: string): Choice[
 }
 
 /**
- * Lets the person at the terminal pick devices one after the other, searching as they type; picking one again takes
- * it back, and the first line ends it.
- * @param proposed slots that are picked from the start.
+ * Lets the user at the terminal select devices one by one, with a search while typing. Selecting a device again
+ * removes it, and the first line ends the selection.
+ * @param proposed slots that are selected at the beginning.
  * @returns the slots.
  */
 export async function chooseOneByOne(
@@ -114,8 +114,8 @@ export async function chooseOneByOne(
 }
 
 /**
- * Asks the person at the terminal; without one nothing is asked, and the answer is yes.
- * @param options.mayBeNo whether no is an answer; otherwise it ends the run.
+ * Asks the user at the terminal. Without a terminal the answer is yes.
+ * @param options.mayBeNo whether the run continues after a no; otherwise it ends.
  * @param options.default the answer of an empty line; yes if it is not set.
  * @throws PearasysError `interrupted`: nothing was changed.
  */
@@ -140,10 +140,10 @@ function terminal({terminal: own}: Context): {
   return own ?? {output: process.stderr};
 }
 
-/** What was answered. @throws PearasysError `interrupted` when the question was broken off. */
+/** The answer. @throws PearasysError `interrupted` when the user pressed Ctrl+C. */
 function answered<T>(answer: Promise<T>): Promise<T> {
   return answer.catch((error: unknown) => {
-    // Told by its name: its class is in a package of its own.
+    // By its name, because its class is in a separate package.
     if (!(error instanceof Error && error.name === 'ExitPromptError')) throw error;
     throw interrupted(['nothing was changed']);
   });

@@ -1,7 +1,7 @@
 /**
- * Loading the bundle with V8's code cache: what V8 has compiled of it, so that this start need not. A cache of
- * another bundle would run that bundle's code, so the cache's name carries the digest which the bundle begins
- * with. V8 itself refuses a cache of another version of its own or with other flags.
+ * Loads the bundle with V8's code cache, so that V8 need not compile it at each start. A cache of another bundle would
+ * run that bundle's code, so the cache's name contains the digest at the beginning of the bundle. V8 itself rejects a
+ * cache of another version or with other flags.
  */
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
@@ -16,11 +16,11 @@ export interface Program {
 export interface LoadedProgram {
   readonly program: Program;
   readonly script: Script;
-  /** Where its cache is or belongs. */
+  /** The path of its cache. */
   readonly cachePath: string;
 }
 
-/** The function around the bundle's modules, as Node has it around each CommonJS file. */
+/** The function around the bundle's modules, as Node wraps each CommonJS file. */
 type Wrapper = (
   exports: object,
   require: NodeJS.Require,
@@ -34,11 +34,11 @@ export const digestComment = /^\/\*([0-9a-f]{16})\*\//;
 
 /**
  * Loads `pearasys.cjs` of this folder.
- * @param load the caller's `require`, of the same folder: to make another takes longer than most commands run.
+ * @param load the caller's `require`, of the same folder: creating another takes longer than most commands.
  */
 export function loadProgram(folder: string, useCache: boolean, load: NodeJS.Require): LoadedProgram {
   const filename = join(folder, 'pearasys.cjs');
-  // The bundle is all ASCII: as latin1 it needs no decoding, and V8 keeps it in one byte a character.
+  // The bundle is ASCII: as latin1 it needs no decoding, and V8 stores it with one byte per character.
   const source = readFileSync(filename, 'latin1');
   const digest = digestComment.exec(source)?.[1] ?? '';
   const cachePath = join(folder, `pearasys-${digest}-${process.version}-${process.arch}.cache`);
@@ -47,7 +47,7 @@ export function loadProgram(folder: string, useCache: boolean, load: NodeJS.Requ
     try {
       cachedData = readFileSync(cachePath);
     } catch {
-      // None for this Node: only slower.
+      // Without a cache for this Node the start is only slower.
     }
   const script = new Script(source, {filename, ...(cachedData === undefined ? {} : {cachedData})});
   const module = {exports: {}};

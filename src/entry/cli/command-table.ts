@@ -1,16 +1,16 @@
 import type {Command} from '@oclif/core/command';
 
-/** A command in the table of commands: what help says of it, and where it is. */
+/** A command in the table of commands: its line in the help, and its module. */
 export interface CommandEntry {
   /** One line for the list of commands. */
   readonly summary: string;
   /** Not shown in the list of commands. */
   readonly hidden?: boolean;
-  /** Loads the module of the command, which nothing else does. */
+  /** Loads the module of the command. Nothing else loads it. */
   readonly load: () => Promise<{readonly default: Command.Class}>;
 }
 
-/** Every command by its id: its words joined by colons. In the order in which help shows them. */
+/** Every command by its id: its words joined by colons. In the order of the help. */
 export const commands: Readonly<Record<string, CommandEntry>> = {
   list: {
     summary: 'List the PCI devices with driver, IOMMU group, record and holders',
@@ -162,7 +162,7 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
   },
 };
 
-/** What the first words of commands with several words stand for, by that word. */
+/** Descriptions of the first words of commands with several words. */
 export const topics: Readonly<Record<string, string>> = {
   service: 'Claim devices at boot and at each hot-add',
   guest: 'Give devices to virtual machines while they run',

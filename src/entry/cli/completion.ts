@@ -4,11 +4,11 @@ import {classWords} from '../../devices/pci/device.js';
 import {chainWords} from './chain-words.js';
 import {name} from './version.js';
 
-/** The shells that there is completion for. */
+/** The shells with completion. */
 export const shells = ['bash', 'zsh'] as const;
 export type Shell = (typeof shells)[number];
 
-/** What can stand in a place of the command line; the script asks the kernel for it. */
+/** Kinds of words in a command line; the script asks the kernel for them. */
 const kinds = [
   'slot',
   'id',
@@ -23,7 +23,7 @@ const kinds = [
 ] as const;
 type Kind = (typeof kinds)[number];
 
-/** What stands for the value of an option or for an argument, by its name. */
+/** The kind of an option's value or of an argument, by its name. */
 const kindOfOption: Readonly<Record<string, Kind>> = {
   slot: 'slot',
   device: 'device',
@@ -54,12 +54,12 @@ interface CompletedCommand {
   readonly words: string;
   readonly summary: string;
   readonly options: readonly CompletedOption[];
-  /** What its arguments are; the last one repeats. */
+  /** The kinds of its arguments; the last one repeats. */
   readonly places: readonly (Kind | undefined)[];
 }
 
 /**
- * The completion script of the whole command line, which has these commands, for a shell.
+ * The completion script for a shell, for a command line with these commands.
  * @param config the folder of settings and records.
  */
 export async function completionScript(
@@ -95,8 +95,8 @@ function describe(id: string, summary: string, command: Command.Class): Complete
 }
 
 /**
- * Shell functions that both shells understand. What stands in folders is data that somebody else may have chosen: it
- * is printed a line each, and never part of what a shell evaluates.
+ * Shell functions for both shells. Names in folders may be chosen by others: they are printed one per line, and are
+ * never part of text that a shell evaluates.
  */
 function common(all: readonly CompletedCommand[], config: string): string {
   const valued = optionPatterns(all, () => true);
@@ -269,7 +269,7 @@ if [ "$funcstack[1]" = _${name} ]; then _${name} "$@"; else compdef _${name} ${n
 `;
 }
 
-/** Each word that may follow a beginning of a command, by that beginning. */
+/** The words that may follow the beginning of a command, by that beginning. */
 function subcommands(all: readonly CompletedCommand[]): [words: string, next: string[]][] {
   const next = new Map<string, string[]>();
   for (const {words} of all)
@@ -295,8 +295,8 @@ function optionKinds(all: readonly CompletedCommand[]): [patterns: string, kind:
 }
 
 /**
- * Patterns for `command:option` of the options that take a value and are wanted. An option that takes one wherever
- * it exists may stand before the command too.
+ * Patterns for `command:option`, for the options that take a value and are wanted. An option that takes a value in
+ * all its commands may come before the command too.
  */
 function optionPatterns(
   all: readonly CompletedCommand[],

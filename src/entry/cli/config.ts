@@ -7,8 +7,8 @@ import type {Context, RunConfig} from './context.js';
 import {description, name, version} from './version.js';
 
 /**
- * oclif's configuration of this program: made of the table of commands, without looking for files, and carrying
- * what the run works with.
+ * oclif's configuration of this program: made from the table of commands without searching for files, and with the
+ * context of the run.
  */
 export class CliConfig extends Config implements RunConfig {
   readonly context: Context;
@@ -26,13 +26,13 @@ export class CliConfig extends Config implements RunConfig {
     return config;
   }
 
-  /** No theme file of the user's is looked for: this runs as root. */
+  /** No theme file of the user is read, because this runs as root. */
   override loadTheme(): Promise<Theme | undefined> {
     return Promise.resolve(undefined);
   }
 }
 
-/** oclif's own tracing, which the environment would turn on. */
+/** oclif's tracing, which the environment could turn on. */
 const quiet: Logger = {
   namespace: name,
   child: () => quiet,
@@ -54,7 +54,7 @@ const pjson: PJSON = {
   },
 };
 
-/** All commands as oclif knows them, each loaded when it runs. */
+/** All commands in oclif's form, each loaded when it runs. */
 export function loadableCommands(): Command.Loadable[] {
   return Object.entries(commands).map(([id, entry]) => loadableCommand(id, entry));
 }

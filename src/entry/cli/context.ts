@@ -4,9 +4,9 @@ import type {Layout} from '../../config/layout.js';
 import type {LogLevel} from '../../host/log.js';
 import type {Output, SafeOutput} from './output.js';
 
-/** What a run of the command line works with. Commands have it from their Config; nothing is kept in modules. */
+/** The context of a run of the command line. Commands get it from their Config; modules keep no state. */
 export interface Context {
-  /** The machine, or what stands for it. */
+  /** The machine, or a replacement for tests. */
   readonly openHost: (root: string | undefined) => Host | Promise<Host>;
   readonly layout: Layout;
   readonly stdout: SafeOutput;
@@ -15,13 +15,13 @@ export interface Context {
   readonly message: (level: LogLevel, text: string) => void;
   /** Whether questions can be asked. */
   readonly interactive: boolean;
-  /** Where they are asked; undefined for the process' own terminal. */
+  /** Where they are asked; undefined for the process's terminal. */
   readonly terminal?:
     {readonly input: NodeJS.ReadableStream; readonly output: NodeJS.WritableStream} | undefined;
   readonly environment: NodeJS.ProcessEnv;
 }
 
-/** What a command's configuration has beyond oclif's own. */
+/** What a command's configuration has in addition to oclif's. */
 export interface RunConfig {
   readonly context: Context;
   /** How the run ends when no error is thrown. */
@@ -30,7 +30,7 @@ export interface RunConfig {
   changed: boolean;
 }
 
-/** Whether text for this output may carry colours, see https://no-color.org. */
+/** Whether text for this output may have colors, see https://no-color.org. */
 export function hasColours(output: Output, environment: NodeJS.ProcessEnv): boolean {
   const {NO_COLOR: noColour, TERM: terminal} = environment;
   return output.isTerminal && (noColour === undefined || noColour === '') && terminal !== 'dumb';

@@ -10,10 +10,10 @@ import {readRecords, type DeviceRecord} from '../../state/records/record.js';
 import type {IgnoredFile, UnknownKey} from '../../state/desired.js';
 import {readUnitStates, type UnitState} from '../../systemd/unit.js';
 
-/** A holder as `--json` prints it: the fields of its kind, the same in words, and what ends its use. */
+/** A holder as `--json` prints it: the fields of its kind, a text for people, and how to end its use. */
 export type HolderReport = Told<Holder> & {readonly text: string; readonly advice: string};
 
-/** A value with `null` for what is not there: `--json` leaves no key out. */
+/** A value, or `null` without one: `--json` omits no key. */
 type Told<T> = T extends object
   ? {readonly [Key in keyof T]-?: Exclude<T[Key], undefined> | (undefined extends T[Key] ? null : never)}
   : never;
@@ -24,7 +24,7 @@ export interface RecordReport {
   /** The recorded slot; `any` for a record by id alone. */
   readonly slot: string;
   readonly id: string;
-  /** Whether the card in the slot is the recorded one; when not, nothing is done to it. */
+  /** Whether the card in the slot is the recorded one; if not, it is not claimed. */
   readonly matches: boolean;
   /** What the record has that this version does not know. */
   readonly unknown: readonly UnknownKey[];
@@ -36,7 +36,7 @@ export interface UnitReport {
   readonly driver: string;
   /** Whether it claims the device at boot and at each hot-add. */
   readonly enabled: boolean;
-  /** systemd's word for its state; null where no systemd runs. */
+  /** systemd's name of its state; null if systemd is not running. */
   readonly active: string | null;
 }
 
@@ -45,11 +45,11 @@ export interface DeviceReport {
   readonly slot: string;
   /** `10de:1b80` */
   readonly id: string;
-  /** Subsystem vendor and device; `0000:0000` where the card has none. */
+  /** Subsystem vendor and device; `0000:0000` if the card has none. */
   readonly subsystem: string;
   /** Base class, subclass and programming interface, six hexadecimal digits. */
   readonly class: string;
-  /** Names from the system's pci.ids; null for what it does not know. */
+  /** Names from the system's pci.ids; null for unknown ones. */
   readonly className: string | null;
   readonly vendorName: string | null;
   readonly deviceName: string | null;
@@ -61,12 +61,12 @@ export interface DeviceReport {
   readonly bootDisplay: boolean;
   /** For a virtual function on which NVIDIA's driver makes vGPUs without mediated devices. */
   readonly vgpu: {
-    /** The type that is set; null while none is. */
+    /** The type that is set; null if none is. */
     readonly type: number | null;
   } | null;
   /**
-   * Whether it answers at all: false for one whose configuration space reads all ones. Null where that is not known,
-   * as for a suspended device, which is not woken for it.
+   * Whether it responds at all: false if its configuration space reads as all ones. Null if that is not known, for
+   * example for a suspended device, which is not woken for this.
    */
   readonly responds: boolean | null;
   readonly record: RecordReport | null;
@@ -74,10 +74,10 @@ export interface DeviceReport {
   readonly holders: readonly HolderReport[];
 }
 
-/** What the reports of several devices are made from, read once. */
+/** The input for the reports of several devices, read once. */
 export interface Surroundings {
   readonly names: ReadonlyMap<Slot, DeviceNames>;
-  /** Why files of names are ignored. */
+  /** The reasons why files of names are ignored. */
   readonly namesProblems: readonly string[];
   /** By slot; those by id alone under `any`. */
   readonly records: ReadonlyMap<string, readonly DeviceRecord[]>;
@@ -85,7 +85,7 @@ export interface Surroundings {
   readonly problems: readonly IgnoredFile[];
   readonly units: ReadonlyMap<Slot, readonly UnitState[]>;
   readonly holders: ReadonlyMap<Slot, readonly Holder[]>;
-  /** Read for those that are reported alone: of thousands, lines do not say it. */
+  /** Read only for reports of single devices: lists do not show it. */
   readonly numaNode: (slot: Slot) => number | undefined;
   /** As {@link numaNode}. */
   readonly responds: (slot: Slot) => boolean | undefined;
@@ -99,7 +99,7 @@ export interface SurroundingsOptions {
   readonly complete?: boolean;
 }
 
-/** Reads what reports on these devices need. */
+/** Reads the input for reports of these devices. */
 export async function readSurroundings(
   host: Host,
   layout: Layout,
@@ -181,7 +181,7 @@ export function nameInReport({id, vendorName, deviceName, className}: DeviceRepo
   });
 }
 
-/** What to tell when not everything could be seen; undefined when it could. */
+/** The note when not everything was visible; undefined otherwise. */
 export function blindSpot(host: HostReader): string | undefined {
   return seesAllProcesses(host)
     ? undefined

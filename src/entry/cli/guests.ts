@@ -5,8 +5,8 @@ import {shellWord} from '../../host/shell.js';
 import {suggest} from './report-error.js';
 
 /**
- * What to know of a guest that libvirt has no file of: a transient one, one of a user's session, of KubeVirt, or QEMU
- * without libvirt; undefined when there is nothing to know.
+ * A note about a guest without a file of libvirt: a transient one, one of a user's session or of KubeVirt, or QEMU
+ * without libvirt; undefined otherwise.
  */
 export function unknownDomain(guest: Guest, domain: Domain): string | undefined {
   if (domain.kind === 'hidden')
@@ -19,7 +19,7 @@ export function unknownDomain(guest: Guest, domain: Domain): string | undefined 
   );
 }
 
-/** @throws PearasysError `no-guest`, exit code 4, when libvirt is there and has no such domain. */
+/** @throws PearasysError `no-guest`, exit code 4, when libvirt is installed and has no such domain. */
 export function requireDomain(guest: Guest, domain: Domain): void {
   if (domain.kind !== 'unknown') return;
   const nearest = suggest(guest, domain.known);

@@ -4,14 +4,14 @@ import {commands} from './command-table.js';
 import {hasColours, type Context} from './context.js';
 import {description, name, version} from './version.js';
 
-/** Shows help on everything, on the command that the words name, or on the commands that begin with them. */
+/** Shows the general help, or help on the command that the words name or on the commands that begin with them. */
 export async function showHelp(context: Context, words: readonly string[]): Promise<void> {
   const id = words.join(':');
   const text = Object.hasOwn(commands, id) ? await commandHelp(context, id) : overview(words);
   context.stdout.writeExact(`${text}\n`);
 }
 
-/** The commands that begin with these words, or all of them and what they have in common. */
+/** The commands that begin with these words, or all of them and their common options. */
 function overview(words: readonly string[]): string {
   const prefix = words.map((word) => `${word}:`).join('');
   const rows = Object.entries(commands)

@@ -10,7 +10,7 @@ import {DescriptorOutput, SafeOutput, tellLoss, type Ended, type Output} from '.
 import {hasSwitch, readCommandLine} from './prelude.js';
 import {name, version} from './version.js';
 
-/** What {@link main} works with; what is left out is the real thing. */
+/** The context of {@link main}; parts that are omitted are those of the process. */
 export interface MainOptions extends Partial<Omit<Context, 'openHost' | 'message' | 'stdout' | 'stderr'>> {
   readonly stdout?: Output;
   readonly stderr?: Output;
@@ -21,7 +21,7 @@ export interface MainOptions extends Partial<Omit<Context, 'openHost' | 'message
 /**
  * Runs a command line.
  * @param argv the words after the program's name.
- * @returns the exit code: what became of the machine. Lost output makes it 1 only where nothing was changed.
+ * @returns the exit code, for the result on the machine. Lost output makes it 1 only if nothing was changed.
  */
 export async function main(argv: readonly string[], options: MainOptions = {}): Promise<ExitCode> {
   const log = await openLog(options);
@@ -67,7 +67,7 @@ async function run(argv: readonly string[], context: Context): Promise<Ended> {
 async function unknownCommand(words: readonly string[], ids: readonly string[]): Promise<PearasysError> {
   const {suggest} = await import('./report-error.js');
   const known = ids.map((id) => id.replaceAll(':', ' '));
-  // The words up to the first that is in no command; what follows are its arguments.
+  // The words up to the first that is in no command; the rest are its arguments.
   let length = 1;
   while (length < words.length && known.some((one) => one.startsWith(`${words.slice(0, length).join(' ')} `)))
     length++;
@@ -84,7 +84,7 @@ async function unknownCommand(words: readonly string[], ids: readonly string[]):
   });
 }
 
-/** The log of a process that is a systemd service; undefined for one that a person started. */
+/** The log of a process that is a systemd service; undefined for a run by a user. */
 async function openLog({environment = process.env, stderr}: MainOptions): Promise<Log | undefined> {
   if (environment['JOURNAL_STREAM'] === undefined) return undefined;
   const {createLog, isJournal} = await import('../../host/log.js');
@@ -102,7 +102,7 @@ function makeContext(options: MainOptions, log: Log | undefined): Context {
       if (root === undefined && host !== undefined) return host;
       const {MachineHost} = await import('../../host/machine-host.js');
       const info = root === undefined ? undefined : new MachineHost().info(resolve(root));
-      // One that is not there may be made: hooks can be written to a folder to be looked at.
+      // A missing folder may be created: hooks can be written to a folder for inspection.
       if (root === '' || (info !== undefined && info.kind !== 'directory'))
         throw usageError(
           `--root: '${root ?? ''}' is not a folder`,
@@ -115,7 +115,7 @@ function makeContext(options: MainOptions, log: Log | undefined): Context {
     stdout: new SafeOutput(options.stdout ?? new DescriptorOutput(1)),
     stderr,
     message: (level, text) => (log === undefined ? stderr.write(`${text}\n`) : log.write(level, text)),
-    // Asked only where it matters: Node makes these streams when they are first named.
+    // Evaluated only if needed: Node creates these streams on first access.
     get interactive() {
       return options.interactive ?? (process.stdin.isTTY && process.stderr.isTTY);
     },

@@ -1,6 +1,6 @@
 /**
- * Run by `make install` with the Node that will run the program: writes the code cache of the bundle beside it.
- * The cache holds what the commands run here have made V8 compile, so that they find all of it in the cache.
+ * Run by `make install` with the Node that will run the program: writes the code cache of the bundle next to it.
+ * The cache contains the functions that V8 has compiled for the commands below.
  */
 import {existsSync, readdirSync, renameSync, rmSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';

@@ -4,10 +4,10 @@ import type {ParentName} from '../../devices/mdev/mdev-name.js';
 import {readMdevReports, reportParent, type MdevReport, type ParentReport} from './mdev-report.js';
 import type {Column} from './table.js';
 
-/** The parents of a machine and the mediated devices that are there: what `list` and `show` tell beside PCI devices. */
+/** The parents and existing mediated devices of a machine, which `list` and `show` print in addition to PCI devices. */
 export interface MdevInventory {
   readonly parents: readonly ParentReport[];
-  /** Those that are there; `pearasys mdev list --defined` lists what is only defined. */
+  /** The existing ones; `pearasys mdev list --defined` lists definitions. */
   readonly mdevs: readonly MdevReport[];
 }
 
@@ -16,7 +16,7 @@ export const noMdevs: MdevInventory = {parents: [], mdevs: []};
 
 /**
  * Reads the parents and their mediated devices.
- * @param isWanted leaves out parents, and with them their devices.
+ * @param isWanted selects parents; devices of others are omitted too.
  */
 export async function readInventory(
   host: Host,
@@ -32,8 +32,8 @@ export async function readInventory(
 }
 
 /**
- * The stable lines for programs, with the fields of a PCI device's line: a parent with its types and how many are
- * left, a mediated device with its parent and type.
+ * The stable lines for programs, with the fields of a PCI device's line: a parent with its types and how many devices
+ * of each are available, a mediated device with its parent and type.
  */
 export function inventoryLines({parents, mdevs}: MdevInventory): string {
   const line = (...fields: (string | number | null)[]) =>
@@ -110,7 +110,7 @@ export function inventoryTables({
   ].filter(({rows}) => rows.length > 0);
 }
 
-/** A parent for people, as `show` prints it: a line a fact. */
+/** A parent for people, as `show` prints it: one fact per line. */
 export function printParent({parent, registered, types}: ParentReport, mdevs: readonly MdevReport[]): string {
   const own = mdevs.filter((mdev) => mdev.parent === parent);
   return [
@@ -129,7 +129,7 @@ export function printParent({parent, registered, types}: ParentReport, mdevs: re
   ].join('\n');
 }
 
-/** A mediated device for people, as `show` prints it: a line a fact. */
+/** A mediated device for people, as `show` prints it: one fact per line. */
 export function printMdev(mdev: MdevReport): string {
   const {uuid, parent, type, active, definition, driver, group, unit, holders} = mdev;
   const attributes = definition?.attributes ?? [];

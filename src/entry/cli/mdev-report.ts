@@ -17,9 +17,9 @@ import {mdevUnit, readActiveStates} from '../../systemd/unit.js';
 /** A type as `--json` prints it. */
 export interface TypeReport {
   readonly type: string;
-  /** How many more can be created now; null where the parent does not say. */
+  /** How many more can be created now; null if the parent does not say. */
   readonly available: number | null;
-  /** `vfio-pci`, `vfio-ccw`, `vfio-ap`; null where the driver does not say. */
+  /** `vfio-pci`, `vfio-ccw`, `vfio-ap`; null if the driver does not say. */
   readonly deviceApi: string | null;
   /** Its name for people. */
   readonly name: string | null;
@@ -31,7 +31,7 @@ export interface ParentReport {
   readonly parent: string;
   /** The PCI function that it is. */
   readonly slot: string | null;
-  /** False while its types cannot be seen: it is still registering. */
+  /** False while its types are not visible because it is still registering. */
   readonly registered: boolean;
   readonly types: readonly TypeReport[];
 }
@@ -50,21 +50,21 @@ export interface MdevHolderReport {
 export interface MdevReport {
   readonly uuid: string;
   readonly parent: string;
-  /** Of the device; where there is none, of the definition. Null while the kernel does not show it yet. */
+  /** The type of the device, or without one of the definition. Null while the kernel does not show it yet. */
   readonly type: string | null;
-  /** Whether it is there. */
+  /** Whether the device exists. */
   readonly active: boolean;
-  /** Its definition on this parent; null without one that can be read. */
+  /** Its definition on this parent; null without a readable one. */
   readonly definition: DefinitionReport | null;
   readonly driver: string | null;
   /** IOMMU group. */
   readonly group: number | null;
-  /** systemd's word for the state of its unit, `mdev@<uuid>.service`; null where no systemd runs. */
+  /** systemd's name of the state of its unit, `mdev@<uuid>.service`; null if systemd is not running. */
   readonly unit: string | null;
   readonly holders: readonly MdevHolderReport[];
 }
 
-/** What a definition says. */
+/** The content of a definition. */
 export interface DefinitionReport {
   readonly type: string;
   readonly start: 'auto' | 'manual';
@@ -73,7 +73,7 @@ export interface DefinitionReport {
   readonly unknown: readonly UnknownKey[];
 }
 
-/** A file among the definitions that is none, and is left alone. */
+/** A file among the definitions that is not one; it is ignored and not changed. */
 export interface BrokenReport {
   readonly path: string;
   readonly parent: string;
@@ -104,7 +104,7 @@ export function reportParent({name, slot, registered, types}: Parent): ParentRep
   };
 }
 
-/** Reads the mediated devices and the definitions that match, and what is to be told of them. */
+/** Reads the matching mediated devices and definitions, and their reports. */
 export async function readMdevReports(host: Host, filter: DefinitionFilter = {}): Promise<MdevReports> {
   const active = readMatching(host, filter);
   const definitions = readDefinitions(host, filter);
@@ -135,7 +135,7 @@ function readMatching(host: HostReader, {uuid, parent}: DefinitionFilter): Mdev[
   return all.filter((mdev) => parent === undefined || mdev.parent === parent);
 }
 
-/** What is told of a device without asking more than what lists it. */
+/** The report of a device without further look-ups. */
 type Joined = Pick<MdevReport, 'parent' | 'type' | 'active' | 'definition'> & {readonly uuid: Uuid};
 
 function join(active: readonly Mdev[], {definitions}: Definitions): Joined[] {

@@ -20,7 +20,7 @@ import {withChanges, type ChangeFlags} from './switching.js';
 export interface MdevChangeResult extends MdevReports {
   readonly changed: boolean;
   readonly dryRun: boolean;
-  /** The steps as shell lines: done, or for a dry run to be done. */
+  /** The steps as shell lines, done or in a dry run planned. */
   readonly steps: readonly string[];
   readonly notes: readonly string[];
   readonly uuid: string;
@@ -47,7 +47,7 @@ export const jsonFileFlag = string({
   helpValue: 'FILE',
 });
 
-/** The flag for output in mdevctl's own JSON. */
+/** The flag for output in mdevctl's JSON. */
 export const dumpJsonFlag = boolean({summary: 'Print the JSON that mdevctl prints'});
 
 /** Flags of commands that change a mediated device or its definition. */
@@ -59,7 +59,7 @@ export const mdevChangeFlags = {
 /** Milliseconds that the first mdevctl waits for a parent that is still registering. */
 export const firstPatience = 5000;
 
-/** What the flags of {@link mdevFlags} name. */
+/** The values of {@link mdevFlags}. */
 export interface NamedMdev {
   readonly uuid?: Uuid | undefined;
   readonly parent?: ParentName | undefined;
@@ -82,15 +82,15 @@ export function readNames(flags: {
 /** The device that `mdev define` and `mdev start` are about. */
 export interface MdevSubject extends NamedMdev {
   readonly uuid: Uuid;
-  /** Whether the UUID was generated here: then it is what the command prints. */
+  /** Whether the UUID was generated here: then the command prints it. */
   readonly isNew: boolean;
-  /** What the file says that `--jsonfile` names. */
+  /** The content of the file named by `--jsonfile`. */
   readonly config: MdevConfig | undefined;
 }
 
 /**
  * Reads the flags that name one device, by its UUID or as a new one of a parent.
- * @param existing what the UUID can be of, for the hint.
+ * @param existing what may have the UUID, for the hint.
  * @throws PearasysError `usage` when they name neither; what {@link readNames} and {@link readConfigFile} throw.
  */
 export function readSubject(
@@ -107,7 +107,7 @@ export function readSubject(
   return {...names, uuid: names.uuid ?? newUuid(), isNew: names.uuid === undefined, config};
 }
 
-/** Changes the device or definition of a UUID, with what the flags say, and reads what has become of it. */
+/** Changes the device or definition of a UUID as the flags say, and reads its new state. */
 export async function changeMdev(
   command: BaseCommand,
   host: Host,

@@ -1,7 +1,7 @@
 /**
- * Loads oclif. As it is loaded it names process.stdout, to ignore a closed pipe there; Node makes that stream when
- * it is first named, which takes as long as all else that a short command does, and it would stay unused:
- * {@link DescriptorOutput} writes, and knows of closed pipes.
+ * Loads oclif. While it loads, it accesses process.stdout to ignore a closed pipe there. Node creates that stream on
+ * first access, which takes as long as the rest of a short command, and it would stay unused:
+ * {@link DescriptorOutput} does the writing, and handles closed pipes.
  */
 export async function loadOclif(): Promise<void> {
   const stdout = Object.getOwnPropertyDescriptor(process, 'stdout');

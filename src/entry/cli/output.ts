@@ -5,19 +5,19 @@ import {printable} from '../../host/printable.js';
 
 /** A stream of text for a person or a program. */
 export interface Output {
-  /** Whether a person looks at it: only then there are colours, tables, prompts and progress. */
+  /** Whether it is a terminal: only then there are colors, tables, prompts and progress. */
   readonly isTerminal: boolean;
   /** The width of the terminal; 80 where there is none. */
   readonly columns: number;
   /** The device and inode of the file that it is, `8:1`; undefined where it is none. */
   readonly file?: string | undefined;
-  /** The errno's name of the write that failed first; undefined when nothing is lost that anybody would read. */
+  /** The errno's name of the write that failed first; undefined when no output is lost that anyone would read. */
   readonly lost?: string | undefined;
-  /** Never throws: what becomes of the machine does not depend on who reads of it. */
+  /** Never throws: the work on the machine must not depend on the output. */
   write(text: string): void;
 }
 
-/** An output in which no text that somebody else chose can do anything to a terminal; see {@link printable}. */
+/** An output whose text cannot change a terminal, even if others chose it; see {@link printable}. */
 export class SafeOutput implements Output {
   readonly #output: Output;
 
@@ -45,13 +45,13 @@ export class SafeOutput implements Output {
     this.#output.write(printable(text));
   }
 
-  /** Text as it is: with colours of our own, or data for a program in which no control character can be. */
+  /** Writes text unchanged: with our own colors, or data for programs that cannot contain control characters. */
   writeExact(text: string): void {
     this.#output.write(text);
   }
 }
 
-/** Standard output or standard error, written at once: nothing is lost when the process ends, however it ends. */
+/** Standard output or standard error, written immediately, so that nothing is lost however the process ends. */
 export class DescriptorOutput implements Output {
   readonly #descriptor: 1 | 2;
   /** The errno's name of the write that failed; nothing is written from then on. */
@@ -62,7 +62,7 @@ export class DescriptorOutput implements Output {
   }
 
   get isTerminal(): boolean {
-    // A pipe or file is told without making the stream, which takes a while.
+    // Pipes and files are recognized without creating the stream, which is slow.
     return fs.fstatSync(this.#descriptor).isCharacterDevice() && this.#stream.isTTY;
   }
 
@@ -71,7 +71,7 @@ export class DescriptorOutput implements Output {
     return `${dev}:${ino}`;
   }
 
-  /** Whoever read us has seen enough when the pipe is closed (`| head`): that is no error of ours. */
+  /** A closed pipe is not an error: the reader has seen enough (`| head`). */
   get lost(): string | undefined {
     return this.#failure === 'EPIPE' ? undefined : this.#failure;
   }
@@ -98,9 +98,9 @@ export interface Ended {
 }
 
 /**
- * Says on the one output that the other could not be written.
+ * Reports on one output that the other could not be written.
  * @param isData whether standard output is for a program to read.
- * @returns the exit code: what became of the machine, and 1 for lost output only where nothing was changed.
+ * @returns the exit code, for the result on the machine; 1 for lost output only if nothing was changed.
  */
 export function tellLoss<Code extends number>(
   name: string,

@@ -1,4 +1,4 @@
-/** The program, as `start.ts` loads it. */
+/** The program that `start.ts` loads. */
 import {readLayout} from '../../config/layout.js';
 import {main, type MainOptions} from './main.js';
 

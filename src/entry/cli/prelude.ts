@@ -1,6 +1,6 @@
 /**
- * The way from the words of the command line to a command: leading options, commands of several words, and the
- * chains of `pci`, none of which oclif knows, become what it does know.
+ * From the words of the command line to a command: translates leading options, commands of several words, and the
+ * chains of `pci` to what oclif supports.
  */
 
 import {parseId} from '../../devices/pci/id.js';
@@ -17,13 +17,13 @@ export type CommandLine =
       /** Options and arguments as oclif parses them. */
       readonly argv: readonly string[];
     }
-  /** No command is called like that; without words, none is named. */
+  /** There is no such command; without words, none was named. */
   | {readonly kind: 'unknown'; readonly words: readonly string[]};
 
 /** Options before the command that take a value. */
 const valued = new Set(['-s', '--slot', '-d', '--id', '--pid', '--pid', '--root', '--timeout']);
 
-/** Options that mean the same wherever they stand in a `pci` chain, none of whose words begins with a dash. */
+/** Options with the same meaning anywhere in a `pci` chain, because no word of a chain begins with a dash. */
 const anywhere = new Set([
   '-v',
   '--verbose',
@@ -41,10 +41,10 @@ const optionCommands: Readonly<Record<string, readonly string[]>> = {
   '--show-completion': ['completion'],
 };
 
-/** Commands whose arguments are devices: what -s and -d before them name is one more argument. */
+/** Commands whose arguments are devices: a device of -s or -d before the command is one more argument. */
 const takesDevices = new Set(['bind', 'unbind', 'show']);
 
-/** The command whose arguments are a chain of links with options of their own. */
+/** The command whose arguments are a chain of links, each with its own options. */
 const chained = 'pci';
 
 /**
@@ -72,7 +72,7 @@ export function readCommandLine(words: readonly string[], ids: readonly string[]
   return {kind: 'run', id, argv: takesDevices.has(id) ? nameDevices(leading, own) : [...leading, ...own]};
 }
 
-/** Whether a long option without a value stands among the words, before any `--`. */
+/** Whether a long option without a value is among the words before any `--`. */
 export function hasSwitch(words: readonly string[], name: string): boolean {
   const end = words.indexOf('--');
   return words.slice(0, end < 0 ? undefined : end).includes(name);
@@ -104,7 +104,7 @@ function nameDevices(leading: readonly string[], own: readonly string[]): string
   return [...options, ...own, ...devices];
 }
 
-/** Options for everybody go before the `--`, what is left is the chain. */
+/** Common options go before the `--`; the rest is the chain. */
 function readChain(leading: readonly string[], words: readonly string[]): string[] {
   const options = [...leading];
   const chain: string[] = [];
@@ -140,7 +140,7 @@ function unknown(words: readonly string[]): CommandLine {
   return {kind: 'unknown', words: words.filter((word) => !isOption(word))};
 }
 
-/** The command that the most words at the beginning name. */
+/** The command with the most words at the beginning. */
 function findCommand(words: readonly string[], ids: readonly string[]): string | undefined {
   for (let length = Math.min(words.length, 3); length > 0; length--) {
     const id = words.slice(0, length).join(':');

@@ -6,7 +6,7 @@ import type {Context} from './context.js';
 /** What `--json` prints on standard output when a command fails. */
 export interface ErrorDocument {
   readonly error: {
-    /** `internal` is a mistake in this program. */
+    /** `internal` is a bug in this program. */
     readonly code: ErrorCode | 'internal';
     readonly message: string;
     readonly details: readonly string[];
@@ -15,14 +15,14 @@ export interface ErrorDocument {
   };
 }
 
-/** How the command line asked for errors to be shown. */
+/** How errors are shown, as the command line says. */
 export interface ErrorStyle {
   readonly json: boolean;
   /** Whether the stack is shown. */
   readonly debug: boolean;
 }
 
-/** Prints an error on standard error, and with `--json` on standard output too; the exit code it means. */
+/** Prints an error on standard error, and with `--json` on standard output too. @returns its exit code. */
 export function printError(context: Context, error: unknown, style: ErrorStyle): ExitCode {
   const {error: document} = describeError(error);
   const lines = [
@@ -37,7 +37,7 @@ export function printError(context: Context, error: unknown, style: ErrorStyle):
   return document.exitCode;
 }
 
-/** Any error as what people and programs are told of it. */
+/** The description of any error, for people and programs. */
 export function describeError(error: unknown): ErrorDocument {
   if (error instanceof PearasysError) {
     const {code, message, details, hint = null, exitCode} = error;
@@ -55,19 +55,19 @@ export function describeError(error: unknown): ErrorDocument {
   };
 }
 
-/** `did you mean X?` for the nearest of the known words; undefined when none is near. */
+/** `did you mean X?` for the nearest of the known words; undefined without a near one. */
 export function suggest(word: string, known: readonly string[]): string | undefined {
   if (known.length === 0) return undefined;
   const nearest = closest(word, known);
   return distance(word, nearest) <= Math.max(2, Math.floor(word.length / 2)) ? nearest : undefined;
 }
 
-/** What oclif's parser throws; told by its shape, so that the parser need not be loaded for it. */
+/** What oclif's parser throws, recognized by its shape, so that the parser need not be loaded. */
 interface ParseError extends Error {
   readonly oclif: object;
-  /** The flags nobody knows. */
+  /** The unknown flags. */
   readonly flags?: readonly string[];
-  /** The arguments that are too many, or those that are missing. */
+  /** The superfluous or missing arguments. */
   readonly args?: readonly (string | {readonly name: string})[];
   readonly parse?: {readonly input?: {readonly flags?: Readonly<Record<string, {readonly char?: string}>>}};
 }
@@ -93,7 +93,7 @@ function describeParseError(error: ParseError): ErrorDocument {
   let nearest: string | undefined;
   if (flag !== undefined && /^nonexistent/i.test(summary)) {
     message = `this command has no option ${flag}`;
-    // Of options with one letter each is near to every other.
+    // All options with one letter are near each other.
     nearest = flag.startsWith('--') ? suggest(flag, known) : undefined;
   } else if (missing.length > 0) {
     message = `missing: ${missing.map((name) => name.toUpperCase()).join(' ')}`;

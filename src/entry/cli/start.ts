@@ -15,6 +15,6 @@ if (major < oldestMajor || (major === oldestMajor && minor < oldestMinor)) {
 void loadProgram(import.meta.dirname, true, require)
   .program.pearasys(process.argv.slice(2))
   .then((exitCode) => {
-    // Everything is written by now, and a child that is stuck in the kernel must not keep us.
+    // All output is written by now, and a child that is blocked in the kernel must not delay the exit.
     process.exit(exitCode);
   });

@@ -6,7 +6,7 @@ import {handlerOptions, logOutcome, report, takeArguments, unitPatience, type Ha
 
 /**
  * The start of `pearasys-claim-<slot>@<driver>.service`, and of all such units that wait: the device is put on the
- * driver, together with those that were installed together with it, when it is the recorded card.
+ * driver, together with those that were installed with it, if it is the recorded card.
  */
 export const claim: Handler = async (context, args) => {
   const {host, layout} = context;

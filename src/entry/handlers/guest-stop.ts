@@ -3,14 +3,14 @@ import {guestsPatience} from '../../plan/guest/guest-start.js';
 import {guestOfInstance} from '../../state/guests/guest-name.js';
 import {handlerOptions, report, takeArguments, type Handler} from './handler.js';
 
-/** What the journal has of each outcome. */
+/** The journal's text for each outcome. */
 const told = {
   nothing: 'it had no devices of the host',
   returned: 'the host has its devices back',
   kept: 'its devices stay on VFIO',
 } as const;
 
-/** The stop of `pearasys-guest@<guest>.service`: the host has its devices back, and what was stopped for them. */
+/** The stop of `pearasys-guest@<guest>.service`: the host gets its devices back, and stopped services are started again. */
 export const guestStop: Handler = async (context, args) => {
   const {host, layout, log} = context;
   const [instance] = takeArguments(args, ['GUEST']);

@@ -8,24 +8,24 @@ import {printable, printableLine} from '../../host/printable.js';
 import type {CarryOutOptions, Outcome} from '../../engine/carry-out.js';
 import type {JournalLog} from '../../operations/turns.js';
 
-/** What a handler works with. */
+/** The context of a handler. */
 export interface HandlerContext {
   readonly host: Host;
   readonly layout: Layout;
   readonly log: JournalLog;
-  /** systemd gives up on this run: what was done is to be undone. */
+  /** systemd has ended this run: it must undo its steps. */
   readonly signal?: AbortSignal;
 }
 
-/** A handler: what one program of libexec does once its fast path could not decide. */
+/** A handler: the work of a program of libexec when its fast path could not decide. */
 export type Handler = (context: HandlerContext, args: readonly string[]) => Promise<void>;
 
-/** Milliseconds that one write may take, well below the unit's TimeoutSec so that the reason is still told. */
+/** Milliseconds that one write may take, well below the unit's TimeoutSec, so that the reason can still be logged. */
 const writeLimit = 15_000;
 
 /**
- * Milliseconds to wait for another run that works on the device: the unit's time limit (TimeoutSec=), less what it
- * takes to tell the reason.
+ * Milliseconds to wait for another run that works on the device: the unit's time limit (TimeoutSec=), less the time to
+ * log the reason.
  */
 export const unitPatience = 90_000;
 
@@ -52,7 +52,7 @@ export async function runHandler(handler: Handler): Promise<void> {
   }
 }
 
-/** Tells of an error in the journal. @returns the exit code that it means. */
+/** Logs an error to the journal. @returns its exit code. */
 export function report(error: unknown, log: JournalLog): ExitCode {
   if (!(error instanceof PearasysError)) {
     log(
@@ -77,7 +77,7 @@ export function takeArguments<const Names extends readonly string[]>(
   return args as unknown as {[Index in keyof Names]: string};
 }
 
-/** How a handler has a plan carried out: with its steps and notes in the journal. */
+/** The options with which handlers carry out plans: steps and notes go to the journal. */
 export function handlerOptions({log, signal}: HandlerContext): CarryOutOptions {
   return {
     limit: writeLimit,
@@ -88,7 +88,7 @@ export function handlerOptions({log, signal}: HandlerContext): CarryOutOptions {
   };
 }
 
-/** Says in the journal what a plan came to. */
+/** Logs the result of a plan to the journal. */
 export function logOutcome(log: JournalLog, outcome: Outcome, done: string, nothing: string): void {
   log(6, outcome.changed ? done : nothing);
 }

@@ -7,10 +7,10 @@ import {startMdev} from '../../operations/mdev-start.js';
 import {selectTrusted} from './mdev-trust.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler, type HandlerContext} from './handler.js';
 
-/** Milliseconds that a parent has to register: a unit may be started before its driver is there. */
+/** Milliseconds to wait for a parent to register: a unit may be started before its driver is loaded. */
 const patience = 30_000;
 
-/** `mdev_create@<uuid>.service`: the start of `mdev@<uuid>.service` where the device is not there yet. */
+/** `mdev_create@<uuid>.service`: the start of `mdev@<uuid>.service` if the device does not exist yet. */
 export const mdevCreate: Handler = async (context, args) => {
   const {host} = context;
   const [uuidText] = takeArguments(args, ['UUID']);
@@ -24,9 +24,9 @@ export const mdevCreate: Handler = async (context, args) => {
 };
 
 /**
- * The parent, where the UUID is defined under several: a unit has no way to say which. It is the one where it is
- * `auto`, or that is there; undefined where that leaves several or none.
- * @throws PearasysError `bad-definition` when none of the definitions may be obeyed.
+ * The parent, if the UUID is defined under several, because a unit cannot name one. It is the one where it is `auto`,
+ * or the existing one; undefined if there are several or none of these.
+ * @throws PearasysError `bad-definition` when none of the definitions is trusted.
  */
 function choose(context: HandlerContext, uuid: Uuid): ParentName | undefined {
   const {host} = context;

@@ -7,8 +7,8 @@ import {selectTrusted} from './mdev-trust.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
 /**
- * `mdev_parent@<parent>.service`, for the definitions that are not in the form that its fast path knows:
- * starts the units of those of these UUIDs that are `auto`.
+ * `mdev_parent@<parent>.service`, for definitions in a form that its fast path does not know:
+ * starts the units of the `auto` definitions among these UUIDs.
  */
 export const mdevParent: Handler = async (context, args) => {
   const {host, log} = context;

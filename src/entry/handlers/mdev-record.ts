@@ -3,7 +3,7 @@ import {parseUuid} from '../../devices/mdev/uuid.js';
 import {recordMdev} from '../../operations/mdev-record.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
-/** `mdev_record@<uuid>.service`: a device that appeared and is not defined is recorded as `manual`. */
+/** `mdev_record@<uuid>.service`: records a new device that is not defined as `manual`. */
 export const mdevRecord: Handler = async (context, args) => {
   const {host, layout, log} = context;
   const [uuidText] = takeArguments(args, ['UUID']);

@@ -2,7 +2,7 @@ import {parseUuid} from '../../devices/mdev/uuid.js';
 import {stopMdev} from '../../operations/mdev-stop.js';
 import {handlerOptions, logOutcome, takeArguments, type Handler} from './handler.js';
 
-/** The stop of `mdev@<uuid>.service`: the device is removed, unless it is in use. */
+/** The stop of `mdev@<uuid>.service`: removes the device, unless it is in use. */
 export const mdevStop: Handler = async (context, args) => {
   const [uuidText] = takeArguments(args, ['UUID']);
   const uuid = parseUuid(uuidText);

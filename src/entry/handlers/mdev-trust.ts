@@ -2,7 +2,7 @@ import {distrustDefinition, type Definition} from '../../state/definitions/defin
 import {ignoredNote} from '../../state/desired.js';
 import type {HandlerContext} from './handler.js';
 
-/** The definitions that a unit may obey; the others are told in the journal. */
+/** The definitions that a unit may use; the journal names the others. */
 export function selectTrusted(
   {host, log}: HandlerContext,
   definitions: readonly Definition[],

@@ -6,8 +6,8 @@ import {readStarts, unitName} from '../../systemd/unit.js';
 import {handlerOptions, logOutcome, report, takeArguments, unitPatience, type Handler} from './handler.js';
 
 /**
- * The stop of `pearasys-<slot>@<driver>.service`, and of all such units that wait: the device is released, for binding
- * by hand.
+ * The stop of `pearasys-<slot>@<driver>.service`, and of all such units that wait: the device is released for
+ * binding by hand.
  */
 export const release: Handler = async (context, args) => {
   const {host, layout} = context;

@@ -9,12 +9,12 @@ import {
   type OptionSpecification,
 } from './specification.js';
 
-/** What the words of a command line mean. */
+/** A parsed command line. */
 export type MdevctlLine =
   | {readonly kind: 'run'; readonly command: string; readonly values: MdevctlValues}
   | {readonly kind: 'print'; readonly text: string; readonly error: boolean; readonly exitCode: 0 | 2};
 
-/** The options that were given, by name: their values, or an empty text for those that take none. */
+/** The given options by name, with their values, or with an empty text for those that take none. */
 export type MdevctlValues = ReadonlyMap<string, string>;
 
 /** A command line that is wrong: exit code 2. */
@@ -84,7 +84,7 @@ function readWords(command: CommandSpecification, words: readonly string[]): Mde
   const options = new Map(allOptions(command).map((option) => [option.name, option]));
   const {tokens} = parseArgs({
     args: [...words],
-    // Strict, it would report all mistakes in its own words and order, and only the first has to be found.
+    // In strict mode it throws its own messages, and does not stop at the first mistake.
     strict: false,
     allowPositionals: true,
     tokens: true,

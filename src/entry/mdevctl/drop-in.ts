@@ -5,17 +5,17 @@ import {readLsmdevLine, readMdevctlLine} from './arguments.js';
 import {runMdevctl} from './subcommands.js';
 import {lsmdev} from './specification.js';
 
-/** What {@link mdevctl} works with; what is left out is the real thing. */
+/** The context of {@link mdevctl}; parts that are omitted are those of the process. */
 export interface MdevctlOptions {
   readonly host?: Host;
   readonly stdout?: Output;
   readonly stderr?: Output;
-  /** Its MDEVCTL_LOG says how much is told on standard error. */
+  /** Its MDEVCTL_LOG sets the level of messages on standard error. */
   readonly environment?: Readonly<Record<string, string | undefined>>;
 }
 
 /**
- * Runs a command line of mdevctl, or of lsmdev: with the arguments, the output and the exit codes of mdevctl 1.2.
+ * Runs a command line of mdevctl, or of lsmdev: with the arguments, standard output and exit codes of mdevctl 1.2.
  * @param name the name by which the program was called.
  * @returns the exit code: 0 done, 1 failed, 2 wrong usage.
  */
@@ -47,7 +47,7 @@ export async function mdevctl(
 
 const levels = ['off', 'error', 'warn', 'info', 'debug', 'trace'];
 
-/** How much is told, as an index of {@link levels}: `debug`, or `mdevctl=debug`; `warn` unless it is said. */
+/** The level of messages, as an index of {@link levels}: from `debug` or `mdevctl=debug`; the default is `warn`. */
 function logLevel(setting = ''): number {
   const words = setting.split(',').map((word) => /^(?:mdevctl(?:::\w+)*=)?(\w+)$/.exec(word.trim())?.[1]);
   const found = words.map((word) => levels.indexOf(word?.toLowerCase() ?? '')).filter((at) => at >= 0);

@@ -7,7 +7,7 @@ import type {Uuid} from '../../devices/mdev/uuid.js';
 export interface ListedMdev extends MdevConfig {
   readonly uuid: Uuid;
   readonly parent: ParentName;
-  /** What stands in brackets behind it: `active` for a definition, `defined` for a device. */
+  /** The remark in parentheses after it: `active` for a definition, `defined` for a device. */
   readonly remark: 'active' | 'defined' | undefined;
 }
 
@@ -18,7 +18,7 @@ export function mdevLines(mdev: ListedMdev, verbose: boolean): string {
   return verbose ? line + attributeLines(attributes) : line;
 }
 
-/** The attributes as mdevctl lists them, by their index; nothing where there are none. */
+/** The attributes as mdevctl lists them, by their index; an empty text without any. */
 function attributeLines(attributes: readonly Attribute[]): string {
   if (attributes.length === 0) return '';
   const lines = attributes.map(({name, value}, index) => `    @{${index}}: {"${name}":"${value}"}\n`);
@@ -26,7 +26,7 @@ function attributeLines(attributes: readonly Attribute[]): string {
 }
 
 /**
- * The JSON of `mdevctl list --dumpjson`: by parent and UUID, or for one device what its definition is.
+ * The JSON of `mdevctl list --dumpjson`: by parent and UUID, or for one device the content of its definition.
  * @param alone whether one UUID was asked for.
  */
 export function mdevsJson(mdevs: readonly ListedMdev[], alone: boolean): unknown {
@@ -84,7 +84,7 @@ export function firstTypesLines(parents: readonly Parent[], available: boolean):
             `  ${type.name}\n` +
             `    Available instances: ${type.available ?? ''}\n` +
             `    Device API: ${type.deviceApi ?? ''}\n` +
-            // Its newlines became blanks, the last one too.
+            // Its newlines became spaces, including the last one.
             (type.description === undefined
               ? ''
               : `    Description: ${type.description.replaceAll('\n', ' ')}\n`),
@@ -101,8 +101,8 @@ function byParent(mdevs: readonly ListedMdev[], show: (mdev: ListedMdev) => obje
 }
 
 /**
- * The text of JSON as mdevctl prints it: two blanks, and the names of an object in the order of a Map where there is
- * one. An object of JavaScript has names that are numbers before all others.
+ * The text of JSON as mdevctl prints it: indented by two spaces, and with the keys of a Map in its order. A JavaScript
+ * object would have numeric keys first.
  */
 export function jsonText(value: unknown, indent = ''): string {
   const deeper = `${indent}  `;

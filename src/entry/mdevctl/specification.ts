@@ -1,4 +1,4 @@
-/** The version of mdevctl whose command line this is. */
+/** The version of mdevctl with this command line. */
 export const mdevctlVersion = '1.2.0';
 
 /** What an option's value must be. */
@@ -8,7 +8,7 @@ export type ValueKind = 'text' | 'uuid' | 'index';
 export interface OptionSpecification {
   readonly name: string;
   readonly char?: string;
-  /** How help calls the value; without one the option takes none. */
+  /** The name of the value in the help; without one the option takes no value. */
   readonly value?: string;
   readonly kind?: ValueKind;
   readonly help: string;
@@ -21,16 +21,16 @@ export interface CommandSpecification {
   readonly name: string;
   /** One line; empty for a command that is not shown. */
   readonly about: string;
-  /** What --help says instead, in lines as mdevctl breaks them. */
+  /** The text of --help instead, with mdevctl's line breaks. */
   readonly long?: string;
   readonly options: readonly OptionSpecification[];
-  /** Options that must be given. */
+  /** Required options. */
   readonly required?: readonly string[];
-  /** Options of which at least one must be given. */
+  /** Options of which at least one is required. */
   readonly oneOf?: readonly string[];
-  /** How help calls the one argument that must be given; without one it takes none. */
+  /** The name of the one required argument in the help; without one the command takes no argument. */
   readonly argument?: string;
-  /** Whether it has an option for its version. */
+  /** Whether it has the option --version. */
   readonly versioned?: boolean;
   /** Whether it is a program itself, not a command of mdevctl. */
   readonly isProgram?: boolean;
@@ -75,7 +75,7 @@ provided, the human readable listing will include attributes for the device(s).`
   ],
 };
 
-/** The program itself: what is typed before a command. */
+/** The program itself, without a command. */
 export const program: CommandSpecification = {
   name: 'mdevctl',
   about: 'A mediated device management utility for Linux',
@@ -219,7 +219,7 @@ Running devices are unaffected by this command.`,
       force,
     ],
   },
-  // Not in its help: its own udev rule calls it.
+  // Not in its help: mdevctl's udev rule calls it.
   {name: 'start-parent-mdevs', about: '', options: [], argument: 'PARENT'},
 ];
 

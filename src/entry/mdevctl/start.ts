@@ -1,8 +1,8 @@
-/** What the launcher runs when it is called mdevctl or lsmdev: that name, and the words after it. */
+/** The launcher runs this when it is called as mdevctl or lsmdev, with that name and the words after it. */
 import {mdevctl} from './drop-in.js';
 
 const [name = '', ...words] = process.argv.slice(2);
 void mdevctl(name, words).then((exitCode) => {
-  // Everything is written by now, and a child that is stuck in the kernel must not keep us.
+  // All output is written by now, and a child that is blocked in the kernel must not delay the exit.
   process.exit(exitCode);
 });

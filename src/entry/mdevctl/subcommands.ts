@@ -25,12 +25,12 @@ import type {Output} from '../cli/output.js';
 import type {MdevctlValues} from './arguments.js';
 import {jsonText, mdevLines, mdevsJson, typesJson, typesLines, type ListedMdev} from './format.js';
 
-/** What a command works with. */
+/** The context of a command. */
 export interface MdevctlContext {
   readonly host: Host;
   readonly stdout: Output;
   readonly stderr: Output;
-  /** Tells what is not the result, as far as MDEVCTL_LOG wants it. */
+  /** Prints a message on standard error if MDEVCTL_LOG includes its level. */
   readonly log: (level: 'warn' | 'debug', text: string) => void;
   /** Whether anything was changed. */
   changed: boolean;
@@ -92,7 +92,7 @@ function readDefined(context: MdevctlContext, filter: DefinitionFilter): ListedM
   });
 }
 
-/** @param shown whether the attributes are shown: only then are the scripts asked. */
+/** @param shown whether the attributes are shown: the scripts are asked only then. */
 async function readActive(
   {host, log}: MdevctlContext,
   filter: DefinitionFilter,
@@ -119,7 +119,7 @@ function types({host, stdout}: MdevctlContext, values: MdevctlValues): void {
   stdout.write(`${values.has('dumpjson') ? jsonText(typesJson(parents)) : typesLines(parents)}\n`);
 }
 
-/** The devices that are meant; undefined when no device can be, as its parent's name is none. */
+/** The filter for devices; undefined when it cannot match any, because the name of the parent is not valid. */
 function readFilter(values: MdevctlValues): DefinitionFilter | undefined {
   const [uuid, parent] = [values.get('uuid'), values.get('parent')];
   try {
@@ -203,8 +203,7 @@ async function startParent(context: MdevctlContext, parent: string): Promise<voi
 }
 
 /**
- * The definitions that match, as mdevctl has them: one of them that is broken is an error, and a file with another
- * name is told.
+ * The matching definitions, as in mdevctl: a broken one is an error, and a file with another name causes a warning.
  */
 function definitionsOf({host, log}: MdevctlContext, filter: DefinitionFilter): readonly Definition[] {
   const {definitions, broken} = readDefinitions(host, {...filter, asTyped: true});
@@ -231,7 +230,7 @@ function readWords(values: MdevctlValues): MdevWords {
   };
 }
 
-/** The name as it is typed: mdevctl knows no other spelling. */
+/** The name as it is typed, because mdevctl accepts no other spelling. */
 function readParentName(text: string): ParentName {
   return asParentName(text) ?? parseParentName(text);
 }

@@ -10,7 +10,7 @@ import {
 const helpOption: OptionSpecification = {name: 'help', char: 'h', help: 'Print help information'};
 const versionOption: OptionSpecification = {name: 'version', char: 'V', help: 'Print version information'};
 
-/** All options of a command, those for help and version too. */
+/** All options of a command, including those for help and version. */
 export function allOptions({options, versioned}: CommandSpecification): readonly OptionSpecification[] {
   return [...options, helpOption, ...(versioned === true ? [versionOption] : [])];
 }
@@ -20,7 +20,7 @@ export function commandLine({name, isProgram}: CommandSpecification): string {
   return isProgram === true ? name : `mdevctl ${name}`;
 }
 
-/** `mdevctl list [OPTIONS]`: how the command is used, with what must be given. */
+/** `mdevctl list [OPTIONS]`: the usage of the command, with its required options. */
 export function usageLine(command: CommandSpecification): string {
   const {required = [], options, argument} = command;
   const must = options.filter(({name}) => required.includes(name));
@@ -93,7 +93,7 @@ function columns(rows: readonly (readonly [string, string])[]): string[] {
   return rows.map(([start, help]) => `${start.padEnd(width)}${help}`);
 }
 
-/** By the letter where there is one, small before capital. */
+/** By the letter if there is one, lower case first. */
 function sortKey({char, name}: OptionSpecification): string {
   if (char === undefined) return name;
   return `${char.toLowerCase()}${char === char.toLowerCase() ? '0' : '1'}`;

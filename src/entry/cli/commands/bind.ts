@@ -4,7 +4,7 @@ import type {Target} from '../../../plan/switch/switch.js';
 import {BaseCommand, switchFlags} from '../base-command.js';
 import {confirmFlag, selectionFlags, switchNamed, type ChangeResult} from '../switching.js';
 
-/** `pearasys bind`: devices on a driver now. */
+/** `pearasys bind`: puts devices on a driver now. */
 export default class Bind extends BaseCommand {
   static override description =
     'DRIVER is a PCI driver (its module is loaded when needed), `none` to keep all drivers off, or `default` ' +

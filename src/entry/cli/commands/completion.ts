@@ -10,7 +10,7 @@ import {changeResult, showChange, withChanges} from '../switching.js';
 export interface CompletionResult {
   readonly shell: Shell;
   readonly script: string;
-  /** Where it was written, or is there already; null when it was only printed, and for a dry run. */
+  /** Where it was written or already exists; null when it was only printed, and for a dry run. */
   readonly path: string | null;
 }
 
@@ -59,7 +59,7 @@ export default class Completion extends BaseCommand {
     return shell;
   }
 
-  /** Where the user's own completions are: bash-completion's README, and the zsh manual's custom. */
+  /** The folder of the user's completions: see bash-completion's README, and the custom of the zsh manual. */
   #path(shell: Shell): string {
     const {HOME: home, XDG_DATA_HOME: data} = this.context.environment;
     if (home === undefined || !home.startsWith('/'))

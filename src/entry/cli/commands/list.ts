@@ -34,25 +34,25 @@ import type {MdevReport, ParentReport} from '../mdev-report.js';
 /** What `pearasys list --json` prints. */
 export interface ListResult {
   readonly devices: readonly DeviceReport[];
-  /** Record files that are ignored, and devices that are there and cannot be read, and why. */
+  /** Record files that are ignored, and devices that cannot be read, with the reasons. */
   readonly problems: readonly {readonly path: string; readonly reason: string}[];
-  /** Records whose card is not in its slot; nothing is done for them. */
+  /** Records whose card is not in its slot; they have no effect. */
   readonly missing: readonly MissingCard[];
-  /** The parents of mediated devices, PCI functions and others; with filters those among the devices. */
+  /** The parents of mediated devices, PCI functions and others; with filters only those among the devices. */
   readonly parents: readonly ParentReport[];
   /** The mediated devices of these parents. */
   readonly mdevs: readonly MdevReport[];
 }
 
-/** A recorded card that is not where it was. */
+/** A recorded card that is not in its slot. */
 export interface MissingCard {
   readonly slot: string;
   readonly id: string;
-  /** Slots where a card with this id is now, besides those recorded for themselves. */
+  /** Slots with a card of this id now, except those with their own record. */
   readonly elsewhere: readonly string[];
 }
 
-/** Characters that are written at once: what a pipe takes, see pipe(7). */
+/** Characters per write: the capacity of a pipe, see pipe(7). */
 const chunk = 65_536;
 
 /** Whether a device is wanted. */
@@ -132,7 +132,7 @@ export default class List extends BaseCommand {
     const blind = blindSpot(host);
     if (blind !== undefined) this.note(blind);
     return {
-      // Only where they are asked for: thousands of them are work that lines do not need.
+      // Only on request: for thousands of devices they take time, and lines do not need them.
       get devices() {
         return devices.map((device) => reportDevice(device, surroundings));
       },
@@ -195,8 +195,8 @@ export default class List extends BaseCommand {
 }
 
 /**
- * The parents and mediated devices; undefined on a machine without any, which costs the look at one folder.
- * @param chosen the devices among which parents must be; undefined for all parents.
+ * The parents and mediated devices; undefined on a machine without any, which costs reading one folder.
+ * @param chosen the devices to which parents must belong; undefined for all parents.
  */
 async function readMdevs(
   host: Host,
@@ -211,7 +211,7 @@ async function readMdevs(
   });
 }
 
-/** Records whose card has gone from its slot, or has made room for another. */
+/** Records whose slot is empty or has another card. */
 function missingCards(records: readonly DeviceRecord[], devices: readonly Device[]): MissingCard[] {
   const recorded = new Set<string>(records.map((record) => record.slot));
   return records.flatMap((record) => {
@@ -222,7 +222,7 @@ function missingCards(records: readonly DeviceRecord[], devices: readonly Device
   });
 }
 
-/** The stable line for programs: what its report says, without making one, as there may be thousands. */
+/** The stable line for programs. It has the content of the report without creating one, because there may be thousands. */
 function line(device: Device, surroundings: Surroundings): string {
   const {slot, id, classCode, driver, override, group, bootDisplay} = device;
   const names = surroundings.names.get(slot);
@@ -254,13 +254,13 @@ function row(report: DeviceReport): string[] {
   ];
 }
 
-/** What NVIDIA's driver makes of a virtual function, after its name. */
+/** The vGPU type of a virtual function of NVIDIA's driver, after its name. */
 function vgpuWord(type: number | undefined): string {
   if (type === undefined) return '';
   return type === 0 ? ' (vGPU, no type set)' : ` (vGPU type ${type})`;
 }
 
-/** The word that `--class` takes for it, or its digits. */
+/** The word for it that `--class` accepts, or its digits. */
 function classWordOf(code: string): string {
   const base = Number.parseInt(code.slice(0, 2), 16);
   return Object.entries(classWords).find(([, number]) => number === base)?.[0] ?? code.slice(0, 4);
@@ -275,7 +275,7 @@ function enabledWord(enabled: boolean): string {
   return enabled ? 'enabled' : 'disabled';
 }
 
-/** What holds the device, in a word: `Xorg[812]`, `/home`, `eth0`. */
+/** A holder as one word: `Xorg[812]`, `/home`, `eth0`. */
 function holderName(holder: Holder | HolderReport): string {
   switch (holder.kind) {
     case 'process':
@@ -308,7 +308,7 @@ function unitWord({driver, enabled, active}: UnitState): string {
 }
 
 function holderWord(holder: Holder): string {
-  // A mount point may have newlines and tabs, which would make lines and fields of their own.
+  // A mount point may contain newlines and tabs, which would start new lines and fields.
   return `${holder.kind}:${printableLine(holderName(holder))}`;
 }
 

@@ -13,7 +13,7 @@ export interface PciResult extends ChangeResult {
   readonly listed: readonly DriverListing[];
 }
 
-/** `pearasys [-s SLOT]... [-d ID]... pci …`: the kernel's own words, one link after the other. */
+/** `pearasys [-s SLOT]... [-d ID]... pci …`: the kernel's operations, one link after another. */
 export default class Pci extends BaseCommand {
   static override description =
     'A chain of `rescan`, `driver DRIVER bind|unbind|new-id|remove-id|ls` and `device [--driver DRIVER] ' +
@@ -33,16 +33,16 @@ export default class Pci extends BaseCommand {
 
   async run(): Promise<PciResult> {
     const {flags} = await this.parse(Pci);
-    // As they were written, after the `--` of the prelude: oclif's own list mixes up words that come twice.
+    // In the original order, after the `--` of the prelude: oclif's list mixes up repeated words.
     const chain = parseChain(this.argv.slice(this.argv.indexOf('--') + 1));
     const host = await this.openHost();
     const outer = namedWords(flags);
     if (outer.length === 0 && chain.some(needsDevices))
       outer.push(...(await chooseDevices(this.context, host)));
-    // A mistake is one whether or not the chain uses the word.
+    // A wrong word is an error even if the chain does not use it.
     if (!chain.some(needsDevices))
       for (const word of outer) checkDeviceWord(host, () => readDevices(host), word);
-    // All devices of the chain are found before its first write: a link may take one away that a later one names.
+    // All devices of the chain are found before its first write, because a link may remove one that a later link names.
     const steps = chain.map((link) => ({action: link.action, devices: this.#find(host, link, outer)}));
     const notes: string[] = [];
     const {outcomes, listed, devices} = await withChanges(this, flags, notes, (options) =>

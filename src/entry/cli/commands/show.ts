@@ -35,7 +35,7 @@ import {
 import type {MdevInventory} from '../mdev-inventory.js';
 import type {MdevReport, ParentReport} from '../mdev-report.js';
 
-/** Another device that this one is together with. */
+/** Another device of the same card or group. */
 export interface Companion {
   readonly slot: string;
   readonly id: string;
@@ -49,18 +49,18 @@ export interface Companion {
 export interface ShownDevice extends DeviceReport {
   /** The name in one line. */
   readonly name: string;
-  /** Whether a write to it, or its driver's probe, does not return: override and driver are not to be known then. */
+  /** Whether a write to it, or its driver's probe, does not return: then override and driver are not known. */
   readonly locked: boolean;
   /**
-   * What reading the override answered: `known`; `missing` where the kernel has none (before 3.16) or the tree was
-   * captured without it; `unreadable`; `blocked` for a device that is locked.
+   * How reading the override went: `known`; `missing` if the kernel has none (before 3.16) or the tree was captured
+   * without it; `unreadable`; `blocked` for a device that is locked.
    */
   readonly overrideState: OverrideState;
-  /** Attributes that are there and could not be read. */
+  /** Attributes that exist but could not be read. */
   readonly unreadable: readonly string[];
-  /** The module of the driver that has it; null without a driver, and for a built-in one. */
+  /** The module of its driver; null without a driver, and for a built-in one. */
   readonly module: string | null;
-  /** The modules whose aliases take the device. */
+  /** The modules whose aliases match the device. */
   readonly modules: readonly string[];
   /** The vGPU types that can be set on the device now, see {@link DeviceReport.vgpu}. */
   readonly vgpuTypes: readonly {readonly type: number; readonly name: string}[];
@@ -68,14 +68,14 @@ export interface ShownDevice extends DeviceReport {
   readonly siblings: readonly Companion[];
   /** The other members of its IOMMU group. */
   readonly members: readonly Companion[];
-  /** Whether the group could be used through VFIO as it is now; null without an IOMMU. */
+  /** Whether VFIO could use the group in its present state; null without an IOMMU. */
   readonly viable: boolean | null;
-  /** Members, this device too, whose drivers keep the group from VFIO. */
+  /** Members, including this device, whose drivers make the group not viable. */
   readonly inTheWay: readonly string[];
-  /** The ways to reset it, in the order in which the kernel tries them. */
+  /** Its reset methods, in the order in which the kernel tries them. */
   readonly resetMethods: readonly string[];
   readonly power: {
-    /** `D0`, `D3hot`, `D3cold`, …; null where the kernel does not tell. */
+    /** `D0`, `D3hot`, `D3cold`, …; null if the kernel does not say. */
     readonly state: string | null;
     /** Whether the kernel may suspend it while it is idle: `auto`, or `on` for never. */
     readonly control: string | null;
@@ -85,11 +85,11 @@ export interface ShownDevice extends DeviceReport {
 
 /** What `pearasys show --json` prints. */
 export interface ShowResult {
-  /** One, unless a disk is reached through several, or `--all` was given; none for a parent that is no PCI function. */
+  /** One, unless a disk has several paths, or with `--all`; none for a parent that is not a PCI function. */
   readonly devices: readonly ShownDevice[];
-  /** The device, where it is a parent of mediated devices. */
+  /** The device, if it is a parent of mediated devices. */
   readonly parents: readonly ParentReport[];
-  /** The mediated devices of these parents; or the one that was named, once for each parent it is defined on. */
+  /** The mediated devices of these parents; or the named one, once for each parent on which it is defined. */
   readonly mdevs: readonly MdevReport[];
 }
 
@@ -138,7 +138,7 @@ export default class Show extends BaseCommand {
     return {devices, parents, mdevs};
   }
 
-  /** A mediated device by its UUID, or a parent that is no PCI function; undefined for any other word. */
+  /** A mediated device by its UUID, or a parent that is not a PCI function; undefined for any other word. */
   async #showMediated(host: Host, word: string): Promise<ShowResult | undefined> {
     const uuid = asUuid(word);
     const name = uuid === undefined && asSlot(word) === undefined ? asParentName(word) : undefined;
@@ -183,7 +183,7 @@ async function readMdevsOf(host: Host, names: readonly string[]): Promise<MdevIn
     : noMdevs;
 }
 
-/** The functions of the card that a slot names, which spares reading all devices; undefined for any other word. */
+/** The functions of the card that a slot names, which avoids reading all devices; undefined for any other word. */
 function readCard(host: HostReader, word: string): Device[] | undefined {
   const slot = asSlot(word);
   if (slot === undefined) return undefined;
@@ -253,7 +253,7 @@ function readVgpuTypes(host: HostReader, {slot}: Device): ShownDevice['vgpuTypes
     });
 }
 
-/** The device for people: a line a fact. */
+/** The device for people: one fact per line. */
 function print(device: ShownDevice): string {
   const lines: string[] = [`${device.slot} ${device.name}`];
   const fact = (name: string, ...values: (string | null | undefined)[]) => {
@@ -308,7 +308,7 @@ function print(device: ShownDevice): string {
   return lines.join('\n');
 }
 
-/** Undefined when there is nothing to tell: no override, and nothing that keeps one from being set. */
+/** Undefined without an override, if one could be set. */
 function overrideWords({override, overrideState, locked}: ShownDevice): string | undefined {
   if (locked || overrideState === 'known') return override ?? undefined;
   return overrideState === 'missing'

@@ -2,7 +2,7 @@ import {string} from '@oclif/core/args';
 import {BaseCommand, switchFlags} from '../base-command.js';
 import {selectionFlags, switchNamed, type ChangeResult} from '../switching.js';
 
-/** `pearasys unbind`: devices without a driver, free for binding by hand. */
+/** `pearasys unbind`: takes devices off their drivers, for binding by hand. */
 export default class Unbind extends BaseCommand {
   static override description =
     'Leaves each DEVICE without a driver and without an override. A DEVICE is a slot (0000:04:00.0, 04:00.0), ' +

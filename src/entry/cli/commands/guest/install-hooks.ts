@@ -38,7 +38,7 @@ export default class GuestInstallHooks extends BaseCommand {
     const host = await this.openHost();
     const {layout} = this.context;
     const libvirt = await this.#openLibvirt(host);
-    // A folder to look at need not have all of a machine.
+    // A folder for inspection need not have all files of a machine.
     if (host.root === '/' && readGuestFile(host, layout, guest) === undefined)
       throw new PearasysError({
         code: 'no-guest',
@@ -56,7 +56,7 @@ export default class GuestInstallHooks extends BaseCommand {
     const result = {...changeResult(host, [outcome], flags, notes, []), hooks};
     if (result.dryRun) for (const line of result.steps) this.log(line);
     else for (const path of hooks) this.log(path);
-    // libvirt looks for hooks when it starts: a folder that was not there then is not looked into.
+    // libvirt searches for hooks when it starts, and does not look into folders that are created later.
     if (result.changed && host.root === '/')
       this.note(
         'libvirt looks for new hooks when it starts: systemctl try-restart libvirtd (on some systems virtqemud); running guests are not affected',
@@ -64,7 +64,7 @@ export default class GuestInstallHooks extends BaseCommand {
     return result;
   }
 
-  /** Where libvirt is: on the machine, for a folder to look at that has nothing of it but what we put there. */
+  /** Where libvirt is: on the machine, if a folder for inspection has nothing of it except our files. */
   async #openLibvirt(host: Host): Promise<Host> {
     const own = host.root === '/' || host.exists(domainsFolder) || host.exists(qemuHook);
     return own ? host : await this.context.openHost(undefined);

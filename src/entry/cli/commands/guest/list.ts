@@ -12,19 +12,19 @@ import {BaseCommand} from '../../base-command.js';
 import {hasColours} from '../../context.js';
 import {printTable} from '../../table.js';
 
-/** A guest that was set up, as `--json` prints it. */
+/** A guest that is set up, as `--json` prints it. */
 export interface GuestEntry {
   readonly guest: string;
   /** The slots it takes. */
   readonly slots: readonly string[];
-  /** `primary`: it takes the display that the firmware started with; `gpu`: another one; `both`; null for none. */
+  /** `primary`: it takes the boot display; `gpu`: another one; `both`; null for none. */
   readonly display: GuestDisplay | null;
   readonly unit: string;
-  /** systemd's word for the unit's state; null where no systemd runs. */
+  /** systemd's name of the unit's state; null if systemd is not running. */
   readonly active: string | null;
   /** The slots that it has now. */
   readonly taken: readonly string[];
-  /** Why its file is ignored, or what it has is not known; null when neither is so. */
+  /** Why its file is ignored, or why its present devices are not known; null otherwise. */
   readonly problem: string | null;
 }
 

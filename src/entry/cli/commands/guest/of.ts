@@ -8,7 +8,7 @@ import {BaseCommand} from '../../base-command.js';
 /** What `--json` prints. */
 export interface GuestOfResult {
   readonly slot: string;
-  /** The guests that take the device, whether they run or not. */
+  /** The guests that take the device, running or not. */
   readonly guests: readonly string[];
 }
 

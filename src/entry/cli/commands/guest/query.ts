@@ -12,27 +12,27 @@ import {BaseCommand} from '../../base-command.js';
 export interface GuestQueryResult {
   /** The slots of the guest. */
   readonly devices: readonly string[];
-  /** The same as virsh names them: `pci_0000_02_00_0`. */
+  /** The same with virsh's names: `pci_0000_02_00_0`. */
   readonly devices_with_virsh_format: readonly string[];
-  /** Guests that take the display that the firmware started with. */
+  /** Guests that take the boot display. */
   readonly primary_gpu_passthrough_guests: readonly string[];
   /** Guests that take another display. */
   readonly gpu_passthrough_guests: readonly string[];
   /** The displays among the guest's devices. */
   readonly guest_gpu_device: readonly string[];
-  /** The guest, when it is one of `gpu_passthrough_guests`. */
+  /** The guest, if it is one of `gpu_passthrough_guests`. */
   readonly is_gpu_passthrough_guest: readonly string[];
-  /** The guest, when it is one of `primary_gpu_passthrough_guests`. */
+  /** The guest, if it is one of `primary_gpu_passthrough_guests`. */
   readonly is_primary_gpu_passthrough_guest: readonly string[];
-  /** The slot that was asked about. */
+  /** The given slot. */
   readonly device_pci_id: readonly string[];
-  /** The same as virsh names it. */
+  /** The same with virsh's name. */
   readonly device_virsh_name: readonly string[];
   /** The guests that take it. */
   readonly device_guests: readonly string[];
 }
 
-/** `pearasys guest query`: what scripts ask, as shell variables. */
+/** `pearasys guest query`: values for scripts, as shell variables. */
 export default class GuestQuery extends BaseCommand {
   static override description =
     'Prints variables for a shell, quoted so that eval is safe with any guest name. Multiple values are ' +
@@ -78,7 +78,7 @@ export default class GuestQuery extends BaseCommand {
   }
 }
 
-/** One word may be either: a slot, unless a guest is called so. */
+/** One word may be a guest or a slot; a guest with this name has priority. */
 function splitWords(
   {guest, slot}: {readonly guest: string | undefined; readonly slot: string | undefined},
   isGuest: (word: string) => boolean,

@@ -5,7 +5,7 @@ import {BaseCommand, changeFlags} from '../../base-command.js';
 import {changeResult, withChanges} from '../../switching.js';
 import type {GuestHooksResult} from './install-hooks.js';
 
-/** `pearasys guest remove-hooks`: libvirt does not run anything of ours any more. */
+/** `pearasys guest remove-hooks`: removes the hooks that libvirt runs for guests. */
 export default class GuestRemoveHooks extends BaseCommand {
   static override description =
     'Removes what `guest install-hooks` wrote: for one guest, or without a name for all guests. The hook that ' +

@@ -9,7 +9,7 @@ import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 /** What `--json` prints. */
 export type GuestRemoveResult = ChangeResult & {readonly guest: string};
 
-/** `pearasys guest remove`: the set-up of a guest is taken back. */
+/** `pearasys guest remove`: removes the set-up of a guest. */
 export default class GuestRemove extends BaseCommand {
   static override description =
     "Removes the guest's file and settings, and its name from the two lists of guests. A guest that has its " +

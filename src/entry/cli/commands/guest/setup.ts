@@ -92,13 +92,13 @@ export default class GuestSetup extends BaseCommand {
     return result;
   }
 
-  /** Where devices and libvirt's guests are: on the machine, for a folder to look at that has neither. */
+  /** Where devices and libvirt's guests are: on the machine, if a folder for inspection has neither. */
   async #openMachine(host: Host): Promise<Host> {
     const own = host.root === '/' || host.exists(devicesFolder) || host.exists(domainsFolder);
     return own ? host : await this.context.openHost(undefined);
   }
 
-  /** The devices when none is named: chosen on a terminal, else the domain's. */
+  /** The devices if none is named: chosen on a terminal, otherwise those of the domain. */
   async #choose(host: Host, guest: Guest, domain: Domain, asks: boolean): Promise<readonly string[]> {
     const devices = readDevices(host);
     const proposed = domain.kind === 'known' ? domain.devices.map(({slot}) => slot) : [];
@@ -111,7 +111,7 @@ export default class GuestSetup extends BaseCommand {
         `no device was named for guest ${guest}${domain.kind === 'known' ? ', and its domain has no PCI device' : ''}`,
         `pearasys guest setup ${shellWord(guest)} --device SLOT; \`pearasys list\` lists the devices`,
       );
-    // One that is not there is told now, and not when the guest starts.
+    // A missing device is reported now, not when the guest starts.
     findDevices(host, devices, proposed);
     return proposed;
   }
@@ -124,7 +124,7 @@ export default class GuestSetup extends BaseCommand {
       ...readMembers(host, chosen),
     ];
     const names = readNames(host, companions);
-    // Taking the PF of a chosen virtual function would remove that.
+    // Taking the PF of a chosen virtual function would remove the function.
     const carriers = new Set(chosen.flatMap(({slot}) => carriersOf(host, slot)));
     for (const other of new Map(companions.map((device) => [device.slot, device])).values()) {
       if (taken.has(other.slot) || carriers.has(other.slot)) continue;

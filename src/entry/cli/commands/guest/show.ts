@@ -27,17 +27,17 @@ import {BaseCommand} from '../../base-command.js';
 /** A device of a guest. */
 export interface GuestDevice {
   readonly slot: string;
-  /** The id of the card that is there; null when none is. */
+  /** The id of the card in the slot; null without one. */
   readonly id: string | null;
-  /** The id that the guest's settings have for this slot; null when they have none. */
+  /** The id in the guest's settings for this slot; null without one. */
   readonly expected: string | null;
-  /** The name in one line; empty when no card is there. */
+  /** The name in one line; empty without a card. */
   readonly name: string;
   readonly driver: string | null;
   readonly group: number | null;
   /** Whether the guest has it now. */
   readonly taken: boolean;
-  /** The driver that the host has it on again when the guest has ended; null when the guest does not have it. */
+  /** The driver that the host uses when the guest has ended; null when the guest does not have it. */
   readonly hostDriver: string | null;
 }
 
@@ -50,7 +50,7 @@ export interface GuestShowResult {
   readonly devices: readonly GuestDevice[];
   readonly unit: string;
   readonly active: string | null;
-  /** The settings that are in force; null when they are not obeyed, which is the problem then. */
+  /** The settings in force; null if they are ignored, as the problem then says. */
   readonly settings: {
     readonly stopServices: readonly string[] | 'auto';
     readonly displayManager: string;
@@ -62,13 +62,13 @@ export interface GuestShowResult {
   } | null;
   /** Settings that this version does not know, with their files. They have no effect. */
   readonly unknown: readonly UnknownSetting[];
-  /** Services that are started when the guest has ended. */
+  /** Services to start when the guest has ended. */
   readonly stopped: readonly string[];
   /** Our hooks that libvirt runs for it. */
   readonly hooks: readonly string[];
   /**
-   * What libvirt's domain has and the guest does not take, and the other way round; what else the domain has of the
-   * host, in sentences; null where libvirt has none.
+   * What libvirt's domain has and the guest does not take, and vice versa; notes about other host devices of the
+   * domain, in sentences; null if libvirt has no domain.
    */
   readonly domain: {
     readonly missing: readonly string[];
@@ -173,7 +173,7 @@ const displayWords: Readonly<Record<GuestDisplay, string>> = {
   both: 'the boot display and another one',
 };
 
-/** The guest for people: a line a fact. */
+/** The guest for people: one fact per line. */
 function print(guest: GuestShowResult): string {
   const lines = [guest.guest];
   const fact = (name: string, ...values: readonly string[]) => {

@@ -10,7 +10,7 @@ export interface VirshNameResult {
   readonly name: string;
 }
 
-/** `pearasys guest virsh-name`: a slot as virsh names it. The device need not be there. */
+/** `pearasys guest virsh-name`: virsh's name of a slot. The device need not exist. */
 export default class GuestVirshName extends BaseCommand {
   static override description =
     'Prints the name that `virsh nodedev-list` uses for the device: pci_0000_02_00_0.';

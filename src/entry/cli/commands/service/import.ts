@@ -8,13 +8,13 @@ import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 
 /** What `--json` prints. */
 export interface ImportResult extends ChangeResult {
-  /** The units, one for each file that was taken over. */
+  /** The units, one for each imported file. */
   readonly units: readonly string[];
-  /** Files that are left as they are, and why. */
+  /** Files that are not imported, and why. */
   readonly left: readonly {readonly path: string; readonly reason: string}[];
 }
 
-/** `pearasys service import`: what driverctl has saved becomes records and units. */
+/** `pearasys service import`: makes records and units from what driverctl has saved. */
 export default class ServiceImport extends BaseCommand {
   static override description =
     'Imports what driverctl has saved in /etc/driverctl.d: for each file, it does `service install` with its ' +

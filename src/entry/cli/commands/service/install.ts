@@ -119,7 +119,7 @@ export default class ServiceInstall extends BaseCommand {
     },
   ): Promise<readonly NamedDevice[]> {
     const {slot = [], id = []} = flags;
-    // An image has no devices to look at: there a slot and an id say together which one is meant.
+    // An image has no devices to read: there a slot and an id together name the device.
     if (host.root !== '/' && !host.exists(devicesFolder)) {
       if (slot.length !== 1 || id.length !== 1)
         throw usageError(

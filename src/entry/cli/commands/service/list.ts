@@ -11,7 +11,7 @@ import {readUnitStates} from '../../../../systemd/unit.js';
 import {BaseCommand} from '../../base-command.js';
 import {hasColours} from '../../context.js';
 
-/** One recorded wish, as `--json` prints it. */
+/** One record, as `--json` prints it. */
 export interface ServiceEntry {
   /** The slot; `any` for a record by id alone. */
   readonly slot: string;
@@ -21,11 +21,11 @@ export interface ServiceEntry {
   /** Null for a record by id alone, which has no unit. */
   readonly unit: string | null;
   readonly enabled: boolean;
-  /** systemd's word for the unit's state; null where no systemd runs. */
+  /** systemd's name of the unit's state; null if systemd is not running. */
   readonly active: string | null;
   /** `matches`; `absent`: no card is in the slot; `other-card`: the card there is another one. */
   readonly card: RecordMatch['kind'] | 'unrecorded';
-  /** Slots where a card with the recorded id is, when it is not in its own. */
+  /** Slots with a card of the recorded id, if it is not in the recorded slot. */
   readonly elsewhere: readonly string[];
   /** What the record has that this version does not know. */
   readonly unknown: readonly UnknownKey[];

@@ -12,7 +12,7 @@ import type {UnitIdentity} from '../../../../systemd/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
 import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 
-/** `pearasys service uninstall`: the lasting wish for a device is taken back. */
+/** `pearasys service uninstall`: removes the record and the unit of a device. */
 export default class ServiceUninstall extends BaseCommand {
   static override description =
     'Stops the units of a slot, which releases the device, disables them, and removes them with the record; ' +
