@@ -40,7 +40,7 @@ describe('pearasys bind', () => {
     return stderr;
   }
 
-  it('puts a card with all its functions on the driver, and back on its own', async () => {
+  it('puts a card with all its functions on the driver, and back on the default one', async () => {
     const host = made();
     const before = host.machine.bindings();
     assert.deepEqual(await typed(host, 'bind vfio-pci 02:00.0 --siblings'), {
@@ -118,7 +118,7 @@ describe('pearasys bind', () => {
     );
   });
 
-  it('bad words are refused with 2, with what was expected', async () => {
+  it('refuses wrong arguments with 2, and says what is expected', async () => {
     const host = made();
     for (const [argv, message] of [
       [['bind'], /missing: DRIVER/],
@@ -160,7 +160,7 @@ describe('pearasys bind', () => {
     assert.deepEqual(host.effects(), []);
   });
 
-  it('a device that is not there is 4, with the nearest', async () => {
+  it('a missing device is 4, with the nearest one', async () => {
     const host = made();
     await refused(
       host,
@@ -179,7 +179,7 @@ describe('pearasys bind', () => {
     await refused(host, ['bind', 'vfio-pci', '02:00.1'], 4, /no device in slot/);
   });
 
-  it('a device that goes while this waits for its lock is 4, and the other one is not touched', async () => {
+  it('a device that disappears during the wait for its lock is 4, and the other one is not touched', async () => {
     const host = made();
     const other = new SimulatedHost(host.machine);
     const lock = await other.lock(card, 1000);
@@ -238,7 +238,7 @@ describe('pearasys bind', () => {
     assert.match(told, /sysfs is not mounted\ntry: mount sysfs with: mount -t sysfs sysfs \/sys\n$/);
   });
 
-  it('a driver that does not take the device: 1, back where it was, with the error as JSON', async () => {
+  it('a driver that rejects the device: 1, the device is back, and JSON has the error', async () => {
     const host = made();
     host.refuseProbe(sound, 'vfio-pci');
     const before = host.machine.bindings();
@@ -250,7 +250,7 @@ describe('pearasys bind', () => {
     assert.deepEqual(host.machine.bindings(), before);
   });
 
-  it('a write that does not return: 5; a second call is refused with 5 at once', async () => {
+  it('a write that does not return: 5; a second call is immediately refused with 5', async () => {
     const host = made();
     host.neverReturn('/sys/bus/pci/drivers/e1000e/unbind');
     const {exitCode, stderr} = await typed(host, 'bind pci-stub eth1 --timeout 3');
@@ -292,7 +292,7 @@ describe('pearasys bind', () => {
   });
 
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    it(`${signal} in mid-switch is undone`, async () => {
+    it(`undoes the switch on ${signal}`, async () => {
       const host = made();
       const before = host.machine.bindings();
       host.afterEffect((effect) => {
@@ -305,7 +305,7 @@ describe('pearasys bind', () => {
       assert.equal(process.listenerCount(signal), 0);
     });
 
-  it('two at once on one card: one waits for the other, and the state is that of the last', async () => {
+  it('two concurrent runs on one card: one waits for the other, and the last one decides the state', async () => {
     const host = made();
     const other = new SimulatedHost(host.machine);
     const [one, two] = await Promise.all([
@@ -318,7 +318,7 @@ describe('pearasys bind', () => {
     assert.ok(first === 'vfio-pci' || first === 'pci-stub');
   });
 
-  it('or is refused with 3 when the other takes too long', async () => {
+  it('and is refused with 3 if the other takes too long', async () => {
     const host = made();
     host.lockPatience = 20;
     const lock = await new SimulatedHost(host.machine).lock(sound, 1000);
@@ -339,7 +339,7 @@ describe('pearasys bind', () => {
     assert.equal(host.effects().filter((line) => line.includes('/unbind')).length, 1);
   });
 
-  it('--all lets an id mean both cards', async () => {
+  it('with --all an id selects both cards', async () => {
     const host = made((declaration) => {
       declaration.processes = [];
       for (const slot of ['0000:01:00.0', '0000:02:00.0']) delete functionOf(declaration, slot).driver;

@@ -39,7 +39,7 @@ describe('the built program', () => {
     }
   });
 
-  it('tells of wrong words with 2', () => {
+  it('rejects wrong arguments with 2', () => {
     for (const words of [['lisst'], ['list', '--nonsense'], ['bind'], ['pci', 'device']]) {
       const {status, stderr} = built(...words);
       assert.equal(status, 2, words.join(' '));
@@ -155,7 +155,7 @@ describe('the built program', () => {
     const loss = (what: string, name = 'pearasys') =>
       `${name}: writing to standard ${what} failed: ENOSPC (no space left)\n`;
 
-    it('tells so in one line and ends with 1 where nothing was changed', function () {
+    it('reports it in one line and ends with 1 if nothing was changed', function () {
       this.timeout(60_000);
       const root = ['--root', host.machine.folder];
       for (const words of [
@@ -177,7 +177,7 @@ describe('the built program', () => {
       }
     });
 
-    it('keeps the exit code of a failure, whatever fails to be told', function () {
+    it('keeps the exit code of a failure that cannot be reported', function () {
       this.timeout(60_000);
       const root = ['--root', host.machine.folder];
       for (const [words, expected] of [
@@ -202,7 +202,7 @@ describe('the built program', () => {
       assert.equal((JSON.parse(asJson.stdout) as {error: {exitCode: number}}).error.exitCode, 3);
     });
 
-    it('is 0 where what was wanted is done', () => {
+    it('ends with 0 if the change was made', () => {
       const image = mkdtempSync(join(tmpdir(), 'pearasys-image-'));
       try {
         mkdirSync(join(image, 'etc/systemd/system'), {recursive: true});
@@ -235,7 +235,7 @@ describe('the built program', () => {
       }
     });
 
-    it('says nothing when its reader has seen enough', () => {
+    it('reports nothing when its reader has closed the pipe', () => {
       const {status, stdout, stderr} = spawnSync(
         'bash',
         ['-c', 'for n in 1 2 3; do "$0" "$@"; done | head -n 1; echo "${PIPESTATUS[0]}"', launcher, '--help'],
@@ -258,7 +258,7 @@ describe('the built program', () => {
       assert.equal(run(process.execPath, [program, 'mdevctl', 'nonsense'], 'pipe', full).status, 2);
     });
 
-    it('is the same as handler: its exit code is what systemd goes by', () => {
+    it('is the same as a handler, because systemd uses its exit code', () => {
       for (const handler of ['claim', 'release', 'guest-start']) {
         const program = join(import.meta.dirname, `../../dist/${handler}.cjs`);
         for (const stderr of ['pipe', full] as const)
@@ -280,7 +280,7 @@ describe('the built program', () => {
     }
   });
 
-  it('is installed with the folders that were asked for, and a code cache that V8 takes from its launcher', () => {
+  it('is installed with the given folders, and with a code cache that V8 accepts from its launcher', () => {
     const prefix = mkdtempSync(join(tmpdir(), 'pearasys-installed-'));
     try {
       const folders = ['SYSCONFDIR', 'UNITDIR', 'UDEVDIR'].map((name) => `${name}=${join(prefix, name)}`);

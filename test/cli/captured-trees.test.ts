@@ -27,7 +27,7 @@ describe('on the device trees of real machines', () => {
         return {exitCode, result: JSON.parse(stdout) as T & Partial<ErrorDocument>};
       }
 
-      it('list tells of each device what is so', async () => {
+      it('list describes each device correctly', async () => {
         const {exitCode, result} = await json<ListResult>('list');
         assert.equal(exitCode, 0);
         const virtual = Object.values(tree.vfs ?? {}).reduce((sum, count) => sum + count, 0);
@@ -61,7 +61,7 @@ describe('on the device trees of real machines', () => {
         assert.equal(lines.stdout.trimEnd().split('\n').length, result.devices.length);
       });
 
-      it('show tells of each device, and is locked for none', async () => {
+      it('show describes each device, and none is reported as locked', async () => {
         for (const slot of host.machine.functions.keys()) {
           const {exitCode, result} = await json<ShowResult>('show', slot);
           assert.equal(exitCode, 0, slot);

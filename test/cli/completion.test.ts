@@ -56,7 +56,7 @@ describe('completion', () => {
       assert.deepEqual(await offered(...words), expected);
     });
 
-  it('is of a syntax that bash takes', async () => {
+  it('has a syntax that bash accepts', async () => {
     const {status, stderr} = spawnSync('bash', ['-n'], {
       input: await bashScript(),
       encoding: 'utf8',
@@ -65,7 +65,7 @@ describe('completion', () => {
     assert.equal(status, 0);
   });
 
-  describe('of names that somebody else chose', () => {
+  describe('of names that others chose', () => {
     const harmless = ['win11', 'guest with blanks', "it's", 'a"b', '日本'];
     const harmful = [
       '$(touch ran)',
@@ -118,11 +118,11 @@ for word in "\${COMPREPLY[@]}"; do printf '%s\\n' "$word"; done`,
       complete('bash', ['--norc'], words.map((word) => `printf '%s\\n' ${word}\n`).join(''));
     const all = [...harmless, ...harmful].sort();
 
-    it('they are offered by bash as words that mean them', async () => {
+    it('bash offers them as quoted words', async () => {
       assert.deepEqual(read(await inBash("''")), all);
     });
 
-    it('and to what is typed in quotes of either kind', async () => {
+    it('also inside quotes of either kind', async () => {
       assert.deepEqual(
         read((await inBash(`"'"`)).map((word) => `'${word}'`)),
         all.filter((name) => !name.includes("'")),
@@ -133,7 +133,7 @@ for word in "\${COMPREPLY[@]}"; do printf '%s\\n' "$word"; done`,
       );
     });
 
-    it('a beginning is found though it is quoted', async () => {
+    it('a quoted beginning is completed', async () => {
       assert.deepEqual(await inBash(String.raw`'guest\ w'`), [String.raw`guest\ with\ blanks`]);
       assert.deepEqual(await inBash(String.raw`'\$(to'`), [String.raw`\$\(touch\ ran\)`]);
       assert.deepEqual(await inBash("'['"), []);
@@ -177,7 +177,7 @@ _pearasys`,
       assert.match(host.readText(path) ?? '', /^complete -F _pearasys pearasys$/m);
     });
 
-    it('needs no root, shows with --dry-run what it would write, and writes once', async () => {
+    it('needs no root, shows the file with --dry-run, and writes it once', async () => {
       host.userId = 1000;
       const environment = {SHELL: '/bin/bash', HOME: '/home/ann'};
       const path = '/home/ann/.local/share/bash-completion/completions/pearasys';

@@ -89,7 +89,7 @@ describe('one device by each of its names', () => {
     }
   });
 
-  it('a record is found and taken back by any of them', async () => {
+  it('any of them finds and removes a record', async () => {
     const host = made();
     assert.equal((await typed(host, `-s ${net} service install none`)).exitCode, 0);
     const {devices} = await json<Shown>(host, [
@@ -128,7 +128,7 @@ describe('one device by each of its names', () => {
     '/dev/vfio/2',
     '/sys/kernel/iommu_groups/2',
   ])
-    it(`'${name}' means all functions of the card, and is refused where one is expected`, async () => {
+    it(`'${name}' selects all functions of the card, and is refused where one is expected`, async () => {
       const host = made();
       for (const argv of [
         ['show', name],
@@ -154,7 +154,7 @@ describe('one device by each of its names', () => {
       }
     });
 
-  it('a card in a guest’s file is told with what is expected', async () => {
+  it('a card in a guest’s file is reported with what is expected', async () => {
     const host = made();
     host.machine.tree.file('/etc/pearasys/guests/win11.conf', '02:00.*\n');
     const {stderr} = await typed(host, 'guest list');
@@ -186,7 +186,7 @@ describe('one device by each of its names', () => {
     [['--root', '', 'list'], 2, /'' is not a folder/],
     [['--root', '/etc/passwd', 'guest', 'list'], 2, /'\/etc\/passwd' is not a folder/],
   ] as const)
-    it(`an option that is wrong is an error, used or not: ${argv.join(' ')}`, async () => {
+    it(`a wrong option is an error, used or not: ${argv.join(' ')}`, async () => {
       const host = made();
       const {exitCode, stderr} = await run(host, argv);
       assert.equal(exitCode, code, stderr);
@@ -194,7 +194,7 @@ describe('one device by each of its names', () => {
       assert.deepEqual(host.effects(), []);
     });
 
-  it('a slot without a device is no mistake for a command that does not use it', async () => {
+  it('a slot without a device is accepted by a command that does not use it', async () => {
     const host = made();
     assert.equal((await typed(host, '-s 77:00.0 pci rescan')).exitCode, 0);
     assert.equal((await typed(host, '-d ffff:0001 pci rescan')).exitCode, 0);

@@ -63,7 +63,7 @@ describe('errors on the command line', () => {
     }
   });
 
-  it('--debug shows where it comes from', async () => {
+  it('--debug shows the stack', async () => {
     const {stderr} = await typed(host, 'show 03:00.7 --debug');
     assert.match(stderr, /\n {4}at /);
   });
@@ -87,14 +87,14 @@ describe('errors on the command line', () => {
     });
   });
 
-  it('takes anything else for a fault of its own', () => {
+  it('treats anything else as an internal error', () => {
     const {error} = describeError(new TypeError('x is not a function'));
     assert.equal(error.code, 'internal');
     assert.equal(error.exitCode, ExitCode.failed);
     assert.equal(error.message, 'internal error: x is not a function');
   });
 
-  it('suggests only what is near', () => {
+  it('suggests only near words', () => {
     assert.equal(suggest('lisst', ['list', 'show']), 'list');
     assert.equal(suggest('frobnicate', ['list', 'show']), undefined);
     assert.equal(suggest('x', []), undefined);
@@ -136,7 +136,7 @@ describe('help and version', () => {
     }
   });
 
-  it('words that every object of the language has are words like any other', async () => {
+  it('names of inherited properties are ordinary words', async () => {
     for (const word of ['constructor', '__proto__', 'toString'])
       for (const line of [
         `-s ${word}`,
@@ -152,7 +152,7 @@ describe('help and version', () => {
       }
   });
 
-  it('a beginning of commands lists them', async () => {
+  it('the beginning of commands lists them', async () => {
     const {exitCode, stdout} = await typed(host, 'service');
     assert.equal(exitCode, 0);
     assert.match(stdout, /service install/);

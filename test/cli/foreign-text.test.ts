@@ -1,4 +1,4 @@
-/** Text that somebody else chose, as people and programs get it: processes, units, interfaces and guests. */
+/** Text that others chose, in the output for people and programs: processes, units, interfaces and guests. */
 import assert from 'node:assert/strict';
 import type {ShowResult} from '../../src/entry/cli/commands/show.js';
 import type {GuestListResult} from '../../src/entry/cli/commands/guest/list.js';
@@ -6,14 +6,14 @@ import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';
 import {run, typed, type Run} from './runs.js';
 
-/** ESC, CSI of one byte (C1), newline, a right-to-left override, and what is harmless. */
+/** ESC, a CSI of one byte (C1), newline, a right-to-left override, and a harmless character. */
 const foreign = 'a\x1b[2J\x9b31m\n\u202eé';
 const escaped = 'a\\x1b[2J\\u009b31m\\x0a\\u202eé';
 
-/** What a terminal or a journal must not get: everything but the ends of our own lines, and tabs. */
+/** What must not reach a terminal or a journal: control characters except the ends of our lines, and tabs. */
 const harmful = /(?![\n\t])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
 
-describe('text that somebody else chose', () => {
+describe('text that others chose', () => {
   const hosts: SimulatedHost[] = [];
   afterEach(() => {
     for (const host of hosts.splice(0)) host.dispose();
@@ -44,7 +44,7 @@ describe('text that somebody else chose', () => {
   function harmless({stdout, stderr}: Run, ...expected: readonly string[]): void {
     for (const text of [stdout, stderr]) {
       assert.doesNotMatch(text, harmful);
-      // No line of the text's own.
+      // The text must not start a line.
       assert.doesNotMatch(text, /^(?:\\u202e)?é/m);
     }
     for (const one of expected) assert.ok((stdout + stderr).includes(one), stdout + stderr);
@@ -71,7 +71,7 @@ describe('text that somebody else chose', () => {
         if (named && slot === '01:00.0') harmless(result, `${unit}.service`);
       });
 
-  it('a refusal stays a refusal, and names who uses the device', async () => {
+  it('a refusal stays a refusal, and names the process using the device', async () => {
     const result = await typed(made(), 'unbind 01:00.0 --siblings');
     assert.equal(result.exitCode, 3);
     harmless(result, `process 4711 (${escaped})`);

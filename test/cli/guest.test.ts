@@ -50,7 +50,7 @@ describe('pearasys guest', () => {
   }
 
   describe('setup', () => {
-    it('writes the slots, the list and the cards that are meant; the devices stay where they are', async () => {
+    it('writes the slots, the list and the ids of the cards; the devices do not change', async () => {
       const host = made();
       const before = host.machine.bindings();
       assert.equal(
@@ -71,7 +71,7 @@ describe('pearasys guest', () => {
       );
     });
 
-    it('replaces an earlier set-up, keeps what was written by hand, and has the guest in one list once', async () => {
+    it('replaces an earlier set-up, keeps manual changes, and lists the guest once', async () => {
       const host = made((declaration) => {
         declaration.files[`${folder}/win11.conf`] = '# the card\n0000:01:00.0\n0000:01:00.1 # its sound\n';
         declaration.files[`${folder}/single-gpu-passthrough-guests.conf`] = 'other\nwin11\nwin11\nwin110\n';
@@ -99,7 +99,7 @@ describe('pearasys guest', () => {
       assert.equal(read(host, `${folder}/gpu-passthrough-guests.conf`), '');
     });
 
-    it('says what of the group is left out, and who else takes the card', async () => {
+    it('names omitted members of the group, and other guests that take the card', async () => {
       const host = made();
       await ok(host, 'guest', 'setup', 'a', '--device', '02:00.0', '--group');
       const {stderr, exitCode} = await typed(host, 'guest setup b --device 02:00.0');
@@ -114,7 +114,7 @@ describe('pearasys guest', () => {
       );
     });
 
-    it('takes what the domain has when no device is named, and never asks without a terminal', async () => {
+    it('uses the devices of the domain if none is named, and never asks without a terminal', async () => {
       const host = made((declaration) => {
         declaration.files['/etc/libvirt/qemu/win11.xml'] = domain('0000:02:00.0', '0000:02:00.1');
         declaration.files['/etc/libvirt/qemu/plain.xml'] = domain();
@@ -130,7 +130,7 @@ describe('pearasys guest', () => {
       assert.equal(read(host, `${folder}/win12.conf`), undefined);
     });
 
-    it('takes a guest that libvirt has no file of when devices are named, and says so', async () => {
+    it('accepts a guest without a file of libvirt if devices are named, and says so', async () => {
       const host = made((declaration) => {
         declaration.files['/etc/libvirt/qemu/win11.xml'] = domain();
       });
@@ -147,7 +147,7 @@ describe('pearasys guest', () => {
       assert.match((await typed(host, 'guest setup win12 -s 02:00.0')).stderr, /did you mean win11\?/);
     });
 
-    it('writes below a folder to be looked at, with the devices of the machine', async () => {
+    it('writes into a folder for inspection, with the devices of the machine', async () => {
       const host = made((declaration) => {
         declaration.files['/etc/libvirt/qemu/win11.xml'] = domain('0000:02:00.0', '0000:02:00.1');
       });
@@ -164,7 +164,7 @@ describe('pearasys guest', () => {
       assert.deepEqual(host.effects(), []);
     });
 
-    it('has a guest with the primary display and another card in both lists', async () => {
+    it('puts a guest with the primary display and another card in both lists', async () => {
       const host = made();
       const both = ['-s', '01:00.0', '-s', '02:00.0', '--siblings'];
       assert.equal((await json<GuestSetupResult>(host, 'guest', 'setup', 'g', ...both)).display, 'both');
@@ -181,7 +181,7 @@ describe('pearasys guest', () => {
       assert.equal(read(host, `${folder}/single-gpu-passthrough-guests.conf`), '');
     });
 
-    it('refuses bad names, bridges, devices that are not there, and files it did not write, before any effect', async () => {
+    it('refuses bad names, bridges, missing devices, and files it did not write, before any change', async () => {
       const host = made((declaration) => {
         declaration.files[`${folder}/broken.conf`] = 'VENDOR=10de\n';
       });
@@ -205,7 +205,7 @@ describe('pearasys guest', () => {
       assert.deepEqual(host.effects(), []);
     });
 
-    it('shows with --dry-run what it would write, as lines that a shell takes', async () => {
+    it('shows with --dry-run what it would write, as shell lines', async () => {
       const host = made();
       const script = await ok(
         host,
@@ -225,7 +225,7 @@ describe('pearasys guest', () => {
       assert.deepEqual(host.effects(), []);
     });
 
-    it('leaves everything as it was when a file cannot be written', async () => {
+    it('changes nothing if a file cannot be written', async () => {
       const host = made();
       host.failFile(`${folder}/gpu-passthrough-guests.conf`, 'ENOSPC');
       const {exitCode, stderr} = await typed(host, 'guest setup win11 --device 02:00.0 --siblings');
@@ -236,7 +236,7 @@ describe('pearasys guest', () => {
   });
 
   describe('setup on a terminal', () => {
-    it('searches as one types, offers siblings, and asks before it writes', async () => {
+    it('searches while the user types, offers siblings, and asks before it writes', async () => {
       const host = made();
       const {exitCode, stderr} = await answer(
         host,
@@ -282,7 +282,7 @@ describe('pearasys guest', () => {
   });
 
   describe('list, show, of, remove', () => {
-    it('show what is set up, whatever its state', async () => {
+    it('show what is set up, in any state', async () => {
       const host = made((declaration) => {
         declaration.files[`${folder}/broken.conf`] = 'nonsense\n';
         declaration.files[`${folder}/gpu-passthrough-guests.conf`] = 'gone\n';
@@ -340,7 +340,7 @@ describe('pearasys guest', () => {
   });
 
   describe('one guest with a mistake', () => {
-    it('keeps nobody from seeing and starting the others', async () => {
+    it('does not affect the others', async () => {
       const host = made((declaration) => {
         declaration.files['/run/pearasys/guest/broken'] = 'nonsense\n';
         declaration.files['/run/pearasys/guest/gone'] = 'nonsense\n';
@@ -392,7 +392,7 @@ describe('pearasys guest', () => {
   });
 
   describe('query', () => {
-    it('is safe to eval whatever a guest is called', async () => {
+    it('is safe to eval with any name of a guest', async () => {
       const host = made();
       const name = `it's "$(touch never)\`id\`\\ x`;
       await ok(host, 'guest', 'setup', name, '--device', '01:00.0', '--siblings');
@@ -442,7 +442,7 @@ describe('pearasys guest', () => {
       return host;
     }
 
-    it('are one executable file, written once, and gone again', async () => {
+    it('are one executable file, written once, and removed again', async () => {
       const host = await withGuest();
       assert.equal(await ok(host, 'guest', 'install-hooks', 'win11'), `${hooks}/qemu.d/50-pearasys\n`);
       assert.deepEqual(host.effects(), [`write ${hooks}/qemu.d/50-pearasys (755)`]);
@@ -456,7 +456,7 @@ describe('pearasys guest', () => {
       assert.equal(await ok(host, 'guest', 'remove-hooks'), 'there are no hooks to remove\n');
     });
 
-    it('take part in a dispatcher without breaking it, and leave what others put there', async () => {
+    it('work with a dispatcher, and do not touch other files', async () => {
       const others = `${hooks}/qemu.d/win11/prepare/begin/10-hugepages.sh`;
       const host = await withGuest((declaration) => {
         declaration.files[others] = '#!/bin/sh\n';
@@ -471,7 +471,7 @@ describe('pearasys guest', () => {
       assert.deepEqual(host.list(`${hooks}/qemu.d/win11/prepare/begin`), ['10-hugepages.sh']);
     });
 
-    it('are not written over what is not ours, nor where there is no room', async () => {
+    it('do not replace files of others, and need free space', async () => {
       const host = await withGuest((declaration) => {
         declaration.files[`${hooks}/qemu.d/50-pearasys`] = '#!/bin/sh\n# mine\n';
       });
@@ -555,7 +555,7 @@ describe('pearasys guest', () => {
       assert.ok(!host.effects().some((line) => line.startsWith('unshare')));
     });
 
-    it('of other passthrough programs are named for the guests that they are for', async () => {
+    it('of other passthrough programs are reported for their guests', async () => {
       const host = made((declaration) => {
         declaration.files['/etc/libvirt/qemu/win11.xml'] = domain('0000:02:00.0', '0000:02:00.1');
         declaration.files['/etc/libvirt/qemu/win10.xml'] = domain();

@@ -111,7 +111,7 @@ describe('the file that --jsonfile names', function () {
       'it is too large; expected at most 1 MiB',
     ],
   ] as const)
-    it(`${what} is refused in words`, async () => {
+    it(`${what} is refused with the reason`, async () => {
       const path = join(folder, 'x');
       make(path);
       const {status, stderr} = inShell(`"$@" ${path}`);
@@ -134,7 +134,7 @@ describe('the file that --jsonfile names', function () {
     assert.equal(status, 0, stderr);
   });
 
-  it('of endless standard input no more than the limit is read', () => {
+  it('endless standard input is read only up to the limit', () => {
     const file = openSync('/dev/zero', 'r');
     try {
       const {status, stderr} = define('-', {file});
@@ -146,7 +146,7 @@ describe('the file that --jsonfile names', function () {
     assert.match(inShell('yes | "$@" /dev/stdin').stderr, /reading \/dev\/stdin failed: it is too large/);
   });
 
-  it('standard input that is closed, empty or a directory is told', () => {
+  it('standard input that is closed, empty or a directory is reported', () => {
     assert.match(inShell('"$@" /dev/fd/77').stderr, /reading \/dev\/fd\/77 failed: EBADF/);
     assert.match(inShell('"$@" - </dev/null').stderr, /- is not used: it is not JSON/);
     assert.match(inShell('"$@" - <.').stderr, /reading - failed: it is a directory/);

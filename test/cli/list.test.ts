@@ -64,7 +64,7 @@ describe('pearasys list', () => {
       for (const fields of all) assert.equal(fields.length, 12);
     });
 
-    it('tells all of the card that is in use', async () => {
+    it('describes the card that is in use', async () => {
       assert.deepEqual(
         (await lines()).find(([slot]) => slot === '0000:01:00.0'),
         [
@@ -84,7 +84,7 @@ describe('pearasys list', () => {
       );
     });
 
-    it('says - for what there is not', async () => {
+    it('prints - for missing values', async () => {
       assert.deepEqual((await lines()).find(([slot]) => slot === '0000:00:14.2')?.slice(3, 10), [
         '-',
         '-',
@@ -115,7 +115,7 @@ describe('pearasys list', () => {
       assert.equal(words.get('0000:01:00.0'), '-');
     });
 
-    it('tells of a recorded card that is not in its slot, and where one like it is', async () => {
+    it('reports a recorded card that is not in its slot, and slots with the same id', async () => {
       recorded(
         record('0000:09:00.0', '144d:a80a', 'vfio-pci'),
         record('0000:0b:00.0', '1234:5678', 'vfio-pci'),
@@ -164,7 +164,7 @@ describe('pearasys list', () => {
       ]);
     });
 
-    it('tells holders by kind, in words, and what ends their use', async () => {
+    it('has holders by kind, as text, and how to end their use', async () => {
       const {devices} = await json();
       const [holder] = devices.find(({slot}) => slot === '0000:01:00.1')?.holders ?? [];
       assert.ok(holder);
@@ -173,7 +173,7 @@ describe('pearasys list', () => {
       assert.match(holder.advice, /stop pipewire\.service$/);
     });
 
-    it('is an empty list when nothing fits', async () => {
+    it('is an empty list when nothing matches', async () => {
       assert.deepEqual((await json('list --json --id ffff')).devices, []);
     });
   });
@@ -250,7 +250,7 @@ describe('pearasys list', () => {
         assert.equal(text.includes('株式'), columns === 80);
       });
 
-    it('has heads, and a device a line', async () => {
+    it('has heads, and one line per device', async () => {
       const [head = '', ...rest] = (await table(200)).trimEnd().split('\n');
       assert.match(head, /^SLOT +ID +CLASS +DRIVER +GROUP +RECORD +HELD BY +NAME$/);
       assert.equal(rest.length, host.list('/sys/bus/pci/devices').length);
@@ -260,7 +260,7 @@ describe('pearasys list', () => {
       );
     });
 
-    it('has colours only where they are wanted', async () => {
+    it('has colors only where they are wanted', async () => {
       const escape = '\u001b[1m';
       assert.ok((await table(100, {})).includes(escape));
       assert.ok(!(await table(100, {NO_COLOR: '1'})).includes(escape));
@@ -272,7 +272,7 @@ describe('pearasys list', () => {
     });
   });
 
-  it('tells of a record that is ignored, and still lists', async () => {
+  it('reports a record that is ignored, and still lists', async () => {
     host.dispose();
     host = SimulatedHost.standard((machine) => {
       machine.files['/etc/pearasys/pci/0000:02:00.0-0x10de-0x1b80'] = 'nonsense\n';
@@ -284,7 +284,7 @@ describe('pearasys list', () => {
     assert.equal((await json()).problems.length, 1);
   });
 
-  it('tells those who are not root what they cannot see', async () => {
+  it('says what is not visible without root', async () => {
     host.userId = 1000;
     const {exitCode, stdout, stderr} = await typed(host, 'list');
     assert.equal(exitCode, 0);

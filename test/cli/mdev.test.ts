@@ -54,7 +54,7 @@ describe('pearasys mdev', () => {
     assert.match(stderr, /it is on mtty/);
   });
 
-  it('list and start: tell of definitions that others can write to', async () => {
+  it('list and start: report definitions that others can write to', async () => {
     host.machine.tree.file(mttyFile, '{"mdev_type":"mtty-1","start":"auto"}', 0o666);
     for (const line of ['mdev list -d', 'mdev list -d --json', `mdev start -u ${one}`, 'mdev list']) {
       const {exitCode, stderr} = await typed(host, line);
@@ -69,7 +69,7 @@ describe('pearasys mdev', () => {
     assert.match(stderr, /is ignored by units/);
   });
 
-  it('list: tells of scripts that are not run', async () => {
+  it('list: reports scripts that are not run', async () => {
     await done(`mdev start -u ${one} -p mtty -t mtty-1`);
     host.machine.tree.file('/etc/mdevctl.d/scripts.d/callouts/a', '#!/bin/sh\n', 0o775);
     const {stdout, stderr} = await typed(host, 'mdev list -v');
@@ -147,7 +147,7 @@ describe('pearasys mdev', () => {
     assert.deepEqual(nothing, {exitCode: 0, stdout: '', stderr: 'there is no parent nosuch\n'});
   });
 
-  it('start and stop: a new device, told as it is', async () => {
+  it('start and stop: a new device and its state', async () => {
     assert.equal(await done(`mdev start -u ${one} -p mtty -t mtty-1`), `${one} exists, mtty-1 on mtty\n`);
     assert.deepEqual(host.machine.mdevs.list(), [`${one} mtty mtty-1`]);
     assert.equal(await done('mdev list'), `${one} mtty mtty-1 manual\n`);
@@ -156,7 +156,7 @@ describe('pearasys mdev', () => {
     assert.equal(host.exists('/etc/mdevctl.d'), false);
   });
 
-  it('start without a UUID makes one and prints it alone', async () => {
+  it('start without a UUID generates one and prints only it', async () => {
     const uuid = (await done('mdev start -p mtty -t mtty-2')).trimEnd();
     assert.equal(asUuid(uuid), uuid);
     assert.deepEqual(host.machine.mdevs.list(), [`${uuid} mtty mtty-2`]);
@@ -188,7 +188,7 @@ describe('pearasys mdev', () => {
     assert.deepEqual(host.machine.mdevs.list(), [`${two} 0000:02:00.0 vgpu-1`]);
   });
 
-  it('define of a device that is there needs only its UUID', async () => {
+  it('define of an existing device needs only its UUID', async () => {
     await done(`mdev start -u ${one} -p mtty -t mtty-2`);
     await done(`mdev define -u ${one}`);
     assert.deepEqual(config(mttyFile), {mdev_type: 'mtty-2', start: 'manual', attrs: []});
@@ -222,7 +222,7 @@ describe('pearasys mdev', () => {
     assert.deepEqual(config(mttyFile), {mdev_type: 'mtty-2', start: 'auto', attrs: [], ...unknown});
   });
 
-  it('--jsonfile: to define, to start, to modify; what is wrong with it is told before anything is done', async () => {
+  it('--jsonfile: to define, to start, to modify; mistakes in it are reported before any change', async () => {
     const file = jsonFile('{"mdev_type": "vgpu-1", "start": "auto", "attrs": [{"frame_rate": "30"}]}');
     const uuid = (await done(`mdev define -p 0000:02:00.0 --jsonfile ${file}`)).trimEnd();
     assert.equal(config(`/etc/mdevctl.d/0000:02:00.0/${uuid}`)['start'], 'auto');
@@ -287,7 +287,7 @@ describe('pearasys mdev', () => {
     assert.deepEqual(host.machine.mdevs.list(), []);
   });
 
-  it('what the kernel would refuse is told before the write', async () => {
+  it('what the kernel would refuse is reported before the write', async () => {
     await done(`mdev start -u ${one} -p mtty -t mtty-1`);
     await done(`mdev start -u ${two} -p 02:00.0 -t vgpu-2`);
     const effects = host.effects();
@@ -382,7 +382,7 @@ describe('pearasys mdev', () => {
     assert.match(stderr, /state of 1111[0-9-]+: unknown until that write returns/);
   });
 
-  it('a removal that the kernel is not ready for is tried again', async () => {
+  it('a removal for which the kernel is not ready is retried', async () => {
     await done(`mdev start -u ${one} -p mtty -t mtty-1`);
     host.failWrite('*/remove', 'EAGAIN', 3);
     await done(`mdev stop -u ${one}`);
@@ -394,7 +394,7 @@ describe('pearasys mdev', () => {
     assert.match(stderr, /EAGAIN/);
   });
 
-  it('a removal that is tried again says for how long', async () => {
+  it('a retried removal says for how long', async () => {
     await done(`mdev start -u ${one} -p mtty -t mtty-1`);
     host.failWrite('*/remove', 'EAGAIN', 1);
     const {exitCode, stderr} = await typed(host, `mdev stop -u ${one} --timeout 7`);
@@ -417,7 +417,7 @@ describe('pearasys mdev', () => {
     assert.equal(host.exists(file), false);
   });
 
-  it('a broken definition is listed as broken and left alone', async () => {
+  it('a broken definition is listed as broken and not changed', async () => {
     host.machine.tree.file(mttyFile, '{"mdev_type": ', 0o644);
     host.machine.tree.file('/etc/mdevctl.d/mtty/readme', 'x', 0o644);
     assert.match(
@@ -446,7 +446,7 @@ describe('pearasys mdev', () => {
     assert.deepEqual(host.effects(), []);
   });
 
-  it('--json: what was done and what is there now; --dry-run: nothing is', async () => {
+  it('--json: the steps and the new state; --dry-run: no change', async () => {
     const dry = await json<MdevChangeResult>(`mdev start -u ${one} -p mtty -t mtty-1 --dry-run`);
     assert.deepEqual([dry.changed, dry.dryRun, dry.mdevs], [false, true, []]);
     assert.deepEqual(dry.steps, [
@@ -473,7 +473,7 @@ describe('pearasys mdev', () => {
     });
   });
 
-  it('needs root to change, and not to look', async () => {
+  it('needs root to change devices, but not to list them', async () => {
     host.userId = 1000;
     for (const line of [`mdev start -p mtty -t mtty-1`, 'mdev define -p mtty -t mtty-1']) {
       const {exitCode, stderr} = await typed(host, line);
@@ -486,7 +486,7 @@ describe('pearasys mdev', () => {
   });
 
   describe('in the words of the first mdevctl', () => {
-    it('create-mdev defines and starts, remove-mdev takes both away', async () => {
+    it('create-mdev defines and starts, remove-mdev removes both', async () => {
       await done(`mdev create-mdev ${one} mtty mtty-1`);
       assert.deepEqual(config(mttyFile), {mdev_type: 'mtty-1', start: 'auto', attrs: []});
       assert.deepEqual(host.machine.mdevs.list(), [`${one} mtty mtty-1`]);
@@ -503,7 +503,7 @@ describe('pearasys mdev', () => {
       assert.equal((await typed(host, `mdev remove-mdev ${one}`)).exitCode, 4);
     });
 
-    it('create-mdev leaves nothing when the device cannot be made', async () => {
+    it('create-mdev leaves nothing if the device cannot be created', async () => {
       host.failWrite('*/create', 'ENOSPC');
       const {exitCode, stderr} = await typed(host, `mdev create-mdev ${one} mtty mtty-1`);
       assert.equal(exitCode, 1);
@@ -511,7 +511,7 @@ describe('pearasys mdev', () => {
       assert.equal(host.exists(mttyFile), false);
     });
 
-    it('remove-mdev of a device in use takes nothing away', async () => {
+    it('remove-mdev of a device in use removes nothing', async () => {
       await done(`mdev create-mdev ${one} mtty mtty-1`);
       host.machine.addProcess({pid: 5, comm: 'qemu', holds: ['/dev/vfio/100']});
       assert.equal((await typed(host, `mdev remove-mdev ${one}`)).exitCode, 3);
@@ -565,7 +565,7 @@ describe('pearasys list and show', () => {
     );
   });
 
-  it('with a filter only those of the devices that match', async () => {
+  it('with a filter, only those of matching devices', async () => {
     assert.deepEqual(
       (await linesOf('list --id 10de')).map((text) => text.split('\t')[0]),
       ['0000:02:00.0', two],
@@ -573,7 +573,7 @@ describe('pearasys list and show', () => {
     assert.deepEqual(await linesOf('list --class network'), []);
   });
 
-  it('--json has them beside the devices', async () => {
+  it('--json has them in addition to the devices', async () => {
     const {stdout} = await typed(host, 'list --json');
     const {parents, mdevs} = JSON.parse(stdout) as {
       parents: {parent: string}[];
@@ -600,7 +600,7 @@ describe('pearasys list and show', () => {
     assert.match(text, new RegExp(`${one} +mtty +mtty-1 +vfio_mtty +100 +- +qemu\\[812\\]`));
   });
 
-  it('show tells of a mediated device, of a parent, and of a function that is one', async () => {
+  it('show describes a mediated device, a parent, and a function that is a parent', async () => {
     assert.equal(
       (await typed(host, `show ${one}`)).stdout,
       [
@@ -630,7 +630,7 @@ describe('pearasys list and show', () => {
     assert.equal((await typed(host, 'show 33333333-3333-4333-8333-333333333333')).exitCode, 4);
   });
 
-  it('show of one that is only defined says so', async () => {
+  it('show says if a device is only defined', async () => {
     host.machine.tree.file(
       '/etc/mdevctl.d/mtty/33333333-3333-4333-8333-333333333333',
       '{"mdev_type": "mtty-1", "start": "auto", "attrs": [{"a": "1"}]}',

@@ -27,7 +27,7 @@ async function runWords(host: SimulatedHost, words: readonly string[], name = 'm
   return {exitCode, stdout, stderr};
 }
 
-/** What follows was printed by Debian's mdevctl 1.2.0-3. */
+/** The standard output is that of Debian's mdevctl 1.2.0-3. */
 describe('mdevctl 1.2', () => {
   let host: SimulatedHost;
   let folder: string;
@@ -72,7 +72,7 @@ describe('mdevctl 1.2', () => {
 *'-e get'*) echo '[{"x":"script"}]';;
 esac`;
 
-    it('libvirt’s question whether a live update is known is answered with 0 and the help', async () => {
+    it('libvirt’s check for live updates gets 0 and the help', async () => {
       const {exitCode, stdout, stderr} = await typed('modify --defined --live --jsonfile b --help');
       assert.deepEqual([exitCode, stderr], [0, '']);
       assert.match(stdout, /--live/);
@@ -104,7 +104,7 @@ esac`;
       assert.match(file('mtty', one) ?? '', /"y": "2"/);
     });
 
-    it('what excludes each other is wrong usage; a live update of what is not there fails', async () => {
+    it('conflicting options are wrong usage; a live update of a missing device fails', async () => {
       const path = jsonFile('{"mdev_type":"mtty-1","start":"manual"}');
       for (const line of [
         '--live',
@@ -116,7 +116,7 @@ esac`;
       assert.equal((await typed(`modify --live -u ${two} --jsonfile ${path}`)).exitCode, 1);
     });
 
-    it('--force goes on where a script refuses', async () => {
+    it('--force continues if a script refuses', async () => {
       script('a', 'exit 1');
       for (const line of [
         `define -u ${two} -p mtty -t mtty-1`,
@@ -130,7 +130,7 @@ esac`;
       }
     });
 
-    it('list shows the attributes that the script tells of a device, else those of its definition', async () => {
+    it('list shows the attributes of a device from the script, otherwise those of its definition', async () => {
       host.machine.tree.file(
         `/etc/mdevctl.d/mtty/${one}`,
         '{"mdev_type":"mtty-1","start":"manual","attrs":[{"x":"file"}]}',
@@ -143,7 +143,7 @@ esac`;
       assert.match((await typed('list -dv')).stdout, /@\{0\}: \{"x":"file"\}/);
     });
 
-    it('MDEVCTL_LOG says how much is told', async () => {
+    it('MDEVCTL_LOG sets the level of messages', async () => {
       host.machine.tree.file('/etc/mdevctl.d/mtty/notes', 'x', 0o644);
       const told = async (setting: string | undefined, line: string) => {
         let stderr = '';
@@ -166,7 +166,7 @@ esac`;
   describe('types', () => {
     const types = '/sys/devices/virtual/mtty/mtty/mdev_supported_types';
 
-    it('of which the driver says -1 can be created', async () => {
+    it('with -1 available instances can be started', async () => {
       host.machine.tree.file(`${types}/mtty-1/available_instances`, '-1\n');
       assert.match((await typed('types -p mtty')).stdout, /Available instances: -1\n/);
       assert.match((await typed('types -p mtty --dumpjson')).stdout, /"available_instances": -1,/);
@@ -183,13 +183,13 @@ esac`;
       assert.equal((await typed(`start -u ${two} -p mtty -t mtty-1`)).exitCode, 0);
     });
 
-    it('an empty one is defined and listed, and not started', async () => {
+    it('with an empty name are defined and listed, but not started', async () => {
       assert.deepEqual(await runWords(host, ['define', '-u', two, '-p', 'mtty', '-t', '']), said(''));
       assert.deepEqual(await typed(`list -d -u ${two}`), said(`${two} mtty  manual\n\n`));
       assert.equal((await typed(`start -u ${two}`)).exitCode, 1);
     });
 
-    it('JSON has parents in the order of their bytes, also where they are numbers', () => {
+    it('JSON has parents in the order of their bytes, also if they are numbers', () => {
       const parent = (name: string) => ({
         name: parseParentName(name),
         slot: undefined,
@@ -207,7 +207,7 @@ esac`;
     });
   });
 
-  it('a parent’s name is as it is typed: a folder in another case is made and listed', async () => {
+  it('a parent’s name is used as typed: a folder in another case is created and listed', async () => {
     assert.equal((await typed(`define -u ${two} -p 0000:02:00.A -t t`)).exitCode, 0);
     assert.equal((await typed(`define -u ${two} -p 0000:02:00.a -t t`)).exitCode, 0);
     assert.equal(
@@ -224,7 +224,7 @@ esac`;
     );
   });
 
-  describe('its words', () => {
+  describe('its command line', () => {
     const programHelp = [
       'mdevctl 1.2.0',
       'A mediated device management utility for Linux',
@@ -248,7 +248,7 @@ esac`;
       '',
     ].join('\n');
 
-    it('help: on standard output when asked for, else on standard error with 2', async () => {
+    it('help: on standard output on request, otherwise on standard error with 2', async () => {
       for (const line of ['--help', '-h', 'help', '-hV'])
         assert.deepEqual(await typed(line), said(programHelp));
       assert.deepEqual(await runWords(host, []), {exitCode: 2, stdout: '', stderr: programHelp});
@@ -351,7 +351,7 @@ esac`;
       assert.deepEqual(host.effects(), []);
     });
 
-    it('a UUID in each form, and values beside their options', async () => {
+    it('a UUID in each form, and values in the same word as their options', async () => {
       const line = said(`${one} mtty mtty-1 manual\n\n`);
       for (const words of [
         `list -u${one}`,
@@ -379,14 +379,14 @@ esac`;
     ]);
   });
 
-  it('list: tells on standard error of scripts that are not run', async () => {
+  it('list: reports scripts that are not run on standard error', async () => {
     host.machine.tree.file('/etc/mdevctl.d/scripts.d/callouts/a', '#!/bin/sh\n', 0o775);
     const {exitCode, stdout, stderr} = await typed('list -v');
     assert.deepEqual([exitCode, stdout], [0, `${one} mtty mtty-1 manual\n\n`]);
     assert.match(stderr, /callouts\/a is not run: .* is writable by others/);
   });
 
-  it('list of a device that is defined tells the attributes of its definition', async () => {
+  it('list shows the attributes of the definition for a defined device', async () => {
     await typed(`define -u ${one} -a`);
     await typed(`modify -u ${one} --addattr b --value 2`);
     assert.deepEqual(
@@ -501,7 +501,7 @@ esac`;
     );
   });
 
-  it('undefine takes all, or that of one parent', async () => {
+  it('undefine removes all, or that of one parent', async () => {
     await typed(`define -u ${two} -p mtty -t mtty-1`);
     await typed(`define -u ${two} -p absent -t mtty-1`);
     await typed(`define -u ${two} -p third -t mtty-1`);
@@ -592,7 +592,7 @@ esac`;
     assert.match(stderr, new RegExp(`^Error: writing '${two}' to \\S+/mtty-1/create failed: ENOSPC`));
   });
 
-  it('stop; of one in use it says by whom, and does not hang', async () => {
+  it('stop: names the process using the device, and does not hang', async () => {
     host.machine.addProcess({pid: 812, comm: 'qemu', holds: ['/dev/vfio/100']});
     assert.deepEqual(
       await typed(`stop -u ${one}`),
@@ -628,7 +628,7 @@ esac`;
     assert.deepEqual(await typed('start-parent-mdevs nosuch'), said(''));
   });
 
-  it('a broken definition is an error, is named, and is left alone', async () => {
+  it('a broken definition is an error, is named, and is not changed', async () => {
     host.machine.tree.file(`/etc/mdevctl.d/mtty/${two}`, 'broken', 0o644);
     for (const line of ['list -d', `undefine -u ${two}`, `modify -u ${two} -a`, 'start-parent-mdevs mtty']) {
       const {exitCode, stdout, stderr} = await typed(line);
@@ -683,14 +683,14 @@ describe('mdevctl, built', () => {
     const installed = (name: string) =>
       spawnSync('readlink', [join(folder, 'usr/local/sbin', name)], {encoding: 'utf8'}).stdout.trimEnd();
 
-    it('puts both names beside pearasys, again too, and uninstall takes them back', () => {
+    it('puts both names next to pearasys, also a second time, and uninstall removes them', () => {
       for (let time = 0; time < 2; time++) assert.equal(make('install-mdevctl').status, 0);
       assert.deepEqual([installed('mdevctl'), installed('lsmdev')], ['pearasys', 'pearasys']);
       assert.equal(make('uninstall').status, 0);
       assert.deepEqual([installed('mdevctl'), installed('lsmdev')], ['', '']);
     });
 
-    it('touches nothing that is not ours', () => {
+    it('does not touch files of others', () => {
       symlinkSync('/usr/bin/true', join(folder, 'usr/local/sbin/lsmdev'));
       const {status, stderr} = make('install-mdevctl');
       assert.notEqual(status, 0);

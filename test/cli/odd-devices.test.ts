@@ -10,7 +10,7 @@ import {typed} from './runs.js';
 const net = parseSlot('0000:05:00.0');
 const override = devicePath(net, 'driver_override');
 
-describe('devices that are not as usual', () => {
+describe('unusual devices', () => {
   const hosts: SimulatedHost[] = [];
   afterEach(() => {
     for (const host of hosts.splice(0)) host.dispose();
@@ -41,7 +41,7 @@ describe('devices that are not as usual', () => {
       return host;
     };
 
-    it('is listed and shown, and is not locked', async () => {
+    it('is listed and shown, and is not reported as locked', async () => {
       const host = old();
       const {locked, overrideState, driver} = await shown(host);
       assert.deepEqual([locked, overrideState, driver], [false, 'missing', 'e1000e']);
@@ -67,7 +67,7 @@ describe('devices that are not as usual', () => {
         assert.deepEqual(host.effects(), []);
       });
 
-    it('what needs no override is done: unbind, and back to the default', async () => {
+    it('commands that need no override work: unbind, and back to the default', async () => {
       const host = old();
       assert.equal((await typed(host, 'unbind 05:00.0 --force')).exitCode, 0);
       assert.equal(host.machine.functions.get(net)?.driver, undefined);
@@ -78,7 +78,7 @@ describe('devices that are not as usual', () => {
   });
 
   for (const errno of ['EACCES', 'EIO'])
-    it(`driver_override that cannot be read (${errno}) is told, and nothing is changed`, async () => {
+    it(`driver_override that cannot be read (${errno}) is reported, and nothing is changed`, async () => {
       const host = made();
       host.failRead(/0000:05:00\.0\/driver_override$/, errno);
       const {locked, overrideState, unreadable} = await shown(host);
@@ -94,7 +94,7 @@ describe('devices that are not as usual', () => {
       assert.deepEqual(host.effects(), []);
     });
 
-  it('other attributes that cannot be read are told', async () => {
+  it('other attributes that cannot be read are reported', async () => {
     const host = made();
     host.failRead(/0000:05:00\.0\/(?:power_state|reset_method)$/, 'EIO');
     assert.deepEqual((await shown(host)).unreadable.toSorted(), ['power_state', 'reset_method']);
@@ -104,7 +104,7 @@ describe('devices that are not as usual', () => {
     );
   });
 
-  it('one of which nothing can be read is told by list, and is not said to be absent', async () => {
+  it('list reports a device that cannot be read at all, and does not call it absent', async () => {
     const host = made();
     host.failRead(/0000:05:00\.0\/[^/]+$/, 'EACCES');
     const {exitCode, stdout, stderr} = await typed(host, 'list');
@@ -119,7 +119,7 @@ describe('devices that are not as usual', () => {
   });
 
   for (const attribute of ['uevent', 'driver_override'])
-    it(`one that is taken away after its ${attribute} was read is no such device`, async () => {
+    it(`a device that is removed after its ${attribute} was read counts as missing`, async () => {
       const host = made();
       const read = host.readText.bind(host);
       host.readText = (path) => {
@@ -139,7 +139,7 @@ describe('devices that are not as usual', () => {
         functionOf(declaration, net).config = Array.from({length: 256}, () => 0xff);
       });
 
-    it('is said so by show and list', async () => {
+    it('is marked by show and list', async () => {
       const host = dead();
       assert.equal((await shown(host)).responds, false);
       assert.match(
@@ -167,7 +167,7 @@ describe('devices that are not as usual', () => {
         assert.deepEqual(host.effects(), []);
       });
 
-    it('may be unbound, which is what is left to do, with a note', async () => {
+    it('may be unbound, with a note, because nothing else is possible', async () => {
       const host = dead();
       const {exitCode, stderr} = await typed(host, 'unbind 05:00.0');
       assert.equal(exitCode, 0, stderr);

@@ -63,7 +63,7 @@ describe('pearasys pci', () => {
     assert.equal(driverOf(host, card), 'nvidia');
   });
 
-  it('the first example of the tool it replaces, word for word', async () => {
+  it('the first example of the tool that it replaces, unchanged', async () => {
     const host = made(oneCard);
     await host.run('modprobe', ['vfio-pci']);
     for (const slot of [card, sound]) {
@@ -89,7 +89,7 @@ describe('pearasys pci', () => {
     ]);
   });
 
-  it('the second: forgets the id, takes the device away and finds it again', async () => {
+  it('the second example: removes the id, removes the device and finds it again', async () => {
     const host = made(oneCard);
     await host.run('modprobe', ['vfio-pci']);
     await host.writeAttribute(`${drivers}/snd_hda_intel/unbind`, sound, 1000);
@@ -110,7 +110,7 @@ describe('pearasys pci', () => {
     assert.equal(driverOf(host, sound), 'snd_hda_intel');
   });
 
-  it('binds with the driver of the option, and skips what is there', async () => {
+  it('binds with the driver of the option, and skips devices that are on it', async () => {
     const host = made();
     const first = await typed(host, `-v -s ${net} pci device --driver pci-stub bind`);
     assert.equal(first.exitCode, 0);
@@ -128,7 +128,7 @@ describe('pearasys pci', () => {
     assert.equal(driverOf(host, '0000:04:00.0'), 'pci-stub');
   });
 
-  it('unbinds, and skips what has no driver', async () => {
+  it('unbinds, and skips devices without a driver', async () => {
     const host = made();
     const {exitCode, stderr} = await typed(host, `-s ${net} -s 00:14.2 pci device unbind`);
     assert.equal(exitCode, 0);
@@ -174,7 +174,7 @@ describe('pearasys pci', () => {
     }
   });
 
-  it('new-id warns of twins, takes them, and gives all back when it fails', async () => {
+  it('new-id warns about other devices with the id, includes them, and returns all when it fails', async () => {
     const host = made((declaration) => {
       declaration.processes = [];
       for (const slot of ['0000:01:00.0', card]) delete functionOf(declaration, slot).driver;
@@ -202,7 +202,7 @@ describe('pearasys pci', () => {
     assert.equal(driverOf(host, net), 'vfio-pci');
   });
 
-  it('new-id by the devices: each driver that is not there is loaded, bound ones keep theirs', async () => {
+  it('new-id by devices: missing drivers are loaded, bound devices keep theirs', async () => {
     const host = made();
     await host.writeAttribute(`${drivers}/nvme/unbind`, '0000:04:00.0', 1000);
     const {exitCode, stderr} = await typed(host, `-s ${card} -s 04:00.0 pci device --driver vfio-pci new-id`);
@@ -214,14 +214,14 @@ describe('pearasys pci', () => {
     assert.deepEqual(warnings(alone.stderr), ['Skipping device 0000:00:14.2, no driver bound']);
   });
 
-  it('remove-id of an id that is not known is told', async () => {
+  it('remove-id of an unknown id is reported', async () => {
     const host = made();
     const {exitCode, stderr} = await typed(host, `-s ${net} pci device remove-id`);
     assert.equal(exitCode, 1);
     assert.match(stderr, /e1000e\/remove_id failed: ENODEV/);
   });
 
-  it('resets, and skips what has no reset function', async () => {
+  it('resets, and skips devices without a reset method', async () => {
     const host = made();
     const {exitCode, stderr} = await typed(host, `-v -s ${net} -s 00:14.2 pci device reset`);
     assert.equal(exitCode, 0);
@@ -264,13 +264,13 @@ describe('pearasys pci', () => {
     ['vfio-pci', /no PCI driver vfio-pci is registered/],
     ['xhci_pci', /xhci_pci is a module; its PCI driver is called xhci_hcd\n/],
   ] as const)
-    it(`a driver that is not there has nothing to list: ${name}`, async () => {
+    it(`a missing driver has nothing to list: ${name}`, async () => {
       const {exitCode, stdout, stderr} = await typed(made(), `pci driver ${name} ls`);
       assert.deepEqual([exitCode, stdout], [4, ''], stderr);
       assert.match(stderr, message);
     });
 
-  it('a link’s own devices replace the outer ones, for that link alone', async () => {
+  it('the devices of a link replace the outer ones, only for that link', async () => {
     const host = made();
     const {exitCode, stderr} = await typed(
       host,
@@ -281,7 +281,7 @@ describe('pearasys pci', () => {
     assert.equal(driverOf(host, net), 'pci-stub');
   });
 
-  it('takes the options for everybody before it, and anywhere', async () => {
+  it('accepts common options before it, and anywhere in it', async () => {
     for (const line of [
       `--slot=${net} -v pci device unbind`,
       `-vs ${net} pci device unbind`,
@@ -306,7 +306,7 @@ describe('pearasys pci', () => {
     assert.ok(!host.effects().some((line) => line.includes('rescan')));
   });
 
-  it('a device that went in an earlier link is 4', async () => {
+  it('a device that disappeared in an earlier link is 4', async () => {
     const host = made();
     const {exitCode, stderr} = await typed(host, `-s ${net} pci device remove device reset`);
     assert.equal(exitCode, 4);
@@ -323,7 +323,7 @@ describe('pearasys pci', () => {
     assert.deepEqual(host.effects(), []);
   });
 
-  it('refuses what is in use, locked or a bridge, in every link that takes it away', async () => {
+  it('refuses bridges and devices in use or locked, in every link that would unbind them', async () => {
     const host = made();
     for (const verb of ['unbind', 'remove', 'reset', '--driver pci-stub bind'])
       for (const slot of ['03:00.0', '00:1f.6', '00:1c.0']) {
@@ -340,7 +340,7 @@ describe('pearasys pci', () => {
     assert.deepEqual(host.effects(), []);
   });
 
-  it('words that are none are 2, with what is expected', async () => {
+  it('wrong words are 2, with what is expected', async () => {
     const host = made();
     for (const [argv, message] of [
       [['pci'], /nothing to do\ntry: one of rescan, driver, device/],
@@ -398,7 +398,7 @@ describe('pearasys pci', () => {
       }
     }
 
-    it('no device given: a list to pick from, without bridges', async () => {
+    it('without a device: a list to choose from, without bridges', async () => {
       const host = made();
       // Up from the first to the last, which is the idle network card.
       const {exitCode, stderr, shown} = await answering(
@@ -412,7 +412,7 @@ describe('pearasys pci', () => {
       assert.equal(driverOf(host, net), undefined);
     });
 
-    it('an interrupted question is no fault of the program, and nothing happens', async () => {
+    it('an interrupted question is not an internal error, and nothing happens', async () => {
       const host = made();
       const {exitCode, stderr} = await answering(host, ['pci', 'device', 'unbind'], ['\u0003']);
       assert.equal(exitCode, 1);

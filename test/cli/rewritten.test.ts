@@ -85,7 +85,7 @@ describe('a file that is rewritten', () => {
       assert.deepEqual([now, uid, gid], [mode, 0, 64]);
     });
 
-  it('keeps mode and group when it is put back: a record', async () => {
+  it('keeps mode and group when it is restored: a record', async () => {
     const host = await made(`-s ${card} service install vfio-pci`);
     host.machine.tree.file(record, `${host.readText(record) ?? ''}\n`, 0o640);
     host.machine.groups.set(record, 64);
@@ -96,7 +96,7 @@ describe('a file that is rewritten', () => {
     assert.match(host.readText(record) ?? '', /vfio-pci$/);
   });
 
-  it('stays executable for those for whom it was: a hook', async () => {
+  it('stays executable for the same users: a hook', async () => {
     const host = await made();
     host.machine.tree.file(commonHook, '#!/bin/sh\n# Written by pearasys: an old one\n', 0o700);
     host.machine.groups.set(commonHook, 64);
@@ -110,7 +110,7 @@ describe('a file that is rewritten', () => {
   const linked = ['a definition', 'a list of guests', 'the settings of a guest', 'a drop-in'] as const;
   for (const name of linked) {
     const {path, make, change, mode} = kinds[name]!;
-    it(`keeps its link, and writes to where it leads: ${name}`, async () => {
+    it(`keeps its link, and the target is written: ${name}`, async () => {
       const host = await made(make);
       const before = host.readText(path) ?? '';
       host.machine.tree.file('/etc/kept/here', `${before}\n`, mode);
@@ -146,7 +146,7 @@ describe('a file that is rewritten', () => {
       assert.equal(host.readLink(definition), '../../kept/here');
     });
 
-  it('is a link that is removed alone, and made again when that is undone', async () => {
+  it('is a link: only the link is removed, and the undo restores it', async () => {
     const first = `/etc/mdevctl.d/0000:02:00.0/${uuid}`;
     const host = await made(
       `mdev define -u ${uuid} -p 0000:02:00.0 -t nvidia-1`,
@@ -163,7 +163,7 @@ describe('a file that is rewritten', () => {
     assert.equal(host.exists('/etc/kept/here'), true);
   });
 
-  it('of a user’s own keeps its mode and its link too: the completion', async () => {
+  it('of a user keeps its mode and its link too: the completion', async () => {
     const host = await made();
     host.userId = 1000;
     host.machine.tree.file('/home/u/dotfiles/pearasys', 'old\n', 0o600);
@@ -178,7 +178,7 @@ describe('a file that is rewritten', () => {
     assert.notEqual(host.readText(completion), 'old');
   });
 
-  it('of a user’s own is not written by root through that user’s link: the completion', async () => {
+  it('of a user is not written by root through the user’s link: the completion', async () => {
     const host = await made();
     host.machine.tree.file('/home/u/other', 'old\n', 0o644);
     host.machine.owners.set('/home/u/other', 1000);

@@ -20,7 +20,7 @@ describe('pearasys show', () => {
     return [...(JSON.parse(stdout) as ShowResult).devices];
   }
 
-  it('tells all of one device', async () => {
+  it('describes one device', async () => {
     const device = await one('04:00.0');
     assert.deepEqual(device, {
       slot: '0000:04:00.0',
@@ -93,14 +93,14 @@ describe('pearasys show', () => {
     assert.equal(device.module, 'vfio_pci');
   });
 
-  it('asks which of two cards is meant, unless all are', async () => {
+  it('requires a choice between two cards, or --all', async () => {
     const {exitCode, stderr} = await typed(host, 'show 10de:1b80');
     assert.equal(exitCode, 2);
     assert.match(stderr, /0000:01:00\.0, 0000:02:00\.0/);
     assert.equal((await shown('10de:1b80', '--all')).length, 2);
   });
 
-  it('names the nearest slot when there is none, with exit code 4', async () => {
+  it('names the nearest slot for a missing device, with exit code 4', async () => {
     const {exitCode, stdout, stderr} = await typed(host, 'show 03:00.1');
     assert.equal(exitCode, 4);
     assert.equal(stdout, '');

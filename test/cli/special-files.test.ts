@@ -75,7 +75,7 @@ const files: Readonly<Record<string, {path: string; words: string; exitCode?: nu
   },
 };
 
-describe('a file that is not what it should be', function () {
+describe('a file of an unexpected kind', function () {
   // Each run is a start of Node.
   this.timeout(60_000);
   let host: SimulatedHost;
@@ -96,7 +96,7 @@ describe('a file that is not what it should be', function () {
 
   for (const [what, {path, words, exitCode = 0, output}] of Object.entries(files))
     for (const kind of Object.keys(kinds) as (keyof typeof kinds)[])
-      it(`${what}, as a ${kind}, is told`, () => {
+      it(`${what}, as a ${kind}, is reported`, () => {
         put(path, kind);
         const {status, signal, stdout, stderr} = spawnSync(
           'prlimit',
@@ -117,7 +117,7 @@ describe('a file that is not what it should be', function () {
       });
 
   for (const kind of Object.keys(kinds) as (keyof typeof kinds)[])
-    it(`pearasys.conf, as a ${kind}, is told, and the defaults count`, async () => {
+    it(`pearasys.conf, as a ${kind}, is reported, and the defaults apply`, async () => {
       put('/etc/pearasys/pearasys.conf', kind);
       assert.equal((await typed(host, `mdev start -u ${uuid} -p mtty -t mtty-1`)).exitCode, 0);
       const {exitCode, journal} = await runOn(host, mdevRecord, uuid);
@@ -130,7 +130,7 @@ describe('a file that is not what it should be', function () {
     });
 
   for (const kind of Object.keys(kinds) as (keyof typeof kinds)[])
-    it(`a script of mdevctl’s, as a ${kind}, is told and not run`, async () => {
+    it(`a script of mdevctl, as a ${kind}, is reported and not run`, async () => {
       put('/etc/mdevctl.d/scripts.d/callouts/x.sh', kind);
       const {exitCode, stderr} = await typed(host, `mdev start -u ${uuid} -p mtty -t mtty-1`);
       assert.equal(exitCode, 0, stderr);

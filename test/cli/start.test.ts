@@ -32,7 +32,7 @@ describe('the launcher', () => {
   });
   afterEach(() => rmSync(folder, {recursive: true}));
 
-  it('hands the words over as they are, and the result back', () => {
+  it('passes the words on unchanged, and returns the exit code', () => {
     const words = ['pci', '', 'a b', '$HOME', '*', '--', '-n'];
     const printed = execFileSync(launcher, words, {encoding: 'utf8'});
     assert.deepEqual((JSON.parse(printed) as {argv: string[]}).argv, words);
@@ -40,7 +40,7 @@ describe('the launcher', () => {
     assert.equal(spawnSync(launcher).status, 5);
   });
 
-  it('keeps from Node what the environment would have it do', () => {
+  it('removes variables that control Node from the environment', () => {
     const hostile = {
       NODE_OPTIONS: '--require=/nonexistent/evil.js',
       NODE_PATH: '/nonexistent',
@@ -94,7 +94,7 @@ describe('the code cache', () => {
 
   const answer = async () => loadProgram(folder, true, createRequire(import.meta.url)).program.pearasys([]);
 
-  it('is used, and is of this Node', async () => {
+  it('is used, and is for this Node', async () => {
     putBundle('0123456789abcdef', 7);
     const path = writeCache();
     assert.ok(path.endsWith(`-${process.version}-${process.arch}.cache`));
@@ -102,7 +102,7 @@ describe('the code cache', () => {
     assert.equal(await answer(), 7);
   });
 
-  it('of another bundle is never run, though it is as long', async () => {
+  it('of another bundle of the same length is never used', async () => {
     putBundle('0123456789abcdef', 7);
     writeCache();
     putBundle('fedcba9876543210', 8);

@@ -33,7 +33,7 @@ describe('pearasys unbind', () => {
     assert.deepEqual(host.machine.bindings(), before);
   });
 
-  it('refuses what is in use, and what is not there', async () => {
+  it('refuses devices in use, and missing ones', async () => {
     const before = host.machine.bindings();
     for (const [line, code] of [
       ['unbind nvme0n1', 3],
@@ -50,7 +50,7 @@ describe('pearasys unbind', () => {
     assert.deepEqual(host.effects(), []);
   });
 
-  it('a device that goes in mid-way is told', async () => {
+  it('reports a device that disappears during the switch', async () => {
     host.afterEffect((effect) => {
       if (effect.kind === 'write' && effect.path.endsWith('/e1000e/unbind'))
         host.machine.hotRemove('0000:05:00.0');
