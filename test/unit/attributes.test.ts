@@ -35,7 +35,7 @@ describe('attributes of devices', () => {
     };
   }
 
-  describe('missing, unreadable and blocked are three answers', () => {
+  describe('missing, unreadable and blocked are three different results', () => {
     it('driver_override: missing, as before Linux 3.16 and in captured trees', () => {
       const host = made();
       host.machine.tree.remove(devicePath(slot, 'driver_override'));
@@ -61,7 +61,7 @@ describe('attributes of devices', () => {
         );
       });
 
-    it('driver_override: blocked, only when it was found to be', async () => {
+    it('driver_override: blocked, only after a check has found it', async () => {
       const host = made();
       host.neverReturn(devicePath(slot, 'driver/unbind'));
       await assert.rejects(host.writeAttribute(devicePath(slot, 'driver/unbind'), slot, 10));
@@ -70,7 +70,7 @@ describe('attributes of devices', () => {
       assert.deepEqual([device?.overrideState, device?.locked, device?.id], ['blocked', true, '8086:10d3']);
     });
 
-    it('uevent: unreadable or missing, what it says is in other attributes', () => {
+    it('uevent: unreadable or missing, its content comes from other attributes', () => {
       const host = made();
       const whole = readDevice(host, slot);
       host.failRead(new RegExp(`${slot}/uevent$`), 'EACCES');
@@ -80,14 +80,14 @@ describe('attributes of devices', () => {
       assert.deepEqual(readDevice(other, slot), whole);
     });
 
-    it('boot_vga and numa_node: unreadable is as if they were not there', () => {
+    it('boot_vga and numa_node: unreadable counts as missing', () => {
       const host = made();
       host.failRead(/\/(?:boot_vga|numa_node)$/, 'EIO');
       assert.ok(readDevices(host).every(({bootDisplay}) => !bootDisplay));
       assert.equal(readNumaNode(host, slot), undefined);
     });
 
-    it('a device of which nothing can be read is told, and is not said to be absent', () => {
+    it('a device that cannot be read at all is reported, and is not called absent', () => {
       const host = made();
       host.failRead(new RegExp(`/${slot}/`), 'EACCES');
       const told: string[] = [];
@@ -99,7 +99,7 @@ describe('attributes of devices', () => {
     });
 
     for (const attribute of ['uevent', 'driver_override'])
-      it(`one that is taken away after its ${attribute} was read is absent`, () => {
+      it(`a device that is removed after its ${attribute} was read is absent`, () => {
         const host = made();
         let gone = false;
         afterReading(host, attribute, () => {
@@ -114,7 +114,7 @@ describe('attributes of devices', () => {
       });
   });
 
-  describe('what is per function is read per function', () => {
+  describe('attributes of single functions are read for each function', () => {
     it('the NUMA node of functions of one bus', () => {
       const host = made((declaration) => {
         functionOf(declaration, '0000:00:14.0').numaNode = 0;
@@ -127,7 +127,7 @@ describe('attributes of devices', () => {
       );
     });
 
-    it('the IOMMU group, also where a tree has links and no list of groups', () => {
+    it('the IOMMU group, also in a tree with links but without a list of groups', () => {
       const host = made();
       const groups = new Map(readDevices(host).map((device) => [device.slot, device.group]));
       // The first in order has none, as a root complex' own registers.
@@ -138,7 +138,7 @@ describe('attributes of devices', () => {
         assert.equal(device.group, device.slot === first ? undefined : groups.get(device.slot), device.slot);
     });
 
-    it('the subsystem of twins', () => {
+    it('the subsystem of two devices with the same id', () => {
       const host = made((declaration) => {
         functionOf(declaration, '0000:01:00.0').subsystem = '1462:3300';
         functionOf(declaration, '0000:02:00.0').subsystem = '1043:859A';
@@ -150,7 +150,7 @@ describe('attributes of devices', () => {
     });
   });
 
-  describe('whether a device answers', () => {
+  describe('whether a device responds', () => {
     it('not when its configuration space reads all ones', () => {
       const host = made((declaration) => {
         functionOf(declaration, slot).config = Array.from({length: 256}, () => 0xff);
@@ -159,7 +159,7 @@ describe('attributes of devices', () => {
       assert.equal(readResponds(host, parseSlot('0000:02:00.0')), true);
     });
 
-    it('a virtual function has no ids there, and answers', () => {
+    it('a virtual function has no ids there, and responds', () => {
       const host = made((declaration) => {
         functionOf(declaration, slot).config = [
           0xff,
@@ -176,7 +176,7 @@ describe('attributes of devices', () => {
       assert.equal(readResponds(host, slot), true);
     });
 
-    it('is not asked of one that is suspended, nor known where there is no such file', () => {
+    it('is not read from a suspended device, and is unknown without the file', () => {
       const host = made();
       host.machine.tree.file(devicePath(slot, 'power/runtime_status'), 'suspended\n');
       assert.equal(readResponds(host, slot), undefined);

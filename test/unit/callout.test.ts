@@ -57,7 +57,7 @@ describe('callouts', function () {
 
   const start = (more: Partial<StartOptions> = {}) => startMdev(host, subject, {...options, ...more});
 
-  it('are in mdevctl’s folders, its packages’ first; those that may not be trusted are skipped with the reason', () => {
+  it('are in mdevctl’s folders, those of packages first; untrusted ones are skipped with the reason', () => {
     script(`${packaged}/callouts/50-vendor`, '');
     script(`${own}/callouts/b`, '');
     script(`${own}/callouts/a`, '');
@@ -83,7 +83,7 @@ describe('callouts', function () {
     );
   });
 
-  it('one that the kernel cannot execute is given to no shell', () => {
+  it('one that the kernel cannot execute is not run by a shell', () => {
     const pretending = (name: string, text: string) =>
       host.machine.tree.file(`${own}/callouts/${name}`, text, 0o755);
     pretending('a-no-line', `echo >>../../log; exit 1\n`);
@@ -116,7 +116,7 @@ describe('callouts', function () {
       assert.match(skipped[0]?.reason ?? '', new RegExp(`^${folder} is owned by user 1000`));
     });
 
-  it('none is run that a link leads to in a folder of another user', () => {
+  it('none is run through a link to a folder of another user', () => {
     script('/home/somebody/script', '');
     host.machine.owners.set('/home/somebody', 1000);
     script(`${own}/callouts/a`, '');
@@ -126,7 +126,7 @@ describe('callouts', function () {
     assert.match(skipped[0]?.reason ?? '', /^\/home\/somebody is owned by user 1000/);
   });
 
-  it('none is run of an image: what they say is of the machine that they run on', async () => {
+  it('none is run from an image, because they would describe this machine', async () => {
     script(`${own}/callouts/a`, `${logging}; exit 1`);
     script(`${own}/notifiers/n`, logging);
     host.root = host.machine.folder;
@@ -139,7 +139,7 @@ describe('callouts', function () {
     );
   });
 
-  it('those that are not run are told where another one refuses', async () => {
+  it('those that are not run are reported if another one refuses', async () => {
     script(`${own}/callouts/a`, '', 0o777);
     script(`${own}/callouts/b`, 'echo \'{"supports":{"version":2,"actions":["stop"],"events":["pre"]}}\'');
     await assert.rejects(start(), (error) => {
@@ -171,7 +171,7 @@ describe('callouts', function () {
     ]);
   });
 
-  it('one that answers 2 is not asked again when another takes the call', async () => {
+  it('one that exits with 2 is not called again if another accepts the call', async () => {
     script(`${own}/callouts/a`, `${logging}; exit 2`);
     script(`${own}/callouts/b`, logging);
     script(`${own}/callouts/c`, logging);
@@ -183,7 +183,7 @@ describe('callouts', function () {
     ]);
   });
 
-  it('one that fails before keeps anything from being done, and the notifiers hear of it', async () => {
+  it('one that fails before the action stops it, and the notifiers are called', async () => {
     script(`${own}/callouts/a`, `${logging}; echo 'not today' >&2; exit 1`);
     script(`${own}/notifiers/n`, logging);
     await assert.rejects(start(), (error) => {
@@ -203,7 +203,7 @@ describe('callouts', function () {
     assert.match(notes.join('\n'), /refused to start .*; continuing because of --force/);
   });
 
-  it('hear of a failure after all is undone', async () => {
+  it('are called after a failure when everything is undone', async () => {
     script(`${own}/callouts/a`, `${logging}; [ ! -e ../../../../sys/bus/mdev/devices/${uuid} ] || exit 1`);
     script(`${own}/notifiers/n`, logging);
     host.failWrite('*/mtty-1/create', 'EIO');
@@ -216,14 +216,14 @@ describe('callouts', function () {
     assert.deepEqual(notes, []);
   });
 
-  it('notifiers alone hear of it too', async () => {
+  it('notifiers are called also without scripts', async () => {
     script(`${own}/notifiers/n`, logging);
     host.failWrite('*/mtty-1/create', 'EIO');
     await assert.rejects(start(), /EIO/);
     assert.deepEqual(calls(), ['n: -e notify -a start -s failure']);
   });
 
-  it('what one answers afterwards changes nothing, but is told', async () => {
+  it('a failure after the action changes nothing, but is reported', async () => {
     script(`${own}/callouts/a`, 'case "$*" in *post*) exit 7;; esac');
     script(`${own}/notifiers/n`, 'exit 1');
     await start();
@@ -234,7 +234,7 @@ describe('callouts', function () {
     ]);
   });
 
-  it('one that hangs is stopped after the limit: before, nothing is done; after, it is told', async () => {
+  it('one that hangs is killed after the limit: before the action it stops it, after it, it is reported', async () => {
     script(`${own}/callouts/a`, 'case "$*" in *capabilities*) exit 1;; esac; sleep 60');
     await assert.rejects(
       start({limit: 300}),
@@ -247,7 +247,7 @@ describe('callouts', function () {
     assert.match(notes.at(-1) ?? '', /callouts\/a .* did not end in time/);
   });
 
-  it('one that hangs as it is asked what it supports is left out, and that is told', async () => {
+  it('one that hangs when asked for its capabilities is skipped and reported', async () => {
     script(`${own}/callouts/a`, 'case "$*" in *capabilities*) sleep 60;; esac; exit 1');
     script(`${own}/callouts/b`, logging);
     await start({limit: 300});
@@ -257,7 +257,7 @@ describe('callouts', function () {
     assert.deepEqual(host.machine.mdevs.list(), []);
   });
 
-  it('one that hangs is waited for once in a list', async () => {
+  it('a list waits only once for one that hangs', async () => {
     script(`${own}/callouts/a`, 'echo x >>../../asked; case "$*" in *capabilities*) sleep 60;; esac; exit 1');
     script(`${own}/callouts/b`, 'case "$*" in *attributes*) printf %s \'[{"a":"1"}]\';; esac');
     const second = {...subject, uuid: parseUuid('93c32df7-d52e-4ec1-9668-1f3c7e4df107')};
@@ -267,7 +267,7 @@ describe('callouts', function () {
     assert.equal(host.machine.tree.read('/etc/mdevctl.d/asked'), 'x\n');
   });
 
-  it('one that took a command need not take another that is carried out with it', async () => {
+  it('one that accepted a command need not accept another in the same run', async () => {
     script(`${own}/callouts/a`, `${logging}; [ "$6" = stop ] || exit 2`);
     host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
     host.machine.tree.file(definitionFile, '{"mdev_type":"mtty-1","start":"auto"}', 0o644);
@@ -332,7 +332,7 @@ describe('callouts', function () {
     }
   });
 
-  it('are not called for a dry run, nor where there is nothing to do', async () => {
+  it('are not called for a dry run, or if there is nothing to do', async () => {
     script(`${own}/callouts/a`, logging);
     const {lines} = await start({dryRun: true});
     assert.match(lines[0] ?? '', /-e pre -a start/);
@@ -346,7 +346,7 @@ describe('callouts', function () {
     const answering = (events: string, actions: string) =>
       `case "$*" in *capabilities*) cat >../../asked; printf '{"supports":{"version":2,"actions":[${actions}],"events":[${events}]}}\\0'; exit 0;; esac; ${logging}`;
 
-    it('are asked in mdevctl’s words, and are then the only ones that are called', async () => {
+    it('are asked with mdevctl’s arguments, and are then the only ones that are called', async () => {
       script(`${own}/callouts/a`, logging);
       script(`${own}/callouts/b`, answering('"pre","post","live"', '"start","modify"'));
       const callouts = await readCalloutsOf(host, subject, 5000);
@@ -366,7 +366,7 @@ describe('callouts', function () {
       assert.equal(host.machine.mdevs.list().length, 1);
     });
 
-    it('can change a device that is there, and with its definition', async () => {
+    it('can change an existing device, and its definition with it', async () => {
       script(`${own}/callouts/a`, answering('"pre","post","live"', '"modify","define"'));
       host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
       await defineMdev(host, {uuid, start: 'auto'}, options);
@@ -382,14 +382,14 @@ describe('callouts', function () {
       });
     });
 
-    it('an answer of one that says that the type is not its own counts for nothing', async () => {
+    it('the answer of one that does not handle the type is ignored', async () => {
       script(`${own}/callouts/a`, answering('"pre"', '"start"').replace('exit 0', 'exit 2'));
       script(`${own}/callouts/b`, logging);
       const {scripts, supports} = await readCalloutsOf(host, subject, 5000);
       assert.deepEqual([scripts.length, supports], [2, undefined]);
     });
 
-    it('one that then says that the type is not its own has failed', async () => {
+    it('one that then does not handle the type has failed', async () => {
       script(`${own}/callouts/a`, `${answering('"pre","post","live"', '"start","modify"')}; exit 2`);
       await assert.rejects(start(), /refused to start .* \(exit code 2\)/);
       assert.deepEqual(host.machine.mdevs.list(), []);
@@ -405,13 +405,13 @@ describe('callouts', function () {
       await assert.rejects(readCalloutAttributes(host, callouts, subject, 5000), /could not be run/);
     });
 
-    it('one that took the call before has failed where it does not take the one after', async () => {
+    it('one that accepted the call before the action fails if it rejects the one after', async () => {
       script(`${own}/callouts/a`, 'case "$*" in *post*) exit 2;; esac');
       await start();
       assert.deepEqual(notes, [`the script ${own}/callouts/a answered 2 to post of start`]);
     });
 
-    it('one that refuses to change a device changes no definition either', async () => {
+    it('if it refuses to change the device, the definition stays as well', async () => {
       script(
         `${own}/callouts/a`,
         `${answering('"pre","post","live"', '"modify","define"')}; case "$*" in *live*) exit 1;; esac`,
@@ -428,7 +428,7 @@ describe('callouts', function () {
     });
   });
 
-  describe('the attributes of a device that is there', () => {
+  describe('the attributes of an existing device', () => {
     const telling = (text: string, status = 0) =>
       script(
         `${own}/callouts/a`,
@@ -446,7 +446,7 @@ describe('callouts', function () {
       ]);
     });
 
-    it('are none where it prints nothing, or an empty object', async () => {
+    it('are none if it prints nothing, or an empty object', async () => {
       telling('');
       assert.deepEqual(await read(), []);
       telling('[{}]');
@@ -480,7 +480,7 @@ describe('callouts', function () {
       });
     });
 
-    it('are not asked for where a file says what is to be defined', async () => {
+    it('are not asked for if a file contains the definition', async () => {
       telling('[{"a":"1"}]');
       host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
       const config = {
@@ -492,7 +492,7 @@ describe('callouts', function () {
       assert.match(host.readText(definitionFile) ?? '', /"attrs": \[\s+\{\s+"a": "1"\s+\}\s+\]/);
     });
 
-    it('a script that is not run is told where it would have been asked', async () => {
+    it('a script that is not run is reported when it would have been asked', async () => {
       telling('[{"a":"1"}]');
       host.machine.owners.set(`${own}/callouts/a`, 1000);
       host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
@@ -504,7 +504,7 @@ describe('callouts', function () {
       assert.match(notes.join('\n'), /^the script \S+callouts\/a is not run: .* owned by user 1000/);
     });
 
-    it('a script that fails keeps nothing from being recorded', async () => {
+    it('a failing script does not stop the recording', async () => {
       telling('', 1);
       host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
       await recordMdev(host, uuid, options);
@@ -514,7 +514,7 @@ describe('callouts', function () {
   });
 
   describe('recording', () => {
-    it('writes a manual definition once, and leaves every definition of the UUID alone', async () => {
+    it('writes a manual definition once, and changes no definition of the UUID', async () => {
       host.machine.write('/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create', uuid);
       assert.equal((await recordMdev(host, uuid, options)).changed, true);
       assert.match(host.readText(definitionFile) ?? '', /"start": "manual"/);
@@ -530,7 +530,7 @@ describe('callouts', function () {
       }
     });
 
-    it('of a device that has gone does nothing', async () => {
+    it('of a device that no longer exists does nothing', async () => {
       assert.equal((await recordMdev(host, uuid, options)).changed, false);
       assert.deepEqual(host.effects(), []);
     });
@@ -538,7 +538,7 @@ describe('callouts', function () {
 });
 
 /** What is checked before a command must not keep a script from being called that makes it possible. */
-describe('checks follow the scripts that may make them true', function () {
+describe('checks come after the scripts that may satisfy them', function () {
   this.timeout(20_000);
   let host: SimulatedHost;
   let options: StartOptions & {mayBeGone: boolean};
@@ -622,7 +622,7 @@ describe('checks follow the scripts that may make them true', function () {
       assert.deepEqual(calls(), told('start', 'failure'));
     });
 
-  it('start: without any script it is refused before anything', async () => {
+  it('start: without scripts it is refused before any change', async () => {
     host.machine.tree.remove(`${own}/callouts/a`);
     host.machine.tree.remove(`${own}/notifiers/n`);
     host.machine.mdevs.unregister('mtty');
@@ -634,7 +634,7 @@ describe('checks follow the scripts that may make them true', function () {
     assert.deepEqual(host.effects(), []);
   });
 
-  it('start by a unit: a device that a script has made itself is what is wanted', async () => {
+  it('start by a unit: a device that a script has created is accepted', async () => {
     byScript('-e pre -a start', () =>
       host.machine.mdevs.create('/sys/devices/virtual/mtty/mtty', 'mtty-1', uuid),
     );
@@ -653,7 +653,7 @@ describe('checks follow the scripts that may make them true', function () {
     assert.deepEqual(calls().slice(3), told('stop', 'success'));
   });
 
-  it('stop: one that is still in use after the script is refused, and the scripts hear of it', async () => {
+  it('stop: a device still in use after the script is refused, and the scripts are notified', async () => {
     await start();
     const group =
       host.machine.tree.resolve(`/sys/bus/mdev/devices/${uuid}/iommu_group`)?.split('/').at(-1) ?? '';
@@ -667,7 +667,7 @@ describe('checks follow the scripts that may make them true', function () {
     assert.equal(host.machine.mdevs.list().length, 1);
   });
 
-  it('define: the attributes are asked for after pre, and a failure is told', async () => {
+  it('define: the attributes are asked for after pre, and a failure is reported', async () => {
     await start();
     host.machine.tree.file(
       `${own}/callouts/a`,

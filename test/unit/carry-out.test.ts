@@ -25,7 +25,7 @@ describe('carryOut', () => {
   const refusal = () => refuse({code: 'in-use', exitCode: 3, message: 'in use'});
   const held = () => [...host.machine.locks.keys()];
 
-  it('locks, plans under the locks in one order for everybody, applies and lets go', async () => {
+  it('takes the locks in a fixed order, plans, applies and releases them', async () => {
     const seen: string[][] = [];
     const notes: string[] = [];
     const outcome = await carryOut(
@@ -45,7 +45,7 @@ describe('carryOut', () => {
     assert.deepEqual(outcome.lines, ["cat > /etc/x <<'EOF'\nx\nEOF"]);
   });
 
-  it('lets go after a refusal, a failure and a fault', async () => {
+  it('releases the locks after a refusal, a failure and an internal error', async () => {
     await assert.rejects(carryOut(host, ['a'], refusal, options), {code: 'in-use', exitCode: 3});
     host.failFile('/etc/x', 'ENOSPC');
     await assert.rejects(carryOut(host, ['a'], write, options), {code: 'file-failed', exitCode: 1});
@@ -65,7 +65,7 @@ describe('carryOut', () => {
     await assert.rejects(carryOut(host, ['a'], refusal, {...options, dryRun: true}), {code: 'in-use'});
   });
 
-  it('without root says what would be refused anyway, else that root is missing', async () => {
+  it('without root reports a refusal first, otherwise that root is missing', async () => {
     host.userId = 1000;
     await assert.rejects(carryOut(host, ['a'], refusal, options), {code: 'in-use'});
     await assert.rejects(carryOut(host, ['a'], write, options), (error) => {
@@ -76,7 +76,7 @@ describe('carryOut', () => {
     });
   });
 
-  it('gives the locks back that it had when another one is not to be had', async () => {
+  it('releases its locks if another one cannot be taken', async () => {
     host.lockPatience = 10;
     const other = await host.lock('b', 1000);
     await assert.rejects(carryOut(host, ['b', 'a'], write, options), {code: 'busy', exitCode: 3});
@@ -85,8 +85,8 @@ describe('carryOut', () => {
     assert.deepEqual(host.effects(), []);
   });
 
-  describe('after a wait that was in vain', () => {
-    it('what the other run has done already is done', async () => {
+  describe('after a wait that timed out', () => {
+    it('a change that the other run has made is accepted', async () => {
       host.lockPatience = 10;
       const other = await host.lock('a', 1000);
       let looks = 0;
@@ -96,7 +96,7 @@ describe('carryOut', () => {
       await other.release();
     });
 
-    it('what would be refused now is still said to be busy', async () => {
+    it('what would be refused now is still reported as busy', async () => {
       host.lockPatience = 10;
       const other = await host.lock('a', 1000);
       let looks = 0;
@@ -107,7 +107,7 @@ describe('carryOut', () => {
       await other.release();
     });
 
-    it('no other lock is kept', async () => {
+    it('keeps no other lock', async () => {
       host.lockPatience = 10;
       const other = await host.lock('b', 1000);
       let looks = 0;
@@ -132,7 +132,7 @@ describe('carryOut', () => {
     assert.equal((await carryOut(host, ['a'], write, options)).changed, true);
   });
 
-  it('two that want the same in other orders do not wait for each other', async () => {
+  it('two runs that need the same locks in different orders do not deadlock', async () => {
     const other = new SimulatedHost(host.machine);
     await Promise.all([
       carryOut(host, ['a', 'b', 'c'], write, options),
@@ -141,8 +141,8 @@ describe('carryOut', () => {
     assert.deepEqual(held(), []);
   });
 
-  describe('what is to be locked changes during the wait', () => {
-    it('locks what is to be locked then, and plans under these locks', async () => {
+  describe('the locks needed change during the wait', () => {
+    it('takes the new locks, and plans under them', async () => {
       const other = new SimulatedHost(host.machine);
       const first = await other.lock('a', 1000);
       let names = ['a', 'b'];
@@ -164,7 +164,7 @@ describe('carryOut', () => {
       assert.deepEqual(held(), []);
     });
 
-    it('does nothing while another run holds what is to be locked then', async () => {
+    it('does nothing while another run holds the new locks', async () => {
       const other = new SimulatedHost(host.machine);
       const [first] = [await other.lock('a', 1000), await other.lock('c', 1000)];
       host.lockPatience = 50;
@@ -178,7 +178,7 @@ describe('carryOut', () => {
       assert.deepEqual(host.effects(), []);
     });
 
-    it('refuses where it changes each time', async () => {
+    it('refuses if they change each time', async () => {
       let count = 0;
       await assert.rejects(
         carryOut(host, () => [`name${count++}`], write, options),
@@ -194,7 +194,7 @@ describe('carryOut', () => {
     });
   });
 
-  it('nothing to do is no change', async () => {
+  it('reports no change if there is nothing to do', async () => {
     assert.equal((await carryOut(host, ['a'], () => plan([]), options)).changed, false);
   });
 });

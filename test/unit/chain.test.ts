@@ -63,7 +63,7 @@ describe('planLink', () => {
       false,
     );
 
-  it('new-id for several devices of one id writes it once; undone, what it took is let go first', () => {
+  it('new-id for several devices of one id writes it once; the undo first unbinds the devices that it bound', () => {
     const plan = planned({noun: 'driver', verb: 'new-id', driver: aDriver('pci-stub')}, '0000:00:14.2');
     assert.equal(plan.kind, 'plan');
     assert.deepEqual(linesOf(plan), [
@@ -90,7 +90,7 @@ describe('planLink', () => {
     assert.deepEqual(undoLines(reset.steps), []);
   });
 
-  it('an override is undone to the one before', () => {
+  it('the undo restores the previous override', () => {
     const plan = planned({noun: 'device', verb: 'driver-override', driver: undefined}, '0000:05:00.0');
     assert.equal(plan.kind, 'plan');
     assert.deepEqual(linesOf(plan), ["echo '' > /sys/bus/pci/devices/0000:05:00.0/driver_override"]);

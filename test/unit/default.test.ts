@@ -17,7 +17,7 @@ const sound = '0000:02:00.1';
 /** No module of the machine has its id. */
 const sram = '0000:00:14.2';
 
-describe('the default driver is what the kernel would choose, whatever the override says', () => {
+describe('the default driver is what the kernel would choose, regardless of the override', () => {
   const hosts: SimulatedHost[] = [];
   afterEach(() => {
     for (const host of hosts.splice(0)) host.dispose();
@@ -93,7 +93,7 @@ describe('the default driver is what the kernel would choose, whatever the overr
     assert.equal(driverOf(host, '0000:07:00.2'), 'mlx5_core');
   });
 
-  it('wins against an id that vfio-pci was told with new_id', async () => {
+  it('wins against an id that vfio-pci got through new_id', async () => {
     const host = made();
     host.machine.loadModule('vfio_pci');
     host.machine.unbind('nouveau', card);
@@ -121,7 +121,7 @@ describe('the default driver is what the kernel would choose, whatever the overr
     assert.equal(driverOf(host, sound), 'snd_hda_intel');
   });
 
-  it('is none where no id table has the device: it stays without a driver', async () => {
+  it('is none if no id table matches the device: it stays without a driver', async () => {
     const host = made();
     leave(host, sram, 'vfio-pci');
     await toDefault(host, sram);
@@ -129,7 +129,7 @@ describe('the default driver is what the kernel would choose, whatever the overr
     assert.deepEqual(linesOf(planned(host, sram)), []);
   });
 
-  it('is reported when the kernel gives the device to a driver that was told its id, and nothing else takes it', async () => {
+  it('is reported when the kernel binds the device to a driver with its id from new_id, and nothing else matches', async () => {
     const host = made();
     host.machine.loadModule('vfio_pci');
     host.machine.addId('vfio-pci', '8086 a36f');
@@ -144,7 +144,7 @@ describe('the default driver is what the kernel would choose, whatever the overr
     assert.equal(driverOf(host, sram), undefined);
   });
 
-  it('is not a host driver that was given the id while an id table names another', async () => {
+  it('is not a host driver that got the id through new_id while an id table names another', async () => {
     const host = made();
     host.machine.loadModule('igb');
     host.machine.unbind('e1000e', '0000:05:00.0');
@@ -184,7 +184,7 @@ describe('the default driver is what the kernel would choose, whatever the overr
       assert.equal(driverOf(host, card), 'nouveau');
     });
 
-  it('is not known without the files of the kernel: then only drivers for userspace are taken from a device', async () => {
+  it('is not known without the files of the kernel: then only drivers for userspace are unbound', async () => {
     const host = made((machine) => (machine.files['/proc/sys/kernel/osrelease'] = '9.9.9\n'));
     assert.deepEqual(linesOf(planned(host, card)), []);
     leave(host, card, 'vfio-pci');
@@ -192,14 +192,14 @@ describe('the default driver is what the kernel would choose, whatever the overr
     assert.equal(driverOf(host, card), 'nouveau');
   });
 
-  it('only has its override cleared where that names the driver that the kernel chooses', () => {
+  it('only clears the override if that names the driver that the kernel chooses', () => {
     const host = made((machine) => (functionOf(machine, card).override = 'nouveau'));
     assert.deepEqual(linesOf(planned(host, card)), [
       `echo '' > /sys/bus/pci/devices/${card}/driver_override`,
     ]);
   });
 
-  it('is reached by a second run when the first was killed after any of its effects', async () => {
+  it('is reached by a second run when the first was killed after any of its steps', async () => {
     for (let killed = 1; ; killed += 1) {
       const host = made();
       leave(host, card, 'vfio-pci');
@@ -214,7 +214,7 @@ describe('the default driver is what the kernel would choose, whatever the overr
     }
   });
 
-  describe('when a guest gives its devices back', () => {
+  describe('when a guest returns its devices', () => {
     const guest = parseGuest('win11');
     const taken = (driver: string) => ({
       slot: parseSlot(card),
@@ -223,7 +223,7 @@ describe('the default driver is what the kernel would choose, whatever the overr
       override: undefined,
     });
 
-    it('takes them from vfio-pci without an override', async () => {
+    it('unbinds them from vfio-pci without an override', async () => {
       const host = made();
       leave(host, card, 'vfio-pci');
       const back = planReturn(host, guest, taken('nouveau'));

@@ -60,7 +60,7 @@ describe('devices that exist only through the driver of another', () => {
     slotsOf(host).filter((slot) => slot.startsWith('0000:06:') && slot !== pf);
 
   describe('virtual functions', () => {
-    it('are no siblings: neither of their PF, nor of each other', () => {
+    it('are not siblings, neither of their PF nor of each other', () => {
       const host = withVirtualFunctions(5, (_card, machine) => {
         // A second PF of the card, which is a sibling.
         machine.functions.push({slot: '0000:06:00.7', id: '8086:10c9', class: '020000'});
@@ -82,7 +82,7 @@ describe('devices that exist only through the driver of another', () => {
     });
 
     for (const number of [1, 2, 64])
-      it(`that are idle (${number}) go with their PF, with a note; a failure brings them back`, async () => {
+      it(`that are idle (${number}) are removed with their PF, with a note; a failure restores them`, async () => {
         const host = withVirtualFunctions(number);
         const before = host.machine.bindings();
         const change = planned(host, vfio, [pf]);
@@ -103,7 +103,7 @@ describe('devices that exist only through the driver of another', () => {
         assert.deepEqual(virtualsOf(host), []);
       });
 
-    it('are removed before a driver that leaves them there is unbound', async () => {
+    it('are removed before the unbind of a driver that does not remove them', async () => {
       const host = withVirtualFunctions(3, (_card, machine) => {
         for (const driver of machine.drivers) if (driver.name === 'igb') driver.leavesSriov = true;
       });
@@ -113,7 +113,7 @@ describe('devices that exist only through the driver of another', () => {
       assert.equal(host.machine.device(pf).driver, 'vfio-pci');
     });
 
-    it('come back on the drivers and overrides that they had', async () => {
+    it('return to their previous drivers and overrides', async () => {
       const host = withVirtualFunctions(4);
       host.machine.loadModule('vfio_pci');
       host.machine.loadModule('pci_stub');
@@ -140,14 +140,14 @@ describe('devices that exist only through the driver of another', () => {
       assert.equal(host.readText(`/sys/bus/pci/devices/${pf}/sriov_drivers_autoprobe`), '0');
     });
 
-    it('in the group of their PF keep it from nothing while they are idle', () => {
+    it('in the group of their PF do not matter while they are idle', () => {
       const host = withVirtualFunctions(2, (card) => {
         if (card.sriov !== undefined) card.sriov.group = card.group ?? 0;
       });
       assert.equal(planned(host, vfio, [pf]).kind, 'plan');
     });
 
-    it('that are given to userspace are in use', () => {
+    it('that are passed to userspace are in use', () => {
       const host = withVirtualFunctions(2);
       host.machine.loadModule('vfio_pci');
       host.machine.setOverride('0000:06:00.2', 'vfio-pci');
@@ -158,7 +158,7 @@ describe('devices that exist only through the driver of another', () => {
       assert.match(change.error.details?.join('\n') ?? '', /virtual function 0000:06:00\.2 is in use/);
     });
 
-    it('selected with their PF are not written to, in whatever order they are named', () => {
+    it('selected with their PF are not written to, in any order of the arguments', () => {
       const host = withVirtualFunctions(3);
       const all = [pf, '0000:06:00.1', '0000:06:00.2', '0000:06:00.3'];
       for (const slots of [all, [...all].reverse()])
@@ -177,14 +177,14 @@ describe('devices that exist only through the driver of another', () => {
         }
     });
 
-    it('and their PF cannot both be taken where each must be there', () => {
+    it('and their PF cannot both be taken if all must exist afterwards', () => {
       const host = withVirtualFunctions(3);
       const change = planned(host, vfio, [pf, '0000:06:00.2'], {allStay: true});
       assert.equal(change.kind, 'refusal');
       assert.match(change.error.message, /0000:06:00\.2 .* goes away when 0000:06:00\.0 leaves its driver/);
     });
 
-    it('do not take their PF along with --group, which would remove them', () => {
+    it('do not include their PF with --group, which would remove them', () => {
       const host = withVirtualFunctions(2, (card) => {
         card.group = 21;
         if (card.sriov !== undefined) card.sriov.group = 21;
@@ -197,7 +197,7 @@ describe('devices that exist only through the driver of another', () => {
       assert.match(change.error.hint ?? '', /exists only while 0000:06:00\.0 is on igb.*--force/);
     });
 
-    it('are right while their PF is, and are switched alone', () => {
+    it('do not change with their PF on its driver, and are switched alone', () => {
       const host = withVirtualFunctions(2);
       assert.deepEqual(
         linesOf(planned(host, vfio, ['0000:06:00.2'])).filter((line) => line.includes(pf)),
@@ -223,7 +223,7 @@ describe('devices that exist only through the driver of another', () => {
     });
   });
 
-  it('are no members that a guest with their PF must take too', () => {
+  it('are not members that a guest with their PF must take too', () => {
     const host = withVirtualFunctions(2, (card) => {
       if (card.sriov !== undefined) card.sriov.group = card.group ?? 0;
     });
@@ -234,7 +234,7 @@ describe('devices that exist only through the driver of another', () => {
     );
   });
 
-  describe('disks behind a controller that makes a domain of its own', () => {
+  describe('disks behind a controller that creates a separate domain', () => {
     const controller = '0000:00:0e.0';
     const disks = ['10000:e1:00.0', '10000:e2:00.0'];
 
@@ -258,7 +258,7 @@ describe('devices that exist only through the driver of another', () => {
       });
     }
 
-    it('that are idle go with it, with a note, and are in the way of nothing', () => {
+    it('that are idle are removed with it, with a note, and block nothing', () => {
       const change = planned(withDisks(), vfio, [controller]);
       assert.equal(change.kind, 'plan');
       assert.match(
@@ -276,7 +276,7 @@ describe('devices that exist only through the driver of another', () => {
       );
     });
 
-    it('that are in use or given to userspace keep it from being taken', () => {
+    it('that are in use or passed to userspace block the switch', () => {
       const mounted = withDisks();
       const [node = ''] = mounted
         .list(`/sys/bus/pci/devices/${disks[0] ?? ''}/nvme`)
@@ -316,7 +316,7 @@ describe('devices that exist only through the driver of another', () => {
       );
 
     for (const verb of ['remove', 'unbind'] as const)
-      it(`${verb} writes to none that is gone, and is undone with their number`, async () => {
+      it(`${verb} writes to no removed function, and its undo restores their number`, async () => {
         const host = withVirtualFunctions(3);
         const change = link(host, verb, pf, '0000:06:00.1', '0000:06:00.3');
         assert.equal(change.kind, 'plan');
@@ -330,14 +330,14 @@ describe('devices that exist only through the driver of another', () => {
         assert.deepEqual(virtualsOf(host), []);
       });
 
-    it('virtual functions alone are removed and unbound as others are', () => {
+    it('virtual functions alone are removed and unbound like other functions', () => {
       const host = withVirtualFunctions(2);
       assert.deepEqual(linesOf(link(host, 'remove', '0000:06:00.2')), [
         "echo '1' > /sys/bus/pci/devices/0000:06:00.2/remove",
       ]);
     });
 
-    it('a PF without a driver that still has some is not removed: the kernel would stop', () => {
+    it('a PF without a driver that still has some is not removed, because the kernel would crash', () => {
       const host = withVirtualFunctions(2, (_card, machine) => {
         for (const driver of machine.drivers) if (driver.name === 'igb') driver.leavesSriov = true;
       });

@@ -36,7 +36,7 @@ describe('devices', () => {
     }
   });
 
-  it('are found on one bus in different folders, and where there are no links', () => {
+  it('are found on one bus in different folders, and without links', () => {
     const root = mkdtempSync(join(tmpdir(), 'pearasys-devices-'));
     try {
       const bus = join(root, 'sys/bus/pci/devices');

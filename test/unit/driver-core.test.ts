@@ -50,7 +50,7 @@ class FakeProcesses extends MachineHost {
   }
 }
 
-describe('a look for locked devices', () => {
+describe('the check for locked devices', () => {
   let folder: string | undefined;
   before(function () {
     // The child reads below it.
@@ -113,7 +113,7 @@ describe('a look for locked devices', () => {
       assert.equal(await asks({state: 'D', stack, parent: 2}), true);
     });
 
-  it('goes by where the process waits when its stack is not shown', async () => {
+  it('uses wchan if the stack is not visible', async () => {
     for (const wchan of [
       'nfs_wait_bit_killable',
       'request_wait_answer',
@@ -126,7 +126,7 @@ describe('a look for locked devices', () => {
       assert.equal(await asks({state: 'D', wchan}), true, wchan);
   });
 
-  it('is done for who waits interruptibly in VFIO or the driver core only', async () => {
+  it('is done for processes that wait interruptibly only in VFIO or the driver core', async () => {
     for (const wchan of [
       'vfio_unregister_group_dev',
       'vfio_del_group_dev',
@@ -148,7 +148,7 @@ describe('a look for locked devices', () => {
     assert.equal(await asks({state: 'S', wchan: 'bus_probe_device', parent: 2}), false);
   });
 
-  it('is done once where one of many processes waits for a device', async () => {
+  it('is done once if one of many processes waits for a device', async () => {
     const others = Array.from({length: 30}, () => ({
       state: 'D',
       stack: ['request_wait_answer', 'fuse_lookup'],

@@ -41,13 +41,13 @@ describe('errno', () => {
     [524, 'ENOTSUPP', 'the driver does not support it'],
     [132, 'ERFKILL', 'operation not possible due to RF-kill'],
   ] as const)
-    it(`${name} is named and explained wherever the kernel answers it`, () => {
+    it(`${name} is named and explained wherever the kernel returns it`, () => {
       assert.equal(errnoOf(unknownToNode(number)), name);
       assert.match(new WriteError('/sys/x', '1', name).message, new RegExp(`: ${name} \\(${words}\\)$`));
       assert.match(new FileError('reading', '/x', name).message, new RegExp(`${name} \\(${words}\\)$`));
     });
 
-  it('a number without a name is told as it is, and what is no errno as EUNKNOWN', () => {
+  it('a number without a name is printed as it is, and other errors as EUNKNOWN', () => {
     assert.equal(errnoOf(unknownToNode(600)), 'errno 600');
     assert.equal(explainErrno('errno 600'), 'errno 600');
     assert.equal(errnoOf(new Error('x')), 'EUNKNOWN');
@@ -58,7 +58,7 @@ describe('errno', () => {
     assert.equal(errnoOf(Object.assign(new Error('x'), {errno: -4095, code: 'EOF'})), 'EOF');
   });
 
-  it('the kernel itself: what libuv calls otherwise has Linux’s name', () => {
+  it('real errors of the kernel have Linux’s names where libuv has others', () => {
     assert.throws(
       () => openSync('/dev/null/x', 'r'),
       (error) => errnoOf(error) === 'ENOTDIR',

@@ -47,7 +47,7 @@ describe('findDevices', () => {
     assert.deepEqual(find(host, []), []);
   });
 
-  it('by id, which must mean one device, or all be meant', () => {
+  it('by id, which must match one device unless all are wanted', () => {
     const host = made();
     assert.deepEqual(find(host, ['8086:10D3']), ['0000:05:00.0']);
     const error = refusal(host, '10de:1b80');
@@ -56,7 +56,7 @@ describe('findDevices', () => {
     assert.deepEqual(find(host, ['10de:1b80'], {all: true}), ['0000:01:00.0', '0000:02:00.0']);
   });
 
-  it('by the name of an interface, a disk or a partition; each device once, however it is named', () => {
+  it('by the name of an interface, a disk or a partition; each device once, under any names', () => {
     const host = made();
     assert.deepEqual(find(host, ['eth1', '05:00.0', '8086:10d3']), ['0000:05:00.0']);
     assert.deepEqual(find(host, ['nvme0n1', 'nvme0n1p2', 'nvme1n1']), ['0000:03:00.0', '0000:04:00.0']);
@@ -89,7 +89,7 @@ describe('findDevices', () => {
       assert.deepEqual(find(made(), [word], {all: true}), slots);
     });
 
-  it('another spelling of the same: links in /dev, also where there are no nodes', () => {
+  it('another spelling of the same: links in /dev, also without nodes', () => {
     const host = made((declaration) => {
       declaration.files['/dev/disk/by-id/README'] = '';
     });
@@ -100,12 +100,12 @@ describe('findDevices', () => {
     assert.deepEqual(refusal(host, '/dev/disk/by-path/pci-0000:09:00.0-nvme-1').exitCode, 4);
   });
 
-  it('a group that was given to VFIO is all its members', () => {
+  it('a VFIO group means all its members', () => {
     const host = made();
     assert.deepEqual(find(host, ['/dev/vfio/2']), ['0000:02:00.0', '0000:02:00.1']);
   });
 
-  it('one where there can be only one, present or not when it is a slot', () => {
+  it('one where only one is allowed; a slot need not exist', () => {
     const host = made();
     const one = (word: string) => findSlot(host, () => readDevices(host), word);
     assert.equal(one('00000000:77:00.0'), '0000:77:00.0');
@@ -122,7 +122,7 @@ describe('findDevices', () => {
     assert.deepEqual(slotsOfName(host, 'nvme0n1'), ['0000:03:00.0']);
   });
 
-  it('is the device as it was read, not another reading of it', () => {
+  it('returns the device that was read, without reading it again', () => {
     const host = made();
     const devices = readDevices(host);
     assert.ok(devices.includes(findDevices(host, devices, ['eth1'])[0]!));

@@ -21,7 +21,7 @@ function coded(code: string) {
 
 describe('guests', () => {
   describe('names', () => {
-    it('are those that libvirt takes, and nothing that leaves the folder', () => {
+    it('are those that libvirt accepts, and none that leave the folder', () => {
       for (const name of [
         'win11',
         'Windows 11',
@@ -43,7 +43,7 @@ describe('guests', () => {
         assert.throws(() => parseGuest(name), coded('bad-guest'), name);
     });
 
-    it('that are refused are told which rule they break', () => {
+    it('that are refused are reported with the rule that they break', () => {
       for (const [name, rule] of [
         ['', /it is empty/],
         ['.win', /begins with a dot/],
@@ -59,7 +59,7 @@ describe('guests', () => {
         assert.throws(() => parseGuest(name), rule, name);
     });
 
-    it('are in the unit as they are, or escaped as systemd-escape does, and come back', () => {
+    it('are in the unit unchanged or escaped like systemd-escape, and are read back', () => {
       assert.equal(guestUnit(parseGuest('win-11')), 'pearasys-guest@win-11.service');
       assert.equal(guestUnit(parseGuest('win 11-a')), 'pearasys-guest@win\\x2011\\x2da.service');
       assert.equal(guestUnit(parseGuest('größe')), 'pearasys-guest@gr\\xc3\\xb6\\xc3\\x9fe.service');
@@ -72,7 +72,7 @@ describe('guests', () => {
   });
 
   describe('files', () => {
-    it('that others can write are not obeyed, the lists neither', () => {
+    it('that others can write are ignored, including the lists', () => {
       const host = SimulatedHost.standard((declaration) => {
         declaration.files['/etc/pearasys/guests/gpu-passthrough-guests.conf'] = 'win11\n';
         declaration.files['/etc/pearasys/guests/single-gpu-passthrough-guests.conf'] = 'win10\n';
@@ -90,7 +90,7 @@ describe('guests', () => {
       }
     });
 
-    it('have one slot a line; comments and the lines of slots that stay are kept', () => {
+    it('have one slot per line; comments and lines of remaining slots are kept', () => {
       assert.equal(editSlots(undefined, [card, sound]), '0000:02:00.0\n0000:02:00.1\n');
       assert.equal(
         editSlots('# mine\n02:00.1 # sound\n\n0000:01:00.0\n0000:02:00.1', [card, sound]),
@@ -99,7 +99,7 @@ describe('guests', () => {
       assert.equal(editSlots('0000:02:00.0\r\n', [card]), '0000:02:00.0\n');
     });
 
-    it('have a guest in a list once or not at all, and nobody else changed', () => {
+    it('list a guest once or not at all, and other guests do not change', () => {
       assert.equal(editList(undefined, win11, true), 'win11\n');
       assert.equal(editList('a\nwin11\n# c\nwin11\nwin110', win11, true), 'a\nwin11\n# c\nwin110\n');
       assert.equal(editList('a\nwin11\n# c\nwin11\nwin110\n', win11, false), 'a\n# c\nwin110\n');
@@ -108,7 +108,7 @@ describe('guests', () => {
   });
 
   describe('settings', () => {
-    it('are Key=value lines, and what is not set stays out', () => {
+    it('are Key=value lines, without settings that are not set', () => {
       assert.deepEqual(
         parseSettings(
           'x',
@@ -141,7 +141,7 @@ describe('guests', () => {
       );
     });
 
-    it('that are wrong are told with their line and what was expected', () => {
+    it('that are wrong are reported with their line and what is expected', () => {
       for (const [line, expected] of [
         ['stop=gdm.service', /line 1 is 'stop=gdm.service', expected one of StopServices/],
         ['Stop services=gdm.service', /expected one of/],
@@ -191,7 +191,7 @@ describe('guests', () => {
       ]);
     });
 
-    it('keep what was set by hand when the cards change', () => {
+    it('keep manual changes when the cards change', () => {
       const first = editCards(undefined, win11, new Map([[card, parseId('10de:1b80')]]));
       assert.match(first, /^# Written by pearasys/);
       assert.deepEqual(parseSettings('x', first, true), {cards: new Map([[card, '10de:1b80']])});
@@ -257,7 +257,7 @@ describe('guests', () => {
       `<!--\nWARNING: virsh edit\n-->\n<domain type='kvm'>\n${devices}\n</domain>\n`;
     const address = "<source><address domain='0x0000' bus='0x02' slot='0x00' function='0x0'/></source>";
 
-    it('tell which PCI devices a guest has, by hostdev and by interface', async () => {
+    it('name the PCI devices of a guest, by hostdev and by interface', async () => {
       const text = domain(`<devices>
         <hostdev mode='subsystem' type='pci' managed='yes'><driver name='vfio'/>${address}
           <address type='pci' domain='0x0000' bus='0x06' slot='0x00' function='0x0'/></hostdev>
@@ -304,7 +304,7 @@ describe('guests', () => {
         );
     });
 
-    it('have NVMe disks, those below others too, and tell of namespaces', async () => {
+    it('have NVMe disks, including those below others, and name namespaces', async () => {
       const text = domain(`<devices>
         <disk type='nvme' device='disk'><source type='pci' managed='yes' namespace='2'>
           <address domain='0x0000' bus='0x03' slot='0x00' function='0x0'/></source><target dev='vda'/></disk>
@@ -322,7 +322,7 @@ describe('guests', () => {
       );
     });
 
-    it('have what is given to QEMU itself, whatever the prefix', async () => {
+    it('have devices that are passed to QEMU itself, with any prefix', async () => {
       const uri = 'http://libvirt.org/schemas/domain/qemu/1.0';
       const args = (prefix: string, ...values: readonly string[]) =>
         values.map((value) => `<${prefix}arg value='${value}'/>`).join('');
@@ -358,7 +358,7 @@ describe('guests', () => {
       assert.deepEqual((await parseDomain('x', other)).devices, []);
     });
 
-    it('name what is no PCI function, and say nothing of USB and SCSI', async () => {
+    it('name host devices other than PCI functions, except USB and SCSI', async () => {
       const {devices, notes, networks} = await parseDomain(
         'x',
         domain(`<devices>
@@ -412,7 +412,7 @@ describe('guests', () => {
       }
     });
 
-    it('that are no XML of a domain are an error that says why, whatever they are', async () => {
+    it('that are not the XML of a domain are an error with the reason', async () => {
       const deep = (count: number) => `${'<a>'.repeat(count)}${'</a>'.repeat(count)}`;
       const entities = 'b c d e f g h i j'.split(' ').map((name, index) => {
         const before = String.fromCharCode(name.charCodeAt(0) - 1);
@@ -444,12 +444,12 @@ describe('guests', () => {
       assert.deepEqual((await parseDomain('x', `\ufeff${fine}<!-- end -->`)).devices, []);
     });
 
-    it('that end early, or are none, are an error and not a guest without devices', async () => {
+    it('that are cut off or empty are an error, not a guest without devices', async () => {
       const text = domain(`<devices><hostdev type='pci'>${address}</hostdev></devices>`);
       for (const one of ['', '<network/>', text.slice(0, -20)])
         await assert.rejects(parseDomain('/x.xml', one), coded('bad-guest'));
     });
   });
 
-  it('name slots as virsh does', () => assert.equal(virshName(card), 'pci_0000_02_00_0'));
+  it('name slots like virsh', () => assert.equal(virshName(card), 'pci_0000_02_00_0'));
 });

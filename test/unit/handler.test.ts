@@ -14,7 +14,7 @@ describe('a handler', () => {
   const lines = () => log.args.map(([priority, line]) => `<${String(priority)}>${String(line)}`);
   afterEach(() => log.resetHistory());
 
-  it('tells of an error with all that a person needs, and ends with its exit code', () => {
+  it('logs an error with details and hint, and ends with its exit code', () => {
     const error = new PearasysError({
       code: 'in-use',
       exitCode: ExitCode.refused,
@@ -34,12 +34,12 @@ describe('a handler', () => {
     assert.equal(report(new StuckError('/sys/x', '1', 15_000, 12), log), ExitCode.stuck);
   });
 
-  it('shows where a fault of its own comes from', () => {
+  it('logs the stack of an internal error', () => {
     assert.equal(report(new TypeError('x is not a function'), log), ExitCode.failed);
     sinon.assert.calledOnceWithMatch(log, 3, /^internal error in pearasys: TypeError.*handler\.test/s);
   });
 
-  it('has its steps in the journal for debugging, and what it undoes as a warning', () => {
+  it('logs its steps for debugging, and what it undoes as a warning', () => {
     const options = handlerOptions(context);
     options.onStep?.('modprobe vfio-pci', false);
     options.onStep?.('modprobe -r vfio-pci', true);
@@ -47,7 +47,7 @@ describe('a handler', () => {
     assert.deepEqual(lines(), ['<7>modprobe vfio-pci', '<4>undoing: modprobe -r vfio-pci', '<4>a note']);
   });
 
-  it('takes just the arguments that it names', () => {
+  it('accepts exactly the arguments that it names', () => {
     assert.deepEqual(takeArguments(['a', 'b'], ['SLOT', 'DRIVER']), ['a', 'b']);
     for (const args of [[], ['a'], ['a', 'b', 'c']])
       assert.throws(() => takeArguments(args, ['SLOT', 'DRIVER']), {code: 'usage', exitCode: ExitCode.usage});

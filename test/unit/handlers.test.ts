@@ -47,7 +47,7 @@ describe('the handlers', () => {
     host.effects().filter((line) => !line.startsWith('systemctl show'));
 
   describe('claim', () => {
-    it('puts the recorded card on the driver, and tells the journal', async () => {
+    it('puts the recorded card on the driver, and logs it', async () => {
       const host = await made([install]);
       const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
       assert.equal(exitCode, 0);
@@ -70,7 +70,7 @@ describe('the handlers', () => {
       assert.deepEqual(drivers(host), ['vfio-pci', 'snd_hda_intel']);
     });
 
-    it('does nothing to a card that is there, and says so', async () => {
+    it('does nothing to a card that is already on it, and says so', async () => {
       const host = await made([install]);
       await runOn(host, claim, card, 'vfio-pci');
       const before = host.journal.length;
@@ -101,14 +101,14 @@ describe('the handlers', () => {
       assert.deepEqual(drivers(host), ['vfio-pci', 'snd_hda_intel']);
     });
 
-    it('takes along those installed with it', async () => {
+    it('includes those installed with it', async () => {
       const host = await made([`${install} --siblings`]);
       const {journal} = await runOn(host, claim, sound, 'vfio-pci');
       assert.deepEqual(drivers(host), ['vfio-pci', 'vfio-pci']);
       assert.equal(journal.at(-1), `<6>${card}, ${sound} on driver vfio-pci`);
     });
 
-    it('but not one whose unit was disabled, whose record is for another driver, or is ignored', async () => {
+    it('except one whose unit was disabled, or whose record is for another driver or ignored', async () => {
       const host = await made([`${install} --siblings`]);
       await host.run('systemctl', ['disable', unit(sound)]);
       await runOn(host, claim, card, 'vfio-pci');
@@ -164,7 +164,7 @@ describe('the handlers', () => {
       );
     });
 
-    it('leaves a card with an ignored record alone, with the reason, and the record as it is', async () => {
+    it('does not change a card with an ignored record, logs the reason, and keeps the record', async () => {
       const host = await made([install]);
       const bad = 'PEARASYS_SLOT=nonsense\n';
       host.machine.tree.file(file, bad, 0o644);
@@ -179,7 +179,7 @@ describe('the handlers', () => {
       assert.deepEqual(host.effects(), []);
     });
 
-    it('is 4 for a device that is not there, or goes while it waits', async () => {
+    it('is 4 for a missing device, or one that disappears during the wait', async () => {
       const host = await made([install]);
       const lock = await host.lock(card, 1000);
       const waiting = runOn(new SimulatedHost(host.machine), claim, card, 'vfio-pci');
@@ -208,20 +208,20 @@ describe('the handlers', () => {
       assert.match(journal.join('\n'), /did not return within 15 s/);
     });
 
-    it('takes the mark of a release away', async () => {
+    it('removes the mark of a release', async () => {
       const host = await made([install]);
       await host.writeFile(mark, '');
       await runOn(host, claim, card, 'vfio-pci');
       assert.equal(host.exists(mark), false);
     });
 
-    it('another driver than the recorded one is claimed for the slot alone', async () => {
+    it('claims only the slot for a driver other than the recorded one', async () => {
       const host = await made([`${install} --siblings`]);
       await runOn(host, claim, card, 'pci-stub');
       assert.deepEqual(drivers(host), ['pci-stub', 'snd_hda_intel']);
     });
 
-    it('takes two arguments that are a slot and a driver, and is 2 for others', async () => {
+    it('accepts a slot and a driver as arguments, and is 2 for others', async () => {
       const host = await made([]);
       for (const [args, message] of [
         [[], '<3>expected SLOT DRIVER, got nothing'],
@@ -256,7 +256,7 @@ describe('the handlers', () => {
       assert.equal(journal.at(-1), `<6>${card} was released from vfio-pci`);
     });
 
-    it('leaves a device alone that somebody has moved meanwhile', async () => {
+    it('does not change a device that has been switched since', async () => {
       const host = await claimed();
       await typed(host, `bind default ${card}`);
       host.journal.length = 0;
@@ -266,7 +266,7 @@ describe('the handlers', () => {
       assert.deepEqual(changes(host), []);
     });
 
-    it('leaves another card alone, and one that is gone', async () => {
+    it('ignores another card, and a missing one', async () => {
       const host = await claimed();
       host.machine.hotRemove(card);
       host.machine.hotAdd({...functionOf(host.machine.declaration, card), id: '10de:1b81'});
@@ -279,7 +279,7 @@ describe('the handlers', () => {
       assert.equal(host.exists(mark), false);
     });
 
-    it('of a device that went and is back asks for the start again, and does not touch it', async () => {
+    it('of a device that was removed and is back requests the start again, and does not touch it', async () => {
       const host = await claimed();
       host.machine.hotRemove(card);
       host.machine.hotAdd({...functionOf(host.machine.declaration, card), id: '10de:1b80'});
@@ -309,7 +309,7 @@ describe('the handlers', () => {
     const any = '-d 8086:10d3 service install vfio-pci --any-slot';
     const own = `/etc/pearasys/pci/${slot}-0x8086-0x10d3`;
 
-    it('makes the record of an id the slot’s own, enables the unit and only queues its start', async () => {
+    it('makes a record of the slot from the record of an id, enables the unit and only queues its start', async () => {
       const host = await made([any]);
       const {exitCode, journal} = await runOn(host, record, slot);
       assert.equal(exitCode, 0);
@@ -318,7 +318,7 @@ describe('the handlers', () => {
       assert.equal(host.effects().at(-1), `systemctl start --no-block ${unit(slot)}`);
     });
 
-    it('does nothing for a device that is recorded, gone, or nobody’s', async () => {
+    it('does nothing for a device that is recorded, missing, or not wanted', async () => {
       const host = await made([any, `-s ${slot} service install none`]);
       for (const one of [slot, card, '0000:77:00.0']) {
         const {exitCode, journal} = await runOn(host, record, one);
@@ -347,7 +347,7 @@ describe('the handlers', () => {
     });
   });
 
-  it('a fault of the program is told with its stack, each line with its priority', () => {
+  it('an internal error is logged with its stack, each line with its priority', () => {
     const lines: string[] = [];
     assert.equal(
       report(new TypeError('no such thing'), (priority, line) => lines.push(`<${priority}>${line}`)),

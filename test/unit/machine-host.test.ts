@@ -24,7 +24,7 @@ describe('MachineHost', function () {
   });
 
   describe('processes', () => {
-    it('get a signal only when they are those that are meant', async () => {
+    it('get a signal only if the PID was not reused', async () => {
       const machine = new MachineHost();
       const child = spawn('sleep', ['60'], {stdio: 'ignore'});
       const ended = new Promise((resolve) => child.once('exit', (_, signal) => resolve(signal)));
@@ -41,7 +41,7 @@ describe('MachineHost', function () {
   });
 
   describe('reads', () => {
-    it('text without its last newline, what is not there as undefined', () => {
+    it('text without its last newline, and missing files as undefined', () => {
       fs.writeFileSync(real('/etc/a'), 'one\ntwo\n\n');
       assert.equal(host.readText('/etc/a'), 'one\ntwo\n');
       assert.equal(host.readText('/etc/b'), undefined);
@@ -52,7 +52,7 @@ describe('MachineHost', function () {
       );
     });
 
-    it('links as the image would, and never out of it', () => {
+    it('links as within the image, and never out of it', () => {
       fs.writeFileSync(real('/etc/a'), 'inside\n');
       fs.symlinkSync('/etc/a', real('/absolute'));
       fs.symlinkSync('../../../../../etc/passwd', real('/etc/up'));
@@ -74,7 +74,7 @@ describe('MachineHost', function () {
   });
 
   describe('writes files', () => {
-    it('whole, with folders and mode, and leaves nothing beside them', async () => {
+    it('whole, with folders and mode, and leaves nothing else', async () => {
       await host.writeFile('/etc/new/x', 'one\n');
       await host.writeFile('/etc/new/x', 'two\n', {mode: 0o600});
       assert.equal(fs.readFileSync(real('/etc/new/x'), 'utf8'), 'two\n');
@@ -91,7 +91,7 @@ describe('MachineHost', function () {
       assert.deepEqual(fs.readdirSync(real('/etc')).sort(), ['file', 'x']);
     });
 
-    it('no space: the old one is whole, and nothing is left beside it', async function () {
+    it('no space: the old one is whole, and nothing else is left', async function () {
       const small = '/etc/small';
       fs.mkdirSync(real(small));
       if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=8k', 'tmpfs', real(small)]).status !== 0)
@@ -113,7 +113,7 @@ describe('MachineHost', function () {
       }
     });
 
-    it('removes them, and a folder that is left empty when asked', async () => {
+    it('removes them, and on request a folder that is then empty', async () => {
       await host.writeFile('/etc/a/b', '');
       await host.writeFile('/etc/a/c', '');
       await host.removeFile('/etc/a/b', {prune: 1});
@@ -124,7 +124,7 @@ describe('MachineHost', function () {
       await assert.rejects(host.removeFile('/etc'), (error) => error instanceof FileError);
     });
 
-    it('removes as many folders above as are left empty and asked for', async () => {
+    it('removes as many empty folders above as requested', async () => {
       await host.writeFile('/etc/a/b/c/d/e', '');
       await host.writeFile('/etc/a/x', '');
       await host.removeFile('/etc/a/b/c/d/e', {prune: 2});
@@ -143,7 +143,7 @@ describe('MachineHost', function () {
   });
 
   describe('writes attributes', () => {
-    it('in one write, without making or emptying anything', async () => {
+    it('in one write, without creating or truncating files', async () => {
       fs.writeFileSync(real('/etc/a'), 'a longer text');
       await host.writeAttribute('/etc/a', 'x', 5000);
       assert.equal(host.readText('/etc/a'), 'x longer text');
@@ -158,7 +158,7 @@ describe('MachineHost', function () {
       );
     });
 
-    it('by a child that has ended when the host is closed: systemd would tell of what a service leaves', async () => {
+    it('by a child that has ended when the host is closed, because systemd would report leftover processes', async () => {
       const children = () => fs.readFileSync('/proc/thread-self/children', 'utf8').split(' ').filter(Boolean);
       const others = children();
       fs.writeFileSync(real('/etc/a'), '');
@@ -198,7 +198,7 @@ describe('MachineHost', function () {
       assert.equal((await host.run('echo', ['$(id)', ';', '*'])).stdout, '$(id) ; *');
     });
 
-    it('a failing one is told in its own words, a missing one as such', async () => {
+    it('a failing one is reported with its message, a missing one as missing', async () => {
       await assert.rejects(host.run('sh', ['-c', 'echo no >&2; exit 3']), (error) => {
         assert.ok(error instanceof CommandError);
         assert.deepEqual([error.status, error.stderr.trim()], [3, 'no']);
@@ -211,7 +211,7 @@ describe('MachineHost', function () {
       );
     });
 
-    it('one that does not end is ended', async () => {
+    it('one that does not end is killed', async () => {
       await assert.rejects(
         host.run('sleep', ['60'], {limit: 100}),
         (error) => error instanceof CommandError && error.status === undefined && error.ended === 'late',
@@ -238,13 +238,13 @@ describe('MachineHost', function () {
         while (!isDead()) await host.pause(10);
       });
 
-    it('gives it something to read, though it may not read it', async () => {
+    it('passes standard input, even if it is not read', async () => {
       assert.equal((await host.run('cat', [], {input: '{"a":1}'})).stdout, '{"a":1}');
       assert.equal((await host.run('true', [], {input: 'x'.repeat(1 << 20)})).status, 0);
       assert.equal((await host.run('cat', [])).stdout, '');
     });
 
-    it('any exit code may be an answer, and the environment handed on', async () => {
+    it('can accept any exit code, and pass the environment on', async () => {
       assert.equal((await host.run('sh', ['-c', 'exit 77'], {accept: 'any'})).status, 77);
       process.env['PEARASYS_TEST'] = 'x';
       const {stdout} = await host.run('env', [], {inheritEnvironment: true});
@@ -253,7 +253,7 @@ describe('MachineHost', function () {
     });
   });
 
-  describe('runs programs that do not behave', () => {
+  describe('runs misbehaving programs', () => {
     const rejected = async (run: Promise<unknown>): Promise<CommandError> => {
       const error = await run.then(
         () => undefined,
@@ -268,7 +268,7 @@ describe('MachineHost', function () {
       while (fs.existsSync(stat) && !/\) [ZX]/.test(fs.readFileSync(stat, 'utf8'))) await host.pause(10);
     };
 
-    it('endless output is ended at the limit, and the limit told', async () => {
+    it('endless output ends at the limit, and the limit is reported', async () => {
       for (const where of ['', ' >&2']) {
         const error = await rejected(host.run('sh', ['-c', `yes${where}`], {limit: 20_000}));
         assert.equal(error.ended, 'overflow');
@@ -277,7 +277,7 @@ describe('MachineHost', function () {
       }
     });
 
-    it('too much output of one that has ended is no answer either', async () => {
+    it('too much output of one that has ended is a failure too', async () => {
       const script = 'head -c 3000 /dev/zero';
       assert.equal((await host.run('sh', ['-c', script], {outputLimit: 3000})).stdout.length, 3000);
       const error = await rejected(host.run('sh', ['-c', script], {outputLimit: 2999}));
@@ -292,7 +292,7 @@ describe('MachineHost', function () {
       await hasEnded(fs.readFileSync(mark, 'utf8').trim());
     });
 
-    it('one that has left the group keeps nobody waiting', async () => {
+    it('one that has left the group is not waited for', async () => {
       const mark = join(folder, 'started');
       const script = `setsid sh -c 'echo $$ >${mark}; exec sleep 61' & while :; do sleep 1; done`;
       const error = await rejected(host.run('sh', ['-c', script], {limit: 3000}));
@@ -300,12 +300,12 @@ describe('MachineHost', function () {
       process.kill(Number(fs.readFileSync(mark, 'utf8')), 'SIGKILL');
     });
 
-    it('what it leaves in the background is not waited for, and not ended', async () => {
+    it('processes in the background are not waited for, and not killed', async () => {
       const {stdout} = await host.run('sh', ['-c', 'sleep 61 & echo $!'], {limit: 20_000});
       process.kill(Number(stdout), 'SIGKILL');
     });
 
-    it('what cannot be started is told in words, also when this process has no file left', async () => {
+    it('a failed start is reported with its reason, also when no descriptor is left', async () => {
       fs.writeFileSync(real('/etc/text'), '');
       for (const [file, words] of [
         ['no-such-program', /^ENOENT \(/],
@@ -380,7 +380,7 @@ describe('MachineHost', function () {
             assert.ok(failure(read).startsWith(`reading ${name} failed: ${answer}`), failure(read));
       });
 
-    it("the limit is the reader's, and its last byte is read", () => {
+    it('the caller sets the limit, and its last byte is read', () => {
       fs.writeFileSync(real('/etc/x'), 'x'.repeat(5000));
       assert.equal(host.readBytes('/etc/x', 5000)?.length, 5000);
       assert.match(
@@ -393,7 +393,7 @@ describe('MachineHost', function () {
   });
 
   describe('locks', () => {
-    it('one at a time, the next waits, another name does not', async () => {
+    it('one holder at a time: the next one waits, another name does not', async () => {
       const first = await host.lock('0000:02:00.0', 1000);
       const other = await host.lock('0000:02:00.1', 1000);
       await assert.rejects(new MachineHost(folder).lock('0000:02:00.0', 100), {code: 'busy', exitCode: 3});
@@ -403,7 +403,7 @@ describe('MachineHost', function () {
       await other.release();
     });
 
-    it('go with the process that has them, however it ends', async () => {
+    it('end with their process, in any way', async () => {
       const program =
         `import {MachineHost} from ${JSON.stringify(join(import.meta.dirname, '../../src/host/machine-host.ts'))};` +
         `await new MachineHost(${JSON.stringify(folder)}).lock('x', 1000); process.kill(process.pid, 'SIGKILL');`;
@@ -412,7 +412,7 @@ describe('MachineHost', function () {
       await (await host.lock('x', 2000)).release();
     });
 
-    it('in a folder that nobody else may enter, whatever it was and whatever the umask', async () => {
+    it('in a folder that no other user may enter, with any previous mode and any umask', async () => {
       const umask = process.umask(0);
       try {
         await (await host.lock('x', 1000)).release();
@@ -516,7 +516,7 @@ describe('MachineHost', function () {
       untouched();
     });
 
-    it('by more links than the kernel follows: ELOOP', async () => {
+    it('through more links than the kernel follows: ELOOP', async () => {
       fs.symlinkSync(outside, real('/link0'));
       for (let link = 1; link <= 41; link++) fs.symlinkSync(`link${link - 1}`, real(`/link${link}`));
       fs.symlinkSync('loop', real('/loop'));
@@ -538,7 +538,7 @@ describe('MachineHost', function () {
       untouched();
     });
 
-    it('by a link in the last place: it is read in the image, and written over', async () => {
+    it('by a link at the end of the path: it is read in the image, and replaced', async () => {
       fs.symlinkSync(`${outside}/file`, real('/etc/x'));
       assert.equal(host.readText('/etc/x'), undefined);
       await assert.rejects(host.writeAttribute('/etc/x', 'x', 5000), {errno: 'ENOENT'});
@@ -558,7 +558,7 @@ describe('MachineHost', function () {
       assert.equal(host.readText('/etc/pipe'), 'inside');
     });
 
-    it('and a root that is not there is made with the first file in it, also below a link', async () => {
+    it('and a missing root is created with the first file in it, also below a link', async () => {
       fs.mkdirSync(real('/behind'));
       fs.symlinkSync(real('/behind'), real('/link-to-behind'));
       for (const name of ['/none', '/link-to-behind/none']) {
@@ -572,7 +572,7 @@ describe('MachineHost', function () {
       }
     });
 
-    it('nor where the root is a link itself', async () => {
+    it('also not if the root is a link', async () => {
       fs.symlinkSync(folder, `${outside}.link`);
       try {
         const other = new MachineHost(`${outside}.link`);

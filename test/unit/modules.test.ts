@@ -21,12 +21,12 @@ describe('modules', () => {
   });
 
   describe('findDriver', () => {
-    it('one that is there, and none', () => {
+    it('a registered one, and none', () => {
       assert.deepEqual(findDriver(host, aDriver('nouveau')), {kind: 'present'});
       assert.deepEqual(findDriver(host, aDriver('none')), {kind: 'present'});
     });
 
-    it('one that a module of its name brings, with either dash', () => {
+    it('one that a module of its name provides, with - or _', () => {
       assert.deepEqual(findDriver(host, aDriver('vfio-pci')), {
         kind: 'module',
         module: 'vfio-pci',
@@ -35,12 +35,12 @@ describe('modules', () => {
       assert.deepEqual(findDriver(host, aDriver('igb')), {kind: 'module', module: 'igb', loaded: false});
     });
 
-    it('one whose module is loaded already without it', () => {
+    it('one whose module is already loaded without it', () => {
       assert.deepEqual(findDriver(host, aDriver('drm')), {kind: 'module', module: 'drm', loaded: true});
       assert.equal(findDriver(host, aDriver('i915')).kind, 'module');
     });
 
-    it('one that nobody knows, with what is known', () => {
+    it('an unknown one, with the known ones', () => {
       const source = findDriver(host, aDriver('vfoi-pci'));
       assert.equal(source.kind, 'unknown');
       for (const name of ['nouveau', 'vfio-pci']) assert.ok(source.known.includes(name), name);
@@ -49,7 +49,7 @@ describe('modules', () => {
       assert.equal(new Set(source.known).size, source.known.length);
     });
 
-    it('the module’s name in the driver’s place', () => {
+    it('the name of a module instead of a driver', () => {
       for (const [module, driver] of [
         ['vfio_pci', 'vfio-pci'],
         ['pci_stub', 'pci-stub'],
@@ -76,7 +76,7 @@ describe('modules', () => {
       });
     });
 
-    it('where the modules cannot be read modprobe decides', () => {
+    it('if the modules cannot be read, modprobe decides', () => {
       host.machine.tree.remove('/usr/lib/modules');
       assert.deepEqual(findDriver(host, aDriver('anything')), {
         kind: 'module',
@@ -92,7 +92,7 @@ describe('modules', () => {
       assert.deepEqual(modulesFor(host, device!), ['nouveau', 'nvidia', 'vfio_pci']);
     });
 
-    it('takes stars, question marks and ranges as depmod writes them, and dots as they are', () => {
+    it('supports stars, question marks and ranges as depmod writes them, and literal dots', () => {
       host.machine.tree.file(
         aliases,
         'alias pci:v000010DEd00001B8[0-3]sv*sd*bc*sc*i* range\n' +

@@ -39,7 +39,7 @@ function search(ids: string[], classes: string[] = []): Record<string, string> {
 }
 
 describe('names from pci.ids', () => {
-  it('finds vendors and devices in whatever order they are asked for', () => {
+  it('finds vendors and devices in any order of the ids', () => {
     assert.deepEqual(search(['8086:1533', '001c:0001', '10de:1b80']), {
       '001c': 'PEAK-System Technik GmbH',
       '001c:0001': 'PCAN-PCI CAN-Bus controller',
@@ -59,7 +59,7 @@ describe('names from pci.ids', () => {
     assert.deepEqual(search(['001c:001c', '00c0:0000']), {'001c': 'PEAK-System Technik GmbH'});
   });
 
-  it('goes on after a vendor that is not there', () => {
+  it('continues after a missing vendor', () => {
     assert.deepEqual(search(['0000:0001', '1111:0001', '8086:1533', 'ffff:ffff'], ['0302']), {
       '8086': 'Intel Corporation',
       '8086:1533': 'I210 Gigabit Network Connection',
@@ -81,13 +81,13 @@ describe('names from pci.ids', () => {
     assert.deepEqual(search(['1e0f:0001']), {'1e0f': 'Kioxia Größe GmbH', '1e0f:0001': 'SSD µ'});
   });
 
-  it('takes an empty and a truncated file', () => {
+  it('accepts an empty and a truncated file', () => {
     assert.equal(searchNames(Buffer.alloc(0), new Set(['10de:1b80']), new Set(['0300'])).size, 0);
     const cut = file.subarray(0, file.indexOf('GP104') + 3);
     assert.equal(searchNames(cut, new Set(['10de:1b80']), new Set()).get('10de:1b80'), 'GP1');
   });
 
-  it('is read from the host, and does without the file', () => {
+  it('is read from the host, and the file may be missing', () => {
     const host = SimulatedHost.standard();
     const device = {slot: parseSlot('04:00.0'), id: parseId('10de:1b80'), classCode: 0x030000};
     assert.deepEqual(readDeviceNames(host, [device]).get(device.slot), {

@@ -48,7 +48,7 @@ describe('a device without an IOMMU group', () => {
 
   for (const driver of ['vfio-pci', 'mlx5_vfio_pci'])
     for (const force of [false, true])
-      it(`is refused to ${driver}${force ? ' with --force too' : ''} while no-IOMMU mode is off, with the way to it`, () => {
+      it(`is refused to ${driver}${force ? ' with --force too' : ''} while no-IOMMU mode is off, with a hint how to enable it`, () => {
         const host = made();
         host.machine.loadModule('vfio');
         const {hint = '', details = []} = refusal(host, driver, force);
@@ -59,7 +59,7 @@ describe('a device without an IOMMU group', () => {
         assert.doesNotMatch(hint, /--force/);
       });
 
-  it('is refused while vfio is not loaded, with the way to load it so', () => {
+  it('is refused while vfio is not loaded, with a hint how to load it', () => {
     const {hint = ''} = refusal(made());
     assert.match(hint, /modprobe vfio enable_unsafe_noiommu_mode=1/);
     assert.match(hint, /options vfio enable_unsafe_noiommu_mode=1.*modprobe\.d/);
@@ -76,7 +76,7 @@ describe('a device without an IOMMU group', () => {
     assert.doesNotMatch(hint, /enable_unsafe/);
   });
 
-  it('is taken with a note while the mode is on', async () => {
+  it('is accepted with a note while the mode is on', async () => {
     const host = made();
     await turnOn(host);
     const answer = planned(host);
@@ -87,7 +87,7 @@ describe('a device without an IOMMU group', () => {
     assert.deepEqual(planned(host), {kind: 'plan', steps: [], notes: [], afterUndo: []});
   });
 
-  it('is taken by a unit and by a chain as well, and refused to both', async () => {
+  it('is accepted for a unit and a chain as well, and refused to both', async () => {
     for (const on of [false, true]) {
       const host = made();
       if (on) await turnOn(host);
@@ -103,7 +103,7 @@ describe('a device without an IOMMU group', () => {
     }
   });
 
-  it('is no matter to a driver that is not VFIO', () => {
+  it('does not matter to a driver other than VFIO', () => {
     const answer = planned(made(), 'uio_pci_generic');
     assert.equal(answer.kind, 'plan');
     assert.deepEqual(answer.notes, []);
@@ -119,7 +119,7 @@ describe('a device without an IOMMU group', () => {
     ['the kernel command line', '/proc/cmdline', 'root=/dev/sda1 vfio.enable_unsafe_noiommu_mode=on quiet\n'],
     ['a bare option', '/run/modprobe.d/a.conf', 'options vfio enable_unsafe_noiommu_mode\n'],
   ] as const)
-    it(`is taken when ${what} will turn the mode on with the module`, () => {
+    it(`is accepted if ${what} will turn the mode on with the module`, () => {
       assert.equal(planned(made((machine) => (machine.files[path] = content))).kind, 'plan');
     });
 

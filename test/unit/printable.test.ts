@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {printable, printableLine} from '../../src/host/printable.js';
 
-describe('text that somebody else chose', () => {
+describe('text that others chose', () => {
   const cases: [what: string, text: string, line: string][] = [
     ['an escape sequence', 'a\u001b[31mb', 'a\\x1b[31mb'],
     ['a title, ended by a bell', '\u001b]0;x\u0007', '\\x1b]0;x\\x07'],

@@ -82,14 +82,14 @@ esac
     assert.equal(stderr, 'pearasys: guest win-11 is not started: could not take its devices\nthe reason\n');
   });
 
-  it('asks the journal for what was said in this call alone', () => {
+  it('asks the journal only for messages of this call', () => {
     const before = Math.floor(Date.now() / 1000);
     const {calls} = call(['win-11', 'prepare', 'begin', '-'], 'reload-or-restart');
     const since = Number(/--since=@(\d+) _SYSTEMD/.exec(calls.at(-1) ?? '')?.[1]);
     assert.ok(since >= before && since <= Date.now() / 1000, calls.join('\n'));
   });
 
-  it('tells what the host does not have back at the end, which systemd is content with', () => {
+  it('reports what the host did not get back at the end, which is not a failure for systemd', () => {
     mkdirSync(join(folder, 'run/guest'), {recursive: true});
     put('run/guest/win-11', '{}\n');
     const {status, stderr, calls} = call(['win-11', 'release', 'end', '-'], 'is-active');
@@ -105,7 +105,7 @@ esac
     ]);
   });
 
-  it('takes any name', () => {
+  it('accepts any name', () => {
     const name = `it's "a" $(touch never) \`id\` *`;
     put(`guests/${name}.conf`, '0000:02:00.0\n');
     assert.deepEqual(call([name, 'prepare', 'begin', '-']).calls, [

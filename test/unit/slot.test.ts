@@ -120,7 +120,7 @@ describe('an id', () => {
     assert.match(refused(() => parseId('04:00.0'), 'bad-id').hint ?? '', /it is a slot: -s 04:00\.0/);
   });
 
-  it('is in sysfs as two numbers', () => {
+  it('appears in sysfs as two numbers', () => {
     assert.deepEqual(sysfsIds(parseId('10de:1b80')), ['0x10de', '0x1b80']);
   });
 });
@@ -150,12 +150,12 @@ describe('a driver’s name', () => {
       refused(() => parseDriver(text), 'bad-driver');
     });
 
-  it('a slot or an id in its place is told as such', () => {
+  it('a slot or an id in its place is reported as such', () => {
     for (const text of ['04:00.0', '10de:1b80'])
       assert.match(refused(() => parseDriver(text), 'bad-driver').hint ?? '', /looks like a device/);
   });
 
-  it('tells VFIO’s own and variant drivers', () => {
+  it('recognizes vfio-pci and its variant drivers', () => {
     for (const name of ['vfio-pci', 'mlx5_vfio_pci', 'nvgrace_gpu_vfio_pci', 'nvgrace-gpu-vfio-pci'])
       assert.equal(isVfio(name), true, name);
     for (const name of [undefined, 'vfio', 'xvfio-pci', 'vfio-pci-core', 'uio_pci_generic', 'none'])

@@ -52,7 +52,7 @@ describe('NVIDIA vGPUs without mediated devices', () => {
     );
   });
 
-  it('are viable for VFIO as they are', () => {
+  it('are viable for VFIO without a switch', () => {
     for (const device of devicesOf(first, second)) {
       assert.ok(servesVfio(device));
       assert.ok(leavesGroupViable(device));
@@ -60,7 +60,7 @@ describe('NVIDIA vGPUs without mediated devices', () => {
   });
 
   for (const target of [vfio, {kind: 'release'} as const, {kind: 'claim', driver: aDriver('none')} as const])
-    it(`are not taken from their driver without --force (${JSON.stringify(target)})`, () => {
+    it(`are not unbound from their driver without --force (${JSON.stringify(target)})`, () => {
       for (const slot of [first, second]) {
         const refused = planned(target, false, slot);
         assert.equal(refused.kind, 'refusal');

@@ -43,7 +43,7 @@ describe('a file that is written whole', () => {
   }
 
   for (const umask of [0o022, 0o077, 0o777, 0])
-    it(`has the mode that was asked for, and so have new folders, with umask ${umask.toString(8)}`, async () => {
+    it(`has the requested mode, and so do new folders, with umask ${umask.toString(8)}`, async () => {
       const before = process.umask(umask);
       try {
         await host.writeFile('/etc/a/b/x', 'x\n', {mode: 0o640});
@@ -60,7 +60,7 @@ describe('a file that is written whole', () => {
       ]);
     });
 
-  it('has the owner and group that were asked for, and set-id bits', async function () {
+  it('has the requested owner and group, and set-id bits', async function () {
     // Only root may give files away.
     if (process.geteuid?.() !== 0) this.skip();
     await host.writeFile('/x', 'x\n', {mode: 0o2750, owner: {uid: 12, gid: 34}});
@@ -82,7 +82,7 @@ describe('a file that is written whole', () => {
       assert.deepEqual(all(), ['etc', 'etc/a', 'etc/a/x', 'etc/a/y']);
     });
 
-  it('is gone with its new folders when its first writer was killed', async () => {
+  it('is removed with its new folders if its first writer was killed', async () => {
     for (const call of ['mkdirSync', 'renameSync'] as const) {
       killedAt(call);
       await host.tidyFolder('/etc/a', {prune: 2});
@@ -90,14 +90,14 @@ describe('a file that is written whole', () => {
     }
   });
 
-  it('goes with its folder though a killed writer has left something there', async () => {
+  it('is removed with its folder even if a killed writer has left files there', async () => {
     await host.writeFile('/etc/a/x', 'x\n');
     killedAt('renameSync');
     await host.removeFile('/etc/a/x', {prune: 1});
     assert.deepEqual(all(), ['etc']);
   });
 
-  it('leaves alone what a run that lives is making, and what is nobody’s draft', async () => {
+  it('does not touch drafts of running processes, and other files', async () => {
     const drafts = `${folder}/etc/${draftFolder}`;
     fs.mkdirSync(drafts, {recursive: true});
     const living = draftName(process.ppid);
@@ -111,7 +111,7 @@ describe('a file that is written whole', () => {
     assert.deepEqual(fs.readdirSync(drafts).sort(), [living, 'mine'].sort());
   });
 
-  it('is not made through a link in the place of the folder for drafts', async () => {
+  it('is not written through a link instead of the folder for drafts', async () => {
     fs.mkdirSync(`${folder}/etc`);
     fs.mkdirSync(`${folder}/elsewhere`);
     fs.symlinkSync('../elsewhere', `${folder}/etc/${draftFolder}`);
@@ -129,7 +129,7 @@ describe('a file that is written whole', () => {
     assert.deepEqual(all(), ['etc', 'etc/x']);
   });
 
-  it('is on the disk with its folder once it is said so, also where the folder has gone', async () => {
+  it('is on the disk with its folder after the sync, also if the folder was removed', async () => {
     await host.writeFile('/etc/a/x', 'x\n');
     await host.removeFile('/etc/a/x', {prune: 2});
     const synced: number[] = [];
