@@ -3,7 +3,7 @@
 # make test       linter, types, unit and command-line tests, and end to end in virtual machines
 # make test-vm    only the last of these; with GREP some of them, in the Debian release SUITE
 # make coverage   how much of src the unit and command-line tests run
-# make mutation   changes src in small ways and tells which changes no test notices (FILES)
+# make mutation   changes src in small ways and tells which changes no test notices (FILES, TESTS)
 # make test-node  runs the built program on other versions of Node (VERSIONS)
 # make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
@@ -23,8 +23,9 @@ SUITE = bookworm
 MODULES =
 # The versions of Node that `make test-node` runs the built program on.
 VERSIONS = 22 24
-# The files that `make mutation` changes: some minutes for each.
-FILES = src/plan/**/*.ts,src/state/**/*.ts,src/engine/**/*.ts
+# The files that `make mutation` changes, and the tests that it runs on each change: hours for all of them.
+FILES = src/plan/**/*.ts src/state/**/*.ts src/engine/**/*.ts
+TESTS = test/unit/**/*.test.ts
 # Only the tests whose names match this expression.
 GREP =
 # Whether test-unit tells how much of src it has run.
@@ -89,7 +90,8 @@ covered = node_modules/.bin/c8
 # Its packages are its own: it needs another mocha, and nothing else needs them.
 mutation: all
 	cd test/mutation && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund; }
-	TMPDIR=$(call scratch,1000000) $(bare) test/mutation/node_modules/.bin/stryker run --mutate '$(FILES)' test/mutation/stryker.config.json
+	TMPDIR=$(call scratch,1000000) $(bare) FILES='$(FILES)' TESTS='$(TESTS)' \
+		test/mutation/node_modules/.bin/stryker run test/mutation/stryker.config.mjs
 
 # Without GREP in lanes that need nothing of each other, as many at a time as the host has places for machines.
 test-vm: all

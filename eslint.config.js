@@ -23,7 +23,7 @@ export default defineConfig(
   {
     languageOptions: {
       parserOptions: {
-        projectService: {allowDefaultProject: ['eslint.config.js']},
+        projectService: {allowDefaultProject: ['eslint.config.js', 'test/mutation/stryker.config.mjs']},
         tsconfigRootDir: import.meta.dirname,
       },
     },

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {PearasysError} from '../../src/host/errors.js';
 import {carryOut, type CarryOutOptions} from '../../src/engine/carry-out.js';
+import {unfinishedPath} from '../../src/host/paths.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import {
   loadModule,
@@ -11,6 +12,7 @@ import {
   writeFile,
   type Planned,
 } from '../../src/plan/step.js';
+import {describeUnfinished} from '../../src/plan/unfinished.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 describe('carryOut', () => {
@@ -76,6 +78,18 @@ describe('carryOut', () => {
     });
   });
 
+  it('waits for a lock as long as for a write, unless another limit is given', async () => {
+    const limits: number[] = [];
+    const lock = host.lock.bind(host);
+    host.lock = (name, limit, signal) => {
+      limits.push(limit);
+      return lock(name, limit, signal);
+    };
+    await carryOut(host, ['a'], write, options);
+    await carryOut(host, ['a'], write, {...options, lockLimit: 5});
+    assert.deepEqual(limits, [1000, 5]);
+  });
+
   it('releases its locks if another one cannot be taken', async () => {
     host.lockPatience = 10;
     const other = await host.lock('b', 1000);
@@ -126,7 +140,7 @@ describe('carryOut', () => {
     ])
       await assert.rejects(
         carryOut(host, ['a'], () => plan([...write().steps, step]), options),
-        {code: 'not-switchable', exitCode: 3},
+        {code: 'not-switchable', exitCode: 3, details: ['nothing was changed']},
       );
     assert.deepEqual(host.effects(), []);
     assert.equal((await carryOut(host, ['a'], write, options)).changed, true);
@@ -192,6 +206,124 @@ describe('carryOut', () => {
       assert.deepEqual(held(), []);
       assert.deepEqual(host.effects(), []);
     });
+  });
+
+  describe('and a run that may be killed', () => {
+    const note = (name: string) => host.readText(unfinishedPath(name));
+    const leave = (name: string, reloads = true) =>
+      host.noteUnfinished(
+        name,
+        JSON.stringify({folders: [{folder: '/etc/left', prune: 1}], made: [], reloads, triggers: []}),
+      );
+    const reload = 'systemctl daemon-reload';
+
+    it('notes what it has begun under the name of each lock while it runs', async () => {
+      const seen: unknown[] = [];
+      host.beforeEffect(() => {
+        seen.push(...['a', 'b', 'c'].map((name) => note(name)));
+      });
+      await carryOut(host, ['a', 'b'], write, options);
+      const noted = JSON.stringify(describeUnfinished(write()));
+      assert.deepEqual(seen, [noted, noted, undefined]);
+      assert.deepEqual([note('a'), note('b')], [undefined, undefined]);
+    });
+
+    it('leaves no note after a failure, because everything was undone', async () => {
+      host.failFile('/etc/x', 'ENOSPC');
+      await assert.rejects(carryOut(host, ['a'], write, options), {code: 'file-failed'});
+      assert.equal(note('a'), undefined);
+    });
+
+    it('leaves no note if the machine itself shows what was done', async () => {
+      let seen: string | undefined = 'not looked';
+      host.beforeEffect(() => {
+        seen = note('a');
+      });
+      await carryOut(host, ['a'], () => plan([loadModule('vfio-pci')]), options);
+      assert.equal(seen, undefined);
+    });
+
+    it('finishes what a killed run has begun if it holds the same lock', async () => {
+      leave('a');
+      await carryOut(host, ['b'], write, options);
+      assert.ok(!host.effects().includes(reload));
+      assert.notEqual(note('a'), undefined);
+      await carryOut(host, ['b', 'a'], write, options);
+      assert.equal(host.effects().filter((line) => line === reload).length, 1);
+      assert.equal(note('a'), undefined);
+    });
+
+    it('finishes it even if there is nothing else to do', async () => {
+      leave('b');
+      const outcome = await carryOut(host, ['a', 'b'], () => plan([]), options);
+      assert.deepEqual(host.effects(), [reload]);
+      assert.equal(outcome.changed, false);
+      assert.equal(note('b'), undefined);
+    });
+
+    it('keeps the note if it refuses', async () => {
+      leave('a');
+      await assert.rejects(carryOut(host, ['a'], refusal, options), {code: 'in-use'});
+      assert.notEqual(note('a'), undefined);
+    });
+
+    it('does not require root only to finish what another run has begun', async () => {
+      leave('a');
+      host.userId = 1000;
+      const outcome = await carryOut(host, ['a'], () => plan([]), options);
+      assert.equal(outcome.changed, false);
+      assert.deepEqual(host.effects(), []);
+      await assert.rejects(carryOut(host, ['a'], write, options), {code: 'not-root'});
+    });
+
+    it('finishes it without root if any user may do it', async () => {
+      leave('a', false);
+      host.userId = 1000;
+      await carryOut(host, ['a'], () => plan([]), {...options, anyUser: true});
+      assert.equal(note('a'), undefined);
+    });
+  });
+
+  it('needs no root if any user may do it', async () => {
+    host.userId = 1000;
+    const home = () => plan([writeFile('/home/u/x', 'x', undefined)]);
+    assert.equal((await carryOut(host, ['a'], home, {...options, anyUser: true})).changed, true);
+    await assert.rejects(carryOut(host, ['a'], home, {...options, anyUser: false}), {code: 'not-root'});
+  });
+
+  it('needs no root in an image', async () => {
+    host.root = host.machine.folder;
+    host.userId = 1000;
+    const home = () => plan([writeFile('/home/u/x', 'x', undefined)]);
+    assert.equal((await carryOut(host, ['a'], home, options)).changed, true);
+  });
+
+  it('does not take an internal error for a lock that is held', async () => {
+    host.lock = () => Promise.reject(new TypeError('a fault'));
+    let looks = 0;
+    await assert.rejects(
+      carryOut(host, ['a'], () => (++looks === 1 ? write() : plan([])), options),
+      TypeError,
+    );
+  });
+
+  it('reports an interrupted wait as interrupted', async () => {
+    const other = await host.lock('a', 1000);
+    const interrupt = new AbortController();
+    let looks = 0;
+    const run = carryOut(host, ['a'], () => (++looks === 1 ? write() : plan([])), {
+      ...options,
+      signal: interrupt.signal,
+    });
+    interrupt.abort();
+    await assert.rejects(run, {code: 'interrupted'});
+    await other.release();
+  });
+
+  it('reports no change if there is nothing left to do under the locks', async () => {
+    let looks = 0;
+    const outcome = await carryOut(host, ['a'], () => (++looks === 1 ? write() : plan([])), options);
+    assert.deepEqual([outcome.changed, outcome.lines], [false, []]);
   });
 
   it('reports no change if there is nothing to do', async () => {

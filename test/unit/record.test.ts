@@ -72,6 +72,10 @@ describe('a record', () => {
     assert.deepEqual(parseRecord('any', printRecord(any)), any);
   });
 
+  it('may have as many lines as udev and the shell read', () => {
+    assert.deepEqual(parseRecord(path, `${text}${'#\n'.repeat(96)}`), record);
+  });
+
   it('is read back as it was printed', () => {
     assert.deepEqual(parseRecord(path, printRecord(record)), record);
   });
@@ -79,6 +83,12 @@ describe('a record', () => {
   const bad: readonly [what: string, text: string, reason: RegExp][] = [
     ['a line that is none', `${text}vfio-pci\n`, /^line 4 is 'vfio-pci', expected one of PEARASYS_SLOT, /],
     ['a key of somebody else', `${text}LD_PRELOAD=/tmp/x\n`, /^line 4 is 'LD_PRELOAD=\/tmp\/x'/],
+    [
+      'a blank before a key',
+      text.replace('PEARASYS_DRIVER', ' PEARASYS_DRIVER'),
+      /^line 3 is ' PEARASYS_DRIVER=/,
+    ],
+    ['more lines than any has', `${text}${'#\n'.repeat(97)}`, /^it has more than 100 lines$/],
     ['a key twice', `${text}PEARASYS_DRIVER=none\n`, /^line 4 repeats PEARASYS_DRIVER$/],
     ['no driver', text.replace(/PEARASYS_DRIVER.*\n/, ''), /^line PEARASYS_DRIVER= is missing$/],
     ['nothing', '', /^line PEARASYS_SLOT= is missing$/],
@@ -255,5 +265,28 @@ describe('readRecords', () => {
       readRecords(host, defaultLayout).problems.map(({reason}) => reason),
       ['EIO', 'its content (slot 0000:02:00.0, id 10de:1b80) does not match its name'],
     );
+  });
+
+  it('reads one of 64 KiB, and ignores one that is larger', () => {
+    const filled = (bytes: number) => `${text}#${'x'.repeat(bytes - text.length - 2)}\n`;
+    put(filled(1 << 16));
+    assert.deepEqual(readRecordOf(host, defaultLayout, {slot, id}), record);
+    put(filled((1 << 16) + 1));
+    ignored(/^it is too large; expected at most 64 KiB$/);
+  });
+
+  it('one that is removed while it is read is a problem', () => {
+    put(text);
+    host.readText = () => undefined;
+    ignored(/^it was removed while it was read$/);
+  });
+
+  it('a fault of the program is not taken for a bad record', () => {
+    put(text);
+    host.readText = () => {
+      throw new RangeError('a fault');
+    };
+    assert.throws(() => readRecords(host, defaultLayout), RangeError);
+    assert.throws(() => readRecordOf(host, defaultLayout, {slot, id}), RangeError);
   });
 });

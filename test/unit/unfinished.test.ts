@@ -1,0 +1,212 @@
+/** What a run says of itself for the case that it is killed, and what the next one does about it. */
+import assert from 'node:assert/strict';
+import {parseSlot} from '../../src/devices/pci/slot.js';
+import {parseUuid} from '../../src/devices/mdev/uuid.js';
+import {
+  loadModule,
+  makeLink,
+  plan,
+  removeFile,
+  setOverride,
+  systemctl,
+  udevadm,
+  writeFile,
+  type Step,
+} from '../../src/plan/step.js';
+import {
+  describeUnfinished,
+  isUnfinished,
+  planFinish,
+  readUnfinished,
+  type Unfinished,
+} from '../../src/plan/unfinished.js';
+import {unfinishedPath} from '../../src/host/paths.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {linesOf} from './values.js';
+
+const card = parseSlot('0000:02:00.0');
+const sound = parseSlot('0000:02:00.1');
+const uuid = parseUuid('11111111-1111-4111-8111-111111111111');
+const device = (slot: string) => `/sys/bus/pci/devices/${slot}`;
+const previous = {content: 'old', mode: 0o644, owner: {uid: 0, gid: 0}};
+const nothing: Unfinished = {folders: [], made: [], reloads: false, triggers: []};
+
+describe('what a run leaves word of', () => {
+  const describe = (...steps: readonly Step[]) => describeUnfinished(plan(steps));
+
+  it('is nothing where the state of the machine tells all', () => {
+    assert.equal(describe(), undefined);
+    assert.equal(
+      describe(
+        loadModule('vfio-pci'),
+        setOverride(card, 'vfio-pci', undefined),
+        systemctl(['daemon-reload']),
+      ),
+      undefined,
+    );
+    assert.equal(describe({kind: 'expect-mdev', uuid, present: false, undo: []}), undefined);
+  });
+
+  it('are the folders of its files, and how many of them go when they are left empty', () => {
+    assert.deepEqual(
+      describe(
+        writeFile('/etc/new/x', 'x', undefined),
+        writeFile('/etc/deep/er/x', 'x', undefined, {prune: 2}),
+        writeFile('/etc/there/x', 'x', previous),
+        makeLink('/etc/links/x', '../x'),
+        removeFile('/etc/old/x', previous),
+        removeFile('/etc/older/er/x', previous, {prune: 3}),
+      )?.folders,
+      [
+        {folder: '/etc/new', prune: 1},
+        {folder: '/etc/deep/er', prune: 2},
+        {folder: '/etc/there', prune: 0},
+        {folder: '/etc/links', prune: 1},
+        {folder: '/etc/old', prune: 1},
+        {folder: '/etc/older/er', prune: 3},
+      ],
+    );
+  });
+
+  it('is a folder once, with the most that goes with it', () => {
+    for (const prunes of [
+      [1, 2],
+      [2, 1],
+    ])
+      assert.deepEqual(
+        describe(...prunes.map((prune) => removeFile(`/etc/a/${prune}`, previous, {prune})))?.folders,
+        [{folder: '/etc/a', prune: 2}],
+      );
+  });
+
+  it('are the mediated devices it makes', () => {
+    assert.deepEqual(describe({kind: 'expect-mdev', uuid, present: true, undo: []}), {
+      ...nothing,
+      made: [uuid],
+    });
+  });
+
+  it('is what it asks of systemd and udev besides, as far as nothing else tells it', () => {
+    const file = writeFile('/etc/x/y', 'x', undefined);
+    assert.deepEqual(describe(file, systemctl(['enable', 'daemon-reload']))?.reloads, false);
+    assert.deepEqual(describe(file, systemctl(['daemon-reload']))?.reloads, true);
+    assert.deepEqual(describe(file, udevadm(['daemon-reload']))?.reloads, false);
+    assert.deepEqual(
+      describe(
+        file,
+        udevadm(['trigger', '--action=change', device(card), device(sound)]),
+        udevadm(['settle']),
+      )?.triggers,
+      [card, sound],
+    );
+    assert.deepEqual(describe(file, systemctl(['start', card]))?.triggers, []);
+  });
+});
+
+describe('what a killed run has left', () => {
+  let host: SimulatedHost;
+  beforeEach(() => {
+    host = SimulatedHost.standard();
+  });
+  afterEach(() => host.dispose());
+
+  const leave = (value: unknown) =>
+    host.machine.tree.file(
+      unfinishedPath(card),
+      typeof value === 'string' ? value : JSON.stringify(value),
+      0o600,
+    );
+
+  it('is nothing without a file of that name', () => {
+    assert.equal(isUnfinished(host, card), false);
+    assert.equal(readUnfinished(host, card), undefined);
+    leave(nothing);
+    assert.equal(isUnfinished(host, card), true);
+    assert.equal(isUnfinished(host, sound), false);
+  });
+
+  it('is read as it was written', () => {
+    const left: Unfinished = {
+      folders: [{folder: '/etc/pearasys/pci', prune: 1}],
+      made: [uuid],
+      reloads: true,
+      triggers: [card, sound],
+    };
+    leave(left);
+    assert.deepEqual(readUnfinished(host, card), left);
+  });
+
+  it('is left alone where it is not what was written', () => {
+    leave({folders: 1, made: {}, reloads: 'true', triggers: 'x'});
+    assert.deepEqual(readUnfinished(host, card), nothing);
+    leave({
+      folders: [
+        ...[null, 'x', {folder: 'etc', prune: 1}, {folder: '/etc', prune: '1'}, {folder: 1, prune: 1}],
+        {folder: '/etc', prune: 0},
+      ],
+      made: [1, uuid],
+      reloads: 1,
+      triggers: [card, 'x', 5],
+    });
+    assert.deepEqual(readUnfinished(host, card), {
+      folders: [{folder: '/etc', prune: 0}],
+      made: [uuid],
+      reloads: false,
+      triggers: [card],
+    });
+  });
+
+  it('has systemd read its files where it is cut off', () => {
+    leave('{"folders": [{"fold');
+    assert.deepEqual(readUnfinished(host, card), {...nothing, reloads: true});
+  });
+
+  it('that cannot be read is an error', () => {
+    leave(nothing);
+    host.failRead(unfinishedPath(card), 'EIO');
+    assert.throws(() => readUnfinished(host, card), {code: 'file-failed'});
+  });
+
+  describe('is finished', () => {
+    const one: Unfinished = {
+      folders: [
+        {folder: '/etc/a', prune: 1},
+        {folder: '/etc/b', prune: 2},
+      ],
+      made: [],
+      reloads: false,
+      triggers: [card],
+    };
+    const other: Unfinished = {
+      folders: [{folder: '/etc/a', prune: 1}],
+      made: [],
+      reloads: true,
+      triggers: [parseSlot('0000:7f:00.0'), card, sound],
+    };
+
+    it('by steps for folders, systemd and the devices that are there, each once', () => {
+      const planned = planFinish(host, [one, other]);
+      assert.deepEqual(
+        planned.steps.map((step) => (step.kind === 'tidy-folder' ? [step.folder, step.prune] : step.kind)),
+        [['/etc/a', 1], ['/etc/b', 2], 'systemctl', 'udevadm'],
+      );
+      assert.deepEqual(linesOf(planned).slice(2), [
+        'systemctl daemon-reload',
+        `udevadm trigger --action=change ${device(card)} ${device(sound)}`,
+      ]);
+    });
+
+    it('without a step for what was not begun', () => {
+      assert.deepEqual(planFinish(host, [nothing]).steps, []);
+      assert.deepEqual(linesOf(planFinish(host, [{...nothing, reloads: true}])), ['systemctl daemon-reload']);
+    });
+
+    it('in an image in its files alone', () => {
+      host.root = host.machine.folder;
+      assert.deepEqual(
+        planFinish(host, [one, other]).steps.map(({kind}) => kind),
+        ['tidy-folder', 'tidy-folder'],
+      );
+    });
+  });
+});
