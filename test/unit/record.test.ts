@@ -72,7 +72,7 @@ describe('a record', () => {
     assert.deepEqual(parseRecord('any', printRecord(any)), any);
   });
 
-  it('may have as many lines as udev and the shell read', () => {
+  it('may have 100 lines', () => {
     assert.deepEqual(parseRecord(path, `${text}${'#\n'.repeat(96)}`), record);
   });
 
@@ -267,21 +267,21 @@ describe('readRecords', () => {
     );
   });
 
-  it('reads one of 64 KiB, and ignores one that is larger', () => {
+  it('reads a record of 64 KiB and ignores a larger one', () => {
     const filled = (bytes: number) => `${text}#${'x'.repeat(bytes - text.length - 2)}\n`;
     put(filled(1 << 16));
-    assert.deepEqual(readRecordOf(host, defaultLayout, {slot, id}), record);
+    assert.equal(readRecords(host, defaultLayout).records.length, 1);
     put(filled((1 << 16) + 1));
     ignored(/^it is too large; expected at most 64 KiB$/);
   });
 
-  it('one that is removed while it is read is a problem', () => {
+  it('reports a record that is removed while it is read', () => {
     put(text);
     host.readText = () => undefined;
     ignored(/^it was removed while it was read$/);
   });
 
-  it('a fault of the program is not taken for a bad record', () => {
+  it('does not take an internal error for a bad record', () => {
     put(text);
     host.readText = () => {
       throw new RangeError('a fault');

@@ -1,4 +1,4 @@
-/** What a switch refuses and what it says then, by values. */
+/** What a switch refuses, and the message it gives. */
 import assert from 'node:assert/strict';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import {loadModule, type Refusal} from '../../src/plan/step.js';
@@ -30,8 +30,8 @@ const told = (refusal: Refusal | undefined) =>
         [refusal.error.message, ...(refusal.error.details ?? []), refusal.error.hint],
       ];
 
-describe('refusals', () => {
-  it('of a bridge', () => {
+describe('a planner of switches', () => {
+  it('refuses a bridge', () => {
     assert.equal(refuseBridges([plain]), undefined);
     assert.deepEqual(told(refuseBridges([plain, aDevice(slot, {classCode: 0x060400})])), [
       'not-switchable',
@@ -44,7 +44,7 @@ describe('refusals', () => {
     ]);
   });
 
-  it('of a device that is locked', () => {
+  it('refuses a device that the kernel keeps locked', () => {
     assert.equal(refuseLocked([plain]), undefined);
     const [code, exitCode, lines] = told(refuseLocked([plain, aDevice(slot, {locked: true})])) ?? [];
     assert.deepEqual([code, exitCode], ['write-stuck', 5]);
@@ -54,7 +54,7 @@ describe('refusals', () => {
     );
   });
 
-  it('of a vGPU, unless forced', () => {
+  it('refuses a vGPU, unless forced', () => {
     const vgpu = aDevice(slot, {vgpuType: 0});
     assert.equal(refuseVgpus([plain], false), undefined);
     assert.equal(refuseVgpus([plain, vgpu], true), undefined);
@@ -79,7 +79,7 @@ describe('refusals', () => {
     );
   });
 
-  it('of a device whose override cannot be read, for whatever change', () => {
+  it('refuses any change of a device whose override cannot be read', () => {
     for (const claims of [true, false])
       assert.deepEqual(told(refuseOverride([plain, aDevice(slot, {overrideState: 'unreadable'})], claims)), [
         'no-override',
@@ -92,7 +92,7 @@ describe('refusals', () => {
       ]);
   });
 
-  it('of a device that has no override, where it is to be claimed', () => {
+  it('refuses to claim a device that has no override', () => {
     const old = aDevice(slot, {overrideState: 'missing'});
     assert.equal(refuseOverride([plain], true), undefined);
     assert.equal(refuseOverride([plain, old], false), undefined);
@@ -104,7 +104,7 @@ describe('refusals', () => {
     );
   });
 
-  it('of a device that does not respond, unless forced', () => {
+  it('refuses a device that does not respond, unless forced', () => {
     const devices = [plain, aDevice(slot)];
     assert.equal(refuseSilent(devices, new Set(), false), undefined);
     assert.equal(refuseSilent(devices, new Set([slot]), true), undefined);
@@ -130,7 +130,7 @@ describe('holders', () => {
   const hintOf = (holders: readonly Holder[], force = false) =>
     refuseHeld(devices, holders, force)?.error.hint;
 
-  it('refuse by their harm', () => {
+  it('refuse depending on their harm', () => {
     assert.equal(refuseHeld(devices, [], false), undefined);
     assert.equal(refuseHeld(devices, [mount({harm: 'none'})], false), undefined);
     assert.equal(refuseHeld(devices, [mount({harm: 'overridable'})], true), undefined);
@@ -138,7 +138,7 @@ describe('holders', () => {
     assert.equal(refuseHeld(devices, [mount({})], true)?.error.exitCode, 3);
   });
 
-  it('are named with what to do about each, once', () => {
+  it('are named, with each advice once', () => {
     const swap = mount({kind: 'swap', source: '/dev/nvme0n1p3', target: 'swap'});
     assert.deepEqual(told(refuseHeld(devices, [mount({}), mount({}), swap], false)), [
       'in-use',
@@ -154,20 +154,20 @@ describe('holders', () => {
     ]);
   });
 
-  it('of several devices name each device', () => {
+  it('of several devices are reported with each device', () => {
     const {message} = refuseHeld(devices, [mount({}), network(false)], false)?.error ?? {};
     assert.equal(message, '0000:02:00.0 (10de:1b80), 0000:03:00.0 (8086:10d3) are in use');
     const unknown = refuseHeld([], [mount({})], false)?.error.message;
     assert.equal(unknown, '0000:02:00.0 (?) is in use');
   });
 
-  it('can be overridden where all can', () => {
+  it('can be overridden if all of them can', () => {
     const [soft, hard] = [mount({harm: 'overridable'}), mount({target: '/x'})];
     assert.match(hintOf([soft]) ?? '', /^umount \/data; or override with --force$/);
     assert.doesNotMatch(hintOf([soft, hard]) ?? '', /--force/);
   });
 
-  it('that the machine cannot do without are all that is to be said', () => {
+  it('that the machine needs hide all other advice', () => {
     const system = 'the system runs from it: it cannot be released';
     assert.equal(hintOf([mount({}), mount({target: '/', system: true})]), system);
     assert.match(hintOf([mount({}), network(true)]) ?? '', /^without it this machine is cut off/);
@@ -176,7 +176,7 @@ describe('holders', () => {
     assert.match(hintOf([mount({}), mount({kind: 'swap', system: true})]) ?? '', /^umount \/data; swapoff/);
   });
 
-  it('that are harmless are told, and no others', () => {
+  it('that are harmless are reported in notes', () => {
     assert.deepEqual(harmlessNotes([mount({}), mount({harm: 'none', target: '/x'})]), [
       '0000:02:00.0: /dev/nvme0n1 is mounted at /x; it closes the device when the device goes away',
     ]);
@@ -186,11 +186,11 @@ describe('holders', () => {
 describe('a driver', () => {
   const driver = aDriver('vfio-pci');
 
-  it('that is there takes no step', () => {
+  it('needs no step if it is registered', () => {
     assert.deepEqual(bringDriver(driver, {kind: 'present'}), []);
   });
 
-  it('is brought by its module, which is unloaded again only where it was not loaded', () => {
+  it('is loaded with its module, which is unloaded again only if it was not loaded before', () => {
     const expected = {kind: 'expect-registered', driver, module: 'vfio_pci', undo: []};
     const load = loadModule('vfio_pci');
     assert.notDeepEqual(load.undo, []);
@@ -205,7 +205,7 @@ describe('a driver', () => {
     ]);
   });
 
-  it('that is a module’s name is told the driver’s', () => {
+  it('gets a hint if its name is that of a module', () => {
     const known = [aDriver('one'), aDriver('two')];
     const refusal = bringDriver(driver, {kind: 'unknown', isModule: true, known, modules: []});
     assert.deepEqual(told(refusal as Refusal), [
@@ -215,7 +215,7 @@ describe('a driver', () => {
     ]);
   });
 
-  it('that nobody has is told the nearest, driver or module', () => {
+  it('gets a hint with the nearest driver or module if it is unknown', () => {
     const hint = (known: readonly string[], modules: readonly string[]) => {
       const source = {kind: 'unknown', isModule: false, known: known.map(aDriver), modules} as const;
       return (bringDriver(driver, source) as Refusal).error.hint ?? '';

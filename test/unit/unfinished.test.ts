@@ -1,4 +1,4 @@
-/** What a run says of itself for the case that it is killed, and what the next one does about it. */
+/** What a run notes in case it is killed, and what the next run does with the note. */
 import assert from 'node:assert/strict';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import {parseUuid} from '../../src/devices/mdev/uuid.js';
@@ -31,10 +31,10 @@ const device = (slot: string) => `/sys/bus/pci/devices/${slot}`;
 const previous = {content: 'old', mode: 0o644, owner: {uid: 0, gid: 0}};
 const nothing: Unfinished = {folders: [], made: [], reloads: false, triggers: []};
 
-describe('what a run leaves word of', () => {
+describe('what a run notes about itself', () => {
   const describe = (...steps: readonly Step[]) => describeUnfinished(plan(steps));
 
-  it('is nothing where the state of the machine tells all', () => {
+  it('is nothing if the state of the machine shows everything', () => {
     assert.equal(describe(), undefined);
     assert.equal(
       describe(
@@ -47,7 +47,7 @@ describe('what a run leaves word of', () => {
     assert.equal(describe({kind: 'expect-mdev', uuid, present: false, undo: []}), undefined);
   });
 
-  it('are the folders of its files, and how many of them go when they are left empty', () => {
+  it('are the folders of its files, and how many of them are removed when empty', () => {
     assert.deepEqual(
       describe(
         writeFile('/etc/new/x', 'x', undefined),
@@ -68,7 +68,7 @@ describe('what a run leaves word of', () => {
     );
   });
 
-  it('is a folder once, with the most that goes with it', () => {
+  it('names each folder once, with the largest number', () => {
     for (const prunes of [
       [1, 2],
       [2, 1],
@@ -79,14 +79,14 @@ describe('what a run leaves word of', () => {
       );
   });
 
-  it('are the mediated devices it makes', () => {
+  it('are the mediated devices that it creates', () => {
     assert.deepEqual(describe({kind: 'expect-mdev', uuid, present: true, undo: []}), {
       ...nothing,
       made: [uuid],
     });
   });
 
-  it('is what it asks of systemd and udev besides, as far as nothing else tells it', () => {
+  it('is what else it asks of systemd and udev', () => {
     const file = writeFile('/etc/x/y', 'x', undefined);
     assert.deepEqual(describe(file, systemctl(['enable', 'daemon-reload']))?.reloads, false);
     assert.deepEqual(describe(file, systemctl(['daemon-reload']))?.reloads, true);
@@ -117,7 +117,7 @@ describe('what a killed run has left', () => {
       0o600,
     );
 
-  it('is nothing without a file of that name', () => {
+  it('is nothing if there is no file for the lock', () => {
     assert.equal(isUnfinished(host, card), false);
     assert.equal(readUnfinished(host, card), undefined);
     leave(nothing);
@@ -136,7 +136,7 @@ describe('what a killed run has left', () => {
     assert.deepEqual(readUnfinished(host, card), left);
   });
 
-  it('is left alone where it is not what was written', () => {
+  it('is ignored where it is malformed', () => {
     leave({folders: 1, made: {}, reloads: 'true', triggers: 'x'});
     assert.deepEqual(readUnfinished(host, card), nothing);
     leave({
@@ -156,12 +156,12 @@ describe('what a killed run has left', () => {
     });
   });
 
-  it('has systemd read its files where it is cut off', () => {
+  it('includes a reload of systemd if the file is truncated', () => {
     leave('{"folders": [{"fold');
     assert.deepEqual(readUnfinished(host, card), {...nothing, reloads: true});
   });
 
-  it('that cannot be read is an error', () => {
+  it('is an error if the file cannot be read', () => {
     leave(nothing);
     host.failRead(unfinishedPath(card), 'EIO');
     assert.throws(() => readUnfinished(host, card), {code: 'file-failed'});
@@ -184,7 +184,7 @@ describe('what a killed run has left', () => {
       triggers: [parseSlot('0000:7f:00.0'), card, sound],
     };
 
-    it('by steps for folders, systemd and the devices that are there, each once', () => {
+    it('with one step for each folder, for systemd and for the devices that are present', () => {
       const planned = planFinish(host, [one, other]);
       assert.deepEqual(
         planned.steps.map((step) => (step.kind === 'tidy-folder' ? [step.folder, step.prune] : step.kind)),
@@ -196,12 +196,12 @@ describe('what a killed run has left', () => {
       ]);
     });
 
-    it('without a step for what was not begun', () => {
+    it('without steps that are not needed', () => {
       assert.deepEqual(planFinish(host, [nothing]).steps, []);
       assert.deepEqual(linesOf(planFinish(host, [{...nothing, reloads: true}])), ['systemctl daemon-reload']);
     });
 
-    it('in an image in its files alone', () => {
+    it('in an image only in its files', () => {
       host.root = host.machine.folder;
       assert.deepEqual(
         planFinish(host, [one, other]).steps.map(({kind}) => kind),
