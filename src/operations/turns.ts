@@ -17,7 +17,7 @@ const resultEnding = '.result';
  */
 const patience = 60_000;
 
-/** One line for the journal, at a priority of syslog(3): 3 error, 4 warning, 6 information, 7 debugging. */
+/** One line for the journal, at a priority of syslog(3): 3 error, 4 warning, 5 notice, 6 information, 7 debugging. */
 export type JournalLog = (priority: 3 | 4 | 5 | 6 | 7, line: string) => void;
 
 /** What a run that works for several units works with. */
