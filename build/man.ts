@@ -24,10 +24,10 @@ export async function manualPage(config: string): Promise<string> {
     '[\\fIOPTION\\fR...] \\fICOMMAND\\fR [\\fIARGUMENT\\fR...]',
     '.SH DESCRIPTION',
     text(
-      'A device is named by its slot (0000:04:00.0, or 04:00.0 in domain 0000), all functions of a card by 04:00.*, ' +
-        'by its id (10de:1b80, vendor and device), by the name of what its driver provides (eth0, nvme0n1, ' +
-        'card1), or by a path in /dev or /sys, a mediated device by its UUID. Options ' +
-        'may stand before the command or after it.',
+      'A device is named by its slot (0000:04:00.0, or 04:00.0 in domain 0000), by its id (10de:1b80, vendor and ' +
+        'device), by the name of what its driver provides (eth0, nvme0n1, card1), or by a path in /dev or /sys. ' +
+        '04:00.* names all functions of a card. A mediated device is named by its UUID. Options may be placed ' +
+        'before or after the command.',
     ),
     '.SH OPTIONS',
     ...options(BaseCommand.baseFlags),
@@ -37,8 +37,9 @@ export async function manualPage(config: string): Promise<string> {
     ...entries,
     '.SH SETTINGS OF GUESTS',
     text(
-      `Lines Key=value in ${config}/guests/GUEST.settings for one guest, and in ${config}/guest.settings for ` +
-        'guests without a file of their own. Lines that begin with # are comments.',
+      `Lines of the form Key=value in ${config}/guests/GUEST.settings apply to one guest, those in ` +
+        `${config}/guest.settings to all guests. A setting in the guest's own file overrides the one for all guests. ` +
+        'Lines that begin with # are comments.',
     ),
     ...settingsHelp.flatMap(({key, means, otherwise}) =>
       item(`${key}=`, `${means} If it is not set: ${otherwise}.`),
@@ -47,18 +48,21 @@ export async function manualPage(config: string): Promise<string> {
       'Card=SLOT VENDOR:DEVICE',
       'An expected card, one per line, written by guest setup: another card in the slot is not taken.',
     ),
-    '.SH A WAY BACK',
+    '.SH RECOVERY',
     text(
       'If a claim has taken the device that you need to use the machine, add one of these words to the kernel command ' +
-        'line in the boot menu. Records and units stay as they are: the next boot without the word claims the devices ' +
-        'again.',
+        'line in the boot menu. Then remove the claim with service uninstall. Records and units are not changed by ' +
+        'the words: at the next boot without them, the devices are claimed again.',
     ),
     ...item(
       'pearasys=off',
-      'Switches off all claims for this boot. Mediated devices are not started automatically, and guests that take ' +
-        'devices from the host do not start.',
+      'Switches off all claims for this boot: each device goes to the driver that the kernel chooses. Mediated devices ' +
+        'are not started automatically, and guests that take devices from the host do not start.',
     ),
-    ...item('pearasys.skip=SLOT[,SLOT]', 'Does the same for single devices.'),
+    ...item(
+      'pearasys.skip=SLOT[,SLOT]',
+      'Does the same for single devices. A slot is written in full, or without domain 0000.',
+    ),
     '.SH EXIT STATUS',
     ...Object.entries(exitCodeMeanings).flatMap(([code, means]) =>
       item(code, `${means.charAt(0).toUpperCase()}${means.slice(1)}.`),

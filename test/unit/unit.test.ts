@@ -71,7 +71,7 @@ Description=PCI device %j on driver %i
 Documentation=man:pearasys(8)
 # Ahead of display managers, libvirtd and the network, which would take the device first.
 DefaultDependencies=no
-# A way back, see pearasys(8): pearasys=off or pearasys.skip= on the kernel command line.
+# For recovery, see pearasys(8): pearasys=off or pearasys.skip= on the kernel command line.
 ConditionKernelCommandLine=!pearasys=off
 ConditionPathExists=!/run/pearasys/skipped/%j
 Before=basic.target
