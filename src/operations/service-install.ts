@@ -134,7 +134,7 @@ export function refuseEarly(
   const taken = devices.filter((device) => !isClaimed(device, driver));
   const holders = readHolders(host, taken);
   const risks = readRisks(host, taken, holders);
-  const way = `if it cannot be used after the next boot, add ${rescueWords(taken)} to the kernel command line`;
+  const way = `if this machine cannot be used after the next boot, add ${rescueWords(taken)} to the kernel command line in the boot menu`;
   const refusal =
     refuseBridges(devices) ??
     refuseOverride(devices, true) ??

@@ -51,10 +51,10 @@ export function switchedOffError(message: string, word: string): ErrorDetails {
   };
 }
 
-/** What a person should know who looks at claims that are switched off; undefined when none is. */
+/** The note on claims that are switched off; undefined when none is. */
 export function describeRescue(rescue: Rescue, slots: readonly Slot[]): string | undefined {
   if (rescue.all) return `all claims are switched off for this boot by ${offWord} on the kernel command line`;
   const off = slots.filter((slot) => switchedOffBy(rescue, slot) !== undefined);
   if (off.length === 0) return undefined;
-  return `switched off for this boot by pearasys.skip= on the kernel command line: ${off.join(', ')}`;
+  return `claims switched off for this boot by pearasys.skip= on the kernel command line: ${off.join(', ')}`;
 }

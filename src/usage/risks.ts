@@ -33,12 +33,18 @@ export function readRisks(host: HostReader, devices: readonly Device[], holders:
   const keyboards = keyboardsLostWith(host, slots);
   const risks: Risk[] = [];
   if (displays.length > 0 && !hasOtherDisplay(host, slots))
-    risks.push({kind: 'display', text: `${list(displays)} is the only display of this machine`});
+    risks.push({
+      kind: 'display',
+      text: `${list(displays)} ${displays.length === 1 ? 'is the only display' : 'are the only displays'} of this machine`,
+    });
   for (const holder of holders)
     if (holder.kind === 'interface' && holder.last)
       risks.push({kind: 'network', text: `${holder.slot}: ${describeHolder(holder)}`});
   if (keyboards.length > 0)
-    risks.push({kind: 'keyboard', text: `all keyboards of this machine go with it: ${keyboards.join(', ')}`});
+    risks.push({
+      kind: 'keyboard',
+      text: `all keyboards of this machine would be lost: ${keyboards.join(', ')}`,
+    });
   return risks;
 }
 

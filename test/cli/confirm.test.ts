@@ -39,7 +39,7 @@ describe('a change that waits for its confirmation', () => {
   it('is undone before it is changed: the timer comes first', async () => {
     const host = made();
     const {stderr} = await ends(host, bind);
-    assert.match(stderr, /this is undone in 60 s, or at a reboot, unless you run: pearasys confirm/);
+    assert.match(stderr, /this change is undone in 60 s, or at a reboot, unless you run: pearasys confirm/);
     assert.deepEqual(drivers(host), ['vfio-pci', 'vfio-pci']);
     assert.equal(host.userland.state(timer), 'active');
     const [first, second] = host.effects();
@@ -90,7 +90,7 @@ describe('a change that waits for its confirmation', () => {
     const host = made();
     await ends(host, bind);
     const {stderr} = await ends(host, 'bind vfio-pci 05:00.0 --confirm 60', 3);
-    assert.match(stderr, /a change of 0000:02:00\.0, 0000:02:00\.1 is not confirmed yet/);
+    assert.match(stderr, /an earlier change, of 0000:02:00\.0, 0000:02:00\.1, still waits for confirmation/);
     assert.match(stderr, /pearasys confirm --undo/);
   });
 

@@ -186,8 +186,8 @@ describe('the programs in libexec', () => {
       put(record, text());
       const {stderr} = started('early');
       assert.match(stderr, /<5>the claim of 0000:02:00\.0 is switched off for this boot/);
-      assert.match(stderr, /<4>pearasys\.skip=.*'\.\.\/x' is not a slot/);
-      assert.match(stderr, /'\$\(id\)' is not a slot/);
+      assert.match(stderr, /<4>pearasys\.skip=.*'\.\.\/x' is ignored: it is not a slot/);
+      assert.match(stderr, /'\$\(id\)' is ignored: it is not a slot/);
       assert.deepEqual(fs.readdirSync(join(folder, 'run/pearasys/skipped')), [card]);
     });
   });

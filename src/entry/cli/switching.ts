@@ -41,7 +41,7 @@ export const selectionFlags = {
 
 /** The flag of changes that are undone unless they are confirmed. */
 export const confirmFlag = integer({
-  summary: 'Undo the change after this time unless `pearasys confirm` is run before',
+  summary: 'Undo the change after this time, unless `pearasys confirm` is run',
   helpValue: 'SECONDS',
   min: 5,
   max: 86_400,

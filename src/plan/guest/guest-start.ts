@@ -691,9 +691,7 @@ function refuseFile(guest: Guest, file: ReturnType<typeof readGuestFile>): Refus
 /** A guest that libvirt starts at boot would otherwise take the display from whoever needs a way back. */
 function refuseSwitchedOff({guest, slots, rescue}: GuestStart): Refusal | undefined {
   const word = slots.map((slot) => switchedOffBy(rescue, slot)).find((one) => one !== undefined);
-  return word === undefined
-    ? undefined
-    : refuse(switchedOffError(`guest ${guest} does not get its devices`, word));
+  return word === undefined ? undefined : refuse(switchedOffError(`guest ${guest} is not started`, word));
 }
 
 function refuseShared({guest, slots, devices, states}: GuestStart): Refusal | undefined {

@@ -139,9 +139,9 @@ export function refuseRisks(risks: readonly Risk[], way: string): Refusal | unde
   return refuse({
     code: 'in-use',
     exitCode: ExitCode.refused,
-    message: 'this machine could not be used or reached afterwards',
+    message: 'this would take what is needed to use or reach this machine',
     details: [...risks.map(({text}) => text), 'nothing was changed'],
-    hint: `continue with --force if you can do without; ${way}`,
+    hint: `if it is not needed, continue with --force; ${way}`,
   });
 }
 

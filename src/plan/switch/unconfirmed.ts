@@ -29,7 +29,7 @@ export function planUnconfirmed(
     return refuse({
       code: 'busy',
       exitCode: ExitCode.refused,
-      message: `a change of ${slotsOf(pending)} is not confirmed yet`,
+      message: `an earlier change, of ${slotsOf(pending)}, still waits for confirmation`,
       details: ['nothing was changed'],
       hint: '`pearasys confirm` keeps it, `pearasys confirm --undo` undoes it now',
     });
@@ -42,7 +42,7 @@ export function planUnconfirmed(
     ],
     notes: [
       ...switching.notes,
-      `this is undone in ${seconds} s, or at a reboot, unless you run: pearasys confirm`,
+      `this change is undone in ${seconds} s, or at a reboot, unless you run: pearasys confirm`,
     ],
   };
 }
@@ -86,8 +86,8 @@ function refuseNothing(): Planned {
   return refuse({
     code: 'no-device',
     exitCode: ExitCode.noDevice,
-    message: 'nothing waits for a confirmation',
-    hint: '`pearasys bind --confirm SECONDS` and `pearasys service install --now --confirm SECONDS` wait for one',
+    message: 'no change waits for confirmation',
+    hint: '`pearasys list` shows the drivers; `pearasys bind` and `pearasys service install --now` with --confirm SECONDS make a change that waits',
   });
 }
 

@@ -6,9 +6,9 @@ import {changeResult, showChange, withChanges, type ChangeResult} from '../switc
 /** `pearasys confirm`: keeps what `--confirm` would undo. */
 export default class Confirm extends BaseCommand {
   static override description =
-    'Keeps the change of the last command with --confirm, which is undone otherwise. After ' +
-    '`service install --now --confirm`, also writes the records and units: until then the claim does not ' +
-    'outlast a reboot.';
+    'Keeps the change of the last command with --confirm, which is otherwise undone. After ' +
+    '`service install --now --confirm`, it also writes the records and units: without them, the claim ends at ' +
+    'the next reboot.';
   static override examples = [
     '<%= config.bin %> service install vfio-pci -s 04:00.0 --now --confirm 60',
     '<%= config.bin %> confirm',

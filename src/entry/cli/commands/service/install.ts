@@ -41,7 +41,8 @@ export default class ServiceInstall extends BaseCommand {
     'Writes the record of each device (its slot, its id, the driver), writes its unit and enables it. The ' +
     'device is claimed at the next boot or hot-add, with --now immediately. From then on, `systemctl disable` ' +
     'and `systemctl enable` of the unit control whether it is claimed; another card in the slot is never ' +
-    'touched.';
+    'touched. Before the only display, the last route to the machine or all keyboards are claimed, it asks; ' +
+    'without a terminal it refuses, unless --force or --confirm is given.';
   static override examples = [
     '<%= config.bin %> -s 04:00.0 service install vfio-pci --siblings --now',
     '<%= config.bin %> service install vfio-pci -d 10de:1b80 --any-slot',
