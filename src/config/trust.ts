@@ -10,7 +10,7 @@ export function isForeign(host: HostReader, {uid}: FileInfo): boolean {
 export function distrust(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
   const info = host.info(path, false);
   if (info === undefined) return undefined;
-  if (info.kind !== kind) return `it is not a ${kind}`;
+  if (info.kind !== kind) return `it is not a ${kind === 'directory' ? 'folder' : kind}`;
   if (isForeign(host, info)) return `${path} is owned by user ${info.uid}, not by root: chown root ${path}`;
   if ((info.mode & 0o022) !== 0) return `${path} is writable by others: chmod go-w ${path}`;
   return undefined;

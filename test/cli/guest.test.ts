@@ -385,7 +385,7 @@ describe('pearasys guest', () => {
         declaration.files[`${folder}/g.settings`] = 'Processes=maybe\n';
       });
       const shown = await json<GuestShowResult>(host, 'guest', 'show', 'g');
-      assert.match(shown.problem ?? '', /g.settings is ignored: line 1 is 'Processes=maybe'/);
+      assert.match(shown.problem ?? '', /g.settings cannot be used: line 1 is 'Processes=maybe'/);
       assert.equal(shown.settings, null);
       assert.match(await ok(host, 'guest', 'show', 'g'), /0000:02:00.0 10de:1b80/);
     });

@@ -143,11 +143,14 @@ describe('guests', () => {
 
     it('that are wrong are reported with their line and what is expected', () => {
       for (const [line, expected] of [
-        ['stop=gdm.service', /line 1 is 'stop=gdm.service', expected one of StopServices/],
-        ['Stop services=gdm.service', /expected one of/],
-        ['Stop', /expected one of/],
-        ['toString=x', /expected one of/],
-        ['Processes', /expected one of/],
+        [
+          'stop=gdm.service',
+          /line 1 is 'stop=gdm.service', expected KEY=VALUE with one of the keys StopServices/,
+        ],
+        ['Stop services=gdm.service', /expected KEY=VALUE with one of the keys/],
+        ['Stop', /expected KEY=VALUE with one of the keys/],
+        ['toString=x', /expected KEY=VALUE with one of the keys/],
+        ['Processes', /expected KEY=VALUE with one of the keys/],
         ['Processes=kill', /expected Processes= and refuse or end/],
         ['ProcessLimit=0', /1 to 120/],
         ['ProcessLimit=121', /1 to 120/],

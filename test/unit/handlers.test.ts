@@ -172,7 +172,7 @@ describe('the handlers', () => {
       assert.equal(exitCode, 1);
       assert.deepEqual(journal, [
         `<3>${card} (10de:1b80) is not claimed: its record ${file} is ignored`,
-        '<3>  line PEARASYS_ID= is missing',
+        '<3>  the line PEARASYS_ID= is missing',
         `<3>  try: pearasys -s ${card} service install DRIVER rewrites it`,
       ]);
       assert.equal(host.machine.tree.read(file), bad);

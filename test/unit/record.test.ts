@@ -81,7 +81,11 @@ describe('a record', () => {
   });
 
   const bad: readonly [what: string, text: string, reason: RegExp][] = [
-    ['a line that is none', `${text}vfio-pci\n`, /^line 4 is 'vfio-pci', expected one of PEARASYS_SLOT, /],
+    [
+      'a line that is none',
+      `${text}vfio-pci\n`,
+      /^line 4 is 'vfio-pci', expected KEY=VALUE with one of the keys PEARASYS_SLOT, /,
+    ],
     ['a key of somebody else', `${text}LD_PRELOAD=/tmp/x\n`, /^line 4 is 'LD_PRELOAD=\/tmp\/x'/],
     [
       'a blank before a key',
@@ -90,8 +94,8 @@ describe('a record', () => {
     ],
     ['more lines than any has', `${text}${'#\n'.repeat(97)}`, /^it has more than 100 lines$/],
     ['a key twice', `${text}PEARASYS_DRIVER=none\n`, /^line 4 repeats PEARASYS_DRIVER$/],
-    ['no driver', text.replace(/PEARASYS_DRIVER.*\n/, ''), /^line PEARASYS_DRIVER= is missing$/],
-    ['nothing', '', /^line PEARASYS_SLOT= is missing$/],
+    ['no driver', text.replace(/PEARASYS_DRIVER.*\n/, ''), /^the line PEARASYS_DRIVER= is missing$/],
+    ['nothing', '', /^the line PEARASYS_SLOT= is missing$/],
     [
       'a slot that is none',
       text.replace('02:00.0', '02:20.0'),

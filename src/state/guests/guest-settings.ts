@@ -70,7 +70,7 @@ export const defaultSettings: GuestSettings = {
   unknown: [],
 };
 
-/** The settings of all guests that have none of their own. */
+/** The settings of all guests; a guest's own override them one by one. */
 export function commonSettingsPath(layout: Layout): string {
   return `${layout.config}/guest.settings`;
 }
@@ -81,7 +81,7 @@ export function settingsPath(layout: Layout, guest: Guest): string {
 }
 
 /**
- * The settings of a guest: its own, else those of all guests, else the defaults.
+ * The settings of a guest: each is its own one, else that of all guests, else the default.
  * @throws PearasysError `bad-settings`, exit code 3, for a file that others can write, and for a line that is none.
  */
 export function readSettings(host: HostReader, layout: Layout, guest: Guest): GuestSettings {
@@ -123,9 +123,9 @@ export function parseSettings(path: string, text: string, perGuest: boolean): Pa
       continue;
     }
     const entry = Object.hasOwn(entries, key) && key !== line ? entries[key] : undefined;
-    if (entry === undefined) throw bad(`one of ${Object.keys(entries).join(', ')}, = and a value`);
+    if (entry === undefined) throw bad(`KEY=VALUE with one of the keys ${Object.keys(entries).join(', ')}`);
     const parsed = entry.parse(value);
-    if (parsed === undefined) throw bad(`${key}= and ${entry.expected}`);
+    if (parsed === undefined) throw bad(`${key}= with ${entry.expected}`);
     settings[entry.name] = parsed;
   }
   return {
@@ -204,7 +204,7 @@ const entries: Readonly<Record<string, Entry>> = {
     expected:
       'units, as in display-manager.service, except those of libvirt, pearasys, D-Bus, udev and logind; auto, or auto and further units',
     means:
-      'Units to stop first, if they are active, and to start when the guest has ended. auto: the display manager, ' +
+      'Units to stop first, if they are active, and to start again when the guest has ended. auto: the display manager, ' +
       'if it, one of its sessions or the console uses a display that the guest takes; and nvidia-persistenced, ' +
       'if it uses a device that the guest takes. Further units may follow: auto ollama.service.',
     otherwise: 'auto',
@@ -214,8 +214,8 @@ const entries: Readonly<Record<string, Entry>> = {
     parse: oneOf('auto', 'at-once', 'at-end'),
     expected: 'auto, at-once or at-end',
     means:
-      'When to start a display manager that was stopped: at-once, or at-end when the guest has ended. auto: at ' +
-      'once if another display has a driver.',
+      'When to start a display manager again that was stopped: at-once, or at-end when the guest has ended. auto: at ' +
+      'once if another display has a driver, otherwise when the guest has ended.',
     otherwise: 'auto',
   },
   Processes: {
@@ -224,8 +224,8 @@ const entries: Readonly<Record<string, Entry>> = {
     expected: 'refuse or end',
     means:
       'What to do with other processes that use the devices. refuse: the guest does not start. end: services are ' +
-      'stopped by their units, and start when the guest has ended; others are asked to end, then killed. Other ' +
-      "guests, libvirt's services, D-Bus, udev and logind are never ended.",
+      'stopped by their units, and started again when the guest has ended; others are asked to end, then killed. ' +
+      "Other guests, libvirt's services, D-Bus, udev and logind are never ended.",
     otherwise: 'refuse',
   },
   ProcessLimit: {
@@ -240,15 +240,15 @@ const entries: Readonly<Record<string, Entry>> = {
     parse: words(/^[A-Za-z0-9][\w-]*$/),
     expected: 'modules, as in nvidia_drm nvidia; auto, or auto and further modules',
     means:
-      "Modules to unload, in this order; those that other devices of the host need stay loaded. auto: NVIDIA's, if the " +
-      'guest takes all cards of that driver.',
+      "Modules to unload, in this order. Modules that other devices of the host need stay loaded. auto: NVIDIA's, if " +
+      'the guest takes all cards of that driver.',
     otherwise: 'auto',
   },
   ReleaseConsoles: {
     name: 'releaseConsoles',
     parse: asTruth,
     expected: 'yes or no',
-    means: "Whether to release consoles and the firmware's framebuffer from the guest's displays.",
+    means: "Whether to take consoles and the firmware's framebuffer off the guest's displays.",
     otherwise: 'yes',
   },
   ReturnDevices: {
@@ -293,8 +293,8 @@ function badSettings(path: string, reason: string): PearasysError {
   return new PearasysError({
     code: 'bad-settings',
     exitCode: ExitCode.refused,
-    message: `${path} is ignored`,
+    message: `the settings file ${path} cannot be used`,
     details: [reason, 'nothing was changed'],
-    hint: 'correct that line or file, then try again',
+    hint: 'correct it, then try again',
   });
 }

@@ -87,12 +87,12 @@ export function printRecord(record: RecordContent): string {
 }
 
 /**
- * The folder of what was found when records were checked, for udev's rule, which can check neither the owner nor the
- * syntax of a record. It obeys what is here, by libexec/early or by us, and no record itself.
+ * The folder with the drivers of checked records, for the udev rule, which can check neither the owner nor the syntax
+ * of a record. The rule reads only these copies, written by libexec/early or by us, and no record itself.
  */
 export const checkedFolder = `${runState}/checked`;
 
-/** What was found of a record. */
+/** The copy for a record. */
 export function checkedPath(record: Pick<RecordContent, 'slot' | 'id'>): string {
   return `${checkedFolder}/${recordName(record)}`;
 }
@@ -122,7 +122,7 @@ export function parseRecord(path: string, text: string): RecordContent {
     if (match === null)
       throw badRecord(
         path,
-        `line ${index + 1} is '${line}', expected one of ${Object.values(keys).join(', ')}, = and a value`,
+        `line ${index + 1} is '${line}', expected KEY=VALUE with one of the keys ${Object.values(keys).join(', ')}`,
       );
     const [, key = '', value = ''] = match;
     if (values.has(key)) throw badRecord(path, `line ${index + 1} repeats ${key}`);
@@ -133,7 +133,7 @@ export function parseRecord(path: string, text: string): RecordContent {
     .map(([key, value]) => ({key, value}));
   const [slot, id, driver] = [keys.slot, keys.id, keys.driver].map((key) => {
     const value = values.get(key);
-    if (value === undefined) throw badRecord(path, `line ${key}= is missing`);
+    if (value === undefined) throw badRecord(path, `the line ${key}= is missing`);
     return value;
   }) as [string, string, string];
   const parsedSlot = slot === 'any' ? slot : asSlot(slot);
