@@ -342,7 +342,7 @@ esac`;
           "--uuid: '11111111-1111-4111-8111' is not a UUID",
           'list [OPTIONS]',
         ],
-        [`modify -u ${one} -i x`, "--index: 'x' is not a number from 0", modify],
+        [`modify -u ${one} -i x`, "--index: 'x' is not a whole number of 0 or more", modify],
         ['help foo', "unknown command 'foo'", '<SUBCOMMAND>'],
         ['undef', "unknown command 'undef'", '<SUBCOMMAND>'],
         ['-x', "unknown option '-x'", '<SUBCOMMAND>'],
@@ -633,7 +633,10 @@ esac`;
     for (const line of ['list -d', `undefine -u ${two}`, `modify -u ${two} -a`, 'start-parent-mdevs mtty']) {
       const {exitCode, stdout, stderr} = await typed(line);
       assert.deepEqual([exitCode, stdout], [1, ''], line);
-      assert.ok(stderr.startsWith(`Error: /etc/mdevctl.d/mtty/${two}: it is not JSON`), stderr);
+      assert.ok(
+        stderr.startsWith(`Error: the definition /etc/mdevctl.d/mtty/${two} is broken: it is not JSON`),
+        stderr,
+      );
     }
     assert.equal(file('mtty', two), 'broken');
     assert.deepEqual(await typed('list'), said(`${one} mtty mtty-1 manual\n\n`));

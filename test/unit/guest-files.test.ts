@@ -151,7 +151,7 @@ describe('guests', () => {
         ['Stop', /expected KEY=VALUE with one of the keys/],
         ['toString=x', /expected KEY=VALUE with one of the keys/],
         ['Processes', /expected KEY=VALUE with one of the keys/],
-        ['Processes=kill', /expected Processes= and refuse or end/],
+        ['Processes=kill', /expected Processes= with refuse or end/],
         ['ProcessLimit=0', /1 to 120/],
         ['ProcessLimit=121', /1 to 120/],
         ['ProcessLimit=1e2', /1 to 120/],

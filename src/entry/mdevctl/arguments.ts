@@ -156,7 +156,8 @@ function check(command: CommandSpecification, values: MdevctlValues): void {
   for (const {name, kind} of used) {
     const text = values.get(name) ?? '';
     if (kind === 'uuid' && asUuid(text) === undefined) throw wrong(`--${name}: '${text}' is not a UUID`);
-    if (kind === 'index' && !isIndex(text)) throw wrong(`--${name}: '${text}' is not a number from 0`);
+    if (kind === 'index' && !isIndex(text))
+      throw wrong(`--${name}: '${text}' is not a whole number of 0 or more`);
   }
 }
 

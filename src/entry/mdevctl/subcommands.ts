@@ -2,6 +2,7 @@ import {ExitCode, PearasysError} from '../../host/errors.js';
 import type {Host} from '../../host/host.js';
 import {printableLine} from '../../host/printable.js';
 import {readDefinitions, type Definition, type DefinitionFilter} from '../../state/definitions/definition.js';
+import {ignoredNote} from '../../state/desired.js';
 import {readActiveMdevs} from '../../state/definitions/listing.js';
 import {readMdev} from '../../devices/mdev/mdev.js';
 import {
@@ -203,19 +204,18 @@ async function startParent(context: MdevctlContext, parent: string): Promise<voi
 }
 
 /**
- * The matching definitions, as in mdevctl: a broken one is an error, and a file with another name causes a warning.
+ * The matching definitions, as in mdevctl: a broken one is an error, and a file whose name is no UUID causes a warning.
  */
 function definitionsOf({host, log}: MdevctlContext, filter: DefinitionFilter): readonly Definition[] {
   const {definitions, broken} = readDefinitions(host, {...filter, asTyped: true});
-  for (const {path, uuid} of broken)
-    if (uuid === undefined && filter.uuid === undefined)
-      log('warn', `Can't determine uuid for file '${path.slice(path.lastIndexOf('/') + 1)}'`);
+  for (const file of broken)
+    if (file.uuid === undefined && filter.uuid === undefined) log('warn', ignoredNote(file));
   const problem = broken.find(({uuid}) => uuid !== undefined);
   if (problem !== undefined)
     throw new PearasysError({
       code: 'bad-definition',
       exitCode: ExitCode.failed,
-      message: `${problem.path}: ${problem.reason}`,
+      message: `the definition ${problem.path} is broken: ${problem.reason}`,
     });
   return definitions;
 }
