@@ -43,7 +43,7 @@ export async function endProcesses(
   throw new PearasysError({
     code: 'in-use',
     exitCode: ExitCode.refused,
-    message: `process ${left.join(', ')} did not end within ${limit} s, and could not be killed`,
+    message: `${left.length === 1 ? 'process' : 'processes'} ${left.join(', ')} did not end within ${limit} s, and could not be killed`,
     details: details(),
     hint: `it is waiting in the kernel: ps -o pid,stat,wchan:32,args ${left.join(' ')}`,
   });

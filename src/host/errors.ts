@@ -82,7 +82,7 @@ export interface ErrorDetails {
   readonly exitCode: ExitCode;
   /** One sentence: what was tried on which device, and how it failed. */
   readonly message: string;
-  /** Further lines: holders, steps undone, the state now. */
+  /** Further lines: holders, steps undone, the current state. */
   readonly details?: readonly string[];
   /** What the user should do next. */
   readonly hint?: string;
@@ -106,12 +106,12 @@ export class PearasysError extends Error {
   }
 }
 
-/** An interrupt by the user or by systemd. */
-export function interrupted(details: readonly string[] = []): PearasysError {
+/** An interrupt by the user or by systemd, or the answer no. */
+export function interrupted(details: readonly string[] = [], message = 'interrupted'): PearasysError {
   return new PearasysError({
     code: 'interrupted',
     exitCode: ExitCode.failed,
-    message: 'interrupted',
+    message,
     details,
   });
 }

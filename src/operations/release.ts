@@ -35,7 +35,9 @@ export async function releaseDevice(
       // Another card by now: it was never claimed by this unit.
       if (readRecordOf(host, layout, device) === undefined)
         return plan([], {
-          notes: [`${unit.slot} (${device.id}) is not released: it is not the recorded card`],
+          notes: [
+            `${unit.slot} (${device.id}) is not released: there is no record for this card in this slot`,
+          ],
         });
       // The device went, which is why this unit stops, and is back already: it is not what this unit had claimed.
       const initialized = readInitialized(host, unit.slot);

@@ -262,7 +262,7 @@ describe('pearasys guest', () => {
         [/Set up guest \S+ with /, 'n\r'],
       );
       assert.equal(exitCode, 1);
-      assert.match(stderr, /interrupted\n {2}nothing was changed/);
+      assert.match(stderr, /stopped: the answer was no\n {2}nothing was changed/);
       assert.deepEqual(host.effects(), []);
     });
 

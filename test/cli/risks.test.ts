@@ -99,7 +99,7 @@ describe('what a person needs to use or reach the machine', () => {
     const no = oneDisplay();
     const refused = await answer(no, install(display).split(' '), [/Continue\?/, '\r']);
     assert.equal(refused.exitCode, 1);
-    assert.match(refused.stderr, /nothing was changed/);
+    assert.match(refused.stderr, /^pearasys: stopped: the answer was no\n {2}nothing was changed$/m);
     assert.deepEqual(no.effects(), []);
   });
 

@@ -129,7 +129,7 @@ export async function confirm(
   const answer = await answered(
     ask({message: printable(message), default: true, ...options}, terminal(context)),
   );
-  if (!answer && !mayBeNo) throw interrupted(['nothing was changed']);
+  if (!answer && !mayBeNo) throw interrupted(['nothing was changed'], 'stopped: the answer was no');
   return answer;
 }
 
