@@ -43,7 +43,7 @@ export function adviseOnHolder(holder: Holder): string {
       return adviseOnNodeUser(holder);
     case 'mount':
       return holder.system
-        ? 'the system runs from it: it cannot be released'
+        ? 'use another device: the system runs from it'
         : `${holder.namespaceOf === undefined ? '' : `nsenter --target ${holder.namespaceOf} --mount `}umount ${shellWord(holder.target)}`;
     case 'swap':
       return `swapoff ${shellWord(holder.source)}`;

@@ -77,8 +77,8 @@ describe('pearasys service', () => {
       assert.equal(
         await ok(host, `-s ${card} service install vfio-pci`),
         `${unit('vfio-pci')} (${template}), enabled\n` +
-          `systemctl start ${unit('vfio-pci')}\n` +
-          `systemctl stop ${unit('vfio-pci')}\n`,
+          `to start: systemctl start ${unit('vfio-pci')}\n` +
+          `to stop: systemctl stop ${unit('vfio-pci')}\n`,
       );
       assert.deepEqual(host.effects(), [
         `write ${record}`,

@@ -1,7 +1,6 @@
 /**
  * What pearasys does, shown on a simulated machine: each command line as a person types it, and what it prints.
- * Nothing here touches the machine it runs on. It checks what it shows, and exits with 1 when something is not as
- * told.
+ * Nothing here touches the machine it runs on. It checks what it shows, and exits with 1 if a check fails.
  */
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
@@ -78,7 +77,7 @@ class Stage {
   check(what: string, isSo: boolean): void {
     if (isSo) return;
     this.#failures.push(what);
-    print(`NOT AS TOLD: ${what}`);
+    print(`FAILED: ${what}`);
   }
 
   checkDrivers(...wanted: readonly (string | undefined)[]): void {
@@ -118,14 +117,14 @@ interface Scene {
 
 const scenes: readonly Scene[] = [
   {
-    title: 'The devices of a machine, who has them and who uses them',
+    title: 'The devices of a machine, their drivers, and what uses them',
     play: async (stage) => {
       const listed = await stage.type('pearasys list');
       stage.check('the list names the display server', listed.includes('Xorg[901]'));
     },
   },
   {
-    title: 'A device that is in use is refused, and its holders are named',
+    title: 'A device in use is refused, and its holders are named',
     play: async (stage) => {
       const refused = await stage.type('sudo pearasys bind vfio-pci 01:00.0 --siblings', ExitCode.refused);
       stage.check('the refusal names the process', refused.includes('process 901 (Xorg)'));
@@ -134,7 +133,7 @@ const scenes: readonly Scene[] = [
     },
   },
   {
-    title: 'A card goes to another driver with all its functions, and back',
+    title: 'A card is switched to another driver with all its functions, and back',
     play: async (stage) => {
       await stage.type('pearasys list --group 2');
       await stage.type('sudo pearasys -v bind vfio-pci 02:00.0 --siblings');
@@ -145,9 +144,9 @@ const scenes: readonly Scene[] = [
     },
   },
   {
-    title: 'A switch that fails half-way leaves all as it was',
+    title: 'A switch that fails halfway is rolled back',
     play: async (stage) => {
-      await stage.happens("vfio-pci will not take the card's second function", () =>
+      await stage.happens("vfio-pci does not accept the card's second function", () =>
         stage.machine.refuseProbe(sound, 'vfio-pci'),
       );
       await stage.type('sudo pearasys bind vfio-pci 02:00.0 --siblings', ExitCode.failed);
@@ -155,11 +154,11 @@ const scenes: readonly Scene[] = [
     },
   },
   {
-    title: 'A write that never returns does not take the command with it',
+    title: 'A write to the kernel that never returns does not hang the command',
     play: async (stage) => {
       const {machine} = stage.machine;
       await stage.type('sudo pearasys bind vfio-pci 02:00.0 --siblings');
-      print('# in the very moment of the next command, a guest opens the card');
+      print('# while the next command runs, a guest opens the card');
       stage.meanwhile = (effect) => {
         if (effect.kind !== 'write' || !effect.path.endsWith('/unbind')) return;
         stage.meanwhile = () => undefined;
@@ -177,7 +176,7 @@ const scenes: readonly Scene[] = [
     },
   },
   {
-    title: 'Said once, done at every boot and at every hot-add',
+    title: 'A card is installed once, and claimed at every boot and at every hot-add',
     play: async (stage) => {
       const {machine, userland} = stage.machine;
       await stage.type('sudo pearasys -s 02:00.0 service install vfio-pci --siblings --now');
@@ -186,11 +185,13 @@ const scenes: readonly Scene[] = [
         for (const slot of [sound, card]) machine.hotRemove(slot);
       });
       stage.unitEffects = [];
-      await stage.happens('it is put in again, and the kernel gives it to its default drivers', () => {
+      await stage.happens('it is plugged in again, and the kernel binds it to its default drivers', () => {
         for (const slot of [card, sound]) machine.hotAdd(slot);
         stage.checkDrivers('nouveau', 'snd_hda_intel');
       });
-      print("# udev's rule has handed it over, without a process, and the units had nothing left to do");
+      print(
+        '# the udev rule has bound it to vfio-pci without starting a process, and the units had nothing to do',
+      );
       stage.checkDrivers('vfio-pci', 'vfio-pci');
       stage.check('the rule starts no process', userland.processes.length === 0);
       stage.check('the units have nothing to do', stage.unitEffects.length === 0);
@@ -205,13 +206,13 @@ const scenes: readonly Scene[] = [
       await stage.happens('the card is pulled out', () => {
         for (const slot of [sound, card]) machine.hotRemove(slot);
       });
-      await stage.happens('another model is put into its slot', () => {
+      await stage.happens('another model is plugged into its slot', () => {
         machine.hotAdd({...functionOf(machine.declaration, card), id: '10de:1b81'});
         machine.hotAdd({...functionOf(machine.declaration, sound), id: '10de:10f1'});
       });
       stage.checkDrivers('nouveau', 'snd_hda_intel');
       const listed = await stage.type('pearasys service list');
-      stage.check('service list tells of it', listed.includes('other-card'));
+      stage.check('service list shows it', listed.includes('other-card'));
       await stage.type('sudo pearasys -s 02:00.0 -s 02:00.1 service uninstall');
       stage.checkDrivers('nouveau', 'snd_hda_intel');
     },
@@ -234,7 +235,7 @@ for (const [index, {title, play}] of scenes.entries()) {
 }
 print(
   `\n== ${scenes.length} scenes on simulated machines; this one was not touched. ` +
-    (failures.length === 0 ? 'All went as told.' : `${failures.length} not as told:`),
+    (failures.length === 0 ? 'All checks passed.' : `${failures.length} checks failed:`),
 );
 for (const failure of failures) print(`   ${failure}`);
 process.exitCode = failures.length === 0 ? 0 : 1;

@@ -1781,7 +1781,7 @@ describe('holders', () => {
       [
         {...disk, target: '/', system: true},
         '/dev/sda1 is mounted at /',
-        'the system runs from it: it cannot be released',
+        'use another device: the system runs from it',
       ],
       [{...disk, kind: 'swap', target: 'swap'}, '/dev/sda1 is used as swap', 'swapoff /dev/sda1'],
       [{...stack, by: 'dm-0 (vg-root)'}, '/dev/sda1 is part of dm-0 (vg-root)', 'dmsetup remove vg-root'],

@@ -176,8 +176,8 @@ export default class ServiceInstall extends BaseCommand {
       const state = result.changed ? 'enabled' : 'already enabled';
       if (slot !== undefined) this.log(`${unit} (${folder}/${templateName(slot)}), ${state}`);
     }
-    this.log(`systemctl start ${result.units.join(' ')}`);
-    this.log(`systemctl stop ${result.units.join(' ')}`);
+    this.log(`to start: systemctl start ${result.units.join(' ')}`);
+    this.log(`to stop: systemctl stop ${result.units.join(' ')}`);
   }
 }
 
