@@ -1,6 +1,6 @@
 /**
- * Makes dist/, which needs no node_modules: the bundle of the command line and what starts it, the child that
- * writes attributes, a small bundle for mdevctl and for each handler, and each package that is loaded only when it is used.
+ * Makes dist/, which needs no node_modules: the bundle of the command line and its launcher, the child that
+ * writes attributes, a small bundle for mdevctl and for each handler, and each package that is loaded on demand.
  */
 import {createHash} from 'node:crypto';
 import fs, {mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'node:fs';
@@ -15,7 +15,7 @@ import {manualPage} from './man.js';
 import {precompiledTemplates} from './templates.js';
 
 const root = join(import.meta.dirname, '..');
-/** Built aside and renamed when it is complete, so that dist/ is never half made. */
+/** Built in another folder and renamed when it is complete, so that dist/ is never incomplete. */
 const dist = join(root, 'dist.new');
 
 const oldestNode = manifest.engines.node.replace(/^>=/, '');
@@ -26,14 +26,14 @@ const common: BuildOptions = {
   platform: 'node',
   format: 'cjs',
   target: `node${oldestNode}`,
-  // One byte a character, see src/entry/cli/code-cache.ts.
+  // One byte per character, see src/entry/cli/code-cache.ts.
   charset: 'ascii',
-  // White space is a third of the text, and reading and hashing it is work; names are kept for stack traces.
+  // White space is a third of the text, and reading and hashing it takes time; names are kept for stack traces.
   minifyWhitespace: true,
   minifySyntax: true,
   legalComments: 'none',
   logLevel: 'warning',
-  // oclif looks for them when it runs from TypeScript sources, which a bundle does not.
+  // oclif needs them only when it runs from TypeScript sources.
   external: ['typescript', 'ts-node', 'tsx'],
   define: {
     'import.meta.dirname': '__dirname',
@@ -44,7 +44,7 @@ const common: BuildOptions = {
   supported: {'dynamic-import': false},
 };
 
-/** The packages that sources load by import(): each becomes a file of its own in dist/lib. */
+/** The packages that sources load by import(): each becomes a separate file in dist/lib. */
 const lazyPackages = new Set<string>();
 
 /** Points import() of a package at dist/lib. */
@@ -61,8 +61,8 @@ const lazy: Plugin = {
 };
 
 /**
- * Gives `import fs from 'node:fs'` what require gives. esbuild would first copy each of its hundred functions, for
- * each module anew.
+ * Makes `import fs from 'node:fs'` return the result of require. esbuild would copy each of its hundred functions for
+ * each module.
  */
 const wholeBuiltins: Plugin = {
   name: 'whole-builtins',
@@ -88,7 +88,7 @@ const wholeBuiltins: Plugin = {
   },
 };
 
-/** An entry point `required:NAME` is what `require('NAME')` gives: oclif must find in a package what it finds without us. */
+/** An entry point `required:NAME` is the result of `require('NAME')`: oclif must get the same exports as without the bundle. */
 const required: Plugin = {
   name: 'required-packages',
   setup(build) {
@@ -184,7 +184,7 @@ async function bundleRest(): Promise<void> {
     outdir: dist,
     outExtension: {'.js': '.cjs'},
     plugins: [
-      // A handler whose device is right already starts no process and has no use for these.
+      // A handler whose device is already in the right state starts no process and does not need these.
       lazyModules({
         builtins: ['child_process', 'crypto', 'os', 'timers/promises'],
         packages: [],
@@ -210,7 +210,7 @@ async function bundlePackages(): Promise<void> {
   });
 }
 
-/** What is for the shells and for man(1). */
+/** Completion scripts and the manual page. */
 async function writeShare(): Promise<void> {
   mkdirSync(join(dist, 'share'));
   // `make install` puts the folder in.

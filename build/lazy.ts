@@ -16,8 +16,8 @@ export interface LazyModules {
 }
 
 /**
- * Evaluates modules when something of theirs is first used, not when they are required. oclif requires at start
- * all that any of its features might need; evaluating it takes longer than the rest of a short command.
+ * Evaluates modules when they are first used, not when they are required. oclif requires at start everything that any
+ * of its features might need; evaluating that takes longer than the rest of a short command.
  */
 export function lazyModules(lazy: LazyModules): Plugin {
   return {
@@ -48,7 +48,7 @@ export function lazyModules(lazy: LazyModules): Plugin {
   };
 }
 
-/** An object with a getter for each export: ES modules that import it look at the names alone. */
+/** An object with a getter for each export: ES modules that import it only read the names. */
 function builtin(name: string): string {
   const getters = Object.keys(require(`node:${name}`) as object).map(
     (key) => `get ${key}(){return load().${key}}`,
@@ -56,7 +56,7 @@ function builtin(name: string): string {
   return `const load=()=>require('node:${name}');module.exports={${getters.join(',')}}`;
 }
 
-/** Stands for a module that may be a function. Whether it is a translated ES module is asked at once, so it is told. */
+/** A proxy of a module that may be a function. `__esModule` is read immediately, so it is given. */
 function proxy(path: string, esModule: boolean): string {
   return `
     const load = () => require(${JSON.stringify(path)});

@@ -6,7 +6,7 @@ import {exitCodeMeanings} from '../src/host/errors.js';
 import {settingsHelp} from '../src/state/guests/guest-settings.js';
 
 /**
- * The manual page pearasys(8), made of what the commands say of themselves.
+ * The manual page pearasys(8), made from the descriptions of the commands.
  * @param config the folder of settings and records.
  */
 export async function manualPage(config: string): Promise<string> {

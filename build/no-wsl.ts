@@ -1,2 +1,2 @@
-/** Stands for the package wsl-utils in the bundle: oclif asks it at each start whether it runs on Windows. */
+/** Replaces the package wsl-utils in the bundle: oclif calls it at each start to check for Windows. */
 export const isWsl = false;

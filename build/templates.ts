@@ -3,13 +3,13 @@ import {basename, join} from 'node:path';
 import type {Plugin} from 'esbuild';
 import Handlebars from 'handlebars';
 
-/** Where the templates are: of units, and of what libvirt runs. */
+/** The folders of templates: for units, and for libvirt's hook. */
 const folders = ['systemd-templates', 'libvirt-templates'];
 
-/** What several templates have. */
+/** The partials of several templates. */
 const partialsFolder = 'systemd-templates/partials';
 
-/** Puts compiled templates, and Handlebars' runtime alone, in the place of src/systemd/template-source.ts. */
+/** Puts compiled templates, and Handlebars' runtime alone, instead of src/systemd/template-source.ts. */
 export function precompiledTemplates(root: string): Plugin {
   return {
     name: 'precompiled-templates',

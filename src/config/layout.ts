@@ -1,7 +1,7 @@
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 
-/** Where things are on an installed machine. Fixed by `make install`; see `install.json` beside the bundle. */
+/** Where things are on an installed machine. Fixed by `make install`; see `install.json` next to the bundle. */
 export interface Layout {
   /** The folder of settings and records: `<SYSCONFDIR>/pearasys`. */
   readonly config: string;

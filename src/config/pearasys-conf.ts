@@ -3,7 +3,7 @@ import type {HostReader} from '../host/host.js';
 import type {Layout} from './layout.js';
 import {distrust} from './trust.js';
 
-/** What the administrator has set in `pearasys.conf`. */
+/** The administrator's settings in `pearasys.conf`. */
 export interface Settings {
   /** `AutoRecord=`: whether a mediated device that appears is recorded as a definition. */
   readonly autoRecord: boolean;
@@ -15,7 +15,7 @@ export interface ReadSettings {
   readonly problems: readonly string[];
 }
 
-/** What is so where nothing is set. */
+/** The defaults. */
 export const defaultSettings: Settings = {autoRecord: true};
 
 /** The file of the settings. */
@@ -52,11 +52,11 @@ export function readSettings(host: HostReader, layout: Layout): ReadSettings {
   return {settings: {autoRecord}, problems};
 }
 
-/** A line of a settings file that says something. */
+/** A line of a settings file that is not empty or a comment. */
 export interface SettingLine {
   /** From 1. */
   readonly number: number;
-  /** The whole line, without the blanks around it. */
+  /** The whole line, without surrounding white space. */
   readonly text: string;
   /** What is before the first `=`; the whole line where there is none. */
   readonly key: string;
@@ -81,7 +81,7 @@ export function settingLines(text: string): SettingLine[] {
   });
 }
 
-/** What the words for yes and no of systemd.syntax(7) mean; undefined for all others. */
+/** What the words for yes and no of systemd.syntax(7) mean; undefined for any other. */
 export function asTruth(text: string): boolean | undefined {
   if (/^(?:1|yes|y|true|t|on)$/i.test(text)) return true;
   return /^(?:0|no|n|false|f|off)$/i.test(text) ? false : undefined;

@@ -41,16 +41,16 @@ import {
 export interface ApplyOptions {
   /** Milliseconds that one write to an attribute may take, or one script of a callout. */
   readonly limit: number;
-  /** Told each step before it is done, and each undoing step. */
+  /** Called with each step before it is done, and with each step of an undo. */
   readonly onStep?: (line: string, undoing: boolean) => void;
-  /** Told what is to be known though it stops nothing: what a script says, for one. */
+  /** Called with notes that stop nothing, such as the output of a script. */
   readonly onNote?: (note: string) => void;
-  /** An interrupt: the step under way ends, then all is undone. */
+  /** An interrupt: the current step ends, then all is undone. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Does the steps in order. When one fails or the signal comes, those done are undone in reverse.
+ * Does the steps in order. If one fails or the signal comes, the steps done are undone in reverse.
  * @throws PearasysError what failed, what was undone, and what state each device is in.
  */
 export async function applyPlan(host: Host, plan: Plan, options: ApplyOptions): Promise<void> {
@@ -61,7 +61,7 @@ export async function applyPlan(host: Host, plan: Plan, options: ApplyOptions): 
       if (options.signal?.aborted === true) throw interrupted();
       tell(options, step, false);
       if (await applyStep(run, step)) done.push(step);
-      // Only whole plans are made to outlive a power cut: each file is old or new at any time.
+      // Only whole plans are made to survive a power cut: each file is old or new at any time.
       if (step === plan.steps.at(-1)) await host.syncFiles();
     } catch (error) {
       throw await undoAll(run, plan, {done, failed: step, error});
@@ -74,8 +74,8 @@ interface Run {
   readonly host: Host;
   readonly options: ApplyOptions;
   /**
-   * The script that took the first call about a device: it gets the later ones too. By parent, UUID and action: the
-   * types of definitions on two parents may be those of two scripts, and a script need not know all actions.
+   * The script that accepted the first call for a device gets the later ones too. By parent, UUID and action, because
+   * definitions on two parents may have types of two scripts, and a script need not support all actions.
    */
   readonly callouts: Map<string, string>;
 }
@@ -84,13 +84,13 @@ interface Run {
 interface Failure {
   readonly done: readonly Step[];
   readonly failed: Step;
-  /** A {@link PearasysError}, unless it is a fault of this program. */
+  /** A {@link PearasysError}, unless it is an internal error. */
   readonly error: unknown;
 }
 
 async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Promise<unknown> {
   const {host, options} = run;
-  // The kernel holds the device's lock while a write to it is stuck: any other write would be stuck as well.
+  // The kernel holds the device's lock while a write to it is stuck: any other write would block as well.
   const stuck = new Set<Slot | Uuid>();
   const stuckWrites: StuckError[] = [];
   const noteStuck = (problem: unknown, step: Step) => {
@@ -102,13 +102,13 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   noteStuck(error, failed);
   const details = error instanceof PearasysError ? [...error.details] : [];
   let undone = 0;
-  // A failed request to systemd may have been granted in part; a failed write has had no effect.
+  // A failed request to systemd may have had some effect; a failed write had none.
   const partial = failed.kind === 'systemctl' ? [failed] : [];
   // A step whose write is stuck is not among those done, and the kernel may do it yet.
   let whole = !(error instanceof StuckError);
   const undo = async (step: Step) => {
     const device = step.slot ?? step.uuid;
-    // What became of it is told all the same.
+    // Its result is reported nevertheless.
     if (device !== undefined && stuck.has(device) && step.kind !== 'callout') {
       whole = false;
       return;
@@ -142,7 +142,7 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   if (undone > 0) details.push(`undone: ${count(undone, 'earlier step')}`);
   const anyStuck = stuckWrites.length > 0;
   if (anyStuck) details.push(...describeVfioUsers(host));
-  // Reading a device that is locked would wait as long as that write, or one of a unit that was started or stopped.
+  // Reading a locked device would block as long as that write, or one of a unit that was started or stopped.
   await host.findLocked(options.limit);
   details.push(...describeState(host, plan, stuck));
   const hint = anyStuck
@@ -158,12 +158,12 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   });
 }
 
-/** A terminal that has gone must keep nothing from being done or undone. */
+/** A closed terminal must stop neither steps nor an undo. */
 function tell(options: ApplyOptions, step: Step, undoing: boolean): void {
   try {
     options.onStep?.(shellLine(step), undoing);
   } catch {
-    // Nobody is there to be told.
+    // There is nowhere to report it.
   }
 }
 
@@ -188,8 +188,8 @@ function describeState(host: Host, plan: Plan, stuck: ReadonlySet<Slot | Uuid>):
 }
 
 /**
- * Unloads a module, alone or with those that it needs and nothing else does.
- * @throws PearasysError `in-use`, with the processes that keep it loaded; CommandError when none is seen.
+ * Unloads a module, alone or with the modules that only it needs.
+ * @throws PearasysError `in-use`, with the processes that keep it loaded; CommandError when none is visible.
  */
 async function unloadModule(host: Host, module: string, alone: boolean): Promise<void> {
   try {
@@ -210,7 +210,7 @@ async function unloadModule(host: Host, module: string, alone: boolean): Promise
   }
 }
 
-/** @returns whether there is anything to undo: false when the kernel answered that it is so already. */
+/** @returns whether there is anything to undo: false when the kernel said that the state was already reached. */
 async function applyStep(run: Run, step: Step): Promise<boolean> {
   const {host} = run;
   switch (step.kind) {
@@ -220,7 +220,7 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       await host.run('modprobe', ['--', step.module]);
       return true;
     case 'unload-module':
-      // Another run may have given a device to it meanwhile, which would lose its driver.
+      // Another run may have bound a device to it since, which would lose its driver.
       if (hasDevices(host, step.module)) return false;
       await unloadModule(host, step.module, step.alone === true);
       return true;
@@ -297,7 +297,7 @@ async function defineActive(run: Run, {subject, path, config, callouts}: DefineA
   return await applyStep(run, writeFile(path, printConfig({...config, attributes}), undefined));
 }
 
-/** Milliseconds between two looks at what the kernel is still busy with. */
+/** Milliseconds between two checks of work in the kernel. */
 const interval = 50;
 
 async function write({host, options: {limit, onNote}}: Run, step: WriteAttributeStep): Promise<boolean> {
@@ -348,7 +348,7 @@ async function awaitMdev({host, options: {limit}}: Run, uuid: Uuid, present: boo
   });
 }
 
-/** @returns whether what becomes of the plan must be told to the scripts, which they are by the step's undo. */
+/** @returns whether the scripts must learn the result of the plan, which the step's undo reports. */
 async function callOut(run: Run, step: CalloutStep): Promise<boolean> {
   const {event} = step.call;
   if (event === 'notify') {
@@ -381,7 +381,7 @@ async function callOut(run: Run, step: CalloutStep): Promise<boolean> {
   return true;
 }
 
-/** A script that is only told what has become of a command: whatever it answers changes nothing. */
+/** Calls scripts that only learn the result of a command: their exit codes change nothing. */
 async function callToTell(run: Run, {call, claimed}: CalloutStep, scripts: readonly string[]): Promise<void> {
   try {
     const answer = await callFirst(run.host, scripts, call, run.options.limit, claimed);
@@ -397,7 +397,7 @@ async function callToTell(run: Run, {call, claimed}: CalloutStep, scripts: reado
   }
 }
 
-/** What a script says on standard error is for the person, as mdevctl has it. */
+/** The user gets what a script prints on standard error, as with mdevctl. */
 function noteWords({options}: Run, {path, result}: CalloutAnswer): void {
   const words = result.stderr.trimEnd();
   if (words === '') return;

@@ -12,22 +12,22 @@ import {
 } from '../state/definitions/callout.js';
 import {parseAttributes, type Attribute} from '../state/definitions/definition.js';
 
-/** The exit code by which a script says that the type is not its own. */
+/** The exit code of a script that does not handle the type. */
 const notMine = 2;
 
-/** A script's answer. */
+/** The result of a script. */
 export interface CalloutAnswer {
   readonly path: string;
   readonly result: CommandResult;
 }
 
 /**
- * Calls the scripts in order, until one does not answer that the type is not its own. One that cannot be started, or
- * was ended by a signal, is passed over, as by mdevctl.
- * @param claimed whether they have said before that the type is their own: then the first one answers for it.
- * @returns what that one answered; undefined when none did.
- * @throws CommandError when one did not end in time or printed too much, and was killed; with `claimed` also when it could not be
- * started.
+ * Calls the scripts in order until one handles the type. One that cannot be started, or was killed by a signal, is
+ * skipped, as by mdevctl.
+ * @param claimed whether they have said before that they handle the type: then the result of the first one counts.
+ * @returns the result of that script; undefined if there is none.
+ * @throws CommandError when one took too long or printed too much, and was killed; with `claimed` also when it could
+ * not be started.
  */
 export async function callFirst(
   host: Host,
@@ -52,9 +52,9 @@ export async function callFirst(
 }
 
 /**
- * The callouts of one device. The scripts are asked for what they support: the first that tells so is the only one
- * that is called from then on. Older ones know no such question, and answer with something else. One that does not
- * end in time is skipped: it may be about other devices, all of which it would keep from being started and stopped.
+ * The callouts of one device. The scripts are asked for their capabilities: the first that answers is the only one that
+ * is called from then on. Older ones do not know this question, and answer something else. One that takes too long is
+ * skipped: it may be for other devices, and would block the start and stop of all.
  * @param limit milliseconds that each script may take.
  * @param callouts which scripts there are.
  */
@@ -87,9 +87,9 @@ export async function readCalloutsOf(
 }
 
 /**
- * The attributes of a device that is there, from the script for its type; empty when no script tells any.
- * @throws CommandError when the script says that it failed.
- * @throws PearasysError `bad-definition` when what it prints is no list of attributes.
+ * The attributes of an existing device, from the script for its type; empty if no script reports any.
+ * @throws CommandError when the script fails.
+ * @throws PearasysError `bad-definition` when its output is not a list of attributes.
  */
 export async function readCalloutAttributes(
   host: Host,
@@ -100,7 +100,7 @@ export async function readCalloutAttributes(
   return (await askCalloutAttributes(host, callouts, subject, limit)) ?? [];
 }
 
-/** As {@link readCalloutAttributes}; undefined when no script tells any. */
+/** Like {@link readCalloutAttributes}; undefined if no script reports any. */
 export async function askCalloutAttributes(
   host: Host,
   callouts: Callouts,

@@ -10,11 +10,11 @@ export interface CarryOutOptions extends ApplyOptions {
   readonly dryRun: boolean;
   /** Milliseconds to wait for another run that holds a lock; default as for one write. */
   readonly lockLimit?: number;
-  /** Whether any user may do it, as in a home folder; default only root. */
+  /** Whether any user may do it, for example in a home folder; default only root. */
   readonly anyUser?: boolean;
 }
 
-/** Steps that are the running kernel's, udev's or a process's. */
+/** Steps that need the running kernel, udev or a process. */
 const liveSteps: ReadonlySet<Step['kind']> = new Set([
   'write-attribute',
   'load-module',
@@ -37,12 +37,12 @@ export interface Outcome {
 }
 
 /**
- * Locks what the run is about, reads and plans, and applies the plan. Reading happens under the lock, so that two
- * runs at once end in the state of one of them.
- * @param names what to lock: slots, UUIDs; a function where that depends on what others may change meanwhile. Then it is
- *   asked again under the locks, until what it names is locked.
- * @param readAndPlan reads the machine and plans; it must have no effect. Called with `early` first: what its caller has
- *   just read need not be read again then. Under the locks, all of it must be.
+ * Takes the locks, reads, plans, and applies the plan. Reading happens under the locks, so two concurrent runs end in
+ * the state of one of them.
+ * @param names what to lock: slots, UUIDs; a function if that depends on files that others may change. Then it is
+ *   called again under the locks, until all names are locked.
+ * @param readAndPlan reads the machine and plans; it must have no effect. The first call has `early`: then data that
+ *   the caller has just read may be used. Under the locks everything is read again.
  * @throws PearasysError the refusal; `not-root`; `busy`; or what {@link applyPlan} throws.
  */
 export async function carryOut(
@@ -65,7 +65,7 @@ export async function carryOut(
     locks = await lockAll(host, names, options);
   } catch (error) {
     if (!(error instanceof PearasysError) || error.code !== 'busy') throw error;
-    // The run that holds the lock may have done what this one is to do.
+    // The run that holds the lock may have made the same change.
     const now = readAndPlan('again');
     if (now.kind === 'refusal' || now.steps.length > 0) throw error;
     return {plan: accept(now, options), lines: [], changed: false};
@@ -85,10 +85,10 @@ export async function carryOut(
     try {
       await applyPlan(host, planned, options);
     } finally {
-      // A refusal leaves it: what a killed run left is still to be finished.
+      // A refusal keeps it, because what a killed run left must still be finished.
       for (const name of held) if (isUnfinished(host, name)) host.noteUnfinished(name, undefined);
     }
-    // A unit that was started or stopped may have left one too: the caller reads the devices, and must not wait for it.
+    // A unit that was started or stopped may have left one too: the caller reads the devices, and must not block.
     await host.findLocked(options.limit);
     return {plan: planned, lines: planned.steps.map(shellLine), changed: planned.steps.length > 0};
   } finally {
@@ -96,7 +96,7 @@ export async function carryOut(
   }
 }
 
-/** What is locked, by name. */
+/** The held locks, by name. */
 type Locks = ReadonlyMap<string, Lock>;
 
 function listed(names: Names): readonly string[] {
@@ -104,8 +104,8 @@ function listed(names: Names): readonly string[] {
 }
 
 /**
- * Locks all names, in the same order in each run, or two runs could wait for each other. What is to be locked may have
- * changed during the wait: then all locks are released and taken again.
+ * Locks all names in the same order in each run, because otherwise two runs could deadlock. The names may change during
+ * the wait: then all locks are released and taken again.
  * @throws PearasysError `busy` when another run still holds one of them, or they change each time; `interrupted`.
  */
 async function lockAll(host: Host, names: Names, options: CarryOutOptions): Promise<Locks> {
@@ -133,14 +133,14 @@ async function lockAll(host: Host, names: Names, options: CarryOutOptions): Prom
   }
 }
 
-/** How often what is to be locked may change before {@link lockAll} refuses. */
+/** How often the names may change before {@link lockAll} refuses. */
 const maximumTries = 5;
 
 async function releaseAll(locks: Locks): Promise<void> {
   for (const lock of locks.values()) await lock.release();
 }
 
-/** Whether a killed run may have left something that this one can put right. */
+/** Whether a killed run may have left something that this one can finish. */
 function mayFinish(host: Host, names: readonly string[], {anyUser}: CarryOutOptions): boolean {
   if (anyUser !== true && host.userId !== 0 && host.root === '/') return false;
   return names.some((name) => isUnfinished(host, name));
@@ -159,7 +159,7 @@ function accept(planned: Planned, options: CarryOutOptions): Plan {
   return planned;
 }
 
-/** In an image there are files; a write to the kernel would be to that of the machine that looks at the image. */
+/** An image has only files: a write to the kernel would go to that of this machine. */
 function refuseOnImage(host: Host, {steps}: Plan): void {
   const live = host.root === '/' ? undefined : steps.find(({kind}) => liveSteps.has(kind));
   if (live === undefined) return;

@@ -15,15 +15,15 @@ import {readMdevHolders} from '../usage/mdev-users.js';
 import {afterScripts} from '../plan/mdev/mdev-start.js';
 import type {EndProcessesStep, ExpectFreeStep} from '../plan/step.js';
 
-/** Milliseconds between two looks at what all processes have open. */
+/** Milliseconds between two checks of the open files of all processes. */
 const scanInterval = 500;
 
-/** Milliseconds for a killed process to go: the kernel closes its files, which waits for its devices. */
+/** Milliseconds for a killed process to end: the kernel closes its files, which may wait for its devices. */
 const killLimit = 5000;
 
 /**
- * Asks the processes to end, waits for all of them together, then kills those that are left.
- * @throws PearasysError `in-use` when one is there even so: it waits in the kernel; `interrupted` by the signal.
+ * Asks the processes to end, waits for all of them together, then kills the rest.
+ * @throws PearasysError `in-use` when one still exists, blocked in the kernel; `interrupted` by the signal.
  */
 export async function endProcesses(
   host: Host,
@@ -49,14 +49,14 @@ export async function endProcesses(
   });
 }
 
-/** What is to be known of processes that were ended, when all else is undone. */
+/** The note about ended processes when everything else is undone. */
 export function endedProcesses(processes: readonly ProcessIdentity[]): string[] {
   return processes.map(({pid}) => `process ${pid} was ended; pearasys cannot start it again`);
 }
 
 /**
- * Waits until no process has a node of the devices open that has to be closed, or one that keeps the modules loaded.
- * @throws PearasysError `in-use`: who has; `interrupted` by the signal.
+ * Waits until no process has a node of the devices open that must be closed, or one that keeps the modules loaded.
+ * @throws PearasysError `in-use` with the processes; `interrupted` by the signal.
  */
 export async function waitUntilFree(
   host: Host,
@@ -97,10 +97,10 @@ export async function waitUntilFree(
   });
 }
 
-/** Milliseconds that a process has to end that a script has told to. */
+/** Milliseconds for a process to end that a script has asked to. */
 const scriptPatience = 3000;
 
-/** Looks whether a process uses the device, and waits for it a short time. @throws PearasysError `in-use`. */
+/** Waits a short time until no process uses the device. @throws PearasysError `in-use`. */
 export async function awaitUnused(host: Host, uuid: Uuid): Promise<void> {
   const refusal = () => {
     const mdev = readMdev(host, uuid);

@@ -3,10 +3,10 @@ import type {Host} from '../host/host.js';
 import {guestHooks, hooksFolder, isPlainForShell, qemuHook, type HookKind} from '../state/guests/hooks.js';
 import type {Guest} from '../state/guests/guest-name.js';
 
-/** What was found out about `hooks/qemu`. */
+/** The result of the test of `hooks/qemu`. */
 export interface HookFinding {
   readonly kind: HookKind;
-  /** For the person, when there is such a hook. */
+  /** A note for the user, if there is such a hook. */
   readonly note: string | undefined;
 }
 
@@ -18,8 +18,8 @@ const nobody = '65534';
 
 /**
  * Runs the hook `$1` for guest `$2`, with a test hook at `$3` below the hooks folder `$4`. It runs as nobody in
- * namespaces of its own: /run, /tmp and /dev/shm are empty, so that it reaches no service and leaves nothing behind,
- * there is no network, and with the shell all that it started ends.
+ * separate namespaces: /run, /tmp and /dev/shm are empty, so that it reaches no service and leaves nothing behind,
+ * there is no network, and all its processes end with the shell.
  */
 const script = `
 set -e
@@ -44,8 +44,8 @@ echo "<domain type='kvm'><name>$2</name></domain>" |
 `;
 
 /**
- * How hooks are run: a hook of somebody else's is tried on a test hook, in a sandbox. What cannot be tried is left to
- * libvirt, which since 6.5 runs what is in `qemu.d` itself.
+ * How hooks are run: another program's hook is tried with a test hook, in a sandbox. If it cannot be tried, libvirt is
+ * assumed to run the hooks: since 6.5 it runs the files in `qemu.d` itself.
  */
 export async function probeQemuHook(host: Host, guest: Guest): Promise<HookFinding> {
   const info = host.info(qemuHook);

@@ -2,12 +2,12 @@ import fs from 'node:fs';
 import {basename, dirname, join} from 'node:path';
 import {errnoOf, FileFault} from './errors.js';
 
-/** As many links as the kernel follows in one path, see path_resolution(7). */
+/** How many links the kernel follows in one path, see path_resolution(7). */
 const mostLinks = 40;
 
 const {O_DIRECTORY, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY} = fs.constants;
 
-/** Of folders that are made: everybody may look into them. */
+/** The mode of new folders: all users may read them. */
 const folderMode = 0o755;
 
 /** open(2): a handle of a file that is not opened, so that a device or FIFO has no effect. Node has no name for it. */
@@ -192,7 +192,7 @@ export class RootFolder {
   }
 }
 
-/** A file that this process was given open: standard input, or what a shell makes of `<(COMMAND)`. */
+/** A file that this process inherited open: standard input, or the pipe of a shell's `<(COMMAND)`. */
 const givenOpen = /^(?:-|\/dev\/stdin|\/(?:dev|proc\/self)\/fd\/(\d+))$/;
 
 /**
@@ -236,7 +236,7 @@ function withoutLinks(path: string): string {
   }
 }
 
-/** `a FIFO`: what a file is, in words. */
+/** The kind of a file as text: `a FIFO`. */
 export function kindOfFile(stat: fs.Stats): string {
   if (stat.isFile()) return 'a regular file';
   if (stat.isDirectory()) return 'a directory';

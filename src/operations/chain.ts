@@ -11,7 +11,7 @@ import {planLink, type Link} from '../plan/switch/verbs.js';
 import {refreshed} from './devices.js';
 import type {SwitchOptions} from './switch.js';
 
-/** What one link of a chain does: what {@link Link} has, or the list of a driver's folder. */
+/** What one link of a chain does: a {@link Link}, or a list of a driver's folder. */
 export type ChainAction = Link | {readonly noun: 'driver'; readonly verb: 'ls'; readonly driver: Driver};
 
 /** One link of a chain, with the devices that it is about. */
@@ -20,22 +20,22 @@ export interface ChainStep {
   readonly devices: readonly Device[];
 }
 
-/** What a driver's folder has: its devices, and what can be written to it. */
+/** The content of a driver's folder: its devices and its attributes. */
 export interface DriverListing {
   readonly driver: Driver;
   readonly files: readonly string[];
 }
 
-/** What became of a chain. */
+/** The result of a chain. */
 export interface ChainOutcome {
   readonly outcomes: readonly Outcome[];
   readonly listed: readonly DriverListing[];
-  /** The devices of all links, those of a listed driver among them. */
+  /** The devices of all links, including those of a listed driver. */
   readonly devices: readonly Device[];
 }
 
 /**
- * Works through a chain of the kernel's own verbs. Each link is checked, done and undone on failure by itself; the
+ * Carries out a chain of the kernel's operations. Each link is checked, done and undone on failure separately; the
  * chain ends with the first that fails.
  * @throws PearasysError the refusal of a link, or what failed.
  */
@@ -58,7 +58,7 @@ export async function runChain(
         if (device.driver === action.driver) devices.set(device.slot, device);
       continue;
     }
-    // What an earlier link has removed along with another device is no mistake in this one.
+    // It is not an error here if an earlier link has removed the device along with another.
     const left = own.filter(({slot}) => {
       const carrier = carriers.get(slot)?.find((one) => changed.has(one));
       if (carrier === undefined || readDevice(host, slot) !== undefined) return true;

@@ -11,17 +11,17 @@ import {isIgnored, unknownNotes} from '../state/desired.js';
 import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {isEnabled, isMasked, readSystemState, readUnits, type UnitIdentity} from '../systemd/unit.js';
 
-/** What became of {@link claimDevice}. */
+/** The result of {@link claimDevice}. */
 export interface ClaimOutcome extends Outcome {
-  /** The slots that were claimed in one. */
+  /** The slots that were claimed together. */
   readonly slots: readonly Slot[];
   /** The notes on what the device's record has that this version does not know. */
   readonly unknown: readonly string[];
 }
 
 /**
- * Puts the device of a unit on its driver, together with those of its set, when it is the recorded card.
- * @throws PearasysError `switched-off`, `no-device`, `identity-mismatch` or `bad-record`: the device is left alone; the
+ * Puts the device of a unit on its driver, together with those of its set, if it is the recorded card.
+ * @throws PearasysError `switched-off`, `no-device`, `identity-mismatch` or `bad-record`: the device does not change; the
  *   refusal; what failed.
  */
 export async function claimDevice(
@@ -56,8 +56,8 @@ export async function claimDevice(
 }
 
 /**
- * While the machine boots: each enabled claim whose device is there and not right. Its unit will start, if it has not
- * yet. Later on an enabled claim may be for the next boot only, and nothing is done that no unit waits for.
+ * While the machine boots: each enabled claim whose device exists and is not on its driver. Its unit will start, if it
+ * has not yet. Later an enabled claim may be only for the next boot, so only jobs that units wait for are done.
  */
 export async function readDueClaims(host: Host, own: UnitIdentity): Promise<UnitIdentity[]> {
   const rescue = readRescue(host);
@@ -77,7 +77,7 @@ interface Identified {
   readonly record: DeviceRecord;
 }
 
-/** @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device is left alone. */
+/** @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device does not change. */
 function identify(host: HostReader, layout: Layout, slot: Slot): Identified {
   const device = readDevice(host, slot);
   if (device === undefined)
@@ -116,7 +116,7 @@ function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysE
   });
 }
 
-/** The slots to be switched in one plan: those of the record whose unit is enabled; `disable` means hands off. */
+/** The slots to switch in one plan: those of the record whose unit is enabled; disabled ones are not claimed. */
 export function claimedTogether(host: HostReader, layout: Layout, {slot: own, driver}: UnitIdentity): Slot[] {
   const present = readDevice(host, own);
   const record = present === undefined ? undefined : readRecordOf(host, layout, present);

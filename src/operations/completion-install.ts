@@ -4,8 +4,8 @@ import type {Host, HostReader} from '../host/host.js';
 import {plan, writeFile, type FileState} from '../plan/step.js';
 
 /**
- * Writes a user's completion script where the user's shell looks for it. Any user may.
- * @throws PearasysError `bad-path`: what is there must not be written over.
+ * Writes a user's completion script where the user's shell expects it. Any user may.
+ * @throws PearasysError `bad-path` if an existing file must not be replaced.
  */
 export async function installCompletion(
   host: Host,
@@ -26,7 +26,7 @@ export async function installCompletion(
 
 /**
  * The user's file, or the one that a link of the user's leads to; undefined when there is none.
- * @throws PearasysError `bad-path`: what is there must not be written over.
+ * @throws PearasysError `bad-path` if an existing file must not be replaced.
  */
 function readOwnFile(host: HostReader, path: string): FileState | undefined {
   const link = host.readLink(path);
@@ -34,7 +34,7 @@ function readOwnFile(host: HostReader, path: string): FileState | undefined {
   if (link === undefined && info === undefined) return undefined;
   const real = host.realPath(path);
   const content = info?.kind === 'file' ? host.readBytes(path) : undefined;
-  // Root must not follow a link of another user's to a third one's file.
+  // Root must not follow a link of one user to a file of another.
   if (
     real === undefined ||
     info === undefined ||
@@ -52,7 +52,7 @@ function readOwnFile(host: HostReader, path: string): FileState | undefined {
   return {
     content: content.toString(),
     mode,
-    // Nobody but root can give a file away.
+    // Only root can change the owner of a file.
     ...(uid === host.userId || host.userId === 0 ? {owner: {uid, gid}} : {}),
     ...(link === undefined ? {} : {behind: {path: real, link}}),
   };

@@ -24,8 +24,8 @@ export interface UnconfirmedWish {
 }
 
 /**
- * Switches devices, and has the switch undone in some seconds unless it is confirmed. Nothing outlasts a reboot before
- * that. A person need not agree to risks: not to confirm is the way back.
+ * Switches devices, and undoes the switch after some seconds unless it is confirmed. Until then nothing survives a
+ * reboot. Risks need not be accepted, because the switch is undone without a confirmation.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function switchUnconfirmed(
@@ -57,7 +57,7 @@ export async function switchUnconfirmed(
   );
 }
 
-/** What became of {@link confirmSwitch} and {@link undoUnconfirmed}. */
+/** The result of {@link confirmSwitch} and {@link undoUnconfirmed}. */
 export interface ConfirmOutcome {
   readonly outcomes: readonly Outcome[];
   /** The devices that were switched. */
@@ -65,7 +65,7 @@ export interface ConfirmOutcome {
 }
 
 /**
- * Keeps what {@link switchUnconfirmed} has switched, and makes the claim last that it was for.
+ * Keeps what {@link switchUnconfirmed} has switched, and makes its claim permanent.
  * @throws PearasysError `no-device` when nothing waits for it; what failed: then the switch is kept until the next boot.
  */
 export async function confirmSwitch(

@@ -10,17 +10,17 @@ import {
 import {findDevices} from '../devices/pci/find.js';
 import type {HostReader} from '../host/host.js';
 
-/** Which devices come along with those that are named. */
+/** Which devices are included with the named ones. */
 export interface Selection {
-  /** Whether an id means each device that has it, where it otherwise has to be one. */
+  /** Whether an id selects each device that has it; otherwise it must match one. */
   readonly all?: boolean;
   readonly siblings?: boolean;
   readonly group?: boolean;
 }
 
 /**
- * The devices that the words mean, with siblings and group members where asked for. Bridges never come along, nor does
- * what a named device exists through (the PF of a virtual function): switching it would remove the named one.
+ * The devices that the words name, with siblings and group members on request. Bridges are never included, nor are
+ * devices that a named one needs to exist (the PF of a virtual function): switching those would remove the named one.
  * @throws PearasysError what {@link findDevices} throws.
  */
 export function selectDevices(host: HostReader, words: readonly string[], selection: Selection): Device[] {
@@ -53,7 +53,7 @@ export function refreshed(
 
 /**
  * Reads the same devices again.
- * @throws PearasysError `no-device`, exit code 4, for one that has gone meanwhile.
+ * @throws PearasysError `no-device`, exit code 4, for one that has disappeared since.
  */
 export function reread(host: HostReader, devices: readonly Pick<Device, 'slot'>[]): Device[] {
   return findDevices(

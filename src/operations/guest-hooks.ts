@@ -9,16 +9,15 @@ import {describeForeignHooks, readForeignHooks} from '../state/guests/hooks.js';
 import type {Guest} from '../state/guests/guest-name.js';
 import {locksFor} from './guest-setup.js';
 
-/** What became of the hooks. */
+/** The result for the hooks. */
 export interface HooksOutcome extends Outcome {
   /** Our hooks that libvirt runs now. */
   readonly hooks: readonly string[];
 }
 
 /**
- * Writes the hook by which libvirt starts and stops the unit of a guest. The hook that is there is tried first.
- * @param about what the person is to know; `libvirt` is where libvirt is: the machine, also for a folder that is only
- *   looked at.
+ * Writes the hook by which libvirt starts and stops the unit of a guest. An existing hook is tried first.
+ * @param about notes for the user; `libvirt` is where libvirt is: the machine, also for a folder for inspection.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function installHooks(

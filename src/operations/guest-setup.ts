@@ -9,13 +9,13 @@ import {domainNames} from '../state/guests/domain.js';
 import type {Guest} from '../state/guests/guest-name.js';
 import {refreshed} from './devices.js';
 
-/** What a guest is to have. */
+/** The set-up of a guest. */
 export interface SetupWish {
   readonly guest: Guest;
   readonly devices: readonly Device[];
-  /** What the person is to know, beside what the plan finds. */
+  /** Notes for the user, in addition to those of the plan. */
   readonly notes: readonly string[];
-  /** Where the devices and libvirt's guests are: the machine, also for a folder that is only looked at. */
+  /** Where the devices and libvirt's guests are: the machine, also for a folder for inspection. */
   readonly machine: HostReader;
 }
 
@@ -50,7 +50,7 @@ export function isSetUp(host: HostReader, layout: Layout, guest: Guest): boolean
 }
 
 /**
- * Takes the set-up of a guest back.
+ * Removes the set-up of a guest.
  * @throws PearasysError the refusal: it is not set up, or has its devices; what failed.
  */
 export async function removeGuest(
@@ -67,7 +67,7 @@ export async function removeGuest(
   );
 }
 
-/** What is locked: nothing in a folder that is only looked at, where the lock would be left behind. */
+/** The names of locks: none in a folder for inspection, where the lock file would be left behind. */
 export function locksFor({root}: HostReader): string[] {
   return root === '/' ? [guestsLock] : [];
 }

@@ -7,14 +7,14 @@ import {readGuestFile} from '../state/guests/guest-files.js';
 import type {Guest} from '../state/guests/guest-name.js';
 import {readServiceStates} from '../systemd/unit.js';
 
-/** What became of {@link startGuest}. */
+/** The result of {@link startGuest}. */
 export interface GuestStartOutcome extends Outcome {
   /** The devices that the guest has now. */
   readonly slots: readonly Slot[];
 }
 
 /**
- * Takes all devices of a guest for VFIO, or leaves the host all of them as before.
+ * Puts all devices of a guest on VFIO, or leaves all of them to the host as before.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function startGuest(

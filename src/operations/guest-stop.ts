@@ -24,19 +24,19 @@ import {readServiceStates, readSystemState} from '../systemd/unit.js';
 
 /** Settings of {@link stopGuest}. */
 export interface GuestStopOptions extends CarryOutOptions {
-  /** Told of what could not be done, which keeps nothing else from being done. */
+  /** Called with a failure, which does not stop the rest. */
   readonly onProblem: (error: PearasysError, gravity: 'warning' | 'error') => void;
-  /** Told of what is as it should be. */
+  /** Called with information about success. */
   readonly onInfo: (text: string) => void;
 }
 
-/** What became of {@link stopGuest}: the guest had nothing, the host has all back, or the devices stay as is wanted. */
+/** The result of {@link stopGuest}: the guest had nothing, the host has all back, or the devices stay as configured. */
 export type GuestStopOutcome = 'nothing' | 'returned' | 'kept';
 
 /**
- * Gives each device of a guest back to the driver that it had, then puts back what was released and stopped for them.
- * What cannot be put back stays in the guest's state, for the next time.
- * @throws PearasysError `not-bound` when the host does not have all back.
+ * Returns each device of a guest to its previous driver, then restores what was released and stopped for them. What
+ * cannot be restored stays in the guest's state for the next stop.
+ * @throws PearasysError `not-bound` when the host did not get everything back.
  */
 export async function stopGuest(
   host: Host,
@@ -46,7 +46,7 @@ export async function stopGuest(
 ): Promise<GuestStopOutcome> {
   const state = readState(host, guest);
   if (state === undefined) {
-    // A start that was killed before it had a state may have left the half of one.
+    // A start that was killed while it wrote the state may have left an unfinished file.
     await carryOut(host, [guestsLock], () => plan([]), options);
     return 'nothing';
   }
@@ -86,7 +86,7 @@ function describeLeft({
   ];
 }
 
-/** Whether the devices are to be given back. Settings that cannot be read must not keep them from the host. */
+/** Whether to return the devices. Unreadable settings must not keep them from the host. */
 function readReturns(host: Host, layout: Layout, guest: Guest, {onProblem}: GuestStopOptions): boolean {
   try {
     return readSettings(host, layout, guest).returnDevices;
@@ -97,9 +97,9 @@ function readReturns(host: Host, layout: Layout, guest: Guest, {onProblem}: Gues
   }
 }
 
-/** @returns the devices that the host does not have back. */
+/** @returns the devices that the host did not get back. */
 async function giveBack(host: Host, state: GuestState, options: GuestStopOptions): Promise<TakenDevice[]> {
-  // Who still has one after that is named for each of them.
+  // Processes that still have one after that are named for each device.
   await attempt(host, [], () => planWait(host, state), options);
   const left: TakenDevice[] = [];
   for (const taken of state.devices) {
@@ -111,8 +111,8 @@ async function giveBack(host: Host, state: GuestState, options: GuestStopOptions
 }
 
 /**
- * Puts back what was released and stopped. What cannot be is told, and keeps nothing else from being done.
- * @returns what is still to be put back: all of it while a display is among the devices that are not back.
+ * Restores what was released and stopped. A failure is reported and does not stop the rest.
+ * @returns what must still be restored: all of it while a display is among the missing devices.
  */
 async function restore(
   host: Host,
@@ -164,7 +164,7 @@ async function services(
   return planServices(host, state, withoutDisplay ? displayManager : undefined, unstartable);
 }
 
-/** @returns whether it was done; why not is told. */
+/** @returns whether it was done; a failure is reported. */
 async function attempt(
   host: Host,
   locks: readonly string[],

@@ -6,9 +6,9 @@ import {readCallouts, skippedNotes, type CalloutSubject} from '../state/definiti
 import type {Attribute} from '../state/definitions/definition.js';
 
 /**
- * The attributes of several devices that are there, by UUID, from their scripts; those of which no script tells are
- * left out. A script that fails tells nothing of its device, as mdevctl has it in lists.
- * @param onNote told what is not known, and why.
+ * The attributes of several existing devices, by UUID, from their scripts; devices without such a script are omitted. A
+ * script that fails reports nothing, as in mdevctl's lists.
+ * @param onNote called with notes about unknown attributes.
  */
 export async function readMdevAttributes(
   host: Host,
@@ -19,11 +19,11 @@ export async function readMdevAttributes(
   const found = new Map<Uuid, readonly Attribute[]>();
   if (subjects.length === 0) return found;
   let all = readCallouts(host);
-  // Starts nothing where there is no script.
+  // Without scripts no process is started.
   for (const subject of all.scripts.length === 0 ? [] : subjects)
     try {
       const callouts = await readCalloutsOf(host, subject, limit, all);
-      // What does not answer is waited for once, not for each device.
+      // A script that hangs is waited for only once, not for each device.
       const slow = new Set(callouts.skipped.map(({path}) => path));
       all = {
         ...all,

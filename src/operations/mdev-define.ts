@@ -18,13 +18,13 @@ import {specifyMdev, type MdevWish, type MdevWords} from '../plan/mdev/mdev-star
 import {readDefinitions, type MdevConfig, type StartMode} from '../state/definitions/definition.js';
 import {type MdevOptions, subjectOf, calloutsOf, readDefinedCallouts} from './mdev-scripts.js';
 
-/** What is to be defined: in full, or by a device that is there. */
+/** What to define: in full, or from an existing device. */
 export interface DefineWords extends MdevWords {
   readonly start: StartMode;
 }
 
 /**
- * What a definition is made of: the words, and for what they leave out the device that is there.
+ * The content of a definition: from the words, and for omitted ones from the existing device.
  * @throws PearasysError `usage`.
  */
 export function specifyDefinition(words: DefineWords, mdev: Mdev | undefined): MdevWish {
@@ -39,13 +39,13 @@ export function specifyDefinition(words: DefineWords, mdev: Mdev | undefined): M
   return {uuid, parent, type, start, attributes: []};
 }
 
-/** Defines a mediated device. Of one that is there the attributes are recorded that its script tells. */
+/** Defines a mediated device. For an existing one, the attributes that its script reports are recorded. */
 export async function defineMdev(host: Host, words: DefineWords, options: MdevOptions): Promise<Outcome> {
   const {uuid} = words;
   const mdev = readMdev(host, uuid);
   const wish = specifyDefinition(words, mdev);
   const callouts = await readCalloutsOf(host, wish, options.limit);
-  // A file says all of it.
+  // A file contains everything.
   const isMeant = words.config === undefined && mdev?.parent === wish.parent && mdev.type === wish.type;
   // Otherwise the script is asked after `pre`, which a dry run does not call.
   const told =
@@ -60,7 +60,7 @@ export async function defineMdev(host: Host, words: DefineWords, options: MdevOp
   );
 }
 
-/** Takes definitions of a UUID away: of one parent, or of all. */
+/** Removes definitions of a UUID: of one parent, or of all. */
 export async function undefineMdev(
   host: Host,
   uuid: Uuid,
@@ -97,7 +97,7 @@ export async function modifyMdev(
   );
 }
 
-/** Changes a mediated device that is there, and with `defined` its definition too. */
+/** Changes an existing mediated device, and with `defined` its definition too. */
 export async function modifyMdevLive(
   host: Host,
   uuid: Uuid,

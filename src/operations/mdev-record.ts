@@ -11,8 +11,8 @@ import type {Attribute} from '../state/definitions/definition.js';
 import {subjectOf} from './mdev-scripts.js';
 
 /**
- * Records a mediated device that has appeared, unless it is defined. One that goes away meanwhile is left out.
- * @returns the outcome, which has changed nothing when there was nothing to record.
+ * Records a new mediated device, unless it is defined or has disappeared since.
+ * @returns the outcome, without a change if there was nothing to record.
  */
 export async function recordMdev(host: Host, uuid: Uuid, options: CarryOutOptions): Promise<Outcome> {
   await waitForType(host, uuid, options.limit);
@@ -29,7 +29,7 @@ export async function recordMdev(host: Host, uuid: Uuid, options: CarryOutOption
   );
 }
 
-/** What the script tells of a device's attributes; a script that fails is told, and keeps nothing from being recorded. */
+/** The attributes of a device from its script; a failure of the script is reported, and does not stop the recording. */
 async function tellAttributes(
   host: Host,
   subject: CalloutSubject,

@@ -6,15 +6,15 @@ import type {DefinitionState} from '../plan/mdev/mdev-define.js';
 import {readCallouts, type Callouts, type CalloutSubject} from '../state/definitions/callout.js';
 import {readDefinitions, type DefinitionFilter} from '../state/definitions/definition.js';
 
-/** Settings of what changes mediated devices and their definitions. */
+/** Settings of changes to mediated devices and their definitions. */
 export interface MdevOptions extends CarryOutOptions {
-  /** Whether a script that fails keeps nothing from being done. */
+  /** Whether to continue when a script fails. */
   readonly force: boolean;
   /** As in {@link DefinitionState}. */
   readonly asTyped?: boolean;
 }
 
-/** What scripts are called about; undefined without a device, or before it shows its type. */
+/** The subject of calls of scripts; undefined without a device, or before it shows its type. */
 export function subjectOf(mdev: Mdev | undefined): CalloutSubject | undefined {
   return mdev?.type === undefined ? undefined : {uuid: mdev.uuid, parent: mdev.parent, type: mdev.type};
 }
@@ -31,7 +31,7 @@ export async function readDefinedCallouts(
   return {callouts: readCallouts(host), calloutsOf};
 }
 
-/** The callouts of a device; where there is none to ask for, only which scripts there are. */
+/** The callouts of a device; without a device, only the list of scripts. */
 export function calloutsOf(
   host: Host,
   subject: CalloutSubject | undefined,

@@ -19,7 +19,7 @@ import type {MdevOptions} from './mdev-scripts.js';
 
 /** Settings of {@link startMdev}. */
 export interface StartOptions extends MdevOptions {
-  /** Whether a device that is there already, of this type on this parent, is what is wanted: for a unit it is. */
+  /** Whether an existing device of this type on this parent is accepted, as for a unit. */
   readonly mayExist: boolean;
   /** Milliseconds to wait for a parent that is still registering. */
   readonly patience: number;
@@ -33,12 +33,12 @@ export async function startMdev(host: Host, words: MdevWords, options: StartOpti
   const {asTyped} = options;
   const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid, asTyped}));
   const {uuid, parent} = wish;
-  // Where a file says what is to be started, none of them is read.
+  // If a file describes the device, no definition is read.
   const {definitions} = readDefinitions(host, {uuid, parent, asTyped});
   for (const note of words.config === undefined ? distrustNotes(host, definitions) : [])
     options.onNote?.(note);
   const callouts = await readCalloutsOf(host, wish, options.limit);
-  // Where there are scripts, it is waited for after them.
+  // With scripts, the wait comes after them.
   if (!isScripted({callouts}) && readMdev(host, wish.uuid) === undefined)
     await waitForParent(host, wish.parent, options.patience);
   const start = () =>
@@ -51,13 +51,13 @@ export async function startMdev(host: Host, words: MdevWords, options: StartOpti
   try {
     return await start();
   } catch (error) {
-    // Our lock keeps no other program from creating it, mdevctl's own rule for one. What is there now decides.
+    // The lock does not stop other programs, such as mdevctl's rule, from creating it. The present state decides.
     if (!options.mayExist || !existsByNow(host, error, wish)) throw error;
     return await start();
   }
 }
 
-/** Whether it failed because the wanted device is there by now. */
+/** Whether it failed because the wanted device exists by now. */
 function existsByNow(host: Host, error: unknown, {uuid, parent, type}: CalloutSubject): boolean {
   if (error instanceof PearasysError && error.code === 'uuid-in-use') {
     const mdev = readMdev(host, uuid);

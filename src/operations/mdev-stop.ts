@@ -10,7 +10,7 @@ import {type MdevOptions, subjectOf, calloutsOf, readDefinedCallouts} from './md
 
 /**
  * Stops a mediated device.
- * @throws PearasysError the refusal, which names who uses it, or what failed.
+ * @throws PearasysError the refusal, which names the processes using it, or what failed.
  */
 export async function stopMdev(
   host: Host,
@@ -26,7 +26,7 @@ export async function stopMdev(
   );
 }
 
-/** Stops a device and takes all its definitions away, both or neither. */
+/** Stops a device and removes all its definitions, both or neither. */
 export async function discardMdev(host: Host, uuid: Uuid, options: MdevOptions): Promise<Outcome> {
   const callouts = await calloutsOf(host, subjectOf(readMdev(host, uuid)), options.limit);
   const defined = {...options, ...(await readDefinedCallouts(host, {uuid}, options.limit))};

@@ -12,8 +12,8 @@ import {isUnfinished} from '../plan/unfinished.js';
 import {isNamedFor, readRecords, type Records} from '../state/records/record.js';
 
 /**
- * Records the devices in these slots that a record by id alone is about, and starts their units. In one plan for all of
- * a driver, as each would have systemd read all its files again.
+ * Records the devices in these slots that match a record by id alone, and starts their units. One plan for all of a
+ * driver, because each plan makes systemd read all its files again.
  * @returns the slots that were recorded.
  * @throws PearasysError what failed.
  */
@@ -33,7 +33,7 @@ export async function recordDevices(
       () => {
         const present = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
         const state = readServices(host, layout, slots, {names: readNames(host, present)});
-        // A run that was killed may have come no further than to the record.
+        // A killed run may have only written the record.
         const begun = isUnfinished(host, servicesLock);
         const wished = present.filter((device) => isWished(device, driver, state.records, begun));
         devices.splice(0, devices.length, ...wished);
@@ -58,7 +58,7 @@ export async function recordDevices(
   return recorded;
 }
 
-/** Whether a record by id alone is about the device. Neither another card's record nor one that is ignored is replaced. */
+/** Whether a record by id alone matches the device. The record of another card, or an ignored one, is not replaced. */
 function isWished({slot, id}: Device, driver: Driver, {records, problems}: Records, begun: boolean): boolean {
   return (
     records.some((one) => one.slot === 'any' && one.id === id && one.driver === driver) &&

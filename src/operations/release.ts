@@ -7,14 +7,14 @@ import {plan} from '../plan/step.js';
 import {readRecordOf} from '../state/records/record.js';
 import {isEnabled, type UnitIdentity} from '../systemd/unit.js';
 
-/** What became of {@link releaseDevice}. */
+/** The result of {@link releaseDevice}. */
 export interface ReleaseOutcome extends Outcome {
-  /** Whether the device was still the unit's; its release may have had nothing to do. */
+  /** Whether the device still belonged to the unit; the release may have had nothing to do. */
   readonly wasOwn: boolean;
 }
 
 /**
- * Releases the device of a unit that stops, for binding by hand. What is not what the unit had claimed is left alone.
+ * Releases the device of a unit that stops, for binding by hand. A device that the unit has not claimed does not change.
  * @param started when the unit was started, in microseconds since the boot.
  * @throws PearasysError the refusal, or what failed.
  */
@@ -32,14 +32,14 @@ export async function releaseDevice(
       wasOwn = false;
       const device = readDevice(host, unit.slot);
       if (device === undefined) return plan([]);
-      // Another card by now: it was never claimed by this unit.
+      // Another card by now, which this unit has never claimed.
       if (readRecordOf(host, layout, device) === undefined)
         return plan([], {
           notes: [
             `${unit.slot} (${device.id}) is not released: there is no record for this card in this slot`,
           ],
         });
-      // The device went, which is why this unit stops, and is back already: it is not what this unit had claimed.
+      // The device was removed, which is why this unit stops, and is already back: this unit has not claimed it.
       const initialized = readInitialized(host, unit.slot);
       if (initialized === undefined || initialized > started) return planRestart(unit, isEnabled(host, unit));
       wasOwn = true;

@@ -11,8 +11,8 @@ import type {DriverctlRecord} from '../state/records/driverctl.js';
 import {reread} from './devices.js';
 
 /**
- * Makes what driverctl has saved claims of ours, and removes its files, so that only one of the two acts. One plan for
- * all of them: systemd reads its files once.
+ * Makes claims from what driverctl has saved, and removes its files, so that only one of the two acts. One plan for all
+ * of them, so that systemd reads its files once.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function importDriverctl(

@@ -26,28 +26,28 @@ import {readHolders} from '../usage/holders.js';
 import {readRisks} from '../usage/risks.js';
 import {refreshed} from './devices.js';
 
-/** A device as it was read; of an image, which has none to look at, the slot and the id that were typed. */
+/** A device as it was read; for an image, which has no devices, the given slot and id. */
 export type NamedDevice = Device | Pick<Device, 'slot' | 'id'>;
 
-/** Claims that are to last. */
+/** Lasting claims. */
 export interface InstallWish {
   readonly devices: readonly NamedDevice[];
   readonly driver: Driver;
-  /** Where the templates go; `systemdUnits` unless the person chose another folder. */
+  /** The folder for the templates; `systemdUnits` unless the user chose another. */
   readonly folder: string;
   /** Whether all members of an IOMMU group are claimed together. */
   readonly group: boolean;
-  /** Whether the units are started at once. */
+  /** Whether the units are started immediately. */
   readonly now: boolean;
   /** Whether a group may be left with members on host drivers. */
   readonly force: boolean;
-  /** Whether a person has agreed to what `risksOf` names. */
+  /** Whether the user has accepted the risks of `risksOf`. */
   readonly accepted: boolean;
 }
 
 /**
- * Without those that come along only for their group and go away with a device that leaves its driver: they will not
- * be there to be claimed.
+ * Without those that are included only for their group and disappear with a device that leaves its driver: they will
+ * not exist to be claimed.
  */
 export function withoutLeaving(host: Host, devices: readonly Device[], driver: Driver): readonly Device[] {
   const leaving = devices.filter((device) => device.driver !== driver);
@@ -74,7 +74,7 @@ export async function installServices(
       const now = refreshed(host, present, when);
       const early = refuseEarly(host, now, wish);
       if (early.kind === 'refusal') return early;
-      // In an image there are no devices to look at: then there is one claim, of one slot.
+      // An image has no devices: then there is one claim, of one slot.
       const claims: readonly WishedClaim[] =
         now.length > 0
           ? claimsOf(host, now, driver, group)
@@ -99,7 +99,7 @@ export async function installServices(
 }
 
 /**
- * Records a driver for each card with this id, in whatever slot it appears.
+ * Records a driver for each card with this id, in any slot.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function installForAnySlot(
@@ -138,7 +138,7 @@ export function refuseEarly(
   const refusal =
     refuseBridges(devices) ??
     refuseOverride(devices, true) ??
-    // The system would not start any more.
+    // The system would not boot any more.
     refuseHeld(taken, holders.filter(isSystemDisk), force) ??
     (force || accepted ? undefined : refuseRisks(risks, way));
   if (refusal !== undefined) return refusal;
@@ -153,13 +153,13 @@ export function refuseEarly(
         hint: `omit --now: the claim then takes effect at the next boot without ${word}`,
       });
   }
-  // The unit itself is never forced: what stands in its way now would stand there when it starts.
+  // The unit itself never uses force: what blocks it now would block it when it starts.
   const rules = {force: false, accepted: force || accepted, wholeGroup: !force};
   const planned = planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));
   return planned.kind === 'refusal' ? planned : plan([], {notes});
 }
 
-/** What skips the claims of these devices for one boot. */
+/** How to skip the claims of these devices for one boot. */
 function rescueWords(devices: readonly Device[]): string {
   return `pearasys.skip=${devices.map(({slot}) => slot).join(',')} or ${offWord}`;
 }

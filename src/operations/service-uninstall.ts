@@ -8,7 +8,7 @@ import {planUninstall, planUninstallAnySlot, servicesLock} from '../plan/service
 import {readRecords} from '../state/records/record.js';
 import {readActiveUnits, unitName, type UnitIdentity} from '../systemd/unit.js';
 
-/** What became of {@link uninstallServices}. */
+/** The result of {@link uninstallServices}. */
 export interface UninstallOutcome extends Outcome {
   /** The units that were active before. */
   readonly stopped: readonly UnitIdentity[];
@@ -16,7 +16,7 @@ export interface UninstallOutcome extends Outcome {
 
 /**
  * The slots of an uninstall: those named, those recorded for a card with one of the ids, and those that were installed
- * together with them, as these are one wish.
+ * together with them, because these belong together.
  */
 export function slotsToUninstall(
   host: HostReader,
@@ -30,14 +30,14 @@ export function slotsToUninstall(
   const together = records.filter(
     ({slot, together: others}) =>
       slot !== 'any' &&
-      // A run that was ended may have left the records of the others only.
+      // A killed run may have left only the records of the others.
       (named.has(slot) || others.some((other) => named.has(other) && !recorded.has(other))),
   );
   return [...new Set([...named, ...together.flatMap((record) => record.together)])].sort();
 }
 
 /**
- * Takes claims back: stops the units, which releases the devices, and removes units and records.
+ * Removes claims: stops the units, which releases the devices, and removes units and records.
  * @throws PearasysError `no-device` when nothing is installed for these slots; what failed.
  */
 export async function uninstallServices(
@@ -58,7 +58,7 @@ export async function uninstallServices(
 }
 
 /**
- * Takes the record of an id in any slot back. Slots that it has recorded meanwhile keep their records.
+ * Removes the record of an id in any slot. Slots that were recorded through it keep their records.
  * @throws PearasysError `no-device` when there is no such record; what failed.
  */
 export async function uninstallForAnySlot(

@@ -10,13 +10,13 @@ import {refreshed} from './devices.js';
 
 /** Settings of {@link switchDevices}. */
 export interface SwitchOptions extends CarryOutOptions {
-  /** Whether to go on where a person may decide, see {@link SwitchRules}. */
+  /** Whether to continue despite refusals that the user may override, see {@link SwitchRules}. */
   readonly force: boolean;
-  /** Whether a person has agreed to what {@link risksOf} names. */
+  /** Whether the user has accepted the risks of {@link risksOf}. */
   readonly accepted?: boolean;
 }
 
-/** What a person loses who takes these devices from the host. */
+/** What the user loses when these devices are taken from the host. */
 export function risksOf(host: Host, devices: readonly Device[]): Risk[] {
   return readRisks(host, devices, readHolders(host, devices));
 }

@@ -8,25 +8,25 @@ import {parseDriver} from '../devices/pci/driver.js';
 import {parseSlot} from '../devices/pci/slot.js';
 import type {UnitIdentity} from '../systemd/unit.js';
 
-/** The ending of the file that has the result of a ticket. */
+/** The suffix of the file with the result of a ticket. */
 const resultEnding = '.result';
 
 /**
- * Milliseconds after which no further job of another unit is begun: this run's own unit has a time limit
- * (TimeoutSec=), and fails when that passes, whatever its device is on.
+ * Milliseconds after which no further job of another unit is begun, because this run's unit fails when its time limit
+ * (TimeoutSec=) passes, whatever the state of its device.
  */
 const patience = 60_000;
 
 /** One line for the journal, at a priority of syslog(3): 3 error, 4 warning, 5 notice, 6 information, 7 debugging. */
 export type JournalLog = (priority: 3 | 4 | 5 | 6 | 7, line: string) => void;
 
-/** What a run that works for several units works with. */
+/** The context of a run that works for several units. */
 export interface TurnContext {
   readonly host: Host;
   readonly log: JournalLog;
-  /** systemd gives up on this run: no further job is begun. */
+  /** systemd has ended this run: no further job is begun. */
   readonly signal?: AbortSignal;
-  /** Tells of an error in a journal. @returns the exit code that it means. */
+  /** Logs an error to a journal. @returns its exit code. */
   readonly report: (error: unknown, log: JournalLog) => ExitCode;
 }
 
@@ -37,12 +37,12 @@ export interface Jobs {
   /** The job of the unit that started this run. */
   readonly own: string;
   /**
-   * The jobs that are done in one with this one, itself included.
+   * The jobs that are done together with this one, including itself.
    * @param waiting all jobs that units wait for now.
    */
   readonly together: (name: string, waiting: readonly string[]) => readonly string[];
   /**
-   * Does a job, and those together with it. What it logs or throws is for the journals of the units that wait.
+   * Does a job, and those together with it. What it logs or throws goes to the journals of the waiting units.
    * @param all the names of these jobs, and of all jobs that units wait for now.
    */
   readonly work: (
@@ -55,14 +55,14 @@ export interface Jobs {
 }
 
 /**
- * Does the own job, then those of all units that wait, until none does: one process where each unit would start its
- * own. A job that fails stops none of the others.
- * @throws what the own job has thrown, after the others are done.
+ * Does this unit's job, then those of all waiting units until none is left, so that one process does the work of
+ * many. A job that fails stops none of the others.
+ * @throws the error of this unit's job, after the others are done.
  */
 export async function takeTurns(context: TurnContext, jobs: Jobs): Promise<void> {
   const {host, signal} = context;
   const began = Date.now();
-  /** The process of each ticket that has its result. */
+  /** The process of each ticket with a result. */
   const answered = new Map<string, string>();
   const done = new Set<string>();
   const waiting = () => {
@@ -81,7 +81,7 @@ export async function takeTurns(context: TurnContext, jobs: Jobs): Promise<void>
     const lines: string[] = [];
     const keep: JournalLog = (priority, text) =>
       lines.push(...text.split('\n').map((line) => `<${priority}>${line}`));
-    // A job that no unit waits for is told of in the journal of this one.
+    // A job that no unit waits for is logged in the journal of this one.
     const told = name === jobs.own || !asking.includes(name);
     const log: JournalLog = (priority, text) => {
       keep(priority, text);
@@ -102,7 +102,7 @@ export async function takeTurns(context: TurnContext, jobs: Jobs): Promise<void>
       if (each === jobs.own) continue;
       const process = tickets.get(each);
       if (process !== undefined) answered.set(each, process);
-      // A unit that asks later finds its device right, unless the job has failed.
+      // A unit that asks later finds its device in the right state, unless the job has failed.
       const later = exitCode !== ExitCode.done && due.has(each) ? `boot ${uptime(host)}` : undefined;
       const owner = process ?? later;
       if (owner === undefined) continue;
@@ -139,7 +139,7 @@ export function ticketsFolder(what: Jobs['what']): string {
   return `${runState}/${what}`;
 }
 
-/** The process that waits for each job, as the shell has written it; not of units that have stopped waiting. */
+/** The process that waits for each job, as the shell has written it; without units that have stopped waiting. */
 function readTickets(host: HostReader, what: Jobs['what']): ReadonlyMap<string, string> {
   const folder = ticketsFolder(what);
   const tickets = new Map<string, string>();

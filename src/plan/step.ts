@@ -19,13 +19,13 @@ import {devicePath, type Device} from '../devices/pci/device.js';
 import {driversFolder} from '../devices/pci/driver.js';
 import type {Slot} from '../devices/pci/slot.js';
 
-/** What every step has. */
+/** Common to all steps. */
 interface StepBase {
-  /** The device the step works on; a step on a device that is stuck is not tried. */
+  /** The device of the step; no step is tried on a stuck device. */
   readonly slot?: Slot;
-  /** The mediated device the step works on, as {@link slot} for a PCI device. */
+  /** The mediated device of the step, like {@link slot} for a PCI device. */
   readonly uuid?: Uuid;
-  /** The steps that put things back, in order; empty where there is nothing to put back. */
+  /** The steps of its undo, in order; empty if there is nothing to undo. */
   readonly undo: readonly Step[];
 }
 
@@ -34,11 +34,11 @@ export interface WriteAttributeStep extends StepBase {
   readonly kind: 'write-attribute';
   readonly path: string;
   readonly value: string;
-  /** Errno names that mean that what is wanted is so already. */
+  /** Errno names that mean that the state is already reached. */
   readonly accept: readonly string[];
-  /** Errno names that mean that the kernel is not ready for it yet: the write is tried again, within its limit. */
+  /** Errno names that mean that the kernel is not ready yet: the write is retried within its limit. */
   readonly again?: readonly string[];
-  /** The folder that the attribute must be in once links are followed. */
+  /** The folder that the attribute must be in after links are followed. */
   readonly within?: string;
   /** What to do next when the kernel does not accept it. */
   readonly hint?: string;
@@ -48,7 +48,7 @@ export interface WriteAttributeStep extends StepBase {
 export interface ModuleStep extends StepBase {
   readonly kind: 'load-module' | 'unload-module';
   readonly module: string;
-  /** Unloads this one only, as rmmod(8) does; modprobe -r takes along what it depends on and nobody else uses. */
+  /** Unloads this one only, as rmmod(8) does; modprobe -r also unloads unused modules that it depends on. */
   readonly alone?: boolean;
 }
 
@@ -59,11 +59,11 @@ export interface WriteFileStep extends StepBase {
   readonly content: string;
   /** Permission bits. */
   readonly mode: number;
-  /** Whose it is to be; default root's. */
+  /** Its owner; default root. */
   readonly owner?: FileOwner | undefined;
   /**
-   * Whether the file says how the steps after it are put back: it stays when one of them could not be undone, for
-   * whoever tries again.
+   * Whether the file says how to undo the steps after it: it stays if one of them could not be undone, for the next
+   * attempt.
    */
   readonly recalls?: boolean;
 }
@@ -76,19 +76,19 @@ export interface MakeLinkStep extends StepBase {
   readonly target: string;
 }
 
-/** What a killed run was making in a folder is removed, and the folder itself when it is left empty. */
+/** Removes unfinished files of a killed run from a folder, and the folder itself if it is then empty. */
 export interface TidyFolderStep extends StepBase {
   readonly kind: 'tidy-folder';
   readonly folder: string;
-  /** How many empty folders go, this one included. */
+  /** How many empty folders are removed, including this one. */
   readonly prune: number;
 }
 
-/** A file that is removed, and its folder with it when that is left empty. */
+/** Removes a file, and its folder if that is then empty. */
 export interface RemoveFileStep extends StepBase {
   readonly kind: 'remove-file';
   readonly path: string;
-  /** How many folders above it go with it when they are left empty; default 1. */
+  /** How many folders above it are removed if they are then empty; default 1. */
   readonly prune?: number;
 }
 
@@ -96,7 +96,7 @@ export interface RemoveFileStep extends StepBase {
 export interface AskStep extends StepBase {
   readonly kind: 'systemctl' | 'udevadm';
   readonly args: readonly string[];
-  /** Exit codes that are no failure. */
+  /** Exit codes that do not count as a failure. */
   readonly accept: readonly number[];
   /** Where to look for the reason of a failure. */
   readonly hint?: string;
@@ -112,7 +112,7 @@ export interface RunLaterStep extends StepBase {
   readonly command: readonly string[];
 }
 
-/** Asks processes to end, all at once, and ends those that do not. They cannot be put back. */
+/** Asks processes to end, all at once, and kills those that do not. This cannot be undone. */
 export interface EndProcessesStep extends StepBase {
   readonly kind: 'end-processes';
   readonly processes: readonly ProcessIdentity[];
@@ -121,8 +121,8 @@ export interface EndProcessesStep extends StepBase {
 }
 
 /**
- * A look at who has a node of the devices or of the modules open, once those are gone that were told to go. Waits for
- * them: the last processes of a session end some time after the service that opened it.
+ * Checks that no process has a node of the devices or of the modules open, after some were asked to end. It waits for
+ * them, because the last processes of a session end some time after the service that opened it.
  */
 export interface ExpectFreeStep extends StepBase {
   readonly kind: 'expect-free';
@@ -135,7 +135,7 @@ export interface ExpectFreeStep extends StepBase {
   readonly hint?: string | undefined;
 }
 
-/** A look at the `driver` link: `drivers_probe` reports success even when nothing was bound. */
+/** A check of the `driver` link: `drivers_probe` reports success even if nothing was bound. */
 export interface ExpectDriverStep extends StepBase {
   readonly kind: 'expect-driver';
   readonly slot: Slot;
@@ -144,33 +144,33 @@ export interface ExpectDriverStep extends StepBase {
 }
 
 /**
- * A look whether the kernel has given a device to its default driver. An id that another driver was told (`new_id`,
- * `vfio-pci.ids=`) makes the kernel choose that one.
+ * A check that the kernel has bound a device to its default driver. If another driver got its id (`new_id`,
+ * `vfio-pci.ids=`), the kernel may choose that one.
  */
 export interface ExpectDefaultStep extends StepBase {
   readonly kind: 'expect-default';
   readonly slot: Slot;
-  /** Whether some driver must have it; without, it may stay without one. */
+  /** Whether it must have a driver. */
   readonly required: boolean;
-  /** The driver that it was taken from, which must not have it again. */
+  /** The previous driver, which must not have it again. */
   readonly from: string | undefined;
 }
 
-/** A look whether the kernel keeps a device locked: a unit's stop may have left a write that does not return. */
+/** A check whether the kernel keeps a device locked: a unit's stop may have left a write that does not return. */
 export interface ExpectUnlockedStep extends StepBase {
   readonly kind: 'expect-unlocked';
   readonly slots: readonly Slot[];
 }
 
-/** A look at /sys/bus/pci/drivers: a module may load and register no such driver. */
+/** A check of /sys/bus/pci/drivers: a module may load without registering the driver. */
 export interface ExpectRegisteredStep extends StepBase {
   readonly kind: 'expect-registered';
   readonly driver: string;
-  /** The module that was to bring it. */
+  /** The module that should provide it. */
   readonly module: string;
 }
 
-/** A wait for a mediated device to be there, or to be gone: its folder may follow the write that makes it. */
+/** A wait until a mediated device exists, or is gone: its folder may appear after the write that creates it. */
 export interface ExpectMdevStep extends StepBase {
   readonly kind: 'expect-mdev';
   readonly uuid: Uuid;
@@ -178,8 +178,8 @@ export interface ExpectMdevStep extends StepBase {
 }
 
 /**
- * A look whether a mediated device can be created: its parent offers the type and has an instance left, and its UUID is
- * free. It follows the `pre` scripts, which may have loaded the driver or stopped another device.
+ * A check whether a mediated device can be created: its parent offers the type with an available instance, and its
+ * UUID is free. It comes after the `pre` scripts, which may have loaded the driver or stopped another device.
  */
 export interface ExpectCreatableStep extends StepBase {
   readonly kind: 'expect-creatable';
@@ -191,8 +191,8 @@ export interface ExpectCreatableStep extends StepBase {
 }
 
 /**
- * A look whether no process uses a mediated device, after the `pre` scripts, which may have ended one. The write to
- * `remove` would wait in the kernel for it.
+ * A check that no process uses a mediated device, after the `pre` scripts, which may have ended one. The write to
+ * `remove` would block in the kernel.
  */
 export interface ExpectUnusedStep extends StepBase {
   readonly kind: 'expect-unused';
@@ -203,19 +203,19 @@ export interface ExpectUnusedStep extends StepBase {
 export interface CalloutStep extends StepBase {
   readonly kind: 'callout';
   readonly call: CalloutCall;
-  /** Tried in order until one takes the call; for `notify` all are called. */
+  /** Tried in order until one accepts the call; for `notify` all are called. */
   readonly scripts: readonly string[];
-  /** Whether the script has said that the type is its own: then 2 is a failure, as any other exit code is. */
+  /** Whether the script has said that it handles the type: then 2 is a failure like any other exit code. */
   readonly claimed: boolean;
-  /** For `pre` and `live`: whether the plan goes on though the script fails. */
+  /** For `pre` and `live`: whether the plan continues if the script fails. */
   readonly force: boolean;
-  /** For `pre` and `live`: the call that follows when the script fails, and nothing is done. */
+  /** For `pre` and `live`: the call that follows if the script fails and nothing is done. */
   readonly onRefusal?: readonly CalloutStep[];
 }
 
 /**
- * The definition of a mediated device that is there: its file, with the attributes that the script for its type tells.
- * The script is asked after `pre`, as by mdevctl.
+ * The definition of an existing mediated device: its file, with the attributes from the script for its type. The
+ * script is asked after `pre`, as by mdevctl.
  */
 export interface DefineActiveStep extends StepBase {
   readonly kind: 'define-active';
@@ -226,7 +226,7 @@ export interface DefineActiveStep extends StepBase {
   readonly callouts: Callouts;
 }
 
-/** One effect on the machine, or one look at what an effect has done. */
+/** One effect on the machine, or one check of an effect. */
 export type Step =
   | WriteAttributeStep
   | ModuleStep
@@ -251,11 +251,11 @@ export type Step =
 /** What a command will do. */
 export interface Plan {
   readonly kind: 'plan';
-  /** Empty when there is nothing to do. */
+  /** Empty if there is nothing to do. */
   readonly steps: readonly Step[];
-  /** Steps after an undo: for what must follow once all is back in place, as a daemon-reload does. */
+  /** Steps after an undo, such as a daemon-reload when all files are restored. */
   readonly afterUndo: readonly Step[];
-  /** What the person should know though it stops nothing. */
+  /** Notes for the user that stop nothing. */
   readonly notes: readonly string[];
 }
 
@@ -263,11 +263,11 @@ export interface Plan {
 export interface Refusal {
   readonly kind: 'refusal';
   readonly error: ErrorDetails;
-  /** Calls of scripts that are told of it; not for a dry run. */
+  /** Calls of scripts that report it; not for a dry run. */
   readonly tell?: readonly CalloutStep[];
 }
 
-/** What a planner answers. */
+/** The result of a planner. */
 export type Planned = Plan | Refusal;
 
 /** A plan with only what it needs to say. */
@@ -327,8 +327,8 @@ export function unbind({slot, driver = '', override}: Pick<Device, 'slot' | 'dri
 }
 
 /**
- * Lets the kernel look for the device's driver, which is the overriding one where there is an override. Undone by
- * unbinding whatever it found.
+ * Makes the kernel probe for the device's driver, which is that of the override if there is one. Undone by unbinding
+ * it.
  */
 export function probe(slot: Slot): Step {
   return writeAttribute('/sys/bus/pci/drivers_probe', slot, {
@@ -337,19 +337,19 @@ export function probe(slot: Slot): Step {
   });
 }
 
-/** Looks whether the device is on the driver; see {@link ExpectDriverStep}. */
+/** Checks that the device is on the driver; see {@link ExpectDriverStep}. */
 export function expectDriver(slot: Slot, driver: string | undefined): Step {
   return {kind: 'expect-driver', slot, driver, undo: []};
 }
 
-/** Looks whether the device is on its default driver; see {@link ExpectDefaultStep}. */
+/** Checks that the device is on its default driver; see {@link ExpectDefaultStep}. */
 export function expectDefault(slot: Slot, required: boolean, from: string | undefined): Step {
   return {kind: 'expect-default', slot, required, from, undo: []};
 }
 
 /**
- * Binds a device without an override to a driver by name, which the kernel does only when the driver matches by
- * itself. A device or driver that does not go on with it is left for {@link probe}. Undone by unbinding it.
+ * Binds a device without an override to a driver by name, which the kernel does only if the driver matches without
+ * it. If the driver rejects the device, it is left for {@link probe}. Undone by unbinding it.
  */
 export function bindTo(slot: Slot, driver: string): Step {
   return writeAttribute(`${driversFolder}/${driver}/bind`, slot, {
@@ -359,7 +359,7 @@ export function bindTo(slot: Slot, driver: string): Step {
   });
 }
 
-/** Loads a module and, with `driver`, looks whether it brought the driver. Undone by unloading it. */
+/** Loads a module and, with `driver`, checks that it provides the driver. Undone by unloading it. */
 export function loadModule(module: string): Step {
   return {kind: 'load-module', module, undo: [{kind: 'unload-module', module, undo: []}]};
 }

@@ -2,7 +2,7 @@ import {existsSync, readdirSync, readFileSync} from 'node:fs';
 import {basename, join} from 'node:path';
 import Handlebars from 'handlebars';
 
-/** What several templates have, by name. */
+/** The partials of several templates, by name. */
 const partialsFolder = join(import.meta.dirname, '../../systemd-templates/partials');
 
 /** A compiled template. */

@@ -3,20 +3,20 @@ import {systemdUnits} from '../config/layout.js';
 import {parseDriver, type Driver} from '../devices/pci/driver.js';
 import {asSlot, type Slot} from '../devices/pci/slot.js';
 
-/** What a unit is about. */
+/** The subject of a unit. */
 export interface UnitIdentity {
   readonly slot: Slot;
   readonly driver: Driver;
 }
 
-/** A unit as systemd knows it. */
+/** A unit with its state in systemd. */
 export interface UnitState extends UnitIdentity {
   readonly unit: string;
   /** Whether it is claimed at boot and at each hot-add. */
   readonly enabled: boolean;
   /**
-   * systemd's ActiveState (`active`, `inactive`, `failed`, …), `failed` also when the claim has failed; undefined when
-   * no systemd runs there.
+   * systemd's ActiveState (`active`, `inactive`, `failed`, …), `failed` also when the claim has failed; undefined if
+   * systemd is not running there.
    */
   readonly active: string | undefined;
 }
@@ -29,7 +29,7 @@ export function unitName({slot, driver}: UnitIdentity): string {
   return `pearasys-${slot}@${driver}.service`;
 }
 
-/** The unit that the former requires: it claims the device where that is not on the driver yet. */
+/** The unit that the former requires: it claims the device if that is not on the driver yet. */
 export function claimUnitName({slot, driver}: UnitIdentity): string {
   return `pearasys-claim-${slot}@${driver}.service`;
 }
@@ -39,7 +39,7 @@ export function claimTemplateName(slot: Slot): string {
   return `pearasys-claim-${slot}@.service`;
 }
 
-/** The slot's template: a file of its own for each slot, since an alias would lose `%j`. */
+/** The slot's template: a separate file for each slot, because an alias would lose `%j`. */
 export function templateName(slot: Slot): string {
   return `pearasys-${slot}@.service`;
 }
@@ -49,12 +49,12 @@ export function deviceUnit(slot: Slot): string {
   return `sys-bus-pci-devices-${slot}.device`;
 }
 
-/** The unit of a mediated device: active while the device is there, whoever made it. */
+/** The unit of a mediated device: active while the device exists, no matter what created it. */
 export function mdevUnit(uuid: string): string {
   return `mdev@${uuid}.service`;
 }
 
-/** The link that `systemctl enable` makes and that the rule looks at: the one truth about boot and hot-add. */
+/** The link that `systemctl enable` makes and that the rule looks at: the only source for boot and hot-add. */
 export function enabledLink(unit: UnitIdentity): string {
   return `${systemdUnits}/${deviceUnit(unit.slot)}.wants/${unitName(unit)}`;
 }
@@ -102,8 +102,8 @@ export function isMasked(host: HostReader, unit: UnitIdentity): boolean {
 }
 
 /**
- * The installed units with their states. Asks systemd once, and only when there are units. A unit whose claim has
- * failed is failed, though for systemd it has only not been started.
+ * The installed units with their states. Asks systemd once, and only if there are units. A unit whose claim has
+ * failed counts as failed, although systemd has only not started it.
  */
 export async function readUnitStates(host: HostQuery): Promise<UnitState[]> {
   const units = readUnits(host);
@@ -120,12 +120,12 @@ export async function readUnitStates(host: HostQuery): Promise<UnitState[]> {
   });
 }
 
-/** Whether a systemd runs that answers for this host, see sd_booted(3). */
+/** Whether systemd runs on this host, see sd_booted(3). */
 export function hasSystemd(host: HostReader): boolean {
   return host.root === '/' && host.exists('/run/systemd/system');
 }
 
-/** systemd's ActiveState of units, by name: one question for all of them, and none where no systemd runs. */
+/** systemd's ActiveState of units, by name: one call for all of them, and none if systemd is not running. */
 export async function readActiveStates(
   host: HostQuery,
   names: readonly string[],
@@ -141,21 +141,21 @@ export async function readActiveUnits(host: HostQuery): Promise<UnitIdentity[]> 
   return (await readUnitStates(host)).filter(({active}) => active === 'active');
 }
 
-/** systemd's states of a unit that has to be stopped. */
+/** systemd's states of a unit that must be stopped. */
 const runs = new Set(['active', 'activating', 'reloading']);
 
-/** Its states in which a queued job is that of a start. */
+/** States in which a queued job is a start. */
 const rests = new Set(['inactive', 'failed']);
 
 /** Services that may have to be stopped and started again. */
 export interface ServiceStates {
-  /** Those that run, are being started, or wait for others before they are: such a one is still inactive. */
+  /** Those that run, are being started, or wait for others before their start: these are still inactive. */
   readonly running: ReadonlySet<string>;
   /** Those that cannot or must not be started again, and why. */
   readonly unstartable: ReadonlyMap<string, string>;
 }
 
-/** What of these services runs, and what cannot be started once it is stopped. Asks systemd once. */
+/** Which of these services run, and which could not be started again after a stop. Asks systemd once. */
 export async function readServiceStates(host: HostQuery, names: readonly string[]): Promise<ServiceStates> {
   const running = new Set<string>();
   const unstartable = new Map<string, string>();
@@ -169,7 +169,7 @@ export async function readServiceStates(host: HostQuery, names: readonly string[
   return {running, unstartable};
 }
 
-/** Targets of the boot and of the way down: what only they want has no place in a running system. */
+/** Targets of boot and shutdown: units that only they want do not belong in a running system. */
 const bootTarget =
   /^(?:sysinit|initrd(?:-[\w-]+)?|local-fs(?:-pre)?|cryptsetup(?:-pre)?|emergency|rescue|reboot|poweroff|halt|kexec|shutdown|final|umount)\.target$/;
 
@@ -186,16 +186,16 @@ function unstartableBecause({names, load, canStart, transient, wantedBy}: ShownU
 }
 
 interface ShownUnit {
-  /** All names of it: its own, and those of links to it. */
+  /** All its names, including aliases. */
   readonly names: readonly string[];
   readonly state: string;
-  /** Whether a job for it is queued or under way. */
+  /** Whether a job for it is queued or running. */
   readonly job: boolean;
   /** `loaded`, `not-found`, `masked`. */
   readonly load: string;
   readonly canStart: boolean;
   readonly transient: boolean;
-  /** What wants or requires it. */
+  /** The units that want or require it. */
   readonly wantedBy: readonly string[];
 }
 
@@ -221,7 +221,7 @@ async function showUnits(host: HostQuery, names: readonly string[]): Promise<Sho
   });
 }
 
-/** When each unit was started, by its name, in microseconds since the boot. One question for all of them. */
+/** When each unit was started, by its name, in microseconds since the boot. One call for all of them. */
 export async function readStarts(
   host: HostQuery,
   units: readonly UnitIdentity[],
@@ -233,7 +233,7 @@ export async function readStarts(
   return new Map(names.map((name, index) => [name, Number(values[index])]));
 }
 
-/** systemd's word for the whole system (`starting`, `running`, `stopping`, …); each has its exit code, see systemctl(1). */
+/** systemd's state of the whole system (`starting`, `running`, `stopping`, …); each has its exit code, see systemctl(1). */
 export async function readSystemState(host: HostQuery): Promise<string> {
   const {stdout} = await host.ask('systemctl', ['is-system-running'], {accept: [0, 1, 2, 3, 4]});
   return stdout.trim();

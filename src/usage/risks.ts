@@ -7,10 +7,10 @@ import type {Holder} from './holder.js';
 import {keyboardsLostWith} from './keyboards.js';
 import {describeHolder} from './words.js';
 
-/** What a person needs to use or reach the machine, and loses with a device. */
+/** What users need to use or reach the machine, and would lose with a device. */
 export interface Risk {
   readonly kind: 'display' | 'network' | 'keyboard';
-  /** In words: which device, and what is lost with it. */
+  /** As text: the device, and what is lost with it. */
   readonly text: string;
 }
 
@@ -22,8 +22,8 @@ export function hasOtherDisplay(host: HostReader, taken: readonly Slot[]): boole
 }
 
 /**
- * What is lost when these devices leave the host: the only display, the last route to the machine, all keyboards. One
- * that no driver of the host has is lost already.
+ * What is lost when these devices leave the host: the only display, the last route to the machine, all keyboards. A device
+ * without a driver of the host is already lost.
  * @param holders those of the devices.
  */
 export function readRisks(host: HostReader, devices: readonly Device[], holders: readonly Holder[]): Risk[] {

@@ -75,7 +75,7 @@ describe('the unit of a guest', () => {
     return host;
   }
 
-  it('takes an idle card, stops nothing for it, and gives it back', async () => {
+  it('takes an idle card, stops nothing for it, and returns it', async () => {
     const host = made([card, sound]);
     const before = whole(host);
     assert.equal((await start(host)).exitCode, 0);
@@ -86,7 +86,7 @@ describe('the unit of a guest', () => {
     assert.deepEqual({...whole(host), modules: before.modules}, before);
   });
 
-  it('locks the devices that its file names once it has waited, not those that it named before', async () => {
+  it('locks the devices that its file names after the wait, not those that it named before', async () => {
     const host = made([card, sound]);
     const other = new SimulatedHost(host.machine);
     const [guests] = [await other.lock(guestsLock, 1000), await other.lock(bootSound, 1000)];
@@ -117,7 +117,7 @@ describe('the unit of a guest', () => {
     assert.deepEqual(host.effects(), []);
   });
 
-  it('gives back what was there: a driver that is not the first to match, an override, no driver at all', async () => {
+  it('restores the previous state: a driver that is not the first match, an override, no driver', async () => {
     const host = made([card, sound], (declaration) => {
       addNvidia(declaration);
       declaration.modules.find(({name}) => name === 'nvidia')!.loaded = true;
@@ -134,7 +134,7 @@ describe('the unit of a guest', () => {
     assert.deepEqual(host.machine.bindings(), before);
   });
 
-  it('leaves with VFIO what was there before', async () => {
+  it('leaves devices on VFIO that were there before', async () => {
     const host = made([card, sound], (declaration) => {
       declaration.modules.find(({name}) => name === 'vfio_pci')!.loaded = true;
       for (const slot of [card, sound]) functionOf(declaration, slot).driver = 'vfio-pci';
@@ -148,7 +148,7 @@ describe('the unit of a guest', () => {
   });
 
   describe('with the display in use', () => {
-    it('stops the display manager by its own unit, waits for its sessions, and starts it again at once on the other card', async () => {
+    it('stops the unit of the display manager, waits for its sessions, and starts it again immediately on the other card', async () => {
       const host = made([boot, bootSound]);
       assert.equal((await start(host)).exitCode, 0);
       assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
@@ -161,7 +161,7 @@ describe('the unit of a guest', () => {
       assert.equal(host.userland.jobs.length, 2);
     });
 
-    it('starts it again when the guest has ended, where there is no other card, and restores the console', async () => {
+    it('without another card starts it again when the guest has ended, and restores the console', async () => {
       const host = made([boot, bootSound], single);
       assert.equal((await start(host)).exitCode, 0);
       assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
@@ -172,7 +172,7 @@ describe('the unit of a guest', () => {
       assert.equal(driverOf(host, boot), 'nouveau');
     });
 
-    it('keeps the display manager away until the end when it is told so', async () => {
+    it('with the setting starts the display manager only at the end', async () => {
       const host = made([boot, bootSound], (declaration) => settings(declaration, 'DisplayManager=at-end'));
       await start(host);
       assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
@@ -180,7 +180,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
     });
 
-    it('does not start it while the machine goes down', async () => {
+    it('does not start it while the machine shuts down', async () => {
       const host = made([boot, bootSound], single);
       await start(host);
       host.userland.systemState = 'stopping';
@@ -212,7 +212,7 @@ describe('the unit of a guest', () => {
         assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
       });
 
-    it('stops a service that is named by another name', async () => {
+    it('stops a service that the settings name by an alias', async () => {
       const host = made([boot, bootSound], (declaration) => {
         single(declaration);
         settings(declaration, 'StopServices=gdm3.service');
@@ -223,7 +223,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.userland.jobs, ['stop gdm.service']);
     });
 
-    it('finds one that has no other name', async () => {
+    it('finds one without an alias', async () => {
       const own = '/etc/systemd/system/display-manager.service';
       const host = made([boot, bootSound], (declaration) => {
         single(declaration);
@@ -262,7 +262,7 @@ describe('the unit of a guest', () => {
       );
     });
 
-    it('leaves it alone when it is not active, and when it is not to be stopped refuses', async () => {
+    it('does nothing if it is not active, and refuses if it must not be stopped', async () => {
       const idle = made([boot, bootSound], (declaration) => {
         declaration.processes = declaration.processes.filter(({pid}) => pid === 1);
       });
@@ -280,7 +280,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.effects().slice(1), []);
     });
 
-    it("takes the firmware's framebuffer off and puts it on again", async () => {
+    it("unbinds the firmware's framebuffer and binds it again", async () => {
       const host = madeWithFirmwareDisplay();
       const before = whole(host);
       assert.equal((await start(host)).exitCode, 0);
@@ -290,7 +290,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual({...whole(host), modules: before.modules}, before);
     });
 
-    it('restores the console also where a driver has replaced VGA text, and no console driver is the system’s own', async () => {
+    it('restores the console also if a driver has replaced VGA text, and there is no system driver', async () => {
       for (const fails of [false, true]) {
         const host = made([boot, bootSound]);
         host.machine.tree.file('/sys/devices/virtual/vtconsole/vtcon0/name', '(M) dummy device\n');
@@ -306,7 +306,7 @@ describe('the unit of a guest', () => {
       }
     });
 
-    it('refuses consoles that are not to be released', async () => {
+    it('refuses consoles that must not be released', async () => {
       const host = made([boot, bootSound], (declaration) => settings(declaration, 'ReleaseConsoles=no'));
       const {exitCode, journal} = await start(host);
       assert.equal(exitCode, 3);
@@ -335,7 +335,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(whole(host), before);
     });
 
-    it('asks them to end when it is told so', async () => {
+    it('with the setting asks them to end', async () => {
       const host = made([card, sound], (declaration) => {
         holder(declaration, {takes: 2000});
         settings(declaration, 'Processes=end', 'StopServices=');
@@ -348,7 +348,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.machine.harm, []);
     });
 
-    it('stops no display manager for them that has nothing to do with the card', async () => {
+    it('does not stop a display manager that does not use the card', async () => {
       for (const more of [
         {},
         // logind has it open for a session that is not the display manager's.
@@ -373,7 +373,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
     });
 
-    it("stops NVIDIA's persistence daemon alone when that has the card open", async () => {
+    it("stops only NVIDIA's persistence daemon when that has the card open", async () => {
       const host = made([card, sound], (declaration) => {
         holder(declaration, {
           comm: 'nvidia-persiste',
@@ -410,7 +410,7 @@ describe('the unit of a guest', () => {
       settings(declaration, 'Processes=end', 'ProcessLimit=10', 'StopServices=');
     };
 
-    it('waits for many as long as for one', async () => {
+    it('waits for many no longer than for one', async () => {
       const host = made([card, sound], many);
       const {exitCode, journal} = await start(host);
       assert.equal(exitCode, 0, journal.join('\n'));
@@ -418,7 +418,7 @@ describe('the unit of a guest', () => {
       assert.equal(host.effects().filter((line) => line.startsWith('kill -SIGKILL')).length, 8);
     });
 
-    it('waits no longer when systemd gives up on it, and tells who was ended', async () => {
+    it('stops waiting when systemd ends it, and reports the processes that were ended', async () => {
       const host = made([card, sound], (declaration) => {
         many(declaration);
         holder(declaration, {pid: 3000});
@@ -435,7 +435,7 @@ describe('the unit of a guest', () => {
       assert.ok(host.exists('/proc/2000'));
     });
 
-    it('gives up on one that cannot be killed, and has all back as it was', async () => {
+    it('gives up on one that cannot be killed, and restores everything', async () => {
       const host = made([card, sound], (declaration) => {
         holder(declaration, {ignores: ['SIGTERM', 'SIGKILL']});
         settings(declaration, 'Processes=end', 'StopServices=gdm.service');
@@ -448,7 +448,7 @@ describe('the unit of a guest', () => {
       assert.ok(!host.exists(state));
     });
 
-    it('leaves another process alone that has the number by now', async () => {
+    it('does not signal another process that has reused the PID', async () => {
       const host = made([card, sound], (declaration) => {
         holder(declaration);
         settings(declaration, 'Processes=end', 'StopServices=');
@@ -551,7 +551,7 @@ describe('the unit of a guest', () => {
         assert.equal(host.machine.elapsed, 0);
       });
 
-      it(`ends them for ${what} when it is told so, and starts their units again`, async () => {
+      it(`with the setting ends them for ${what}, and starts their units again`, async () => {
         const host = made([boot, bootSound], (declaration) => {
           single(declaration);
           keep(declaration);
@@ -582,7 +582,7 @@ describe('the unit of a guest', () => {
       });
     }
 
-    it('ends what is left though the user’s service manager cannot be reached', async () => {
+    it('ends the remaining processes even if the user’s service manager cannot be reached', async () => {
       const host = made([boot, bootSound], (declaration) => {
         single(declaration);
         stays['a lingering user']?.(declaration);
@@ -596,7 +596,7 @@ describe('the unit of a guest', () => {
       assert.match(stopped.journal.join('\n'), /pipewire.service of user 1000 is not started again/);
     });
 
-    it('takes a user who lingers and has nothing open for nobody', async () => {
+    it('ignores a lingering user without open devices', async () => {
       const host = made([boot, bootSound], (declaration) => {
         single(declaration);
         stays['a lingering user']?.(declaration);
@@ -607,7 +607,7 @@ describe('the unit of a guest', () => {
     });
 
     for (const broker of ['systemd-logind', 'seatd'])
-      it(`needs no end of ${broker}, which has the card open for a session that ends`, async () => {
+      it(`does not require the end of ${broker}, which has the card open for a session that ends`, async () => {
         const own = {
           pid: 700,
           comm: broker,
@@ -647,7 +647,7 @@ describe('the unit of a guest', () => {
       holds: ['/dev/input/event0'],
     };
 
-    it('takes a sound function whose control node a sound server has open, and ends nobody', async () => {
+    it('takes a sound function whose control node a sound server has open, and ends no process', async () => {
       const host = made([card, sound], (declaration) => {
         for (const comm of ['pipewire', 'wireplumber', 'pulseaudio'])
           declaration.processes.push({
@@ -666,7 +666,7 @@ describe('the unit of a guest', () => {
       assert.equal((await stop(host)).exitCode, 0);
     });
 
-    it('ends nobody for them with Processes=end either', async () => {
+    it('ends no process for them with Processes=end either', async () => {
       const host = made([card, sound], (declaration) => {
         declaration.processes.push({
           pid: 3000,
@@ -727,7 +727,7 @@ describe('the unit of a guest', () => {
       });
   });
 
-  describe('a service that is for the boot only', () => {
+  describe('a service that only runs at boot', () => {
     const splash = {
       'plymouth-start.service': '[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/x\n',
       'once.service': '[Unit]\nRefuseManualStart=yes\n[Service]\nExecStart=/bin/x\n',
@@ -761,7 +761,7 @@ describe('the unit of a guest', () => {
         });
   });
 
-  it('stops further services beside those that auto finds', async () => {
+  it('stops further services in addition to those that auto finds', async () => {
     for (const [value, jobs] of [
       ['auto miner.service', ['stop miner.service']],
       ['miner.service auto gdm.service', ['stop miner.service', 'stop gdm.service']],
@@ -794,7 +794,7 @@ describe('the unit of a guest', () => {
       'the display manager does not come back': (host) =>
         host.failCommand('systemctl start gdm.service', 1, 'Job failed', 1),
     } satisfies Record<string, (host: SimulatedHost) => void>))
-      it(`puts everything back when ${what}`, async () => {
+      it(`restores everything when ${what}`, async () => {
         const host = made([boot, bootSound]);
         const before = whole(host);
         fail(host);
@@ -803,7 +803,7 @@ describe('the unit of a guest', () => {
         assert.deepEqual(whole(host), before);
       });
 
-    it('of the wait for somebody who came meanwhile puts everything back', async () => {
+    it('of the wait for a new user of the device restores everything', async () => {
       const host = made([boot, bootSound]);
       const before = whole(host);
       host.afterEffect((effect) => {
@@ -816,7 +816,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(whole(host), {...before, processes: [...before.processes, '3000'].sort()});
     });
 
-    it('of systemd to wait for it, by its signal, puts everything back', async () => {
+    it('by systemd’s signal at its time limit restores everything', async () => {
       const host = made([boot, bootSound]);
       const before = whole(host);
       const controller = new AbortController();
@@ -830,7 +830,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual({...whole(host), modules: before.modules}, before);
     });
 
-    it('that is a write which does not return ends with exit code 5, and names the device', async () => {
+    it('by a write that does not return ends with exit code 5, and names the device', async () => {
       const host = made([card, sound]);
       const returns = host.neverReturn('*/snd_hda_intel/unbind');
       const {exitCode, journal} = await start(host);
@@ -840,7 +840,7 @@ describe('the unit of a guest', () => {
       returns();
     });
 
-    it('whose undoing waits for such a write leaves the state, and the next stop gives back the rest', async () => {
+    it('whose undo waits for such a write keeps the state, and the next stop returns the rest', async () => {
       const host = made([card, sound]);
       const returns = host.neverReturn('*/snd_hda_intel/unbind');
       const {journal} = await start(host);
@@ -856,7 +856,7 @@ describe('the unit of a guest', () => {
       assert.ok(!later.exists(state));
     });
 
-    it('whose undoing fails leaves the state, and the stop after it starts what is still to be started', async () => {
+    it('whose undo fails keeps the state, and the next stop starts the remaining services', async () => {
       const host = made([boot, bootSound], single);
       host.refuseProbe(bootSound, 'vfio-pci');
       host.failCommand('systemctl start gdm.service', 1, 'Job failed', 1);
@@ -919,7 +919,7 @@ describe('the unit of a guest', () => {
     });
   });
 
-  describe('modules that a process keeps by a node of all cards', () => {
+  describe('modules that a process holds through a node of all cards', () => {
     /** The second card is NVIDIA's driver's; the first one, with the display and its session, is not. */
     const nvidia = (declaration: MachineDeclaration) => {
       addNvidia(declaration);
@@ -982,7 +982,7 @@ describe('the unit of a guest', () => {
         assert.ok(host.effects().every((line) => line.startsWith('systemctl show')));
       });
 
-      it(`such as ${node} are unloaded once it has ended, where it may be ended`, async () => {
+      it(`such as ${node} are unloaded when it has ended, if it may be ended`, async () => {
         const host = withOne(`UnloadModules=${unload}`, 'Processes=end');
         const {exitCode, journal} = await start(host);
         assert.equal(exitCode, 0, journal.join('\n'));
@@ -995,7 +995,7 @@ describe('the unit of a guest', () => {
         assert.ok(host.machine.isLoaded(module));
       });
 
-      it(`such as ${node} and that are not to be unloaded leave it alone`, async () => {
+      it(`such as ${node} do not affect it if they are not unloaded`, async () => {
         for (const processes of ['refuse', 'end']) {
           const host = withOne('UnloadModules=', `Processes=${processes}`);
           const {exitCode, journal} = await start(host);
@@ -1034,7 +1034,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.machine.harm, []);
     });
 
-    it('count where the process has a node of the card open that it need not close', async () => {
+    it('matter if the process has a node of the card open that it need not close', async () => {
       const machine = (declaration: MachineDeclaration) => {
         nvidia(declaration);
         declaration.processes.push({
@@ -1154,7 +1154,7 @@ describe('the unit of a guest', () => {
       declaration.files['/run/user/1000/bus'] = '';
     };
 
-    it('are unloaded when its session has ended with the display manager, which is waited for', async () => {
+    it('are unloaded after the wait for its session, which ends with the display manager', async () => {
       const host = made([card, sound], ofSession);
       const {exitCode, journal} = await start(host);
       assert.equal(exitCode, 0, journal.join('\n'));
@@ -1178,7 +1178,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.userland.jobs, []);
     });
 
-    it('end what outlives the display manager where it may be ended', async () => {
+    it('end processes that outlive the display manager, if they may be ended', async () => {
       const host = made([card, sound], (declaration) => {
         lingering(declaration);
         settings(declaration, 'Processes=end');
@@ -1190,7 +1190,7 @@ describe('the unit of a guest', () => {
       assert.ok(host.userland.jobs.includes('stop ollama.service of 1000'));
     });
 
-    it('are told with the process that still has them after the wait', async () => {
+    it('are reported with the process that still has them after the wait', async () => {
       const host = made([card, sound], (declaration) => {
         nvidia(declaration);
         declaration.processes.push(
@@ -1226,7 +1226,7 @@ describe('the unit of a guest', () => {
       });
   });
 
-  describe('refuses before any effect', () => {
+  describe('refuses before any change', () => {
     const refused = async (host: SimulatedHost, exitCode: number, message: RegExp) => {
       const before = whole(host);
       const run = await start(host);
@@ -1258,7 +1258,7 @@ describe('the unit of a guest', () => {
       );
     });
 
-    it('a device that is not there, and another card in its slot', async () => {
+    it('a missing device, and another card in its slot', async () => {
       await refused(
         made([card, '0000:0a:00.0']),
         4,
@@ -1275,7 +1275,7 @@ describe('the unit of a guest', () => {
       await refused(made([card]), 3, /IOMMU group 2 would not be viable/);
     });
 
-    it('a disk that is mounted, whatever the settings say', async () => {
+    it('a mounted disk, with any settings', async () => {
       await refused(
         made(['0000:03:00.0'], (declaration) => settings(declaration, 'Processes=end')),
         3,
@@ -1285,7 +1285,7 @@ describe('the unit of a guest', () => {
   });
 
   describe('two guests that share a card', () => {
-    it('cannot have it at the same time; the end of the refused one takes nothing from the other', async () => {
+    it('cannot have it at the same time; the end of the refused one does not affect the other', async () => {
       const host = made([card, sound], (declaration) => {
         declaration.files[`${folder}/other.conf`] = `${sound}\n0000:05:00.0\n`;
       });
@@ -1300,7 +1300,7 @@ describe('the unit of a guest', () => {
       assert.equal(driverOf(host, '0000:05:00.0'), 'e1000e');
     });
 
-    it('have it one after the other', async () => {
+    it('can have it one after another', async () => {
       const host = made([card, sound], (declaration) => {
         declaration.files[`${folder}/other.conf`] = `${card}\n${sound}\n`;
       });
@@ -1315,7 +1315,7 @@ describe('the unit of a guest', () => {
   describe('a stop', () => {
     const qemu = {pid: 4000, comm: 'qemu-system-x86', holds: ['/dev/vfio/2', 'anon_inode:[vfio-device]']};
 
-    it('while the guest runs is refused, and the next one gives all back', async () => {
+    it('while the guest runs is refused, and the next one returns everything', async () => {
       const host = made([card, sound]);
       await start(host);
       host.machine.addProcess(qemu);
@@ -1334,7 +1334,7 @@ describe('the unit of a guest', () => {
       assert.equal(driverOf(host, sound), 'snd_hda_intel');
     });
 
-    it('waits for a guest that is still ending', async () => {
+    it('waits for a guest that is still exiting', async () => {
       const host = made([card, sound]);
       await start(host);
       host.machine.addProcess(qemu);
@@ -1345,7 +1345,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.machine.harm, []);
     });
 
-    it('starts services and gives the console back once the display is, and remembers the sound', async () => {
+    it('starts services and restores the console when the display is back, and keeps the sound function in the state', async () => {
       const host = made([boot, bootSound], single);
       await start(host);
       host.refuseProbe(bootSound, 'snd_hda_intel', 'ENODEV', 1);
@@ -1362,7 +1362,7 @@ describe('the unit of a guest', () => {
       assert.ok(!host.exists(state));
     });
 
-    it('starts nothing while the display is not back', async () => {
+    it('starts nothing until the display is back', async () => {
       const host = made([boot, bootSound], single);
       await start(host);
       host.refuseProbe(boot, 'nouveau', 'ENODEV', 1);
@@ -1377,7 +1377,7 @@ describe('the unit of a guest', () => {
       assert.deepEqual(host.userland.jobs, ['stop gdm.service', 'start gdm.service']);
     });
 
-    it('remembers a framebuffer that did not come back', async () => {
+    it('keeps a framebuffer in the state that could not be restored', async () => {
       const host = madeWithFirmwareDisplay();
       await start(host);
       host.failWrite('*/efi-framebuffer/bind', 'ENODEV', 1);
@@ -1390,7 +1390,7 @@ describe('the unit of a guest', () => {
       assert.ok(!host.exists(state));
     });
 
-    describe('of what cannot exist any more tells so, and leaves nothing in the state:', () => {
+    describe('reports what can no longer exist, and removes it from the state:', () => {
       it("the firmware's framebuffer, which vfio-pci has removed", async () => {
         const host = madeWithFirmwareDisplay();
         host.afterEffect((effect) => {
@@ -1407,7 +1407,7 @@ describe('the unit of a guest', () => {
         assert.ok(!host.exists(state));
       });
 
-      it('a console, which went with the last framebuffer', async () => {
+      it('a console, which disappeared with the last framebuffer', async () => {
         const host = made([boot, bootSound], single);
         await start(host);
         host.machine.tree.remove('/sys/class/vtconsole/vtcon1');
@@ -1452,7 +1452,7 @@ describe('the unit of a guest', () => {
       });
     });
 
-    it('remembers services and modules that did not come back', async () => {
+    it('keeps services and modules in the state that could not be restored', async () => {
       const host = made([boot, bootSound], (declaration) => {
         single(declaration);
         addNvidia(declaration);
@@ -1478,7 +1478,7 @@ describe('the unit of a guest', () => {
       assert.ok(!host.exists(state));
     });
 
-    it('after a stop that failed can begin with a start: what was had before is not forgotten', async () => {
+    it('that failed may be followed by a start, which keeps the state', async () => {
       const host = made([boot, bootSound], single);
       await start(host);
       host.refuseProbe(bootSound, 'snd_hda_intel', 'ENODEV', 1);
@@ -1489,7 +1489,7 @@ describe('the unit of a guest', () => {
       assert.equal(host.userland.jobs.at(-1), 'start gdm.service');
     });
 
-    it('gives back what is not in the file any more', async () => {
+    it('returns devices that are no longer in the file', async () => {
       const host = made([card, sound]);
       await start(host);
       await host.writeFile(`${folder}/g.conf`, '0000:05:00.0\n');
@@ -1502,7 +1502,7 @@ describe('the unit of a guest', () => {
       assert.ok(!host.exists(state));
     });
 
-    it('leaves alone what somebody else has moved, and what is not there any more', async () => {
+    it('does not change devices that were switched since, and ignores missing ones', async () => {
       const host = made([card, sound]);
       await start(host);
       host.machine.setOverride(card, 'nouveau');
@@ -1515,7 +1515,7 @@ describe('the unit of a guest', () => {
       assert.ok(!host.exists(state));
     });
 
-    it('leaves the devices with VFIO when it is told so', async () => {
+    it('with the setting leaves the devices on VFIO', async () => {
       const host = made([boot, bootSound], (declaration) => {
         single(declaration);
         settings(declaration, 'ReturnDevices=no');
@@ -1532,7 +1532,7 @@ describe('the unit of a guest', () => {
       ['the same guest', 'g'],
       ['another guest', 'other'],
     ] as const)
-      it(`that leaves them there twice does not forget the first driver, which ${what} gives back`, async () => {
+      it(`that leaves them there twice keeps the first driver, which ${what} restores`, async () => {
         const host = made([card, sound], (declaration) => {
           settings(declaration, 'ReturnDevices=no');
           declaration.files[`${folder}/other.conf`] = `${card}\n${sound}\n`;
@@ -1551,7 +1551,7 @@ describe('the unit of a guest', () => {
         assert.deepEqual(host.list('/run/pearasys/kept'), []);
       });
 
-    it('gives back in spite of settings that are wrong by now', async () => {
+    it('returns devices even if the settings have become wrong', async () => {
       const host = made([card, sound]);
       await start(host);
       await host.writeFile(`${folder}/g.settings`, 'nonsense\n');
@@ -1572,7 +1572,7 @@ describe('the unit of a guest', () => {
     assert.equal(driverOf(host, card), 'nouveau');
   });
 
-  it('has a plan that is the same whoever reads it', () => {
+  it('has the same plan for every reader', () => {
     const host = made([card, sound]);
     const planned = () => planGuestStart(readGuestStart(host, defaultLayout, parseGuest('g'), new Set()));
     const lines = linesOf(planned());

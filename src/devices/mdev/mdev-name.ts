@@ -7,7 +7,7 @@ export type ParentName = string & {readonly __brand: 'ParentName'};
 /** The name of a type of mediated devices: `i915-GVTg_V5_4`. Made only by {@link parseTypeName} and by reading sysfs. */
 export type TypeName = string & {readonly __brand: 'TypeName'};
 
-/** Where mdevctl keeps scripts beside the folders of parents. */
+/** Where mdevctl keeps scripts, next to the folders of parents. */
 export const scriptsFolderName = 'scripts.d';
 
 /** Whether the word can be one part of a path below a folder, and stays in that folder. */
@@ -15,14 +15,14 @@ function isPathPart(text: string): boolean {
   return text !== '' && text !== '.' && text !== '..' && !/[/\0\n]/.test(text) && text.length <= 255;
 }
 
-/** The parent's name in a text; undefined when no device can be called so. */
+/** The parent's name in a text; undefined if no device can have this name. */
 export function asParentName(text: string): ParentName | undefined {
   return isPathPart(text) && text !== scriptsFolderName ? (text as ParentName) : undefined;
 }
 
 /**
- * The name in the kernel's case. What it makes of hexadecimal numbers, a PCI slot or a channel subsystem's device, has
- * small letters: `0000:2B:00.0` is `0000:2b:00.0`. Any other name is as it is.
+ * The name in the kernel's case. Hexadecimal numbers of a PCI slot or of a device of a channel subsystem are lower case:
+ * `0000:2B:00.0` becomes `0000:2b:00.0`. Any other name is unchanged.
  */
 export function inKernelCase(name: ParentName): ParentName {
   return /^[0-9a-f]+[:.][0-9a-f:.]*$/i.test(name) ? (name.toLowerCase() as ParentName) : name;
@@ -44,7 +44,7 @@ export function parseParentName(text: string): ParentName {
   return name;
 }
 
-/** The type's name in a text; undefined when no type can be called so. */
+/** The type's name in a text; undefined if no type can have this name. */
 export function asTypeName(text: string): TypeName | undefined {
   return isPathPart(text) ? (text as TypeName) : undefined;
 }

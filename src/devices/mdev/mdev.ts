@@ -3,17 +3,17 @@ import {poll} from '../../host/poll.js';
 import {asParentName, asTypeName, type ParentName, type TypeName} from './mdev-name.js';
 import {asUuid, type Uuid} from './uuid.js';
 
-/** A mediated device that is there now. */
+/** An existing mediated device. */
 export interface Mdev {
   readonly uuid: Uuid;
   readonly parent: ParentName;
-  /** Undefined while it is being made or taken away: the kernel links the type after it announces the device. */
+  /** Undefined while it is being created or removed: the kernel links the type after it announces the device. */
   readonly type: TypeName | undefined;
 }
 
-/** What is asked less often of a mediated device. */
+/** Less used properties of a mediated device. */
 export interface MdevUse {
-  /** The driver that has it: `vfio_mdev`, `nvidia-vgpu-vfio`, `vfio_mtty`; undefined without one. */
+  /** Its driver: `vfio_mdev`, `nvidia-vgpu-vfio`, `vfio_mtty`; undefined without one. */
   readonly driver: string | undefined;
   /** Its IOMMU group; undefined without one. The number changes from boot to boot. */
   readonly group: number | undefined;
@@ -38,7 +38,7 @@ export function readMdevs(host: HostReader): Mdev[] {
     .sort((a, b) => compare(a.parent, b.parent) || compare(a.uuid, b.uuid));
 }
 
-/** One mediated device; undefined when it is not there. */
+/** One mediated device; undefined if it does not exist. */
 export function readMdev(host: HostReader, uuid: Uuid): Mdev | undefined {
   // `../../../devices/virtual/mtty/mtty/<uuid>`: the folder above the device is its parent's.
   const parent = asParentName(host.readLink(mdevPath(uuid))?.split('/').at(-2) ?? '');
@@ -48,7 +48,7 @@ export function readMdev(host: HostReader, uuid: Uuid): Mdev | undefined {
 
 /**
  * Waits until a mediated device shows its type, which the kernel links after it has announced the device.
- * @param limit milliseconds. Returns at once when there is no such device.
+ * @param limit milliseconds. Returns immediately if there is no such device.
  */
 export async function waitForType(host: HostQuery, uuid: Uuid, limit: number): Promise<void> {
   const isSettled = () => {
@@ -67,7 +67,7 @@ export function readMdevUse(host: HostReader, uuid: Uuid): MdevUse {
   };
 }
 
-/** By their bytes, as mdevctl sorts. */
+/** By their bytes, like mdevctl. */
 export function compare(one: string, other: string): number {
   return Buffer.compare(Buffer.from(one), Buffer.from(other));
 }

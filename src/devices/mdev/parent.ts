@@ -9,40 +9,40 @@ import {asParentName, asTypeName, type ParentName, type TypeName} from './mdev-n
 export interface MdevType {
   readonly name: TypeName;
   /**
-   * How many more can be created now; undefined when the parent does not say. Any number but 0 means that it may be
+   * How many more can be created now; undefined if the parent does not say. Any number except 0 means that it may be
    * tried: some drivers print -1.
    */
   readonly available: number | undefined;
-  /** What user space gets: `vfio-pci`, `vfio-ccw`, `vfio-ap`; undefined where the driver does not say. */
+  /** What user space gets: `vfio-pci`, `vfio-ccw`, `vfio-ap`; undefined if the driver does not say. */
   readonly deviceApi: string | undefined;
-  /** The name for people; undefined where the parent gives none. */
+  /** The name for people; undefined without one. */
   readonly title: string | undefined;
-  /** As the parent prints it, with all its newlines; undefined where it prints none. */
+  /** As the parent prints it, with all its newlines; undefined without one. */
   readonly description: string | undefined;
 }
 
-/** A device that mediated devices are made of. It need not be a PCI function. */
+/** A device that provides mediated devices. It need not be a PCI function. */
 export interface Parent {
   readonly name: ParentName;
   /** The PCI function that it is; undefined for any other device. */
   readonly slot: Slot | undefined;
-  /** Whether its types can be seen: false while it is still registering, or is being removed. */
+  /** Whether its types are visible: false while it is still registering, or is being removed. */
   readonly registered: boolean;
   /** In the order of their names. */
   readonly types: readonly MdevType[];
 }
 
-/** Where the kernel lists the parents. Not there until the first one registers. */
+/** Where the kernel lists the parents. It does not exist until the first one registers. */
 export const parentsFolder = '/sys/class/mdev_bus';
 
-/** The folder of a parent's types, or what is in it. */
+/** The folder of a parent's types, or a path in it. */
 export function typePath(parent: ParentName, type?: TypeName, attribute?: string): string {
   const folder = `${parentsFolder}/${parent}/mdev_supported_types`;
   if (type === undefined) return folder;
   return attribute === undefined ? `${folder}/${type}` : `${folder}/${type}/${attribute}`;
 }
 
-/** The names of all parents, sorted. One folder is read, and on a machine without parents nothing else. */
+/** The names of all parents, sorted. On a machine without parents only one folder is read. */
 export function readParentNames(host: HostReader): ParentName[] {
   return host
     .list(parentsFolder)
@@ -58,7 +58,7 @@ export function readParents(host: HostReader): Parent[] {
     .filter((parent) => parent !== undefined);
 }
 
-/** One parent with its types; undefined when no device of this name is a parent. */
+/** One parent with its types; undefined if no device of this name is a parent. */
 export function readParent(host: HostReader, name: ParentName): Parent | undefined {
   if (!host.exists(`${parentsFolder}/${name}`)) return undefined;
   return {
@@ -75,9 +75,9 @@ export function readParent(host: HostReader, name: ParentName): Parent | undefin
   };
 }
 
-/** One type; undefined when the parent has none of this name. */
+/** One type; undefined if the parent has none of this name. */
 function readType(host: HostReader, parent: ParentName, name: TypeName): MdevType | undefined {
-  // It may go away while it is read.
+  // It may disappear while it is read.
   if (host.info(typePath(parent, name))?.kind !== 'directory') return undefined;
   const available = host.readText(typePath(parent, name, 'available_instances'))?.trim();
   return {
@@ -93,7 +93,7 @@ function readType(host: HostReader, parent: ParentName, name: TypeName): MdevTyp
 /**
  * Waits for a parent that is still registering: one that is listed without its types, or a PCI function whose driver
  * may yet make it one.
- * @param limit milliseconds. Returns at once when there is nothing to wait for.
+ * @param limit milliseconds. Returns immediately if there is nothing to wait for.
  */
 export async function waitForParent(host: HostQuery, name: ParentName, limit: number): Promise<void> {
   await poll(host, () => !mayRegister(host, name), {limit});

@@ -7,8 +7,8 @@ export type Uuid = string & {readonly __brand: 'Uuid'};
 const canonical = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /**
- * The UUID in the text, in any form of RFC 9562 that mdevctl takes: with or without hyphens, in braces, as a URN,
- * in either case. Undefined when it is none.
+ * The UUID in the text, in any form of RFC 9562 that mdevctl accepts: with or without hyphens, in braces, as a URN,
+ * in either case. Undefined if it is not one.
  */
 export function asUuid(text: string): Uuid | undefined {
   if (canonical.test(text)) return text as Uuid;
@@ -33,7 +33,7 @@ export function parseUuid(text: string): Uuid {
   return uuid;
 }
 
-/** A random UUID that nobody has yet. */
+/** A random UUID. */
 export function newUuid(): Uuid {
   return randomUUID() as Uuid;
 }

@@ -7,8 +7,8 @@ import {expectDriver, plan, probe, setOverride, unbind, type Plan, type Step} fr
 import {loadDefault} from './switch.js';
 
 /**
- * The plan that gives a device the driver and the override that it had before it was taken. Does not look who uses it
- * now.
+ * The plan that returns a device to the driver and the override that it had before it was taken. It does not check the
+ * present users.
  */
 export function restoreDevice(host: HostReader, device: Device, taken: TakenDevice): Plan {
   if (taken.driver === undefined) return plan(release(device, taken));

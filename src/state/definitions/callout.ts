@@ -7,14 +7,14 @@ import type {Uuid} from '../../devices/mdev/uuid.js';
 /** When a script is called, see mdevctl(8), EVENT SCRIPTS. */
 export type CalloutEvent = 'pre' | 'post' | 'live' | 'notify' | 'get';
 
-/** What is being done to the device. */
+/** The action on the device. */
 export type CalloutAction =
   'start' | 'stop' | 'define' | 'undefine' | 'modify' | 'attributes' | 'capabilities';
 
-/** What has become of it so far. */
+/** The state of the action. */
 export type CalloutState = 'none' | 'success' | 'failure';
 
-/** What a script is called about. */
+/** The device for which a script is called. */
 export interface CalloutSubject {
   readonly uuid: Uuid;
   readonly parent: ParentName;
@@ -37,18 +37,18 @@ export interface SkippedScript {
   readonly reason: string;
 }
 
-/** The scripts that are called about a device. */
+/** The scripts that are called for a device. */
 export interface Callouts {
-  /** Tried in this order, until one does not answer that the type is not its own. */
+  /** Tried in this order until one handles the type. */
   readonly scripts: readonly string[];
   /** What the one script supports that has told so, which is then the only one of {@link scripts}. */
   readonly supports: Supported | undefined;
-  /** All of them are told what became of a command. */
+  /** All of them are called with the result of a command. */
   readonly notifiers: readonly string[];
   readonly skipped: readonly SkippedScript[];
 }
 
-/** What a script says that it can do, in answer to `get capabilities`. */
+/** The capabilities of a script, its answer to `get capabilities`. */
 export interface Supported {
   readonly events: readonly string[];
   readonly actions: readonly string[];
@@ -66,7 +66,7 @@ export const provides = {
   },
 };
 
-/** Which scripts there are. Starts none. */
+/** Lists the scripts. Starts none. */
 export function readCallouts(host: HostReader): Callouts {
   const skipped: SkippedScript[] = [];
   const scripts = readScripts(host, 'callouts', skipped);

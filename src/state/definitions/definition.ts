@@ -21,7 +21,7 @@ export interface Attribute {
   readonly value: string;
 }
 
-/** Whether a defined device is started as its parent registers. */
+/** Whether a defined device is started when its parent registers. */
 export type StartMode = 'auto' | 'manual';
 
 /** What a mediated device is to be made of: what mdevctl's JSON says. */
@@ -48,22 +48,22 @@ export interface Definition extends MdevConfig, WantedFile {
   readonly others: Readonly<Record<string, unknown>>;
 }
 
-/** A file among the definitions that is none, and is left alone. */
+/** A file among the definitions that is not one; it is ignored and not changed. */
 export interface BrokenDefinition extends IgnoredFile {
   readonly kind: 'definition';
   readonly parent: ParentName;
-  /** Undefined when the file's name is no UUID. */
+  /** Undefined if the file's name is not a UUID. */
   readonly uuid: Uuid | undefined;
 }
 
-/** All that is in the folder of definitions. */
+/** The content of the folder of definitions. */
 export interface Definitions {
   /** In the order of their parents and UUIDs. */
   readonly definitions: readonly Definition[];
   readonly broken: readonly BrokenDefinition[];
 }
 
-/** Which definitions are wanted; all where nothing is said. */
+/** Selects definitions; all without any property. */
 export interface DefinitionFilter {
   readonly uuid?: Uuid | undefined;
   readonly parent?: ParentName | undefined;
@@ -155,7 +155,7 @@ export function distrustDefinition(host: HostReader, {path}: Pick<Definition, 'p
   return distrustPath(host, path, 'file');
 }
 
-/** The notes on definitions that no unit obeys. */
+/** The notes on definitions that units ignore. */
 export function distrustNotes(host: HostReader, definitions: readonly Definition[]): string[] {
   return definitions.flatMap((definition) => {
     const {kind, path} = definition;

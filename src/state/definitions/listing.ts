@@ -9,20 +9,20 @@ import {
 import {readMdev, readMdevs, type Mdev} from '../../devices/mdev/mdev.js';
 import {asParentName, inKernelCase, type TypeName} from '../../devices/mdev/mdev-name.js';
 
-/** A mediated device that is there, with what is said of it among the definitions. */
+/** An existing mediated device, with data of its definition. */
 export interface ActiveMdev extends Mdev {
   readonly type: TypeName;
   /** Whether there is a definition for it on its parent, broken or not. */
   readonly defined: boolean;
   /** `manual` without a definition. */
   readonly start: StartMode;
-  /** Those of its definition; undefined without one that can be read. */
+  /** Those of its definition; undefined without a readable one. */
   readonly attributes: readonly Attribute[] | undefined;
 }
 
 /**
- * The mediated devices that are there and show their type, in the order of their parents and UUIDs. Of the
- * definitions only theirs are read.
+ * The existing mediated devices that show their type, in the order of their parents and UUIDs. Only their definitions
+ * are read.
  */
 export function readActiveMdevs(host: HostReader, filter: DefinitionFilter = {}): ActiveMdev[] {
   const {uuid, parent, asTyped} = filter;

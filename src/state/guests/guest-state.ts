@@ -26,10 +26,10 @@ export function withUserServices(units: readonly string[]): Pick<GuestState, 'us
   return units.length === 0 ? {} : {userServices: units};
 }
 
-/** The folder of the states. */
+/** The folder of states. */
 const folder = `${runState}/guest`;
 
-/** The file of a guest's state. It is there as long as the guest has anything of the host's. */
+/** The file of a guest's state. It exists as long as the guest has any device of the host. */
 export function statePath(guest: Guest): string {
   return `${folder}/${guest}`;
 }
@@ -59,7 +59,7 @@ export function printKept(taken: TakenDevice): string {
   return `${JSON.stringify(plainTaken(taken))}\n`;
 }
 
-/** How the device was before a guest left it with VFIO; undefined when none did, or the file is damaged. */
+/** The device's state before a guest left it on VFIO; undefined if none did, or the file is damaged. */
 export function readKept(host: HostReader, slot: Slot): TakenDevice | undefined {
   const text = host.readText(keptPath(slot));
   if (text === undefined) return undefined;
@@ -72,7 +72,7 @@ export function readKept(host: HostReader, slot: Slot): TakenDevice | undefined 
 }
 
 /**
- * What the guest has; undefined when it has nothing.
+ * What the guest has; undefined if it has nothing.
  * @throws PearasysError `file-failed` when the file is not what {@link printState} writes.
  */
 export function readState(host: HostReader, guest: Guest): GuestState | undefined {

@@ -4,10 +4,10 @@ import type {Guest} from './guest-name.js';
 /** Where libvirt looks for hooks, see https://libvirt.org/hooks.html. */
 export const hooksFolder = '/etc/libvirt/hooks';
 
-/** The one hook of QEMU's that is somebody else's. */
+/** libvirt's single hook for QEMU, which belongs to others. */
 export const qemuHook = `${hooksFolder}/qemu`;
 
-/** The line by which a hook of ours is known. */
+/** The line that identifies our hooks. */
 const mark = '# Written by pearasys:';
 
 /** The name of our file. */
@@ -36,12 +36,12 @@ export function isPlainForShell(guest: Guest): boolean {
   return /^[A-Za-z0-9._+-]+$/.test(guest);
 }
 
-/** Whether the text is that of a hook of ours. */
+/** Whether the text is that of one of our hooks. */
 export function isOurHook(text: string): boolean {
   return text.split('\n', 3).some((line) => line.startsWith(mark));
 }
 
-/** The hooks of ours that are there, in the order of their paths. */
+/** Our installed hooks, in the order of their paths. */
 export function readOurHooks(host: HostReader): string[] {
   const folder = `${hooksFolder}/qemu.d`;
   const places = host
@@ -107,7 +107,7 @@ export function readForeignHooks(host: HostReader, guest: Guest, others: readonl
   ];
 }
 
-/** The same in sentences. */
+/** The same as sentences. */
 export function describeForeignHooks(hooks: readonly ForeignHook[], guest: Guest): string[] {
   return hooks.map(
     ({path, does}) =>

@@ -9,7 +9,7 @@ import {asId, sysfsIds, type DeviceId} from '../../devices/pci/id.js';
 import {asSlot, expectedSlot, type Slot} from '../../devices/pci/slot.js';
 import {isIgnored, readDesired, type IgnoredFile, type UnknownKey, type WantedFile} from '../desired.js';
 
-/** What a record says. */
+/** The content of a record. */
 export interface RecordContent {
   /** The slot, or `any` for a record by id alone. */
   readonly slot: Slot | 'any';
@@ -27,7 +27,7 @@ export interface DeviceRecord extends RecordContent, WantedFile {
   readonly unknown: readonly UnknownKey[];
 }
 
-/** All that is in the records' folder. */
+/** The content of the records' folder. */
 export interface Records {
   readonly records: readonly DeviceRecord[];
   /** Files that are ignored and left as they are. */
@@ -36,7 +36,7 @@ export interface Records {
   readonly folderProblem: IgnoredFile | undefined;
 }
 
-/** How a record and the machine agree. */
+/** Whether a record matches the machine. */
 export type RecordMatch =
   | {readonly kind: 'matches'}
   | {readonly kind: 'absent'; readonly elsewhere: readonly Slot[]}
