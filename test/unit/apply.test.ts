@@ -69,7 +69,7 @@ describe('applyPlan', () => {
     assert.fail('it did not fail');
   }
 
-  it('does the steps in order, and tells each before it is done', async () => {
+  it('does the steps in order, and reports each before it is done', async () => {
     const host = made();
     const told: string[] = [];
     const steps = switching(host, vfio, card, sound);
@@ -92,7 +92,7 @@ describe('applyPlan', () => {
     ]);
   });
 
-  it('puts the device back on its first driver when the new one does not take it, and unloads what it loaded', async () => {
+  it('returns the device to its first driver if the new one rejects it, and unloads the modules it loaded', async () => {
     const host = made();
     host.refuseProbe(card, 'vfio-pci');
     const before = host.machine.bindings();
@@ -122,7 +122,7 @@ describe('applyPlan', () => {
     assert.equal(host.machine.isLoaded('vfio_pci'), false);
   });
 
-  it('a second function that fails brings the first back', async () => {
+  it('a failure of the second function restores the first', async () => {
     const host = made();
     host.refuseProbe(sound, 'vfio-pci');
     const before = host.machine.bindings();
@@ -132,7 +132,7 @@ describe('applyPlan', () => {
     assert.deepEqual(host.machine.harm, []);
   });
 
-  it('puts back the override that was there, though it was not the one to be changed', async () => {
+  it('restores the previous override, even if it names another driver', async () => {
     const host = made((declaration) => {
       functionOf(declaration, card).override = 'vfio-pci';
     });
@@ -143,7 +143,7 @@ describe('applyPlan', () => {
     assert.deepEqual(host.machine.bindings(), before);
   });
 
-  it('a write that the kernel refuses is told, and what came before is undone in reverse', async () => {
+  it('a write that the kernel refuses is reported, and the earlier steps are undone in reverse', async () => {
     const host = made();
     host.failWrite(`${drivers}/snd_hda_intel/unbind`, 'EBUSY');
     const before = host.machine.bindings();
@@ -156,7 +156,7 @@ describe('applyPlan', () => {
     assert.deepEqual(host.machine.bindings(), before);
   });
 
-  it('tells what could not be undone, and undoes the rest', async () => {
+  it('reports what could not be undone, and undoes the rest', async () => {
     const host = made();
     host.refuseProbe(sound, 'vfio-pci');
     host.failWrite(`${drivers}/nouveau/bind`, 'EIO');
@@ -193,7 +193,7 @@ describe('applyPlan', () => {
       );
     });
 
-    it('in the undo is told too; that device is left alone from then on, the others are undone', async () => {
+    it('in the undo is reported too; that device is not touched any more, the others are undone', async () => {
       const host = made();
       host.refuseProbe(sound, 'vfio-pci');
       host.neverReturn(`/sys/bus/pci/devices/${card}/driver/unbind`);
@@ -226,7 +226,7 @@ describe('applyPlan', () => {
     });
   });
 
-  it('an interrupt ends the step under way, and all is undone', async () => {
+  it('an interrupt ends the current step, and all is undone', async () => {
     const host = made();
     const controller = new AbortController();
     host.afterEffect((effect) => {
@@ -241,7 +241,7 @@ describe('applyPlan', () => {
     assert.deepEqual(host.machine.bindings(), before);
   });
 
-  it('a device that goes away in mid-switch: 4, and the other function is undone', async () => {
+  it('a device that disappears during the switch: 4, and the other function is undone', async () => {
     const host = made();
     host.afterEffect((effect) => {
       if (effect.kind === 'write' && effect.path.endsWith('/snd_hda_intel/unbind'))
@@ -263,7 +263,7 @@ describe('applyPlan', () => {
     assert.equal(other.machine.device(sound).driver, 'snd_hda_intel');
   });
 
-  it('a fault of the program itself is undone as well', async () => {
+  it('an internal error is undone as well', async () => {
     const host = made();
     host.beforeEffect((effect) => {
       if (effect.kind === 'write' && effect.path === '/sys/bus/pci/drivers_probe')
@@ -274,7 +274,7 @@ describe('applyPlan', () => {
     assert.deepEqual(host.machine.bindings(), before);
   });
 
-  it('a terminal that has gone does not keep anything from being done or undone', async () => {
+  it('a closed terminal stops neither the steps nor the undo', async () => {
     const host = made();
     host.refuseProbe(sound, 'vfio-pci');
     const before = host.machine.bindings();
@@ -287,7 +287,7 @@ describe('applyPlan', () => {
   });
 
   describe('modules', () => {
-    it('that were loaded already are not unloaded by an undo', async () => {
+    it('that were already loaded are not unloaded by an undo', async () => {
       const host = made();
       await host.run('modprobe', ['uio']);
       const driver = aDriver('uio');
@@ -300,7 +300,7 @@ describe('applyPlan', () => {
       assert.equal(host.machine.isLoaded('uio'), true);
     });
 
-    it('that brought no such driver are unloaded', async () => {
+    it('that did not provide the driver are unloaded', async () => {
       const host = made();
       const driver = aDriver('uio');
       const bringing = bringDriver(driver, findDriver(host, driver));
@@ -309,7 +309,7 @@ describe('applyPlan', () => {
       assert.equal(host.machine.isLoaded('uio'), false);
     });
 
-    it('are not unloaded from under a device that another run has bound meanwhile', async () => {
+    it('are not unloaded if another run has bound a device to them since', async () => {
       const host = made();
       host.refuseProbe(card, 'vfio-pci');
       const other = new SimulatedHost(host.machine);
@@ -321,7 +321,7 @@ describe('applyPlan', () => {
       assert.equal(host.machine.device('0000:04:00.0').driver, 'vfio-pci');
     });
 
-    it('a failing modprobe is told in its own words', async () => {
+    it('a failing modprobe is reported with its message', async () => {
       const host = made();
       host.failCommand('modprobe *', 1, "modprobe: ERROR: could not insert 'vfio_pci': Key was rejected");
       const error = await failure(apply(host, switching(host, vfio, card, sound)));
@@ -332,7 +332,7 @@ describe('applyPlan', () => {
   });
 
   describe('files', () => {
-    it('are put back as they were, in reverse, and what was not there is removed with its folder', async () => {
+    it('are restored in reverse order, and new ones are removed with their folder', async () => {
       const host = made();
       await host.writeFile('/etc/one', 'before\n');
       await host.writeFile('/etc/two', 'gone\n');
@@ -357,7 +357,7 @@ describe('applyPlan', () => {
   describe('requests to systemd', () => {
     const undo: Step[] = [systemctl(['stop', 'a.service'])];
 
-    it('a failed one may have been granted in part: it is undone too', async () => {
+    it('a failed one may have had some effect, so it is undone too', async () => {
       const host = made();
       host.failCommand('systemctl start *', 1, 'Job for a.service failed.');
       host.failCommand('systemctl stop *', 0);
@@ -369,7 +369,7 @@ describe('applyPlan', () => {
       assert.deepEqual(error.details, ['Job for a.service failed.', 'undone: 1 earlier step']);
     });
 
-    it('what must follow an undo follows it, and only when something was undone', async () => {
+    it('steps that must follow an undo follow it, but only if something was undone', async () => {
       const host = made();
       host.failCommand('udevadm trigger', 1);
       const steps = [writeFile('/etc/one', 'x\n', undefined), udevadm(['trigger'])];
@@ -409,7 +409,7 @@ describe('applyPlan', () => {
     assert.deepEqual(error.details, []);
   });
 
-  it('an unbind by itself is undone to the driver and the override of before', async () => {
+  it('the undo of a single unbind restores the driver and the override', async () => {
     const host = made();
     host.failFile('/etc/one', 'ENOSPC');
     const device = readDevice(host, card);

@@ -212,13 +212,13 @@ describe('holders', () => {
     ...more,
   });
 
-  it('are none without devices, and nothing is read', () => {
+  it('do not exist without devices, and nothing is read', () => {
     assert.deepEqual(readHolders(tree, []), []);
     assert.deepEqual(tree.reads, []);
   });
 
   describe('processes', () => {
-    it('have no say in what a terminal or a log does', () => {
+    it('cannot change a terminal or a log', () => {
       const device = tree.device(cardPath, {driver: 'nouveau'});
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
       tree.process(812, 'a\u001B[2J\nb', '/system.slice/x.service', ['/dev/dri/card0']);
@@ -250,7 +250,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('are given to each device whose node they have', () => {
+    it('count for each device whose node they have open', () => {
       const first = tree.device(cardPath);
       const second = tree.device(otherPath);
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
@@ -280,7 +280,7 @@ describe('holders', () => {
     });
 
     for (const type of ['fuse.sshfs', 'fuse', 'nfs4', '9p', 'cifs', 'autofs', 'overlay'])
-      it(`are not asked for on ${type}, which may never answer`, () => {
+      it(`are not checked on ${type}, which may never respond`, () => {
         const device = tree.device(cardPath);
         tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
         tree.process(7, 'a', '/', ['/srv/jail/dev/gpu']);
@@ -289,7 +289,7 @@ describe('holders', () => {
         assert.ok(!tree.stats.includes('/proc/7/fd/0'));
       });
 
-    it('are not asked for where nothing tells what the file is on', () => {
+    it('are not checked if the file system is unknown', () => {
       const device = tree.device(cardPath);
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
       tree.process(7, 'a', '/', ['/dev/gpu']);
@@ -299,7 +299,7 @@ describe('holders', () => {
       assert.ok(!tree.stats.includes('/proc/7/fd/0'));
     });
 
-    it('with a character device of the same number as a disk are told apart', () => {
+    it('with a character device of the same number as a disk are distinguished', () => {
       const device = tree.device(cardPath, {class: '10802'});
       tree.block('254:0', `${cardPath}/virtio1/block/vda`);
       tree.char('254:0', '/sys/devices/virtual/gpio/gpiochip0', 'gpiochip0');
@@ -322,7 +322,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(device), [process(card, {nodes})]);
     });
 
-    it('may drive the hardware through its files in sysfs', () => {
+    it('may be userspace drivers that use the files in sysfs', () => {
       const device = tree.device(cardPath);
       tree.char('239:0', `${cardPath}/uio/uio0`, 'uio0');
       tree.process(5, 'dpdk', '/', [
@@ -343,14 +343,14 @@ describe('holders', () => {
       ]);
     });
 
-    it('are not looked for when the devices have no node', () => {
+    it('are not searched if the devices have no node', () => {
       const device = tree.device(cardPath);
       tree.process(5, 'dpdk', '/', [`${cardPath}/resource0`]);
       assert.deepEqual(tree.held(device), []);
       assert(!tree.reads.includes('/proc'));
     });
 
-    it('that end during the search are left out', () => {
+    it('that end during the search are omitted', () => {
       const device = tree.device(cardPath);
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
       for (const pid of [1001, 1002, 1003, 1004]) tree.process(pid, 'x', '/', ['/dev/dri/card0']);
@@ -361,7 +361,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(device), [process(card, {pid: 1004, command: 'x', unit: undefined})]);
     });
 
-    it('whose files fail to be read otherwise are an error', () => {
+    it('whose files cannot be read for another reason are an error', () => {
       const device = tree.device(cardPath);
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
       tree.process(1001, 'x', '/', ['/dev/dri/card0']);
@@ -369,7 +369,7 @@ describe('holders', () => {
       assert.throws(() => tree.held(device), {name: 'FileError', errno: 'EIO'});
     });
 
-    it('of others are not seen without privileges', () => {
+    it('of others are not visible without privileges', () => {
       const device = tree.device(cardPath);
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
       tree.process(1001, 'x', '/', ['/dev/dri/card0']);
@@ -413,7 +413,7 @@ describe('holders', () => {
         ]);
       });
 
-    it('are the display manager in its unit, under its own or its other name', () => {
+    it('are the display manager in its unit, under its name or its alias', () => {
       const device = tree.device(cardPath);
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
       tree.process(812, 'Xorg', '/system.slice/gdm.service', ['/dev/dri/card0']);
@@ -426,7 +426,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(device), [process(card, {displayManager: true})]);
     });
 
-    it('are the display manager when it started them as display servers in a session', () => {
+    it('belong to the display manager when it started them as display servers in a session', () => {
       const device = tree.device(cardPath);
       const session = '/user.slice/user-1000.slice/session-2.scope';
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
@@ -445,7 +445,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('and parents in a circle come to an end', () => {
+    it('may have a loop of parents', () => {
       const device = tree.device(cardPath);
       tree.char('226:0', `${cardPath}/drm/card0`, 'dri/card0');
       tree.displayManager('gdm.service');
@@ -455,7 +455,7 @@ describe('holders', () => {
     });
   });
 
-  describe('have the class of what the removal does while their node is open', () => {
+  describe('have the class of the driver’s removal while their node is open', () => {
     const usb = `${cardPath}/usb3/3-1/3-1:1.0`;
     const kinds: readonly [node: string, path: string, class_: Holder['class'], driver?: string][] = [
       ['vfio/devices/vfio0', `${cardPath}/vfio-dev/vfio0`, 'blocks', 'vfio-pci'],
@@ -507,7 +507,7 @@ describe('holders', () => {
       );
     });
 
-    it('without a driver nothing waits', () => {
+    it('without a driver nothing blocks', () => {
       const device = tree.device(cardPath);
       tree.char('116:9', `${cardPath}/sound/card1/pcmC1D0p`, 'snd/pcmC1D0p');
       tree.process(812, 'aplay', '/', ['/dev/snd/pcmC1D0p']);
@@ -532,19 +532,19 @@ describe('holders', () => {
           assert.deepEqual(classes(), ['harmless']);
         });
 
-      it('are closed by who waits for their events', () => {
+      it('are closed by processes that wait for their events', () => {
         tree.process(812, 'mixer', '/', ['anon_inode:[eventpoll]', '/dev/null', '/dev/snd/controlC1']);
         tree.write('/proc/812/fdinfo/0', 'pos:\t0\nflags:\t02\ntfd:        2 events:       19 data: 2\n');
         assert.deepEqual(classes(), ['harmless']);
       });
 
-      it('are not closed by who waits for something else', () => {
+      it('are not closed by processes that wait for other events', () => {
         tree.process(812, 'mixer', '/', ['anon_inode:[eventpoll]', '/dev/null', '/dev/snd/controlC1']);
         tree.write('/proc/812/fdinfo/0', 'pos:\t0\ntfd:       12 events:       19 data: 2\n');
         assert.deepEqual(classes(), ['blocks']);
       });
 
-      it('do not help a server that plays', () => {
+      it('do not matter for a server that is playing', () => {
         tree.process(812, 'pipewire', '/', ['/dev/snd/controlC1', '/dev/snd/pcmC1D0p']);
         assert.deepEqual(classes(), ['blocks']);
       });
@@ -554,7 +554,7 @@ describe('holders', () => {
   describe('processes through VFIO', () => {
     const qemu = {pid: 50, command: 'qemu', unit: undefined, class: 'blocks', harm: 'certain'} as const;
 
-    it('hold every member of the group but bridges, for certain when it has a driver', () => {
+    it('hold every member of the group except bridges, with certain harm if it has a driver', () => {
       const bridge = tree.device(`${root}/0000:00:01.0`, {class: '60400', group: 12, driver: 'pcieport'});
       const first = tree.device(cardPath, {driver: 'vfio-pci', group: 12});
       const second = tree.device(`${root}/0000:00:01.0/0000:01:00.1`, {group: 12});
@@ -575,7 +575,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(device), [process(card, {...qemu, nodes: ['/dev/vfio/12']})]);
     });
 
-    it('may have the node of the device alone, or of a group without an IOMMU', () => {
+    it('may have only the node of the device, or of a group without an IOMMU', () => {
       const device = tree.device(cardPath, {driver: 'vfio-pci', group: 0});
       tree.char('511:0', `${cardPath}/vfio-dev/vfio0`, 'vfio/devices/vfio0');
       tree.write('/dev/vfio/noiommu-0');
@@ -596,7 +596,7 @@ describe('holders', () => {
   });
 
   describe("processes on NVIDIA's driver", () => {
-    it('hold the card by its own node, not by what all cards share', () => {
+    it('hold the card through its node, not through shared nodes', () => {
       const first = tree.device(cardPath, {driver: 'nvidia'});
       const second = tree.device(otherPath, {driver: 'nvidia'});
       tree.write(
@@ -622,17 +622,17 @@ describe('holders', () => {
       ]);
     });
 
-    it('and its card without the information file has no node', () => {
+    it('ignore a card without the information file, which has no node', () => {
       const device = tree.device(cardPath, {driver: 'nvidia'});
       assert.deepEqual(tree.held(device), []);
     });
   });
 
-  describe('what keeps a module loaded', () => {
+  describe('users of a module', () => {
     const users = (...modules: readonly string[]) =>
       readModuleUsers(tree, modules).map(({pid, nodes, modules: kept}) => [pid, nodes, kept]);
 
-    it('is an open node that all cards share, for each of its modules', () => {
+    it('have a shared node open, which counts for each of its modules', () => {
       tree.process(60, 'ollama', '/system.slice/ollama.service', [
         '/dev/nvidiactl',
         '/dev/nvidia-uvm',
@@ -650,7 +650,7 @@ describe('holders', () => {
       assert.deepEqual(users(), []);
     });
 
-    it('is found by number in a container, and for a driver that names its number after itself', () => {
+    it('are found by number in a container, and by the driver’s name of the number', () => {
       tree.write(
         '/proc/devices',
         'Character devices:\n195 nvidia\n508 nvidia-uvm\n240 megaraid_sas_ioctl\n241 vendor\n\nBlock devices:\n  8 sd\n508 device-mapper',
@@ -719,7 +719,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('that the system runs from are told from those it can do without', () => {
+    it('that the running system needs are distinguished from others', () => {
       const device = tree.device(cardPath, nvme);
       tree.block('259:0', disk);
       const system = ['/', '/usr', '/boot', '/boot/firmware', '/efi', '/etc', '/var', '/run/live/medium'];
@@ -751,7 +751,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('are below stacks of the device mapper, from the topmost down', () => {
+    it('may be below stacks of the device mapper, from the topmost down', () => {
       const device = tree.device(cardPath, nvme);
       tree.block('259:0', disk);
       tree.block('259:3', `${disk}/nvme0n1p3`, ['dm-0']);
@@ -777,7 +777,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('are in a RAID over several devices, whose partition is mounted', () => {
+    it('may be in a RAID over several devices, whose partition is mounted', () => {
       const first = tree.device(cardPath, nvme);
       const second = tree.device(otherPath, nvme);
       tree.block('8:0', `${cardPath}/ata1/host0/target0:0:0/0:0:0:0/block/sda`, ['md0']);
@@ -795,13 +795,13 @@ describe('holders', () => {
       ]);
     });
 
-    it('are in use by what has no folder among the block devices', () => {
+    it('may be used by something that is not a block device', () => {
       const device = tree.device(cardPath, nvme);
       tree.block('259:0', disk, ['bcache0']);
       assert.deepEqual(tree.held(device), [stack('/dev/nvme0n1', 'bcache0')]);
     });
 
-    it('are in a btrfs of several, though only one is named and its number is none of theirs', () => {
+    it('may be in a btrfs of several, of which only one is named, with a number of its own', () => {
       const first = tree.device(cardPath, nvme);
       const second = tree.device(otherPath, nvme);
       tree.block('259:2', `${disk}/nvme0n1p2`);
@@ -824,7 +824,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('are named by links and nodes of other names', () => {
+    it('may be named by links and by nodes with other names', () => {
       const device = tree.device(cardPath, nvme);
       tree.block('104:0', `${cardPath}/host0/block/cciss!c0d0`);
       tree.mapped('253:0', 'dm-0', 'vg-a');
@@ -853,7 +853,7 @@ describe('holders', () => {
       '/dev/disk/by-user/x',
       '/srv/dev/x',
     ])
-      it(`are not looked for at ${source}, a mount's source that another user chose`, () => {
+      it(`are not searched at ${source}, the source of a mount by another user`, () => {
         const device = tree.device(cardPath, nvme);
         tree.block('259:0', disk);
         tree.link('/dev/disk/by-user/x', '/dev/shm/mine/x');
@@ -881,7 +881,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('behind a controller that brings a bus of its own belong to that too, and to no bridge', () => {
+    it('behind a controller with a separate bus belong to the controller too, but not to bridges', () => {
       const vmd = tree.device(`${root}/0000:00:0e.0`, {class: '10400', driver: 'vmd'});
       const port = tree.device(`${root}/0000:00:0e.0/pci10000:e0/10000:e0:06.0`, {class: '60400'});
       const path = `${root}/0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0`;
@@ -895,7 +895,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(vmd), [mount('/dev/nvme0n1', '/', true, vmd.slot)]);
     });
 
-    it('that only the kernel knows the use of are asked for, where nothing else was found', () => {
+    it('are checked for a claim of the kernel if no other use was found', () => {
       const device = tree.device(cardPath, nvme);
       tree.block('259:0', disk);
       tree.block('259:1', `${disk}/nvme0n1p1`);
@@ -910,7 +910,7 @@ describe('holders', () => {
       assert.deepEqual(tree.asked, ['/dev/nvme0n1p2', '/dev/nvme0n1p3']);
     });
 
-    it('are asked for as a whole when no partition is in use, and not those of others', () => {
+    it('are checked as a whole if no partition is in use, and only those of the devices', () => {
       const device = tree.device(cardPath, nvme);
       tree.block('259:0', disk);
       tree.block('259:1', `${disk}/nvme0n1p1`);
@@ -921,7 +921,7 @@ describe('holders', () => {
       assert.deepEqual(tree.asked, ['/dev/nvme0n1p1', '/dev/nvme0n1']);
     });
 
-    describe('below what has them open as a file', () => {
+    describe('opened as a file by other block devices', () => {
       let device: Device;
       const loop = '/sys/devices/virtual/block/loop3';
       const words = () => tree.held(device).map(describeHolder);
@@ -956,7 +956,7 @@ describe('holders', () => {
         ]);
       });
 
-      it('a loop over a file, or over another disk, is none of theirs', () => {
+      it('a loop over a file, or over another disk, does not count', () => {
         tree.block('7:3', loop);
         tree.block('8:0', `${otherPath}/ata1/host0/block/sda`);
         for (const path of ['/var/lib/image', '/dev/sda']) {
@@ -965,7 +965,7 @@ describe('holders', () => {
         }
       });
 
-      it('loops in a circle come to an end', () => {
+      it('loops over each other do not recurse forever', () => {
         tree.block('7:3', loop);
         tree.block('7:4', '/sys/devices/virtual/block/loop4');
         tree.write(`${loop}/loop/backing_file`, '/dev/loop4');
@@ -1027,7 +1027,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(device), [mount('/dev/nvme0n1', '/data')]);
     });
 
-    it('are mounted in another mount namespace alone', () => {
+    it('may be mounted only in another mount namespace', () => {
       const device = tree.device(cardPath, nvme);
       tree.block('259:0', disk);
       tree.mounts('22 1 8:1 / / rw - ext4 /dev/sda1 rw');
@@ -1049,7 +1049,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(device).map(adviseOnHolder), ['nsenter --target 8 --mount umount /data']);
     });
 
-    it('that nothing uses have no holder', () => {
+    it('without any use have no holder', () => {
       const device = tree.device(cardPath, nvme);
       tree.block('259:0', disk);
       assert.deepEqual(tree.held(device), []);
@@ -1072,7 +1072,7 @@ describe('holders', () => {
     });
     const last = {class: 'yields', harm: 'overridable', last: true} as const;
 
-    it('carry addresses and routes; those of the link itself make no use', () => {
+    it('have addresses and routes; link-local ones do not count', () => {
       const first = tree.device(cardPath, {class: '20000'});
       const second = tree.device(otherPath, {class: '20000'});
       tree.net('eth0', `${cardPath}/virtio1`);
@@ -1131,13 +1131,13 @@ describe('holders', () => {
       ]);
     });
 
-    it('that are just appearing make no use', () => {
+    it('that are just appearing do not count', () => {
       const device = tree.device(cardPath, {class: '20000', driver: 'e1000e'});
       tree.folder(`${cardPath}/net/eth0`);
       assert.deepEqual(tree.held(device), []);
     });
 
-    it('of which a card has none make no use', () => {
+    it('that a card does not have do not count', () => {
       assert.deepEqual(
         tree.held(
           tree.device(cardPath, {class: '20000', driver: 'e1000e'}),
@@ -1155,7 +1155,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(device), []);
     });
 
-    it('leave the machine its way while another default route is there', () => {
+    it('do not cut the machine off while there is another default route', () => {
       const first = tree.device(cardPath, {class: '20000'});
       const second = tree.device(otherPath, {class: '20000'});
       tree.net('eth0', cardPath);
@@ -1174,7 +1174,7 @@ describe('holders', () => {
       );
     });
 
-    it('do not count another whose cable is out', () => {
+    it('do not count another without a cable', () => {
       const device = tree.device(cardPath, {class: '20000'});
       tree.net('eth0', cardPath);
       tree.net('eth1', otherPath, {state: 'down'});
@@ -1193,7 +1193,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('without any default route are the last while no other has an address', () => {
+    it('without any default route are the last if no other has an address', () => {
       const device = tree.device(cardPath, {class: '20000'});
       tree.net('eth0', cardPath);
       tree.net('eth1', otherPath);
@@ -1204,7 +1204,7 @@ describe('holders', () => {
       assert.deepEqual(tree.held(device), [up({addresses})]);
     });
 
-    it('carry what is built on them: a VLAN on a bridge', () => {
+    it('carry interfaces built on them: a VLAN on a bridge', () => {
       const device = tree.device(cardPath, {class: '20000'});
       tree.net('eth0', cardPath, {uppers: ['br0']});
       tree.sysLink(`${cardPath}/net/eth0/master`, `${virtual}/net/br0`);
@@ -1278,7 +1278,7 @@ describe('holders', () => {
       );
     }
 
-    it('are in use below a bridge with the tap of a guest', () => {
+    it('are used by a bridge with the tap of a guest', () => {
       tree.net('eth1', cardPath, {uppers: ['br0'], index: 3});
       tree.net('br0', virtual, {type: 'bridge', index: 4});
       tree.net('vnet3', virtual, {tap: true, uppers: ['br0'], index: 5, state: 'unknown'});
@@ -1293,7 +1293,7 @@ describe('holders', () => {
       );
     });
 
-    it('are idle below a bridge with nothing else in it, or with a tap that nobody has open', () => {
+    it('are idle below a bridge with nothing else in it, or with a tap that no process has open', () => {
       tree.net('eth1', cardPath, {uppers: ['br0'], index: 3});
       tree.net('br0', virtual, {type: 'bridge', index: 4});
       assert.deepEqual(words(), []);
@@ -1302,7 +1302,7 @@ describe('holders', () => {
       assert.deepEqual(words(), []);
     });
 
-    it('are in use by a tap whose process is not seen', () => {
+    it('are used by a tap whose process is not visible', () => {
       tree.net('eth1', cardPath, {uppers: ['br0'], index: 3});
       tree.net('br0', virtual, {type: 'bridge', index: 4});
       tree.net('vnet3', virtual, {tap: true, uppers: ['br0'], index: 5, state: 'unknown'});
@@ -1333,7 +1333,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('are in use by a container on the bridge, and by the other end of its pair where that is here', () => {
+    it('are used by a container on the bridge, and by the other end of its pair in this namespace', () => {
       tree.net('eth1', cardPath, {uppers: ['br0'], index: 3});
       tree.net('br0', virtual, {type: 'bridge', index: 4});
       tree.net('veth1', virtual, {uppers: ['br0'], index: 8, link: 2});
@@ -1373,7 +1373,7 @@ describe('holders', () => {
       ['a VLAN here and one in a container', 'vlan', 3, true],
       ['nothing', undefined, 1, false],
     ] as const)
-      it(`tell by its multicast groups what is on it: ${what}`, () => {
+      it(`show by multicast groups what is built on them: ${what}`, () => {
         tree.net('eth1', cardPath, {uppers: type === undefined ? [] : ['up0'], index: 3});
         if (type !== undefined) tree.net('up0', virtual, {type, index: 4, link: 3});
         tree.write(
@@ -1401,7 +1401,7 @@ describe('holders', () => {
         'eth1',
       ],
     ] as const)
-      it(`tell by its multicast groups what is on it: ${what}`, () => {
+      it(`show by multicast groups what is built on them: ${what}`, () => {
         tree.net('eth1', cardPath, {uppers: ['up0'], index: 3});
         const link = 'link' in upper ? {link: upper.link} : {};
         tree.net('up0', virtual, {type: upper.type, index: 4, ...link});
@@ -1422,7 +1422,7 @@ describe('holders', () => {
       ['such a card with a VLAN in a container', 'ice', 3, true],
       ['a card whose driver does not', 'e1000e', 2, true],
     ] as const)
-      it(`tell by its multicast groups what is on it: ${what}`, () => {
+      it(`show by multicast groups what is built on them: ${what}`, () => {
         tree.net('eth1', cardPath, {index: 3});
         tree.link(`${cardPath}/net/eth1/device/driver`, `/sys/bus/pci/drivers/${driver}`);
         tree.write('/proc/net/dev_mcast', `3    eth1            ${users}     0     01005e000001`);
@@ -1435,7 +1435,7 @@ describe('holders', () => {
         ['sk               RefCnt Type Proto  Iface R Rmem   User   Inode', ...lines].join('\n'),
       );
 
-    it('are in use by packet sockets on them or on what is built on them', () => {
+    it('are used by packet sockets on them or on interfaces built on them', () => {
       tree.net('eth1', cardPath, {uppers: ['eth1.5'], index: 3});
       tree.net('eth1.5', virtual, {type: 'vlan', index: 4, link: 3});
       tree.net('eth2', otherPath, {index: 5});
@@ -1460,7 +1460,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('are in use by a packet socket whose process is not seen', () => {
+    it('are used by a packet socket whose process is not visible', () => {
       tree.net('eth1', cardPath, {index: 3});
       packetSockets('00000000deadbeef 3      3    0003   3     1 0      0      4711');
       assert.deepEqual(words(), ['eth1 is used by a packet socket']);
@@ -1524,7 +1524,7 @@ describe('holders', () => {
         ]);
       });
 
-      it('do not where the bridge has hardware of its own', () => {
+      it('do not if the bridge has its own hardware', () => {
         tree.net('eth0', otherPath, {uppers: ['lan'], index: 2});
         assert.deepEqual(
           tree.held(device).map(({harm}) => harm),
@@ -1584,7 +1584,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('that are no boot display have it while the console is on their framebuffer', () => {
+    it('that are not the boot display have the console while it is on their framebuffer', () => {
       const device = tree.device(cardPath, {driver: 'amdgpu'});
       framebuffer('fb0', cardPath, 'amdgpudrmfb');
       console('vtcon1', '0', '(M) frame buffer device');
@@ -1596,7 +1596,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('asked about without the boot display do not get its console', () => {
+    it('without the boot display do not get its console', () => {
       tree.device(cardPath, {driver: 'amdgpu', bootDisplay: true});
       const second = tree.device(otherPath, {driver: 'amdgpu'});
       framebuffer('fb0', otherPath, 'amdgpudrmfb');
@@ -1631,7 +1631,7 @@ describe('holders', () => {
       }
     });
 
-    it('are in use when given to userspace or held themselves', () => {
+    it('are in use when passed to userspace or held themselves', () => {
       const device = tree.device(cardPath, {driver: 'igb', class: '20000'});
       tree.device(path('0000:01:10.0'), {driver: 'vfio-pci', group: 30});
       tree.device(path('0000:01:10.1'), {driver: 'vfio-pci', group: 31});
@@ -1643,7 +1643,7 @@ describe('holders', () => {
       ]);
     });
 
-    it('go with their physical function, and the last route with them', () => {
+    it('disappear with their physical function, and the last route with them', () => {
       const device = tree.device(cardPath, {driver: 'igb', class: '20000'});
       const virtual = tree.device(path('0000:01:10.2'), {driver: 'igbvf', class: '20000'});
       tree.net('eth0', cardPath);
@@ -1673,14 +1673,14 @@ describe('holders', () => {
       ]);
     });
 
-    it('of a driver that is being removed are not asked for their number', () => {
+    it('of a driver that is being removed are counted without sriov_numvfs', () => {
       const device = tree.device(cardPath, {driver: 'igb'});
       assert.deepEqual(tree.held(device), []);
       assert(!tree.reads.some((read) => read.endsWith('/sriov_numvfs')));
     });
   });
 
-  describe('in words', () => {
+  describe('as text', () => {
     const slot = card;
     const base = {slot, class: 'yields', harm: 'overridable'} as const;
     const process = {

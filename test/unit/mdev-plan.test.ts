@@ -107,7 +107,7 @@ function refusal(planned: Planned) {
 const isCode = (code: string) => (error: unknown) => error instanceof PearasysError && error.code === code;
 
 describe('planMdevStart', () => {
-  it('creates, looks, and writes the attributes in order; undone it removes', () => {
+  it('creates, checks, and writes the attributes in order; the undo removes the device', () => {
     const attributes = [
       {name: 'b', value: '1'},
       {name: 'a', value: "it's"},
@@ -126,7 +126,7 @@ describe('planMdevStart', () => {
     ]);
   });
 
-  it('is told before the write what the kernel would refuse', () => {
+  it('reports before the write what the kernel would refuse', () => {
     for (const [more, code, exitCode] of [
       [{parent: undefined}, 'no-parent', 4],
       [{parent: parent({registered: false, types: []})}, 'not-registered', 3],
@@ -142,14 +142,14 @@ describe('planMdevStart', () => {
     }
   });
 
-  it('names the nearest, and which types have instances left', () => {
+  it('names the nearest type, and types with available instances', () => {
     const nearType = refusal(planMdevStart(startInput({wish: wish({type: parseTypeName('mtty-11')})})));
     assert.match(nearType.hint ?? '', /it has mtty-1, mtty-2; the nearest is mtty-1/);
     const full = refusal(planMdevStart(startInput({wish: wish({type: parseTypeName('mtty-2')})})));
     assert.match(full.details?.[0] ?? '', /other types with instances left: mtty-1/);
   });
 
-  it('of a unit: a device that is there already is right, but only of this parent and type', () => {
+  it('for a unit accepts an existing device, but only of this parent and type', () => {
     const there = (more: object) =>
       planMdevStart(startInput({mayExist: true, existing: {uuid, parent: mtty, type, ...more}}));
     assert.deepEqual(there({}), plan([]));
@@ -158,7 +158,7 @@ describe('planMdevStart', () => {
     assert.equal(refusal(there({type: parseTypeName('mtty-2')})).code, 'uuid-in-use');
   });
 
-  it('goes on where the parent does not say how many are left', () => {
+  it('continues if the parent does not say how many are available', () => {
     const unknown = parent({
       types: [{name: type, available: undefined, deviceApi: '', title: undefined, description: undefined}],
     });
@@ -172,7 +172,7 @@ describe('planMdevStart', () => {
       `-t mtty-1 -e ${event} -a start -s ${stateWord} -u ${uuid} -p mtty`;
     const input = `echo '{"mdev_type":"mtty-1","start":"manual","attrs":[]}' |`;
 
-    it('one is asked before, and all are told after; also of what was undone', () => {
+    it('one is asked before, and all are notified after, also of an undo', () => {
       const planned = planMdevStart(
         startInput({callouts: {...none, scripts: scripts.slice(0, 1), notifiers}}),
       );
@@ -188,7 +188,7 @@ describe('planMdevStart', () => {
       ]);
     });
 
-    it('several are tried until one does not answer 2', () => {
+    it('several are tried until one does not exit with 2', () => {
       const [pre] = linesOf(planMdevStart(startInput({callouts: {...none, scripts}})));
       assert.equal(
         pre,
@@ -211,7 +211,7 @@ describe('planMdevStart', () => {
       );
     });
 
-    it('those that are not trusted are told', () => {
+    it('those that are not trusted are reported', () => {
       const callouts = {...none, skipped: [{path: '/x', reason: 'it is not executable'}]};
       const planned = planMdevStart(startInput({callouts}));
       assert.deepEqual(planned.kind === 'plan' ? planned.notes : [], [
@@ -221,7 +221,7 @@ describe('planMdevStart', () => {
   });
 });
 
-describe('what is to be started', () => {
+describe('the device to start', () => {
   const of = (definitions: readonly Definition[], broken: Definitions['broken'] = []) => ({
     definitions,
     broken,
@@ -235,7 +235,7 @@ describe('what is to be started', () => {
     assert.throws(() => specifyMdev({uuid}, of(twins)), isCode('ambiguous-definition'));
   });
 
-  it('is not of another type than it is defined as', () => {
+  it('has the type of its definition', () => {
     assert.throws(
       () => specifyMdev({uuid, type: parseTypeName('mtty-2')}, of([definition()])),
       isCode('type-mismatch'),
@@ -249,7 +249,7 @@ describe('what is to be started', () => {
     assert.throws(() => specifyMdev({uuid, type}, of([])), isCode('not-defined'));
   });
 
-  it('or what a file says', () => {
+  it('or the content of a file', () => {
     const config: MdevConfig = {type, start: 'auto', attributes: [{name: 'a', value: '1'}]};
     assert.deepEqual(specifyMdev({uuid, parent: mtty, config}, of([])), wish(config));
     assert.throws(() => specifyMdev({uuid, config}, of([])), isCode('usage'));
@@ -273,14 +273,14 @@ describe('planMdevStop', () => {
     force: false,
   };
 
-  it('removes, and looks', () => {
+  it('removes the device, and checks', () => {
     assert.deepEqual(linesOf(planMdevStop(input)), [
       `echo '1' > ${device}/remove || true`,
       `test ! -e ${device}`,
     ]);
   });
 
-  it('refuses a device in use, forced or not: the write would wait for its user', () => {
+  it('refuses a device in use, with or without force, because the write would block', () => {
     const holders = [
       {pid: 812, command: 'qemu', unit: 'x.service', nodes: ['/dev/vfio/9'], displayManager: false},
     ];
@@ -295,14 +295,14 @@ describe('planMdevStop', () => {
     }
   });
 
-  it('of one that is not there: a refusal, but right for a unit', () => {
+  it('refuses a missing device, except for a unit', () => {
     assert.equal(refusal(planMdevStop({...input, mdev: undefined})).exitCode, 4);
     assert.deepEqual(planMdevStop({...input, mdev: undefined, mayBeGone: true}), plan([]));
   });
 });
 
 describe('planMdevDefine', () => {
-  it('writes mdevctl’s file; undone it is not there', () => {
+  it('writes mdevctl’s file; the undo removes it', () => {
     const planned = planMdevDefine(wish({start: 'auto'}), state([]));
     assert.deepEqual(linesOf(planned), [
       `printf %s '{\n  "mdev_type": "mtty-1",\n  "start": "auto",\n  "attrs": []\n}' > ${file}`,
@@ -310,7 +310,7 @@ describe('planMdevDefine', () => {
     assert.deepEqual(undoLines(planned.kind === 'plan' ? planned.steps : []), [`rm ${file}`]);
   });
 
-  it('a twin under another parent is left as it is; one on this parent is not written over', () => {
+  it('a definition of another parent does not change; one of this parent is not overwritten', () => {
     assert.equal(planMdevDefine(wish(), state([definition({parent: other})])).kind, 'plan');
     assert.equal(refusal(planMdevDefine(wish(), state([definition()]))).code, 'already-defined');
     const broken = [{kind: 'definition', path: file, parent: mtty, uuid, reason: 'it is not JSON'}] as const;
@@ -328,7 +328,7 @@ describe('planMdevDefine', () => {
 describe('planMdevUndefine', () => {
   const twins = [definition(), definition({parent: other})];
 
-  it('takes all definitions of a UUID, or that of one parent, and leaves the folders', () => {
+  it('removes all definitions of a UUID, or that of one parent, and leaves the folders', () => {
     assert.deepEqual(linesOf(planMdevUndefine(uuid, undefined, state(twins))), [
       `rm ${file}`,
       `rm /etc/mdevctl.d/other/${uuid}`,
@@ -339,7 +339,7 @@ describe('planMdevUndefine', () => {
     assert.equal(step?.kind === 'remove-file' && step.prune, 0);
   });
 
-  it('leaves what is broken, and says so', () => {
+  it('does not remove broken ones, and says so', () => {
     const broken = [
       {
         kind: 'definition',
@@ -360,7 +360,7 @@ describe('planMdevUndefine', () => {
     assert.equal(refusal(planMdevUndefine(uuid, undefined, alone)).code, 'bad-definition');
   });
 
-  it('refuses what is not defined, and what is not root’s', () => {
+  it('refuses a missing definition, and one that is not owned by root', () => {
     assert.deepEqual([refusal(planMdevUndefine(uuid, undefined, state([]))).code, 4], ['not-defined', 4]);
     const foreign = state(twins, {files: new Map()});
     assert.equal(refusal(planMdevUndefine(uuid, undefined, foreign)).code, 'bad-definition');
@@ -378,7 +378,7 @@ describe('planMdevModify', () => {
     return step?.kind === 'write-file' ? (JSON.parse(step.content) as Record<string, unknown>) : planned;
   };
 
-  it('adds at the end or before an index, takes the last out or that at an index', () => {
+  it('adds at the end or at an index, removes the last one or that at an index', () => {
     const add = {name: 'c', value: '3'};
     for (const [change, expected] of [
       [{add}, ['a', 'b', 'c']],
@@ -397,7 +397,7 @@ describe('planMdevModify', () => {
       assert.throws(() => modified(change), isCode('usage'));
   });
 
-  it('keeps all that is not to be different, and what it does not know', () => {
+  it('keeps everything else, including unknown keys', () => {
     const from = definition({attributes, others: {newer: {x: 1}}});
     assert.deepEqual(modified({start: 'auto'}, from), {
       mdev_type: 'mtty-1',
@@ -419,7 +419,7 @@ describe('planMdevModify', () => {
     });
   });
 
-  it('does nothing where all is so; undone it is as it was', () => {
+  it('does nothing without a difference; the undo restores the file', () => {
     assert.deepEqual(planMdevModify(uuid, undefined, {start: 'manual'}, state([definition()])), plan([]));
     const planned = planMdevModify(uuid, undefined, {start: 'auto'}, state([definition()]));
     assert.deepEqual(undoLines(planned.kind === 'plan' ? planned.steps : []), [
@@ -451,7 +451,7 @@ describe('planMdevModifyLive', () => {
   ) =>
     planMdevModifyLive(mdev, uuid, config, {...state([definition()], {callouts}), defined: false, ...more});
 
-  it('is the script’s work alone, and with --defined the definition’s too', () => {
+  it('only calls the script, and with --defined changes the definition too', () => {
     const call = (event: string, stateWord: string) =>
       `echo '{"mdev_type":"mtty-1","start":"manual","attrs":[{"a":"1"}]}' | ${script} -t mtty-1 -e ${event} -a modify -s ${stateWord} -u ${uuid} -p mtty`;
     assert.deepEqual(linesOf(live()), [call('live', 'none')]);
@@ -463,7 +463,7 @@ describe('planMdevModifyLive', () => {
     ]);
   });
 
-  it('refuses where no script says that it can, for another type, and without a device', () => {
+  it('refuses if no script supports it, for another type, and without a device', () => {
     assert.equal(refusal(live({callouts: none})).code, 'callout-failed');
     assert.equal(refusal(live({callouts: {...callouts, supports: undefined}})).code, 'callout-failed');
     assert.equal(
@@ -482,7 +482,7 @@ describe('planMdevModifyLive', () => {
 });
 
 describe('plans together', () => {
-  it('are all of them, or the first refusal', () => {
+  it('are all plans, or the first refusal', () => {
     const refused = refuse({code: 'busy', exitCode: 3, message: 'no'});
     const one = plan([], {notes: ['a', 'b']});
     assert.equal(together([one, refused, one]), refused);

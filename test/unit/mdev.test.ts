@@ -29,7 +29,7 @@ function isCode(code: string): (error: unknown) => boolean {
 }
 
 describe('a UUID', () => {
-  it('is read in each form that mdevctl takes, and is lower case with hyphens', () => {
+  it('is read in each form that mdevctl accepts, and is lower case with hyphens', () => {
     for (const text of [
       '83c32df7-d52e-4ec1-9668-1f3c7e4df107',
       '83C32DF7-D52E-4EC1-9668-1F3C7E4DF107',
@@ -40,7 +40,7 @@ describe('a UUID', () => {
       assert.equal(asUuid(text), '83c32df7-d52e-4ec1-9668-1f3c7e4df107', text);
   });
 
-  it('is refused when it is none, and would be a path', () => {
+  it('is refused if it is not one, as it would become a path', () => {
     for (const text of [
       '',
       'x',
@@ -57,7 +57,7 @@ describe('a UUID', () => {
     }
   });
 
-  it('that is made is one, and another each time', () => {
+  it('that is generated is valid, and different each time', () => {
     assert.equal(asUuid(newUuid()) === undefined, false);
     assert.notEqual(newUuid(), newUuid());
   });
@@ -110,7 +110,7 @@ describe('mdevctl’s JSON', () => {
     assert.deepEqual(parseConfig(printConfig(config)), {...config, others: {}});
   });
 
-  it('keeps what it does not know, and takes any start but auto for manual', () => {
+  it('keeps unknown keys, and treats any start except auto as manual', () => {
     const text = '{"x": {"deep": [1]}, "start": "foo", "mdev_type": "t", "z": null}';
     const config = parseConfig(text);
     assert.deepEqual(config, {
@@ -130,7 +130,7 @@ describe('mdevctl’s JSON', () => {
     assert.deepEqual(configObject(config), {mdev_type: 't', start: 'manual', attrs: []});
   });
 
-  it('keeps the numbers of what it does not know as they are written', () => {
+  it('keeps the spelling of numbers in unknown keys', () => {
     const text = printConfig({...parseConfig('{"mdev_type": "t", "start": "auto"}'), others: {}}).replace(
       /\n\}$/,
       ',\n  "big": 12345678901234567890,\n  "whole": 1.0,\n  "deep": [\n    1e2\n  ]\n}',
@@ -227,7 +227,7 @@ describe('mediated devices of a host', () => {
     assert.equal(readMdev(host, newUuid()), undefined);
   });
 
-  it('a device whose type is not linked yet is waited for, and not listed as active', async () => {
+  it('a device whose type is not linked yet is waited for, and is not listed as active', async () => {
     const host = made({[one]: 'mtty/mtty-1'});
     const {tree} = host.machine;
     const path = `/sys/devices/virtual/mtty/mtty/${one}`;
@@ -244,7 +244,7 @@ describe('mediated devices of a host', () => {
     assert.equal(host.machine.elapsed, 200);
   });
 
-  it('a parent that registers is waited for, within a limit, and no longer than it may come', async () => {
+  it('a registering parent is waited for within a limit, and only while it may still appear', async () => {
     const host = made();
     const late = host.machine.declaration.mdevParents.find(({name}) => name === '0000:02:00.0');
     assert.ok(late);
@@ -259,7 +259,7 @@ describe('mediated devices of a host', () => {
     assert.equal(host.machine.elapsed, 1300);
   });
 
-  it('who uses a device: by the node of its group, all devices at once', () => {
+  it('users of a device: by the node of its group, for all devices at once', () => {
     const host = made({[one]: 'mtty/mtty-1', [two]: 'mtty/mtty-1'});
     const node = `/dev/vfio/${readMdevUse(host, two).group ?? ''}`;
     host.machine.addProcess({
@@ -275,7 +275,7 @@ describe('mediated devices of a host', () => {
     assert.deepEqual([...readHoldersOf(host, [one, two]).keys()], [two]);
   });
 
-  it('who uses it from a container, where its node is elsewhere', () => {
+  it('users in a container, where its node has another path', () => {
     const host = made({[one]: 'mtty/mtty-1'});
     const node = `/dev/vfio/${readMdevUse(host, one).group ?? ''}`;
     const number = host.info(node)?.deviceNumber ?? '';
@@ -292,7 +292,7 @@ describe('mediated devices of a host', () => {
     const path = (parent: string, uuid: string) => `/etc/mdevctl.d/${parent}/${uuid}`;
     const text = (type: string, start = 'manual') => `{"mdev_type": "${type}", "start": "${start}"}`;
 
-    it('of all parents, twins too, and beside them what is broken', () => {
+    it('of all parents, also several of one UUID, and broken ones separately', () => {
       const host = made(
         {},
         {
@@ -334,7 +334,7 @@ describe('mediated devices of a host', () => {
       const listed = (host: SimulatedHost, filter = {}) =>
         readDefinitions(host, filter).definitions.map(({parent, uuid, path}) => `${parent} ${uuid} ${path}`);
 
-      it('of a PCI parent, of a subchannel, of a domain above ffff: they are the kernel’s', () => {
+      it('of a PCI parent, a subchannel, a domain above ffff: the kernel’s spelling is used', () => {
         for (const [typed, kernels] of [
           ['0000:2B:00.0', '0000:2b:00.0'],
           ['2B:00.0', '0000:2b:00.0'],
@@ -347,7 +347,7 @@ describe('mediated devices of a host', () => {
           assert.equal(parseParentName(typed), kernels);
       });
 
-      it('of the folder: it is found by the kernel’s name, and keeps its own', () => {
+      it('of the folder: it is found by the kernel’s name, and keeps its name', () => {
         const file = path('0000:2B:00.0', one);
         const host = made({}, {[file]: text('t')});
         for (const filter of [{}, {parent: slot}, {uuid: one}, {parent: slot, uuid: one}])
@@ -371,7 +371,7 @@ describe('mediated devices of a host', () => {
         }
       });
 
-      it('of two files for one device the kernel’s counts, and the other one is told', () => {
+      it('of two files for one device the kernel’s spelling wins, and the other one is reported', () => {
         const uuid = parseUuid('83c32df7-d52e-4ec1-9668-1f3c7e4df107');
         const host = made(
           {},
@@ -404,7 +404,7 @@ describe('mediated devices of a host', () => {
       );
     });
 
-    it('behind a link are trusted only where the folders of link and target both are', () => {
+    it('behind a link are trusted only if the folders of link and target are', () => {
       const host = made(
         {},
         {
@@ -429,7 +429,7 @@ describe('mediated devices of a host', () => {
       assert.match(distrust(path('linked', 'x')) ?? '', /^\/open is owned by user 1000/);
     });
 
-    it('tell of devices that are there how they start', () => {
+    it('say how existing devices start', () => {
       const host = made(
         {[one]: 'mtty/mtty-1', [two]: 'mtty/mtty-1'},
         {

@@ -37,7 +37,7 @@ function refusalOf(rest: Partial<SwitchInput>) {
 }
 
 describe('planSwitch', () => {
-  it('overrides, unbinds, probes and looks at the link', () => {
+  it('overrides, unbinds, probes and checks the link', () => {
     assert.deepEqual(linesOf(planSwitch(input({}))), [
       "echo 'vfio-pci' > /sys/bus/pci/devices/0000:01:00.0/driver_override",
       "echo '0000:01:00.0' > /sys/bus/pci/drivers/nouveau/unbind",
@@ -58,19 +58,19 @@ describe('planSwitch', () => {
     ]);
   });
 
-  it('loads the module first when the driver is not there, and looks whether it brought the driver', () => {
+  it('loads the module first if the driver is missing, and checks that it provides the driver', () => {
     const lines = linesOf(planSwitch(input({source: {kind: 'module', module: 'vfio-pci'}})));
     assert.deepEqual(lines.slice(0, 2), ['modprobe vfio-pci', 'test -d /sys/bus/pci/drivers/vfio-pci']);
   });
 
-  it('leaves a device alone that is right already, and does the others', () => {
+  it('skips a device that has reached the target, and switches the others', () => {
     const there = {...audio, driver: 'vfio-pci', override: 'vfio-pci'};
     const planned = planSwitch(input({devices: [card, there], members: [card, there]}));
     assert.ok(linesOf(planned).every((line) => line.includes('0000:01:00.0')));
     assert.deepEqual(linesOf(planSwitch(input({devices: [there]}))), []);
   });
 
-  it('writes only the override when the driver is right and the override names another', () => {
+  it('writes only the override if the driver is right and the override names another', () => {
     const device = {...card, driver: 'vfio-pci', override: 'nouveau'};
     assert.deepEqual(linesOf(planSwitch(input({devices: [device]}))), [
       "echo 'vfio-pci' > /sys/bus/pci/devices/0000:01:00.0/driver_override",
@@ -85,7 +85,7 @@ describe('planSwitch', () => {
     ]);
   });
 
-  it('gives back to the default driver by modalias', () => {
+  it('returns to the default driver by modalias', () => {
     const device = {...card, driver: 'vfio-pci', override: 'vfio-pci'};
     const defaults = new Map([[device.slot, aDefault({modules: ['nouveau'], loads: true})]]);
     assert.deepEqual(linesOf(planSwitch(input({devices: [device], target: {kind: 'default'}, defaults}))), [
@@ -97,7 +97,7 @@ describe('planSwitch', () => {
     ]);
   });
 
-  it('does not expect a default driver where no module knows the device', () => {
+  it('does not expect a default driver if no module knows the device', () => {
     const device = {...card, driver: 'vfio-pci', override: 'vfio-pci'};
     const lines = linesOf(planSwitch(input({devices: [device], target: {kind: 'default'}})));
     assert.equal(lines.at(-1), 'test ! -e /sys/bus/pci/drivers/vfio-pci/0000:01:00.0');
@@ -112,7 +112,7 @@ describe('planSwitch', () => {
     ]);
   });
 
-  it('refuses a driver that nobody knows, with the nearest one', () => {
+  it('refuses an unknown driver, with the nearest one', () => {
     const error = refusalOf({
       target: {kind: 'claim', driver: aDriver('vfoi-pci')},
       source: {kind: 'unknown', known: ['nouveau', 'vfio-pci'], modules: ['nvidia'], isModule: false},
@@ -157,7 +157,7 @@ describe('planSwitch', () => {
       system: false,
     };
 
-    it('names them and what to do, and offers --force where it helps', () => {
+    it('names them and the next step, and offers --force if it helps', () => {
       const error = refusalOf({holders: [process]});
       assert.equal(error.code, 'in-use');
       assert.equal(error.exitCode, 3);
@@ -166,19 +166,19 @@ describe('planSwitch', () => {
       assert.match(error.hint ?? '', /--force$/);
     });
 
-    it('goes on with force where no harm is certain', () => {
+    it('continues with force if no harm is certain', () => {
       const rules = {force: true, wholeGroup: true};
       assert.equal(planSwitch(input({holders: [process], rules})).kind, 'plan');
     });
 
-    it('goes on without force where they are harmless, and tells them', () => {
+    it('continues without force if they are harmless, and reports them', () => {
       const idle: Holder = {...process, command: 'pipewire', class: 'harmless', harm: 'none'};
       const planned = planSwitch(input({holders: [idle]}));
       assert.equal(planned.kind, 'plan');
       assert.match(planned.notes.join('\n'), /812 \(pipewire\).*closes the device/);
     });
 
-    it('refuses even with force where harm is certain, and does not offer it', () => {
+    it('refuses even with force if harm is certain, and does not offer it', () => {
       const rules = {force: true, wholeGroup: true};
       const error = refusalOf({holders: [process, mount], rules});
       assert.match(error.details?.[0] ?? '', /\/mnt\/data/);
@@ -200,7 +200,7 @@ describe('planSwitch', () => {
       ]);
     });
 
-    it('takes the whole group; bridges need not come along', () => {
+    it('takes the whole group without bridges', () => {
       const planned = planSwitch(input({devices: [card, audio], members}));
       assert.equal(planned.kind, 'plan');
       assert.equal(linesOf(planned).length, 8);
@@ -223,7 +223,7 @@ describe('planSwitch', () => {
         assert.equal(planSwitch(input({members: [card, {...audio, driver}]})).kind, 'plan');
     });
 
-    it('does not care for a driver that is not VFIO', () => {
+    it('does not matter for a driver other than VFIO', () => {
       const target: Target = {kind: 'claim', driver: aDriver('uio_pci_generic')};
       assert.equal(planSwitch(input({members, target})).kind, 'plan');
     });
