@@ -41,7 +41,7 @@ describe('pearasys pci', () => {
   it('skips in later links what an earlier one has removed along with its PF', async () => {
     const host = made((machine) => machine.functions.push(sriovCard('0000:06:00.0')));
     host.machine.loadModule('igb');
-    host.machine.setVirtualFunctions('0000:06:00.0', '2');
+    host.machine.sriov.setVirtualFunctions('0000:06:00.0', '2');
     const virtual = [...host.machine.functions.keys()].filter((slot) => slot.startsWith('0000:06:10'));
     const slots = ['0000:06:00.0', ...virtual].map((slot) => `-s ${slot}`).join(' ');
     const {exitCode, stderr} = await typed(host, `${slots} pci device unbind driver vfio-pci bind`);

@@ -148,7 +148,7 @@ describe('pearasys service', () => {
         });
         hosts.push(host);
         host.machine.loadModule('igb');
-        host.machine.setVirtualFunctions(pf, '1');
+        host.machine.sriov.setVirtualFunctions(pf, '1');
         await ok(host, `-s ${pf} service install vfio-pci --group`);
         assert.deepEqual(
           host.list('/etc/pearasys/pci').filter((name) => name.startsWith('0000:06')),

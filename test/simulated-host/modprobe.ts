@@ -1,6 +1,6 @@
 import {Errno} from './errno.js';
-import type {SimulatedMachine} from './machine.js';
-import {matchesPattern} from './render.js';
+import type {SimulatedMachine} from './kernel/machine.js';
+import {matchesPattern} from './kernel/render.js';
 
 /** What /etc/modprobe.d and the kernel's command line say. */
 interface Configuration {
@@ -85,7 +85,7 @@ export function resolveModule(machine: SimulatedMachine, text: string): string[]
   if (machine.declaration.modules.some((each) => each.name === name)) return [name];
   const configured = readConfiguration(machine).aliases.filter(([pattern]) => matchesPattern(pattern, text));
   if (configured.length > 0) return configured.map(([, module]) => module);
-  return machine.modulesFor(text);
+  return machine.modules.modulesFor(text);
 }
 
 /**
@@ -137,11 +137,12 @@ function load(
 /** Unloads a module, and those it needed and nobody else needs. */
 export function removeModule(machine: SimulatedMachine, name: string): void {
   const module = machine.declaration.modules.find((each) => each.name === name);
-  machine.unloadModule(name);
+  machine.modules.unloadModule(name);
   for (const other of module?.depends ?? []) {
     const post = machine.declaration.modules.find((each) => each.name === other)?.softdepPost ?? [];
     for (const after of post)
-      if (machine.isLoaded(after) && machine.moduleUsers(other) === 1) machine.unloadModule(after);
-    if (machine.isLoaded(other) && machine.moduleUsers(other) === 0) removeModule(machine, other);
+      if (machine.isLoaded(after) && machine.modules.moduleUsers(other) === 1)
+        machine.modules.unloadModule(after);
+    if (machine.isLoaded(other) && machine.modules.moduleUsers(other) === 0) removeModule(machine, other);
   }
 }

@@ -4,9 +4,9 @@ import {tmpdir} from 'node:os';
 import {posix} from 'node:path';
 import type {CommandResult} from '../../src/host/host.js';
 import {Errno, NeverReturns} from './errno.js';
-import type {SimulatedMachine} from './machine.js';
+import type {SimulatedMachine} from './kernel/machine.js';
 import {moduleName, parameters, probeModule, removeModule, resolveModule} from './modprobe.js';
-import {matchesPattern} from './render.js';
+import {matchesPattern} from './kernel/render.js';
 import {templateOf, Userland, type JobResult} from './userland.js';
 
 type Program = (
@@ -86,7 +86,8 @@ const modprobe: Program = (machine, userId, args) => {
           if (!machine.isLoaded(name)) continue;
           if (userId !== 0)
             return complained(`modprobe: ERROR: could not remove '${name}': Operation not permitted`);
-          if (machine.moduleUsers(name) > 0) return complained(`modprobe: FATAL: Module ${name} is in use.`);
+          if (machine.modules.moduleUsers(name) > 0)
+            return complained(`modprobe: FATAL: Module ${name} is in use.`);
           removeModule(machine, name);
         }
       } else {
@@ -115,9 +116,9 @@ const rmmod: Program = (machine, userId, args) => {
     const name = moduleName(text);
     if (text.startsWith('-')) unsupported('rmmod', text);
     if (!machine.isLoaded(name)) return complained(`rmmod: ERROR: Module ${name} is not currently loaded`);
-    if (machine.moduleUsers(name) > 0) return complained(`rmmod: ERROR: Module ${name} is in use`);
+    if (machine.modules.moduleUsers(name) > 0) return complained(`rmmod: ERROR: Module ${name} is in use`);
     if (userId !== 0) return complained(`rmmod: ERROR: could not remove '${name}': Operation not permitted`);
-    machine.unloadModule(name);
+    machine.modules.unloadModule(name);
   }
   return ok;
 };
@@ -182,7 +183,7 @@ function trigger(machine: SimulatedMachine, userId: number, args: readonly strin
     const subsystem = posix.basename(machine.tree.resolve(`${path}/subsystem`) ?? '');
     if (subsystems.length > 0 && !subsystems.some((pattern) => matchesPattern(pattern, subsystem))) continue;
     if (names.length > 0 && !names.some((pattern) => matchesPattern(pattern, posix.basename(path)))) continue;
-    machine.trigger(path, action, synthetic);
+    machine.events.trigger(path, action, synthetic);
   }
   Userland.of(machine).handleEvents();
   return ok;

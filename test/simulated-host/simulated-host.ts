@@ -31,10 +31,10 @@ import {sweepDrafts} from '../../src/host/whole-file.js';
 import type {MachineDeclaration} from './declaration.js';
 import {effectText, type Effect} from './journal.js';
 import {Errno, NeverReturns} from './errno.js';
-import {SimulatedMachine} from './machine.js';
+import {SimulatedMachine} from './kernel/machine.js';
 import type {MemoryFiles} from './memory-files.js';
 import {runProgram} from './programs.js';
-import {patternToExpression} from './render.js';
+import {patternToExpression} from './kernel/render.js';
 import {standardMachine} from './standard-machine.js';
 import {Userland} from './userland.js';
 
@@ -205,8 +205,8 @@ export class SimulatedHost implements Host {
     if (this.isLocked(real)) return undefined;
     const fault = this.#next(this.#readFaults, path);
     if (fault !== undefined) throw new FileError('reading', path, fault.errno);
-    const locking = this.machine.takesLock(real);
-    if (this.hangingReads && locking !== undefined && this.machine.isStuck(locking))
+    const locking = this.machine.stuck.takesLock(real);
+    if (this.hangingReads && locking !== undefined && this.machine.stuck.isStuck(locking))
       throw new Error(`reading ${path} would never return: a write to that device is stuck in the kernel`);
     const stat = this.machine.tree.stat(real);
     // sysfs checks the permission bits for root too: `remove`, `bind` and their like cannot be read.
@@ -270,13 +270,13 @@ export class SimulatedHost implements Host {
     const real = this.machine.tree.resolve(node);
     if (this.userId !== 0 || real === undefined || this.machine.tree.nodes.get(real)?.type !== 'block')
       return false;
-    return this.machine.isClaimed(real);
+    return this.machine.hostUse.isClaimed(real);
   }
 
   /** As on a machine: a device that keeps its lock for more than the limit is as if it were not there. */
   findLocked(limit: number): Promise<void> {
     for (const slot of this.machine.functions.keys()) {
-      if (!this.machine.isStuck(slot) || this.#locked.has(slot)) continue;
+      if (!this.machine.stuck.isStuck(slot) || this.#locked.has(slot)) continue;
       this.machine.elapsed += limit;
       this.#locked.add(slot);
     }
@@ -584,7 +584,9 @@ export class SimulatedHost implements Host {
   /** What the kernel shows of a process only to its owner and to root. */
   #private(real: string): boolean {
     const pid = /^\/proc\/(\d+)\/(?:fd|maps)(?:\/|$)/.exec(real)?.[1];
-    return pid !== undefined && this.userId !== 0 && this.machine.ownerOf(Number(pid)) !== this.userId;
+    return (
+      pid !== undefined && this.userId !== 0 && this.machine.processes.ownerOf(Number(pid)) !== this.userId
+    );
   }
 }
 

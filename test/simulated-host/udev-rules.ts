@@ -1,7 +1,8 @@
 import {posix} from 'node:path';
 import {Errno, NeverReturns} from './errno.js';
-import type {KernelEvent, SimulatedMachine} from './machine.js';
-import {patternToExpression} from './render.js';
+import type {KernelEvent} from './kernel/events.js';
+import type {SimulatedMachine} from './kernel/machine.js';
+import {patternToExpression} from './kernel/render.js';
 
 /** `KEY{attribute}operator"value"` of a rule. */
 export interface Token {

@@ -2,7 +2,8 @@ import fs from 'node:fs';
 import {posix} from 'node:path';
 import type {ProcessDeclaration} from './declaration.js';
 import {Errno, NeverReturns} from './errno.js';
-import type {KernelEvent, SimulatedMachine} from './machine.js';
+import type {KernelEvent} from './kernel/events.js';
+import type {SimulatedMachine} from './kernel/machine.js';
 import {probeModule} from './modprobe.js';
 import {applyRules, parseRules, type Rule, type UdevResult} from './udev-rules.js';
 
@@ -150,7 +151,7 @@ export class Userland {
     this.#devices.clear();
     this.machine.tree.remove('/run/udev/data');
     for (const {path} of [...this.machine.functions.values()])
-      this.machine.trigger(path, 'add', '11111111-1111-1111-1111-111111111111');
+      this.machine.events.trigger(path, 'add', '11111111-1111-1111-1111-111111111111');
     this.handleEvents();
   }
 
@@ -480,11 +481,11 @@ export class Userland {
     } finally {
       this.#states.set(unit, state);
     }
-    const ended = this.machine.processesOf(unit);
+    const ended = this.machine.processes.processesOf(unit);
     const users = new Set(ended.map(({cgroup = ''}) => /\/user-(\d+)\.slice\/session-/.exec(cgroup)?.[1]));
     for (const {pid} of ended) this.machine.endProcess(pid);
     // A user's manager ends with all it runs some time after the user's last session (logind.conf(5), UserStopDelaySec=).
-    const lingering = this.machine.processesIn(
+    const lingering = this.machine.processes.processesIn(
       [...users]
         .filter((user) => user !== undefined)
         .filter((user) => !this.#staysFor(user, ended))
@@ -501,7 +502,7 @@ export class Userland {
   /** Ends what a unit of a user's service manager runs. */
   stopOfUser(user: string, unit: string): void {
     this.jobs.push(`stop ${unit} of ${user}`);
-    const ended = this.machine
+    const ended = this.machine.processes
       .processesIn([`/user.slice/user-${user}.slice/user@${user}.service/`])
       .filter(({cgroup = ''}) => cgroup.split('/').includes(unit));
     for (const {pid} of ended) this.machine.endProcess(pid);
@@ -520,7 +521,7 @@ export class Userland {
       this.machine.tree.read('/etc/passwd') ?? '',
     )?.[1];
     if (name !== undefined && this.machine.tree.has(`/var/lib/systemd/linger/${name}`)) return true;
-    return this.machine
+    return this.machine.processes
       .processesIn([`/user.slice/user-${user}.slice/session-`])
       .some(({cgroup}) => !ended.some((process) => process.cgroup === cgroup));
   }

@@ -53,10 +53,10 @@ describe('the default driver is what the kernel would choose, regardless of the 
   function leave(host: SimulatedHost, slot: string, driver: string): void {
     host.machine.loadModule(driver.replaceAll('-', '_'));
     const {driver: before} = host.machine.device(slot);
-    host.machine.setOverride(slot, driver);
-    if (before !== undefined) host.machine.unbind(before, slot);
-    host.machine.probe(slot);
-    host.machine.setOverride(slot, '\n');
+    host.machine.drivers.setOverride(slot, driver);
+    if (before !== undefined) host.machine.drivers.unbind(before, slot);
+    host.machine.drivers.probe(slot);
+    host.machine.drivers.setOverride(slot, '\n');
     assert.equal(driverOf(host, slot), driver);
   }
 
@@ -96,8 +96,8 @@ describe('the default driver is what the kernel would choose, regardless of the 
   it('wins against an id that vfio-pci got through new_id', async () => {
     const host = made();
     host.machine.loadModule('vfio_pci');
-    host.machine.unbind('nouveau', card);
-    host.machine.addId('vfio-pci', '10de 1b80');
+    host.machine.drivers.unbind('nouveau', card);
+    host.machine.drivers.addId('vfio-pci', '10de 1b80');
     assert.equal(driverOf(host, card), 'vfio-pci');
     await toDefault(host, card);
     assert.equal(driverOf(host, card), 'nouveau');
@@ -132,14 +132,14 @@ describe('the default driver is what the kernel would choose, regardless of the 
   it('is reported when the kernel binds the device to a driver with its id from new_id, and nothing else matches', async () => {
     const host = made();
     host.machine.loadModule('vfio_pci');
-    host.machine.addId('vfio-pci', '8086 a36f');
+    host.machine.drivers.addId('vfio-pci', '8086 a36f');
     assert.equal(driverOf(host, sram), 'vfio-pci');
     const error = await failure(toDefault(host, sram));
     assert.equal(error.code, 'not-bound');
     assert.match(error.message, /driver vfio-pci took 0000:00:14\.2 \(8086:a36f\)/);
     assert.match(error.hint ?? '', /pearasys -s 0000:00:14\.2 pci driver vfio-pci remove-id/);
     assert.equal(driverOf(host, sram), 'vfio-pci');
-    host.machine.removeId('vfio-pci', '8086 a36f');
+    host.machine.drivers.removeId('vfio-pci', '8086 a36f');
     await toDefault(host, sram);
     assert.equal(driverOf(host, sram), undefined);
   });
@@ -147,8 +147,8 @@ describe('the default driver is what the kernel would choose, regardless of the 
   it('is not a host driver that got the id through new_id while an id table names another', async () => {
     const host = made();
     host.machine.loadModule('igb');
-    host.machine.unbind('e1000e', '0000:05:00.0');
-    host.machine.addId('igb', '8086 10d3');
+    host.machine.drivers.unbind('e1000e', '0000:05:00.0');
+    host.machine.drivers.addId('igb', '8086 10d3');
     assert.equal(driverOf(host, '0000:05:00.0'), 'igb');
     await toDefault(host, '0000:05:00.0');
     assert.equal(driverOf(host, '0000:05:00.0'), 'e1000e');
@@ -160,7 +160,7 @@ describe('the default driver is what the kernel would choose, regardless of the 
     await toDefault(host, card);
     assert.ok(['nouveau', 'nvidia'].includes(driverOf(host, card) ?? ''), driverOf(host, card));
     const other = made(addNvidia);
-    other.machine.unbind('nouveau', card);
+    other.machine.drivers.unbind('nouveau', card);
     other.machine.loadModule('nvidia');
     assert.equal(driverOf(other, card), 'nvidia');
     assert.deepEqual(linesOf(planned(other, card)), []);
@@ -203,7 +203,7 @@ describe('the default driver is what the kernel would choose, regardless of the 
     for (let killed = 1; ; killed += 1) {
       const host = made();
       leave(host, card, 'vfio-pci');
-      host.machine.setOverride(card, 'vfio-pci');
+      host.machine.drivers.setOverride(card, 'vfio-pci');
       const first = planned(host, card);
       assert.equal(first.kind, 'plan');
       if (killed > first.steps.length) break;

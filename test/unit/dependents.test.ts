@@ -41,7 +41,7 @@ describe('devices that exist only through the driver of another', () => {
     });
     host.machine.loadModule('igb');
     host.machine.loadModule('igbvf');
-    host.machine.setVirtualFunctions(pf, String(number));
+    host.machine.sriov.setVirtualFunctions(pf, String(number));
     return host;
   }
 
@@ -118,16 +118,16 @@ describe('devices that exist only through the driver of another', () => {
       host.machine.loadModule('vfio_pci');
       host.machine.loadModule('pci_stub');
       const move = (slot: string, driver: string, override: string) => {
-        host.machine.setOverride(slot, driver);
+        host.machine.drivers.setOverride(slot, driver);
         const {driver: now} = host.machine.device(slot);
-        if (now !== undefined) host.machine.unbind(now, slot);
-        host.machine.probe(slot);
-        host.machine.setOverride(slot, override);
+        if (now !== undefined) host.machine.drivers.unbind(now, slot);
+        host.machine.drivers.probe(slot);
+        host.machine.drivers.setOverride(slot, override);
       };
       move('0000:06:00.1', 'pci-stub', 'pci-stub');
       move('0000:06:00.2', 'pci-stub', '\n');
       move('0000:06:00.3', 'none', 'none');
-      host.machine.setVirtualAutoprobe(pf, '0');
+      host.machine.sriov.setVirtualAutoprobe(pf, '0');
       const before = host.machine.bindings();
       const change = planned(host, vfio, [pf], {force: true});
       assert.equal(change.kind, 'plan');
@@ -150,9 +150,9 @@ describe('devices that exist only through the driver of another', () => {
     it('that are passed to userspace are in use', () => {
       const host = withVirtualFunctions(2);
       host.machine.loadModule('vfio_pci');
-      host.machine.setOverride('0000:06:00.2', 'vfio-pci');
-      host.machine.unbind('igbvf', '0000:06:00.2');
-      host.machine.probe('0000:06:00.2');
+      host.machine.drivers.setOverride('0000:06:00.2', 'vfio-pci');
+      host.machine.drivers.unbind('igbvf', '0000:06:00.2');
+      host.machine.drivers.probe('0000:06:00.2');
       const change = planned(host, vfio, [pf]);
       assert.equal(change.kind, 'refusal');
       assert.match(change.error.details?.join('\n') ?? '', /virtual function 0000:06:00\.2 is in use/);
@@ -209,12 +209,12 @@ describe('devices that exist only through the driver of another', () => {
       const host = made((machine) => machine.functions.push(sriovCard(pf)));
       host.machine.loadModule('igb');
       host.machine.loadModule('igbvf');
-      host.machine.setVirtualAutoprobe(pf, '0');
-      host.machine.setVirtualFunctions(pf, '1');
+      host.machine.sriov.setVirtualAutoprobe(pf, '0');
+      host.machine.sriov.setVirtualFunctions(pf, '1');
       const [first = ''] = slotsOf(host).filter((slot) => slot.startsWith('0000:06:10'));
       host.machine.loadModule('vfio_pci');
-      host.machine.setOverride(first, 'vfio-pci');
-      host.machine.probe(first);
+      host.machine.drivers.setOverride(first, 'vfio-pci');
+      host.machine.drivers.probe(first);
       const change = planned(host, {kind: 'default'}, [first]);
       assert.equal(change.kind, 'plan');
       await applyPlan(host, change, {limit: 5000});
@@ -287,9 +287,9 @@ describe('devices that exist only through the driver of another', () => {
       assert.match(refused.error.details?.join('\n') ?? '', /\/mnt\/data/);
       const given = withDisks();
       given.machine.loadModule('vfio_pci');
-      given.machine.setOverride(disks[1] ?? '', 'vfio-pci');
-      given.machine.unbind('nvme', disks[1] ?? '');
-      given.machine.probe(disks[1] ?? '');
+      given.machine.drivers.setOverride(disks[1] ?? '', 'vfio-pci');
+      given.machine.drivers.unbind('nvme', disks[1] ?? '');
+      given.machine.drivers.probe(disks[1] ?? '');
       const kept = planned(given, vfio, [controller]);
       assert.equal(kept.kind, 'refusal');
       assert.match(
@@ -341,7 +341,7 @@ describe('devices that exist only through the driver of another', () => {
       const host = withVirtualFunctions(2, (_card, machine) => {
         for (const driver of machine.drivers) if (driver.name === 'igb') driver.leavesSriov = true;
       });
-      host.machine.unbind('igb', pf);
+      host.machine.drivers.unbind('igb', pf);
       const change = link(host, 'remove', pf);
       assert.equal(change.kind, 'refusal');
       assert.match(change.error.hint ?? '', /bind default 0000:06:00\.0/);

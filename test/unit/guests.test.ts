@@ -1505,9 +1505,9 @@ describe('the unit of a guest', () => {
     it('does not change devices that were switched since, and ignores missing ones', async () => {
       const host = made([card, sound]);
       await start(host);
-      host.machine.setOverride(card, 'nouveau');
-      host.machine.unbind('vfio-pci', card);
-      host.machine.probe(card);
+      host.machine.drivers.setOverride(card, 'nouveau');
+      host.machine.drivers.unbind('vfio-pci', card);
+      host.machine.drivers.probe(card);
       host.machine.hotRemove(sound);
       const {exitCode, journal} = await stop(host);
       assert.equal(exitCode, 0, journal.join('\n'));

@@ -303,7 +303,7 @@ describe('the handlers', () => {
       const {exitCode, journal} = await runOn(host, release, card, 'vfio-pci');
       assert.equal(exitCode, 3);
       assert.match(journal.join('\n'), /4321 \(qemu-system-x86\)/);
-      assert.equal(host.machine.isStuck(card), false);
+      assert.equal(host.machine.stuck.isStuck(card), false);
     });
   });
 

@@ -84,7 +84,7 @@ describe('events of mediated devices', () => {
       const first = eventOf(host, 'add', A);
       assert.deepEqual([[...first.tags], first.properties['SYSTEMD_WANTS']], [[], undefined]);
       for (const action of ['bind', 'change', 'add']) {
-        if (action !== 'bind') host.machine.trigger(`${path}/uevent`, action);
+        if (action !== 'bind') host.machine.events.trigger(`${path}/uevent`, action);
         await host.userland.idle();
         const {properties, tags} = eventOf(host, action, A);
         assert.equal(properties['SYSTEMD_WANTS'], `mdev_there@${A}.target`, action);

@@ -13,7 +13,7 @@ import {
 } from '../simulated-host/standard-machine.js';
 import {applyRules, parseRules} from '../simulated-host/udev-rules.js';
 import {deviceUnit} from '../simulated-host/userland.js';
-import type {KernelEvent} from '../simulated-host/machine.js';
+import type {KernelEvent} from '../simulated-host/kernel/events.js';
 
 /** The idle graphics card and its sound function; the one with the display. */
 const card = '0000:02:00.0';

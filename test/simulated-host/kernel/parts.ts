@@ -6,8 +6,8 @@ import type {
   NvmeDeclaration,
   PartitionDeclaration,
   UsbDeclaration,
-} from './declaration.js';
-import type {DeviceNode} from './tree.js';
+} from '../declaration.js';
+import type {DeviceNode} from '../tree.js';
 
 /** A class device that a driver makes: a network interface, a DRM card, a disk. */
 export interface Part {

@@ -1,5 +1,5 @@
 /** Texts in the kernel's formats. */
-import type {FunctionDeclaration, MountDeclaration, RouteDeclaration} from './declaration.js';
+import type {FunctionDeclaration, MountDeclaration, RouteDeclaration} from '../declaration.js';
 
 /** `pci:v000010DEd00001B80sv00001043sd00008599bc03sc00i00`, as pci_uevent() makes it. */
 export function modaliasOf(device: FunctionDeclaration): string {

@@ -1,7 +1,7 @@
-import type {MdevTypeDeclaration, ParentDeclaration} from './declaration.js';
-import {Errno, NeverReturns} from './errno.js';
+import type {MdevTypeDeclaration, ParentDeclaration} from '../declaration.js';
+import {Errno, NeverReturns} from '../errno.js';
 import {vfioPart, type Allocate, type Part} from './parts.js';
-import type {Tree} from './tree.js';
+import type {Tree} from '../tree.js';
 
 /** What mediated devices need of the machine they are in. */
 export interface MdevMachine {
