@@ -80,7 +80,7 @@ function stateOf(host: SimulatedHost): MachineState {
       .list('/sys/class/vtconsole')
       .map((name) => host.readText(`/sys/class/vtconsole/${name}/bind`)),
     units: [...userland.units].filter(([, state]) => state !== 'inactive').sort(),
-    needsReload: userland.needsReload,
+    needsReload: userland.systemd.files.needsReload,
     locks: [...machine.locks.keys()],
     harm: machine.harm,
   };

@@ -33,7 +33,7 @@ import {effectText, type Effect} from './journal.js';
 import {Errno, NeverReturns} from './errno.js';
 import {SimulatedMachine} from './kernel/machine.js';
 import type {MemoryFiles} from './memory-files.js';
-import {runProgram} from './programs.js';
+import {runProgram} from './programs/run.js';
 import {patternToExpression} from './kernel/render.js';
 import {standardMachine} from './standard-machine.js';
 import {Userland} from './userland.js';

@@ -10,13 +10,13 @@ import {mdevStop} from '../../src/entry/handlers/mdev-stop.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addParents} from '../simulated-host/standard-machine.js';
-import type {UdevResult} from '../simulated-host/udev-rules.js';
 import {parseParentName} from '../../src/devices/mdev/mdev-name.js';
 import {parseUuid} from '../../src/devices/mdev/uuid.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import {distrustDefinition, readDefinitions} from '../../src/state/definitions/definition.js';
 import {definitionCases, definitionPlace, definitionSubject} from '../corpus/definitions.js';
 import {canTry, putFile} from '../corpus/files.js';
+import type {UdevResult} from '../simulated-host/udev/worker.js';
 import {runOn, shipped} from './services.js';
 
 const A = '11111111-1111-4111-8111-111111111111';

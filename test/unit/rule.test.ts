@@ -6,7 +6,7 @@ import {commandLineCases} from '../corpus/command-lines.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {beforeUdev, functionOf} from '../simulated-host/standard-machine.js';
-import type {UdevResult} from '../simulated-host/udev-rules.js';
+import type {UdevResult} from '../simulated-host/udev/worker.js';
 import {typed} from '../cli/runs.js';
 import {canTry} from '../corpus/files.js';
 import {putRecord, recordCases, subject, type RecordCase} from '../corpus/records.js';

@@ -11,8 +11,9 @@ import {
   functionOf,
   sriovCard,
 } from '../simulated-host/standard-machine.js';
-import {applyRules, parseRules} from '../simulated-host/udev-rules.js';
-import {deviceUnit} from '../simulated-host/userland.js';
+import {parseRules} from '../simulated-host/udev/rules.js';
+import {applyRules} from '../simulated-host/udev/worker.js';
+import {deviceUnit} from '../simulated-host/systemd/unit-files.js';
 import type {KernelEvent} from '../simulated-host/kernel/events.js';
 
 /** The idle graphics card and its sound function; the one with the display. */

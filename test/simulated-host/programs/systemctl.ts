@@ -1,205 +1,12 @@
-import {spawnSync} from 'node:child_process';
-import {existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
-import {tmpdir} from 'node:os';
 import {posix} from 'node:path';
-import type {CommandResult} from '../../src/host/host.js';
-import {Errno, NeverReturns} from './errno.js';
-import type {SimulatedMachine} from './kernel/machine.js';
-import {moduleName, parameters, probeModule, removeModule, resolveModule} from './modprobe.js';
-import {matchesPattern} from './kernel/render.js';
-import {templateOf, Userland, type JobResult} from './userland.js';
+import type {SimulatedMachine} from '../kernel/machine.js';
+import {matchesPattern} from '../kernel/render.js';
+import type {JobResult} from '../systemd/manager.js';
+import {templateOf} from '../systemd/unit-files.js';
+import {Userland} from '../userland.js';
+import {complained, ok, said, unsupported, type Answer, type Program} from './program.js';
 
-type Program = (
-  machine: SimulatedMachine,
-  userId: number,
-  args: readonly string[],
-) => Answer | Promise<Answer>;
-type Answer = CommandResult;
-
-const ok: Answer = {status: 0, stdout: '', stderr: ''};
-const said = (stdout: string, status = 0): Answer => ({status, stdout, stderr: ''});
-const complained = (stderr: string, status = 1): Answer => ({status, stdout: '', stderr});
-
-/**
- * Runs a program of the simulated machine; undefined when it has no such program.
- * @throws Error for a use that is not simulated: a test must not pass because nothing happened.
- */
-export async function runProgram(
-  machine: SimulatedMachine,
-  userId: number,
-  file: string,
-  args: readonly string[],
-): Promise<CommandResult | undefined> {
-  const program = programs.get(posix.basename(file));
-  return program === undefined ? undefined : await program(machine, userId, args);
-}
-
-function unsupported(program: string, word: string): never {
-  throw new Error(`the simulated ${program} does not know ${word}: add it to programs.ts`);
-}
-
-// -------------------------------------------------------------------- modprobe
-
-const modprobeOptions: Readonly<Record<string, string>> = {
-  '-r': 'remove',
-  '--remove': 'remove',
-  '-b': 'blacklist',
-  '--use-blacklist': 'blacklist',
-  '-q': 'quiet',
-  '--quiet': 'quiet',
-  '-n': 'dry run',
-  '--dry-run': 'dry run',
-  '-a': 'all',
-  '--all': 'all',
-  '-v': 'verbose',
-  '--verbose': 'verbose',
-};
-
-const modprobe: Program = (machine, userId, args) => {
-  const options = new Set<string>();
-  const end = args.includes('--') ? args.indexOf('--') : args.length;
-  const words = args.slice(end + 1);
-  for (const arg of args.slice(0, end).reverse())
-    if (arg.startsWith('-')) options.add(modprobeOptions[arg] ?? unsupported('modprobe', arg));
-    else words.unshift(arg);
-  const remove = options.has('remove');
-  const all = options.has('all');
-  const {release} = machine.declaration;
-  const names = remove || all ? words : words.slice(0, 1);
-  if (names.length === 0) return complained('modprobe: ERROR: missing parameters. See -h.');
-  for (const text of names) {
-    const resolved = resolveModule(machine, text);
-    if (resolved.length === 0)
-      return options.has('quiet')
-        ? complained('')
-        : complained(
-            remove
-              ? `modprobe: FATAL: Module ${text} not found.`
-              : `modprobe: FATAL: Module ${text} not found in directory /lib/modules/${release}`,
-          );
-    if (options.has('dry run')) continue;
-    try {
-      if (remove) {
-        for (const name of resolved) {
-          const builtin = machine.declaration.modules.find((each) => each.name === name)?.builtin === true;
-          if (builtin) return complained(`modprobe: FATAL: Module ${name} is builtin.`);
-          if (!machine.isLoaded(name)) continue;
-          if (userId !== 0)
-            return complained(`modprobe: ERROR: could not remove '${name}': Operation not permitted`);
-          if (machine.modules.moduleUsers(name) > 0)
-            return complained(`modprobe: FATAL: Module ${name} is in use.`);
-          removeModule(machine, name);
-        }
-      } else {
-        const missing = resolved.find((name) => !machine.isLoaded(name));
-        if (userId !== 0 && missing !== undefined)
-          return complained(`modprobe: ERROR: could not insert '${missing}': Operation not permitted`);
-        probeModule(machine, text, {
-          blacklist: options.has('blacklist'),
-          parameters: all ? {} : parameters(words.slice(1)),
-        });
-      }
-    } catch (error) {
-      if (error instanceof NeverReturns) {
-        machine.elapsed += 90_000;
-        return {status: 124, stdout: '', stderr: `modprobe: ${error.message}`};
-      }
-      if (!(error instanceof Errno)) throw error;
-      return complained(`modprobe: ERROR: could not insert '${moduleName(text)}': ${error.message}`);
-    }
-  }
-  return ok;
-};
-
-const rmmod: Program = (machine, userId, args) => {
-  for (const text of args) {
-    const name = moduleName(text);
-    if (text.startsWith('-')) unsupported('rmmod', text);
-    if (!machine.isLoaded(name)) return complained(`rmmod: ERROR: Module ${name} is not currently loaded`);
-    if (machine.modules.moduleUsers(name) > 0) return complained(`rmmod: ERROR: Module ${name} is in use`);
-    if (userId !== 0) return complained(`rmmod: ERROR: could not remove '${name}': Operation not permitted`);
-    machine.modules.unloadModule(name);
-  }
-  return ok;
-};
-
-// -------------------------------------------------------------------- udevadm
-
-const udevadm: Program = (machine, userId, args) => {
-  const userland = Userland.of(machine);
-  const [verb = '', ...rest] = args;
-  switch (verb) {
-    case 'settle':
-      for (const arg of rest)
-        if (!/^(?:--timeout=|-t|-E|--exit-if-exists=|\d)/.test(arg)) unsupported('udevadm settle', arg);
-      userland.handleEvents();
-      return ok;
-    case 'control':
-      if (userId !== 0) return complained('Failed to send request: Permission denied');
-      for (const arg of rest)
-        if (arg === '--stop-exec-queue' || arg === '-s') userland.pauseEvents(true);
-        else if (arg === '--start-exec-queue' || arg === '-S') userland.pauseEvents(false);
-        // Rules are read anew for each event here.
-        else if (!['--reload', '--reload-rules', '-R', '--ping'].includes(arg))
-          unsupported('udevadm control', arg);
-      return ok;
-    case 'trigger':
-      return trigger(machine, userId, rest);
-    case '--version':
-      return said('252');
-    default:
-      return unsupported('udevadm', verb);
-  }
-};
-
-const synthetic = '22222222-2222-2222-2222-222222222222';
-
-function trigger(machine: SimulatedMachine, userId: number, args: readonly string[]): Answer {
-  if (userId !== 0) return complained('Permission denied');
-  let action = 'change';
-  const subsystems: string[] = [];
-  const names: string[] = [];
-  const paths: string[] = [];
-  for (let index = 0; index < args.length; index++) {
-    const [option = '', inline] = (args[index] ?? '').split(/=(.*)/s);
-    const value = () => inline ?? args[++index] ?? '';
-    if (option === '--action' || option === '-c') action = value();
-    else if (option === '--subsystem-match' || option === '-s') subsystems.push(value());
-    else if (option === '--sysname-match' || option === '-y') names.push(value());
-    else if (option === '--type' || option === '-t') {
-      if (value() !== 'devices') unsupported('udevadm trigger', '--type other than devices');
-    } else if (option === '--settle' || option === '-w') continue;
-    else if (option.startsWith('-')) unsupported('udevadm trigger', option);
-    else paths.push(args[index] ?? '');
-  }
-  const found = paths.length > 0 ? [] : allDevices(machine);
-  for (const path of paths) {
-    const real = machine.tree.resolve(path);
-    if (real === undefined || !machine.tree.has(`${real}/uevent`))
-      return complained(`Failed to open the device '${path}': No such device`);
-    found.push(real);
-  }
-  for (const path of found) {
-    const subsystem = posix.basename(machine.tree.resolve(`${path}/subsystem`) ?? '');
-    if (subsystems.length > 0 && !subsystems.some((pattern) => matchesPattern(pattern, subsystem))) continue;
-    if (names.length > 0 && !names.some((pattern) => matchesPattern(pattern, posix.basename(path)))) continue;
-    machine.events.trigger(path, action, synthetic);
-  }
-  Userland.of(machine).handleEvents();
-  return ok;
-}
-
-/** Every device that has an event, the functions first. */
-function allDevices(machine: SimulatedMachine): string[] {
-  return [...machine.functions.values()].flatMap(({path, parts}) => [
-    path,
-    ...parts.map((part) => part.path),
-  ]);
-}
-
-// -------------------------------------------------------------------- systemctl
-
-const systemctl: Program = async (machine, userId, args) => {
+export const systemctl: Program = async (machine, userId, args) => {
   const options = new Map<string, string>();
   const words: string[] = [];
   for (let index = 0; index < args.length; index++) {
@@ -245,8 +52,8 @@ function userManager(
   if (!machine.tree.has(`/run/user/${user}`))
     return complained('Failed to connect to bus: No such file or directory');
   for (const unit of units)
-    if (verb === 'stop') userland.stopOfUser(user, unit);
-    else if (verb === 'start') userland.startOfUser(user, unit);
+    if (verb === 'stop') userland.systemd.stopOfUser(user, unit);
+    else if (verb === 'start') userland.systemd.startOfUser(user, unit);
     else unsupported('systemctl --user', verb);
   return ok;
 }
@@ -269,7 +76,9 @@ const flags = new Set([
   '--no-ask-password',
   '--user',
 ]);
+
 const valued = new Set(['--property', '--type', '--state', '--root', '--job-mode', '--output', '--machine']);
+
 const shortOptions = new Map([
   ['-q', '--quiet'],
   ['-a', '--all'],
@@ -279,6 +88,7 @@ const shortOptions = new Map([
   ['-t', '--type'],
   ['-f', '--force'],
 ]);
+
 const changing = new Set([
   'start',
   'stop',
@@ -362,12 +172,14 @@ const verbs = new Map<string, (call: Call) => Answer | Promise<Answer>>([
     'reload-or-restart',
     (call) =>
       each(call, (unit) =>
-        call.userland.state(unit) === 'active' ? call.userland.reloadUnit(unit) : call.userland.start(unit),
+        call.userland.state(unit) === 'active'
+          ? call.userland.systemd.reloadUnit(unit)
+          : call.userland.start(unit),
       ),
   ],
   [
     'is-system-running',
-    ({userland}) => said(userland.systemState, userland.systemState === 'running' ? 0 : 1),
+    ({userland}) => said(userland.systemd.systemState, userland.systemd.systemState === 'running' ? 0 : 1),
   ],
   [
     'reset-failed',
@@ -557,28 +369,32 @@ function show({userland, units, options}: Call): Answer {
   const wanted = options.get('--property')?.split(',');
   if (wanted === undefined) return unsupported('systemctl show', 'without --property');
   const blocks = units.map((named) => {
-    const unit = userland.nameOf(named);
+    const unit = userland.systemd.files.nameOf(named);
     const file = userland.unitFile(unit);
     const state = userland.state(unit);
     const all: Readonly<Record<string, string>> = {
       Id: unit,
-      Names: [unit, ...userland.aliasesOf(unit)].join(' '),
-      Job: userland.hasJob(unit) ? '12' : '',
+      Names: [unit, ...userland.systemd.files.aliasesOf(unit)].join(' '),
+      Job: userland.systemd.hasJob(unit) ? '12' : '',
       CanStart: file?.values.get('Unit.RefuseManualStart')?.at(-1) === 'yes' ? 'no' : 'yes',
       Transient: file?.path.startsWith('/run/systemd/transient/') === true ? 'yes' : 'no',
       WantedBy: [
         ...new Set(userland.linksOf(unit).map((link) => /\/([^/]+)\.wants\//.exec(link)?.[1] ?? '')),
       ].join(' '),
       RequiredBy: '',
-      LoadState: file === undefined ? (userland.hasDevice(unit) ? 'loaded' : 'not-found') : 'loaded',
-      ActiveState: unit.endsWith('.device') ? (userland.hasDevice(unit) ? 'active' : 'inactive') : state,
+      LoadState: file === undefined ? (userland.systemd.hasDevice(unit) ? 'loaded' : 'not-found') : 'loaded',
+      ActiveState: unit.endsWith('.device')
+        ? userland.systemd.hasDevice(unit)
+          ? 'active'
+          : 'inactive'
+        : state,
       SubState: subState(userland, unit),
       UnitFileState: userland.enablement(unit) ?? '',
       FragmentPath: file?.path ?? '',
       Description: file?.values.get('Unit.Description')?.at(-1) ?? unit,
       Conflicts: (file?.values.get('Unit.Conflicts') ?? []).join(' '),
       BindsTo: (file?.values.get('Unit.BindsTo') ?? []).join(' '),
-      InactiveExitTimestampMonotonic: String(userland.startedAt(unit)),
+      InactiveExitTimestampMonotonic: String(userland.systemd.startedAt(unit)),
       Result: state === 'failed' ? 'exit-code' : 'success',
       ExecMainStatus: state === 'failed' ? '1' : '0',
     };
@@ -592,59 +408,3 @@ function show({userland, units, options}: Call): Answer {
   });
   return said(blocks.join('\n\n'));
 }
-
-// -------------------------------------------------------------------- unshare
-
-/**
- * The sandbox in which another program's hook is tried. The hook runs for real, on a copy: in it the folder of hooks
- * is replaced, as the bind mount does it.
- */
-const unshare: Program = (machine, _userId, args) => {
-  const [hook = '', guest = '', place = '', hooks = ''] = args.slice(args.indexOf('--') + 5);
-  const folder = mkdtempSync(`${tmpdir()}/simulated-hook-`);
-  try {
-    const text = machine.tree.read(hook) ?? '';
-    const marker = `${folder}/ran`;
-    mkdirSync(`${folder}/${place}`, {recursive: true});
-    writeFileSync(`${folder}/qemu`, text.replaceAll(hooks, folder), {mode: 0o755});
-    writeFileSync(`${folder}/${place}/50-pearasys`, `#!/bin/sh\n: >${marker}\n`, {mode: 0o755});
-    spawnSync(`${folder}/qemu`, [guest, 'prepare', 'begin', '-'], {
-      input: '<domain/>\n',
-      timeout: 2000,
-      killSignal: 'SIGKILL',
-    });
-    return Promise.resolve(said(existsSync(marker) ? 'ran' : ''));
-  } finally {
-    rmSync(folder, {recursive: true});
-  }
-};
-
-/** Only what `run-later` uses: a transient timer, see systemd-run(1). A test plays the time. */
-const systemdRun: Program = async (machine, userId, args) => {
-  const end = args.indexOf('--');
-  const options = new Map(args.slice(0, end).map((arg) => arg.split(/=(.*)/s) as [string, string]));
-  const unit = options.get('--unit') ?? unsupported('systemd-run', 'a unit without a name');
-  const seconds = options.get('--on-active') ?? unsupported('systemd-run', 'no --on-active');
-  if (userId !== 0) return complained('Failed to start transient timer unit: Access denied');
-  const userland = Userland.of(machine);
-  if (userland.state(`${unit}.timer`) === 'active')
-    return complained(
-      `Failed to start transient timer unit: Unit ${unit}.timer was already loaded or has a fragment file.`,
-    );
-  const folder = '/run/systemd/transient';
-  machine.tree.file(`${folder}/${unit}.timer`, `[Timer]\nOnActiveSec=${seconds}s\n`);
-  machine.tree.file(
-    `${folder}/${unit}.service`,
-    `[Service]\nType=oneshot\nExecStart=${args.slice(end + 1).join(' ')}\n`,
-  );
-  return await userland.start(`${unit}.timer`).then(({status, stderr}) => ({status, stdout: '', stderr}));
-};
-
-const programs = new Map<string, Program>([
-  ['systemd-run', systemdRun],
-  ['unshare', unshare],
-  ['modprobe', modprobe],
-  ['rmmod', rmmod],
-  ['udevadm', udevadm],
-  ['systemctl', systemctl],
-]);

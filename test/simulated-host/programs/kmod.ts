@@ -1,6 +1,6 @@
-import {Errno} from './errno.js';
-import type {SimulatedMachine} from './kernel/machine.js';
-import {matchesPattern} from './kernel/render.js';
+import {Errno} from '../errno.js';
+import type {SimulatedMachine} from '../kernel/machine.js';
+import {matchesPattern} from '../kernel/render.js';
 
 /** What /etc/modprobe.d and the kernel's command line say. */
 interface Configuration {

@@ -1,0 +1,32 @@
+import {posix} from 'node:path';
+import type {CommandResult} from '../../../src/host/host.js';
+import type {SimulatedMachine} from '../kernel/machine.js';
+import {modprobe, rmmod} from './modprobe.js';
+import type {Program} from './program.js';
+import {systemctl} from './systemctl.js';
+import {systemdRun} from './systemd-run.js';
+import {udevadm} from './udevadm.js';
+import {unshare} from './unshare.js';
+
+/**
+ * Runs a program of the simulated machine; undefined when it has no such program.
+ * @throws Error for a use that is not simulated: a test must not pass because nothing happened.
+ */
+export async function runProgram(
+  machine: SimulatedMachine,
+  userId: number,
+  file: string,
+  args: readonly string[],
+): Promise<CommandResult | undefined> {
+  const program = programs.get(posix.basename(file));
+  return program === undefined ? undefined : await program(machine, userId, args);
+}
+
+const programs = new Map<string, Program>([
+  ['systemd-run', systemdRun],
+  ['unshare', unshare],
+  ['modprobe', modprobe],
+  ['rmmod', rmmod],
+  ['udevadm', udevadm],
+  ['systemctl', systemctl],
+]);
