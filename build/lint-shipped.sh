@@ -23,7 +23,7 @@ chmod 755 "$folder"/libexec/* "$folder"/sbin/*
 # Those with an interpreter line; what they source is checked along with them.
 # shellcheck disable=SC2046 # one word for each file
 shellcheck --external-sources --check-sourced $(grep -l '^#!' "$folder"/libexec/* "$folder/sbin/pearasys") \
-  .ci/run build/*.sh test/vm/recipes/*.sh
+  .ci/run build/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
 
 # A slot in a file's name has colons, which separate a file from its alias here: the slot is called x.
 set --

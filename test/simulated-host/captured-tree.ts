@@ -104,7 +104,7 @@ function functionIn(line: string): FunctionDeclaration {
             virtualId,
             offset: Number(offset),
             stride: Number(stride),
-            group: Number(first),
+            ...(first === undefined || first === '' ? {} : {group: Number(first)}),
           },
         }),
   };
