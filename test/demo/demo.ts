@@ -7,12 +7,12 @@ import {join} from 'node:path';
 import {main} from '../../src/entry/cli/main.js';
 import {DescriptorOutput} from '../../src/entry/cli/output.js';
 import {claim} from '../../src/entry/handlers/claim.js';
-import {report, type HandlerContext} from '../../src/entry/handlers/handler.js';
+import {report, type Handler, type HandlerContext} from '../../src/entry/handlers/handler.js';
 import {release} from '../../src/entry/handlers/release.js';
 import {ExitCode} from '../../src/host/errors.js';
 import {defaultLayout} from '../../src/config/layout.js';
 import {devicePath} from '../../src/devices/pci/device.js';
-import {parseUnitName} from '../../src/systemd/unit.js';
+import {parseSlot} from '../../src/devices/pci/slot.js';
 import {SimulatedHost, type EffectHook} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';
 
@@ -36,7 +36,7 @@ class Stage {
 
   constructor(failures: string[]) {
     this.#failures = failures;
-    this.machine.userland.runUnit = (unit, action) => this.#runUnit(unit, action);
+    this.machine.userland.execute = (unit, argv) => this.#execute(unit, argv);
   }
 
   /** Types a command line, and prints it with its output and its exit code. @returns what it printed. */
@@ -89,17 +89,17 @@ class Stage {
   }
 
   /** What libexec's programs do for a unit; its warnings are what the journal has. */
-  async #runUnit(unit: string, action: 'start' | 'stop' | 'reload'): Promise<number> {
-    const {slot, driver} = parseUnitName(unit) ?? {};
-    if (slot === undefined || driver === undefined) return 0;
-    // libexec/release: the device has gone, and there is nothing to let go of.
-    if (action === 'stop' && !this.machine.exists(devicePath(slot))) return 0;
+  async #execute(unit: string, [program = '', ...args]: readonly string[]): Promise<number> {
+    const handler = handlers.get(program);
+    if (handler === undefined) throw new Error(`${unit} runs ${program}`);
+    // libexec/release: the device has gone, and there is nothing to release.
+    if (handler === release && !this.machine.exists(devicePath(parseSlot(args[0] ?? '')))) return 0;
     const log: HandlerContext['log'] = (priority, text) => {
       if (priority <= 4) print(`journal: ${unit}: ${text}`);
     };
     const host = new SimulatedHost(this.machine.machine);
     try {
-      await (action === 'start' ? claim : release)({host, layout: defaultLayout, log}, [slot, driver]);
+      await handler({host, layout: defaultLayout, log}, args);
       return 0;
     } catch (error) {
       return report(error, log);
@@ -108,6 +108,12 @@ class Stage {
     }
   }
 }
+
+/** What Node runs for the programs that the demo's units run. */
+const handlers: ReadonlyMap<string, Handler> = new Map([
+  [`${defaultLayout.libexec}/claim`, claim],
+  [`${defaultLayout.libexec}/release`, release],
+]);
 
 /** A part of the demo, on a machine of its own. */
 interface Scene {

@@ -143,6 +143,10 @@ export interface DriverDeclaration {
   gives?: Gift[];
   /** It waits in its remove function until each node it made is closed. */
   waitsForClose?: boolean;
+  /** The errno of its probe for hardware that it does not drive: default ENODEV, and success for one that gives nothing. */
+  refusal?: string;
+  /** Each entry of its table has data of its own: an id without data is EINVAL. */
+  needsData?: boolean;
   /** It can make virtual functions. */
   configuresSriov?: boolean;
   /** It leaves them there when it is unbound, as nvme does. */

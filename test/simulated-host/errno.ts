@@ -1,5 +1,13 @@
 import {isErrno} from '../../src/host/errno.js';
 
+/** What modprobe says of an error. */
+const texts: Readonly<Record<string, string>> = {
+  EBUSY: 'Device or resource busy',
+  EINVAL: 'Invalid argument',
+  ENODEV: 'No such device',
+  ENOENT: 'Unknown symbol in module, or unknown parameter (see dmesg)',
+};
+
 /** The kernel's refusal of a write: the errno's name. */
 export class Errno extends Error {
   readonly errno: string;
@@ -9,6 +17,11 @@ export class Errno extends Error {
     super(why === '' ? errno : `${errno}: ${why}`);
     if (!isErrno(errno)) throw new Error(`Linux has no error ${errno}`);
     this.errno = errno;
+  }
+
+  /** As modprobe says it. */
+  get text(): string {
+    return texts[this.errno] ?? this.errno;
   }
 }
 

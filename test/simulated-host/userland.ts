@@ -1,5 +1,5 @@
 import type {SimulatedMachine} from './kernel/machine.js';
-import {Manager, type JobResult, type UnitRunner, type UnitState} from './systemd/manager.js';
+import {Manager, type Execute, type JobResult, type UnitState} from './systemd/manager.js';
 import type {UnitFile} from './systemd/unit-files.js';
 import {UdevDaemon} from './udev/daemon.js';
 import type {UdevResult} from './udev/worker.js';
@@ -99,13 +99,13 @@ export class Userland {
     return this.systemd.jobs;
   }
 
-  /** See {@link Manager.runUnit}. */
-  get runUnit(): UnitRunner {
-    return this.systemd.runUnit;
+  /** See {@link Manager.execute}. */
+  get execute(): Execute {
+    return this.systemd.execute;
   }
 
-  set runUnit(runner: UnitRunner) {
-    this.systemd.runUnit = runner;
+  set execute(execute: Execute) {
+    this.systemd.execute = execute;
   }
 
   /** See {@link Manager.systemState}. */

@@ -862,10 +862,10 @@ describe('the unit of a guest', () => {
       host.failCommand('systemctl start gdm.service', 1, 'Job failed', 1);
       const {runs} = runUnits(host);
       const own = 'pearasys-guest@g.service';
-      const fault = host.userland.runUnit;
+      const {execute} = host.userland;
       let failed: readonly string[] = [];
-      host.userland.runUnit = async (unit, action) => {
-        if (unit !== own || action === 'stop') return await fault(unit, action);
+      host.userland.execute = async (unit, argv) => {
+        if (unit !== own || argv[0]?.endsWith('/guest-start') !== true) return await execute(unit, argv);
         const run = await start(host);
         failed = run.journal;
         return run.exitCode;

@@ -8,7 +8,6 @@ import {record} from '../../src/entry/handlers/record.js';
 import {release} from '../../src/entry/handlers/release.js';
 import {defaultLayout} from '../../src/config/layout.js';
 import {render} from '../../src/systemd/templates.js';
-import {parseUnitName} from '../../src/systemd/unit.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
@@ -90,22 +89,28 @@ export interface UnitRuns {
   readonly host: SimulatedHost;
 }
 
+/** What Node runs for the programs in libexec. */
+const handlers: ReadonlyMap<string, Handler> = new Map([
+  ['claim', claim],
+  ['release', release],
+  ['record', record],
+  ['guest-start', guestStart],
+  ['guest-stop', guestStop],
+]);
+
 /** Lets the units of this machine run the product's handlers, each as a process of its own. */
 export function runUnits(host: SimulatedHost): UnitRuns {
   const runs = new Map<string, HandlerRun>();
   const own = new SimulatedHost(host.machine);
-  host.userland.runUnit = async (unit, action) => {
-    const recorded = /^pearasys-record@(.+)\.service$/.exec(unit)?.[1];
-    const guest = /^pearasys-guest@(.+)\.service$/.exec(unit)?.[1];
-    const claimed = parseUnitName(unit.replace('pearasys-claim-', 'pearasys-'));
-    const named = action === 'stop' || unit.startsWith('pearasys-claim-') ? claimed : undefined;
-    if (recorded === undefined && named === undefined && guest === undefined) return 0;
-    const run =
-      guest !== undefined
-        ? await runOn(own, action === 'stop' ? guestStop : guestStart, guest)
-        : recorded !== undefined
-          ? await runOn(own, record, recorded)
-          : await runOn(own, action === 'start' ? claim : release, named?.slot ?? '', named?.driver ?? '');
+  const {execute} = host.userland;
+  host.userland.execute = async (unit, argv) => {
+    const [program = '', ...args] = argv;
+    const folder = `${defaultLayout.libexec}/`;
+    if (!program.startsWith(folder)) return await execute(unit, argv);
+    const handler = handlers.get(program.slice(folder.length));
+    // As systemd's exit code for a program that is not there.
+    if (handler === undefined) return 203;
+    const run = await runOn(own, handler, ...args);
     runs.set(unit, run);
     return run.exitCode;
   };

@@ -19,6 +19,8 @@ export class Drivers {
   readonly #registered: string[] = [];
   readonly #dynamicIds = new Map<string, string[]>();
   readonly #refused: RefusedProbe[] = [];
+  /** The devices that have a driver, in the order in which they were bound. */
+  #bound: string[] = [];
   #autoprobe = true;
 
   constructor(machine: SimulatedMachine) {
@@ -58,6 +60,7 @@ export class Drivers {
     const probe: FunctionDeclaration = {slot: '', id: `${vendor}:${model}`, class: fields[4] ?? '000000'};
     if (fields.length < 7 && (known.some((id) => sameId(id, fields)) || matchesStatic(driver, probe, false)))
       throw new Errno('EEXIST');
+    if (driver.needsData === true && fields.length < 7) throw new Errno('EINVAL');
     this.#dynamicIds.set(driverName, [...known, fields.join(' ')]);
     // Every unbound device is offered, so twins are taken too; a probe's failure is not reported.
     for (const device of this.#machine.functions.values()) {
@@ -163,7 +166,8 @@ export class Drivers {
         this.#machine.processes.holders(`/dev/vfio/${device.group}`).length > 0
       )
         throw new Errno('EBUSY');
-      if (!matchesStatic(driver, declaration, true) && !suits(driver, declaration)) throw new Errno('ENODEV');
+      if (!matchesStatic(driver, declaration, true) && !suits(driver, declaration))
+        throw new Errno(driver.refusal ?? 'ENODEV');
     }
     this.attach(driver, device);
   }
@@ -175,6 +179,7 @@ export class Drivers {
   attach(driver: DriverDeclaration, device: LiveFunction): void {
     const folder = `/sys/bus/pci/drivers/${driver.name}`;
     device.driver = driver.name;
+    this.#bound.push(device.slot);
     this.#machine.tree.link(`${device.path}/driver`, folder);
     this.#machine.tree.link(`${folder}/${device.slot}`, device.path);
     this.#machine.tree.file(`${device.path}/enable`, '1\n', 0o644);
@@ -198,6 +203,8 @@ export class Drivers {
     const driver = this.named(name);
     const waits = () => driver.waitsForClose === true && this.#machine.processes.openers(device).length > 0;
     if (waits()) {
+      // The links go first: the kernel waits in the driver.
+      this.#removeLinks(device, name);
       this.#machine.stuck.set(device.slot, {
         operation: 'unbind',
         over: () => !waits(),
@@ -212,12 +219,17 @@ export class Drivers {
     if (device.virtualFunctions > 0 && driver.leavesSriov !== true)
       this.#machine.sriov.removeVirtualFunctions(device);
     this.#dropParts(device);
-    this.#machine.tree.remove(`${device.path}/driver`);
-    this.#machine.tree.remove(`/sys/bus/pci/drivers/${name}/${device.slot}`);
+    this.#removeLinks(device, name);
     this.#machine.tree.file(`${device.path}/enable`, '0\n', 0o644);
     device.driver = undefined;
+    this.#bound = this.#bound.filter((slot) => slot !== device.slot);
     renderUevent(this.#machine, device);
     this.#machine.events.emitDevice('unbind', device);
+  }
+
+  #removeLinks(device: LiveFunction, name: string): void {
+    this.#machine.tree.remove(`${device.path}/driver`);
+    this.#machine.tree.remove(`/sys/bus/pci/drivers/${name}/${device.slot}`);
   }
 
   #dropParts(device: LiveFunction): void {
@@ -252,8 +264,9 @@ export class Drivers {
   }
 
   unregister(driver: DriverDeclaration): void {
-    for (const device of [...this.#machine.functions.values()])
-      if (device.driver === driver.name) this.detach(device);
+    // The last bound is released first.
+    for (const slot of this.#bound.toReversed())
+      if (this.#machine.functions.get(slot)?.driver === driver.name) this.detach(this.#machine.device(slot));
     const at = this.#registered.indexOf(driver.name);
     if (at !== -1) this.#registered.splice(at, 1);
     this.#dynamicIds.delete(driver.name);
@@ -311,6 +324,6 @@ function matchesStatic(driver: DriverDeclaration, device: FunctionDeclaration, o
 /** Whether a driver can work with hardware that is not in its table: for a stub always, for others when it finds what it drives. */
 function suits(driver: DriverDeclaration, device: FunctionDeclaration): boolean {
   const gifts = driver.gives ?? [];
-  if (gifts.length === 0 || gifts.includes('uio')) return true;
+  if (driver.refusal === undefined && (gifts.length === 0 || gifts.includes('uio'))) return true;
   return gifts.some((gift) => gift !== 'vfio' && gift !== 'uio' && device[gift] !== undefined);
 }

@@ -42,9 +42,16 @@ export class Modules {
     for (const other of module.softdepPost ?? []) this.loadModule(other);
   }
 
+  /** The loaded modules that need a module. */
+  dependents(name: string): string[] {
+    return [...this.#loaded.values()]
+      .filter((each) => each.depends?.includes(name) === true)
+      .map((each) => each.name);
+  }
+
   /** How many use a module: modules, and open nodes of its drivers' devices. */
   moduleUsers(name: string): number {
-    const modules = [...this.#loaded.values()].filter((each) => each.depends?.includes(name) === true).length;
+    const modules = this.dependents(name).length;
     const nodes = [...this.#machine.functions.values()]
       .filter(({driver}) => driver !== undefined && this.#machine.drivers.named(driver).module === name)
       .flatMap((device) => this.#machine.processes.openers(device)).length;

@@ -159,21 +159,24 @@ export class PciFunctions {
   }
 
   takeOut(device: LiveFunction, pulled: boolean): void {
-    for (const each of [...this.#below(device), device]) {
+    // All lose their drivers before the first one is removed.
+    for (const each of [...this.#below(device, true), device]) {
       if (!this.#functions.has(each.slot)) continue;
-      const {slot} = each;
       try {
         this.#machine.drivers.detach(each);
       } catch (error) {
         // The remover waits with the lock of the tree in its hand.
         if (error instanceof NeverReturns)
-          this.#machine.stuck.set(slot, {
+          this.#machine.stuck.set(each.slot, {
             operation: 'remove',
-            over: this.#machine.stuck.get(slot)?.over ?? (() => true),
+            over: this.#machine.stuck.get(each.slot)?.over ?? (() => true),
             complete: () => this.takeOut(device, pulled),
           });
         throw error;
       }
+    }
+    for (const each of [...this.#below(device), device]) {
+      const {slot} = each;
       this.#functions.delete(slot);
       this.#machine.stuck.delete(slot);
       if (each.physical !== undefined) this.#machine.sriov.forgetVirtual(each);
@@ -187,10 +190,12 @@ export class PciFunctions {
   }
 
   /** Everything below a bridge, and a physical function's virtual ones; the deepest first. */
-  #below(device: LiveFunction): LiveFunction[] {
-    return [...this.#functions.values()]
-      .filter((each) => each.declaration.behind === device.slot || each.physical === device.slot)
-      .flatMap((each) => [...this.#below(each), each]);
+  #below(device: LiveFunction, backwards = false): LiveFunction[] {
+    const children = [...this.#functions.values()].filter(
+      (each) => each.declaration.behind === device.slot || each.physical === device.slot,
+    );
+    if (backwards) children.reverse();
+    return children.flatMap((each) => [...this.#below(each, backwards), each]);
   }
 
   #pathOf(declaration: FunctionDeclaration): string {

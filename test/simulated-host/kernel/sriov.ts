@@ -13,7 +13,9 @@ export class VirtualFunctions {
   }
 
   setVirtualFunctions(slot: string, value: string): void {
-    const count = wholeNumber(value, 0xffff);
+    const count = wholeNumber(value);
+    // The kernel does not pass on why it could not read the number.
+    if (count > 0xffff) throw new Errno('EINVAL');
     const device = this.#machine.pci.device(slot);
     const sriov = device.declaration.sriov;
     if (sriov === undefined) throw new Errno('ENOENT');
@@ -45,7 +47,6 @@ export class VirtualFunctions {
     if (sriov === undefined) return;
     const routing = routingId(device.slot) + (sriov.offset ?? 128);
     device.virtualFunctions = count;
-    const made: LiveFunction[] = [];
     for (let index = 0; index < count; index++) {
       const slot = slotOf(device.slot, routing + index * (sriov.stride ?? 1));
       const virtual = this.#machine.pci.add(
@@ -72,9 +73,9 @@ export class VirtualFunctions {
       );
       this.#machine.tree.link(`${virtual.path}/physfn`, device.path);
       this.#machine.tree.link(`${device.path}/virtfn${index}`, virtual.path);
-      made.push(virtual);
+      this.#machine.events.emitDevice('change', virtual);
+      if (this.#machine.drivers.autoprobe) this.#machine.drivers.attachAny(virtual);
     }
-    if (this.#machine.drivers.autoprobe) for (const virtual of made) this.#machine.drivers.attachAny(virtual);
     renderSriov(this.#machine, device);
     this.#machine.events.emitDevice('change', device);
   }
@@ -88,7 +89,6 @@ export class VirtualFunctions {
     }
     device.virtualFunctions = 0;
     renderSriov(this.#machine, device);
-    this.#machine.events.emitDevice('change', device);
   }
 
   forgetVirtual(virtual: LiveFunction): void {

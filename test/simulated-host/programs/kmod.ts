@@ -139,10 +139,6 @@ export function removeModule(machine: SimulatedMachine, name: string): void {
   const module = machine.declaration.modules.find((each) => each.name === name);
   machine.modules.unloadModule(name);
   for (const other of module?.depends ?? []) {
-    const post = machine.declaration.modules.find((each) => each.name === other)?.softdepPost ?? [];
-    for (const after of post)
-      if (machine.isLoaded(after) && machine.modules.moduleUsers(other) === 1)
-        machine.modules.unloadModule(after);
     if (machine.isLoaded(other) && machine.modules.moduleUsers(other) === 0) removeModule(machine, other);
   }
 }

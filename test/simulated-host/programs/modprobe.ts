@@ -67,7 +67,7 @@ export const modprobe: Program = (machine, userId, args) => {
         return {status: 124, stdout: '', stderr: `modprobe: ${error.message}`};
       }
       if (!(error instanceof Errno)) throw error;
-      return complained(`modprobe: ERROR: could not insert '${moduleName(text)}': ${error.message}`);
+      return complained(`modprobe: ERROR: could not insert '${moduleName(text)}': ${error.text}`);
     }
   }
   return ok;
@@ -78,7 +78,12 @@ export const rmmod: Program = (machine, userId, args) => {
     const name = moduleName(text);
     if (text.startsWith('-')) unsupported('rmmod', text);
     if (!machine.isLoaded(name)) return complained(`rmmod: ERROR: Module ${name} is not currently loaded`);
-    if (machine.modules.moduleUsers(name) > 0) return complained(`rmmod: ERROR: Module ${name} is in use`);
+    if (machine.modules.moduleUsers(name) > 0) {
+      const users = machine.modules.dependents(name);
+      return complained(
+        `rmmod: ERROR: Module ${name} is in use${users.length === 0 ? '' : ` by: ${users.join(' ')}`}`,
+      );
+    }
     if (userId !== 0) return complained(`rmmod: ERROR: could not remove '${name}': Operation not permitted`);
     machine.modules.unloadModule(name);
   }

@@ -1,6 +1,7 @@
 import {posix} from 'node:path';
 import type {CommandResult} from '../../../src/host/host.js';
 import type {SimulatedMachine} from '../kernel/machine.js';
+import {chmod, no, touch, yes} from './coreutils.js';
 import {modprobe, rmmod} from './modprobe.js';
 import type {Program} from './program.js';
 import {systemctl} from './systemctl.js';
@@ -25,6 +26,10 @@ export async function runProgram(
 const programs = new Map<string, Program>([
   ['systemd-run', systemdRun],
   ['unshare', unshare],
+  ['touch', touch],
+  ['chmod', chmod],
+  ['true', yes],
+  ['false', no],
   ['modprobe', modprobe],
   ['rmmod', rmmod],
   ['udevadm', udevadm],

@@ -24,12 +24,27 @@ export const udevadm: Program = (machine, userId, args) => {
       return ok;
     case 'trigger':
       return trigger(machine, userId, rest);
+    case 'info':
+      return info(machine, rest);
     case '--version':
       return said('252');
     default:
       return unsupported('udevadm', verb);
   }
 };
+
+/** What udev keeps of a device: the properties of its last event, and its tags. */
+function info(machine: SimulatedMachine, args: readonly string[]): Answer {
+  const [query, path = '', ...more] = args;
+  if (query !== '--query=property' || path.startsWith('-') || more.length > 0)
+    unsupported('udevadm info', args.join(' '));
+  const real = machine.tree.resolve(path);
+  const last = Userland.of(machine).results.findLast(({event}) => `/sys${event.devpath}` === real);
+  if (real === undefined || last === undefined) return complained(`Unknown device "${path}": No such device`);
+  const tags = last.tags.size === 0 ? [] : [`CURRENT_TAGS=:${[...last.tags].join(':')}:`];
+  const properties = Object.entries(last.properties).map(([key, value]) => `${key}=${value}`);
+  return said([...properties, ...tags].join('\n'));
+}
 
 const synthetic = '22222222-2222-2222-2222-222222222222';
 

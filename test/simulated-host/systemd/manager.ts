@@ -2,11 +2,12 @@ import {posix} from 'node:path';
 import type {ProcessDeclaration} from '../declaration.js';
 import type {KernelEvent} from '../kernel/events.js';
 import type {SimulatedMachine} from '../kernel/machine.js';
+import {runProgram} from '../programs/run.js';
 import type {UdevResult} from '../udev/worker.js';
-import {deviceUnit, UnitFiles, type UnitFile} from './unit-files.js';
+import {commandOf, deviceUnit, UnitFiles, type UnitFile} from './unit-files.js';
 
-/** What a unit's programs do; the number is the exit code. Plug in the product's handlers here. */
-export type UnitRunner = (unit: string, action: 'start' | 'stop' | 'reload') => number | Promise<number>;
+/** Runs one program of a unit, with the arguments of its line; the number is the exit code. */
+export type Execute = (unit: string, argv: readonly string[]) => number | Promise<number>;
 
 /** A unit's state, as `systemctl is-active` prints it. */
 export type UnitState = 'active' | 'inactive' | 'activating' | 'deactivating' | 'failed';
@@ -26,8 +27,9 @@ export class Manager {
   readonly files: UnitFiles;
   /** Start and stop of units, in order: `start pearasys-…`. */
   readonly jobs: string[] = [];
-  /** Runs a unit's programs; the default does nothing and succeeds. */
-  runUnit: UnitRunner = () => 0;
+  /** Runs the programs of units. What the machine has no program for does nothing and succeeds. */
+  execute: Execute = async (_unit, [file = '', ...args]) =>
+    (await runProgram(this.#machine, 0, file, args))?.status ?? 0;
   /** What `systemctl is-system-running` answers. */
   systemState: 'starting' | 'running' | 'stopping' = 'running';
   /** Units whose start is queued behind that of others. */
@@ -101,7 +103,7 @@ export class Manager {
     this.#devices.set(path, names);
     const wanted = (result.properties['SYSTEMD_WANTS'] ?? '').split(' ').filter(Boolean);
     for (const name of names) if (before?.has(name) !== true) wanted.push(...this.files.wantedBy(name));
-    for (const unit of wanted) this.#queue(this.start(unit));
+    for (const unit of wanted) this.#queue(this.start(unit, 'fail'));
   }
 
   /** udev's record of a device keeps when it was first seen. */
@@ -144,6 +146,7 @@ export class Manager {
   }
 
   state(unit: string): UnitState {
+    if (unit.endsWith('.device')) return this.hasDevice(unit) ? 'active' : 'inactive';
     return this.#states.get(unit) ?? 'inactive';
   }
 
@@ -161,15 +164,15 @@ export class Manager {
     return this.waiting.has(unit) || this.#running.has(unit);
   }
 
-  async start(alias: string): Promise<JobResult> {
+  /** @param mode `fail` when a device wants the unit: its start does not replace a stop that is under way (EDEADLK). */
+  async start(alias: string, mode: 'replace' | 'fail' = 'replace'): Promise<JobResult> {
     const unit = this.files.nameOf(alias);
     this.waiting.delete(unit);
     const running = this.#running.get(unit);
     if (running !== undefined) {
-      // A start while the stop is under way does not wait for it.
-      if (this.state(unit) === 'deactivating')
-        return {status: 1, stderr: `Failed to start ${unit}: Resource deadlock avoided`};
-      return await running;
+      if (this.state(unit) !== 'deactivating') return await running;
+      if (mode === 'fail') return {status: 1, stderr: `Failed to start ${unit}: Resource deadlock avoided`};
+      await running;
     }
     if (unit.endsWith('.device')) return await this.#awaitDevice(unit);
     const file = this.files.unitFile(unit);
@@ -215,7 +218,7 @@ export class Manager {
       };
     return await this.#job(unit, async () => {
       this.jobs.push(`reload ${unit}`);
-      if ((await this.runUnit(unit, 'reload')) === 0) return done;
+      if ((await this.#run(unit, 'ExecReload')) === 0) return done;
       return {status: 1, stderr: `Job for ${unit} failed.`};
     });
   }
@@ -229,6 +232,16 @@ export class Manager {
     } finally {
       this.#running.delete(unit);
     }
+  }
+
+  /** Runs the lines of a key, one after the other until one fails. */
+  async #run(unit: string, key: string): Promise<number> {
+    for (const line of this.files.unitFile(unit)?.values.get(`Service.${key}`) ?? []) {
+      const {argv, mayFail} = commandOf(line);
+      const status = await this.execute(unit, argv);
+      if (status !== 0 && !mayFail) return status;
+    }
+    return 0;
   }
 
   async #start(unit: string, file: UnitFile): Promise<JobResult> {
@@ -266,7 +279,7 @@ export class Manager {
     this.jobs.push(`start ${unit}`);
     let status: number;
     try {
-      status = await this.runUnit(unit, 'start');
+      status = await this.#run(unit, 'ExecStart');
     } catch (error) {
       this.#states.set(unit, 'failed');
       throw error;
@@ -274,7 +287,7 @@ export class Manager {
     if (status !== 0) {
       this.#states.set(unit, 'failed');
       // ExecStop= is for what has started, ExecStopPost= for all, see systemd.service(5).
-      if (file.values.get('Service.ExecStopPost') !== undefined) await this.runUnit(unit, 'stop');
+      await this.#run(unit, 'ExecStopPost');
       return {
         status: 1,
         stderr:
@@ -298,7 +311,8 @@ export class Manager {
     let state: UnitState = 'inactive';
     try {
       // A failing ExecStop= leaves the unit failed, and systemctl stop content all the same.
-      if ((await this.runUnit(unit, 'stop')) !== 0) state = 'failed';
+      for (const key of ['ExecStop', 'ExecStopPost'])
+        if ((await this.#run(unit, key)) !== 0) state = 'failed';
     } finally {
       this.#states.set(unit, state);
     }

@@ -169,6 +169,20 @@ function dropInFolders(name: string): string[] {
   return [...folders, `${name}.d`];
 }
 
+/**
+ * The words of an Exec line, see systemd.service(5).
+ * @throws Error for what this subset does not know.
+ */
+export function commandOf(line: string): {readonly argv: readonly string[]; readonly mayFail: boolean} {
+  const mayFail = line.startsWith('-');
+  const argv = (line.slice(mayFail ? 1 : 0).match(/"[^"]*"|'[^']*'|[^\s"']+/g) ?? []).map((word) =>
+    word.replace(/^(["'])(.*)\1$/, '$2'),
+  );
+  if (!/^\/\S+$/.test(argv[0] ?? '') || /[$\\;]/.test(line))
+    throw new Error(`systemd: the command ${line} is not in this subset`);
+  return {argv, mayFail};
+}
+
 /** Keys whose value is a list of words; an empty value clears it. */
 const lists = new Set([
   'Conflicts',
