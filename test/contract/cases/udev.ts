@@ -179,7 +179,7 @@ export const udev: ContractArea = {
             on,
             edu,
             'ENV{C_LIST}="a"\nENV{C_LIST}+="b", ENV{C_GONE}="x"\nENV{C_GONE}=""\nGOTO="over"\nENV{C_SKIPPED}="1"\n' +
-              'LABEL="over"\nENV{C_AFTER}="$$ %% $id"',
+              'LABEL="over"\nENV{C_AFTER}="$$ %%"',
           ),
           {C_LIST: 'a b', C_AFTER: '$ %'},
         );
