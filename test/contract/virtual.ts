@@ -10,7 +10,12 @@ import {CHECKOUT, Machine, quote, type GuestProcess} from '../vm/machine.js';
 import {mdevRecipe} from '../vm/recipes.js';
 import {eventText, type ContractMachine, type Ended, type Gate, type StuckWrite} from './machine.js';
 
-const errnos = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+/** Of two names of a number the first is the usual one: EAGAIN, EWOULDBLOCK. */
+const errnos = new Map(
+  Object.entries(constants.errno)
+    .map(([name, number]) => [number, name] as const)
+    .reverse(),
+);
 /** A device whose synthetic event says that all events before it have been printed. */
 const fence = '/sys/devices/virtual/mem/null';
 
