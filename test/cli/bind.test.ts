@@ -50,7 +50,7 @@ describe('pearasys bind', () => {
     });
     assert.deepEqual(await typed(host, 'bind vfio-pci 02:00.0 02:00.1'), {
       exitCode: 0,
-      stdout: `${card} (10de:1b80) is on vfio-pci already\n${sound} (10de:10f0) is on vfio-pci already\n`,
+      stdout: `${card} (10de:1b80) is already on vfio-pci\n${sound} (10de:10f0) is already on vfio-pci\n`,
       stderr: '',
     });
     assert.deepEqual(await typed(host, 'bind default --group 02:00.1'), {

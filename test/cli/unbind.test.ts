@@ -20,7 +20,7 @@ describe('pearasys unbind', () => {
     assert.deepEqual([driver, override], [undefined, undefined]);
     assert.equal(
       (await typed(host, 'unbind 05:00.0')).stdout,
-      '0000:05:00.0 (8086:10d3) has no driver already\n',
+      '0000:05:00.0 (8086:10d3) already has no driver\n',
     );
   });
 

@@ -192,7 +192,8 @@ export function showChange(command: BaseCommand, result: ChangeResult): void {
   }
   for (const {slot, id, driver, override} of result.devices) {
     const kept = driver === null && override === 'none' ? ', and all drivers are kept off' : '';
-    const state = driver === null ? `has no driver${kept}` : `is on ${driver}`;
-    command.log(`${slot} (${id}) ${state}${result.changed ? '' : ' already'}`);
+    const already = result.changed ? '' : 'already ';
+    const state = driver === null ? `${already}has no driver${kept}` : `is ${already}on ${driver}`;
+    command.log(`${slot} (${id}) ${state}`);
   }
 }

@@ -150,7 +150,7 @@ export default class GuestSetup extends BaseCommand {
       both: ', with the boot display and another one',
     };
     this.log(
-      `guest ${guest} takes ${slots}${result.display === null ? '' : kind[result.display]}${result.changed ? '' : ' already'}`,
+      `guest ${guest} ${result.changed ? '' : 'already '}takes ${slots}${result.display === null ? '' : kind[result.display]}`,
     );
     this.note(`settings: ${settingsPath(this.context.layout, guest)}`);
     this.note(`to let libvirt do it: pearasys guest install-hooks ${shellWord(guest)}`);
