@@ -73,8 +73,7 @@ export type ErrorCode =
   | 'file-failed'
   | 'command-failed'
   | 'not-bound'
-  | 'interrupted'
-  | 'rolled-back';
+  | 'interrupted';
 
 /** What {@link PearasysError} is made from. */
 export interface ErrorDetails {

@@ -3,7 +3,7 @@ import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.
 import type {Host} from '../host/host.js';
 import {planByHand} from '../plan/switch/claim.js';
 import {readSwitch, type Target} from '../plan/switch/switch.js';
-import {refuseRisks} from '../plan/switch/refusals.js';
+import {addRisks, refuseRisks} from '../plan/switch/refusals.js';
 import {readHolders} from '../usage/holders.js';
 import {readRisks, type Risk} from '../usage/risks.js';
 import {refreshed} from './devices.js';
@@ -40,10 +40,12 @@ export async function switchDevices(
     (when) => {
       const input = readSwitch(host, refreshed(host, devices, when), target, rules);
       const planned = planByHand(host, input);
-      if (planned.kind === 'refusal' || planned.steps.length === 0 || force || accepted) return planned;
+      if (target.kind === 'default' || force || accepted) return planned;
       const slots = devices.map(({slot}) => slot).join(' ');
-      const risks = target.kind === 'default' ? [] : readRisks(host, input.devices, input.holders);
-      return refuseRisks(risks, `to get it back: pearasys bind default ${slots}, or a reboot`) ?? planned;
+      const way = `to get it back: pearasys bind default ${slots}, or a reboot; or try it with --confirm SECONDS`;
+      const risks = readRisks(host, input.devices, input.holders);
+      if (planned.kind === 'refusal') return addRisks(planned, risks, way);
+      return planned.steps.length === 0 ? planned : (refuseRisks(risks, way) ?? planned);
     },
     options,
   );

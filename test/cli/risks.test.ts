@@ -120,6 +120,22 @@ describe('what a person needs to use or reach the machine', () => {
     assert.deepEqual([exitCode, stderr], [0, '']);
   });
 
+  it('bind names what is lost beside the holders of the device, with the way back', async () => {
+    const host = made();
+    const {exitCode, stderr} = await typed(host, 'unbind eth0');
+    assert.equal(exitCode, 3);
+    assert.match(stderr, /^pearasys: 0000:00:1f\.6 \(8086:15bb\) is in use\n/);
+    assert.equal(stderr.match(/carries the last route to this machine/g)?.length, 1);
+    assert.match(
+      stderr,
+      /or override with --force; to get it back: pearasys bind default 0000:00:1f\.6, or a reboot/,
+    );
+    const tried = await typed(host, 'unbind eth0 --confirm 60');
+    assert.equal(tried.exitCode, 0, tried.stderr);
+    assert.equal((await typed(host, 'confirm --undo')).exitCode, 0);
+    assert.equal(host.machine.device('0000:00:1f.6').driver, 'e1000e');
+  });
+
   it('bind asks the same, and says how to get it back', async () => {
     const host = made();
     withKeyboard(host, '0000:05:00.0');

@@ -168,7 +168,7 @@ describe('holders', () => {
   });
 
   it('that the machine needs hide all other advice', () => {
-    const system = 'the system runs from it: it cannot be released';
+    const system = 'use another device: the system runs from it';
     assert.equal(hintOf([mount({}), mount({target: '/', system: true})]), system);
     assert.match(hintOf([mount({}), network(true)]) ?? '', /^without it this machine is cut off/);
     assert.match(hintOf([mount({}), network(false)]) ?? '', /^umount \/data; /);

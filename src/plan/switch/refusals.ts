@@ -145,6 +145,15 @@ export function refuseRisks(risks: readonly Risk[], way: string): Refusal | unde
   });
 }
 
+/** A refusal because of holders, with what else would be lost and the way back, for those who then use --force. */
+export function addRisks(refusal: Refusal, risks: readonly Risk[], way: string): Refusal {
+  const {error} = refusal;
+  if (risks.length === 0 || error.code !== 'in-use') return refusal;
+  const {details = [], hint = ''} = error;
+  const lost = risks.map(({text}) => text).filter((text) => !details.includes(text));
+  return refuse({...error, details: [...lost, ...details], hint: `${hint}; ${way}`});
+}
+
 /** The notes about holders that need not be ended before the devices are taken. */
 export function harmlessNotes(holders: readonly Holder[]): string[] {
   return holders

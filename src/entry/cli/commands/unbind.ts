@@ -1,6 +1,6 @@
 import {string} from '@oclif/core/args';
 import {BaseCommand, switchFlags} from '../base-command.js';
-import {selectionFlags, switchNamed, type ChangeResult} from '../switching.js';
+import {confirmFlag, selectionFlags, switchNamed, type ChangeResult} from '../switching.js';
 
 /** `pearasys unbind`: takes devices off their drivers, for binding by hand. */
 export default class Unbind extends BaseCommand {
@@ -12,7 +12,7 @@ export default class Unbind extends BaseCommand {
     'the driver that the kernel chooses, use `bind default`.';
   static override examples = ['<%= config.bin %> unbind 04:00.0', '<%= config.bin %> unbind eth1 --dry-run'];
   static override args = {device: string({description: 'the devices', multiple: true, ignoreStdin: true})};
-  static override flags = {...switchFlags, ...selectionFlags};
+  static override flags = {...switchFlags, ...selectionFlags, confirm: confirmFlag};
 
   async run(): Promise<ChangeResult> {
     const {args, flags} = await this.parse(Unbind);
