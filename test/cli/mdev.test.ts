@@ -466,7 +466,7 @@ describe('pearasys mdev', () => {
       type: 'mtty-1',
       active: true,
       definition: null,
-      driver: 'vfio_mtty',
+      driver: 'mtty',
       group: 100,
       unit: 'inactive',
       holders: [],
@@ -551,7 +551,7 @@ describe('pearasys list and show', () => {
       '0000:02:00.0\t-\tmdev-parent\t-\t-\t-\t-\t-\t-\t-\tvgpu-1:1,vgpu-2:0\t-',
       'mtty\t-\tmdev-parent\t-\t-\t-\t-\t-\t-\t-\tmtty-1:21,mtty-2:10\t-',
       `${two}\tvgpu-1\tmdev\tvgpu_vfio\t-\t101\t-\t-\tinactive\t-\t0000:02:00.0\t-`,
-      `${one}\tmtty-1\tmdev\tvfio_mtty\t-\t100\t-\t-\tinactive\tprocess:qemu[812]\tmtty\t-`,
+      `${one}\tmtty-1\tmdev\tmtty\t-\t100\t-\t-\tinactive\tprocess:qemu[812]\tmtty\t-`,
     ]);
     const {stdout} = await typed(host, 'list');
     assert.deepEqual(
@@ -597,7 +597,7 @@ describe('pearasys list and show', () => {
     await run(host, ['list'], {stdout, environment: {NO_COLOR: '1'}});
     assert.match(text, /PARENT +TYPE +LEFT +API +NAME/);
     assert.match(text, /mtty +mtty-2 +10 +vfio-pci +Dual port serial/);
-    assert.match(text, new RegExp(`${one} +mtty +mtty-1 +vfio_mtty +100 +- +qemu\\[812\\]`));
+    assert.match(text, new RegExp(`${one} +mtty +mtty-1 +mtty +100 +- +qemu\\[812\\]`));
   });
 
   it('show describes a mediated device, a parent, and a function that is a parent', async () => {
@@ -607,7 +607,7 @@ describe('pearasys list and show', () => {
         `${one} mediated device`,
         '  parent     mtty',
         '  type       mtty-1',
-        '  driver     vfio_mtty',
+        '  driver     mtty',
         '  group      100',
         '  defined    no',
         `  unit       mdev@${one}.service (inactive)`,

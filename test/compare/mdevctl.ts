@@ -57,7 +57,7 @@ const parents: readonly ParentDeclaration[] = [
   {
     name: 'mtty',
     path: '/sys/devices/virtual/mtty/mtty',
-    driver: 'vfio_mtty',
+    driver: 'mtty',
     units: 4,
     types: [
       {name: 'mtty-1', units: 1, title: 'Single port serial'},

@@ -159,7 +159,7 @@ function asVirtual(machine: MachineDeclaration): void {
       {
         name: 'mtty',
         path: '/sys/devices/virtual/mtty/mtty',
-        driver: 'vfio_mtty',
+        driver: 'mtty',
         units: 24,
         types: [
           {name: 'mtty-1', units: 1, title: 'Single port serial'},

@@ -330,7 +330,7 @@ export function addParents(machine: MachineDeclaration): void {
     {
       name: 'mtty',
       path: '/sys/devices/virtual/mtty/mtty',
-      driver: 'vfio_mtty',
+      driver: 'mtty',
       units: 22,
       types: [
         {name: 'mtty-1', units: 1, title: 'Single port serial'},

@@ -29,7 +29,10 @@ export const units: ContractArea = {
     {
       title: 'enable makes the link in [Install], with %j and %i; disable removes it and its folder',
       check: async (on) => {
-        await load(on, {'contract-a:b@.service': unit('', '[Install]\nWantedBy=contract-%j-%i.target\n')});
+        await load(on, {
+          'contract-a:b@.service': unit('', '[Install]\nWantedBy=contract-%j-%i.target\n'),
+          'contract-a:b-x.target': '[Unit]\nDescription=Contract\n',
+        });
         const wants = `${folder}/contract-a:b-x.target.wants`;
         const one = 'contract-a:b@x.service';
         assert.equal((await systemctl(on, 'is-enabled', one)).stdout, 'disabled');

@@ -228,7 +228,6 @@ export class SimulatedMachine {
       addPart: (part) => this.classDevices.addPart(undefined, part),
       removePart: (part) => this.classDevices.removePart(part),
       isOpen: (node) => this.processes.holders(node).length > 0,
-      isStuck: (uuid) => this.stuck.isStuck(uuid),
       wait: (uuid, operation, over, complete) => this.stuck.set(uuid, {operation, over, complete}),
       pathOf: (slot) => this.pci.device(slot).path,
     };

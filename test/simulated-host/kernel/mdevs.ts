@@ -17,8 +17,6 @@ export interface MdevMachine {
   readonly removePart: (part: Part) => void;
   /** Whether a process has this open. */
   readonly isOpen: (node: string) => boolean;
-  /** Whether a write to the device of this UUID is in the kernel and has not returned. */
-  readonly isStuck: (uuid: string) => boolean;
   /** Lets a write wait in the kernel until this is over, and do what is left then. */
   readonly wait: (uuid: string, operation: string, over: () => boolean, complete: () => void) => void;
   /** The folder of a PCI function. */
@@ -109,9 +107,10 @@ export class SimulatedMdevs {
   remove(uuid: string): void {
     const mdev = this.#mdevs.get(uuid);
     if (mdev === undefined) throw new Errno('ENODEV');
-    if (this.#machine.isStuck(uuid)) throw new Errno('EAGAIN');
     const node = `/dev/vfio/${mdev.group}`;
     if (this.#machine.isOpen(node)) {
+      // The attribute goes with the first write to it.
+      this.#machine.tree.remove(`${mdev.path}/remove`);
       this.#machine.wait(
         uuid,
         'remove of a mediated device',
