@@ -97,11 +97,13 @@ export const mdev: ContractArea = {
         const close = await on.hold(uuid);
         const removal = await on.writeForever(`${device}/remove`, '1');
         // The attribute goes with the first write to it.
-        await refused(on, 'ENOENT', `${device}/remove`, '1');
-        assert.equal(await on.exists(device), true);
+        await refused(on, 'ENOENT', `${parent}/${uuid}/remove`, '1');
+        // It is off its bus already, and still below its parent.
+        assert.equal(await on.exists(device), false);
+        assert.equal(await on.exists(`${parent}/${uuid}`), true);
         await close();
         assert.equal(await removal.returned(), 'ok');
-        assert.equal(await on.exists(device), false);
+        assert.equal(await on.exists(`${parent}/${uuid}`), false);
       },
     },
     {

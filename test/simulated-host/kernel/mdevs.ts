@@ -109,8 +109,9 @@ export class SimulatedMdevs {
     if (mdev === undefined) throw new Errno('ENODEV');
     const node = `/dev/vfio/${mdev.group}`;
     if (this.#machine.isOpen(node)) {
-      // The attribute goes with the first write to it.
+      // The attribute goes with the first write to it, and the device is off its bus before its driver releases it.
       this.#machine.tree.remove(`${mdev.path}/remove`);
+      this.#machine.tree.remove(`${bus}/devices/${uuid}`);
       this.#machine.wait(
         uuid,
         'remove of a mediated device',
