@@ -1,7 +1,7 @@
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 
-/** Where things are on an installed machine. Fixed by `make install`; see `install.json` next to the bundle. */
+/** The paths of an installed machine. Fixed by `make install`; see `install.json` next to the bundle. */
 export interface Layout {
   /** The folder of settings and records: `<SYSCONFDIR>/pearasys`. */
   readonly config: string;
@@ -18,10 +18,10 @@ export const defaultLayout: Layout = {
   command: '/usr/local/sbin/pearasys',
 };
 
-/** Where the administrator's units are; systemd.unit(5) fixes it. */
+/** The folder of the administrator's units, see systemd.unit(5). */
 export const systemdUnits = '/etc/systemd/system';
 
-/** The layout written by `make install` into the folder of the running bundle; the default one in a checkout. */
+/** The layout written by `make install` into the folder of the running bundle; the default layout in a checkout. */
 export function readLayout(folder: string): Layout {
   let text: string;
   try {

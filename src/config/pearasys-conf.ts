@@ -9,7 +9,7 @@ export interface Settings {
   readonly autoRecord: boolean;
 }
 
-/** The settings, and the lines of the file that are not obeyed. */
+/** The settings, and the lines of the file that are ignored. */
 export interface ReadSettings {
   readonly settings: Settings;
   readonly problems: readonly string[];
@@ -18,14 +18,14 @@ export interface ReadSettings {
 /** The defaults. */
 export const defaultSettings: Settings = {autoRecord: true};
 
-/** The file of the settings. */
+/** The path of the settings file. */
 export function settingsPath(layout: Layout): string {
   return `${layout.config}/pearasys.conf`;
 }
 
 /**
- * Reads `pearasys.conf`: lines `Key=value`, with comments as in systemd.syntax(7). A line that is not understood is
- * a problem and changes nothing; without the file all is as {@link defaultSettings} says.
+ * Reads `pearasys.conf`: lines `Key=value`, with comments as in systemd.syntax(7). An invalid line is a problem and
+ * changes nothing. Without the file, {@link defaultSettings} apply.
  */
 export function readSettings(host: HostReader, layout: Layout): ReadSettings {
   const path = settingsPath(layout);
@@ -54,17 +54,17 @@ export function readSettings(host: HostReader, layout: Layout): ReadSettings {
 
 /** A line of a settings file that is not empty or a comment. */
 export interface SettingLine {
-  /** From 1. */
+  /** Counted from 1. */
   readonly number: number;
   /** The whole line, without surrounding white space. */
   readonly text: string;
-  /** What is before the first `=`; the whole line where there is none. */
+  /** The text before the first `=`; the whole line if it has no `=`. */
   readonly key: string;
-  /** What is after it, without the blanks around it; empty where there is none. */
+  /** The text after the first `=`, trimmed; empty if the line has no `=`. */
   readonly value: string;
 }
 
-/** The lines `Key=value` of a settings file; empty ones and comments are left out, see systemd.syntax(7). */
+/** The lines `Key=value` of a settings file, without empty lines and comments, see systemd.syntax(7). */
 export function settingLines(text: string): SettingLine[] {
   return text.split('\n').flatMap((raw, index) => {
     const line = raw.trim();
@@ -81,7 +81,7 @@ export function settingLines(text: string): SettingLine[] {
   });
 }
 
-/** What the words for yes and no of systemd.syntax(7) mean; undefined for any other. */
+/** The value of a boolean as systemd.syntax(7) spells it; undefined for any other text. */
 export function asTruth(text: string): boolean | undefined {
   if (/^(?:1|yes|y|true|t|on)$/i.test(text)) return true;
   return /^(?:0|no|n|false|f|off)$/i.test(text) ? false : undefined;

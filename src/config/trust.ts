@@ -1,12 +1,12 @@
 import {dirname, join, resolve} from 'node:path';
 import type {FileInfo, HostReader} from '../host/host.js';
 
-/** Whether the file is another user's. An image or a simulated host belongs to whoever unpacked it. */
+/** Whether the file belongs to another user. Files of an image or simulated host belong to the user who unpacked it. */
 export function isForeign(host: HostReader, {uid}: FileInfo): boolean {
   return uid !== 0 && (host.root === '/' || uid !== host.userId);
 }
 
-/** Why the file may not be obeyed by something that runs as root; undefined when it may, or is not there. */
+/** Why root must ignore the file; undefined if the file can be trusted or does not exist. */
 export function distrust(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
   const info = host.info(path, false);
   if (info === undefined) return undefined;
@@ -17,8 +17,8 @@ export function distrust(host: HostReader, path: string, kind: 'file' | 'directo
 }
 
 /**
- * As {@link distrust}, also of each folder above: whoever can write to one of them can put another file there. Links
- * are followed; the folders that they are in must be trusted as well, as another link could be put there.
+ * As {@link distrust}, and for each folder above: a user who can write to one of them can replace the file. Links are
+ * followed. The folders that contain them must be trusted too, because a link can be replaced as well.
  */
 export function distrustPath(host: HostReader, path: string, kind: 'file' | 'directory'): string | undefined {
   const real = host.realPath(path);
@@ -32,10 +32,10 @@ export function distrustPath(host: HostReader, path: string, kind: 'file' | 'dir
   return distrustPath(host, dirname(real), 'directory');
 }
 
-/** Why one of the links on a path may not be followed: it is in a folder that others can write to. */
+/** Why one of the links on a path must not be followed: its folder is writable by others. */
 function distrustLinks(host: HostReader, path: string): string | undefined {
   let here = path;
-  // As many as the kernel follows, see path_resolution(7).
+  // The kernel follows at most 40 links, see path_resolution(7).
   for (let followed = 0; followed < 40; followed++) {
     const at = firstLink(host, here);
     if (at === undefined) return undefined;

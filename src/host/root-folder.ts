@@ -2,39 +2,39 @@ import fs from 'node:fs';
 import {basename, dirname, join} from 'node:path';
 import {errnoOf, FileFault} from './errors.js';
 
-/** How many links the kernel follows in one path, see path_resolution(7). */
+/** The number of links that the kernel follows in one path, see path_resolution(7). */
 const mostLinks = 40;
 
 const {O_DIRECTORY, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY} = fs.constants;
 
-/** The mode of new folders: all users may read them. */
+/** The mode of new folders: readable by all users. */
 const folderMode = 0o755;
 
-/** open(2): a handle of a file that is not opened, so that a device or FIFO has no effect. Node has no name for it. */
+/** open(2): a handle without opening the file, which has no effect on a device or FIFO. Node does not export it. */
 const O_PATH = 0o10000000;
 
-/** A folder that is open, so that nobody can put another one in its place; to be closed. */
+/** An open folder: replacing it has no effect on this handle. Must be closed. */
 export interface FolderHandle {
-  /** The path of an entry of the folder, for one system call that does not follow a link there. */
+  /** The path of an entry of the folder, for a system call that does not follow a link as the last part. */
   at(name: string): string;
   close(): void;
 }
 
-/** The folder that a path is in. */
+/** The folder that contains the last part of a path. */
 export interface ParentHandle extends FolderHandle {
   /** The last part of the path. */
   readonly name: string;
-  /** Where the folder is on this machine. */
+  /** The path of the folder on this machine. */
   readonly real: string;
-  /** Folders in which one was made. */
+  /** Folders in which a missing folder was created. */
   readonly changed: readonly string[];
 }
 
 /**
- * The folder below which all files of a machine are. `/` is this machine itself, whose paths the kernel resolves.
- * For any other folder paths are resolved as openat2(2) with RESOLVE_IN_ROOT does: an absolute link leads to the
- * root, `..` never above it, and the 41st link is an error. What is opened is compared with what was resolved, so
- * that a link which somebody puts there meanwhile leads nowhere either.
+ * The folder that contains all files of a machine. `/` is this machine itself, whose paths the kernel resolves. For
+ * any other folder, paths are resolved as openat2(2) with RESOLVE_IN_ROOT does: an absolute link starts at the root,
+ * `..` never leads above it, and the 41st link is an error. The opened file is compared with the resolved path, so that
+ * a link that another process creates meanwhile is not followed out of the root either.
  */
 export class RootFolder {
   readonly #isMachine: boolean;
@@ -47,8 +47,8 @@ export class RootFolder {
   }
 
   /**
-   * Where the path is on this machine. What does not exist is left as it is.
-   * @param follow whether a link in the last place is followed.
+   * The path on this machine. Parts that do not exist are kept unchanged.
+   * @param follow whether a link as the last part is followed.
    * @throws FileFault ELOOP.
    */
   locate(path: string, follow: boolean): string {
@@ -74,15 +74,15 @@ export class RootFolder {
     return join(this.#path, ...done);
   }
 
-  /** The path as seen from the root, of a path that {@link locate} has answered. */
+  /** The path relative to the root, of a path that {@link locate} returned. */
   inside(real: string): string {
     return this.#isMachine ? real : real.slice(this.#path.length) || '/';
   }
 
   /**
-   * The bytes of a regular file. Anything else is not opened, let alone read.
-   * @param limit bytes that it may have.
-   * @throws FileFault for a file that is too large, special, or not where it was a moment ago.
+   * The bytes of a regular file. Files of other kinds are not opened.
+   * @param limit the maximum size in bytes.
+   * @throws FileFault for a file that is too large or special, or was replaced during the call.
    * @throws Error of the system call that failed.
    */
   read(path: string, limit: number): Buffer {
@@ -94,7 +94,7 @@ export class RootFolder {
     }
   }
 
-  /** The first bytes of a regular file, at most so many. @throws as {@link read}, whatever the file's size. */
+  /** The first bytes of a regular file, at most `bytes`. @throws as {@link read}, but accepts a file of any size. */
   readStart(path: string, bytes: number): Buffer {
     const file = this.#open(this.locate(path, true), Number.MAX_SAFE_INTEGER);
     try {
@@ -117,8 +117,8 @@ export class RootFolder {
   }
 
   /**
-   * Opens the folder that a path is in; its last part may be missing, or be a link, which is not followed.
-   * @param create whether missing folders are made (0755, whatever the umask).
+   * Opens the folder that contains the last part of a path. This part may be missing, or a link, which is not followed.
+   * @param create whether missing folders are created (mode 0755, regardless of the umask).
    * @throws Error of the system call that failed.
    */
   openParent(path: string, create: boolean): ParentHandle {
@@ -129,7 +129,7 @@ export class RootFolder {
     return {...handle, name: basename(located), real, changed};
   }
 
-  /** @param changed gets the folders in which one is made. */
+  /** @param changed receives the folders in which a missing folder is created. */
   #openFolder(real: string, create: boolean, changed: string[]): FolderHandle {
     if (this.#isMachine) {
       if (create) makeFolders(real, changed);
@@ -154,7 +154,7 @@ export class RootFolder {
       handle = this.#openPath(real, O_DIRECTORY);
       if (isNew) {
         changed.push(dirname(real));
-        // The umask has taken its part of the bits.
+        // The umask may have cleared some of the bits.
         fs.chmodSync(descriptorPath(handle), folderMode);
       }
     }
@@ -164,7 +164,7 @@ export class RootFolder {
   #open(real: string, limit: number): number {
     const flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
     if (this.#isMachine) {
-      // Opening a device may already have an effect.
+      // Opening a device can have an effect.
       checkRegular(fs.statSync(real), limit);
       return fs.openSync(real, flags);
     }
@@ -177,7 +177,7 @@ export class RootFolder {
     }
   }
 
-  /** A handle of what is at a resolved path, and only there. */
+  /** A handle of the file at a resolved path. Fails if the path leads elsewhere by now. */
   #openPath(real: string, flags: number): number {
     const handle = fs.openSync(real, O_PATH | O_NOFOLLOW | flags);
     if (fs.readlinkSync(descriptorPath(handle)) === real) return handle;
@@ -185,21 +185,21 @@ export class RootFolder {
     throw new FileFault('EXDEV', 'a folder above it was replaced at the same time');
   }
 
-  /** Without links. It may not be there yet: it is made with the first file in it. */
+  /** The root without links. It may not exist yet: it is created with its first file. */
   get #path(): string {
     this.#real ??= withoutLinks(this.#given);
     return this.#real;
   }
 }
 
-/** A file that this process inherited open: standard input, or the pipe of a shell's `<(COMMAND)`. */
+/** An open file that this process inherited: standard input, or the pipe of a shell's `<(COMMAND)`. */
 const givenOpen = /^(?:-|\/dev\/stdin|\/(?:dev|proc\/self)\/fd\/(\d+))$/;
 
 /**
- * The bytes of a file that is named on the command line: a regular file of this machine, or one that is open already
- * (`-`, `/dev/stdin`, `/dev/fd/N`, `/proc/self/fd/N`), which may be a pipe, a socket or a terminal too. A FIFO or device
- * by its own name is refused: opening it may never return, or have an effect.
- * @param limit bytes that it may have.
+ * The bytes of a file that is named on the command line: a regular file of this machine, or an inherited one (`-`,
+ * `/dev/stdin`, `/dev/fd/N`, `/proc/self/fd/N`), which may also be a pipe, a socket or a terminal. A FIFO or device
+ * with its own name is refused: opening it may block forever, or have an effect.
+ * @param limit the maximum size in bytes.
  * @throws as {@link RootFolder.read}.
  */
 export function readNamedFile(path: string, limit = 1 << 20): Buffer {
@@ -210,7 +210,7 @@ export function readNamedFile(path: string, limit = 1 << 20): Buffer {
   const stat = fs.fstatSync(descriptor);
   if (stat.isFile() || stat.isDirectory()) return machine.read(descriptorPath(descriptor), limit);
   if (!isNonBlocking(descriptor)) return readAll(descriptor, limit);
-  // Whoever shares it wants it so; opened anew it waits for the writer.
+  // Other processes share O_NONBLOCK, so it is not cleared. Reads of the reopened file wait for the writer.
   const file = fs.openSync(descriptorPath(descriptor), O_RDONLY | O_NOCTTY);
   try {
     return readAll(file, limit);
@@ -219,13 +219,13 @@ export function readNamedFile(path: string, limit = 1 << 20): Buffer {
   }
 }
 
-/** See proc_pid_fdinfo(5): the flags are octal. */
+/** Whether O_NONBLOCK is set. The flags are octal, see proc_pid_fdinfo(5). */
 function isNonBlocking(descriptor: number): boolean {
   const flags = /^flags:\s*([0-7]+)/m.exec(fs.readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'));
   return (parseInt(flags?.[1] ?? '0', 8) & O_NONBLOCK) !== 0;
 }
 
-/** The path without links, as far as it exists. */
+/** The path with all links resolved, as far as it exists. */
 function withoutLinks(path: string): string {
   try {
     return fs.realpathSync(path);
@@ -245,7 +245,7 @@ export function kindOfFile(stat: fs.Stats): string {
   return stat.isSymbolicLink() ? 'a symbolic link' : 'a device node';
 }
 
-/** `1 MiB`. */
+/** A size as text: `1 MiB`. */
 export function sizeWords(bytes: number): string {
   if (bytes % (1 << 20) === 0) return `${bytes / (1 << 20)} MiB`;
   return bytes % (1 << 10) === 0 ? `${bytes / (1 << 10)} KiB` : `${bytes} bytes`;
@@ -262,7 +262,7 @@ function tooLarge(limit: number): FileFault {
   return new FileFault('EFBIG', `it is too large; expected at most ${sizeWords(limit)}`);
 }
 
-/** Its size may be more than stat(2) said, or not be told: procfs says 0. */
+/** Reads to the end: the file may be larger than stat(2) reported, and procfs reports 0. */
 function readAll(file: number, limit: number): Buffer {
   const chunks: Buffer[] = [];
   let total = 0;
@@ -292,7 +292,7 @@ function makeFolders(path: string, changed: string[]): void {
   fs.chmodSync(path, folderMode);
 }
 
-/** @returns whether it is new. What is there and is no folder fails at the next step, with the kernel's own reason. */
+/** @returns whether the folder is new. If it is a file of another kind, the next step fails with the kernel's error. */
 function makeFolder(path: string): boolean {
   try {
     fs.mkdirSync(path, folderMode);
@@ -307,7 +307,7 @@ function descriptorPath(descriptor: number): string {
   return `/proc/self/fd/${descriptor}`;
 }
 
-/** The target of a link; undefined for what is none, or is not there. */
+/** The target of a link; undefined if the path is not a link or does not exist. */
 function readLink(path: string): string | undefined {
   try {
     return fs.lstatSync(path, {throwIfNoEntry: false})?.isSymbolicLink() === true

@@ -14,7 +14,7 @@ import type {SwitchOptions} from './switch.js';
 /** What one link of a chain does: a {@link Link}, or a list of a driver's folder. */
 export type ChainAction = Link | {readonly noun: 'driver'; readonly verb: 'ls'; readonly driver: Driver};
 
-/** One link of a chain, with the devices that it is about. */
+/** One link of a chain, with its devices. */
 export interface ChainStep {
   readonly action: ChainAction;
   readonly devices: readonly Device[];

@@ -20,7 +20,7 @@ export interface ClaimOutcome extends Outcome {
 }
 
 /**
- * Puts the device of a unit on its driver, together with those of its set, if it is the recorded card.
+ * Binds the device of a unit to its driver, together with those of its set, if it is the recorded card.
  * @throws PearasysError `switched-off`, `no-device`, `identity-mismatch` or `bad-record`: the device does not change; the
  *   refusal; what failed.
  */

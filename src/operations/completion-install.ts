@@ -25,7 +25,7 @@ export async function installCompletion(
 }
 
 /**
- * The user's file, or the one that a link of the user's leads to; undefined when there is none.
+ * The user's file, or the target of the user's own link; undefined if it does not exist.
  * @throws PearasysError `bad-path` if an existing file must not be replaced.
  */
 function readOwnFile(host: HostReader, path: string): FileState | undefined {

@@ -11,7 +11,7 @@ import {installServices, refuseEarly} from './service-install.js';
 
 /** A switch that is undone unless it is confirmed. */
 export interface UnconfirmedWish {
-  /** As they were just read. */
+  /** As just read. */
   readonly devices: readonly Device[];
   readonly target: Target;
   readonly force: boolean;
@@ -19,7 +19,7 @@ export interface UnconfirmedWish {
   readonly wholeGroup: boolean;
   /** Seconds until it is undone. */
   readonly seconds: number;
-  /** What {@link confirmSwitch} makes last. */
+  /** The claim that {@link confirmSwitch} makes permanent. */
   readonly claim?: UnconfirmedClaim;
 }
 
@@ -66,7 +66,7 @@ export interface ConfirmOutcome {
 
 /**
  * Keeps what {@link switchUnconfirmed} has switched, and makes its claim permanent.
- * @throws PearasysError `no-device` when nothing waits for it; what failed: then the switch is kept until the next boot.
+ * @throws PearasysError `no-device` if nothing is unconfirmed; what failed: then the switch lasts until the next boot.
  */
 export async function confirmSwitch(
   host: Host,
@@ -88,7 +88,7 @@ export async function confirmSwitch(
 
 /**
  * Undoes what {@link switchUnconfirmed} has switched.
- * @throws PearasysError `no-device` when nothing waits; the refusal of a device that is in use by now; what failed.
+ * @throws PearasysError `no-device` if nothing is unconfirmed; the refusal of a device that is now in use; what failed.
  */
 export async function undoUnconfirmed(host: Host, options: CarryOutOptions): Promise<ConfirmOutcome> {
   const devices = readUnconfirmed(host)?.devices ?? [];

@@ -17,7 +17,7 @@ export interface HooksOutcome extends Outcome {
 
 /**
  * Writes the hook by which libvirt starts and stops the unit of a guest. An existing hook is tried first.
- * @param about notes for the user; `libvirt` is where libvirt is: the machine, also for a folder for inspection.
+ * @param about notes for the user; `libvirt` is the host with libvirt: the machine, even if a folder is written.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function installHooks(

@@ -15,7 +15,7 @@ export interface SetupWish {
   readonly devices: readonly Device[];
   /** Notes for the user, in addition to those of the plan. */
   readonly notes: readonly string[];
-  /** Where the devices and libvirt's guests are: the machine, also for a folder for inspection. */
+  /** The host with the devices and libvirt's guests: the machine, even if a folder for inspection is written. */
   readonly machine: HostReader;
 }
 

@@ -14,7 +14,7 @@ export interface GuestStartOutcome extends Outcome {
 }
 
 /**
- * Puts all devices of a guest on VFIO, or leaves all of them to the host as before.
+ * Binds all devices of a guest to VFIO, or leaves all of them to the host as before.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function startGuest(

@@ -30,12 +30,12 @@ export interface GuestStopOptions extends CarryOutOptions {
   readonly onInfo: (text: string) => void;
 }
 
-/** The result of {@link stopGuest}: the guest had nothing, the host has all back, or the devices stay as configured. */
+/** The result of {@link stopGuest}: the guest had no device, all were returned, or they are kept as configured. */
 export type GuestStopOutcome = 'nothing' | 'returned' | 'kept';
 
 /**
  * Returns each device of a guest to its previous driver, then restores what was released and stopped for them. What
- * cannot be restored stays in the guest's state for the next stop.
+ * cannot be restored is kept in the guest's state for the next stop.
  * @throws PearasysError `not-bound` when the host did not get everything back.
  */
 export async function stopGuest(
@@ -99,7 +99,7 @@ function readReturns(host: Host, layout: Layout, guest: Guest, {onProblem}: Gues
 
 /** @returns the devices that the host did not get back. */
 async function giveBack(host: Host, state: GuestState, options: GuestStopOptions): Promise<TakenDevice[]> {
-  // Processes that still have one after that are named for each device.
+  // Processes that still use a device after that are named for each device.
   await attempt(host, [], () => planWait(host, state), options);
   const left: TakenDevice[] = [];
   for (const taken of state.devices) {

@@ -47,7 +47,7 @@ export async function defineMdev(host: Host, words: DefineWords, options: MdevOp
   const callouts = await readCalloutsOf(host, wish, options.limit);
   // A file contains everything.
   const isMeant = words.config === undefined && mdev?.parent === wish.parent && mdev.type === wish.type;
-  // Otherwise the script is asked after `pre`, which a dry run does not call.
+  // Otherwise the script is called after `pre`, which a dry run does not call.
   const told =
     isMeant && options.dryRun ? await readCalloutAttributes(host, callouts, wish, options.limit) : [];
   const full = {...wish, attributes: [...wish.attributes, ...told]};
@@ -97,7 +97,7 @@ export async function modifyMdev(
   );
 }
 
-/** Changes an existing mediated device, and with `defined` its definition too. */
+/** Changes an existing mediated device, and with `defined` also its definition. */
 export async function modifyMdevLive(
   host: Host,
   uuid: Uuid,

@@ -57,7 +57,7 @@ export async function startMdev(host: Host, words: MdevWords, options: StartOpti
   }
 }
 
-/** Whether it failed because the wanted device exists by now. */
+/** Whether it failed because the requested device now exists. */
 function existsByNow(host: Host, error: unknown, {uuid, parent, type}: CalloutSubject): boolean {
   if (error instanceof PearasysError && error.code === 'uuid-in-use') {
     const mdev = readMdev(host, uuid);
@@ -72,7 +72,7 @@ function existsByNow(host: Host, error: unknown, {uuid, parent, type}: CalloutSu
 }
 
 /**
- * Defines a device and starts it, both or neither: as the first mdevctl does, all of whose devices are started as
+ * Defines a device and starts it, both or neither, as the first mdevctl does. It starts all of its devices when
  * their parent registers.
  */
 export async function createMdev(

@@ -14,7 +14,7 @@ export interface ReleaseOutcome extends Outcome {
 }
 
 /**
- * Releases the device of a unit that stops, for binding by hand. A device that the unit has not claimed does not change.
+ * Releases the device of a unit that stops, for manual binding. A device that the unit has not claimed does not change.
  * @param started when the unit was started, in microseconds since the boot.
  * @throws PearasysError the refusal, or what failed.
  */

@@ -11,8 +11,8 @@ import type {DriverctlRecord} from '../state/records/driverctl.js';
 import {reread} from './devices.js';
 
 /**
- * Makes claims from what driverctl has saved, and removes its files, so that only one of the two acts. One plan for all
- * of them, so that systemd reads its files once.
+ * Turns the drivers saved by driverctl into claims, and removes its files, so that only pearasys acts. One plan for all
+ * claims, so that systemd reads its files once.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function importDriverctl(

@@ -29,7 +29,7 @@ import {refreshed} from './devices.js';
 /** A device as it was read; for an image, which has no devices, the given slot and id. */
 export type NamedDevice = Device | Pick<Device, 'slot' | 'id'>;
 
-/** Lasting claims. */
+/** Permanent claims. */
 export interface InstallWish {
   readonly devices: readonly NamedDevice[];
   readonly driver: Driver;
@@ -55,7 +55,7 @@ export function withoutLeaving(host: Host, devices: readonly Device[], driver: D
 }
 
 /**
- * Makes claims last: the record and the unit of each device, and the links that enable the units.
+ * Makes claims permanent: the record and the unit of each device, and the links that enable the units.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function installServices(
@@ -121,8 +121,8 @@ export async function installForAnySlot(
 }
 
 /**
- * What is refused before anything is written: an unknown driver, a disk of the system, risks that nobody has accepted, and
- * with `now` a device that cannot be switched. Otherwise a plan without steps, with notes.
+ * What is refused before anything is written: an unknown driver, a disk of the system, risks that the user has not
+ * accepted, and with `now` a device that cannot be switched. Otherwise a plan without steps, with notes.
  */
 export function refuseEarly(
   host: Host,

@@ -13,7 +13,7 @@ const resultEnding = '.result';
 
 /**
  * Milliseconds after which no further job of another unit is begun, because this run's unit fails when its time limit
- * (TimeoutSec=) passes, whatever the state of its device.
+ * (TimeoutSec=) passes, regardless of the state of its device.
  */
 const patience = 60_000;
 
@@ -42,7 +42,7 @@ export interface Jobs {
    */
   readonly together: (name: string, waiting: readonly string[]) => readonly string[];
   /**
-   * Does a job, and those together with it. What it logs or throws goes to the journals of the waiting units.
+   * Does a job, and those together with it. Its log and errors are written to the journals of the waiting units.
    * @param all the names of these jobs, and of all jobs that units wait for now.
    */
   readonly work: (
@@ -50,7 +50,7 @@ export interface Jobs {
     name: string,
     all: {readonly names: readonly string[]; readonly waiting: readonly string[]},
   ) => Promise<void>;
-  /** Jobs whose units will ask for them, but have not yet. */
+  /** Jobs whose units will wait for them, but do not wait yet. */
   readonly due?: () => Promise<readonly string[]>;
 }
 
@@ -102,7 +102,7 @@ export async function takeTurns(context: TurnContext, jobs: Jobs): Promise<void>
       if (each === jobs.own) continue;
       const process = tickets.get(each);
       if (process !== undefined) answered.set(each, process);
-      // A unit that asks later finds its device in the right state, unless the job has failed.
+      // A unit that starts later finds its device in the right state, unless the job has failed.
       const later = exitCode !== ExitCode.done && due.has(each) ? `boot ${uptime(host)}` : undefined;
       const owner = process ?? later;
       if (owner === undefined) continue;
@@ -134,7 +134,7 @@ export function parseJobName(name: string): UnitIdentity {
   return {slot: parseSlot(slot), driver: parseDriver(driver)};
 }
 
-/** Where the tickets of a program are. */
+/** The folder of a program's tickets. */
 export function ticketsFolder(what: Jobs['what']): string {
   return `${runState}/${what}`;
 }

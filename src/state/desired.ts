@@ -1,10 +1,10 @@
 /**
- * What files say that is wanted. Each kind of such a file has a reader in a folder of its own, which returns wanted and
- * ignored files of the shape that is declared here; what is told of them is the same for all kinds.
+ * The configuration files that describe the desired state. Each kind of file has a reader in a folder of its own,
+ * which returns used and ignored files of the types declared here. The notes about them are the same for all kinds.
  */
 import {PearasysError} from '../host/errors.js';
 
-/** The kinds, each with its words in front of a path. */
+/** The kinds, each with the text that precedes a path in messages. */
 const kinds = {
   record: 'the record',
   driverctl: "driverctl's file",
@@ -14,25 +14,25 @@ const kinds = {
   settings: 'the settings file',
 } as const;
 
-/** What a file is about. */
+/** The kind of a file. */
 export type DesiredKind = keyof typeof kinds;
 
-/** A file that says what is wanted. */
+/** A file that describes a desired state. */
 interface DesiredFile {
   readonly kind: DesiredKind;
   readonly path: string;
 }
 
-/** One that is obeyed. Each kind adds which thing it is about, and what is wanted of it. */
+/** A file that is used. Each kind adds the subject of the file, and its desired state. */
 export interface WantedFile extends DesiredFile {
   readonly reason?: undefined;
-  /** What a newer version has written: it stays when the file is rewritten. */
+  /** Keys written by a newer version: they are kept when the file is rewritten. */
   readonly unknown: readonly UnknownKey[];
 }
 
-/** One that is ignored, and left as it is. */
+/** A file that is ignored and not changed. */
 export interface IgnoredFile extends DesiredFile {
-  /** Why: it may not be trusted, cannot be read, or is not valid. */
+  /** Why it is ignored: it cannot be trusted or read, or is invalid. */
   readonly reason: string;
 }
 
@@ -43,9 +43,9 @@ export interface UnknownKey {
 }
 
 /**
- * What a file says, or why it is ignored.
- * @param untrusted why it may not be obeyed, whatever it says; undefined when it may.
- * @param read throws a PearasysError for a file that cannot be read or is not valid.
+ * The content of a file, or why it is ignored.
+ * @param untrusted why the file cannot be trusted; undefined if it can.
+ * @param read throws a PearasysError for a file that cannot be read or is invalid.
  */
 export function readDesired<Wanted>(
   file: DesiredFile,
@@ -69,17 +69,17 @@ export function isIgnored<File extends WantedFile | IgnoredFile>(
   return file.reason !== undefined;
 }
 
-/** The keys of both; where both have one, that of the first. */
+/** The keys of both lists; if both have the same key, that of the first. */
 export function mergeUnknown(first: readonly UnknownKey[], second: readonly UnknownKey[]): UnknownKey[] {
   return [...first, ...second.filter(({key}) => !first.some((one) => one.key === key))];
 }
 
-/** The note on a file that is ignored. @param by who ignores it, where others do not. */
+/** The note on an ignored file. @param by what ignores it, if others use it. */
 export function ignoredNote({kind, path, reason}: IgnoredFile, by = ''): string {
   return `${kinds[kind]} ${path} is ignored${by}: ${reason}`;
 }
 
-/** The notes on what a file has that this version does not know; none where it knows all. */
+/** The notes on the unknown keys of a file. */
 export function unknownNotes({path, unknown}: Pick<WantedFile, 'path' | 'unknown'>): string[] {
   return unknown.map(
     ({key}) => `${path}: ${key} is not known to this version: it is kept, and has no effect`,

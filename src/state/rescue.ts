@@ -3,14 +3,14 @@ import type {HostReader} from '../host/host.js';
 import type {Slot} from '../devices/pci/slot.js';
 
 /**
- * What the kernel command line switches off for this boot, see kernel-command-line(7): `pearasys=off` all claims, the
- * automatic start of mediated devices and guests with devices; `pearasys.skip=SLOT[,SLOT]` the same for single
- * devices. libexec/rescue.sh applies the same rule.
+ * What the kernel command line switches off for this boot, see kernel-command-line(7): `pearasys=off` switches off all
+ * claims, the automatic start of mediated devices, and guests with devices; `pearasys.skip=SLOT[,SLOT]` does the same
+ * for single devices. libexec/rescue.sh applies the same rule.
  */
 export interface Rescue {
   /** Whether everything is switched off. */
   readonly all: boolean;
-  /** The slots that are skipped as they were typed, in lower case: with or without domain 0000. */
+  /** The skipped slots as typed, but in lower case: with or without domain 0000. */
   readonly skipped: ReadonlySet<string>;
 }
 
@@ -22,7 +22,7 @@ export function skipWord(slot: Slot): string {
   return `pearasys.skip=${slot}`;
 }
 
-/** Reads the kernel command line. An image has none: nothing is switched off there. */
+/** Reads the kernel command line. An image has none, so nothing is switched off for it. */
 export function readRescue(host: HostReader): Rescue {
   const words = (host.readText('/proc/cmdline') ?? '').trim().split(/\s+/);
   const skips = words
@@ -34,13 +34,13 @@ export function readRescue(host: HostReader): Rescue {
   };
 }
 
-/** The word that switches off what is done automatically with this device; undefined when none does. */
+/** The word that switches off the automatic handling of this device; undefined without one. */
 export function switchedOffBy({all, skipped}: Rescue, slot: Slot): string | undefined {
   if (all) return offWord;
   return skipped.has(slot) || skipped.has(slot.replace(/^0000:/, '')) ? skipWord(slot) : undefined;
 }
 
-/** What an error says about a device whose automatic handling is switched off. */
+/** The details of an error about a device whose automatic handling is switched off. */
 export function switchedOffError(message: string, word: string): ErrorDetails {
   return {
     code: 'switched-off',
@@ -51,7 +51,7 @@ export function switchedOffError(message: string, word: string): ErrorDetails {
   };
 }
 
-/** The note on claims that are switched off; undefined when none is. */
+/** The note on claims that are switched off; undefined if none is. */
 export function describeRescue(rescue: Rescue, slots: readonly Slot[]): string | undefined {
   if (rescue.all) return `all claims are switched off for this boot by ${offWord} on the kernel command line`;
   const off = slots.filter((slot) => switchedOffBy(rescue, slot) !== undefined);

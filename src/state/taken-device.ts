@@ -1,6 +1,6 @@
 import {asSlot, type Slot} from '../devices/pci/slot.js';
 
-/** A device as it was before it was taken from the host. */
+/** The state of a device before it was taken from the host. */
 export interface TakenDevice {
   readonly slot: Slot;
   readonly id: string;
@@ -8,12 +8,12 @@ export interface TakenDevice {
   readonly override: string | undefined;
 }
 
-/** The device for a JSON file. */
+/** The object for a JSON file. */
 export function plainTaken({slot, id, driver, override}: TakenDevice): object {
   return {slot, id, driver: driver ?? null, override: override ?? null};
 }
 
-/** Reads what {@link plainTaken} has made; undefined for anything else. */
+/** Reads the object that {@link plainTaken} returned; undefined for anything else. */
 export function parseTaken(value: unknown): TakenDevice | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const {slot, id, driver, override} = value as Record<string, unknown>;

@@ -6,7 +6,7 @@ import {asId, type DeviceId} from '../devices/pci/id.js';
 import {asSlot, type Slot} from '../devices/pci/slot.js';
 import {parseTaken, plainTaken, type TakenDevice} from './taken-device.js';
 
-/** A claim that `pearasys confirm` makes last. */
+/** A claim that `pearasys confirm` makes permanent. */
 export interface UnconfirmedClaim {
   readonly driver: Driver;
   readonly folder: string;
@@ -16,13 +16,13 @@ export interface UnconfirmedClaim {
 
 /** A change of drivers that is undone unless it is confirmed. Lasts until the next boot, as the change itself does. */
 export interface Unconfirmed {
-  /** The devices as they were before. */
+  /** The state of the devices before the change. */
   readonly devices: readonly TakenDevice[];
-  /** What a confirmation makes last; undefined when that is nothing. */
+  /** The claim that a confirmation makes permanent; undefined without one. */
   readonly claim: UnconfirmedClaim | undefined;
 }
 
-/** The file of what is not confirmed. There is at most one. */
+/** The path of the unconfirmed change. At most one exists. */
 export const unconfirmedPath = `${runState}/unconfirmed`;
 
 /** The file's text. */
@@ -31,8 +31,8 @@ export function printUnconfirmed({devices, claim}: Unconfirmed): string {
 }
 
 /**
- * What is not confirmed; undefined when there is nothing.
- * @throws PearasysError `file-failed` when the file is not what {@link printUnconfirmed} writes.
+ * The unconfirmed change; undefined without one.
+ * @throws PearasysError `file-failed` if {@link printUnconfirmed} cannot have written the file.
  */
 export function readUnconfirmed(host: HostReader): Unconfirmed | undefined {
   const text = host.readText(unconfirmedPath);
@@ -61,7 +61,7 @@ function parse(text: string): Unconfirmed | undefined {
   }
 }
 
-/** @throws TypeError or PearasysError when it is no claim. */
+/** @throws TypeError or PearasysError if it is not a claim. */
 function parseClaim(value: unknown): UnconfirmedClaim {
   const {driver, folder, group, devices} = value as Record<string, unknown>;
   if (typeof driver !== 'string' || typeof folder !== 'string' || !Array.isArray(devices))

@@ -1,6 +1,6 @@
 /**
- * Run by `make install`: writes templates of systemd-templates/ as units. Arguments: the folder, `key=value` for each
- * value, and the names of the units, all in one run as each start of Node takes longer than the work.
+ * Run by `make install`: writes units from the templates in systemd-templates/. Arguments: the folder, `key=value` for
+ * each value, and the names of the units. One run writes all of them because starting Node takes longer than the work.
  */
 import {writeFileSync} from 'node:fs';
 import {join} from 'node:path';

@@ -2,18 +2,18 @@ import {existsSync, readdirSync, readFileSync} from 'node:fs';
 import {basename, join} from 'node:path';
 import Handlebars from 'handlebars';
 
-/** The partials of several templates, by name. */
+/** The folder of partials, which several templates share. */
 const partialsFolder = join(import.meta.dirname, '../../systemd-templates/partials');
 
 /** A compiled template. */
 export type Template = (values: object) => string;
 
-/** Compiled ones, by name. */
+/** The compiled templates, by name. */
 const templates = new Map<string, Template>();
 
 /**
- * Compiles a template of systemd-templates/ or libvirt-templates/ when it is first used. Only a checkout runs this: build/templates.ts
- * puts the templates it has compiled, with Handlebars' runtime alone, in this module's place.
+ * Compiles a template of systemd-templates/ or libvirt-templates/ when it is first used. Runs only in a checkout: in
+ * the bundle, build/templates.ts replaces this module with compiled templates, which need only Handlebars' runtime.
  */
 export function loadTemplate(name: string): Template {
   const template = templates.get(name) ?? compile(name);
@@ -33,6 +33,6 @@ function compile(name: string): Template {
       readFileSync(join(partialsFolder, partial), 'utf8'),
     );
   const text = readFileSync(path, 'utf8');
-  // Unit files are no HTML, and a value that is missing must not become an empty one.
+  // Unit files are not HTML, and a missing value must be an error instead of an empty text.
   return Handlebars.compile(text, {noEscape: true, strict: true});
 }

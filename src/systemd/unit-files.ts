@@ -1,7 +1,7 @@
 import {posix} from 'node:path';
 import type {HostReader} from '../host/host.js';
 
-/** Where systemd searches for system units; the first match wins: systemd.unit(5). */
+/** The folders in which systemd searches for system units; the first match wins, see systemd.unit(5). */
 const folders = [
   '/etc/systemd/system',
   '/run/systemd/system',
@@ -10,17 +10,17 @@ const folders = [
   '/lib/systemd/system',
 ];
 
-/** The name under which each display manager is found, most often a link: see systemd.special(7). */
+/** The name of any display manager's unit, usually a link, see systemd.special(7). */
 export const displayManagerAlias = 'display-manager.service';
 
-/** The file or link of a unit; undefined without one. */
+/** The path of a unit's file or link; undefined without one. */
 export function unitFile(host: HostReader, unit: string): string | undefined {
   return folders.map((folder) => `${folder}/${unit}`).find((path) => host.info(path, false) !== undefined);
 }
 
 /**
- * A unit's name without aliases: an alias is a link to its file, possibly through further links. Undefined if there is
- * no such unit, and for a masked one.
+ * The name of a unit that may be named by an alias: a link to its file, possibly through further links. Undefined if
+ * no such unit exists, or if it is masked.
  */
 export function ownUnitName(host: HostReader, unit: string): string | undefined {
   const file = unitFile(host, unit);

@@ -18,20 +18,20 @@ export function claimTemplate(slot: Slot, layout: Layout): string {
   return render('pearasys-claim-slot@.service', {slot, config: layout.config, libexec: layout.libexec});
 }
 
-/** What {@link unitSettings} needs to know of a unit's surroundings. */
+/** What {@link unitSettings} needs to know about the other units of a slot and its device. */
 export interface UnitSurroundings {
-  /** The device's name for people, from pci.ids. */
+  /** The device's name from pci.ids, for the unit's description. */
   readonly name: string;
   /** The other installed units of the same slot. */
   readonly rivals: readonly UnitIdentity[];
-  /** The slots installed together with this one, itself included or not. */
+  /** The slots installed together with this one; may include it. */
   readonly together: readonly Slot[];
 }
 
 /**
- * The text of a unit's drop-in. Of two units that exclude each other, the stop of one comes before the claim of the
- * other. The order between a stop and a start is the same in both directions (systemd.unit(5)); so that there is no
- * ordering cycle, all are in the order of their names, each claim before its unit.
+ * The text of a unit's drop-in. If two units exclude each other, one stops before the other claims the device. systemd
+ * uses the same order between a stop and a start in both directions (systemd.unit(5)). To avoid an ordering cycle, all
+ * are ordered by their names, each claim before its unit.
  */
 export function unitSettings(unit: UnitIdentity, {name, rivals, together}: UnitSurroundings): string {
   const own = unitName(unit);

@@ -3,7 +3,7 @@ import {systemdUnits} from '../config/layout.js';
 import {parseDriver, type Driver} from '../devices/pci/driver.js';
 import {asSlot, type Slot} from '../devices/pci/slot.js';
 
-/** The subject of a unit. */
+/** The slot and driver of a unit. */
 export interface UnitIdentity {
   readonly slot: Slot;
   readonly driver: Driver;
@@ -12,49 +12,49 @@ export interface UnitIdentity {
 /** A unit with its state in systemd. */
 export interface UnitState extends UnitIdentity {
   readonly unit: string;
-  /** Whether it is claimed at boot and at each hot-add. */
+  /** Whether the device is claimed at boot and at each hot-add. */
   readonly enabled: boolean;
   /**
-   * systemd's ActiveState (`active`, `inactive`, `failed`, …), `failed` also when the claim has failed; undefined if
-   * systemd is not running there.
+   * systemd's ActiveState (`active`, `inactive`, `failed`, …), `failed` also if the claim has failed; undefined if
+   * systemd is not running.
    */
   readonly active: string | undefined;
 }
 
 /**
- * `pearasys-<slot>@<driver>.service`. Slot and driver need no escaping, see systemd.unit(5); in the unit `%j` is
- * the slot and `%i` the driver.
+ * `pearasys-<slot>@<driver>.service`. Slot and driver need no escaping, see systemd.unit(5). In the unit, `%j` is the
+ * slot and `%i` the driver.
  */
 export function unitName({slot, driver}: UnitIdentity): string {
   return `pearasys-${slot}@${driver}.service`;
 }
 
-/** The unit that the former requires: it claims the device if that is not on the driver yet. */
+/** The claim unit, which the unit of {@link unitName} requires: it claims the device if it is not on the driver yet. */
 export function claimUnitName({slot, driver}: UnitIdentity): string {
   return `pearasys-claim-${slot}@${driver}.service`;
 }
 
-/** The template of a slot's claim units. */
+/** The name of the template of a slot's claim units. */
 export function claimTemplateName(slot: Slot): string {
   return `pearasys-claim-${slot}@.service`;
 }
 
-/** The slot's template: a separate file for each slot, because an alias would lose `%j`. */
+/** The name of the slot's template: a separate file for each slot, because an alias would lose `%j`. */
 export function templateName(slot: Slot): string {
   return `pearasys-${slot}@.service`;
 }
 
-/** The device unit that `SYSTEMD_ALIAS` of the rule gives the slot. */
+/** The slot's device unit, which the rule names with `SYSTEMD_ALIAS`. */
 export function deviceUnit(slot: Slot): string {
   return `sys-bus-pci-devices-${slot}.device`;
 }
 
-/** The unit of a mediated device: active while the device exists, no matter what created it. */
+/** The unit of a mediated device: active while the device exists, regardless of what created it. */
 export function mdevUnit(uuid: string): string {
   return `mdev@${uuid}.service`;
 }
 
-/** The link that `systemctl enable` makes and that the rule looks at: the only source for boot and hot-add. */
+/** The link that `systemctl enable` creates and the rule checks: it alone decides about claims at boot and hot-add. */
 export function enabledLink(unit: UnitIdentity): string {
   return `${systemdUnits}/${deviceUnit(unit.slot)}.wants/${unitName(unit)}`;
 }
@@ -64,7 +64,7 @@ export function dropInFolder(unit: UnitIdentity, folder: string = systemdUnits):
   return `${folder}/${unitName(unit)}.d`;
 }
 
-/** Slot and driver of a unit's name; undefined for any other unit. */
+/** The slot and driver in a unit's name; undefined for other units. */
 export function parseUnitName(name: string): UnitIdentity | undefined {
   const [, slotText, driverText] = /^pearasys-([^@]+)@(.+)\.service$/.exec(name) ?? [];
   const slot = slotText === undefined ? undefined : asSlot(slotText);
@@ -76,7 +76,7 @@ export function parseUnitName(name: string): UnitIdentity | undefined {
   }
 }
 
-/** The units that are installed: those with a folder of settings, or enabled. In the order of their names. */
+/** The installed units: those that have a folder of settings or are enabled. Sorted by name. */
 export function readUnits(host: HostReader): UnitIdentity[] {
   const found = new Map<string, UnitIdentity>();
   for (const name of host.list(systemdUnits)) {
@@ -91,7 +91,7 @@ export function readUnits(host: HostReader): UnitIdentity[] {
   return [...found.values()].sort((a, b) => (unitName(a) < unitName(b) ? -1 : 1));
 }
 
-/** Whether the unit is enabled: by the link alone, as the rule sees it. */
+/** Whether the unit is enabled: only the link counts, as in the rule. */
 export function isEnabled(host: HostReader, unit: UnitIdentity): boolean {
   return host.info(enabledLink(unit), false) !== undefined;
 }
@@ -102,8 +102,8 @@ export function isMasked(host: HostReader, unit: UnitIdentity): boolean {
 }
 
 /**
- * The installed units with their states. Asks systemd once, and only if there are units. A unit whose claim has
- * failed counts as failed, although systemd has only not started it.
+ * The installed units with their states. Queries systemd once, and only if a unit is installed. A unit whose claim has
+ * failed counts as failed, although to systemd it is only inactive.
  */
 export async function readUnitStates(host: HostQuery): Promise<UnitState[]> {
   const units = readUnits(host);
@@ -141,21 +141,21 @@ export async function readActiveUnits(host: HostQuery): Promise<UnitIdentity[]> 
   return (await readUnitStates(host)).filter(({active}) => active === 'active');
 }
 
-/** systemd's states of a unit that must be stopped. */
+/** systemd's states in which a unit must be stopped. */
 const runs = new Set(['active', 'activating', 'reloading']);
 
 /** States in which a queued job is a start. */
 const rests = new Set(['inactive', 'failed']);
 
-/** Services that may have to be stopped and started again. */
+/** The states of services that may have to be stopped and started again. */
 export interface ServiceStates {
-  /** Those that run, are being started, or wait for others before their start: these are still inactive. */
+  /** Services that run, are starting, or wait for other units before their start and are still inactive. */
   readonly running: ReadonlySet<string>;
-  /** Those that cannot or must not be started again, and why. */
+  /** Services that cannot or must not be started again, and why. */
   readonly unstartable: ReadonlyMap<string, string>;
 }
 
-/** Which of these services run, and which could not be started again after a stop. Asks systemd once. */
+/** Which of these services run, and which could not be started again after a stop. Queries systemd once. */
 export async function readServiceStates(host: HostQuery, names: readonly string[]): Promise<ServiceStates> {
   const running = new Set<string>();
   const unstartable = new Map<string, string>();
@@ -169,7 +169,7 @@ export async function readServiceStates(host: HostQuery, names: readonly string[
   return {running, unstartable};
 }
 
-/** Targets of boot and shutdown: units that only they want do not belong in a running system. */
+/** Targets of boot and shutdown: a unit that only they want does not belong in a running system. */
 const bootTarget =
   /^(?:sysinit|initrd(?:-[\w-]+)?|local-fs(?:-pre)?|cryptsetup(?:-pre)?|emergency|rescue|reboot|poweroff|halt|kexec|shutdown|final|umount)\.target$/;
 
@@ -186,7 +186,7 @@ function unstartableBecause({names, load, canStart, transient, wantedBy}: ShownU
 }
 
 interface ShownUnit {
-  /** All its names, including aliases. */
+  /** All names of the unit, including aliases. */
   readonly names: readonly string[];
   readonly state: string;
   /** Whether a job for it is queued or running. */
@@ -221,7 +221,7 @@ async function showUnits(host: HostQuery, names: readonly string[]): Promise<Sho
   });
 }
 
-/** When each unit was started, by its name, in microseconds since the boot. One call for all of them. */
+/** When each unit was started, by name, in microseconds since the boot. One call for all of them. */
 export async function readStarts(
   host: HostQuery,
   units: readonly UnitIdentity[],
@@ -233,7 +233,7 @@ export async function readStarts(
   return new Map(names.map((name, index) => [name, Number(values[index])]));
 }
 
-/** systemd's state of the whole system (`starting`, `running`, `stopping`, …); each has its exit code, see systemctl(1). */
+/** systemd's state of the whole system (`starting`, `running`, `stopping`, …), see systemctl(1), is-system-running. */
 export async function readSystemState(host: HostQuery): Promise<string> {
   const {stdout} = await host.ask('systemctl', ['is-system-running'], {accept: [0, 1, 2, 3, 4]});
   return stdout.trim();

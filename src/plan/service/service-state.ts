@@ -22,48 +22,48 @@ import {
 } from '../../systemd/unit.js';
 import {readFileState, type FileState} from '../step.js';
 
-/** A device that is to be claimed at each boot. */
+/** A device to claim at each boot. */
 export interface WishedClaim {
   readonly slot: Slot;
   readonly id: DeviceId;
   readonly driver: Driver;
-  /** The slots that are claimed and released in one, this one included. */
+  /** The slots that are claimed and released together, including this one. */
   readonly together: readonly Slot[];
-  /** What its record is to have besides; the keys that a record for this card has already are kept. */
+  /** Additional keys of its record. The keys that an existing record for this card has are kept. */
   readonly unknown?: readonly UnknownKey[];
 }
 
-/** Everything the planners in service.ts decide on. */
+/** The state that the planners in service.ts use. */
 export interface ServiceState {
   readonly layout: Layout;
   readonly records: Records;
   readonly units: readonly UnitIdentity[];
   /** Names of the units of {@link units} that are active. */
   readonly active: ReadonlySet<string>;
-  /** Each file that a plan may write or remove, by path; absent for a file that is not there. */
+  /** Each existing file that a plan may write or remove, by path. */
   readonly files: ReadonlyMap<string, FileState>;
-  /** Where templates in {@link systemdUnits} that are links lead to, by path. */
+  /** The targets of templates in {@link systemdUnits} that are links, by path. */
   readonly links: ReadonlyMap<string, string>;
-  /** The links by which {@link units} are wanted, by path: for each the unit, and what the link says. */
+  /** The links by which {@link units} are wanted, by path: the unit and the target of each link. */
   readonly wants: ReadonlyMap<string, WantsLink>;
-  /** Whether a systemd and a udev run that answer for this host; none does for an image. */
+  /** Whether systemd and udev run for this host; false for an image. */
   readonly running: boolean;
-  /** Slots of the wish whose device is there now. */
+  /** The requested slots whose device is present. */
   readonly present: ReadonlySet<Slot>;
-  /** Names for people, by slot. */
+  /** The device names that are shown to users, by slot. */
   readonly names: ReadonlyMap<Slot, string>;
 }
 
-/** A link that systemctl(1), enable, makes: in the folder of the unit that wants this one. */
+/** A link that systemctl(1), enable, creates in the folder of the unit that wants this one. */
 export interface WantsLink {
   readonly unit: string;
   readonly target: string;
 }
 
 /**
- * The claims of these devices on one driver. A set are the functions of a card, as each alone may be of no use; two
- * cards are two sets, so that one which is missing or in use does not keep the other.
- * @param group whether all members of an IOMMU group are a set as well.
+ * The claims of these devices on one driver. The functions of a card are a set, because one function alone may be of no
+ * use. Two cards are two sets, so that a missing or used card does not block the other.
+ * @param group whether all members of an IOMMU group are a set, too.
  */
 export function claimsOf(
   host: HostReader,
@@ -83,22 +83,22 @@ export function claimsOf(
   });
 }
 
-/** The file of a unit's drop-in. Not beside a template elsewhere: systemd looks for it in its own folders only. */
+/** The path of a unit's drop-in. Never in another folder of templates: systemd searches only its own folders for it. */
 export function dropInPath(unit: UnitIdentity): string {
   return `${dropInFolder(unit)}/50-pearasys.conf`;
 }
 
-/** Where systemd finds the slot's template: the file, or a link to it. */
+/** The path at which systemd finds the slot's template: a file, or a link to it. */
 export function templatePath(slot: Slot, folder: string = systemdUnits): string {
   return `${folder}/${templateName(slot)}`;
 }
 
-/** Where systemd finds both templates of the slot: that of its claim units, and its own, which requires these. */
+/** The paths at which systemd finds the slot's templates: that of its claim units, and its own, which requires them. */
 export function templatePaths(slot: Slot, folder: string = systemdUnits): string[] {
   return [`${folder}/${claimTemplateName(slot)}`, templatePath(slot, folder)];
 }
 
-/** What {@link readServices} needs beside the slots. */
+/** What {@link readServices} needs in addition to the slots. */
 export interface ServiceHints extends Partial<Pick<ServiceState, 'names' | 'active'>> {
   /** The folder for the templates. */
   readonly folder?: string;
@@ -126,7 +126,7 @@ export function readServices(
     ...links.values(),
     ...slots.flatMap((slot) => templatePaths(slot, folder)).filter((path) => !links.has(path)),
     ...units.map(dropInPath),
-    // There is none in an image.
+    // An image has no such folder.
     ...(host.root === '/' ? host.list(checkedFolder) : [])
       .map((name) => `${checkedFolder}/${name}`)
       .filter((path) => slots.some((slot) => isNamedFor(slot, path))),
@@ -141,7 +141,7 @@ export function readServices(
     }
   const files = new Map<string, FileState>();
   for (const path of paths) {
-    // What could not be put back as it was is not written over.
+    // A file that could not be restored exactly is not overwritten.
     const state = readFileState(host, path, !records.problems.some((problem) => problem.path === path));
     if (state !== undefined) files.set(path, state);
   }

@@ -48,27 +48,27 @@ import {
 } from './service-state.js';
 
 /**
- * What is locked while records and units are written. Not the slots: a plan may start or stop a unit, whose own
- * program locks these.
+ * The lock for writing records and units. Slots are not locked: a plan may start or stop a unit, whose own program
+ * locks them.
  */
 export const servicesLock = 'services';
 
-/** Claims that are to last. */
+/** Permanent claims. */
 export interface ServiceWish {
   readonly claims: readonly WishedClaim[];
-  /** The folder for the templates; {@link systemdUnits} unless the person chose another, which is linked then. */
+  /** The folder for the templates; {@link systemdUnits} by default. Templates in another folder are linked. */
   readonly folder: string;
   /**
-   * Whether the units are started: at once and waited for, only queued (from within another unit's start, which
-   * must not wait for the same manager's jobs), or not before the next boot or hot-add.
+   * When the units are started: `now` starts them and waits, `queue` only queues the start (from within another unit's
+   * start, which must not wait for the same manager's jobs), `later` starts them at the next boot or hot-add.
    */
   readonly start: 'now' | 'queue' | 'later';
 }
 
 /**
- * The plan that makes the wish last: records, units, the exclusion of other units of the same slots, and the links
- * that enable them. What is so already is not written again. Whatever the number, systemd and udev are asked once:
- * each `systemctl enable` and each daemon-reload has systemd read all of its files.
+ * The plan that makes claims permanent: records, units, the exclusion of other units of the same slots, and the links
+ * that enable them. Files that are already right are not written again. systemd and udev are called once for all units,
+ * because each `systemctl enable` and each daemon-reload makes systemd read all of its files.
  */
 export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   const {claims} = wish;
@@ -92,7 +92,7 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   const files: Step[] = [];
   const put = (path: string, content: string): void => {
     const previous = state.files.get(path);
-    // What was ignored for its mode would be again.
+    // A file that was ignored because of its mode would be ignored again.
     if (ignored.some((problem) => problem.path === path))
       files.push(writeFile(path, content, previous, {mode: 0o644}));
     else if (previous?.content !== content) files.push(writeFile(path, content, previous));
@@ -131,16 +131,16 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   const links = claims.flatMap((claim) => linksFor(claim, state));
   const steps: Step[] = [...files];
   const tagged = slots.filter((slot) => state.present.has(slot));
-  // The rule now tags the device, so that systemd knows it; the start of a device unit is the wait for that. It comes
-  // before the links: a device unit that appears starts what is enabled for it, and that is for --now alone to say.
-  // From within an add event the device is tagged already.
+  // The rule now tags the device, so that systemd knows it. Starting the device unit waits for that. It comes before
+  // the links: a device unit that appears starts the units enabled for it, which only --now may do. Within an add event
+  // the device is already tagged.
   if (state.running && files.length > 0 && tagged.length > 0 && wish.start !== 'queue') {
     steps.push(udevadm(['trigger', '--action=change', ...tagged.map((slot) => devicePath(slot))]));
     steps.push(systemctl(['start', ...tagged.map(deviceUnit)]));
   }
   steps.push(...dropLinks(rivals, state), ...links);
   if (state.running && steps.length > 0) steps.push(systemctl(['daemon-reload']));
-  // The rule obeys them from the next hot-add on. They tell systemd nothing.
+  // The rule uses them from the next hot-add on. systemd does not read them.
   if (state.running)
     for (const claim of claims) {
       const previous = state.files.get(checkedPath(claim));
@@ -153,7 +153,7 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   return plan(steps, {notes, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
 }
 
-/** Makes the links of the unit's [Install] section; takes those away by which former siblings want it. */
+/** Creates the links of the unit's [Install] section, and removes those by which former siblings want it. */
 function linksFor(claim: WishedClaim, state: ServiceState): Step[] {
   const unit = unitName(claim);
   const siblings = claim.together.filter((slot) => slot !== claim.slot);
@@ -177,14 +177,14 @@ function isSiblingLink(path: string): boolean {
   return parseUnitName(posix.basename(posix.dirname(path)).replace(/\.wants$/, '')) !== undefined;
 }
 
-/** Takes away all links by which these units are wanted, as systemctl(1), disable, does. */
+/** Removes all links by which these units are wanted, as systemctl(1), disable, does. */
 function dropLinks(units: readonly string[], state: ServiceState): Step[] {
   return [...state.wants]
     .filter(([, {unit}]) => units.includes(unit))
     .map(([path, {target}]) => removeLink(path, target));
 }
 
-/** The plan that makes wishes that driverctl has saved ours, and removes its files: only one of the two is to act. */
+/** The plan that turns drivers saved by driverctl into claims, and removes its files, so that only pearasys acts. */
 export function planImport(
   saved: readonly DriverctlRecord[],
   wish: ServiceWish,
@@ -192,21 +192,21 @@ export function planImport(
 ): Planned {
   const planned = planInstall(wish, state);
   if (planned.kind === 'refusal') return planned;
-  // The folder is its package's.
+  // The folder belongs to driverctl's package.
   return {
     ...planned,
     steps: [...planned.steps, ...saved.map((one) => removeFile(one.path, one, {prune: 0}))],
   };
 }
 
-/** The plan that takes the lasting wish for these slots back: units are stopped, disabled and removed with the records. */
+/** The plan that removes the claims of these slots: units are stopped, disabled and removed with the records. */
 export function planUninstall(slots: readonly Slot[], state: ServiceState): Planned {
   const units = state.units.filter((unit) => slots.includes(unit.slot));
   const records = state.records.records.filter(
     (record) => record.slot !== 'any' && slots.includes(record.slot),
   );
   const names = units.map(unitName);
-  // The records last: they say which slots go together, to a run that completes this one.
+  // The records come last: a run that completes this one reads from them which slots belong together.
   const files = [
     ...dropLinks(names, state),
     ...units.flatMap((unit) => dropFile(dropInPath(unit), state)),
@@ -230,7 +230,7 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
   const steps: Step[] = [];
   if (state.running && names.length > 0) {
     steps.push(systemctl(['stop', ...names], active.length > 0 ? [systemctl(['start', ...active])] : []));
-    // A unit that could not be stopped counts as stopped. Nothing is taken back of what may still be in force.
+    // systemctl reports a unit that could not be stopped as stopped. If its device is still locked, nothing is removed.
     const present = slots.filter((slot) => state.present.has(slot));
     if (active.length > 0 && present.length > 0)
       steps.push({kind: 'expect-unlocked', slots: present, undo: []});
@@ -241,7 +241,7 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
   return plan(steps, {notes: left, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
 }
 
-/** The plan that records a driver for each card with this id, in whatever slot it appears. */
+/** The plan that records a driver for each card with this id, in any slot. */
 export function planInstallAnySlot(id: DeviceId, driver: Driver, state: ServiceState): Planned {
   const record = recordOf({slot: 'any', id, driver, together: []}, state.records.records);
   const path = recordPath(state.layout, record);
@@ -257,7 +257,7 @@ export function planInstallAnySlot(id: DeviceId, driver: Driver, state: ServiceS
   );
 }
 
-/** The plan that takes a record by id alone back. Slots that it has recorded meanwhile keep their records. */
+/** The plan that removes a record by id alone. Slots that were recorded through it keep their records. */
 export function planUninstallAnySlot(id: DeviceId, state: ServiceState): Planned {
   const path = recordPath(state.layout, {slot: 'any', id});
   const steps = dropFile(path, state);
@@ -277,14 +277,14 @@ export function planUninstallAnySlot(id: DeviceId, state: ServiceState): Planned
   });
 }
 
-/** systemd only says that a unit which the started one requires has failed. */
+/** Where to find the reason: systemd only reports that a unit required by the started one has failed. */
 function whereTheReasonIs(claims: readonly UnitIdentity[]): string {
   const [only, ...more] = claims;
   const units = only === undefined || more.length > 0 ? 'pearasys-claim-*' : claimUnitName(only);
   return `the reason is in the journal: journalctl -b -u '${units}'`;
 }
 
-/** A start that fails has stopped the other units of the slots before: those that were active are started again. */
+/** A failing start has already stopped the other units of the slots: those that were active are started again. */
 function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], state: ServiceState): Step[] {
   const stop = [...own].filter((unit) => !state.active.has(unit));
   const start = rivals.filter((unit) => state.active.has(unit));
@@ -294,7 +294,7 @@ function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], stat
   ];
 }
 
-/** The record of a claim, with what a newer version has written into the one for the same card. */
+/** The record of a claim, with the keys that a newer version has written into the record for the same card. */
 function recordOf(
   claim: Omit<RecordContent, 'unknown'> & Pick<WishedClaim, 'unknown'>,
   records: readonly DeviceRecord[],
@@ -303,12 +303,12 @@ function recordOf(
   return {...claim, unknown: mergeUnknown(previous?.unknown ?? [], claim.unknown ?? [])};
 }
 
-/** The files at these paths that are not obeyed. */
+/** The files at these paths that are ignored. */
 function problemsAt(paths: readonly string[], state: ServiceState): IgnoredFile[] {
   return state.records.problems.filter(({path}) => paths.includes(path));
 }
 
-/** Refuses to write records that nobody would obey, and over what is no file. */
+/** Refuses to write records that would be ignored, and to overwrite what is not a file. */
 function refuseRecords(ignored: readonly IgnoredFile[], state: ServiceState): Refusal | undefined {
   const problem = state.records.folderProblem ?? ignored.find(({path}) => !state.files.has(path));
   if (problem === undefined) return undefined;
@@ -320,7 +320,7 @@ function refuseRecords(ignored: readonly IgnoredFile[], state: ServiceState): Re
   });
 }
 
-/** Takes a template from systemd's folder: the file, or the link to it. */
+/** Removes a template from systemd's folder: the file, or the link to it. */
 function dropTemplate(path: string, state: ServiceState): Step[] {
   const target = state.links.get(path);
   if (target === undefined) return dropFile(path, state);

@@ -27,7 +27,7 @@ export interface CalloutCall {
   readonly event: CalloutEvent;
   readonly action: CalloutAction;
   readonly state: CalloutState;
-  /** What it reads on standard input: the device's configuration in JSON; nothing where undefined. */
+  /** Standard input: the device's configuration in JSON; empty if undefined. */
   readonly input: string | undefined;
 }
 
@@ -39,11 +39,11 @@ export interface SkippedScript {
 
 /** The scripts that are called for a device. */
 export interface Callouts {
-  /** Tried in this order until one handles the type. */
+  /** Tried in this order until one handles the device's type. */
   readonly scripts: readonly string[];
-  /** What the one script supports that has told so, which is then the only one of {@link scripts}. */
+  /** The capabilities of the script that reported them; it is then the only one of {@link scripts}. */
   readonly supports: Supported | undefined;
-  /** All of them are called with the result of a command. */
+  /** All notifiers are called with the result of a command. */
   readonly notifiers: readonly string[];
   readonly skipped: readonly SkippedScript[];
 }
@@ -54,10 +54,10 @@ export interface Supported {
   readonly actions: readonly string[];
 }
 
-/** Where mdevctl has its scripts: its packages' first, then the administrator's. */
+/** The folders of mdevctl's scripts: those of packages first, then the administrator's. */
 const scriptFolders = ['/usr/lib/mdevctl/scripts.d', `${definitionsFolder}/${scriptsFolderName}`];
 
-/** What we support, in mdevctl's words of the second version of its protocol. */
+/** The capabilities of pearasys, in the second version of mdevctl's protocol. */
 export const provides = {
   provides: {
     version: 2,
@@ -66,7 +66,7 @@ export const provides = {
   },
 };
 
-/** Lists the scripts. Starts none. */
+/** Lists the scripts without starting any. */
 export function readCallouts(host: HostReader): Callouts {
   const skipped: SkippedScript[] = [];
   const scripts = readScripts(host, 'callouts', skipped);
@@ -78,7 +78,7 @@ export function skippedNotes({skipped}: Pick<Callouts, 'skipped'>): string[] {
   return skipped.map(({path, reason}) => `the script ${path} is not run: ${reason}`);
 }
 
-/** Whether the callouts are called for this: a script that told what it supports may not know it. */
+/** Whether the callouts are called for this event and action: a script may report that it does not support them. */
 export function isSupported(
   {supports}: Pick<Callouts, 'supports'>,
   event: CalloutEvent,
@@ -122,12 +122,12 @@ function readScripts(host: HostReader, kind: 'callouts' | 'notifiers', skipped: 
 
 /** Why no script of a folder is run. */
 function distrustFolder(host: HostReader, folder: string): string | undefined {
-  // It may be meant for another release, and what it looks at is of this machine.
+  // The script may be for another release, and would inspect this machine instead of the image.
   if (host.root !== '/') return `it is in the image ${host.root}, and would run on this machine`;
   return distrustPath(host, folder, 'directory');
 }
 
-/** Why a script is not run as root; undefined when it may be. A link leads to what is looked at. */
+/** Why a script is not run as root; undefined if it can be trusted. Links are followed: their target is checked. */
 function distrustScript(host: HostReader, path: string): string | undefined {
   const reason = distrustPath(host, path, 'file');
   if (reason !== undefined) return reason;
@@ -137,15 +137,15 @@ function distrustScript(host: HostReader, path: string): string | undefined {
 }
 
 /**
- * Whether the kernel can execute the file, see execve(2). execvp(3) would give any other one to a shell, which mdevctl
- * does not do, and which may do anything.
+ * Whether the kernel can execute the file, see execve(2). execvp(3) would run any other file with a shell, which
+ * mdevctl does not do, and which could have any effect.
  */
 function isProgram(host: HostReader, path: string): boolean {
   const start = host.readStart(path, 256)?.toString('latin1') ?? '';
   return start.startsWith('\x7fELF') || /^#![ \t]*[^ \t\n\0]/.test(start);
 }
 
-/** What a script has told that it supports; undefined for one that does not know the question. */
+/** The capabilities that a script reported; undefined if the script does not know `get capabilities`. */
 export function parseSupported(text: string): Supported | undefined {
   let value: unknown;
   try {

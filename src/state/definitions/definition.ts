@@ -24,31 +24,31 @@ export interface Attribute {
 /** Whether a defined device is started when its parent registers. */
 export type StartMode = 'auto' | 'manual';
 
-/** What a mediated device is to be made of: what mdevctl's JSON says. */
+/** The configuration of a mediated device, as in mdevctl's JSON. */
 export interface MdevConfig {
   readonly type: TypeName;
   readonly start: StartMode;
-  /** Written in this order. One name may occur several times. */
+  /** Written in this order. A name may occur several times. */
   readonly attributes: readonly Attribute[];
 }
 
 /**
- * A lasting wish: a file `/etc/mdevctl.d/<parent>/<uuid>`, shared with mdevctl, which names folder and file as its user
- * types them.
+ * A permanent definition: a file `/etc/mdevctl.d/<parent>/<uuid>`, shared with mdevctl, which names folder and file as
+ * its user types them.
  */
 export interface Definition extends MdevConfig, WantedFile {
   readonly kind: 'definition';
   readonly uuid: Uuid;
-  /** In the kernel's case, whatever that of the folder is. */
+  /** In the kernel's upper and lower case, which may differ from the folder's. */
   readonly parent: ParentName;
   /**
-   * What else is in the file, kept as it is, to the digits of its numbers, which are of the class `LosslessNumber`: a
-   * newer mdevctl may know more than we do.
+   * All other members of the file, preserved exactly because a newer mdevctl may use them. Numbers are of the class
+   * `LosslessNumber`, which keeps their digits.
    */
   readonly others: Readonly<Record<string, unknown>>;
 }
 
-/** A file among the definitions that is not one; it is ignored and not changed. */
+/** An invalid file among the definitions; it is ignored and not changed. */
 export interface BrokenDefinition extends IgnoredFile {
   readonly kind: 'definition';
   readonly parent: ParentName;
@@ -58,30 +58,30 @@ export interface BrokenDefinition extends IgnoredFile {
 
 /** The content of the folder of definitions. */
 export interface Definitions {
-  /** In the order of their parents and UUIDs. */
+  /** Sorted by parent, then by UUID. */
   readonly definitions: readonly Definition[];
   readonly broken: readonly BrokenDefinition[];
 }
 
-/** Selects definitions; all without any property. */
+/** Selects definitions; selects all if no property is set. */
 export interface DefinitionFilter {
   readonly uuid?: Uuid | undefined;
   readonly parent?: ParentName | undefined;
-  /** Whether a parent is only what its folder is called, letter by letter, as mdevctl has it. */
+  /** Whether a parent's name must match the name of its folder exactly, as in mdevctl. */
   readonly asTyped?: boolean | undefined;
 }
 
-/** Where mdevctl keeps definitions: a folder for each parent, a file for each UUID. */
+/** The folder of mdevctl's definitions: a folder for each parent, a file for each UUID. */
 export const definitionsFolder = '/etc/mdevctl.d';
 
-/** The file of a new definition. */
+/** The path of a new definition. */
 export function definitionPath({parent, uuid}: Pick<Definition, 'parent' | 'uuid'>): string {
   return `${definitionsFolder}/${parent}/${uuid}`;
 }
 
 /**
- * Reads the definitions. The same UUID may be defined under several parents. Of several files for one device that with
- * the kernel's spelling of parent and UUID counts.
+ * Reads the definitions. The same UUID may be defined on several parents. If several files define one device, the file
+ * with the kernel's spelling of parent and UUID is used.
  */
 export function readDefinitions(host: HostReader, filter: DefinitionFilter = {}): Definitions {
   const found = new Map<string, Definition | BrokenDefinition>();
@@ -110,13 +110,13 @@ export function readDefinitions(host: HostReader, filter: DefinitionFilter = {})
   for (const read of found.values())
     if (isIgnored(read)) broken.push(read);
     else definitions.push(read);
-  // The folders are sorted as files are listed: by their bytes.
+  // Folders are listed in the order of their bytes, and `compare` uses the same order.
   definitions.sort((a, b) => compare(a.parent, b.parent) || compare(a.uuid, b.uuid));
   broken.sort((a, b) => compare(a.path, b.path));
   return {definitions, broken};
 }
 
-/** The folders of the parents that are wanted; first those with the kernel's spelling. */
+/** The folders of the selected parents; those with the kernel's spelling come first. */
 function listFolders(host: HostReader, {parent, asTyped}: DefinitionFilter): ParentName[] {
   if (parent !== undefined && (asTyped === true || parent.toUpperCase() === parent))
     return isFolder(host, parent) ? [parent] : [];
@@ -133,9 +133,9 @@ function isFolder(host: HostReader, name: ParentName): boolean {
   return name !== scriptsFolderName && host.info(`${definitionsFolder}/${name}`)?.kind === 'directory';
 }
 
-/** The files of a parent's folder, or those of one UUID; first those with the kernel's spelling. */
+/** The files of a parent's folder, or only those of one UUID; those with the kernel's spelling come first. */
 function listFiles(host: HostReader, folder: ParentName, uuid: Uuid | undefined): readonly string[] {
-  // A folder need not be read for a file that is where it is looked for.
+  // If the file with the kernel's spelling exists, the folder need not be read.
   if (uuid !== undefined && host.info(`${definitionsFolder}/${folder}/${uuid}`) !== undefined) return [uuid];
   const files = host.list(`${definitionsFolder}/${folder}`);
   if (uuid !== undefined) return files.filter((file) => asUuid(file) === uuid);
@@ -148,8 +148,8 @@ function kernelFirst<Name extends string>(names: readonly Name[], kernels: (name
 }
 
 /**
- * Why a definition may not be obeyed by a unit, which root runs without having read it; undefined when it may: neither
- * the file nor a folder above it is another user's, or writable by others.
+ * Why a unit must ignore a definition, because it runs as root and no administrator has checked the file. Undefined if
+ * neither the file nor a folder above it belongs to another user or is writable by others.
  */
 export function distrustDefinition(host: HostReader, {path}: Pick<Definition, 'path'>): string | undefined {
   return distrustPath(host, path, 'file');
@@ -164,7 +164,7 @@ export function distrustNotes(host: HostReader, definitions: readonly Definition
   });
 }
 
-/** Whether there is a definition of this UUID under any parent, broken or not. */
+/** Whether any parent has a definition of this UUID, valid or not. */
 export function isDefined(host: HostReader, uuid: Uuid): boolean {
   const {definitions, broken} = readDefinitions(host, {uuid});
   return definitions.length + broken.length > 0;
@@ -186,11 +186,11 @@ function readFile(
   const info = host.info(path);
   if (info === undefined) return undefined;
   const uuid = asUuid(file);
-  // mdevctl is silent about folders.
+  // mdevctl does not report folders.
   if (info.kind === 'directory' && (asTyped === true || uuid === undefined)) return undefined;
   const own = {kind: 'definition', path, parent} as const;
   if (uuid === undefined) return {...own, uuid, reason: 'its name is not a UUID'};
-  // Units alone ask whether it may be trusted: a person who types a command may have written it.
+  // Only units check for trust: a user who runs a command may have written the file.
   const read = readDesired(own, undefined, () => {
     const text = host.readText(path);
     return text === undefined ? undefined : parseConfig(text);
@@ -202,14 +202,14 @@ function readFile(
 }
 
 /**
- * Reads mdevctl's JSON: `{"mdev_type": "TYPE", "start": "auto|manual", "attrs": [{"NAME": "VALUE"}, ...]}`. A start
- * other than `auto` is manual, as mdevctl has it.
- * @throws PearasysError `bad-definition` what is wrong with it.
+ * Reads mdevctl's JSON: `{"mdev_type": "TYPE", "start": "auto|manual", "attrs": [{"NAME": "VALUE"}, ...]}`. Any start
+ * other than `auto` is manual, as in mdevctl.
+ * @throws PearasysError `bad-definition`: what is invalid.
  */
 export function parseConfig(text: string): MdevConfig & Pick<Definition, 'others'> {
   let value: unknown;
   try {
-    // Of two entries with one name mdevctl takes the last.
+    // If a member occurs twice, mdevctl uses the last one.
     value = parse(text, null, {onDuplicateKey: ({newValue}) => newValue});
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
@@ -218,7 +218,7 @@ export function parseConfig(text: string): MdevConfig & Pick<Definition, 'others
   if (!isRecord(value)) throw badDefinition('it is not a JSON object');
   const {mdev_type: type, start, attrs, ...others} = value;
   if (type === undefined || type === null) throw badDefinition('it has no mdev_type');
-  // An empty one is a type that no parent has, as with mdevctl.
+  // As in mdevctl, an empty type is accepted here. No parent has it.
   const typeName = typeof type !== 'string' ? undefined : type === '' ? ('' as TypeName) : asTypeName(type);
   if (typeName === undefined)
     throw badDefinition(`its mdev_type ${String(stringify(type))} is not a type's name`);
@@ -232,7 +232,7 @@ export function parseConfig(text: string): MdevConfig & Pick<Definition, 'others
 }
 
 /**
- * Reads a list of attributes, as it stands in a definition and as a callout's `get` prints it.
+ * Reads a list of attributes, as in a definition and in the output of a callout's `get`.
  * @throws PearasysError `bad-definition`.
  */
 export function parseAttributes(value: unknown): Attribute[] {
@@ -247,17 +247,17 @@ export function parseAttributes(value: unknown): Attribute[] {
   });
 }
 
-/** The file's text, byte for byte as mdevctl 1.2 writes it: two blanks, no newline at the end. */
+/** The file's text, byte for byte as mdevctl 1.2 writes it: indented by two spaces, without a newline at the end. */
 export function printConfig(config: MdevConfig & Partial<Pick<Definition, 'others'>>): string {
   return String(stringify({...configObject(config), ...config.others}, null, 2));
 }
 
-/** The configuration as a callout gets it on standard input. */
+/** The configuration as a callout reads it from standard input. */
 export function printCompactConfig(config: MdevConfig): string {
   return JSON.stringify(configObject(config));
 }
 
-/** The configuration as mdevctl prints it in JSON, in its order: what mdevctl knows of it. */
+/** The configuration as mdevctl prints it in JSON: only the members that mdevctl knows, in its order. */
 export function configObject(config: MdevConfig): object {
   return {
     mdev_type: config.type,

@@ -12,17 +12,16 @@ import {asParentName, inKernelCase, type TypeName} from '../../devices/mdev/mdev
 /** An existing mediated device, with data of its definition. */
 export interface ActiveMdev extends Mdev {
   readonly type: TypeName;
-  /** Whether there is a definition for it on its parent, broken or not. */
+  /** Whether it is defined on its parent; the definition may be invalid. */
   readonly defined: boolean;
   /** `manual` without a definition. */
   readonly start: StartMode;
-  /** Those of its definition; undefined without a readable one. */
+  /** The attributes of its definition; undefined without a readable definition. */
   readonly attributes: readonly Attribute[] | undefined;
 }
 
 /**
- * The existing mediated devices that show their type, in the order of their parents and UUIDs. Only their definitions
- * are read.
+ * The existing mediated devices that show their type, sorted by parent, then by UUID. No other definitions are read.
  */
 export function readActiveMdevs(host: HostReader, filter: DefinitionFilter = {}): ActiveMdev[] {
   const {uuid, parent, asTyped} = filter;

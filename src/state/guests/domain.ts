@@ -3,45 +3,45 @@ import type {HostReader} from '../../host/host.js';
 import {asSlot, type Slot} from '../../devices/pci/slot.js';
 import type {Guest} from './guest-name.js';
 
-/** Where libvirt keeps the definitions of the system's domains. Only root may look into it. */
+/** The folder of libvirt's system domains. Only root can read it. */
 export const domainsFolder = '/etc/libvirt/qemu';
 
-/** libvirt's networks, beside the domains. */
+/** The folder of libvirt's networks. */
 const networksFolder = `${domainsFolder}/networks`;
 
-/** The namespace of `<qemu:commandline>`, whatever prefix a domain gives it. */
+/** The namespace of `<qemu:commandline>`; a domain may use any prefix for it. */
 const qemuNamespace = 'http://libvirt.org/schemas/domain/qemu/1.0';
 
-/** Characters. A domain with 64 devices has some 50,000. */
+/** In characters. A domain with 64 devices has about 50,000. */
 const longest = 4 * 1024 * 1024;
 
-/** Elements inside one another: what libxml2, and so libvirt, takes. */
+/** The maximum depth of nested elements, as in libxml2 and therefore in libvirt. */
 const deepest = 256;
 
-/** A PCI device that libvirt hands to a guest. */
+/** A PCI device that libvirt passes to a guest. */
 export interface DomainDevice {
   readonly slot: Slot;
-  /** Whether libvirt binds it to vfio-pci and back by itself, for a device that is not there yet. */
+  /** Whether libvirt itself binds the device to vfio-pci, if it is not bound yet, and back. */
   readonly managed: boolean;
 }
 
-/** What a domain has of the host's devices. */
+/** The host devices of a domain. */
 export interface DomainDevices {
-  /** The PCI functions, in the order of the domain, each once. */
+  /** The PCI functions, in the order of the domain, without duplicates. */
   readonly devices: readonly DomainDevice[];
-  /** Sentences: what else it has of the host and cannot be taken as a PCI function, and what taking one includes. */
+  /** Sentences about host devices that cannot be taken as a PCI function, and about what taking a function includes. */
   readonly notes: readonly string[];
 }
 
-/** What libvirt knows of a guest. */
+/** A guest's domain in libvirt. */
 export type Domain =
   | {readonly kind: 'no-libvirt'}
-  /** libvirt is there, and may not be looked into by this user. */
+  /** libvirt is installed, but this user may not read its files. */
   | {readonly kind: 'hidden'}
   | {readonly kind: 'unknown'; readonly known: readonly string[]}
   | ({readonly kind: 'known'; readonly path: string} & DomainDevices);
 
-/** The names of the guests that libvirt has files of. */
+/** The names of the guests for which libvirt has files. */
 export function domainNames(host: HostReader): string[] {
   return host
     .list(domainsFolder)
@@ -50,8 +50,8 @@ export function domainNames(host: HostReader): string[] {
 }
 
 /**
- * The guest's domain, from libvirt's file; libvirt itself is not asked, as it may be waiting for us.
- * @throws PearasysError `bad-guest` for a file that is not a domain's.
+ * The guest's domain, from libvirt's file. libvirt itself is not queried, because it may be waiting for pearasys.
+ * @throws PearasysError `bad-guest` for a file that is not a domain.
  */
 export async function readDomain(host: HostReader, guest: Guest): Promise<Domain> {
   if (host.info(domainsFolder)?.kind !== 'directory') return {kind: 'no-libvirt'};
@@ -70,11 +70,11 @@ export async function readDomain(host: HostReader, guest: Guest): Promise<Domain
 
 /**
  * The PCI devices of a domain: `<hostdev type='pci'>`, `<interface type='hostdev'>`, `<disk type='nvme'>`, and those
- * that `<qemu:commandline>` hands to QEMU, see https://libvirt.org/formatdomain.html. Host devices of other kinds are
- * named in the notes; USB and SCSI devices are not, as they stay with the host's driver.
+ * that `<qemu:commandline>` passes to QEMU, see https://libvirt.org/formatdomain.html. Host devices of other kinds are
+ * named in the notes, except USB and SCSI devices, which stay on the host's driver.
  * @param path named in the error.
- * @returns also `networks`: the names of libvirt's networks in which it has interfaces.
- * @throws PearasysError `bad-guest` for a text that is not a domain's.
+ * @returns also `networks`: the names of libvirt's networks that its interfaces use.
+ * @throws PearasysError `bad-guest` for a text that is not a domain.
  */
 export async function parseDomain(
   path: string,
@@ -159,7 +159,7 @@ function driverNotes(slot: Slot, driver: Element | undefined): string[] {
     : [`the domain has ${slot} on ${model}: pearasys binds it to vfio-pci, unless it is already on ${model}`];
 }
 
-/** A disk, and the images below and beside it, which may be on other disks. */
+/** A disk with its backing images, data files and mirrors, which may be on other disks. */
 function disksOf(disk: Element): Element[] {
   const source = child(disk, 'source');
   const below = ['backingStore', 'mirror', 'dataStore'].flatMap((name) => [
@@ -169,7 +169,7 @@ function disksOf(disk: Element): Element[] {
   return [disk, ...below.flatMap(disksOf)];
 }
 
-/** Why interfaces in a network of libvirt's have a PCI function that only libvirt knows; undefined when they have none. */
+/** Why interfaces in this network of libvirt use a PCI function that only libvirt knows; undefined if they use none. */
 async function readPool(host: HostReader, name: string): Promise<string | undefined> {
   const path = `${networksFolder}/${name}.xml`;
   const text = name.includes('/') ? undefined : host.readText(path);
@@ -184,7 +184,7 @@ async function readPool(host: HostReader, name: string): Promise<string | undefi
   return `libvirt picks the function of an interface in network ${name} at each start (${pool}): it is not included`;
 }
 
-/** What `<qemu:commandline>` hands to QEMU: `-device vfio-pci,host=…`, and NVMe disks that QEMU drives itself. */
+/** A device that `<qemu:commandline>` passes to QEMU: `-device vfio-pci,host=…`, or an NVMe disk that QEMU drives. */
 interface CommandLineDevice {
   readonly slot?: Slot | undefined;
   readonly namespace?: string;
@@ -231,14 +231,14 @@ function diskOf(properties: ReadonlyMap<string, string>, text: string): CommandL
   ];
 }
 
-/** The properties of an option of QEMU's, as `key=value,…` with a doubled comma for one in a value, or as JSON. */
+/** The properties of a QEMU option: JSON, or `key=value,…` where a comma in a value is doubled. */
 function propertiesOf(text: string, first: string): Map<string, string> {
   if (text.trimStart().startsWith('{'))
     try {
       const entries = Object.entries(JSON.parse(text) as Record<string, unknown>);
       return new Map(entries.map(([key, value]) => [key, String(value)]));
     } catch {
-      // QEMU would not start with it.
+      // QEMU would not start with this option.
       return new Map();
     }
   const parts = text.replaceAll(',,', '\0').split(',');
@@ -252,7 +252,10 @@ function propertiesOf(text: string, first: string): Map<string, string> {
   );
 }
 
-/** `<address domain='0x0000' bus='0x06' slot='0x02' function='0x0'/>`; what is missing is 0, all of it is none. */
+/**
+ * `<address domain='0x0000' bus='0x06' slot='0x02' function='0x0'/>`. A missing attribute is 0; the result is undefined
+ * if all are missing.
+ */
 function addressOf(address: Element): Slot | undefined {
   const numbers = [
     ['domain', 4, 0xffffffff],
@@ -275,12 +278,12 @@ function numberOf(text: string): number | undefined {
   return /^0[0-7]/.test(digits) ? parseInt(digits, 8) : Number(digits);
 }
 
-/** An element: its attributes by `@name`, its child elements as lists by name. */
+/** An element: attributes by `@name`, child elements as lists by name. */
 type Element = Readonly<Record<string, unknown>>;
 
 /**
  * The root element of an XML text.
- * @throws PearasysError `bad-guest`: what is wrong with it.
+ * @throws PearasysError `bad-guest`: what is invalid.
  */
 async function parseXml(path: string, text: string, root: string): Promise<Element> {
   const bad = (reason: string) =>
@@ -295,7 +298,7 @@ async function parseXml(path: string, text: string, root: string): Promise<Eleme
           : "'virsh net-dumpxml NETWORK' shows what libvirt has",
     });
   if (text.length > longest) throw bad(`it is longer than ${longest / 1024 / 1024} MiB`);
-  // eslint-disable-next-line no-control-regex -- those that XML does not allow
+  // eslint-disable-next-line no-control-regex -- the characters that XML does not allow
   if (/[\0-\x08\x0b\x0c\x0e-\x1f]/.test(text)) throw bad('it has control characters: it is not XML in UTF-8');
   const fault = faultOf(text);
   if (fault !== undefined) throw bad(fault);
@@ -309,7 +312,7 @@ async function parseXml(path: string, text: string, root: string): Promise<Eleme
     ignorePiTags: true,
     maxNestedTags: deepest,
     isArray: (_name, _path, _leaf, isAttribute) => !isAttribute,
-    // What other programs keep there is theirs, whatever it looks like.
+    // Other programs store their own data here. It is not parsed.
     stopNodes: ['domain.metadata', 'network.metadata'],
   });
   let parsed: unknown;
@@ -325,11 +328,11 @@ async function parseXml(path: string, text: string, root: string): Promise<Eleme
   return first.element;
 }
 
-/** A comment, CDATA, an instruction, a document type, a tag, or a `<` that begins none of these. */
+/** A comment, CDATA, an instruction, a document type, a tag, or any other `<`. */
 const markup =
   /<!--[^]*?-->|<!\[CDATA\[[^]*?\]\]>|<\?[^]*?\?>|<!DOCTYPE|<(\/?)([^\s/>"'<=!?]+)(?:[^<>"']|"[^"<]*"|'[^'<]*')*?(\/?)>|</g;
 
-/** What is wrong with the tags of an XML text, which the parser does not look at; undefined when they are in order. */
+/** What is invalid about the tags of an XML text, which the parser does not check; undefined for valid tags. */
 function faultOf(text: string): string | undefined {
   const open: string[] = [];
   for (const [found, end, name = '', empty] of text.matchAll(markup)) {
@@ -343,7 +346,7 @@ function faultOf(text: string): string | undefined {
   return open.length === 0 ? undefined : `it ends within <${open.at(-1) ?? ''}>`;
 }
 
-/** `xmlns:prefix` may be declared where it is used, or on the root. */
+/** The namespace of a tag. `xmlns:prefix` may be declared on the element itself, or on the root. */
 function namespaceOf(tag: string, element: Element, root: Element): string | undefined {
   const at = tag.indexOf(':');
   const declaration = at < 0 ? 'xmlns' : `xmlns:${tag.slice(0, at)}`;
@@ -375,7 +378,7 @@ function attribute(element: Element | undefined, name: string): string | undefin
   return typeof value === 'string' ? value : undefined;
 }
 
-/** An element without attributes and children is a text to the parser. */
+/** The parser returns an element without attributes and children as a text. */
 function asElement(value: unknown): Element {
   return typeof value === 'object' && value !== null ? (value as Element) : {};
 }

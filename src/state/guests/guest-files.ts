@@ -8,13 +8,13 @@ import {isIgnored, readDesired, type IgnoredFile, type WantedFile} from '../desi
 import {asGuest, type Guest} from './guest-name.js';
 
 /**
- * The files of guests, in `/etc/pearasys/guests`, with the contents that virt-aid's have: `<guest>.conf` has one slot
- * a line; two lists of guests, one name a line, say who takes the display that the firmware started with, and who
- * takes another one. Lines that begin with `#` and empty ones are kept where they are.
+ * The files of guests, in `/etc/pearasys/guests`, in the format of virt-aid: `<guest>.conf` has one slot per line. Two
+ * lists, with one guest per line, name the guests that take the display that the firmware uses, and those that take
+ * another display. Empty lines and lines that begin with `#` are kept in place.
  */
 export type GuestList = 'primary' | 'gpu';
 
-/** The lists that a guest is in. */
+/** The lists that contain a guest. */
 export type GuestDisplay = GuestList | 'both';
 
 /** The names of the two lists. */
@@ -23,24 +23,24 @@ const listNames: Readonly<Record<GuestList, string>> = {
   gpu: 'gpu-passthrough-guests.conf',
 };
 
-/** A guest that was set up. */
+/** A guest that is set up. */
 export type GuestFile = (WantedFile | IgnoredFile) & {
   readonly kind: 'guest';
   readonly guest: Guest;
-  /** The slots it takes, in the order of the file, each once; none where the file is ignored. */
+  /** The guest's slots, in the order of the file, without duplicates; empty if the file is ignored. */
   readonly slots: readonly Slot[];
 };
 
-/** All that is set up for guests. */
+/** The files of all guests. */
 export interface GuestFiles {
   readonly guests: readonly GuestFile[];
-  /** The names in each list, in its order, each once. */
+  /** The names in each list, in its order, without duplicates. */
   readonly lists: Readonly<Record<GuestList, readonly string[]>>;
   /** The lists that are ignored. */
   readonly problems: readonly IgnoredFile[];
 }
 
-/** The folder of the files. */
+/** The folder of these files. */
 export function guestsFolder(layout: Layout): string {
   return `${layout.config}/guests`;
 }
@@ -55,7 +55,7 @@ export function listPath(layout: Layout, list: GuestList): string {
   return `${guestsFolder(layout)}/${listNames[list]}`;
 }
 
-/** Reads all guests and both lists. A file that cannot be read or trusted is among them, with its problem. */
+/** Reads all guests and both lists. The result includes files that cannot be read or trusted, with their problems. */
 export function readGuestFiles(host: HostReader, layout: Layout): GuestFiles {
   const folder = guestsFolder(layout);
   const guests = host
@@ -73,7 +73,7 @@ export function readGuestFiles(host: HostReader, layout: Layout): GuestFiles {
   };
 }
 
-/** What is set up for one guest; undefined when nothing is. */
+/** The file of one guest; undefined if it is not set up. */
 export function readGuestFile(host: HostReader, layout: Layout, guest: Guest): GuestFile | undefined {
   const path = guestPath(layout, guest);
   if (host.info(path, false) === undefined) return undefined;
@@ -87,7 +87,7 @@ export function readGuestFile(host: HostReader, layout: Layout, guest: Guest): G
   };
 }
 
-/** The slots in a guest's file. @throws PearasysError `bad-guest` which line is wrong, or that there is none. */
+/** The slots in a guest's file. @throws PearasysError `bad-guest`: which line is invalid, or that no slot is given. */
 function parseSlots(text: string): readonly Slot[] {
   const slots = new Set<Slot>();
   const bad = (message: string) =>
@@ -103,12 +103,12 @@ function parseSlots(text: string): readonly Slot[] {
   return [...slots];
 }
 
-/** The guests that take this device, by their files. */
+/** The guests whose files contain this slot. */
 export function guestsOfSlot(files: GuestFiles, slot: Slot): Guest[] {
   return files.guests.filter(({slots}) => slots.includes(slot)).map(({guest}) => guest);
 }
 
-/** The lists in which a guest with these devices belongs: none without a display, both with the primary and another. */
+/** The lists for a guest with these devices: none without a display, both with the primary display and another one. */
 export function listsFor(
   devices: readonly Pick<Device, 'slot' | 'classCode' | 'bootDisplay'>[],
 ): ReadonlySet<GuestList> {
@@ -118,13 +118,13 @@ export function listsFor(
   return new Set(lists);
 }
 
-/** The lists in one word; null for none. */
+/** The lists as one word; null without any. */
 export function displayOf(lists: ReadonlySet<GuestList>): GuestDisplay | null {
   if (lists.size === 2) return 'both';
   return lists.has('primary') ? 'primary' : lists.has('gpu') ? 'gpu' : null;
 }
 
-/** The lists that have this guest. */
+/** The lists that contain this guest. */
 export function listsWith({lists}: GuestFiles, guest: Guest): ReadonlySet<GuestList> {
   return new Set((['primary', 'gpu'] as const).filter((list) => lists[list].includes(guest)));
 }
@@ -135,8 +135,9 @@ export function isDisplay({classCode}: Pick<Device, 'classCode'>): boolean {
 }
 
 /**
- * The text of a guest's file with these slots in place of those it has. Comments stay, and so do the lines of slots
- * that stay; undefined for a new file.
+ * The text of a guest's file with these slots instead of the previous ones. Comments are kept, and so are the lines of
+ * slots that do not change.
+ * @param previous undefined for a new file.
  */
 export function editSlots(previous: string | undefined, slots: readonly Slot[]): string {
   const left = new Set(slots);
@@ -149,7 +150,7 @@ export function editSlots(previous: string | undefined, slots: readonly Slot[]):
   return join([...lines, ...left]);
 }
 
-/** The text of a list in which the guest is once (`present`), or not at all. All else stays as it is. */
+/** The text of a list that contains the guest once (`present`), or not at all. All other lines are kept. */
 export function editList(previous: string | undefined, guest: Guest, present: boolean): string {
   const lines = linesOf(previous ?? '');
   const first = lines.findIndex((line) => nameIn(line) === guest);
@@ -178,12 +179,12 @@ function namesOf(list: GuestListFile | IgnoredFile): readonly string[] {
   return isIgnored(list) ? [] : list.names;
 }
 
-/** A guest's name may have blanks and `#` in it: only a whole line is a comment there. */
+/** The guest's name in a line. A name may contain blanks and `#`, so only a whole line is a comment. */
 function nameIn(line: string): string {
   return line.startsWith('#') ? '' : line.trim();
 }
 
-/** What a line says, without a comment behind it. */
+/** The content of a line, without a trailing comment. */
 function wordOf(line: string): string {
   return line.replace(/#.*$/, '').trim();
 }

@@ -1,28 +1,28 @@
 import {usageError} from '../../host/errors.js';
 
 /**
- * The name of a guest: that of its libvirt domain. It becomes part of file names and of a unit's name. Made only by
- * {@link parseGuest}.
+ * The name of a guest, which is the name of its libvirt domain. It is part of file names and of a unit's name. Only
+ * {@link parseGuest} creates one.
  */
 export type Guest = string & {readonly __brand: 'Guest'};
 
-/** Names that would make a guest's file one of the two lists, see `files.ts`. */
+/** Names with which a guest's file would be one of the two lists, see `guest-files.ts`. */
 const taken = new Set(['single-gpu-passthrough-guests', 'gpu-passthrough-guests']);
 
-/** What a unit's instance may have without being escaped, see systemd.unit(5). */
+/** The characters that are not escaped in a unit's instance, see systemd.unit(5). */
 const plain = /^[A-Za-z0-9:_.-]+$/;
 
-/** libvirt takes any name without `/` and newline; a file's name also has a length. */
+/** In bytes. libvirt accepts any name without `/` and newline, but the length of a file's name is limited. */
 const longest = 120;
 
-/** How long the name of a unit may be, in bytes: UNIT_NAME_MAX of systemd. Each byte that is escaped takes four. */
+/** The maximum length of a unit's name in bytes: systemd's UNIT_NAME_MAX. An escaped byte takes four. */
 const longestUnit = 255;
 
 /**
- * The guest of this name.
- * @throws PearasysError `bad-guest`, exit code 2: empty, longer than 120 bytes or too long for systemd once escaped,
- *   with `/` or a control character, with a dot, dash or blank in front or a blank at the end, or one of the names of
- *   the two lists of guests.
+ * The guest with this name.
+ * @throws PearasysError `bad-guest`, exit code 2: empty, longer than 120 bytes or too long for systemd after escaping;
+ *   contains `/` or a control character; starts with a dot, dash or blank, or ends with a blank; or is the name of one
+ *   of the two lists of guests.
  */
 export function parseGuest(text: string): Guest {
   const fault = faultOf(text);
@@ -35,7 +35,7 @@ export function parseGuest(text: string): Guest {
   return text as Guest;
 }
 
-/** Which rule a name breaks; undefined for one that is fine. */
+/** Which rule a name violates; undefined for a valid name. */
 function faultOf(text: string): string | undefined {
   const bytes = Buffer.byteLength(text);
   if (text === '') return 'it is empty';
@@ -53,20 +53,20 @@ function faultOf(text: string): string | undefined {
   return undefined;
 }
 
-/** The guest of this name; undefined when nothing can be called so, see {@link parseGuest}. */
+/** The guest with this name; undefined for an invalid name, see {@link parseGuest}. */
 export function asGuest(text: string): Guest | undefined {
   return faultOf(text) === undefined ? (text as Guest) : undefined;
 }
 
 /**
- * `pearasys-guest@<guest>.service`. A name of letters, digits, `:`, `_`, `.` and `-` stands there as it is; any other
- * one is escaped as systemd-escape(1) does it, which is what the libvirt hook calls for it.
+ * `pearasys-guest@<guest>.service`. A name of letters, digits, `:`, `_`, `.` and `-` is used unchanged. Any other name
+ * is escaped as by systemd-escape(1), which the libvirt hook calls.
  */
 export function guestUnit(guest: Guest): string {
   return `pearasys-guest@${plain.test(guest) ? guest : escape(guest)}.service`;
 }
 
-/** The guest of a unit's instance, as `%i` has it. @throws PearasysError `bad-guest`. */
+/** The guest of a unit's instance, escaped as in `%i`. @throws PearasysError `bad-guest`. */
 export function guestOfInstance(instance: string): Guest {
   const text = instance.replace(/(?:\\x[0-9a-f]{2})+/g, (codes) =>
     Buffer.from(codes.replaceAll('\\x', ''), 'hex').toString(),

@@ -9,35 +9,35 @@ import {readDesired, unknownNotes, type UnknownKey} from '../desired.js';
 import {guestsFolder} from './guest-files.js';
 import type {Guest} from './guest-name.js';
 
-/** How a guest's devices are taken from the host and given back. */
+/** How a guest's devices are taken from the host and returned. */
 export interface GuestSettings {
   /**
-   * `StopServices=`: units to stop first, in this order, and to start when the guest has ended. `auto`: the display
-   * manager when it, one of its sessions or the console uses a display that the guest takes, and nvidia-persistenced
-   * when it uses a device that the guest takes. `auto` may be one of several words.
+   * `StopServices=`: units that are stopped first, in this order, and started when the guest has ended. `auto`: the
+   * display manager if it, one of its sessions or the console uses a display of the guest, and nvidia-persistenced if
+   * it uses a device of the guest. `auto` may be one of several words.
    */
   readonly stopServices: readonly string[] | 'auto';
   /**
-   * `DisplayManager=`: when a display manager that was stopped comes back: `at-once` when the devices are taken,
-   * `at-end` when the guest has ended; `auto` at once where another card can drive it.
+   * `DisplayManager=`: when a stopped display manager is started again: `at-once` when the devices are taken, `at-end`
+   * when the guest has ended; `auto` at once if another card can drive it.
    */
   readonly displayManager: 'auto' | 'at-once' | 'at-end';
-  /** `Processes=`: what is done with other processes that use the devices: nothing is taken, or they are ended. */
+  /** `Processes=`: what to do if other processes use the devices: take no device, or end the processes. */
   readonly processes: 'refuse' | 'end';
-  /** `ProcessLimit=`: seconds, 1 to 120, that processes have to end before they are killed. */
+  /** `ProcessLimit=`: seconds, 1 to 120, after which processes that have not ended are killed. */
   readonly processLimit: number;
   /**
-   * `UnloadModules=`: modules to unload, in this order; `auto`: NVIDIA's own, when no other card needs them. `auto` may
+   * `UnloadModules=`: modules to unload, in this order; `auto`: NVIDIA's own, if no other card needs them. `auto` may
    * be one of several words.
    */
   readonly unloadModules: readonly string[] | 'auto';
-  /** `ReleaseConsoles=`: whether consoles and the firmware's framebuffer are taken off the guest's displays. */
+  /** `ReleaseConsoles=`: whether consoles and the firmware's framebuffer are unbound from the guest's displays. */
   readonly releaseConsoles: boolean;
-  /** `ReturnDevices=`: whether the host has its devices back when the guest has ended. */
+  /** `ReturnDevices=`: whether the devices are returned to the host when the guest has ended. */
   readonly returnDevices: boolean;
-  /** `Card=SLOT VENDOR:DEVICE`, once a device: another card in the slot is not taken. */
+  /** `Card=SLOT VENDOR:DEVICE`, once per device: another card in the slot is not taken. */
   readonly cards: ReadonlyMap<Slot, DeviceId>;
-  /** What the files have that this version does not know. */
+  /** Settings in the files that this version does not know. */
   readonly unknown: readonly UnknownSetting[];
 }
 
@@ -47,17 +47,17 @@ export interface UnknownSetting extends UnknownKey {
   readonly path: string;
 }
 
-/** Whether the setting has the word `auto`, alone or among others. */
+/** Whether the setting contains the word `auto`. */
 export function hasAuto(setting: readonly string[] | 'auto'): boolean {
   return setting === 'auto' || setting.includes('auto');
 }
 
-/** The words of the setting besides `auto`. */
+/** The words of the setting other than `auto`. */
 export function namedIn(setting: readonly string[] | 'auto'): readonly string[] {
   return setting === 'auto' ? [] : setting.filter((word) => word !== 'auto');
 }
 
-/** The settings of a guest for which nothing is set. */
+/** The default settings. */
 export const defaultSettings: GuestSettings = {
   stopServices: 'auto',
   displayManager: 'auto',
@@ -70,19 +70,19 @@ export const defaultSettings: GuestSettings = {
   unknown: [],
 };
 
-/** The settings of all guests; a guest's own override them one by one. */
+/** The path of the settings of all guests. A guest's own settings override them individually. */
 export function commonSettingsPath(layout: Layout): string {
   return `${layout.config}/guest.settings`;
 }
 
-/** A guest's own settings. */
+/** The path of a guest's own settings. */
 export function settingsPath(layout: Layout, guest: Guest): string {
   return `${guestsFolder(layout)}/${guest}.settings`;
 }
 
 /**
- * The settings of a guest: each is its own one, else that of all guests, else the default.
- * @throws PearasysError `bad-settings`, exit code 3, for a file that others can write, and for a line that is none.
+ * The settings of a guest: each is the guest's own, otherwise that of all guests, otherwise the default.
+ * @throws PearasysError `bad-settings`, exit code 3, for a file that others can write, and for an invalid line.
  */
 export function readSettings(host: HostReader, layout: Layout, guest: Guest): GuestSettings {
   const own = settingsPath(layout, guest);
@@ -102,8 +102,8 @@ export function readSettings(host: HostReader, layout: Layout, guest: Guest): Gu
 /**
  * The settings in a file.
  * @param path named in the error.
- * @param perGuest whether `Card=` is one.
- * @throws PearasysError `bad-settings`: which line is wrong and what was expected.
+ * @param perGuest whether `Card=` is allowed.
+ * @throws PearasysError `bad-settings`: which line is invalid and what was expected.
  */
 export function parseSettings(path: string, text: string, perGuest: boolean): Partial<GuestSettings> {
   const settings: Record<string, unknown> = {};
@@ -135,7 +135,7 @@ export function parseSettings(path: string, text: string, perGuest: boolean): Pa
   };
 }
 
-/** Whether a newer version may have a setting of this name. `Card=` is of one guest, in each version. */
+/** Whether a newer version may have a setting with this name. `Card=` applies to one guest in every version. */
 function isUnknown(key: string): boolean {
   return /^[A-Z][A-Za-z0-9]*$/.test(key) && key !== 'Card' && !Object.hasOwn(entries, key);
 }
@@ -146,8 +146,8 @@ export function unknownSettingNotes({unknown}: Pick<GuestSettings, 'unknown'>): 
 }
 
 /**
- * The text of a guest's settings with these cards. A new file has all settings in it, as comments; what is in the
- * file already stays.
+ * The text of a guest's settings with these cards. A new file contains all settings as comments. The content of an
+ * existing file is kept.
  */
 export function editCards(
   previous: string | undefined,
@@ -162,8 +162,8 @@ export function editCards(
 }
 
 /**
- * Whether the unit is never to be stopped for a guest: its own start waits for libvirt and for us, other guests run
- * below libvirt's services, and the machine is lost without D-Bus, udev and logind.
+ * Whether the unit must never be stopped for a guest: the guest's start waits for libvirt and pearasys, other guests
+ * run in libvirt's services, and the machine is unusable without D-Bus, udev and logind.
  */
 export function isNeeded(unit: string): boolean {
   return /^(?:libvirt|virt[a-z]+d[.-]|pearasys-|machine-|dbus[.-]|systemd-(?:machined|logind|udevd|journald)[.-])/.test(
@@ -173,13 +173,13 @@ export function isNeeded(unit: string): boolean {
 
 interface Entry {
   readonly name: keyof GuestSettings;
-  /** The value, or undefined when the text is none. */
+  /** The value; undefined for an invalid text. */
   readonly parse: (text: string) => unknown;
-  /** What a value is, for an error. */
+  /** The expected values, for an error. */
   readonly expected: string;
-  /** What the setting is for, in sentences. */
+  /** The meaning of the setting, in sentences. */
   readonly means: string;
-  /** The value that it has when it is not set. */
+  /** The default value. */
   readonly otherwise: string;
 }
 
@@ -260,7 +260,7 @@ const entries: Readonly<Record<string, Entry>> = {
   },
 };
 
-/** All settings for people: `Key=`, what it means, and what it is when it is not set. */
+/** The help on all settings: `Key=`, the meaning, and the default. */
 export const settingsHelp: readonly {
   readonly key: string;
   readonly means: string;

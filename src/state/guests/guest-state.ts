@@ -5,15 +5,15 @@ import type {Slot} from '../../devices/pci/slot.js';
 import {parseTaken, plainTaken, type TakenDevice} from '../taken-device.js';
 import {asGuest, type Guest} from './guest-name.js';
 
-/** What a guest has taken, and how it was before: what its unit's stop gives back. Lasts until the next boot. */
+/** What a guest has taken, and the state before: the stop of its unit restores it. Lasts until the next boot. */
 export interface GuestState {
   readonly guest: Guest;
   readonly devices: readonly TakenDevice[];
-  /** Services that were stopped and are to be started when the guest has ended, in the order of their stopping. */
+  /** Services that were stopped and must be started when the guest has ended, in the order of their stopping. */
   readonly services: readonly string[];
-  /** Units of users' service managers, in the same way: `1000:pipewire.service`; absent when there are none. */
+  /** The same for units of users' service managers: `1000:pipewire.service`; absent without any. */
   readonly userServices?: readonly string[];
-  /** Modules that were unloaded, in the order of their unloading. */
+  /** Modules that were unloaded, in this order. */
   readonly modules: readonly string[];
   /** Virtual consoles that were released: `vtcon1`. */
   readonly consoles: readonly string[];
@@ -21,7 +21,7 @@ export interface GuestState {
   readonly framebuffers: readonly string[];
 }
 
-/** The part of a state with these units of users' service managers. */
+/** The part of a state for these units of users' service managers. */
 export function withUserServices(units: readonly string[]): Pick<GuestState, 'userServices'> {
   return units.length === 0 ? {} : {userServices: units};
 }
@@ -29,12 +29,12 @@ export function withUserServices(units: readonly string[]): Pick<GuestState, 'us
 /** The folder of states. */
 const folder = `${runState}/guest`;
 
-/** The file of a guest's state. It exists as long as the guest has any device of the host. */
+/** The path of a guest's state. The file exists as long as the guest has a device of the host. */
 export function statePath(guest: Guest): string {
   return `${folder}/${guest}`;
 }
 
-/** The state's file. */
+/** The text of the state's file. */
 export function printState(state: GuestState): string {
   return `${JSON.stringify(
     {
@@ -47,8 +47,8 @@ export function printState(state: GuestState): string {
 }
 
 /**
- * The file of a device that its guest has left with VFIO: what it was before is not forgotten by the next guest's
- * start. Lasts until the host has the device back, or the next boot.
+ * The path of the state of a device that was left on VFIO when its guest ended, so that the next guest's start still
+ * knows the device's previous driver. Lasts until the host has the device back, or until the next boot.
  */
 export function keptPath(slot: Slot): string {
   return `${runState}/kept/${slot}`;
@@ -59,7 +59,7 @@ export function printKept(taken: TakenDevice): string {
   return `${JSON.stringify(plainTaken(taken))}\n`;
 }
 
-/** The device's state before a guest left it on VFIO; undefined if none did, or the file is damaged. */
+/** The device's state before a guest left it on VFIO; undefined if no guest did, or if the file is damaged. */
 export function readKept(host: HostReader, slot: Slot): TakenDevice | undefined {
   const text = host.readText(keptPath(slot));
   if (text === undefined) return undefined;
@@ -72,8 +72,8 @@ export function readKept(host: HostReader, slot: Slot): TakenDevice | undefined 
 }
 
 /**
- * What the guest has; undefined if it has nothing.
- * @throws PearasysError `file-failed` when the file is not what {@link printState} writes.
+ * The state of the guest; undefined if it has no device.
+ * @throws PearasysError `file-failed` if {@link printState} cannot have written the file.
  */
 export function readState(host: HostReader, guest: Guest): GuestState | undefined {
   const text = host.readText(statePath(guest));
@@ -89,14 +89,14 @@ export function readState(host: HostReader, guest: Guest): GuestState | undefine
   return state;
 }
 
-/** What all guests have. */
+/** The states of all guests. */
 export interface GuestStates {
   readonly states: readonly GuestState[];
-  /** Guests whose state is damaged, which is nothing that another guest has to wait for; with what {@link readState} says. */
+  /** Guests whose state is damaged, with the error of {@link readState}. Other guests do not wait for them. */
   readonly damaged: ReadonlyMap<Guest, PearasysError>;
 }
 
-/** Reads what all guests have. */
+/** Reads the states of all guests. */
 export function readStates(host: HostReader): GuestStates {
   const states: GuestState[] = [];
   const damaged = new Map<Guest, PearasysError>();
@@ -143,7 +143,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null;
 }
 
-/** Words that become parts of paths and arguments of programs. */
+/** Whether these are words that can be parts of paths and arguments of programs. */
 function isWords(value: unknown): value is string[] {
   return (
     Array.isArray(value) &&

@@ -1,47 +1,47 @@
 import type {HostReader} from '../../host/host.js';
 import type {Guest} from './guest-name.js';
 
-/** Where libvirt looks for hooks, see https://libvirt.org/hooks.html. */
+/** The folder of libvirt's hooks, see https://libvirt.org/hooks.html. */
 export const hooksFolder = '/etc/libvirt/hooks';
 
-/** libvirt's single hook for QEMU, which belongs to others. */
+/** libvirt's single hook for QEMU. pearasys does not write it. */
 export const qemuHook = `${hooksFolder}/qemu`;
 
-/** The line that identifies our hooks. */
+/** The line that identifies a hook of pearasys. */
 const mark = '# Written by pearasys:';
 
-/** The name of our file. */
+/** The file name of our hooks. */
 const name = '50-pearasys';
 
-/** How QEMU's hooks are run on this host. */
+/** How the hooks for QEMU are run on this host. */
 export type HookKind =
   /** libvirt (6.5 and later) runs each executable file in `qemu.d`, for all guests. */
   | 'libvirt'
-  /** `hooks/qemu` runs what is in `qemu.d/<guest>/<operation>/<sub-operation>/`, as that of VFIO-Tools does. */
+  /** `hooks/qemu` runs the files in `qemu.d/<guest>/<operation>/<sub-operation>/`, as the hook of VFIO-Tools does. */
   | 'dispatcher';
 
-/** The one hook for all guests. */
+/** The hook for all guests. */
 export const commonHook = `${hooksFolder}/qemu.d/${name}`;
 
-/** How many folders above a guest's hook are there for it: up to `qemu.d/<guest>`. */
+/** The number of folders above a guest's hook that exist only for this guest: up to `qemu.d/<guest>`. */
 export const guestHookDepth = 3;
 
-/** The hooks of one guest, below a dispatcher. */
+/** The hooks of one guest, for a dispatcher. */
 export function guestHooks(guest: Guest): string[] {
   return ['prepare/begin', 'release/end'].map((when) => `${hooksFolder}/qemu.d/${guest}/${when}/${name}`);
 }
 
-/** Whether a dispatcher's shell hands this name on as it is: VFIO-Tools' has it evaluated, without quotes. */
+/** Whether a dispatcher's shell passes this name on unchanged: the script of VFIO-Tools evaluates it without quotes. */
 export function isPlainForShell(guest: Guest): boolean {
   return /^[A-Za-z0-9._+-]+$/.test(guest);
 }
 
-/** Whether the text is that of one of our hooks. */
+/** Whether this is the text of a hook of pearasys. */
 export function isOurHook(text: string): boolean {
   return text.split('\n', 3).some((line) => line.startsWith(mark));
 }
 
-/** Our installed hooks, in the order of their paths. */
+/** The installed hooks of pearasys, sorted by path. */
 export function readOurHooks(host: HostReader): string[] {
   const folder = `${hooksFolder}/qemu.d`;
   const places = host
@@ -55,11 +55,11 @@ export function readOurHooks(host: HostReader): string[] {
 /** Another program's hook that changes devices of a guest. */
 export interface ForeignHook {
   readonly path: string;
-  /** What in it does so: `virsh nodedev-detach`. */
+  /** The text that does so: `virsh nodedev-detach`. */
   readonly does: string;
 }
 
-/** What hooks for passthrough have in them: libvirt's node devices, sysfs, the scripts of known collections. */
+/** Typical content of hooks for passthrough: libvirt's node devices, sysfs, the scripts of known collections. */
 const deeds: readonly RegExp[] = [
   /\bnodedev-(?:detach|reattach|reset)\b/,
   /\bvfio-(?:startup|teardown)(?:\.sh)?\b/,
@@ -73,12 +73,12 @@ const deeds: readonly RegExp[] = [
   /\bdriverctl\b/,
 ];
 
-/** How many folders below a guest's own are looked through: operation and sub-operation. */
+/** The number of folder levels that are searched below a guest's own: operation and sub-operation. */
 const deepest = 3;
 
 /**
- * Hooks of others that change devices when this guest starts or ends. A hook for all guests that names other guests of
- * libvirt's and not this one is left out.
+ * Hooks of other programs that change devices when this guest starts or ends. A hook for all guests is omitted if it
+ * names other guests of libvirt but not this one.
  * @param others the names of libvirt's guests.
  */
 export function readForeignHooks(host: HostReader, guest: Guest, others: readonly string[]): ForeignHook[] {
@@ -107,7 +107,7 @@ export function readForeignHooks(host: HostReader, guest: Guest, others: readonl
   ];
 }
 
-/** The same as sentences. */
+/** These hooks as sentences. */
 export function describeForeignHooks(hooks: readonly ForeignHook[], guest: Guest): string[] {
   return hooks.map(
     ({path, does}) =>

@@ -4,21 +4,21 @@ import {parseDriver, type Driver} from '../../devices/pci/driver.js';
 import {asSlot, type Slot} from '../../devices/pci/slot.js';
 import {isIgnored, readDesired, type IgnoredFile, type WantedFile} from '../desired.js';
 
-/** A driver that driverctl(8) has saved for a slot. It knows of slots only: whichever card is there has the driver. */
+/** A driver that driverctl(8) has saved for a slot. It applies to any card in the slot. */
 export interface DriverctlRecord extends WantedFile {
   readonly kind: 'driverctl';
   readonly slot: Slot;
   readonly driver: Driver;
-  /** The file as it is, to be put back. */
+  /** The content of the file, to restore it. */
   readonly content: string;
   /** Permission bits. */
   readonly mode: number;
 }
 
-/** Where driverctl saves: a file for each device, named after its bus and slot, with the driver in it. */
+/** The folder of driverctl: a file for each device, named after its bus and slot, that contains the driver. */
 const folder = '/etc/driverctl.d';
 
-/** What driverctl has saved for PCI devices, and the files that are left alone, with the reason. */
+/** The drivers that driverctl has saved for PCI devices, and the files that are ignored, with the reason. */
 export function readDriverctl(host: HostReader): {records: DriverctlRecord[]; problems: IgnoredFile[]} {
   const records: DriverctlRecord[] = [];
   const problems: IgnoredFile[] = [];

@@ -15,24 +15,24 @@ export interface RecordContent {
   readonly slot: Slot | 'any';
   readonly id: DeviceId;
   readonly driver: Driver;
-  /** The slots installed together, this one included: they are switched together. Only itself for a single one. */
+  /** The slots installed, and therefore switched, together, including this one. Only this slot for a single device. */
   readonly together: readonly Slot[];
-  /** What a newer version has written: kept as it is, and reported. */
+  /** Keys written by a newer version: kept unchanged, and reported. */
   readonly unknown: readonly UnknownKey[];
 }
 
-/** The saved wish for a device, in its file. */
+/** The record of a device. */
 export interface DeviceRecord extends RecordContent, WantedFile {
   readonly kind: 'record';
   readonly unknown: readonly UnknownKey[];
 }
 
-/** The content of the records' folder. */
+/** The content of the folder of records. */
 export interface Records {
   readonly records: readonly DeviceRecord[];
-  /** Files that are ignored and left as they are. */
+  /** Files that are ignored and not changed. */
   readonly problems: readonly IgnoredFile[];
-  /** Why nothing in the folder is obeyed; undefined when it may be. */
+  /** Why the whole folder is ignored; undefined if it can be trusted. */
   readonly folderProblem: IgnoredFile | undefined;
 }
 
@@ -55,8 +55,8 @@ export function recordsFolder(layout: Layout): string {
 }
 
 /**
- * The record's path. It carries slot, vendor and device as sysfs prints them, so that udev's test for the file is
- * the identity check of the card, without a process.
+ * The record's path. It contains slot, vendor and device as sysfs prints them, so that udev's test for the file is
+ * the identity check of the card, without starting a process.
  */
 export function recordPath(layout: Layout, record: Pick<RecordContent, 'slot' | 'id'>): string {
   return `${recordsFolder(layout)}/${recordName(record)}`;
@@ -88,28 +88,28 @@ export function printRecord(record: RecordContent): string {
 
 /**
  * The folder with the drivers of checked records, for the udev rule, which can check neither the owner nor the syntax
- * of a record. The rule reads only these copies, written by libexec/early or by us, and no record itself.
+ * of a record. The rule reads only these copies, written by libexec/early or by pearasys, and no record itself.
  */
 export const checkedFolder = `${runState}/checked`;
 
-/** The copy for a record. */
+/** The path of a record's copy. */
 export function checkedPath(record: Pick<RecordContent, 'slot' | 'id'>): string {
   return `${checkedFolder}/${recordName(record)}`;
 }
 
-/** What the rule needs to know of it: the text as libexec/early writes it. */
+/** The text of the copy, as libexec/early writes it: what the rule needs of the record. */
 export function printChecked({driver}: Pick<RecordContent, 'driver'>): string {
   return `${keys.driver}=${driver}\n`;
 }
 
-/** Lines and bytes that a record may have; libexec/records.sh has the same limits. */
+/** The limits of a record in lines and bytes; libexec/records.sh has the same. */
 const mostLines = 100;
 const mostBytes = 64 * 1024;
 
 /**
  * The record in a file.
  * @param path named in the error.
- * @throws PearasysError `bad-record` which line is wrong and what was expected.
+ * @throws PearasysError `bad-record`: which line is invalid and what was expected.
  */
 export function parseRecord(path: string, text: string): RecordContent {
   const values = new Map<string, string>();
@@ -117,7 +117,7 @@ export function parseRecord(path: string, text: string): RecordContent {
   if (lines.length > mostLines) throw badRecord(path, `it has more than ${mostLines} lines`);
   for (const [index, line] of lines.entries()) {
     if (line === '' || line.startsWith('#')) continue;
-    // Keys outside of PEARASYS_ could mean something to udev, which imports all of them.
+    // A key without the prefix PEARASYS_ could have a meaning for udev, which imports all keys.
     const match = /^(PEARASYS_[A-Z0-9_]+)=([ -~]*)$/.exec(line);
     if (match === null)
       throw badRecord(
@@ -138,7 +138,7 @@ export function parseRecord(path: string, text: string): RecordContent {
   }) as [string, string, string];
   const parsedSlot = slot === 'any' ? slot : asSlot(slot);
   const parsedId = asId(id);
-  // udev and the shell compare texts: what is not written in full is another one to them.
+  // udev and the shell compare texts: to them a shortened slot or id is a different one.
   if (parsedSlot !== slot)
     throw badRecord(path, `${keys.slot}=${slot} is not a slot: expected ${expectedSlot(slot)}`);
   if (parsedId !== id)
@@ -165,7 +165,7 @@ export function parseRecord(path: string, text: string): RecordContent {
   return {slot: parsedSlot, id: parsedId, driver: parsedDriver, together, unknown};
 }
 
-/** All records, and the files in their folder that are none or may not be trusted. */
+/** All records, and the files in their folder that are invalid or cannot be trusted. */
 export function readRecords(host: HostReader, layout: Layout): Records {
   const folder = recordsFolder(layout);
   const records: DeviceRecord[] = [];
@@ -186,12 +186,12 @@ export function readRecords(host: HostReader, layout: Layout): Records {
   };
 }
 
-/** Whether the file, readable or not, is by its name a record for this slot. */
+/** Whether the file's name is that of a record for this slot. The file need not be readable. */
 export function isNamedFor(slot: Slot, path: string): boolean {
   return path.slice(path.lastIndexOf('/') + 1).startsWith(`${slot}-`);
 }
 
-/** The record for this very card in this very slot, or the reason why its file is ignored. */
+/** The record for exactly this card in this slot, or the reason why its file is ignored. */
 export function readRecordOf(
   host: HostReader,
   layout: Layout,
@@ -203,7 +203,7 @@ export function readRecordOf(
   return readDesired({kind: 'record', path}, untrusted, () => readRecord(host, layout, path));
 }
 
-/** Whether the card that the record is about is in its slot. */
+/** Whether the recorded card is in its slot. */
 export function matchRecord(
   record: Pick<RecordContent, 'slot' | 'id'>,
   devices: readonly Device[],
@@ -220,7 +220,7 @@ function readRecord(host: HostReader, layout: Layout, path: string): DeviceRecor
   if (size > mostBytes) throw badRecord(path, `it is too large; expected at most ${mostBytes / 1024} KiB`);
   const text = host.readText(path);
   if (text === undefined) throw badRecord(path, 'it was removed while it was read');
-  // A whole record ends with a newline: a text as long as the file has lost its end.
+  // A complete record ends with a newline: if the text is as long as the file, the file is truncated.
   if (host.info(path)?.size === Buffer.byteLength(text))
     throw badRecord(path, 'it is truncated: its last line has no newline');
   const record = parseRecord(path, text);
