@@ -1,4 +1,4 @@
-/** The program as it is built: from the bundle, with the packages that are loaded only when they are used. */
+/** The built program: the bundle, with the packages that are loaded only when they are used. */
 import assert from 'node:assert/strict';
 import {execFileSync, spawn, spawnSync} from 'node:child_process';
 import {
@@ -23,14 +23,14 @@ const launcher = join(import.meta.dirname, '../../sbin/pearasys');
 
 function built(...words: string[]) {
   const result = spawnSync(launcher, words, {encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe']});
-  // Node's own: `(node:812) [DEP0176] DeprecationWarning: …`.
+  // A warning of Node: `(node:812) [DEP0176] DeprecationWarning: …`.
   assert.doesNotMatch(result.stderr, /^\(node:\d+\)|Warning: /m, words.join(' '));
   return result;
 }
 
 describe('the built program', () => {
-  it('helps with every command', function () {
-    // One start of Node for each.
+  it('prints the help of every command', function () {
+    // Each command is one start of Node.
     this.timeout(60_000);
     for (const id of Object.keys(commands)) {
       const {status, stdout, stderr} = built('help', ...id.split(':'));
@@ -75,7 +75,7 @@ describe('the built program', () => {
         encoding: 'utf8',
         env: {...process.env, TERM: 'xterm'},
       });
-      // Debian has it in bsdutils, which is always there.
+      // On Debian it is in bsdutils, which is always installed.
       if (error !== undefined) this.skip();
       assert.equal(status, 0, stdout);
       assert.match(stdout, /SLOT.*ID.*CLASS.*DRIVER/);
@@ -88,14 +88,14 @@ describe('the built program', () => {
     beforeEach(() => (host = SimulatedHost.standard()));
     afterEach(() => host.dispose());
 
-    /** All files of the machine but the locks, with their times. */
+    /** All files of the machine except the locks, with their times. */
     const files = () =>
       execFileSync('find', ['.', '-path', './run/pearasys', '-prune', '-o', '-printf', '%P %s %T@ %l\n'], {
         cwd: host.machine.folder,
         encoding: 'utf8',
       });
 
-    /** When the process has a child of this name, which tests look for: flock(1) waits as long as the lock is held. */
+    /** Waits until the process has a child with this name: flock(1) runs as long as the lock is held. */
     async function untilChild(pid: number, name: string): Promise<void> {
       for (;;) {
         const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ');

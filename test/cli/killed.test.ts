@@ -20,16 +20,16 @@ const home = {HOME: '/home/u', SHELL: '/bin/bash'};
 /** A command line, or a handler with its arguments. */
 type Call = string | readonly [Handler, ...string[]];
 
-/** One operation on the machine, from a state that others bring about. */
+/** One operation on the machine, from a state that other operations establish. */
 interface Operation {
   readonly call: Call;
-  /** What is done before it. */
+  /** The calls before it. */
   readonly first?: readonly Call[];
   readonly tweak?: (declaration: MachineDeclaration) => void;
   readonly prepare?: (host: SimulatedHost) => void;
-  /** What goes wrong in the first run, so that it is killed while it undoes what it has done. */
+  /** Makes the first run fail, so that it is also killed during its undo. */
   readonly fails?: (host: SimulatedHost) => void;
-  /** What takes it back: after a kill it must leave what it leaves after a whole run. */
+  /** The opposite call: it must lead to the same state after a killed run as after a complete run. */
   readonly inverse?: Call;
 }
 
@@ -45,17 +45,17 @@ interface MachineState {
   readonly [name: string]: unknown;
 }
 
-/** All of a machine that a run may change. */
+/** Everything of a machine that a run can change. */
 function stateOf(host: SimulatedHost): MachineState {
   const {machine, userland} = host;
   const files: Record<string, string> = {};
   const look = (path: string): void => {
     if (path === '/run/udev/data') return;
-    // Read by the next run that takes this lock; that it does no harm is what is compared.
+    // The next run that takes this lock reads it. The comparison shows that it is harmless.
     if (path === '/run/pearasys/unfinished') return;
     const real = machine.tree.onDisk(path);
     const entries = fs.existsSync(real) ? fs.readdirSync(real, {withFileTypes: true}) : [];
-    // An empty folder is none, but for a unit's.
+    // Empty folders do not matter, except those of units.
     if (entries.length === 0 && path.startsWith('/etc/systemd/')) files[path] = 'empty';
     for (const entry of entries) {
       const own = `${path}/${entry.name}`;
@@ -86,7 +86,7 @@ function stateOf(host: SimulatedHost): MachineState {
   };
 }
 
-/** Without what stays when an operation is taken back: modules that were loaded for it, a list that has become empty. */
+/** Without the remains of a reversed operation: modules that were loaded for it, a list that has become empty. */
 function withoutTraces(state: MachineState): object {
   const files = Object.entries(state.files).filter(
     ([path, text]) => !path.startsWith('/etc/pearasys/guests/') || !text.endsWith(' '),
@@ -107,7 +107,7 @@ async function machineFor({first = [], tweak, prepare}: Operation): Promise<Simu
   return host;
 }
 
-/** Runs a call to its end on a machine that is as it may be, and tells what it leaves. */
+/** Runs a call to its end on a machine in any state. @returns the final state. */
 async function finish(machine: SimulatedHost, call: Call): Promise<MachineState> {
   const host = new SimulatedHost(machine.machine);
   await perform(host, call);
@@ -117,7 +117,7 @@ async function finish(machine: SimulatedHost, call: Call): Promise<MachineState>
   return state;
 }
 
-/** At which of its effects, counted from 1, an operation may be killed; in the middle of those on files too. */
+/** The effects, counted from 1, at which an operation can be killed; effects on files also in the middle. */
 async function momentsOf(operation: Operation): Promise<[number, boolean][]> {
   const machine = await machineFor(operation);
   const host = new SimulatedHost(machine.machine);
@@ -220,7 +220,7 @@ const operations: Record<string, Operation> = {
     first: ['guest install-hooks g'],
   },
   'the start of a guest': {call: [guestStart, 'g'], tweak: withGuest, inverse: [guestStop, 'g']},
-  'the start of a guest that stops the display manager for a moment': {
+  'the start of a guest that stops the display manager temporarily': {
     call: [guestStart, 'g'],
     tweak: withDisplayManager,
     inverse: [guestStop, 'g'],
@@ -250,7 +250,7 @@ const operations: Record<string, Operation> = {
   'completion --install': {call: 'completion bash --install'},
 };
 
-/** Kinds of left-overs of a killed run: the next one ends as if there had been none. */
+/** The remains of a killed run do not change the result of the next run. */
 describe('a run that is killed', function () {
   // Some tests run a hundred command lines.
   this.timeout(120_000);
@@ -268,7 +268,7 @@ describe('a run that is killed', function () {
 
     const {inverse} = operation;
     if (inverse === undefined) continue;
-    it(`and taken back: ${name}`, async () => {
+    it(`and reversed: ${name}`, async () => {
       const whole = await machineFor(operation);
       await perform(new SimulatedHost(whole.machine), operation.call);
       await whole.userland.idle();

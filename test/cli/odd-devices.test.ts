@@ -59,7 +59,7 @@ describe('unusual devices', () => {
       '-s 05:00.0 pci device --driver vfio-pci driver-override',
       '-s 05:00.0 service install vfio-pci',
     ])
-      it(`is refused with what to use on such a kernel: ${line}`, async () => {
+      it(`is refused, and the message names the alternative on such a kernel: ${line}`, async () => {
         const host = old();
         const {exitCode, stderr} = await typed(host, `${line} --dry-run`);
         assert.equal(exitCode, 3, stderr);

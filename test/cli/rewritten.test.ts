@@ -39,7 +39,7 @@ describe('a file that is rewritten', () => {
     assert.equal(exitCode, 0, `${line}: ${stderr}`);
   }
 
-  /** What makes each kind of file, and what rewrites it. */
+  /** The commands that create and rewrite each kind of file. */
   const kinds: Record<string, {path: string; make: string; change: string; mode: number}> = {
     'a definition': {
       path: definition,

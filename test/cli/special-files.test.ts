@@ -1,4 +1,4 @@
-/** Files that pearasys reads, as something else than it expects: the built program on an image must not hang. */
+/** Files of an unexpected kind: the built program must not hang when it reads them from an image. */
 import assert from 'node:assert/strict';
 import {execFileSync, spawnSync} from 'node:child_process';
 import {mkdirSync, rmSync} from 'node:fs';
@@ -12,7 +12,7 @@ import {typed} from './runs.js';
 const launcher = join(import.meta.dirname, '../../sbin/pearasys');
 const uuid = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
 
-/** Bytes that a run may have as data: Node needs a third, and a huge file alone would be half of it. */
+/** The limit of a run's data in bytes: Node needs a third, and a huge file alone would need half of it. */
 const memory = 600 << 20;
 
 const kinds = {
@@ -22,7 +22,7 @@ const kinds = {
     execFileSync('sh', ['-c', 'truncate -s 300M "$1"; chmod 755 "$1"', 'sh', path]),
 };
 
-/** By file: the command that reads it, its exit code, what else it says on standard output, and what it calls the file. */
+/** By title: the file, the command that reads it, its exit code, and other text that it prints. */
 const files: Readonly<Record<string, {path: string; words: string; exitCode?: number; output?: RegExp}>> = {
   'a record': {
     path: '/etc/pearasys/pci/0000:02:00.0-10de-1b80',

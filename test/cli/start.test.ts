@@ -52,7 +52,7 @@ describe('the launcher', () => {
     for (const name of Object.keys(hostile)) assert.equal(environment[name], undefined, name);
   });
 
-  it('says so when there is no node', () => {
+  it('reports that node is missing', () => {
     const bin = join(folder, 'bin');
     mkdirSync(bin);
     symlinkSync('/bin/sh', join(bin, 'sh'));
@@ -62,7 +62,7 @@ describe('the launcher', () => {
     assert.match(stderr, /^pearasys: Node\.js 20\.19 or newer is required, but there is no node in PATH\n/);
   });
 
-  it('in a checkout without dist/ says what to do, also through a link', () => {
+  it('prints the next step in a checkout without dist/, also through a link', () => {
     mkdirSync(join(folder, 'checkout/sbin'), {recursive: true});
     const original = join(folder, 'checkout/sbin/pearasys');
     writeFileSync(original, readFileSync(join(repository, 'sbin/pearasys')), {mode: 0o755});
@@ -94,7 +94,7 @@ describe('the code cache', () => {
 
   const answer = async () => loadProgram(folder, true, createRequire(import.meta.url)).program.pearasys([]);
 
-  it('is used, and is for this Node', async () => {
+  it('is used, and is named after this version of Node', async () => {
     putBundle('0123456789abcdef', 7);
     const path = writeCache();
     assert.ok(path.endsWith(`-${process.version}-${process.arch}.cache`));
@@ -114,7 +114,7 @@ describe('the code cache', () => {
     assert.equal(readdirSync(folder).length, 2);
   });
 
-  it('may be missing, empty, cut off or nonsense', async () => {
+  it('may be missing, empty, truncated or invalid', async () => {
     putBundle('0123456789abcdef', 7);
     assert.equal(await answer(), 7);
     const path = writeCache();

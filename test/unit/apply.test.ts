@@ -206,7 +206,7 @@ describe('applyPlan', () => {
       assert.equal(stuck.length, 1);
     });
 
-    it('to a file of no device in particular: the device whose lock it holds is not read', async () => {
+    it('to a file that belongs to no device: the device whose lock it holds is not read', async () => {
       const host = made();
       await host.run('modprobe', ['vfio-pci']);
       host.neverReturn('/sys/bus/pci/rescan');

@@ -39,7 +39,7 @@ describe('carryOut', () => {
       },
       {...options, onNote: (note) => notes.push(note)},
     );
-    // First without: what is so already needs no lock.
+    // The first plan is made without locks: if nothing is to do, no lock is needed.
     assert.deepEqual(seen, [[], ['a', 'b']]);
     assert.deepEqual(held(), []);
     assert.deepEqual(notes, ['a note']);

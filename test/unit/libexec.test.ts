@@ -49,7 +49,7 @@ describe('the programs in libexec', () => {
     return fs.readFileSync(join(folder, path), 'utf8').trim();
   }
 
-  /** What the rule of udev is told about a record; empty for nothing. */
+  /** The text of a record's checked copy, which the udev rule reads; empty without one. */
   function copyOf(path: string): string {
     const copy = `${checked}/${basename(path)}`;
     return fs.existsSync(join(folder, copy)) ? read(copy) : '';
@@ -90,7 +90,7 @@ describe('the programs in libexec', () => {
     readonly stderr: string;
   }
 
-  /** What Node was started with meanwhile. */
+  /** The arguments with which Node was started. */
   function called(): string | undefined {
     const file = join(folder, 'node.called');
     const node = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').trim() : undefined;
@@ -106,9 +106,9 @@ describe('the programs in libexec', () => {
     return {status, node: called(), stderr};
   }
 
-  /** How a program ended, and what it started Node with. */
+  /** How a program ended, and its arguments for Node. */
   const started = (program: string, ...args: string[]) => run('/usr/bin:/bin', program, args);
-  /** The same where there is no program that it could start. */
+  /** The same if no other program can be started. */
   const alone = (program: string, ...args: string[]) => run('/nowhere', program, args);
 
   const fast = {status: 0, node: undefined, stderr: ''};
@@ -118,9 +118,9 @@ describe('the programs in libexec', () => {
     stderr: '',
   });
 
-  describe('of the records', () => {
+  describe('a record', () => {
     for (const one of recordCases)
-      it(`${one.obeyed ? 'all obey' : 'none obeys'} one ${one.name}`, function () {
+      it(`${one.name} is ${one.obeyed ? 'used by all programs' : 'ignored by all programs'}`, function () {
         const {obeyed, unknown} = one;
         if (!canTry(one)) this.skip();
         putRecord(folder, one);
@@ -149,9 +149,9 @@ describe('the programs in libexec', () => {
       });
   });
 
-  describe('of the kernel command lines', () => {
+  describe('the kernel command line', () => {
     for (const {line, off} of commandLineCases)
-      it(`${off ? 'all programs leave the card alone' : 'no program leaves the card alone'} with: ${line}`, () => {
+      it(`switches the claim ${off ? 'off' : 'not off'} for all programs: ${line}`, () => {
         put('proc/cmdline', `${line}\n`);
         assert.equal(
           switchedOffBy(readRescue(new MachineHost(folder)), parseSlot(card)) !== undefined,
@@ -161,7 +161,7 @@ describe('the programs in libexec', () => {
         show();
         put(record, text());
         enable();
-        // The unit of early has a condition for the word that switches everything off.
+        // The condition of early's unit handles pearasys=off.
         const {status} = started('early');
         assert.equal(status, 0);
         assert.equal(read(`sys/bus/pci/devices/${card}/driver_override`) !== subject.driver, off, 'early');
@@ -169,7 +169,7 @@ describe('the programs in libexec', () => {
         assert.equal(started('claim', card, subject.driver).status, off ? 1 : 0, 'claim');
       });
 
-    it('slots in capitals are the same', () => {
+    it('accepts slots in upper case', () => {
       const slot = '0000:0a:00.0';
       put('proc/cmdline', 'pearasys.skip=0000:0A:00.0\n');
       show({slot});
@@ -181,7 +181,7 @@ describe('the programs in libexec', () => {
       assert.ok(fs.existsSync(join(folder, `run/pearasys/skipped/${slot}`)));
     });
 
-    it('early reports what it skips, and words that are no slots, as data', () => {
+    it('is reported by early: skipped claims, and invalid slots, which are not evaluated', () => {
       put('proc/cmdline', 'pearasys.skip=02:00.0,../x,$(id)\n');
       put(record, text());
       const {stderr} = started('early');
@@ -195,13 +195,13 @@ describe('the programs in libexec', () => {
   describe('claim', () => {
     const claims = node('claim', card, 'vfio-pci');
 
-    it('of the recorded card on the driver needs no Node', () => {
+    it('starts no Node for the recorded card on its driver', () => {
       show({driver: 'vfio-pci'});
       put(record, text());
       assert.deepEqual(started('claim', card, 'vfio-pci'), fast);
       put(record, `${text()}PEARASYS_TOGETHER=${card},0000:02:00.1\n`);
       assert.deepEqual(started('claim', card, 'vfio-pci'), fast);
-      // What cannot be checked is Node's.
+      // Node handles what the shell cannot check.
       assert.notDeepEqual(alone('claim', card, 'vfio-pci'), fast);
     });
 
@@ -210,18 +210,18 @@ describe('the programs in libexec', () => {
       ['without a driver', () => show()],
       ['that is gone', () => undefined],
       ['without a record', () => fs.rmSync(join(folder, 'etc'), {recursive: true})],
-      ['that is another one', () => show({driver: 'vfio-pci', id: '10de:1b81'})],
-      ['that was released by hand', () => put(released, '')],
-      ['whose record has a line that is none', () => put(record, `${text()}nonsense\n`)],
-      ['whose record has lost its end', () => put(record, text().slice(0, -1))],
-      ['whose record says nothing', () => put(record, '')],
+      ['with another id', () => show({driver: 'vfio-pci', id: '10de:1b81'})],
+      ['that was released manually', () => put(released, '')],
+      ['whose record has an invalid line', () => put(record, `${text()}nonsense\n`)],
+      ['whose record is truncated', () => put(record, text().slice(0, -1))],
+      ['whose record is empty', () => put(record, '')],
       ['whose record is for another driver', () => put(record, text(card, '10de:1b80', 'pci-stub'))],
       ['whose record is about another slot', () => put(record, text('0000:03:00.0'))],
       ['whose record is about another id', () => put(record, text(card, '10de:1b81'))],
-      ['whose record says a key twice', () => put(record, `${text()}PEARASYS_DRIVER=vfio-pci\n`)],
+      ['whose record repeats a key', () => put(record, `${text()}PEARASYS_DRIVER=vfio-pci\n`)],
       ['whose record has no id', () => put(record, text().replace(/PEARASYS_ID=.*\n/, ''))],
-      ['whose record leaves itself out', () => put(record, `${text()}PEARASYS_TOGETHER=0000:02:00.1\n`)],
-      ['whose record is endless', () => put(record, `${'#\n'.repeat(1000)}${text()}`)],
+      ['whose record omits its own slot', () => put(record, `${text()}PEARASYS_TOGETHER=0000:02:00.1\n`)],
+      ['whose record is too long', () => put(record, `${'#\n'.repeat(1000)}${text()}`)],
       ["whose record is another user's", () => fs.chownSync(join(folder, record), 65534, 65534)],
       [
         "whose records' folder is another user's",
@@ -236,7 +236,7 @@ describe('the programs in libexec', () => {
       ],
     ];
     for (const [what, prepare] of others)
-      it(`of a card ${what} is Node's, whose exit code counts`, function () {
+      it(`starts Node, and returns its exit code, for a card ${what}`, function () {
         if (what.includes('another user') && process.getuid?.() !== 0) this.skip();
         put(record, text());
         if (!['that is gone', 'on another driver', 'without a driver'].includes(what))
@@ -245,7 +245,7 @@ describe('the programs in libexec', () => {
         assert.deepEqual(started('claim', card, 'vfio-pci'), claims);
       });
 
-    it('of none is an override and no driver', () => {
+    it('starts no Node for none if the override is set and the device has no driver', () => {
       put(record, text(card, '10de:1b80', 'none'));
       show({override: 'none'});
       assert.deepEqual(started('claim', card, 'none'), fast);
@@ -256,17 +256,17 @@ describe('the programs in libexec', () => {
     });
   });
 
-  it('release: of a device that has gone there is nothing to do', () => {
+  it('release does nothing if the device was removed', () => {
     assert.deepEqual(alone('release', card, 'vfio-pci'), fast);
     show({driver: 'vfio-pci'});
     assert.deepEqual(started('release', card, 'vfio-pci'), node('release', card, 'vfio-pci'));
   });
 
-  it('record is always Node’s', () => {
+  it('record always starts Node', () => {
     assert.deepEqual(started('record', card), node('record', card));
   });
 
-  it('without their arguments they fail, and start nothing', () => {
+  it('fail without their arguments, and start nothing', () => {
     for (const program of ['claim', 'release', 'record']) {
       const {status, node: calls} = started(program);
       assert.notEqual(status, 0);
@@ -274,13 +274,13 @@ describe('the programs in libexec', () => {
     }
   });
 
-  describe('a unit that waits for the Node of another one', () => {
+  describe('a unit that waits for the Node process of another unit', () => {
     const ticket = `run/pearasys/claim/${card}@vfio-pci`;
     const lock = () => join(folder, 'run/pearasys/lock/claim');
 
     interface Waiting {
       readonly pid: number;
-      /** Gives the lock back. */
+      /** Releases the lock. */
       readonly open: () => void;
       readonly ended: Promise<Ended>;
     }
@@ -307,7 +307,7 @@ describe('the programs in libexec', () => {
       return {pid: child.pid ?? 0, open: () => holder.stdin.end(), ended};
     }
 
-    it('ends well when its device is right meanwhile', async () => {
+    it('succeeds if its device is on the driver when it gets the lock', async () => {
       put(record, text());
       show();
       const {open, ended} = await waits();
@@ -316,7 +316,7 @@ describe('the programs in libexec', () => {
       assert.deepEqual(await ended, fast);
     });
 
-    it('tells what that Node has said, and ends with its exit code', async () => {
+    it('repeats the output of that process, and ends with its exit code', async () => {
       put(record, text());
       show();
       const {pid, open, ended} = await waits();
@@ -328,11 +328,11 @@ describe('the programs in libexec', () => {
         node: undefined,
         stderr: '<3>in use \\n as it is: 100% $HOME\n<3>  try: another\n',
       });
-      // A later start is a new question.
+      // A later start does not use the result again.
       assert.equal(started('claim', card, 'vfio-pci').status, 7);
     });
 
-    it('starts Node where that one has had no result for it, an older one or none', async () => {
+    it('starts Node if that process has left no result for it, an outdated one or an empty one', async () => {
       put(record, text());
       show();
       for (const result of [undefined, '1 1 3\n<3>of another process\n', '', 'boot 1 3\n<3>of the boot\n']) {
@@ -344,7 +344,7 @@ describe('the programs in libexec', () => {
       }
     });
 
-    it('takes what was found while the machine boots, once', () => {
+    it('uses a result left while the machine boots, once', () => {
       put(record, text());
       show();
       const uptime = fs.readFileSync('/proc/uptime', 'utf8').split('.')[0] ?? '';
@@ -363,7 +363,7 @@ describe('the programs in libexec', () => {
       assert.equal((await ended).status, null);
     });
 
-    it('keeps its lock and its tickets from other users', () => {
+    it('does not let other users access its lock and tickets', () => {
       started('claim', card, 'vfio-pci');
       for (const each of ['lock', 'claim'])
         assert.equal(fs.statSync(join(folder, 'run/pearasys', each)).mode & 0o777, 0o700);
@@ -391,7 +391,7 @@ describe('the programs in libexec', () => {
       assert.equal(override('0000:09:00.0'), '(null)');
     });
 
-    it('leaves for the rule what was checked, of each record of a slot', () => {
+    it('writes a checked copy of each record of a slot for the rule', () => {
       const absent = record.replace('02:00.0', '09:00.0');
       const other = record.replace('1b80', '1b81');
       show({driver: 'nouveau'});
@@ -409,7 +409,7 @@ describe('the programs in libexec', () => {
       assert.equal(fs.statSync(join(folder, checked, basename(record))).mode & 0o022, 0);
     });
 
-    it('takes back what is no longer so when it runs again', () => {
+    it('removes or updates outdated copies when it runs again', () => {
       const other = record.replace('1b80', '1b81');
       const changed = record.replace('1b80', '1b82');
       put(record, text());
@@ -428,7 +428,7 @@ describe('the programs in libexec', () => {
       assert.equal(copyOf(changed), '');
     });
 
-    it('tells when it can leave nothing for the rule, and goes on', () => {
+    it('reports that it cannot write copies for the rule, and continues', () => {
       show();
       put(record, text());
       enable();
@@ -442,7 +442,7 @@ describe('the programs in libexec', () => {
       assert.equal(override(), 'vfio-pci');
     });
 
-    it('does nothing where there is no claim, no record, no folder', () => {
+    it('does nothing without claims, without records and without their folder', () => {
       assert.deepEqual(alone('early'), fast);
       fs.mkdirSync(dirname(join(folder, record)), {recursive: true});
       assert.deepEqual(started('early'), fast);
@@ -459,7 +459,7 @@ describe('the programs in libexec', () => {
         'that is not enabled',
         () => fs.rmSync(join(folder, units, `sys-bus-pci-devices-${card}.device.wants`), {recursive: true}),
       ],
-      ['that was released by hand', () => put(released, '')],
+      ['that was released manually', () => put(released, '')],
       ['whose record others can write', () => fs.chmodSync(join(folder, record), 0o666)],
       ['whose record a group can write', () => fs.chmodSync(join(folder, record), 0o664)],
       ['whose record is truncated', () => put(record, text().slice(0, -1))],
@@ -492,7 +492,7 @@ describe('the programs in libexec', () => {
       });
 
     for (const mode of [0o777, 0o775])
-      it(`obeys no record in a folder of mode ${mode.toString(8)}`, () => {
+      it(`ignores all records in a folder of mode ${mode.toString(8)}`, () => {
         show();
         put(record, text());
         enable();
@@ -506,7 +506,7 @@ describe('the programs in libexec', () => {
         assert.equal(override(), '(null)');
       });
 
-    it('a record by id alone is for each such device that has no record or unit of its own, and is no bridge', () => {
+    it('applies a record by id alone to each such device without a record or unit of its own, except bridges', () => {
       const any = 'etc/pearasys/pci/any-0x10de-0x1b80';
       put(any, text('any'));
       show();
@@ -523,7 +523,7 @@ describe('the programs in libexec', () => {
       for (const slot of ['4', '5', '6', '7', '8']) assert.equal(override(`0000:0${slot}:00.0`), '(null)');
     });
 
-    it('tells of a write that the kernel refuses, and goes on', () => {
+    it('reports a write that the kernel refuses, and continues', () => {
       show();
       put(record, text());
       enable();
@@ -539,7 +539,7 @@ describe('the programs in libexec', () => {
       assert.equal(override(twin), 'vfio-pci');
     });
 
-    it('obeys nothing when modes cannot be read', () => {
+    it('ignores all records if modes cannot be read', () => {
       show();
       put(record, text());
       enable();

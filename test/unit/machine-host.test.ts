@@ -91,13 +91,13 @@ describe('MachineHost', function () {
       assert.deepEqual(fs.readdirSync(real('/etc')).sort(), ['file', 'x']);
     });
 
-    it('no space: the old one is whole, and nothing else is left', async function () {
+    it('without space the old file is unchanged, and nothing else is left', async function () {
       const small = '/etc/small';
       fs.mkdirSync(real(small));
       if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=8k', 'tmpfs', real(small)]).status !== 0)
         this.skip();
       try {
-        // Where a test may not mount, or the size does not count, there is nothing to be seen.
+        // If the test may not mount, or the size has no effect, this cannot be tested.
         const full = spawnSync('dd', ['if=/dev/zero', `of=${real(`${small}/probe`)}`, 'bs=1M', 'count=4']);
         if (full.status === 0) this.skip();
         fs.rmSync(real(`${small}/probe`));
@@ -174,7 +174,7 @@ describe('MachineHost', function () {
       fs.writeFileSync(real('/etc/a'), '');
       await host.writeAttribute('/etc/a', 'x', 5000);
       const [writer = ''] = children().filter((pid) => !others.includes(pid));
-      // As good as in the kernel: it answers nothing.
+      // A stopped process responds as little as one that waits in the kernel.
       process.kill(Number(writer), 'SIGSTOP');
       await assert.rejects(host.writeAttribute('/etc/a', 'x', 1000), (error) => {
         assert.ok(error instanceof StuckError);
@@ -232,7 +232,7 @@ describe('MachineHost', function () {
             / did not end in time$/.test(error.message),
         );
         const pid = fs.readFileSync(mark, 'utf8').trim();
-        // Gone, or dead and waiting for its new parent; a test that waits in vain ends by mocha's limit.
+        // Removed, or a zombie that waits for its new parent; otherwise mocha's limit ends the test.
         const isDead = () =>
           !fs.existsSync(`/proc/${pid}/stat`) || /\) [ZX]/.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8'));
         while (!isDead()) await host.pause(10);
@@ -262,7 +262,7 @@ describe('MachineHost', function () {
       assert.ok(error instanceof CommandError, String(error));
       return error;
     };
-    /** Until the process is gone, or dead and waiting for its new parent. */
+    /** Waits until the process is removed, or is a zombie that waits for its new parent. */
     const hasEnded = async (pid: string) => {
       const stat = `/proc/${pid}/stat`;
       while (fs.existsSync(stat) && !/\) [ZX]/.test(fs.readFileSync(stat, 'utf8'))) await host.pause(10);
@@ -364,7 +364,7 @@ describe('MachineHost', function () {
     ] as const)
       it(`a ${what} is not read, on the machine and in an image`, function () {
         const path = real('/etc/x');
-        // In an image links lead to what is in the image.
+        // In an image, the target of a link is in the image.
         const inImage = what !== 'device';
         try {
           make(path);
@@ -393,7 +393,7 @@ describe('MachineHost', function () {
   });
 
   describe('locks', () => {
-    it('one holder at a time: the next one waits, another name does not', async () => {
+    it('have one holder at a time: the next one waits, but not for a lock of another name', async () => {
       const first = await host.lock('0000:02:00.0', 1000);
       const other = await host.lock('0000:02:00.1', 1000);
       await assert.rejects(new MachineHost(folder).lock('0000:02:00.0', 100), {code: 'busy', exitCode: 3});
@@ -412,7 +412,7 @@ describe('MachineHost', function () {
       await (await host.lock('x', 2000)).release();
     });
 
-    it('in a folder that no other user may enter, with any previous mode and any umask', async () => {
+    it('are in a folder that no other user can enter, with any previous mode and any umask', async () => {
       const umask = process.umask(0);
       try {
         await (await host.lock('x', 1000)).release();
@@ -427,7 +427,7 @@ describe('MachineHost', function () {
       }
       fs.chmodSync(real('/run/pearasys/lock'), 0o755);
       fs.writeFileSync(real('/run/pearasys/lock/y'), '');
-      // Somebody has opened it before, and locks it.
+      // Another process has opened the lock before, and holds it.
       const stranger = spawn('flock', [real('/run/pearasys/lock/y'), 'sh', '-c', 'echo; sleep 61'], {
         detached: true,
       });
@@ -531,7 +531,7 @@ describe('MachineHost', function () {
         if (path !== '/loop') await assert.rejects(host.removeFile(path), isLoop, path);
         await assert.rejects(host.writeAttribute(path, 'x', 5000), isLoop, path);
       }
-      // The 40th is followed still.
+      // The 40th link is still followed.
       fs.mkdirSync(real(outside), {recursive: true});
       fs.writeFileSync(real(`${outside}/file`), 'inside');
       assert.equal(host.readText('/link39/file'), 'inside');
@@ -558,7 +558,7 @@ describe('MachineHost', function () {
       assert.equal(host.readText('/etc/pipe'), 'inside');
     });
 
-    it('and a missing root is created with the first file in it, also below a link', async () => {
+    it('and a missing root is created with its first file, even below a link', async () => {
       fs.mkdirSync(real('/behind'));
       fs.symlinkSync(real('/behind'), real('/link-to-behind'));
       for (const name of ['/none', '/link-to-behind/none']) {
@@ -572,7 +572,7 @@ describe('MachineHost', function () {
       }
     });
 
-    it('also not if the root is a link', async () => {
+    it('even if the root is a link', async () => {
       fs.symlinkSync(folder, `${outside}.link`);
       try {
         const other = new MachineHost(`${outside}.link`);

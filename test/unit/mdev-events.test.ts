@@ -61,7 +61,7 @@ describe('events of mediated devices', () => {
       return found;
     };
 
-    it('has a new device followed, and recorded where it is not defined, without a process', async () => {
+    it('wants the units that follow and record an undefined new device, without a process', async () => {
       const host = made();
       await create(host);
       const {properties, tags, processes, writes, builtins} = eventOf(host, 'bind', A);
@@ -69,14 +69,14 @@ describe('events of mediated devices', () => {
       assert.deepEqual([[...tags], processes, writes, builtins], [['systemd'], [], [], []]);
     });
 
-    it('leaves one that is defined on its parent as it is recorded', async () => {
+    it('does not record a device that is defined on its parent', async () => {
       const host = made();
       write(host, definitionOf(A), written('manual'));
       await create(host);
       assert.equal(eventOf(host, 'bind', A).properties['SYSTEMD_WANTS'], `mdev_there@${A}.target`);
     });
 
-    it("tags at every event from its driver's to the last one", async () => {
+    it("tags a device at every event from its driver's bind until it is removed", async () => {
       const host = made();
       write(host, definitionOf(A), written('manual'));
       await create(host);
@@ -96,7 +96,7 @@ describe('events of mediated devices', () => {
       assert.deepEqual([[...last.tags], last.properties['SYSTEMD_WANTS']], [[], undefined]);
     });
 
-    it('starts the unit of a parent that registers and has definitions', async () => {
+    it('wants the unit of a parent that registers and has definitions', async () => {
       const host = made((declaration) => {
         declaration.mdevParents = declaration.mdevParents.map((each) => ({...each, registered: false}));
       });
@@ -108,7 +108,7 @@ describe('events of mediated devices', () => {
       assert.deepEqual([other.properties['SYSTEMD_WANTS'], [...other.tags]], [undefined, []]);
     });
 
-    it('starts the unit of a parent whose folder has another spelling, and of no other one', async () => {
+    it('wants the unit of a parent whose folder has another spelling, but of no other parent', async () => {
       const gpu = (name: string) => (declaration: MachineDeclaration) => {
         declaration.mdevParents = [
           {
@@ -135,7 +135,7 @@ describe('events of mediated devices', () => {
       }
     });
 
-    it('finds at boot a parent that had registered before', async () => {
+    it('finds a parent at boot that had registered before', async () => {
       const host = made();
       write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1'));
       host.userland.coldplug();
@@ -145,7 +145,7 @@ describe('events of mediated devices', () => {
       assert.deepEqual(processes, []);
     });
 
-    it('has nothing to do with any other device', async () => {
+    it('does nothing for other devices', async () => {
       const host = made();
       host.userland.coldplug();
       await host.userland.idle();
@@ -167,7 +167,7 @@ describe('events of mediated devices', () => {
       assert.equal(host.readText(`/sys/bus/mdev/devices/${A}/frame_rate`), '60');
     });
 
-    it('is content with one that is there', async () => {
+    it('succeeds if the device exists', async () => {
       const host = made();
       write(host, definitionOf(A), written('manual'));
       await create(host);
@@ -177,7 +177,7 @@ describe('events of mediated devices', () => {
       });
     });
 
-    it('is content with one that somebody else creates meanwhile, and writes its attributes once', async () => {
+    it('succeeds if another program creates the device meanwhile, and writes its attributes once', async () => {
       const host = made();
       write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1', '[{"frame_rate": "60"}]'));
       const path = '/sys/class/mdev_bus/0000:02:00.0/mdev_supported_types/vgpu-1/create';
@@ -197,7 +197,7 @@ describe('events of mediated devices', () => {
       );
     });
 
-    it('fails where the one that appears meanwhile is another', async () => {
+    it('fails if the device that appears meanwhile has another type', async () => {
       const host = made();
       write(host, definitionOf(A), written('auto'));
       let created = false;
@@ -212,7 +212,7 @@ describe('events of mediated devices', () => {
       assert.deepEqual(host.machine.mdevs.list(), [`${A} mtty mtty-2`]);
     });
 
-    it('takes the parent where the device is to be started by itself, or that is there', async () => {
+    it('uses the parent on which the device is auto, otherwise the one that exists', async () => {
       const host = made();
       write(host, definitionOf(A), written('manual'));
       write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1'));
@@ -224,7 +224,7 @@ describe('events of mediated devices', () => {
       assert.deepEqual(host.machine.mdevs.list(), [`${A} 0000:02:00.0 vgpu-1`, `${B} mtty mtty-1`]);
     });
 
-    it('does not obey a definition that another user can write to', async () => {
+    it('ignores a definition that another user can write to', async () => {
       const host = made();
       const refused = async (reason: string) => {
         const {exitCode, journal} = await runOn(host, mdevCreate, A);
@@ -250,7 +250,7 @@ describe('events of mediated devices', () => {
       assert.equal((await runOn(host, mdevCreate, A)).exitCode, 0);
     });
 
-    it('takes the definition of a UUID that may be trusted, and tells of the other', async () => {
+    it('uses the definition of a UUID that can be trusted, and reports the other', async () => {
       const host = made();
       write(host, definitionOf(A), written('manual'));
       write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1'), 0o666);
@@ -263,7 +263,7 @@ describe('events of mediated devices', () => {
       assert.deepEqual(host.machine.mdevs.list(), [`${A} mtty mtty-1`]);
     });
 
-    it('does not guess between two parents that are there', async () => {
+    it('does not choose between two existing parents', async () => {
       const host = made();
       write(host, definitionOf(A), written('auto'));
       write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1'));
@@ -273,7 +273,7 @@ describe('events of mediated devices', () => {
       assert.deepEqual(host.machine.mdevs.list(), []);
     });
 
-    it('undoes the creation when an attribute fails, and says which', async () => {
+    it('undoes the creation if an attribute fails, and names it', async () => {
       const host = made();
       write(host, definitionOf(A, '0000:02:00.0'), written('auto', 'vgpu-1', '[{"frame_rate": "fast"}]'));
       const {exitCode, journal} = await runOn(host, mdevCreate, A);
@@ -282,7 +282,7 @@ describe('events of mediated devices', () => {
       assert.deepEqual(host.machine.mdevs.list(), []);
     });
 
-    it('fails for what is not defined, and takes one UUID', async () => {
+    it('fails for an undefined device, and requires one UUID', async () => {
       const host = made();
       assert.equal((await runOn(host, mdevCreate, A)).exitCode, 2);
       assert.equal((await runOn(host, mdevCreate, '../x')).exitCode, 2);
@@ -292,7 +292,7 @@ describe('events of mediated devices', () => {
   });
 
   describe('the stop of a unit', () => {
-    it('removes the device, and is content with one that has gone', async () => {
+    it('removes the device, and succeeds if it no longer exists', async () => {
       const host = made();
       await create(host);
       const first = await runOn(host, mdevStop, A);
@@ -303,7 +303,7 @@ describe('events of mediated devices', () => {
   });
 
   describe('recording', () => {
-    it('writes what mdevctl would write, once', async () => {
+    it('writes the same text as mdevctl, once', async () => {
       const host = made();
       await create(host, A, 'mtty-2');
       const {exitCode, journal} = await runOn(host, mdevRecord, A);
@@ -315,7 +315,7 @@ describe('events of mediated devices', () => {
       });
     });
 
-    it('leaves one alone that is defined on another parent, and one that has gone', async () => {
+    it('does not record a device that is defined on another parent, or no longer exists', async () => {
       const host = made();
       write(host, definitionOf(A, 'elsewhere'), written('auto'));
       await create(host);
@@ -324,7 +324,7 @@ describe('events of mediated devices', () => {
       assert.deepEqual([host.exists(definitionOf(A)), host.exists(definitionOf(B))], [false, false]);
     });
 
-    it('is off with AutoRecord=no, and tells of a setting that it does not understand', async () => {
+    it('is disabled by AutoRecord=no, and reports an invalid setting', async () => {
       const host = made();
       await create(host);
       write(host, '/etc/pearasys/pearasys.conf', 'AutoRecord=no\n');
@@ -339,7 +339,7 @@ describe('events of mediated devices', () => {
       assert.equal(host.exists(definitionOf(A)), true);
     });
 
-    it('the shipped settings are the default ones', async () => {
+    it('the shipped settings are the defaults', async () => {
       const host = made();
       await create(host);
       write(host, '/etc/pearasys/pearasys.conf', shipped('etc/pearasys.conf'));
@@ -348,7 +348,7 @@ describe('events of mediated devices', () => {
   });
 
   describe('a parent', () => {
-    it('has the units of those auto definitions started that are named, and tells of broken ones', async () => {
+    it('starts the units of the auto definitions that are named, and reports invalid ones', async () => {
       const host = made();
       write(host, definitionOf(A), '{"start":"auto","mdev_type":"mtty-1"}');
       write(host, definitionOf(B), written('manual'));
@@ -363,7 +363,7 @@ describe('events of mediated devices', () => {
       );
     });
 
-    it('has no definition started that another user can write to', async () => {
+    it('does not start a definition that another user can write to', async () => {
       const host = made();
       write(host, definitionOf(A), written('auto'), 0o666);
       write(host, definitionOf(B), written('auto'));
@@ -376,7 +376,7 @@ describe('events of mediated devices', () => {
       );
     });
 
-    it('has definitions started that are in a folder with another spelling of its name', async () => {
+    it('starts definitions in a folder with another spelling of its name', async () => {
       const host = made();
       write(host, definitionOf(A.toUpperCase(), '0000:2B:00.0'), written('auto'));
       const {exitCode} = await runOn(host, mdevParent, '0000:2b:00.0', A.toUpperCase(), 'no-uuid');
@@ -387,7 +387,7 @@ describe('events of mediated devices', () => {
       );
     });
 
-    it('without any has nothing to be started', async () => {
+    it('starts nothing without definitions', async () => {
       const host = made();
       assert.deepEqual(await runOn(host, mdevParent, 'mtty'), {
         exitCode: 0,
@@ -416,7 +416,7 @@ describe('the programs in libexec for mediated devices', () => {
         0o755,
       );
     put('node', '#!/bin/sh\necho "node $*" >>"${0%/*}/called"\nexit 7\n', 0o755);
-    // Answers what stands in a file called after its last argument.
+    // Prints the file that is named after its last argument.
     put(
       'systemctl',
       `#!/bin/sh
@@ -438,7 +438,7 @@ esac
     fs.chmodSync(join(folder, path), mode);
   }
 
-  /** How a program ended, and what it started. */
+  /** How a program ended, and the programs it started. */
   function started(program: string, ...args: string[]): {status: number; called: string[]} {
     let status = 0;
     try {
@@ -463,7 +463,7 @@ esac
     put(`InactiveEnterTimestampMonotonic.mdev_create@${A}.service`, String(created));
   };
 
-  it('mdev-parent: another spelling of the parent or of a UUID is for Node', () => {
+  it('mdev-parent starts Node for another spelling of the parent or of a UUID', () => {
     const upper = 'AAAAAAAA-1111-4111-8111-111111111111';
     put(`etc/mdevctl.d/0000:2b:00.0/${A}`, written('auto'));
     put(`etc/mdevctl.d/0000:2b:00.0/${upper}`, written('auto'));
@@ -482,14 +482,14 @@ esac
     );
   });
 
-  it('mdev-parent: only the folder with another spelling is there', () => {
+  it('mdev-parent starts Node if only a folder with another spelling exists', () => {
     put(`etc/mdevctl.d/0000:2B:00.0/${B}`, written('auto'));
     assert.deepEqual(started('mdev-parent', '0000:2b:00.0').called, [
       node('mdev-parent', `0000:2b:00.0 ${B}`),
     ]);
   });
 
-  it('mdev-create: a start that was asked for is Node’s', () => {
+  it('mdev-create starts Node for a requested start', () => {
     assert.deepEqual(started('mdev-create', A), {status: 7, called: [node('mdev-create')]});
   });
 
@@ -498,23 +498,23 @@ esac
     ['after a start that failed', 5, 0, 9],
     ['after both', 5, 9, 9],
   ] as const)
-    it(`mdev-create: so is one ${what}`, () => {
+    it(`mdev-create starts Node for a start ${what}`, () => {
       times(appeared, inactive, created);
       assert.deepEqual(started('mdev-create', A), {status: 7, called: [node('mdev-create')]});
     });
 
-  it('mdev-create: the start by an event of a device that has gone again creates nothing', () => {
+  it('mdev-create does nothing after an event of a device that no longer exists', () => {
     times(9, 5, 3);
     assert.deepEqual(started('mdev-create', A), {status: 0, called: []});
   });
 
-  it('mdev-stop: a device that is there is Node’s; of one that has gone there is nothing to do', () => {
+  it('mdev-stop starts Node for an existing device, and does nothing for a missing one', () => {
     assert.deepEqual(started('mdev-stop', A), {status: 0, called: []});
     put(`${device}/remove`, '');
     assert.deepEqual(started('mdev-stop', A), {status: 7, called: [node('mdev-stop')]});
   });
 
-  it('mdev-stop: one that has gone and is there again is left, and followed', () => {
+  it('mdev-stop leaves a device that was created again alone, and starts the target that follows it', () => {
     put(`${device}/remove`, '');
     put('jobs', `12 mdev_gone@${A}.target start waiting\n`);
     assert.deepEqual(started('mdev-stop', A), {
@@ -523,7 +523,7 @@ esac
     });
   });
 
-  it('mdev-record is always Node’s', () => {
+  it('mdev-record always starts Node', () => {
     assert.deepEqual(started('mdev-record', A), {status: 7, called: [node('mdev-record')]});
   });
 
@@ -536,7 +536,7 @@ esac
     });
     const define = (text: string, uuid = A) => put(definitionOf(uuid).slice(1), text);
 
-    it('creates what is defined without attributes, with no other process', () => {
+    it('creates devices that are defined without attributes, without starting a process', () => {
       define(written('auto'));
       define(written('auto', 'mtty-2'), B);
       define(written('manual'), C);
@@ -552,7 +552,7 @@ esac
       );
     });
 
-    it('does not create what is there', () => {
+    it('does not create an existing device', () => {
       define(written('auto'));
       put(`sys/class/mdev_bus/mtty/${A}/remove`, '');
       assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
@@ -561,11 +561,11 @@ esac
 
     const others: readonly [what: string, prepare: () => void][] = [
       ['with attributes', () => define(written('auto', 'mtty-1', '[\n    {\n      "a": "b"\n    }\n  ]'))],
-      ['of a type that is not there', () => define(written('auto', 'mtty-9'))],
-      ['of a type that leads elsewhere', () => define(written('auto', '../mtty-1'))],
+      ['of a missing type', () => define(written('auto', 'mtty-9'))],
+      ['of a type that is a path', () => define(written('auto', '../mtty-1'))],
       ['with more after it', () => define(`${written('auto')}\n{}`)],
       [
-        'where a script is to be asked',
+        'while a callout script is installed',
         () => {
           define(written('auto'));
           put('etc/mdevctl.d/scripts.d/callouts/script', '', 0o755);
@@ -598,7 +598,7 @@ esac
       });
 
     for (const unit of ['mdev', 'mdev_create'])
-      it(`starts none whose ${unit}@.service is masked`, () => {
+      it(`starts no definition whose ${unit}@.service is masked`, () => {
         define(written('auto'));
         define('{"mdev_type": "mtty-1", "start": "auto"}', B);
         for (const [path, uuid] of [
@@ -612,7 +612,7 @@ esac
         assert.equal(wrote(), '');
       });
 
-    it('leaves a unit that is another one’s alone', () => {
+    it('ignores the changed unit of another device', () => {
       put(`etc/systemd/system/mdev@${B}.service`, '[Service]\n');
       define(written('auto'));
       assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
@@ -635,7 +635,7 @@ esac
       ['of another user', (path: string) => fs.chownSync(path, 1000, 1000)],
     ] as const)
       for (const path of [definitionOf(A), '/etc/mdevctl.d/mtty', '/etc/mdevctl.d'])
-        it(`leaves it to Node to judge ${path} ${what}`, function () {
+        it(`starts Node for ${path} ${what}`, function () {
           // Only root can give files away.
           if (process.getuid?.() !== 0 && what === 'of another user') this.skip();
           define(written('auto'));
@@ -647,7 +647,7 @@ esac
           assert.equal(wrote(), '');
         });
 
-    it('has all others started though systemd refuses some, and fails', () => {
+    it('starts all others if systemd refuses some, and fails', () => {
       put('systemctl', '#!/bin/sh\necho "systemctl $*" >>"${0%/*}/called"\nexit 5\n', 0o755);
       define(written('auto', 'mtty-1', '[\n    {\n      "a": "b"\n    }\n  ]'));
       define('{"mdev_type": "mtty-1", "start": "auto"}', B);
@@ -661,14 +661,14 @@ esac
       assert.equal(started('mdev-parent', 'mtty').status, 5);
     });
 
-    it('waits with none for a device whose creation waits in its driver', () => {
+    it('does not delay other devices while the creation of one waits in its driver', () => {
       fs.rmSync(join(folder, createFile('mtty-2')));
-      // Opening it to write waits for a reader.
+      // Opening a FIFO for writing waits for a reader.
       execFileSync('mkfifo', [join(folder, createFile('mtty-2'))]);
       define(written('auto', 'mtty-2'));
       define(written('auto'), B);
       define('{"mdev_type": "mtty-1", "start": "auto"}', C);
-      // The reader comes once all others are there.
+      // The reader starts after all others are created.
       put(
         'node',
         `#!/bin/sh
@@ -704,19 +704,19 @@ cat '${join(folder, createFile('mtty-2'))}' >"\${0%/*}/late" &
         assert.notEqual(status, null, 'it does not end');
         const isCreated = wrote() !== '';
         if (isCreated) assert.deepEqual([wrote(), called, one.answer], [`${uuid}\n`, [], 'auto']);
-        // Else it is not started, or left to Node, to its unit too.
+        // Otherwise it is not started, or left to Node or its unit.
         else if (called.length === 0) assert.notEqual(one.answer, 'auto');
         if (one.quick === true) assert.deepEqual([isCreated, called], [one.answer === 'auto', []]);
       });
 
-    it('looks at no file that is not named by a UUID', () => {
+    it('ignores files whose names are not UUIDs', () => {
       define(written('auto'), 'notes');
       define(written('auto'), `${A}.new`);
       assert.deepEqual(started('mdev-parent', 'mtty'), {status: 0, called: []});
     });
   });
 
-  it('without their arguments they fail, and start nothing', () => {
+  it('fail without their arguments, and start nothing', () => {
     for (const program of ['mdev-create', 'mdev-stop', 'mdev-record', 'mdev-parent']) {
       const {status, called} = started(program);
       assert.notEqual(status, 0, program);

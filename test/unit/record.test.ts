@@ -23,7 +23,7 @@ const record: RecordContent = {slot, id, driver: aDriver('vfio-pci'), together: 
 const text = 'PEARASYS_SLOT=0000:02:00.0\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=vfio-pci\n';
 
 describe('a record', () => {
-  it('has a name that is the check of the card, as the rule builds it of sysfs', () => {
+  it('has a name that identifies the card, as the rule builds it from sysfs', () => {
     assert.equal(recordPath(defaultLayout, record), path);
     assert.equal(
       recordPath({...defaultLayout, config: '/opt/etc/pearasys'}, {slot: 'any', id}),
@@ -43,14 +43,14 @@ describe('a record', () => {
     );
   });
 
-  it('names those installed together, when there are others', () => {
+  it('names the slots installed together, if there are others', () => {
     const together = [slot, parseSlot('02:00.1')];
     const printed = printRecord({...record, together});
     assert.match(printed, /^PEARASYS_TOGETHER=0000:02:00\.0,0000:02:00\.1\n$/m);
     assert.deepEqual(parseRecord(path, printed).together, together);
   });
 
-  it('keeps what a newer version has written', () => {
+  it('keeps keys written by a newer version', () => {
     const unknown = [
       {key: 'PEARASYS_COLOR', value: 'red'},
       {key: 'PEARASYS_A2', value: 'a "b"=c'},
@@ -60,7 +60,7 @@ describe('a record', () => {
     assert.deepEqual(parseRecord(path, printed).unknown, unknown);
   });
 
-  it('by id alone says so', () => {
+  it('by id alone is printed as such', () => {
     const any: RecordContent = {slot: 'any', id, driver: aDriver('none'), together: [], unknown: []};
     assert.equal(
       printRecord(any),
@@ -76,33 +76,33 @@ describe('a record', () => {
     assert.deepEqual(parseRecord(path, `${text}${'#\n'.repeat(96)}`), record);
   });
 
-  it('is read back as it was printed', () => {
+  it('is read as it was printed', () => {
     assert.deepEqual(parseRecord(path, printRecord(record)), record);
   });
 
   const bad: readonly [what: string, text: string, reason: RegExp][] = [
     [
-      'a line that is none',
+      'an invalid line',
       `${text}vfio-pci\n`,
       /^line 4 is 'vfio-pci', expected KEY=VALUE with one of the keys PEARASYS_SLOT, /,
     ],
-    ['a key of somebody else', `${text}LD_PRELOAD=/tmp/x\n`, /^line 4 is 'LD_PRELOAD=\/tmp\/x'/],
+    ['a key of another program', `${text}LD_PRELOAD=/tmp/x\n`, /^line 4 is 'LD_PRELOAD=\/tmp\/x'/],
     [
       'a blank before a key',
       text.replace('PEARASYS_DRIVER', ' PEARASYS_DRIVER'),
       /^line 3 is ' PEARASYS_DRIVER=/,
     ],
-    ['more lines than any has', `${text}${'#\n'.repeat(97)}`, /^it has more than 100 lines$/],
+    ['too many lines', `${text}${'#\n'.repeat(97)}`, /^it has more than 100 lines$/],
     ['a key twice', `${text}PEARASYS_DRIVER=none\n`, /^line 4 repeats PEARASYS_DRIVER$/],
     ['no driver', text.replace(/PEARASYS_DRIVER.*\n/, ''), /^the line PEARASYS_DRIVER= is missing$/],
     ['nothing', '', /^the line PEARASYS_SLOT= is missing$/],
     [
-      'a slot that is none',
+      'an invalid slot',
       text.replace('02:00.0', '02:20.0'),
       /^PEARASYS_SLOT=0000:02:20\.0 is not a slot: expected a slot .* as in 0000:04:00\.0/,
     ],
     [
-      'an id that is none',
+      'an invalid id',
       text.replace('1b80', '1b8'),
       /^PEARASYS_ID=10de:1b8 is not an id: expected vendor:device in small letters$/,
     ],
@@ -112,20 +112,20 @@ describe('a record', () => {
       /^PEARASYS_DRIVER=\.\.\/\.\.\/x is not a driver's name$/,
     ],
     ['a quoted value', text.replace('vfio-pci', '"vfio-pci"'), /is not a driver's name$/],
-    ['the line ends of another system', text.replaceAll('\n', '\r\n'), /^line 1 is /],
+    ['DOS line endings', text.replaceAll('\n', '\r\n'), /^line 1 is /],
     [
-      'a companion that is no slot',
+      'an invalid slot among those installed together',
       `${text}PEARASYS_TOGETHER=0000:02:00.0,x\n`,
       /names 'x', which is not a slot: expected/,
     ],
     [
-      'companions without itself',
+      'slots installed together that do not include its own',
       `${text}PEARASYS_TOGETHER=0000:02:00.1\n`,
       /^PEARASYS_TOGETHER does not include 0000:02:00\.0 itself$/,
     ],
   ];
   for (const [what, content, reason] of bad)
-    it(`with ${what} is refused, and it is said why`, () => {
+    it(`with ${what} is refused, with the reason`, () => {
       assert.throws(
         () => parseRecord(path, content),
         (error) => {
@@ -139,7 +139,7 @@ describe('a record', () => {
       );
     });
 
-  it('is for the slot that its name begins with', () => {
+  it('is for the slot at the start of its name', () => {
     assert.equal(isNamedFor(slot, path), true);
     assert.equal(isNamedFor(parseSlot('02:00.1'), path), false);
     assert.equal(isNamedFor(slot, '/etc/pearasys/pci/any-0x10de-0x1b80'), false);
@@ -153,7 +153,7 @@ describe('matchRecord', () => {
     assert.deepEqual(matchRecord({...record, slot: 'any'}, []), {kind: 'matches'});
   });
 
-  it('says where the card is instead', () => {
+  it('returns the slot in which the card is instead', () => {
     const moved = aDevice('04:00.0');
     assert.deepEqual(matchRecord(record, [moved]), {kind: 'absent', elsewhere: ['0000:04:00.0']});
     assert.deepEqual(matchRecord(record, [aDevice('02:00.0', {id: '10de:1b81'}), moved]), {
@@ -173,7 +173,7 @@ describe('readRecords', () => {
   const put = (content: string, mode = 0o644, to = path) => host.machine.tree.file(to, content, mode);
   const device = aDevice('02:00.0');
 
-  /** What a record with this trouble is: none, and a problem; for all and for the one. */
+  /** The record is a problem with this reason, to the reader of all records and to that of one. */
   function ignored(reason: RegExp): void {
     const {records, problems} = readRecords(host, defaultLayout);
     assert.deepEqual(records, []);
@@ -182,7 +182,7 @@ describe('readRecords', () => {
     assert.deepEqual(readRecordOf(host, defaultLayout, device), problems[0]);
   }
 
-  it('reads none where there is no folder', () => {
+  it('reads no record without a folder', () => {
     assert.deepEqual(readRecords(host, defaultLayout), {
       records: [],
       problems: [],
@@ -191,7 +191,7 @@ describe('readRecords', () => {
     assert.equal(readRecordOf(host, defaultLayout, device), undefined);
   });
 
-  it('reads what is right beside what is not, and names that', () => {
+  it('reads valid records next to invalid ones, which are reported', () => {
     put(text);
     put('nonsense\n', 0o644, '/etc/pearasys/pci/README');
     const {records, problems} = readRecords(host, defaultLayout);
@@ -202,7 +202,7 @@ describe('readRecords', () => {
     assert.deepEqual(readRecordOf(host, defaultLayout, device), {kind: 'record', path, ...record});
   });
 
-  it('ignores a truncated one, though what is left of it would do', () => {
+  it('ignores a truncated one, even if the rest is valid', () => {
     put(text.slice(0, -4));
     ignored(/^it is truncated: its last line has no newline$/);
   });
@@ -224,12 +224,12 @@ describe('readRecords', () => {
   });
 
   for (const mode of [0o664, 0o646, 0o666])
-    it(`ignores one that others may write (${mode.toString(8)})`, () => {
+    it(`ignores one that is writable by others (${mode.toString(8)})`, () => {
       put(text, mode);
       ignored(/is writable by others: chmod go-w \/etc\/pearasys\/pci\//);
     });
 
-  it('ignores a link, wherever it leads', () => {
+  it('ignores a link, regardless of its target', () => {
     put(text, 0o644, '/etc/elsewhere');
     host.machine.tree.textLink(path, '/etc/elsewhere');
     ignored(/^it is not a file$/);
@@ -240,14 +240,14 @@ describe('readRecords', () => {
     ignored(/^it is not a file$/);
   });
 
-  it('ignores all of a folder that others may write', () => {
+  it('ignores all records in a folder that is writable by others', () => {
     put(text);
     host.machine.owners.set('/etc/pearasys/pci', 1000);
     ignored(/^\/etc\/pearasys\/pci is owned by user 1000/);
     assert.equal(readRecords(host, defaultLayout).folderProblem?.path, '/etc/pearasys/pci');
   });
 
-  it('an image belongs to whoever unpacked it', () => {
+  it('accepts an image that belongs to the user who unpacked it', () => {
     put(text);
     host.machine.owners.set(path, 1000);
     host.userId = 1000;
@@ -257,7 +257,7 @@ describe('readRecords', () => {
     assert.equal(readRecords(host, defaultLayout).records.length, 0);
   });
 
-  it('a record that cannot be read is a problem, not the end', () => {
+  it('reports a record that cannot be read, and reads the others', () => {
     put(text);
     put(text, 0o644, path.replace('1b80', '1b81'));
     const read = host.readText.bind(host);
@@ -285,7 +285,7 @@ describe('readRecords', () => {
     ignored(/^it was removed while it was read$/);
   });
 
-  it('does not take an internal error for a bad record', () => {
+  it('does not report an internal error as an invalid record', () => {
     put(text);
     host.readText = () => {
       throw new RangeError('a fault');

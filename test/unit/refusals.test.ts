@@ -20,7 +20,7 @@ const other = parseSlot('0000:03:00.0');
 const plain = aDevice(other, {id: '8086:10d3'});
 const nothing = 'nothing was changed';
 
-/** Code, exit code, and what a person reads. */
+/** The code, the exit code and the message of a refusal. */
 const told = (refusal: Refusal | undefined) =>
   refusal === undefined
     ? undefined

@@ -48,7 +48,7 @@ describe('the udev rule', () => {
     return {host, units};
   }
 
-  /** Takes the card out and puts it, or another one, back in; what the rules did with its add event. */
+  /** Removes the card and adds it, or another one, again. @returns what the rules did on its add event. */
   async function replug({host}: Installed, id = '10de:1b80'): Promise<UdevResult> {
     host.machine.hotRemove(card);
     await host.userland.idle();
@@ -67,7 +67,7 @@ describe('the udev rule', () => {
 
   const driverOf = (host: SimulatedHost) => host.machine.device(card).driver;
 
-  it('hands a hot-added card over, with no process, when the wanted driver is not loaded', async () => {
+  it('switches a hot-added card, without a process, when the recorded driver is not loaded', async () => {
     const made = await installed();
     const {writes, builtins, processes, tags} = await replug(made);
     assert.equal(driverOf(made.host), 'vfio-pci');
@@ -80,19 +80,19 @@ describe('the udev rule', () => {
     assert.deepEqual(processes, []);
     assert.ok(tags.has('systemd'));
     assert.equal(made.host.userland.state(unit), 'active');
-    // The twin in the other slot is nobody's business.
+    // The twin in the other slot has no record.
     assert.equal(made.host.machine.device('0000:01:00.0').driver, 'nouveau');
     assert.deepEqual(made.host.machine.harm, []);
   });
 
-  it('and when it is loaded', async () => {
+  it('switches it when the recorded driver is loaded', async () => {
     const made = await installed();
     await made.host.run('modprobe', ['vfio-pci']);
     await replug(made);
     assert.equal(driverOf(made.host), 'vfio-pci');
   });
 
-  it('and when the default driver is not loaded', async () => {
+  it('switches it when the default driver is not loaded', async () => {
     const made = await installed('vfio-pci', (declaration) => {
       for (const module of declaration.modules) if (module.name === 'nouveau') module.loaded = false;
       for (const each of declaration.functions) if (each.driver === 'nouveau') delete each.driver;
@@ -103,7 +103,7 @@ describe('the udev rule', () => {
     assert.equal(driverOf(made.host), 'vfio-pci');
   });
 
-  it('at boot it is ahead of the default driver, and the unit confirms without a write', async () => {
+  it('acts before the default driver at boot, and the unit has nothing to write', async () => {
     const made = await installed('vfio-pci', beforeUdev);
     made.host.userland.coldplug();
     await made.host.userland.idle();
@@ -124,7 +124,7 @@ describe('the udev rule', () => {
         declaration.cmdline = line;
       });
       const {host, units} = made;
-      // What early leaves for each slot of the list.
+      // The file that early writes for each slot of the list.
       if (off && line.includes('skip')) host.machine.tree.file(`/run/pearasys/skipped/${card}`, '');
       host.userland.coldplug();
       await host.userland.idle();
@@ -137,7 +137,7 @@ describe('the udev rule', () => {
       assert.equal(host.machine.device('0000:01:00.0').driver, 'nouveau');
     });
 
-  it('keeps hands off when the unit is disabled', async () => {
+  it('leaves the card alone when the unit is disabled', async () => {
     const made = await installed();
     await made.host.run('systemctl', ['disable', unit]);
     const {writes, tags} = await replug(made);
@@ -147,7 +147,7 @@ describe('the udev rule', () => {
     assert.equal(made.host.userland.state(unit), 'inactive');
   });
 
-  it('costs a device without a record nothing, and does not tag it', async () => {
+  it('does nothing for a device without a record, and does not tag it', async () => {
     const made = await installed();
     made.host.machine.hotRemove('0000:04:00.0');
     made.host.machine.hotAdd('0000:04:00.0');
@@ -157,7 +157,7 @@ describe('the udev rule', () => {
     assert.equal(properties['SYSTEMD_ALIAS'], undefined);
   });
 
-  it('does not touch another card in the slot; its unit says so', async () => {
+  it('does not change another card in the slot; the unit reports it', async () => {
     const made = await installed();
     const {writes, tags} = await replug(made, '10de:1b81');
     assert.deepEqual(writes, []);
@@ -174,7 +174,7 @@ describe('the udev rule', () => {
     });
   });
 
-  it('does not obey a record that others may write', async () => {
+  it('ignores a record that is writable by others', async () => {
     const made = await installed();
     made.host.machine.tree.file(record, (made.host.readText(record) ?? '') + '\n', 0o664);
     const {writes} = await replug(made);
@@ -184,7 +184,7 @@ describe('the udev rule', () => {
     assert.match(made.units.runs.get(claimUnit)?.journal[1] ?? '', /is writable by others: chmod go-w/);
   });
 
-  it('obeys no record in a folder that others may write to', async () => {
+  it('ignores all records in a folder that is writable by others', async () => {
     const made = await installed();
     fs.chmodSync(made.host.machine.tree.onDisk(dirname(record)), 0o777);
     const {writes} = await replug(made);
@@ -218,7 +218,7 @@ describe('the udev rule', () => {
     assert.equal(driverOf(made.host), 'vfio-pci');
   });
 
-  it('leaves a device that was released by hand alone on a synthetic event, not at a true hot-add', async () => {
+  it('leaves a manually released device alone on a synthetic event, but claims it at a real hot-add', async () => {
     const made = await installed();
     const mark = `/run/pearasys/released/${card}`;
     await made.host.run('systemctl', ['start', unit]);
@@ -255,14 +255,14 @@ describe('the udev rule', () => {
     assert.equal(made.host.userland.state(unit), 'active');
   });
 
-  it('does nothing to a device that is right already', async () => {
+  it('does nothing to a device that is already on its driver', async () => {
     const made = await installed();
     await replug(made);
     await made.host.run('udevadm', ['trigger', '--action=add', `/sys/bus/pci/devices/${card}`]);
     assert.deepEqual(eventOf(made.host, 'add').writes, []);
   });
 
-  it('with none keeps every driver off, without probing or loading', async () => {
+  it('keeps all drivers off a device with the driver none, without probing or loading', async () => {
     const made = await installed('none');
     const {writes, builtins} = await replug(made);
     assert.deepEqual(writes, [`${override}=none`, `${device}/driver/unbind=${card}`]);
@@ -271,7 +271,7 @@ describe('the udev rule', () => {
     assert.equal(made.host.userland.state(`pearasys-${card}@none.service`), 'active');
   });
 
-  it('leaves a record that was not checked to the unit; the next time it needs none', async () => {
+  it('leaves an unchecked record to the unit, but not the next time', async () => {
     const made = await installed();
     made.host.machine.tree.remove(checked);
     const first = await replug(made);
@@ -283,21 +283,21 @@ describe('the udev rule', () => {
     assert.equal(second.writes[0], `${override}=vfio-pci`);
   });
 
-  it('needs the record, too: what was checked of one that was removed has no effect', async () => {
+  it('ignores the checked copy of a record that was removed', async () => {
     const made = await installed();
     made.host.machine.tree.remove(record);
     assert.deepEqual((await replug(made)).writes, []);
     assert.equal(driverOf(made.host), 'nouveau');
   });
 
-  it('does not know what is wrong with a record that was changed since it was checked', async () => {
+  it('does not notice that a record has become invalid since it was checked', async () => {
     const made = await installed();
     made.host.machine.tree.file(record, 'PEARASYS_DRIVER=pci-stub\n', 0o644);
     await replug(made);
     assert.equal(driverOf(made.host), 'vfio-pci');
   });
 
-  describe('of the records', () => {
+  describe('a record', () => {
     let made: Installed;
     before(async () => {
       made = await installed();
@@ -306,7 +306,7 @@ describe('the udev rule', () => {
     });
     after(() => made.host.dispose());
 
-    /** Replaces the record while the card is out, as nobody has checked it yet. */
+    /** Replaces the record while the card is removed. The new one is not checked yet. */
     async function replace(one: RecordCase): Promise<void> {
       const {host} = made;
       host.machine.hotRemove(card);
@@ -320,7 +320,7 @@ describe('the udev rule', () => {
       host.machine.tree.remove(checked);
     }
 
-    /** Whether the rule gives the card to the driver as it comes back. */
+    /** Whether the rule binds the card to the driver when it is added again. */
     async function isObeyed(): Promise<boolean> {
       made.host.machine.hotAdd({...functionOf(made.host.machine.declaration, card), id: subject.id});
       made.host.userland.handleEvents();
@@ -330,11 +330,11 @@ describe('the udev rule', () => {
     }
 
     for (const one of recordCases)
-      it(`${one.obeyed ? 'obeys' : 'does not obey'} one ${one.name}`, async function () {
+      it(`${one.name} is ${one.obeyed ? 'used' : 'ignored'}`, async function () {
         if (!canTry(one)) this.skip();
         await replace(one);
         assert.equal(await isObeyed(), false, 'before it was checked');
-        // The card came; its unit has checked the record.
+        // The card was added, and its unit has checked the record.
         made.host.machine.hotRemove(card);
         assert.equal(await isObeyed(), one.obeyed, 'after the unit');
         await replace(one);
@@ -343,7 +343,7 @@ describe('the udev rule', () => {
       });
   });
 
-  it('asks for the unit that records a card known by its id alone; at add only', async () => {
+  it('wants the unit that records a card known by its id alone, on add events only', async () => {
     const made = await installed();
     await typed(made.host, '-d 8086:10d3 service install vfio-pci --any-slot');
     made.host.machine.hotRemove('0000:05:00.0');

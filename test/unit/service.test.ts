@@ -53,7 +53,7 @@ function wish(rest: Partial<ServiceWish> = {}): ServiceWish {
   return {claims, folder: systemdUnits, start: 'later', ...rest};
 }
 
-/** What asks systemd or udev, and the links; files are written before. */
+/** The steps that call systemd or udev, and those for links; files are written before. */
 const asked = (planned: Planned) =>
   linesOf(planned).filter((line) => /^(?:systemctl|udevadm|ln) |^rm .*\.wants\//.test(line));
 const template = `${systemdUnits}/pearasys-${slot}@.service`;
@@ -84,7 +84,7 @@ describe('planInstall', () => {
     ]);
   });
 
-  it('triggers no device that is not there, and nothing at all in an image', () => {
+  it('triggers no missing device, and nothing at all in an image', () => {
     assert.deepEqual(asked(planInstall(wish(), state({present: new Set<Slot>()}))), [
       `ln -sfn ${template} ${link(mine)}`,
       'systemctl daemon-reload',
@@ -102,7 +102,7 @@ describe('planInstall', () => {
     );
   });
 
-  it('leaves the driver for the rule, which is nothing to tell systemd; in an image it leaves nothing', () => {
+  it('writes the checked copy for the rule, without a reload of systemd, but none in an image', () => {
     const last = (planned: Planned) => linesOf(planned).at(-1) ?? '';
     const wanted = `cat > ${copy} <<'EOF'\nPEARASYS_DRIVER=vfio-pci\nEOF`;
     const first = planInstall(wish(), state());
@@ -124,7 +124,7 @@ describe('planInstall', () => {
     assert.deepEqual(linesOf(planInstall(wish(), installed)), [wanted]);
   });
 
-  it('takes back what it left for the rule about the card that was in the slot before', () => {
+  it('removes the checked copy for the card that was in the slot before', () => {
     const old: DeviceRecord = {...record, id: parseId('10de:1b81')};
     const planned = planInstall(
       wish(),
@@ -142,7 +142,7 @@ describe('planInstall', () => {
     ]);
   });
 
-  it('disables an enabled rival; undone, it is enabled and, if it was active, started again', () => {
+  it('disables an enabled rival; an undo enables it and, if it was active, starts it again', () => {
     const name = unitName(rival);
     const planned = planInstall(
       wish({start: 'now'}),
@@ -164,7 +164,7 @@ describe('planInstall', () => {
     ]);
   });
 
-  it('does not stop on undo what ran before', () => {
+  it('does not stop a unit on undo that was active before', () => {
     const planned = planInstall(
       wish({start: 'now'}),
       state({units: [mine], wants: enabled(mine), active: new Set([own])}),
@@ -173,7 +173,7 @@ describe('planInstall', () => {
     assert.ok(undoLines(planned.steps).every((line) => !line.startsWith('systemctl stop')));
   });
 
-  it('a record of another card in the slot goes, and comes back on undo', () => {
+  it('removes the record of another card in the slot, and restores it on undo', () => {
     const old = {...record, id: parseId('10de:1b81')};
     const oldPath = recordPath(defaultLayout, old);
     const planned = planInstall(
@@ -189,7 +189,7 @@ describe('planInstall', () => {
     assert.equal(planned.notes.length, 1);
   });
 
-  it('is refused where no record would be obeyed', () => {
+  it('is refused if the record would be ignored', () => {
     const problem = {kind: 'record', path: '/etc/pearasys/pci', reason: 'chown root'} as const;
     for (const planned of [
       planInstall(wish(), state({records: {records: [], problems: [], folderProblem: problem}})),
@@ -212,7 +212,7 @@ describe('planInstall', () => {
 });
 
 describe('planUninstall', () => {
-  it('stops, disables, removes; the undo of the stop starts what was active', () => {
+  it('stops, disables and removes; the undo of the stop starts the units that were active', () => {
     const planned = planUninstall(
       [slot],
       state({
@@ -242,7 +242,7 @@ describe('planUninstall', () => {
     ]);
   });
 
-  it('of a template that is a link removes the link and what it leads to', () => {
+  it('removes a template that is a link, and its target', () => {
     const there = `/opt/pearasys-${slot}@.service`;
     const planned = planUninstall(
       [slot],
@@ -256,7 +256,7 @@ describe('planUninstall', () => {
     ]);
   });
 
-  it('of nothing is refused with 4', () => {
+  it('is refused with 4 if nothing is installed', () => {
     const left = state({files: new Map([[copy, file('PEARASYS_DRIVER=vfio-pci\n')]])});
     for (const planned of [
       planUninstall([slot], state()),
@@ -268,7 +268,7 @@ describe('planUninstall', () => {
     }
   });
 
-  it('of an id names the slots that keep records of their own', () => {
+  it('names the slots that keep their own records, for an id', () => {
     const any: DeviceRecord = {...record, slot: 'any', driver: aDriver('none'), together: []};
     const planned = planUninstallAnySlot(
       id,

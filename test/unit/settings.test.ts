@@ -16,11 +16,11 @@ describe('pearasys.conf', () => {
     return readSettings(host, defaultLayout);
   };
 
-  it('may be missing: then all is as by default', () => {
+  it('may be missing: then the defaults apply', () => {
     assert.deepEqual(readSettings(host, defaultLayout), {settings: {autoRecord: true}, problems: []});
   });
 
-  it('says whether devices that appear are recorded, in systemd’s words for yes and no', () => {
+  it('sets whether devices that appear are recorded, with systemd’s spellings of a boolean', () => {
     for (const [word, expected] of [
       ['no', false],
       ['Off', false],
@@ -35,7 +35,7 @@ describe('pearasys.conf', () => {
       });
   });
 
-  it('a line that is not understood is told, and changes nothing', () => {
+  it('an invalid line is reported, and changes nothing', () => {
     const {settings, problems} = read('AutoRecord=no\nAutoRecord=perhaps\nOther=1\nnonsense\n');
     assert.equal(settings.autoRecord, false);
     assert.deepEqual(
@@ -44,7 +44,7 @@ describe('pearasys.conf', () => {
     );
   });
 
-  it('is ignored when others can write it', () => {
+  it('is ignored if it is writable by others', () => {
     host.machine.tree.file(path, 'AutoRecord=no\n', 0o666);
     const {settings, problems} = readSettings(host, defaultLayout);
     assert.equal(settings.autoRecord, true);

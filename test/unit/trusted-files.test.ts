@@ -1,4 +1,4 @@
-/** The rule of trust is one for all files that root obeys. */
+/** The same rule of trust applies to all files that root uses. */
 import assert from 'node:assert/strict';
 import {dirname} from 'node:path';
 import {defaultLayout} from '../../src/config/layout.js';
@@ -20,12 +20,12 @@ import {putFile, trustCases} from '../corpus/files.js';
 import {recordCases, subject, subjectPath} from '../corpus/records.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
-/** A kind of file that root obeys. */
+/** A kind of file that root uses. */
 interface Kind {
   readonly name: string;
   readonly place: string;
   readonly content: string;
-  /** Whether a link to a file that may be trusted is as good as the file. */
+  /** Whether a link to a trusted file is trusted. */
   readonly followsLinks?: boolean;
   readonly isObeyed: (host: HostReader) => boolean;
 }
@@ -120,7 +120,7 @@ describe('trust', () => {
   for (const {name, place, content, followsLinks = false, isObeyed} of kinds)
     for (const one of trustCases) {
       const obeyed = one.obeyed === 'real' ? followsLinks : one.obeyed;
-      it(`${name} ${one.name} is ${obeyed ? '' : 'not '}obeyed`, () => {
+      it(`${name} ${one.name} is ${obeyed ? 'used' : 'ignored'}`, () => {
         // A script has to be executable; other files may be.
         putFile(host.machine.folder, place, {mode: 0o755, ...one, content});
         const foreign = {file: place, folder: dirname(place)};

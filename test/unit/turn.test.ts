@@ -12,7 +12,7 @@ const sound = '0000:02:00.1';
 const disk = '0000:04:00.0';
 const network = '0000:05:00.0';
 
-describe('one Node for all units that wait', () => {
+describe('one Node process for all waiting units', () => {
   const hosts: SimulatedHost[] = [];
   afterEach(() => {
     for (const host of hosts.splice(0)) host.dispose();
@@ -30,7 +30,7 @@ describe('one Node for all units that wait', () => {
     return host;
   }
 
-  /** A unit that waits: its process is one of the machine. */
+  /** Adds a waiting unit: its process and its ticket. */
   function waits(host: SimulatedHost, what: 'claim' | 'release' | 'record', name: string, pid = 4000): void {
     if (!host.exists(`/proc/${pid}`)) host.machine.addProcess({pid, comm: what});
     const started = (host.readText(`/proc/${pid}/stat`) ?? '').split(') ')[1]?.split(' ')[19] ?? '';
@@ -47,7 +47,7 @@ describe('one Node for all units that wait', () => {
     `-s ${network} service install vfio-pci`,
   ];
 
-  it('claims for each ticket, and leaves each its own result', async () => {
+  it('claims the device of each ticket, and writes a result for each', async () => {
     const host = await made(...all);
     waits(host, 'claim', `${disk}@vfio-pci`, 4001);
     waits(host, 'claim', `${network}@vfio-pci`, 4002);
@@ -60,7 +60,7 @@ describe('one Node for all units that wait', () => {
       /^4001 \d+ 0\n[^]*<6>0000:04:00\.0 on driver vfio-pci$/,
     );
     assert.match(resultOf(host, 'claim', `${network}@vfio-pci`) ?? '', /^4002 \d+ 0\n/);
-    // A function of the same card: it was claimed in one with this unit's own.
+    // A function of the same card: it was claimed together with this unit's device.
     assert.match(
       resultOf(host, 'claim', `${sound}@vfio-pci`) ?? '',
       /^4003 \d+ 0\n[^]*0000:02:00\.0, 0000:02:00\.1 on/,
@@ -69,7 +69,7 @@ describe('one Node for all units that wait', () => {
     assert.ok(journal.every((line) => !line.includes(disk)));
   });
 
-  it('what fails for one fails for no other, whichever comes first', async () => {
+  it('the failure of one unit does not affect the others, in any order', async () => {
     for (const own of [disk, network]) {
       const host = await made(...all);
       host.machine.mount({source: '/dev/nvme1n1', target: '/mnt/data', type: 'ext4'});
@@ -88,7 +88,7 @@ describe('one Node for all units that wait', () => {
     }
   });
 
-  it('a write that does not return costs its own unit 5, and the others are claimed', async () => {
+  it('a write that does not return ends its own unit with 5, and the others are claimed', async () => {
     const host = await made(...all);
     host.neverReturn('/sys/bus/pci/drivers/nvme/unbind');
     waits(host, 'claim', `${disk}@vfio-pci`, 4001);
@@ -98,7 +98,7 @@ describe('one Node for all units that wait', () => {
     assert.equal(driverOf(host, network), 'vfio-pci');
   });
 
-  it('a card that is another one, gone or not trusted is told to its unit', async () => {
+  it('an untrusted record, a removed card and an invalid ticket are reported to their units', async () => {
     const host = await made(...all);
     const file = `/etc/pearasys/pci/${disk}-0x144d-0xa80a`;
     host.machine.tree.file(file, host.machine.tree.read(file) ?? '', 0o666);
@@ -130,12 +130,12 @@ describe('one Node for all units that wait', () => {
     assert.equal(driverOf(host, network), 'vfio-pci');
     assert.equal(driverOf(host, disk), 'nvme');
     assert.equal(driverOf(host, '0000:01:00.0'), 'nouveau');
-    // For the unit that will ask.
+    // For the unit that will wait later.
     assert.match(resultOf(host, 'claim', `${disk}@vfio-pci`) ?? '', /^boot \d+ 3\n<3>.* is in use/);
     assert.equal(resultOf(host, 'claim', `${network}@vfio-pci`), undefined);
   });
 
-  it('releases for each ticket', async () => {
+  it('releases the device of each ticket', async () => {
     const host = await made(...all);
     for (const slot of [card, disk, network]) {
       await host.run('systemctl', ['start', `pearasys-${slot}@vfio-pci.service`]);

@@ -86,7 +86,7 @@ describe('what a run notes about itself', () => {
     });
   });
 
-  it('is what else it asks of systemd and udev', () => {
+  it('includes other requests to systemd and udev', () => {
     const file = writeFile('/etc/x/y', 'x', undefined);
     assert.deepEqual(describe(file, systemctl(['enable', 'daemon-reload']))?.reloads, false);
     assert.deepEqual(describe(file, systemctl(['daemon-reload']))?.reloads, true);

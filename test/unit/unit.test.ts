@@ -39,7 +39,7 @@ describe('names of units', () => {
     assert.equal(dropInFolder(vfio), '/etc/systemd/system/pearasys-0000:02:00.0@vfio-pci.service.d');
   });
 
-  it('are read back', () => {
+  it('are parsed', () => {
     for (const one of [vfio, unit('none'), unit('mlx5_vfio_pci'), unit('8139too')])
       assert.deepEqual(parseUnitName(unitName(one)), one);
   });
@@ -55,11 +55,11 @@ describe('names of units', () => {
     'gdm.service',
     '',
   ])
-    it(`'${name}' is none of them`, () => assert.equal(parseUnitName(name), undefined));
+    it(`'${name}' is not one of them`, () => assert.equal(parseUnitName(name), undefined));
 });
 
 describe('the template of a slot', () => {
-  it('is the same to the byte', () => {
+  it('is exactly this text', () => {
     assert.equal(
       slotTemplate(slot, [slot], defaultLayout),
       `# Written by pearasys for the device in slot 0000:02:00.0: each instance gives it to one driver,
@@ -118,7 +118,7 @@ WantedBy=sys-bus-pci-devices-%j.device
     );
   });
 
-  it('its claim unit runs nothing where the device is on the driver, unless it was released by hand', () => {
+  it('its claim unit starts no process if the device is on the driver, unless it was released manually', () => {
     const lines = claimTemplate(slot, {...defaultLayout, config: '/opt/c', libexec: '/opt/x'}).split('\n');
     assert.deepEqual(
       lines.filter((line) => /^(?:Condition.*|ExecStart|RequiresMountsFor)=/.test(line)),
@@ -145,7 +145,7 @@ WantedBy=sys-bus-pci-devices-%j.device
     assert.ok(lines.includes('ExecStop=/opt/x/release %j %i'));
   });
 
-  it('a value that a template names and nobody gives is an error, not an empty one', () => {
+  it('a missing value is an error, not an empty text', () => {
     assert.throws(() => render('pearasys-record@.service', {config: '/etc/pearasys'}), /libexec/);
   });
 });
@@ -153,7 +153,7 @@ WantedBy=sys-bus-pci-devices-%j.device
 describe('the settings of a unit', () => {
   const alone = {name: 'GP104', rivals: [], together: [slot]};
 
-  it('of a single one only describe it', () => {
+  it('only describe a single unit', () => {
     assert.equal(
       unitSettings(vfio, alone),
       `# Written by pearasys: how pearasys-0000:02:00.0@vfio-pci.service depends on the other units of its card.
@@ -164,7 +164,7 @@ Description=GP104 (PCI device 0000:02:00.0) on driver vfio-pci
     );
   });
 
-  it('exclude the other units of the slot, and only one of two comes after the other', () => {
+  it('exclude the other units of the slot, and order each pair in only one direction', () => {
     const rivals = [unit('nouveau'), vfio, unit('xyz')];
     const lines = (own: UnitIdentity) =>
       unitSettings(own, {...alone, rivals})
@@ -185,14 +185,14 @@ Description=GP104 (PCI device 0000:02:00.0) on driver vfio-pci
     ]);
   });
 
-  it('stop with the siblings of the same driver', () => {
+  it('stop the unit with the siblings of the same driver', () => {
     assert.match(
       unitSettings(vfio, {...alone, together: [slot, sound]}),
       /^PartOf=pearasys-0000:02:00\.1@vfio-pci\.service\n$/m,
     );
   });
 
-  it('take a percent sign of a name as it is', () => {
+  it('escape a percent sign in a name', () => {
     assert.match(unitSettings(vfio, {...alone, name: '100% %n'}), /^Description=100%% %%n \(PCI device/m);
   });
 });
@@ -204,7 +204,7 @@ describe('the units of a host', () => {
   });
   afterEach(() => host.dispose());
 
-  it('are those with settings, and those enabled; nobody else’s', async () => {
+  it('are those with settings and those enabled, and no other units', async () => {
     const {tree} = host.machine;
     tree.directory(dropInFolder(vfio));
     tree.textLink(enabledLink(unit('nouveau', sound)), '/etc/systemd/system/x');
@@ -212,7 +212,7 @@ describe('the units of a host', () => {
     tree.directory('/etc/systemd/system/sshd.service.d');
     assert.deepEqual(readUnits(host), [vfio, unit('nouveau', sound)]);
     assert.equal(isEnabled(host, vfio), false);
-    // The link counts, whether what it leads to is there or not: the rule sees no more.
+    // Only the link counts, even if its target is missing: the rule checks nothing else.
     assert.equal(isEnabled(host, unit('nouveau', sound)), true);
     host.userland.setState(claimUnitName(vfio), 'failed');
     assert.deepEqual(await readUnitStates(host), [
@@ -222,7 +222,7 @@ describe('the units of a host', () => {
     assert.equal(host.effects().length, 1);
   });
 
-  it('that there are none of are not asked for; without systemd nobody is asked', async () => {
+  it('are not queried if there are none, or without systemd', async () => {
     assert.deepEqual(await readUnitStates(host), []);
     host.machine.tree.directory(dropInFolder(vfio));
     host.machine.tree.remove('/run/systemd');

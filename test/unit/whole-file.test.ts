@@ -61,7 +61,7 @@ describe('a file that is written whole', () => {
     });
 
   it('has the requested owner and group, and set-id bits', async function () {
-    // Only root may give files away.
+    // Only root can change the owner of a file.
     if (process.geteuid?.() !== 0) this.skip();
     await host.writeFile('/x', 'x\n', {mode: 0o2750, owner: {uid: 12, gid: 34}});
     const {uid, gid} = fs.statSync(`${folder}/x`);
@@ -69,12 +69,12 @@ describe('a file that is written whole', () => {
   });
 
   for (const call of ['mkdirSync', 'writeFileSync', 'fsyncSync', 'renameSync'] as const)
-    it(`is old or new when its writer is killed at ${call}, and the next one leaves nothing else`, async () => {
+    it(`is old or new if its writer is killed at ${call}, and the next writer leaves nothing else`, async () => {
       fs.mkdirSync(`${folder}/etc/a`, {recursive: true});
       fs.writeFileSync(`${folder}/etc/a/x`, 'old\n');
       killedAt(call, 0o755);
       assert.equal(host.readText('/etc/a/x'), 'old');
-      // Nobody takes what is left for a unit, a drop-in, a hook or a definition.
+      // No program can take the remains for a unit, a drop-in, a hook or a definition.
       assert.deepEqual(host.list('/etc/a'), ['x']);
       const left = fs.readdirSync(`${folder}/etc/a`).filter((name) => name !== 'x');
       assert.deepEqual(left, [draftFolder]);
