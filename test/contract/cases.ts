@@ -8,7 +8,7 @@ import {udev} from './cases/udev.js';
 import {deviceUnits, units} from './cases/units.js';
 import type {ContractArea} from './machine.js';
 
-/** What the kernel, udev and systemd do: the same on the simulated machine and on the virtual one. */
+/** How the kernel, udev and systemd behave, on the simulated machine as on the virtual one. */
 export const contract: readonly ContractArea[] = [
   override,
   binding,

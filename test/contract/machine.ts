@@ -5,13 +5,13 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** A write that is in the kernel and has not returned. */
+/** A write that waits in the kernel. */
 export interface StuckWrite {
   /** Waits until it returns: `ok`, or the errno's name. */
   readonly returned: () => Promise<string>;
 }
 
-/** A program for a unit that ends when it is told to. */
+/** A program for a unit that runs until the gate is opened. */
 export interface Gate {
   /** For an `Exec` line. */
   readonly command: string;
@@ -19,38 +19,38 @@ export interface Gate {
 }
 
 /**
- * A machine that the cases of this folder run on. The simulated one and the virtual one have the same devices in the
+ * A machine on which the cases of this folder run. The simulated and the virtual machine have the same devices in the
  * same slots, those of `test/vm/devices.ts`.
  */
 export interface ContractMachine {
-  /** A file's text without the newline at its end; undefined when there is none. */
+  /** A file's text without the newline at its end; undefined if the file does not exist. */
   read(path: string): Promise<string | undefined>;
   exists(path: string): Promise<boolean>;
   /** The names in a folder, sorted. */
   list(path: string): Promise<string[]>;
-  /** The last name of what a link leads to; undefined when there is none. */
+  /** The last part of a link's target; undefined if the link does not exist. */
   link(path: string): Promise<string | undefined>;
   /** One write(2). @returns `ok`, or the errno's name. */
   write(path: string, text: string): Promise<string>;
   /** Starts a write that must not return. */
   writeForever(path: string, text: string): Promise<StuckWrite>;
   run(program: string, ...args: string[]): Promise<Ended>;
-  /** Writes a file, which is gone after the case. */
+  /** Writes a file, which is removed after the case. */
   put(path: string, text: string): Promise<void>;
   remove(path: string): Promise<void>;
   /** Waits until udev has handled all events and systemd has no job. */
   settle(): Promise<void>;
   /**
-   * What the kernel has announced of PCI and mediated devices since the last call, or since the case began:
-   * `add pci 0000:01:00.0`, with `synthetic` when a write to `uevent` made it.
+   * The kernel's events of PCI and mediated devices since the last call, or since the start of the case:
+   * `add pci 0000:01:00.0`, with `synthetic` if a write to `uevent` created it.
    */
   events(): Promise<string[]>;
-  /** A process that has a device open through VFIO, until it is ended. */
+  /** Starts a process that has a device open through VFIO. @returns a function that ends it. */
   hold(device: string): Promise<() => Promise<void>>;
   gate(): Promise<Gate>;
 }
 
-/** One thing that the kernel, udev or systemd does. */
+/** One behavior of the kernel, udev or systemd. */
 export interface ContractCase {
   readonly title: string;
   readonly check: (on: ContractMachine) => Promise<void>;

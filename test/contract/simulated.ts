@@ -16,7 +16,7 @@ export class SimulatedContractMachine implements ContractMachine {
 
   constructor() {
     const {machine, userland} = this.#host;
-    // Its kind of bridge is no port; pcieport's table does not say so.
+    // This kind of bridge is not a port. The table of pcieport does not exclude it.
     machine.refuseProbe(DEVICES.legacyBridge.slot, 'pcieport');
     machine.subscribe(({action, devpath, subsystem, properties}) =>
       this.#events.push(
@@ -131,7 +131,7 @@ function answer<T>(work: () => T): Promise<T> {
   return Promise.resolve().then(work);
 }
 
-/** Makes of a machine one with the devices and modules of the virtual machine. */
+/** Gives a machine the devices and modules of the virtual machine. */
 function asVirtual(machine: MachineDeclaration): void {
   delete machine.displayManager;
   const shared = new Set([
@@ -183,7 +183,7 @@ function asVirtual(machine: MachineDeclaration): void {
   for (const name of ['e1000', 'virtio_pci', 'mtty']) machine.modules.push({name, loaded: true});
 }
 
-/** The functions that the cases are about; see the table in `test/vm/devices.ts`. */
+/** The functions that the cases use, see the table in `test/vm/devices.ts`. */
 function functions(): FunctionDeclaration[] {
   const port = (slot: string, group: number): FunctionDeclaration => ({
     slot,

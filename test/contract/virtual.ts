@@ -10,16 +10,16 @@ import {CHECKOUT, Machine, quote, type GuestProcess} from '../vm/machine.js';
 import {mdevRecipe} from '../vm/recipes.js';
 import {eventText, type ContractMachine, type Ended, type Gate, type StuckWrite} from './machine.js';
 
-/** Of two names of a number the first is the usual one: EAGAIN, EWOULDBLOCK. */
+/** If a number has two names, the first is the usual one: EAGAIN, EWOULDBLOCK. */
 const errnos = new Map(
   Object.entries(constants.errno)
     .map(([name, number]) => [number, name] as const)
     .reverse(),
 );
-/** A device whose synthetic event says that all events before it have been printed. */
+/** A device whose synthetic event shows that all earlier events have been printed. */
 const fence = '/sys/devices/virtual/mem/null';
 
-/** Back to the drivers that the devices have, without overrides and virtual functions. */
+/** Restores the drivers of the devices, and removes overrides and virtual functions. */
 const restore = `cd /sys/bus/pci/devices
 [ ! -e ${DEVICES.sriov.slot}/sriov_numvfs ] || [ "$(cat ${DEVICES.sriov.slot}/sriov_numvfs)" = 0 ] || echo 0 >${DEVICES.sriov.slot}/sriov_numvfs
 modprobe e1000
@@ -37,7 +37,7 @@ for each in ${Object.values(DEVICES)
 done
 for device in /sys/bus/mdev/devices/*/remove; do [ ! -e "$device" ] || echo 1 >"$device"; done`;
 
-/** The virtual machine, without the product. */
+/** The virtual machine, without pearasys. */
 export class VirtualContractMachine implements ContractMachine {
   readonly machine: Machine;
   readonly #folder: string;
@@ -47,9 +47,9 @@ export class VirtualContractMachine implements ContractMachine {
   readonly #held: GuestProcess[] = [];
   #answer: (line: string) => void = () => undefined;
   #input = '';
-  /** The question before. */
+  /** The previous request. */
   #last: Promise<unknown> = Promise.resolve();
-  /** How much of the monitor's output has been looked at. */
+  /** The length of the monitor's output that has been read. */
   #seen = 0;
   #gates = 0;
 
@@ -87,7 +87,7 @@ export class VirtualContractMachine implements ContractMachine {
     rmSync(this.#folder, {recursive: true, force: true});
   }
 
-  /** @internal What the worker has answered. */
+  /** @internal Receives the output of the worker. */
   heard(text: string): void {
     this.#input += text;
     const end = this.#input.indexOf('\n');
@@ -97,13 +97,13 @@ export class VirtualContractMachine implements ContractMachine {
     this.#answer(line);
   }
 
-  /** Begins a case: its events are those from now on. */
+  /** Begins a case: earlier events are discarded. */
   async begin(): Promise<void> {
     await this.settle();
     await this.events();
   }
 
-  /** Ends a case: the machine is as it was before. */
+  /** Ends a case: restores the previous state of the machine. */
   async end(): Promise<void> {
     for (const process of this.#held.splice(0)) await endOf(process);
     const units = await this.machine.sh(
@@ -119,7 +119,7 @@ export class VirtualContractMachine implements ContractMachine {
     await this.machine.sh(restore);
   }
 
-  /** Asks the worker, which answers one question at a time. */
+  /** Sends a request to the worker, which handles one at a time. */
   #ask(...words: string[]): Promise<string[]> {
     const line = words.map((word) => encodeURIComponent(word).replaceAll("'", '%27')).join(' ');
     const asked = this.#last.then(async () => {
@@ -223,7 +223,7 @@ function errnoName(number: string): string {
   return number === '0' ? 'ok' : (errnos.get(Number(number)) ?? `errno ${number}`);
 }
 
-/** One event as the monitor prints it; none for a subsystem that no case looks at. */
+/** The event in a block of the monitor's output; none for a subsystem that no case uses. */
 function eventOf(block: string): string[] {
   const [, action, path = '', subsystem = ''] = /KERNEL\S+ (\S+) +(\S+) \((\S+)\)/.exec(block) ?? [];
   if (action === undefined) return [];

@@ -1,6 +1,6 @@
 #!/usr/bin/perl
-# Does what the contract's cases ask of the test machine: one line in for each question, one line back. A process for
-# each of them would take most of the time. Words are separated by spaces, and escaped as in a URL.
+# Handles the requests of the contract's cases on the test machine: one line for each request, one line for each
+# response. A process for each request would be much slower. Words are separated by spaces, and escaped as in a URL.
 use strict;
 use warnings;
 
@@ -18,7 +18,7 @@ my (%stuck, $input);
 $input = '';
 while (1) {
     my $n = sysread $port, $input, 65536, length $input;
-    # Nobody is connected yet.
+    # The host is not connected yet.
     select undef, undef, undef, 0.02 if !$n;
     while ($input =~ s/^([^\n]*)\n//) {
         my @answer = answer(map { s/%(..)/chr hex $1/ger } split / /, $1);
@@ -54,14 +54,14 @@ sub answer {
         my $pid = fork // die "fork: $!\n";
         if (!$pid) {
             my $errno = write_once($path, $more[0]);
-            # The parent's tidying up is not the child's.
+            # exec prevents the child from running the parent's END blocks and destructors.
             exec '/bin/sh', '-c', "exit $errno";
         }
-        # Ten looks in a row at a process that the kernel does not let go: it waits, and is not only slow.
+        # The process waits, and is not only slow, if ten checks in a row find it in the kernel.
         for (my $looks = 0; $looks < 10;) {
             if (waitpid($pid, 1) == $pid) { return 'errno', $? >> 8 }
             open my $fh, '<', "/proc/$pid/stat" or die "stat: $!\n";
-            # In S or in D: some waits of the kernel end by a signal.
+            # State S or D: a signal can end some waits of the kernel.
             $looks = <$fh> =~ /\) [SD] / ? $looks + 1 : 0;
             select undef, undef, undef, 0.05;
         }

@@ -1,6 +1,6 @@
 /**
- * Kernel command lines, each with the one right answer: whether it switches off the claim of the card in slot
- * 0000:02:00.0. The shell (libexec/early, libexec/claim), the rule and TypeScript (src/state/rescue.ts) must give it.
+ * Kernel command lines, each with the expected result: whether it switches off the claim of the card in slot
+ * 0000:02:00.0. The shell (libexec/early, libexec/claim), the rule and TypeScript (src/state/rescue.ts) must agree.
  */
 export interface CommandLineCase {
   readonly line: string;

@@ -1,11 +1,11 @@
 import {putFile, type FileCase} from './files.js';
 
 /**
- * Records, good and bad, each with the one right answer. The shell (libexec/early, libexec/claim), TypeScript
- * (src/state/records) and udev's rule, after one of them, must give it.
+ * Valid and invalid records, each with the expected result. The shell (libexec/early, libexec/claim), TypeScript
+ * (src/state/records), and udev's rule after one of them has checked the record, must agree.
  */
 
-/** The card that all records are about, and where the record is. */
+/** The card of all records, and its driver. */
 export const subject = {
   slot: '0000:02:00.0',
   vendor: '0x10de',
@@ -14,7 +14,7 @@ export const subject = {
   driver: 'vfio-pci',
 } as const;
 
-/** Where the record is. */
+/** The path of the record. */
 export const subjectPath = `/etc/pearasys/pci/${subject.slot}-${subject.vendor}-${subject.product}`;
 
 const slotLine = `PEARASYS_SLOT=${subject.slot}\n`;
@@ -22,12 +22,12 @@ const idLine = `PEARASYS_ID=${subject.id}\n`;
 const driverLine = `PEARASYS_DRIVER=${subject.driver}\n`;
 const whole = `# Written by pearasys.\n${slotLine}${idLine}${driverLine}`;
 
-/** One record: what is in the file, and how the file and its folder are. */
+/** One record: its content, and the properties of the file and its folder. */
 export interface RecordCase extends FileCase {
   readonly name: string;
-  /** Whether the record says that the card goes to {@link subject}'s driver. */
+  /** Whether the record assigns the card to {@link subject}'s driver. */
   readonly obeyed: boolean;
-  /** The lines that this version does not know, which are kept; none unless told. */
+  /** The lines with unknown keys, which are kept; none by default. */
   readonly unknown?: readonly string[];
 }
 
@@ -49,8 +49,8 @@ export const recordCases: readonly RecordCase[] = [
   good('without a comment', `${slotLine}${idLine}${driverLine}`),
   good('in another order', `${driverLine}${idLine}${slotLine}`),
   good('with an empty line', `${slotLine}\n${idLine}${driverLine}`),
-  good('with its siblings', `${whole}PEARASYS_TOGETHER=${subject.slot},0000:02:00.1\n`),
-  good('with only itself among its siblings', `${whole}PEARASYS_TOGETHER=${subject.slot}\n`),
+  good('with siblings', `${whole}PEARASYS_TOGETHER=${subject.slot},0000:02:00.1\n`),
+  good('with only itself as a sibling', `${whole}PEARASYS_TOGETHER=${subject.slot}\n`),
   good('with an unknown key', `${whole}PEARASYS_COLOR=red\n`, {unknown: ['PEARASYS_COLOR=red']}),
   good(
     'with several unknown keys among the others',
@@ -58,14 +58,14 @@ export const recordCases: readonly RecordCase[] = [
     {unknown: ['PEARASYS_A_1="b" c', 'PEARASYS_2=', 'PEARASYS_B=c=d ~']},
   ),
   good('that only root can read', whole, {mode: 0o600}),
-  good('that nobody can write', whole, {mode: 0o444}),
+  good('that is read-only', whole, {mode: 0o444}),
   good('in a folder that only root can enter', whole, {folderMode: 0o700}),
   bad('that is empty', ''),
   bad('that is truncated', whole.slice(0, -1)),
   bad('that is truncated within the driver', whole.slice(0, -4)),
   bad('that ends with an unknown line', `${whole}nonsense\n`),
   bad('with an unknown key twice', `${whole}PEARASYS_COLOR=red\nPEARASYS_COLOR=red\n`),
-  bad('with an unknown key in small letters', `${whole}PEARASYS_color=red\n`),
+  bad('with an unknown key in lower case', `${whole}PEARASYS_color=red\n`),
   bad('with an unknown key that is empty', `${whole}PEARASYS_=red\n`),
   bad('with an unknown key without a value', `${whole}PEARASYS_COLOR\n`),
   bad('with a blank after an unknown key', `${whole}PEARASYS_COLOR =red\n`),
@@ -75,7 +75,7 @@ export const recordCases: readonly RecordCase[] = [
   bad('with a line of blanks', `${slotLine}  \n${idLine}${driverLine}`),
   bad('with blanks before a key', ` ${slotLine}${idLine}${driverLine}`),
   bad('with blanks after a value', `${slotLine}${idLine}PEARASYS_DRIVER=vfio-pci \n`),
-  bad('with line ends of DOS', whole.replaceAll('\n', '\r\n')),
+  bad('with DOS line endings', whole.replaceAll('\n', '\r\n')),
   bad('with a NUL in the driver', `${slotLine}${idLine}PEARASYS_DRIVER=vfio\0-pci\n`),
   bad('that ends with NULs', `${whole}\0\0\0\0`),
   bad('without a slot', `${idLine}${driverLine}`),
@@ -88,12 +88,12 @@ export const recordCases: readonly RecordCase[] = [
   bad('for a driver that is a path', `${slotLine}${idLine}PEARASYS_DRIVER=../vfio-pci\n`),
   bad('for a driver with a quote', `${slotLine}${idLine}PEARASYS_DRIVER="vfio-pci"\n`),
   bad('about another slot', `PEARASYS_SLOT=0000:03:00.0\n${idLine}${driverLine}`),
-  bad('about a slot that is not written in full', `PEARASYS_SLOT=02:00.0\n${idLine}${driverLine}`),
+  bad('about a slot without its domain', `PEARASYS_SLOT=02:00.0\n${idLine}${driverLine}`),
   bad('about another card', `${slotLine}PEARASYS_ID=10de:1b81\n${driverLine}`),
-  bad('about an id in capitals', `${slotLine}PEARASYS_ID=10DE:1B80\n${driverLine}`),
+  bad('about an id in upper case', `${slotLine}PEARASYS_ID=10DE:1B80\n${driverLine}`),
   bad('about any slot', `PEARASYS_SLOT=any\n${idLine}${driverLine}`),
-  bad('that leaves itself out of its siblings', `${whole}PEARASYS_TOGETHER=0000:02:00.1\n`),
-  bad('with a sibling that is no slot', `${whole}PEARASYS_TOGETHER=${subject.slot},x\n`),
+  bad('that does not include itself in its siblings', `${whole}PEARASYS_TOGETHER=0000:02:00.1\n`),
+  bad('with an invalid slot as a sibling', `${whole}PEARASYS_TOGETHER=${subject.slot},x\n`),
   bad('with an empty list of siblings', `${whole}PEARASYS_TOGETHER=\n`),
   bad('of more than 100 lines', `${'#\n'.repeat(100)}${whole}`),
   bad('of more than 64 KiB', `#${'x'.repeat(70_000)}\n${whole}`),
@@ -108,7 +108,7 @@ export const recordCases: readonly RecordCase[] = [
   bad('that is a FIFO', whole, {kind: 'fifo'}),
 ];
 
-/** Makes the record of a case, in place of another one, on the machine below a folder. */
+/** Creates the record of a case on the machine below a folder, and replaces an existing one. */
 export function putRecord(root: string, one: RecordCase): void {
   putFile(root, subjectPath, one);
 }

@@ -19,7 +19,7 @@ export const attributes: ContractArea = {
   title: 'attributes of a device',
   cases: [
     {
-      title: 'one that is missing is ENOENT, a read-only one EACCES for root too, a folder EISDIR',
+      title: 'a missing one is ENOENT, a read-only one EACCES even for root, a folder EISDIR',
       check: async (on) => {
         await refused(on, 'ENOENT', attribute(edu, 'nothing'), '1');
         await refused(on, 'EACCES', attribute(edu, 'vendor'), '1');
@@ -28,7 +28,7 @@ export const attributes: ContractArea = {
       },
     },
     {
-      title: 'say what the device is',
+      title: 'describe the device',
       check: async (on) => {
         const read = (name: string) => on.read(attribute(nic, name));
         assert.deepEqual(
@@ -53,7 +53,7 @@ export const attributes: ContractArea = {
       },
     },
     {
-      title: 'reset_method lists, chooses, restores and disables; an unsupported one is EINVAL',
+      title: 'reset_method lists, selects, restores and disables methods; an unsupported one is EINVAL',
       check: async (on) => {
         const path = attribute(nic, 'reset_method');
         assert.equal(await on.read(path), 'pm bus');
@@ -72,7 +72,7 @@ export const attributes: ContractArea = {
       },
     },
     {
-      title: 'power policy',
+      title: 'set the power policy',
       check: async (on) => {
         await write(on, [attribute(edu, 'd3cold_allowed'), '0']);
         assert.equal(await on.read(attribute(edu, 'd3cold_allowed')), '0');
@@ -103,7 +103,7 @@ export const virtualFunctions: ContractArea = {
   title: 'virtual functions',
   cases: [
     {
-      title: 'come and go by number: 0 before another one, not more than there are',
+      title: 'are created and removed by number: 0 before another number, and at most the total',
       check: async (on) => {
         await write(on, [autoprobe, '0'], [count, '2']);
         assert.equal(await on.read(count), '2');
@@ -121,7 +121,7 @@ export const virtualFunctions: ContractArea = {
       },
     },
     {
-      title: 'announce themselves one after the other, and the device that has them changes',
+      title: 'are announced one after the other, followed by a change of their PF',
       check: async (on) => {
         await write(on, [autoprobe, '0'], [count, '2']);
         assert.deepEqual(await on.events(), [
@@ -136,7 +136,7 @@ export const virtualFunctions: ContractArea = {
       },
     },
     {
-      title: 'are bound by themselves only with autoprobe, or under an override',
+      title: 'are bound automatically only with autoprobe or an override',
       check: async (on) => {
         await succeeds(on, 'modprobe', 'vfio-pci');
         await refused(on, 'EINVAL', autoprobe, 'x');
@@ -151,7 +151,7 @@ export const virtualFunctions: ContractArea = {
       },
     },
     {
-      title: 'need a driver that can make them',
+      title: 'need a driver that can create them',
       check: async (on) => {
         await refused(on, 'ENOENT', attribute(nic, 'sriov_numvfs'), '1');
         await write(on, [`${drivers}/nvme/unbind`, sriov]);
@@ -162,7 +162,7 @@ export const virtualFunctions: ContractArea = {
       },
     },
     {
-      title: 'stay when nvme is unbound; vfio-pci then refuses the device',
+      title: 'remain when nvme is unbound; vfio-pci then refuses the device',
       check: async (on) => {
         await succeeds(on, 'modprobe', 'vfio-pci');
         await write(on, [autoprobe, '0'], [count, '1'], [`${drivers}/nvme/unbind`, sriov]);

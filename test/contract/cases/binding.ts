@@ -32,7 +32,7 @@ export const override: ContractArea = {
       },
     },
     {
-      title: 'is cleared by a newline, and not by a write of nothing',
+      title: 'is cleared by a newline, but not by an empty write',
       check: async (on) => {
         assert.equal(await overrideOf(on, nic), '(null)');
         await write(on, [attribute(nic, 'driver_override'), 'vfio-pci\n']);
@@ -43,7 +43,7 @@ export const override: ContractArea = {
       },
     },
     {
-      title: 'ends at the first newline, and is at most a page',
+      title: 'ends at the first newline, and is limited to a page',
       check: async (on) => {
         await write(on, [attribute(nic, 'driver_override'), 'none\nvfio-pci']);
         assert.equal(await overrideOf(on, nic), 'none');
@@ -52,7 +52,7 @@ export const override: ContractArea = {
       },
     },
     {
-      title: 'that names no driver keeps every driver off',
+      title: 'prevents all drivers from binding if it names no driver',
       check: async (on) => {
         await write(
           on,
@@ -65,7 +65,7 @@ export const override: ContractArea = {
       },
     },
     {
-      title: 'keeps a device from a driver that is loaded later',
+      title: 'prevents a driver that is loaded later from binding',
       check: async (on) => {
         const {slot} = DEVICES.legacy0;
         const other = DEVICES.legacy1.slot;
@@ -82,7 +82,7 @@ export const binding: ContractArea = {
   title: 'bind, unbind and drivers_probe',
   cases: [
     {
-      title: 'the safe sequence gives a device to vfio-pci, and back',
+      title: 'the safe sequence binds a device to vfio-pci, and back',
       check: async (on) => {
         await give(on, nic, 'vfio-pci');
         const group = (await on.link(attribute(nic, 'iommu_group'))) ?? '';
@@ -102,7 +102,7 @@ export const binding: ContractArea = {
       },
     },
     {
-      title: 'announce what changes, in this order',
+      title: 'announce the changes in this order',
       check: async (on) => {
         await give(on, nic, 'vfio-pci');
         assert.deepEqual(await on.events(), [
@@ -127,7 +127,7 @@ export const binding: ContractArea = {
       },
     },
     {
-      title: 'bind needs a match, and a device without a driver',
+      title: 'bind needs a matching device without a driver',
       check: async (on) => {
         await succeeds(on, 'modprobe', 'vfio-pci');
         await refused(on, 'ENODEV', `${drivers}/vfio-pci/bind`, nic);
@@ -152,7 +152,7 @@ export const binding: ContractArea = {
       },
     },
     {
-      title: 'a driver does not take hardware that it does not drive, override or not; the errno is its own',
+      title: 'a driver rejects unsupported hardware even with an override; each has its own errno',
       check: async (on) => {
         for (const [driver, errno] of [
           ['virtio-pci', 'ENODEV'],
@@ -188,7 +188,8 @@ export const ids: ContractArea = {
   title: 'new_id and remove_id',
   cases: [
     {
-      title: 'new_id takes unbound twins too; a second write is EEXIST and leaves the device driverless',
+      title:
+        'new_id also binds unbound twins; a second write is EEXIST and leaves the device without a driver',
       check: async (on) => {
         await succeeds(on, 'modprobe', 'vfio-pci');
         await write(on, [`${drivers}/vfio-pci/new_id`, '1234 11e8']);
@@ -201,7 +202,7 @@ export const ids: ContractArea = {
       },
     },
     {
-      title: 'new_id takes neither bound devices nor those with another override',
+      title: 'new_id binds neither bound devices nor those with another override',
       check: async (on) => {
         await succeeds(on, 'modprobe', 'pci-stub');
         await write(on, [attribute(edu, 'driver_override'), 'none']);
@@ -222,7 +223,7 @@ export const ids: ContractArea = {
       },
     },
     {
-      title: 'an id of the table is EEXIST unless all fields are given, half an id EINVAL',
+      title: "an id in the driver's table is EEXIST unless all fields are given; half an id is EINVAL",
       check: async (on) => {
         await refused(on, 'EEXIST', `${drivers}/e1000e/new_id`, '8086 10d3');
         await refused(on, 'EEXIST', `${drivers}/e1000e/new_id`, '8086 10d3 ffffffff ffffffff 020000 ffffff');
@@ -237,14 +238,14 @@ export const ids: ContractArea = {
       },
     },
     {
-      title: 'the data must be one of the table',
+      title: "the data must be in the driver's table",
       check: async (on) => {
         await refused(on, 'EINVAL', `${drivers}/snd_hda_intel/new_id`, '1234 5678');
         await refused(on, 'ENODEV', `${drivers}/snd_hda_intel/remove_id`, '1234 5678');
       },
     },
     {
-      title: 'remove_id forgets an id, once, and no device is unbound',
+      title: 'remove_id removes an id once, and unbinds no device',
       check: async (on) => {
         await succeeds(on, 'modprobe', 'pci-stub');
         await refused(on, 'ENODEV', `${drivers}/pci-stub/remove_id`, '1234 11e8');

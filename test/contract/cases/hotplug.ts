@@ -7,14 +7,14 @@ const rescan = '/sys/bus/pci/rescan';
 const bridge = DEVICES.legacyBridge.slot;
 const legacy = [DEVICES.legacy0.slot, DEVICES.legacy1.slot] as const;
 
-/** Without `change`: some hardware has one for what wakes the machine. */
+/** The events without `change`: some hardware has one for its wakeup source. */
 const coming = (events: readonly string[]) => events.filter((event) => !event.startsWith('change'));
 
 export const hotplug: ContractArea = {
   title: 'remove and rescan',
   cases: [
     {
-      title: 'a device goes without its driver, and comes back with it and without its override',
+      title: 'a removed device is unbound first; it is added again with its driver and without its override',
       check: async (on) => {
         await write(on, [attribute(nic, 'driver_override'), 'vfio-pci']);
         await write(on, [attribute(nic, 'remove'), '1']);
@@ -26,14 +26,14 @@ export const hotplug: ContractArea = {
       },
     },
     {
-      title: 'a device without a driver has no bind',
+      title: 'a device without a driver has no bind event',
       check: async (on) => {
         await write(on, [attribute(edu, 'remove'), '1'], [rescan, '1']);
         assert.deepEqual(await on.events(), [`remove pci ${edu}`, `add pci ${edu}`]);
       },
     },
     {
-      title: 'all devices below a bridge lose their drivers before the first is removed',
+      title: 'all devices below a bridge are unbound before the first is removed',
       check: async (on) => {
         await write(on, [attribute(bridge, 'remove'), '1']);
         for (const slot of [bridge, ...legacy])
@@ -57,7 +57,7 @@ export const hotplug: ContractArea = {
       },
     },
     {
-      title: 'a group is gone with its last device',
+      title: 'a group is removed with its last device',
       check: async (on) => {
         const group = (await on.link(attribute(nic, 'iommu_group'))) ?? '';
         await write(on, [attribute(nic, 'remove'), '1']);
@@ -67,7 +67,7 @@ export const hotplug: ContractArea = {
       },
     },
     {
-      title: 'a bus can be scanned alone; 0 does nothing and nonsense is EINVAL',
+      title: 'a bus can be scanned alone; 0 does nothing, and invalid text is EINVAL',
       check: async (on) => {
         await write(on, [attribute(nic, 'remove'), '0']);
         assert.equal(await on.exists(attribute(nic, 'vendor')), true);

@@ -10,12 +10,12 @@ export const inUse: ContractArea = {
   title: 'a device that is open through VFIO',
   cases: [
     {
-      title: 'is unbound when it is closed; until then all writes to it wait, and to others do not',
+      title: 'is unbound when it is closed; until then all writes to it wait, but not those to other devices',
       check: async (on) => {
         await give(on, nic, 'vfio-pci');
         const close = await on.hold(nic);
         const unbind = await on.writeForever(`${drivers}/vfio-pci/unbind`, nic);
-        // Its links are gone, and it is not unbound.
+        // Its links are removed, but it is not unbound yet.
         assert.equal(await driverOf(on, nic), undefined);
         assert.deepEqual((await on.events()).slice(-1), [`bind pci ${nic}`]);
         const clear = await on.writeForever(attribute(nic, 'driver_override'), '\n');
@@ -27,7 +27,7 @@ export const inUse: ContractArea = {
       },
     },
     {
-      title: 'holds up every removal and scan when it is removed',
+      title: 'blocks every removal and scan while its removal waits',
       check: async (on) => {
         await give(on, nic, 'vfio-pci');
         const close = await on.hold(nic);
@@ -41,7 +41,7 @@ export const inUse: ContractArea = {
       },
     },
     {
-      title: 'keeps host drivers off the other devices of its group',
+      title: 'prevents host drivers from binding the other devices of its group',
       check: async (on) => {
         await give(on, display.slot, 'vfio-pci');
         await write(on, [`${drivers}/${displayAudio.driver}/unbind`, displayAudio.slot]);

@@ -9,7 +9,7 @@ const types = `${parent}/mdev_supported_types`;
 const create = (type: string) => `${types}/${type}/create`;
 const device = `/sys/bus/mdev/devices/${uuid}`;
 
-/** The sample parent's module, which is always there on the simulated machine. */
+/** Loads the sample parent's module, which is always present on the simulated machine. */
 async function begin(on: ContractMachine): Promise<void> {
   await succeeds(on, 'modprobe', 'mtty');
   await on.settle();
@@ -23,7 +23,7 @@ export const mdev: ContractArea = {
   title: 'mediated devices',
   cases: [
     {
-      title: 'are created once, in capitals or not, and share what their parent has',
+      title: 'are created once, in upper or lower case, and share the instances of their parent',
       check: async (on) => {
         await begin(on);
         assert.deepEqual(await left(on), ['24', '12']);
@@ -43,7 +43,7 @@ export const mdev: ContractArea = {
       },
     },
     {
-      title: 'are refused when nothing is left',
+      title: 'are refused if no instance is left',
       check: async (on) => {
         await begin(on);
         for (let index = 0; index < 12; index++)
@@ -53,7 +53,7 @@ export const mdev: ContractArea = {
       },
     },
     {
-      title: 'have a driver, a type, and a group of their own with its node',
+      title: 'have a driver, a type, and their own group with its node',
       check: async (on) => {
         await begin(on);
         await write(on, [create('mtty-1'), uuid]);
@@ -70,7 +70,7 @@ export const mdev: ContractArea = {
       },
     },
     {
-      title: 'announce themselves',
+      title: 'are announced',
       check: async (on) => {
         await begin(on);
         await write(on, [create('mtty-1'), uuid]);
@@ -90,15 +90,15 @@ export const mdev: ContractArea = {
       },
     },
     {
-      title: 'one that is open is removed when it is closed, and not before',
+      title: 'are not removed before they are closed',
       check: async (on) => {
         await begin(on);
         await write(on, [create('mtty-1'), uuid]);
         const close = await on.hold(uuid);
         const removal = await on.writeForever(`${device}/remove`, '1');
-        // The attribute goes with the first write to it.
+        // The first write removes the attribute.
         await refused(on, 'ENOENT', `${parent}/${uuid}/remove`, '1');
-        // It is off its bus already, and still below its parent.
+        // The device is already off its bus, but still below its parent.
         assert.equal(await on.exists(device), false);
         assert.equal(await on.exists(`${parent}/${uuid}`), true);
         await close();
@@ -107,7 +107,7 @@ export const mdev: ContractArea = {
       },
     },
     {
-      title: 'do not take attributes that they do not have',
+      title: 'refuse writes to missing attributes',
       check: async (on) => {
         await begin(on);
         await write(on, [create('mtty-1'), uuid]);

@@ -7,7 +7,7 @@ export const modules: ContractArea = {
   title: 'modprobe',
   cases: [
     {
-      title: 'loads a module with what it needs; its driver takes unbound devices under its override',
+      title: 'loads a module and its dependencies; the driver binds unbound devices that have its override',
       check: async (on) => {
         await succeeds(on, 'modprobe', '-r', 'vfio-pci');
         await write(on, [attribute(edu, 'driver_override'), 'vfio-pci']);
@@ -22,7 +22,7 @@ export const modules: ContractArea = {
       },
     },
     {
-      title: '-r takes the driver off its devices, with the modules that only it needed',
+      title: '-r unbinds the driver from its devices, and unloads the modules that only it needed',
       check: async (on) => {
         await succeeds(on, 'modprobe', 'vfio-pci');
         await write(on, [attribute(edu, 'driver_override'), 'vfio-pci'], ['/sys/bus/pci/drivers_probe', edu]);
@@ -31,7 +31,7 @@ export const modules: ContractArea = {
         const left = [];
         for (const name of ['vfio_pci', 'vfio_pci_core', 'vfio_iommu_type1', 'vfio'])
           if (await on.exists(`/sys/module/${name}`)) left.push(name);
-        // vfio loads vfio_iommu_type1, which needs vfio: neither is unused.
+        // vfio loads vfio_iommu_type1, which needs vfio: both are in use.
         assert.deepEqual(left, ['vfio_iommu_type1', 'vfio']);
       },
     },
@@ -46,7 +46,7 @@ export const modules: ContractArea = {
       },
     },
     {
-      title: 'complains in these words',
+      title: 'fails with these messages',
       check: async (on) => {
         const says = async (args: readonly string[], text: RegExp | '', code = 1) => {
           const ended = await on.run('modprobe', ...args);
@@ -66,7 +66,7 @@ export const modules: ContractArea = {
       },
     },
     {
-      title: 'rmmod complains in these words',
+      title: 'rmmod fails with these messages',
       check: async (on) => {
         const missing = await on.run('rmmod', 'nothing');
         assert.deepEqual(
@@ -79,7 +79,7 @@ export const modules: ContractArea = {
       },
     },
     {
-      title: 'obeys modprobe.d: options, softdep, blacklist, install',
+      title: 'applies modprobe.d: options, softdep, blacklist, install',
       check: async (on) => {
         await succeeds(on, 'modprobe', '-r', 'vfio-pci');
         await succeeds(on, 'modprobe', '-r', 'pci-stub');
@@ -96,7 +96,7 @@ export const modules: ContractArea = {
         const {code, stderr} = await on.run('modprobe', 'pci-stub');
         assert.equal(code, 1);
         assert.match(stderr, /modprobe: ERROR: could not insert 'pci_stub': Invalid argument$/);
-        // The ids are gone with the module.
+        // Unloading the module removes the ids.
         await succeeds(on, 'modprobe', '-r', 'vfio-pci');
       },
     },

@@ -1,14 +1,14 @@
-/** Words that the cases about PCI devices share. */
+/** Shared by the cases about PCI devices. */
 import assert from 'node:assert/strict';
 import {DEVICES} from '../../vm/devices.js';
 import type {ContractMachine} from '../machine.js';
 
 export const drivers = '/sys/bus/pci/drivers';
 export const probe = '/sys/bus/pci/drivers_probe';
-/** No device is there. */
+/** A slot without a device. */
 export const nowhere = '0000:77:00.0';
 export const nic = DEVICES.spareNetwork.slot;
-/** The bridge that {@link nic} is behind. */
+/** The bridge above {@link nic}. */
 export const port = '0000:00:10.0';
 /** Twins without a driver. */
 export const edu = DEVICES.edu0.slot;
@@ -34,7 +34,7 @@ export async function refused(on: ContractMachine, errno: string, path: string, 
 export const driverOf = (on: ContractMachine, slot: string) => on.link(attribute(slot, 'driver'));
 export const overrideOf = (on: ContractMachine, slot: string) => on.read(attribute(slot, 'driver_override'));
 
-/** A program that must succeed. @returns what it printed. */
+/** Runs a program that must succeed. @returns its output. */
 export async function succeeds(on: ContractMachine, program: string, ...args: string[]): Promise<string> {
   const {code, stdout, stderr} = await on.run(program, ...args);
   assert.equal(code, 0, `${program} ${args.join(' ')}: ${stderr}`);

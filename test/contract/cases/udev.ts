@@ -45,7 +45,7 @@ export const udev: ContractArea = {
   title: 'udev',
   cases: [
     {
-      title: 'ATTR writes an override, takes the driver off and probes: a hot-added device is handed over',
+      title: 'ATTR writes an override, unbinds and probes: a hot-added device changes its driver',
       check: async (on) => {
         await succeeds(on, 'modprobe', 'vfio-pci');
         await load(
@@ -60,7 +60,7 @@ export const udev: ContractArea = {
       },
     },
     {
-      title: 'RUN{builtin} kmod loads the module after all rules, and its driver takes the device',
+      title: 'RUN{builtin} kmod loads the module after all rules, and its driver binds the device',
       check: async (on) => {
         await succeeds(on, 'modprobe', '-r', 'vfio-pci');
         await load(
@@ -73,7 +73,7 @@ export const udev: ContractArea = {
       },
     },
     {
-      title: 'loads the module of a device that appears, as its own rules say',
+      title: 'loads the module of a device that appears, by its default rules',
       check: async (on) => {
         const {slot} = DEVICES.legacy0;
         await succeeds(on, 'modprobe', '-r', 'e1000');
@@ -82,7 +82,7 @@ export const udev: ContractArea = {
       },
     },
     {
-      title: 'tells a synthetic event from one of the kernel by SYNTH_UUID',
+      title: 'distinguishes synthetic events from those of the kernel by SYNTH_UUID',
       check: async (on) => {
         const rules = 'ENV{SYNTH_UUID}!="?*", ENV{C_TRUE}="1"\nENV{SYNTH_UUID}=="?*", ENV{C_SYNTHETIC}="1"';
         assert.deepEqual(await triggered(on, edu, rules), {C_SYNTHETIC: '1'});
@@ -93,7 +93,7 @@ export const udev: ContractArea = {
       },
     },
     {
-      title: 'trigger makes the events it is asked for; a write to uevent may name its own',
+      title: 'trigger creates the requested events; a write to uevent may contain its own UUID',
       check: async (on) => {
         for (const action of ['add', 'change', 'bind', 'unbind', 'remove', 'add'])
           await succeeds(on, 'udevadm', 'trigger', `--action=${action}`, `/sys/bus/pci/devices/${edu}`);
@@ -112,7 +112,7 @@ export const udev: ContractArea = {
       },
     },
     {
-      title: 'within a line matches come before imports; the next line sees what was imported',
+      title: 'within a line, matches come before imports; the next line sees the imported properties',
       check: async (on) => {
         await on.put(values, '# comment\nC_X=1\nC_QUOTED="a b"\n');
         assert.deepEqual(
@@ -129,7 +129,7 @@ export const udev: ContractArea = {
       },
     },
     {
-      title: 'a file name may be made of what the device is: no process is needed to know it again',
+      title: 'a file name may contain attributes of the device: no process is needed to identify it',
       check: async (on) => {
         await on.put(`/run/contract/${edu}-0x1234-0x11e8`, 'C_RECORD=yes\n');
         const name = '/run/contract/$kernel-$attr{vendor}-$attr{device}';
@@ -153,7 +153,7 @@ export const udev: ContractArea = {
       },
     },
     {
-      title: 'TEST with a mode asks whether any of its bits is set',
+      title: 'TEST with a mode checks whether any of its bits is set',
       check: async (on) => {
         await on.put(values, 'X=1\n');
         assert.deepEqual(

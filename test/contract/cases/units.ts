@@ -3,7 +3,7 @@ import type {ContractArea, ContractMachine} from '../machine.js';
 import {attribute, nic, succeeds, write} from './pci.js';
 
 const folder = '/etc/systemd/system';
-/** Where the units of a case leave their traces. */
+/** The folder in which the programs of units create files. */
 const traces = '/run/contract';
 
 /** A oneshot unit that stays active. */
@@ -17,9 +17,9 @@ async function load(on: ContractMachine, files: Readonly<Record<string, string>>
 }
 
 const systemctl = (on: ContractMachine, ...args: string[]) => on.run('systemctl', ...args);
-/** What `is-active` prints. */
+/** The output of `is-active`. */
 const state = async (on: ContractMachine, name: string) => (await systemctl(on, 'is-active', name)).stdout;
-/** The traces that programs of units have left. */
+/** The files that the programs of units have created. */
 const ran = async (on: ContractMachine) => (await on.list(traces)).filter((name) => !name.startsWith('.'));
 const touch = (name: string) => `/usr/bin/touch ${traces}/${name}`;
 
@@ -27,7 +27,7 @@ export const units: ContractArea = {
   title: 'units',
   cases: [
     {
-      title: 'enable makes the link in [Install], with %j and %i; disable removes it and its folder',
+      title: 'enable creates the link of [Install], with %j and %i; disable removes it and its folder',
       check: async (on) => {
         await load(on, {
           'contract-a:b@.service': unit('', '[Install]\nWantedBy=contract-%j-%i.target\n'),
@@ -73,7 +73,7 @@ export const units: ContractArea = {
       },
     },
     {
-      title: 'an empty assignment clears those before it',
+      title: 'an empty assignment clears the previous ones',
       check: async (on) => {
         await load(on, {
           'contract.service': `${unit()}ExecStart=${touch('first')}\n`,
@@ -84,7 +84,7 @@ export const units: ContractArea = {
       },
     },
     {
-      title: 'a failed start runs ExecStopPost= and not ExecStop=; reset-failed forgets it',
+      title: 'a failed start runs ExecStopPost= but not ExecStop=; reset-failed resets the state',
       check: async (on) => {
         await load(on, {
           'contract.service': `${unit()}ExecStart=/bin/false\nExecStart=${touch('second')}\nExecStop=${touch('stop')}\nExecStopPost=${touch('post')}\n`,
@@ -102,7 +102,8 @@ export const units: ContractArea = {
       },
     },
     {
-      title: 'a failing ExecStop= leaves the unit failed, and the stop succeeds; a dash lets a line fail',
+      title:
+        'a failing ExecStop= leaves the unit failed, but the stop succeeds; a dash ignores a failing line',
       check: async (on) => {
         await load(on, {
           'contract.service': `${unit()}ExecStart=-/bin/false\nExecStart=${touch('second')}\nExecStop=/bin/false\n`,
@@ -114,7 +115,7 @@ export const units: ContractArea = {
       },
     },
     {
-      title: 'conditions skip a unit, and the start succeeds; one of those with | is enough',
+      title: 'failing conditions skip a unit, but the start succeeds; one condition with | is enough',
       check: async (on) => {
         await load(on, {
           'contract-no.service': `${unit(`ConditionPathExists=${traces}/nothing`)}ExecStart=${touch('no')}\n`,
@@ -131,7 +132,7 @@ export const units: ContractArea = {
       },
     },
     {
-      title: 'conflicts stop the other unit, whichever of the two names it',
+      title: 'a conflict stops the other unit, regardless of which one declares it',
       check: async (on) => {
         await load(on, {
           'contract-a.service': `${unit('Conflicts=contract-b.service')}ExecStart=/bin/true\n`,
@@ -161,7 +162,7 @@ export const units: ContractArea = {
       },
     },
     {
-      title: 'a unit is not started when what it requires and is after has failed',
+      title: 'a unit is not started if a required unit that it is ordered after has failed',
       check: async (on) => {
         await load(on, {
           'contract-a.service': `${unit('Requires=contract-b.service\nAfter=contract-b.service')}ExecStart=${touch('a')}\n`,
@@ -193,7 +194,7 @@ export const units: ContractArea = {
       },
     },
     {
-      title: 'list-units and show say what the units are',
+      title: 'list-units and show print the states of units',
       check: async (on) => {
         await load(on, {
           'contract-a@.service': `${unit()}ExecStart=/bin/true\n`,
@@ -244,14 +245,14 @@ export const units: ContractArea = {
         await succeeds(on, 'systemctl', 'start', 'contract.service');
         await on.remove(`${traces}/start`);
         await succeeds(on, 'systemctl', 'stop', '--no-block', 'contract.service');
-        // The job begins a moment after it was queued.
+        // The job does not start immediately after it is queued.
         while ((await state(on, 'contract.service')) !== 'deactivating') continue;
         await succeeds(on, 'systemctl', 'start', '--no-block', 'contract.service');
         await gate.open();
         await on.settle();
         assert.equal(await state(on, 'contract.service'), 'active');
         assert.deepEqual(await ran(on), ['start']);
-        // Its own stop would wait for the gate again.
+        // Without ExecStop=, the stop after the case does not wait for the gate.
         await on.put(`${folder}/contract.service`, `${unit()}ExecStart=/bin/true\n`);
         await succeeds(on, 'systemctl', 'daemon-reload');
       },
@@ -272,7 +273,7 @@ export const deviceUnits: ContractArea = {
   title: 'units of devices',
   cases: [
     {
-      title: 'an enabled unit stops when its device goes, and starts when it comes back',
+      title: 'an enabled unit stops when its device is removed, and starts when it is added again',
       check: async (on) => {
         await loadRules(on, rules);
         await load(on, {
@@ -294,7 +295,7 @@ export const deviceUnits: ContractArea = {
       },
     },
     {
-      title: 'stay through a bind when the tag is on every event, and through a daemon-reload',
+      title: 'remain active after a bind if the tag is on every event, and after a daemon-reload',
       check: async (on) => {
         await loadRules(on, rules);
         await load(on, {'contract.service': `${bound}ExecStart=/bin/true\n`});
