@@ -4,10 +4,10 @@ import type {Socket} from 'node:net';
 import {setTimeout as sleep} from 'node:timers/promises';
 import {dial} from './dial.js';
 
-/** What a command has, unless told otherwise. Generous, as the emulated processor is slow and may have company. */
+/** The default time limit of a command. Generous, because the emulated processor is slow and may share the host. */
 export const DEFAULT_TIMEOUT = 180_000;
 
-/** Kept in step with the agent's. */
+/** Must be the same as in the agent. */
 const MAGIC = Buffer.from('\0pearasys-agent\0\n');
 
 /** How a command in the machine ended. */
@@ -19,17 +19,17 @@ export interface Result {
 }
 
 export interface RunOptions {
-  /** Milliseconds until the command is killed and {@link CommandError} is thrown; 180,000 unless told. */
+  /** Milliseconds until the command is killed and {@link CommandError} is thrown; 180,000 by default. */
   timeout?: number;
-  /** What the command reads on its standard input; nothing unless told. */
+  /** The command's standard input; empty by default. */
   input?: string | Uint8Array;
 }
 
-/** A command that failed, did not end in time, or was lost with its machine. Has all that it printed until then. */
+/** A command that failed, did not end in time, or was lost with its machine. Contains its output until then. */
 export class CommandError extends Error {
   override name = 'CommandError';
   readonly command: string;
-  /** undefined when it has not ended */
+  /** undefined if it has not ended */
   readonly code: number | undefined;
   readonly stdout: string;
   readonly stderr: string;
@@ -48,9 +48,9 @@ export class CommandError extends Error {
 /** A command in the machine, from `Machine.start`. */
 export class GuestProcess {
   readonly command: string;
-  /** Of the shell that runs the command, which is also the process group: start it with `exec` to have it replaced. */
+  /** The PID of the shell that runs the command, and its process group. With `exec` the command replaces the shell. */
   pid = 0;
-  /** Settled when the command ends. Rejected with {@link CommandError} when the machine goes down before. */
+  /** Resolves when the command ends. Rejects with {@link CommandError} if the machine shuts down before. */
   readonly exited: Promise<Result>;
   readonly #output: Buffer[] = [];
   readonly #errors: Buffer[] = [];
@@ -68,11 +68,11 @@ export class GuestProcess {
       this.#finish = resolve;
       this.#fail = reject;
     });
-    // Nobody has to look at a background process whose machine is closed.
+    // A background process may be lost with its machine without an unhandled rejection.
     this.exited.catch(() => undefined);
   }
 
-  /** What it has printed so far. */
+  /** The output so far. */
   get stdout(): string {
     return this.stdoutBytes.toString();
   }
@@ -95,7 +95,7 @@ export class GuestProcess {
     if (!this.#ended) this.#signal(signal);
   }
 
-  /** Waits until its standard output matches. Throws when it ends before, or when the time is over. */
+  /** Waits until its standard output matches. Throws if the command ends before, or on a timeout. */
   async printed(pattern: RegExp, timeout = DEFAULT_TIMEOUT): Promise<void> {
     const until = Date.now() + timeout;
     while (!pattern.test(this.stdout)) {
@@ -107,7 +107,7 @@ export class GuestProcess {
 
   /**
    * Waits for its end.
-   * @throws CommandError when it has not ended in time; it is killed then, as far as it can be
+   * @throws CommandError if it has not ended in time; it is then killed if possible
    */
   async wait(timeout = DEFAULT_TIMEOUT): Promise<Result> {
     let timer: NodeJS.Timeout | undefined;
@@ -124,7 +124,7 @@ export class GuestProcess {
     }
   }
 
-  /** @internal Some news of it, or half a second without. */
+  /** @internal Waits for the next change of its state, at most half a second. */
   async changed(): Promise<void> {
     await Promise.race([new Promise((wake) => this.#changed.once('change', wake)), sleep(500)]);
   }
@@ -157,12 +157,12 @@ export class GuestProcess {
   }
 }
 
-/** The connection to the agent, which stays through the machine's reboots while agents come and go. */
+/** The connection to the agent. It persists over reboots of the machine, each of which starts a new agent. */
 export class Agent {
   readonly #commands = new Map<number, GuestProcess>();
   #socket: Socket | undefined;
   #input: Buffer = Buffer.alloc(0);
-  /** Whether the magic was seen since the last reset: then frame follows frame. */
+  /** Whether the magic was received since the last reset. After it, all input is frames. */
   #framed = false;
   #up = false;
   #number = 0;
@@ -174,12 +174,12 @@ export class Agent {
     });
   }
 
-  /** Whether there is an agent that takes commands. */
+  /** Whether an agent is running that accepts commands. */
   get up(): boolean {
     return this.#up;
   }
 
-  /** Starts a command and gives it back once it has a process id. */
+  /** Starts a command and returns it once it has a process id. */
   async start(command: string, input: string | Uint8Array = ''): Promise<GuestProcess> {
     if (!this.#up) throw new Error('the machine is not up');
     const id = ++this.#number;
@@ -197,7 +197,7 @@ export class Agent {
     return process;
   }
 
-  /** The agent is gone, with all commands; another may come. */
+  /** The agent has ended, with all commands; another may start. */
   reset(why: string): void {
     this.#up = false;
     this.#framed = false;
@@ -206,7 +206,7 @@ export class Agent {
     this.#commands.clear();
   }
 
-  /** For good. */
+  /** Closes the connection permanently. */
   close(why: string): void {
     this.reset(why);
     this.#socket?.destroy();
@@ -220,9 +220,9 @@ export class Agent {
     this.#socket?.write(Buffer.concat([head, data]));
   }
 
-  /** Takes one thing from what was received. @returns whether there was a whole one */
+  /** Parses the magic or one frame of the input. @returns whether it was complete */
   #parse(): boolean {
-    // No frame begins with the magic's first byte: it is an agent that starts.
+    // No frame begins with the first byte of the magic, so a new agent has started.
     if (!this.#framed || this.#input[0] === 0) {
       const at = this.#input.indexOf(MAGIC);
       if (at < 0) return false;
@@ -236,7 +236,7 @@ export class Agent {
     if (this.#input.length < end) return false;
     const type = this.#input.toString('latin1', 0, 1);
     const id = this.#input.readUInt32BE(1);
-    // A copy, as a part of it would keep the whole, which may be megabytes.
+    // A copy, because a subarray would keep the whole buffer, which may be megabytes.
     const data = Buffer.from(this.#input.subarray(9, end));
     this.#input = this.#input.subarray(end);
     if (type === 'H') this.#up = true;

@@ -1,4 +1,4 @@
-/** Many claims at boot, on a real kernel: which driver is first, how many processes, what becomes of those that fail. */
+/** Many claims at boot, on a real kernel: which driver is first, the number of processes, and claims that fail. */
 import assert from 'node:assert/strict';
 import {installProduct} from './install.js';
 import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
@@ -13,7 +13,7 @@ const functions = (cards: readonly string[]): string[] =>
 
 /** Sound cards, whose driver udev loads. */
 const sound = functions(['0b', '0c', '0d', '0e']);
-/** Their twins that are not claimed: one before them, one behind. */
+/** Their twins that are not claimed: one before them, one after them. */
 const twins = ['0000:00:0a.1', '0000:00:0f.0'];
 /** Network cards, whose driver the initramfs loads. */
 const network = functions(['16']);
@@ -44,7 +44,7 @@ describe('many claims at boot', function () {
     });
     await installProduct(machine);
     product = new Product(machine);
-    // Each start of Node is counted. In a unit only this folder can be written.
+    // Log each start of Node. Units can write only to this folder.
     await machine.sh(
       'mv /usr/local/bin/node /usr/local/bin/node.real 2>/dev/null || mv /usr/bin/node /usr/bin/node.real',
     );
@@ -58,7 +58,7 @@ done`);
   after(() => (machine as Machine | undefined)?.close());
   explainFailures(() => machine);
 
-  /** What Node was started with in this boot. */
+  /** The arguments of each start of Node in this boot. */
   const starts = async (): Promise<string[]> =>
     (await machine.sh('cat /run/pearasys/node.log 2>/dev/null || true'))
       .split('\n')
@@ -85,7 +85,7 @@ done`);
     );
   };
 
-  it('installs 40 devices in one command, and leaves them where they are', async () => {
+  it('installs 40 devices in one command, and does not change their drivers', async () => {
     const before = await drivers();
     const slots = claimed.map((slot) => `-s ${slot}`).join(' ');
     await machine.sh(`pearasys ${slots} service install vfio-pci`, {timeout: 300_000});
@@ -95,25 +95,25 @@ done`);
     assert.deepEqual(new Set(enabled.split('\n')), new Set(['enabled']));
   });
 
-  it('no claimed device is probed by its host driver, and one Node takes those of the initramfs', async () => {
+  it('host drivers probe no claimed device, and one Node process claims those bound in the initramfs', async () => {
     await machine.reboot();
     const now = await drivers();
     for (const slot of claimed) assert.equal(now.get(slot), 'vfio-pci', slot);
     for (const slot of twins) assert.equal(now.get(slot), 'snd_hda_intel', slot);
     const log = await machine.kernelLog();
     for (const slot of sound) assert.doesNotMatch(log, new RegExp(`snd_hda_intel ${slot}`));
-    // The one without a codec is told of; the other one is on the driver without a word.
+    // The driver logs a message for the one without a codec, and none for the other.
     assert.match(log, new RegExp(`snd_hda_intel ${twins[1] ?? ''}`));
     assert.deepEqual(new Set((await states()).values()), new Set(['active']));
     assert.equal(await machine.sh('systemctl list-units --failed --no-legend --plain "pearasys*"'), '');
     assert.equal((await starts()).length, 1, (await starts()).join('\n'));
-    // Each unit's journal has what was done for it.
+    // Each unit's journal contains the steps for its device.
     assert.match(await product.journalOf(claimOf(network[7] ?? '')), /drivers\/e1000e\/unbind/);
-    // A device that was right before its unit costs no process at all.
+    // For a device that is already on the driver, the unit starts no process.
     for (const slot of sound) assert.equal(await product.wasSkipped(claimOf(slot)), true, slot);
   });
 
-  it('what fails holds nothing else up: a device in use, a record that is not trusted, a card that is missing', async () => {
+  it('failures do not delay other claims: a device in use, an untrusted record, a missing card', async () => {
     await machine.writeFile(
       '/etc/systemd/system/holder.service',
       `[Unit]
@@ -152,15 +152,15 @@ cd /etc/pearasys/pci && sed 's/${sound[0]}/${missing}/' ${sound[0]}-0x8086-0x293
     const {services} = await product.json<{services: {slot: string; active: string}[]}>('service', 'list');
     for (const {slot, active} of services)
       if (slot !== missing) assert.equal(active, failing.has(slot) ? 'failed' : 'active', slot);
-    // A later start is a new question.
+    // A later start does not use the result of the boot.
     await machine.sh(`ip addr flush dev "$(ls /sys/bus/pci/devices/${inUse}/net)"
 systemctl start ${unitOf(inUse)}`);
     assert.equal(await product.driverOf(inUse), 'vfio-pci');
   });
 
-  describe('with a way back on the kernel command line', () => {
+  describe('with claims switched off on the kernel command line', () => {
     before(async () => {
-      // QEMU starts each boot with the same command line: what reads it finds this one in its place.
+      // QEMU uses the same command line for each boot, so another one is mounted over it.
       await machine.writeFile(
         '/etc/systemd/system/command-line.service',
         `[Unit]
@@ -185,7 +185,7 @@ sed 's/$/ ${words}/' /proc/cmdline >/etc/command-line`);
       await machine.reboot();
     };
 
-    it('pearasys=off leaves all devices to their host drivers, and starts and fails nothing', async () => {
+    it('pearasys=off leaves all devices to their host drivers, and no unit starts or fails', async () => {
       await rebootWith('pearasys=off');
       const now = await drivers();
       for (const slot of claimed) assert.notEqual(now.get(slot), 'vfio-pci', slot);
@@ -198,7 +198,7 @@ sed 's/$/ ${words}/' /proc/cmdline >/etc/command-line`);
         (await machine.run('pearasys service list')).stderr,
         /all claims are switched off for this boot by pearasys=off/,
       );
-      // What a person types is done.
+      // Commands of users still work.
       await machine.sh(`pearasys bind vfio-pci ${sound[0]}`);
       assert.equal(await product.driverOf(sound[0] ?? ''), 'vfio-pci');
     });
@@ -225,7 +225,7 @@ sed 's/$/ ${words}/' /proc/cmdline >/etc/command-line`);
       );
     });
 
-    it('a change that nobody confirms is undone by the timer, and a claim by a reset', async () => {
+    it('an unconfirmed change is undone by the timer, and an unconfirmed claim by a reset', async () => {
       const slot = network[0] ?? '';
       const twin = twins[1] ?? '';
       assert.equal(await product.driverOf(slot), 'e1000e');

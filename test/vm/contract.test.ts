@@ -5,14 +5,14 @@ import {BOOT_LIMIT, explainFailures, skipUnlessAvailable} from './machine.js';
 import {mdevRecipe} from './recipes.js';
 import {closeShared} from './shared.js';
 
-describe('the virtual machine keeps the contract', function () {
+describe('the virtual machine fulfills the contract', function () {
   this.timeout(120_000);
   let machine: VirtualContractMachine;
 
   before(async function () {
     this.timeout(BOOT_LIMIT);
     await skipUnlessAvailable(this, mdevRecipe());
-    // The host may have no place for two machines.
+    // The host may not have the resources for two machines.
     await closeShared();
     machine = await VirtualContractMachine.boot();
   });

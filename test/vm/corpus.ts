@@ -1,15 +1,15 @@
-/** The corpus of records, tried with the real udev. */
+/** The corpus of records, tested with the real udev. */
 import {recordCases, subject, type RecordCase} from '../corpus/records.js';
 
-/** A device of the test machine that the records are about in place of the corpus' own. */
+/** A device of the test machine, used in the records instead of the card of the corpus. */
 interface Tried {
   readonly slot: string;
   readonly id: string;
 }
 
 /**
- * A shell script for the test machine: for each record of the corpus it takes the device out, writes the record, has it
- * checked as at boot, lets the device come back, and prints the override that udev's rule has written.
+ * A shell script for the test machine. For each record of the corpus it removes the device, writes the record, checks
+ * it as at boot, adds the device again, and prints the override that udev's rule has written.
  */
 export function corpusScript({slot, id}: Tried): string {
   const [vendor = '', product = ''] = id.split(':');

@@ -1,6 +1,6 @@
 /**
- * The PCI devices of the test machine. Slots, ids and the company in a group are the same at every boot and on every
- * suite; group numbers are the kernel's business and are to be read.
+ * The PCI devices of the test machine. Slots, ids and the members of groups are the same at every boot and in every
+ * suite. The kernel assigns the group numbers, which must be read.
  *
  * | slot | QEMU device | id | host driver | module | group shared with |
  * | --- | --- | --- | --- | --- | --- |
@@ -41,34 +41,34 @@
 export const DEVICES = {
   bootDisplay: {slot: '0000:00:01.0', id: '1234:1111', driver: 'bochs-drm', alone: true},
   virtioNet: {slot: '0000:00:05.0', id: '1af4:1000', driver: 'virtio-pci', alone: true},
-  /** Linux calls its interface enp0s6; the host is 10.0.2.2 on it. */
+  /** The name of its interface is enp0s6; the host has the address 10.0.2.2. */
   network: {slot: '0000:00:06.0', id: '8086:10d3', driver: 'e1000e', alone: true},
   edu0: {slot: '0000:00:08.0', id: '1234:11e8', driver: undefined, alone: true},
   edu1: {slot: '0000:00:09.0', id: '1234:11e8', driver: undefined, alone: true},
-  /** A display card of two functions in one group, as GPUs with audio are. */
+  /** A display card of two functions in one group, like a GPU with audio. */
   display: {slot: '0000:00:0a.0', id: '1234:1111', driver: 'bochs-drm', alone: false},
   displayAudio: {slot: '0000:00:0a.1', id: '8086:293e', driver: 'snd_hda_intel', alone: false},
-  /** Free to be taken, has the ids of `network`. */
+  /** Unused; has the same id as `network`. */
   spareNetwork: {slot: '0000:01:00.0', id: '8086:10d3', driver: 'e1000e', alone: true},
   /** 256 MB, empty. */
   disk0: {slot: '0000:02:00.0', id: '1b36:0010', driver: 'nvme', alone: true},
-  /** 256 MB, empty, has the ids of `disk0`. */
+  /** 256 MB, empty; has the same id as `disk0`. */
   disk1: {slot: '0000:03:00.0', id: '1b36:0010', driver: 'nvme', alone: true},
-  /** `sriov_totalvfs` is 4. Its virtual functions answer to vfio-pci; nvme finds them not set up. */
+  /** `sriov_totalvfs` is 4. vfio-pci binds its virtual functions; nvme rejects them because they are not set up. */
   sriov: {slot: '0000:04:00.0', id: '1b36:0010', driver: 'nvme', alone: true},
-  /** Twins that share one group, with the bridge they are behind. */
+  /** Twins that share one group with the bridge above them. */
   legacyBridge: {slot: '0000:00:18.0', id: '1b36:000e', driver: undefined, alone: false},
   legacy0: {slot: '0000:07:01.0', id: '8086:100e', driver: 'e1000', alone: false},
   legacy1: {slot: '0000:07:02.0', id: '8086:100e', driver: 'e1000', alone: false},
 } as const;
 
-/** A root port that is empty: `Machine.takePort` gives each test one of its own. */
+/** An empty root port; each test takes its own with `machine.ports.take()`. */
 export interface EmptyPort {
   readonly bus: string;
   readonly port: string;
-  /** Where what is added to it appears. */
+  /** The slot of a device that is plugged in. */
   readonly slot: string;
-  /** A disk of nothing, for an `nvme` in this port. */
+  /** An empty disk, for an `nvme` in this port. */
   readonly drive: string;
 }
 
@@ -92,11 +92,11 @@ const rootPorts = [
 
 /**
  * QEMU's arguments for the table above.
- * @param folder where the disks' files are, `disk0`, `disk1` and `sriov`
+ * @param folder contains the files of the disks: `disk0`, `disk1` and `sriov`
  */
 export function deviceArguments(folder: string): string[] {
   const device = (...properties: string[]): string[] => ['-device', properties.join(',')];
-  // Without a boot ROM: nobody boots from the network, and each ROM costs time at each boot.
+  // Without a boot ROM: the machine does not boot from the network, and each ROM slows down each boot.
   const nic = (...properties: string[]): string[] => device(...properties, 'romfile=');
   const disk = (name: string): string[] => [
     '-blockdev',

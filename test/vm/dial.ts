@@ -1,7 +1,7 @@
 import {connect, type Socket} from 'node:net';
 import {setTimeout as sleep} from 'node:timers/promises';
 
-/** Connects to one of QEMU's sockets. An end of the connection is not reported here: QEMU's own end is. */
+/** Connects to one of QEMU's sockets. The end of the connection is not reported, because QEMU's exit is. */
 export async function dial(socket: string, heard: (data: Buffer) => void): Promise<Socket> {
   for (let tries = 0; ; tries++) {
     try {
@@ -15,7 +15,7 @@ export async function dial(socket: string, heard: (data: Buffer) => void): Promi
         });
       });
     } catch (error) {
-      // QEMU makes the file a moment before it listens.
+      // QEMU creates the file shortly before it listens.
       if (tries > 100) throw error;
       await sleep(20);
     }

@@ -1,4 +1,4 @@
-/** Which driver is the default one, and what goes away with a driver, as a real kernel has it. */
+/** The default driver, and devices that are removed with a driver, on a real kernel. */
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
 import {withProduct} from './shared.js';
@@ -13,7 +13,7 @@ describe('the default driver on a real kernel', function () {
   const product = withProduct(this);
   const {spareNetwork, edu0, legacy0, legacy1, disk1} = DEVICES;
 
-  /** As dpdk-devbind and SPDK do it. */
+  /** Binds as dpdk-devbind and SPDK do. */
   async function bindAndClear(slot: string, driver: string): Promise<void> {
     const device = `/sys/bus/pci/devices/${slot}`;
     await product().machine.sh(
@@ -27,21 +27,21 @@ describe('the default driver on a real kernel', function () {
 
   for (const driver of ['vfio-pci', 'uio_pci_generic', 'pci-stub'])
     for (const device of [spareNetwork, disk1])
-      it(`takes ${device.slot} from ${driver} without an override`, async () => {
+      it(`replaces ${driver} on ${device.slot} without an override`, async () => {
         await bindAndClear(device.slot, driver);
         await product().sh('bind', 'default', device.slot);
         assert.equal(await product().driverOf(device.slot), device.driver);
         assert.equal((await product().json<Change>('bind', 'default', device.slot)).changed, false);
       });
 
-  it('leaves a device without a driver that no module knows', async () => {
+  it('is none for a device that no module supports', async () => {
     await bindAndClear(edu0.slot, 'vfio-pci');
     await product().sh('bind', 'default', edu0.slot);
     assert.equal(await product().driverOf(edu0.slot), '');
     assert.equal((await product().json<Change>('bind', 'default', edu0.slot)).changed, false);
   });
 
-  it('wins against new_id of a driver that was registered before it', async () => {
+  it('replaces a driver that was registered earlier and has the id by new_id', async () => {
     const {machine} = product();
     await machine.sh('modprobe -r e1000 && modprobe vfio-pci');
     await machine.sh("echo '8086 100e' > /sys/bus/pci/drivers/vfio-pci/new_id && modprobe e1000");
@@ -51,7 +51,7 @@ describe('the default driver on a real kernel', function () {
     await machine.sh("echo '8086 100e' > /sys/bus/pci/drivers/vfio-pci/remove_id");
   });
 
-  it('is said not to be had while new_id gives the device to vfio-pci again', async () => {
+  it('is reported as failed while new_id makes vfio-pci bind the device again', async () => {
     const {machine} = product();
     const id = edu0.id.replace(':', ' ');
     await machine.sh(`modprobe vfio-pci && echo '${id}' > /sys/bus/pci/drivers/vfio-pci/new_id`);
@@ -65,7 +65,7 @@ describe('the default driver on a real kernel', function () {
   });
 });
 
-describe('devices that exist only through the driver of another, on a real kernel', function () {
+describe('devices that exist only through the driver of another device, on a real kernel', function () {
   const product = withProduct(this);
   const {slot} = DEVICES.sriov;
   const virtual = (index: number) => slot.replace(/0$/, String(index));
@@ -80,7 +80,7 @@ describe('devices that exist only through the driver of another, on a real kerne
     );
   });
 
-  it('are no siblings, neither of their PF nor of each other', async () => {
+  it('are siblings neither of their PF nor of each other', async () => {
     for (const one of [slot, virtual(1), virtual(3)]) {
       const {devices} = await product().json<{devices: {siblings: unknown[]}[]}>('show', one);
       assert.deepEqual(devices[0]?.siblings, [], one);
@@ -92,7 +92,7 @@ describe('devices that exist only through the driver of another, on a real kerne
     await product().sh('unbind', virtual(1));
   });
 
-  it('go away with it, with a note, and none of them is written to', async () => {
+  it('are removed with it, with a note and without writes to them', async () => {
     const {notes, devices} = await product().json<Change>('bind', 'vfio-pci', virtual(2), slot, virtual(1));
     assert.match(notes.join('\n'), new RegExp(`loses its 3 virtual functions.*echo 3 > ${count}`));
     assert.deepEqual(
@@ -103,10 +103,10 @@ describe('devices that exist only through the driver of another, on a real kerne
     assert.equal(await product().machine.sh(`cat ${count}`), '0');
   });
 
-  it('are there again after a failure, those on vfio-pci too', async () => {
+  it('exist again after a failure, including those on vfio-pci', async () => {
     const {machine} = product();
     await product().sh('bind', 'vfio-pci', virtual(2));
-    // It looks at the id first, and leaves what is no virtio device alone.
+    // The driver checks the id first, and does not touch a device that is not virtio.
     const {code, stderr} = await product().run('bind', 'virtio-pci', slot, '--force');
     assert.equal(code, 1, stderr);
     assert.match(stderr, /driver virtio-pci did not take/);
@@ -118,14 +118,14 @@ describe('devices that exist only through the driver of another, on a real kerne
     await product().sh('unbind', virtual(2));
   });
 
-  it('are removed before the PF itself is', async () => {
+  it('are removed before the PF itself', async () => {
     await product().sh('-s', slot, '-s', virtual(1), 'pci', 'device', 'remove', 'rescan');
     await product().untilDriver(slot, 'nvme');
     assert.equal(await product().machine.sh(`cat ${count}`), '0');
     assert.doesNotMatch(await product().machine.sh('dmesg'), /kernel BUG|sriov_release/);
   });
 
-  it('may be left there by a driver: the PF is then not removed, which would stop the kernel', async () => {
+  it('may be left behind by a driver: then removing the PF, which would crash the kernel, is refused', async () => {
     const {machine} = product();
     await machine.sh(`echo ${slot} > /sys/bus/pci/drivers/nvme/unbind`);
     assert.equal(await machine.sh(`ls -d /sys/bus/pci/devices/${slot}/virtfn* | wc -l`), '3');
@@ -135,7 +135,7 @@ describe('devices that exist only through the driver of another, on a real kerne
     assert.equal(await product().driverOf(slot), 'nvme');
   });
 
-  it('have no default driver while the PF keeps drivers off them', async () => {
+  it('have no default driver while the PF disables autoprobe', async () => {
     const {machine} = product();
     await machine.sh(
       `echo 0 > ${count}; echo 0 > ${count.replace(/numvfs$/, 'drivers_autoprobe')}; echo 2 > ${count}`,

@@ -1,7 +1,7 @@
 /**
- * Guests on a real kernel: the hook is called as libvirt calls it, with arguments and the domain's XML on standard
- * input. A process that has the devices open through VFIO stands in for QEMU, a program that has all displays open
- * for a display manager.
+ * Guests on a real kernel. The tests call the hook as libvirt does, with arguments and the domain's XML on standard
+ * input. A process that has the devices open through VFIO replaces QEMU, and a program that has all displays open
+ * replaces a display manager.
  */
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
@@ -24,7 +24,7 @@ describe('guests on a real kernel', function () {
       timeout: 120_000,
     });
   const begin = (guest = 'g') => call(guest, 'prepare', 'begin');
-  /** As libvirt ends a guest, and as it ends one that the hook refused. */
+  /** Calls the hook as libvirt does at the end of a guest, and after the hook has refused a guest. */
   const end = async (guest = 'g') => {
     const first = await call(guest, 'stopped', 'end');
     assert.equal(first.code, 0, first.stderr);
@@ -83,12 +83,12 @@ sleep while 1;
     await product().sh('guest', 'remove-hooks');
     await product().sh('guest', 'remove', 'g', '--yes');
     await machine.sh(
-      // The list of guests stays, without a guest; the next suite is to find none.
+      // The list of guests remains, without a guest. The next suite must not find it.
       `rm -r ${standIn} /etc/libvirt /etc/pearasys/guests/gpu-passthrough-guests.conf /etc/systemd/system/stand-in.service /etc/systemd/system/display-manager.service && systemctl daemon-reload`,
     );
   });
 
-  it('are a unit that systemd finds no fault in', async () => {
+  it('have a unit that passes systemd-analyze verify', async () => {
     const {stdout, stderr} = await product().machine.run(`systemd-analyze verify ${unit('g')}`);
     assert.equal((stdout + stderr).replace(/^.*Command 'man .*\n/m, ''), '');
   });
@@ -112,7 +112,7 @@ sleep while 1;
     assert.equal(await product().stateOf(unit('g')), 'inactive');
   });
 
-  it('cost nothing when they have no devices, and leave nothing of the caller open', async () => {
+  it('start no process if they have no devices, and leave no file of the caller open', async () => {
     const {machine} = product();
     const traced = await machine.run(
       `strace -f -qq -e trace=execve,clone,fork,vfork ${hook} nobody prepare begin - </dev/null`,
@@ -134,7 +134,7 @@ sleep while 1;
     await product().sh('guest', 'remove', name, '--yes');
   });
 
-  it('do not start while a process has the card, and what libvirt calls after that is harmless', async () => {
+  it('do not start while a process uses the card, and the following calls of libvirt are harmless', async () => {
     const holder = await holdDisplay('exec sleep infinity');
     const {code, stderr} = await begin();
     assert.equal(code, 1);
@@ -151,7 +151,7 @@ sleep while 1;
     await holder.exited;
   });
 
-  it('have processes ended that do not want to, when they are told to', async () => {
+  it('end processes that ignore SIGTERM, with Processes=end', async () => {
     const holder = await holdDisplay("trap '' TERM; while :; do sleep 1; done");
     await settings('Processes=end', 'ProcessLimit=2');
     assert.equal((await begin()).code, 0);
@@ -165,7 +165,7 @@ sleep while 1;
   describe('with a display manager', () => {
     beforeEach(() => product().machine.sh('systemctl start stand-in'));
 
-    it('have it back at once where the host has another display', async () => {
+    it('start it again at once if the host has another display', async () => {
       const before = await startedAt('stand-in');
       assert.equal((await begin()).code, 0);
       await assertGuest();
@@ -177,9 +177,9 @@ sleep while 1;
       assert.equal(await startedAt('stand-in'), again);
     });
 
-    it('have it and the console back at their end where there is only this display', async () => {
+    it('return it and the console at their end if the host has only this display', async () => {
       await product().sh('bind', 'none', bootDisplay.slot, '--force');
-      // The console goes to the first framebuffer that comes when there is none.
+      // Without a framebuffer, the console moves to the first one that appears.
       await product().sh('bind', 'none', display.slot, '--force');
       await product().sh('bind', 'default', display.slot);
       await product().machine.sh('systemctl restart stand-in');
@@ -188,7 +188,7 @@ sleep while 1;
       assert.match(await product().sh('show', display.slot), /console vtcon\d+ .*is shown on it/);
       assert.equal((await begin()).code, 0);
       await assertGuest();
-      // The kernel takes the console driver away with the last framebuffer.
+      // The kernel removes the console driver with the last framebuffer.
       assert.doesNotMatch(await consoles(), /frame buffer device\n1/);
       assert.equal(await product().stateOf('stand-in'), 'inactive');
       await end();
@@ -197,9 +197,9 @@ sleep while 1;
       assert.equal(await product().stateOf('stand-in'), 'active');
     });
 
-    it('have all back as it was when a step fails', async () => {
+    it('restore the previous state if a step fails', async () => {
       const before = await consoles();
-      // The codec's driver is in use by the other sound function for as long as that is on its driver.
+      // The other sound function uses the codec's driver as long as it is on its own driver.
       await settings('UnloadModules=snd_hda_intel snd_pcm');
       const {code, stderr} = await begin();
       assert.equal(code, 1);
@@ -216,8 +216,8 @@ sleep while 1;
     });
   });
 
-  describe('with holders that close the device by themselves', () => {
-    it('take a sound function whose control node a sound server watches', async () => {
+  describe('with holders that close the device themselves', () => {
+    it('take a sound function whose control node is watched by a sound server', async () => {
       const control = await product().machine.sh(
         `ls /sys/bus/pci/devices/${displayAudio.slot}/sound/card*/ | grep controlC`,
       );
@@ -240,7 +240,7 @@ sleep while 1;
       await server.exited;
     });
 
-    it('take a USB controller with the keyboard that logind and others have open, and tell of it', async () => {
+    it('take a USB controller whose keyboard is open in logind and other processes, and report it', async () => {
       const {machine} = product();
       const port = machine.ports.take();
       const {slot} = port;
@@ -278,7 +278,7 @@ sleep while 1;
       await machine.sh(
         "echo 'ann:x:4242:4242::/:/bin/sh' >>/etc/passwd; mkdir -p /var/lib/systemd/linger; : >/var/lib/systemd/linger/ann",
       );
-      // A display manager that opens a session: a scope of the user's, whose process has it as its parent.
+      // A display manager that opens a session: a scope of the user, with a child process of the display manager.
       await machine.writeFile(
         standIn,
         `#!/bin/sh
@@ -311,7 +311,7 @@ exec sleep infinity </dev/dri/${card}
       );
     });
 
-    it('do not start, and nothing is stopped for them', async () => {
+    it('do not start, and stop nothing', async () => {
       const before = await startedAt('stand-in');
       const {code, stderr} = await begin();
       assert.equal(code, 1);
@@ -329,7 +329,7 @@ exec sleep infinity </dev/dri/${card}
       await end();
     });
 
-    it('start when these may be ended', async () => {
+    it('start if its processes may be ended', async () => {
       await settings('Processes=end');
       const {code, stderr} = await begin();
       assert.equal(code, 0, stderr);
@@ -345,7 +345,7 @@ exec sleep infinity </dev/dri/${card}
   });
 
   describe('that share a card', () => {
-    it('take nothing from one another', async () => {
+    it('do not take devices from each other', async () => {
       await product().sh('guest', 'setup', 'other', '--device', display.slot, '--siblings', '--yes');
       assert.equal((await begin()).code, 0);
       const {code, stderr} = await begin('other');
@@ -370,7 +370,7 @@ exec sleep infinity </dev/dri/${card}
       return qemu;
     };
 
-    it('lose nothing to a stop by hand, and give all back at their end', async () => {
+    it('keep their devices when their unit is stopped manually, and return all at their end', async () => {
       const qemu = await run();
       await product().machine.run(`systemctl stop ${unit('g')}`);
       assert.match(await product().journalOf(unit('g')), new RegExp(`process ${qemu.pid} \\(`));
@@ -381,7 +381,7 @@ exec sleep infinity </dev/dri/${card}
       await assertHost();
     });
 
-    it('do not keep the machine from going down, and are not there at the next boot', async () => {
+    it('do not block a shutdown, and have no devices after the next boot', async () => {
       await run();
       await product().machine.reboot();
       await assertHost();

@@ -1,4 +1,4 @@
-/** Holders: what the kernel's removal does while they are there, and that the product knows it. */
+/** Holders: how the kernel removes a device while they use it, and that pearasys predicts this. */
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
 import type {GuestProcess} from './machine.js';
@@ -26,7 +26,7 @@ describe('holders on a real kernel', function () {
     await process.exited;
   }
 
-  /** Starts a write that the kernel keeps until the holder has ended, and looks where in the kernel it waits. */
+  /** Starts a write that waits in the kernel until the holder has ended, and checks where it waits. */
   async function unbindWaits(
     slot: string,
     driver: string,
@@ -44,7 +44,7 @@ describe('holders on a real kernel', function () {
   }
 
   describe('by class', () => {
-    it('sound: a control node that somebody has open and does not watch blocks', async () => {
+    it('sound: an open control node that is not watched blocks', async () => {
       const {machine} = product();
       const node = await machine.sh(
         `basename /sys/bus/pci/devices/${displayAudio.slot}/sound/card*/controlC*`,
@@ -61,7 +61,7 @@ describe('holders on a real kernel', function () {
       await product().untilDriver(displayAudio.slot, 'snd_hda_intel');
     });
 
-    it('sound: a control node that is watched is closed when the card goes: harmless', async () => {
+    it('sound: a watched control node is closed when the card is removed: harmless', async () => {
       const {machine} = product();
       const node = await machine.sh(
         `basename /sys/bus/pci/devices/${displayAudio.slot}/sound/card*/controlC*`,
@@ -78,7 +78,7 @@ describe('holders on a real kernel', function () {
       await product().sh('bind', 'default', displayAudio.slot);
     });
 
-    it('input: nobody has to close a keyboard', async () => {
+    it('input: an open keyboard is harmless', async () => {
       const {machine} = product();
       const port = machine.ports.take();
       const {slot} = port;
@@ -101,7 +101,7 @@ describe('holders on a real kernel', function () {
       await product().sh('bind', 'default', slot);
     });
 
-    it('I2C: an adapter waits for who has it open: blocks', async () => {
+    it('I2C: an adapter waits until it is closed: blocks', async () => {
       const {machine} = product();
       const slot = '0000:00:1f.3';
       await machine.sh('modprobe i2c-dev && modprobe i2c-i801');
@@ -121,7 +121,7 @@ describe('holders on a real kernel', function () {
       ["an NVMe controller's node", disk1.slot, disk1.driver, 'nvme/nvme*'],
       ['a disk', disk1.slot, disk1.driver, 'nvme/nvme*/nvme*n1'],
     ] as const)
-      it(`${what} is lost to who has it open: yields`, async () => {
+      it(`${what} is removed while a process has it open: yields`, async () => {
         const {machine} = product();
         const name = await machine.sh(`basename /sys/bus/pci/devices/${slot}/${node}`);
         const path = node.startsWith('drm') ? `/dev/dri/${name}` : `/dev/${name}`;
@@ -140,7 +140,7 @@ describe('holders on a real kernel', function () {
       });
   });
 
-  /** Whether the product would take the device, without doing it, and what it says. */
+  /** Whether pearasys would take the device, by a dry run, and its messages. */
   async function wouldTake(slot: string, ...options: string[]): Promise<{taken: boolean; stderr: string}> {
     const {code, stderr} = await product().run('bind', 'pci-stub', slot, '--dry-run', ...options);
     assert.ok(code === 0 || code === 3, stderr);
@@ -155,7 +155,7 @@ describe('holders on a real kernel', function () {
       name = await product().machine.sh(`ls /sys/bus/pci/devices/${slot}/net`);
       await product().machine.sh(`ip link set ${name} up`);
     });
-    // Whatever a failed test has left would be a use of the card for the next.
+    // The remains of a failed test would be holders of the card in the next test.
     afterEach(async () => {
       await product().machine.run(
         'for link in mv0 vnet3 br7; do ip link del $link; done; ip netns del box; true',
@@ -165,7 +165,7 @@ describe('holders on a real kernel', function () {
       await product().machine.sh(`ip link set ${name} down`);
     });
 
-    it('a bridge is idle until somebody has a tap in it', async () => {
+    it('a bridge is idle until a process uses one of its taps', async () => {
       const {machine} = product();
       await machine.sh(`ip link add br7 type bridge; ip link set ${name} master br7; ip link set br7 up`);
       await machine.sh('ip tuntap add vnet3 mode tap; ip link set vnet3 master br7 up');
@@ -184,7 +184,7 @@ describe('holders on a real kernel', function () {
       );
     });
 
-    it('a macvtap is idle until somebody has it open', async () => {
+    it('a macvtap is idle until a process has it open', async () => {
       const {machine} = product();
       await machine.sh(`ip link add link ${name} name mv0 type macvtap mode bridge; ip link set mv0 up`);
       const node = `/dev/tap${await machine.sh('cat /sys/class/net/mv0/ifindex')}`;
@@ -203,7 +203,7 @@ describe('holders on a real kernel', function () {
       );
     });
 
-    it('a macvlan in another network namespace is seen', async () => {
+    it('a macvlan in another network namespace is found', async () => {
       const {machine} = product();
       await machine.sh(
         `ip netns add box; ip link add link ${name} name mc0 type macvlan; ip link set mc0 netns box; ip -n box link set mc0 up`,
@@ -217,7 +217,7 @@ describe('holders on a real kernel', function () {
       assert.match(stderr, /another network namespace/);
     });
 
-    it('a packet socket is seen', async () => {
+    it('a packet socket is found', async () => {
       const {machine} = product();
       const index = await machine.sh(`cat /sys/class/net/${name}/ifindex`);
       const open = `socket S, 17, 3, 0x0300 or die $!; bind S, pack "S n i S C C a8", 17, 3, ${index}, 0, 0, 0, "" or die $!; $| = 1; print "open\\n"; sleep`;
@@ -232,14 +232,14 @@ describe('holders on a real kernel', function () {
     });
   });
 
-  describe('of a disk without a mount of its own', () => {
+  describe('of a disk that is not mounted itself', () => {
     const {slot} = disk1;
     let disk = '';
     before(async () => {
       disk = await product().machine.sh(`ls /sys/bus/pci/devices/${slot}/nvme/nvme*/ | grep -o '^nvme.*n1$'`);
     });
 
-    it('a loop over it with a file system is lost, forced or not', async () => {
+    it('a loop device on it blocks, mounted or not, even with --force', async () => {
       const {machine} = product();
       const loop = await machine.sh(`modprobe loop; losetup --find --show /dev/${disk}`);
       await machine.sh(`mkfs.ext4 -q -F ${loop} && mkdir -p /mnt/loop && mount ${loop} /mnt/loop`);
@@ -253,7 +253,7 @@ describe('holders on a real kernel', function () {
       assert.ok(!idle.taken);
     });
 
-    it('the NVMe target serves it', async () => {
+    it('the NVMe target exports it', async () => {
       const {machine} = product();
       const folder = '/sys/kernel/config/nvmet/subsystems/shared';
       await machine.sh(
@@ -285,7 +285,7 @@ describe('holders on a real kernel', function () {
     });
   });
 
-  describe('do not hang on a file system that does not answer', () => {
+  describe('do not hang on a file system that does not respond', () => {
     for (const [folder, source] of [
       ['/mnt/silent/dev', 'silent'],
       ['/dev/shm/silent', '/dev/shm/silent/disk'],
@@ -295,7 +295,7 @@ describe('holders on a real kernel', function () {
         await machine.sh(`modprobe fuse; mkdir -p ${folder}`);
         const server = await machine.start(`exec perl ${scripts}/silent-fuse.pl ${folder} ${source}`);
         await server.printed(/mounted/);
-        // Not by Perl, which asks for the attributes of what it has opened.
+        // Not with Perl, which reads the attributes of an opened file.
         const reader = await machine.start(`exec 3<${folder}/gpu && echo open && exec sleep infinity`);
         await reader.printed(/open/);
         assert.match(await machine.sh(`ls -l /proc/${reader.pid}/fd`), new RegExp(`${folder}/gpu`));

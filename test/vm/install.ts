@@ -1,11 +1,11 @@
 import {CHECKOUT, type Machine} from './machine.js';
 
-/** Where the product is installed from: a copy, as the checkout itself is read-only in the machine. */
+/** The folder from which pearasys is installed: a copy, because the checkout is read-only in the machine. */
 const COPY = '/opt/pearasys-checkout';
 
 /**
- * Installs the product in the machine with `make install`, from the checkout as it was last built on the host. Times
- * are kept, so that make finds nothing to build.
+ * Installs pearasys in the machine with `make install`, as last built in the host's checkout. The copy keeps the times
+ * of files, so that make does not build anything.
  */
 export async function installProduct(machine: Machine): Promise<void> {
   const without = ['.git', 'node_modules', 'test'].map((name) => `--exclude=./${name}`).join(' ');

@@ -1,6 +1,6 @@
 /**
- * Guests with the real libvirtd and QEMU of Debian, on a machine of their own whose image has these. A guest without a
- * disk needs no operating system: its firmware looks for one for ever, with the card in its hands.
+ * Guests with Debian's libvirtd and QEMU, on a separate machine whose image contains them. A guest without a disk needs
+ * no operating system: its firmware searches for one forever, and keeps the card.
  */
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
@@ -41,7 +41,7 @@ describe('guests of libvirt', function () {
   const sh = (command: string) => product.machine.sh(command, {timeout: 200_000});
   const define = async (managed: 'yes' | 'no') => {
     await product.machine.writeFile('/tmp/g.xml', domain(managed));
-    // It has no UUID: libvirt takes a second definition for another guest of the same name.
+    // The domain has no UUID, so libvirt would treat a second definition as another guest with the same name.
     await product.machine.run('virsh --quiet undefine g');
     await sh('virsh --quiet define /tmp/g.xml');
   };
@@ -53,12 +53,12 @@ describe('guests of libvirt', function () {
   before(async function () {
     this.timeout(BOOT_LIMIT);
     await skipUnlessAvailable(this, {suite: chosenSuite(), packages});
-    // The host may have no place for two machines.
+    // The host may not have the resources for two machines.
     await closeShared();
     machine = await Machine.boot({packages, memory: 4096});
     product = new Product(machine);
     await installProduct(machine);
-    // Nobody in the guest answers when it is asked to end.
+    // The guest has no system that responds to a shutdown request.
     await machine.sh("printf 'ON_SHUTDOWN=shutdown\\nSHUTDOWN_TIMEOUT=10\\n' >/etc/default/libvirt-guests");
     await define('no');
     const {stderr} = await product.run('guest', 'setup', 'g', '--yes');
@@ -69,18 +69,18 @@ describe('guests of libvirt', function () {
   after(() => machine?.close());
   explainFailures(() => machine);
 
-  it('are proposed what their domains have, and are looked for', async () => {
+  it('are set up with the devices of their domains, and must exist in libvirt', async () => {
     assert.equal(await sh('cat /etc/pearasys/guests/g.conf'), slots.join('\n'));
     const {code, stderr} = await product.run('guest', 'setup', 'nobody', '--yes');
     assert.equal(code, 4);
     assert.match(stderr, /libvirt has no guest called nobody/);
-    // It may be one that libvirt has no file of.
+    // With named devices, libvirt need not have a file of the guest.
     const named = await product.run('guest', 'setup', 'nobody', '--device', display.slot, '--dry-run');
     assert.equal(named.code, 0, named.stderr);
     assert.match(named.stderr, /libvirt has no file of guest nobody/);
   });
 
-  it('have the card through VFIO while they run, and the host has it back at their end', async () => {
+  it('use the card through VFIO while they run, and return it to the host at their end', async () => {
     await start();
     await assertGuest();
     const pid = await pidOfGuest();
@@ -94,7 +94,7 @@ describe('guests of libvirt', function () {
     assert.equal(await product.stateOf(unit), 'inactive');
   });
 
-  it('do not start when the card is in use, and virsh says why', async () => {
+  it('do not start if the card is in use, and virsh prints the reason', async () => {
     const card = await sh(`ls /sys/bus/pci/devices/${display.slot}/drm | grep card`);
     const holder = await product.machine.start(`exec sleep infinity <"/dev/dri/${card}"`);
     const {code, stderr} = await product.machine.run('virsh start g', {timeout: 200_000});
@@ -110,7 +110,7 @@ describe('guests of libvirt', function () {
     await assertHost();
   });
 
-  it('that are killed give the card back', async () => {
+  it('return the card if they are killed', async () => {
     await start();
     await sh(`kill -KILL ${await pidOfGuest()}`);
     for (const [index, slot] of slots.entries())
@@ -119,7 +119,7 @@ describe('guests of libvirt', function () {
     assert.equal(await stateOfGuest(), 'shut off');
   });
 
-  it('keep the card over a restart of libvirtd', async () => {
+  it('keep the card during a restart of libvirtd', async () => {
     await start();
     await sh('systemctl restart libvirtd');
     assert.equal(await stateOfGuest(), 'running');
@@ -128,7 +128,7 @@ describe('guests of libvirt', function () {
     await assertHost();
   });
 
-  it('whose devices libvirt manages itself end in the same way', async () => {
+  it('behave the same if libvirt manages the devices itself', async () => {
     await define('yes');
     await start();
     await assertGuest();
@@ -137,13 +137,13 @@ describe('guests of libvirt', function () {
     await define('no');
   });
 
-  it('on autostart have the card after the boot, and do not keep the machine from going down', async () => {
+  it('take the card at boot with autostart, and do not block a shutdown', async () => {
     await sh('virsh --quiet autostart g');
     await product.machine.reboot();
     await product.machine.waitUntil('test "$(virsh domstate g)" = running', {timeout: 120_000});
     await assertGuest();
     await sh('virsh --quiet autostart g --disable');
-    // In this time libvirt-guests asks the guest to end, which nobody hears in it, and systemd kills it.
+    // At shutdown, libvirt-guests asks the guest to shut down. The guest does not respond, and systemd kills it.
     await product.machine.reboot();
     await assertHost();
     assert.equal(await sh('ls /run/pearasys/guest 2>/dev/null || true'), '');

@@ -1,6 +1,6 @@
 /**
- * A real kernel to test on: a Debian in QEMU, with an emulated IOMMU, the devices of `devices.ts`, and an agent in it
- * that runs commands for the tests.
+ * A real kernel for tests: Debian in QEMU, with an emulated IOMMU, the devices of `devices.ts`, and an agent that runs
+ * commands for the tests.
  *
  * ```ts
  * let machine: Machine;
@@ -51,39 +51,39 @@ import {Ports} from './port.js';
 export {CommandError, type GuestProcess, type Result, type RunOptions} from './agent.js';
 export type {MachineEvent} from './monitor.js';
 
-/** For `this.timeout()` of a hook that boots: includes making the image and waiting for another machine's end. */
+/** For `this.timeout()` of a hook that boots a machine: includes building the image and waiting for another machine. */
 export const BOOT_LIMIT = 1_200_000;
 
-/** Where the checkout is in the machine, read-only. */
+/** The path of the checkout in the machine, read-only. */
 export const CHECKOUT = '/mnt/checkout';
 
 const BOOT_TIMEOUT = 400_000;
-/** How many machines this host runs at a time: more would only make each other's tests run into their limits. */
+/** The maximum number of machines that run at a time. More would exceed the time limits of tests. */
 export const PLACES = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 32)));
 /**
- * Processors of a machine: as many as the host has for each. An emulated processor that waits for one that the host does
- * not run at the moment takes its time from the others.
+ * The number of processors of a machine, which is the number that the host has for each. With more, an emulated
+ * processor could spin on one that the host is not running at the moment.
  */
 const PROCESSORS = Math.min(2, Math.ceil(availableParallelism() / PLACES));
 const checkout = path.resolve(import.meta.dirname, '../..');
 
 /** Options of {@link Machine.boot}. */
 export interface BootOptions extends Partial<Recipe> {
-  /** Megabytes; 1536 unless told. */
+  /** Megabytes; 1536 by default. */
   memory?: number;
-  /** Further devices, as QEMU's `-device` takes them: `'e1000e,bus=hotplug0,id=extra,romfile='`. */
+  /** Further devices, in the format of QEMU's `-device`: `'e1000e,bus=hotplug0,id=extra,romfile='`. */
   extraDevices?: readonly string[];
   /** Further arguments for QEMU. */
   extraArguments?: readonly string[];
   /** Added to the kernel's command line. */
   kernelParameters?: string;
-  /** Drivers loaded before the real system starts, as an initramfs with all drivers does. */
+  /** Drivers loaded before the real system starts, as by an initramfs with all drivers. */
   early?: readonly ('nvme' | 'e1000e')[];
-  /** Further folders to carry in, read-only: mounted as `/mnt/<name>`. */
+  /** Further folders of the host, mounted read-only as `/mnt/<name>`. */
   shares?: Readonly<Record<string, string>>;
 }
 
-/** The machines that run, so that none outlives the tests. */
+/** The running machines, so that none outlives the tests. */
 const running = new Set<Machine>();
 process.on('exit', () => {
   for (const machine of running) machine.abandon();
@@ -94,7 +94,7 @@ export class Machine {
   readonly recipe: Recipe;
   /** Milliseconds from QEMU's start to the end of the first boot. */
   bootTime = 0;
-  /** The root ports that are empty at boot. */
+  /** The root ports that are empty after a boot. */
   readonly ports = new Ports(this);
   readonly #folder: string;
   readonly #shares: Readonly<Record<string, string>>;
@@ -129,8 +129,8 @@ export class Machine {
   }
 
   /**
-   * Starts a machine on a fresh copy of the suite's image and waits until its boot is finished, whatever units have
-   * failed. Waits first until the host has a place for it.
+   * Starts a machine on a fresh copy of the suite's image and waits until its boot is finished, even if units have
+   * failed. First waits until the host has a place for it.
    */
   static async boot(options: BootOptions = {}): Promise<Machine> {
     const {suite = chosenSuite(), packages, script} = options;
@@ -147,7 +147,7 @@ export class Machine {
       await truncate(path.join(folder, name), 256 * 1024 * 1024);
     }
     const command = [
-      // The kernel ends QEMU with us, however we end.
+      // The kernel kills QEMU when this process ends, in any way.
       ...['setpriv', '--pdeathsig', 'KILL'],
       'qemu-system-x86_64',
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none'],
@@ -158,7 +158,7 @@ export class Machine {
       ...['-kernel', image.kernel, '-initrd', image.initrd, '-append', kernelParameters(options)],
       ...['-chardev', `file,id=console,path=${folder}/console.log`, '-serial', 'chardev:console'],
       ...['-qmp', `unix:${folder}/qmp,server=on,wait=off`],
-      // The machine's changes are in a nameless file of QEMU's, which lives as long as QEMU: through reboots.
+      // QEMU stores the machine's changes in an unlinked file, which persists over reboots until QEMU ends.
       ...['-drive', `file=${image.disk},format=raw,if=none,id=root,snapshot=on,cache=unsafe`],
       ...['-device', 'virtio-blk-pci,drive=root,addr=2'],
       ...['-device', 'virtio-serial-pci,addr=3'],
@@ -196,16 +196,16 @@ export class Machine {
   /**
    * Runs a command line in a fresh `sh` in the machine, as root, in /root. A non-zero exit code is a result like any
    * other.
-   * @throws CommandError when it has not ended in time; it is killed then, and the machine stays usable even if the
-   *   command cannot be
+   * @throws CommandError if it has not ended in time. It is then killed; if that is impossible, the machine is still
+   *   usable
    */
   async run(command: string, options: RunOptions = {}): Promise<Result> {
     return (await this.start(command, options)).wait(options.timeout);
   }
 
   /**
-   * Runs a command line and gives what it printed, without the newlines at its end, as `$(…)` does.
-   * @throws CommandError when it fails
+   * Runs a command line and returns its output, without the newlines at its end, as `$(…)` does.
+   * @throws CommandError if it fails
    */
   async sh(command: string, options: RunOptions = {}): Promise<string> {
     const process = await this.start(command, options);
@@ -214,13 +214,13 @@ export class Machine {
     return stdout.replace(/\n+$/, '');
   }
 
-  /** Starts a command line and gives it back once it runs. It is ended by {@link GuestProcess.kill} or with the machine. */
+  /** Starts a command line and returns it once it runs. {@link GuestProcess.kill} or the end of the machine ends it. */
   async start(command: string, {input}: Pick<RunOptions, 'input'> = {}): Promise<GuestProcess> {
     if (this.#gone !== undefined) throw new Error(this.#gone);
     return this.#agent.start(command, input);
   }
 
-  /** A file of the machine, whole. */
+  /** The content of a file of the machine. */
   async readFile(file: string): Promise<Buffer> {
     const process = await this.start(`exec cat -- ${quote(file)}`);
     const {code} = await process.wait();
@@ -228,7 +228,7 @@ export class Machine {
     return process.stdoutBytes;
   }
 
-  /** Writes a file of the machine, with the folders above it. Not for sysfs: use `sh('printf … > …')` there. */
+  /** Writes a file of the machine, and creates the folders above it. For sysfs use `sh('printf … > …')` instead. */
   async writeFile(file: string, content: string | Uint8Array, mode = 0o644): Promise<void> {
     const [name, folder] = [quote(file), quote(path.posix.dirname(file))];
     await this.sh(`mkdir -p ${folder} && cat >${name} && chmod ${mode.toString(8)} ${name}`, {
@@ -237,7 +237,7 @@ export class Machine {
   }
 
   /**
-   * Waits until a shell condition holds. It is tried ten times a second inside the machine.
+   * Waits until a shell condition is true. The machine checks it ten times a second.
    * @throws CommandError with the output of the last try
    */
   async waitUntil(condition: string, {timeout = DEFAULT_TIMEOUT}: {timeout?: number} = {}): Promise<void> {
@@ -254,7 +254,7 @@ done`;
     if (code !== 0) throw new CommandError(`not so within ${seconds} s`, condition, {code, stdout, stderr});
   }
 
-  /** The journal of this boot, or what else `journalctl` is asked for: `journal('-b -1')`, `journal('-u mdev@…')`. */
+  /** The journal of this boot, or for other arguments of `journalctl`: `journal('-b -1')`, `journal('-u mdev@…')`. */
   async journal(args = '-b'): Promise<string> {
     return this.sh(`journalctl --no-pager -o short-precise ${args}`);
   }
@@ -264,7 +264,7 @@ done`;
     return this.sh('dmesg');
   }
 
-  /** All that the kernel and systemd have printed to the console, all boots. */
+  /** All console output of the kernel and systemd, of all boots. */
   async consoleLog(): Promise<string> {
     return readFile(path.join(this.#folder, 'console.log'), 'utf8').catch(() => '');
   }
@@ -280,19 +280,19 @@ done`;
   }
 
   /**
-   * Plugs a device in: `deviceAdd('usb-kbd', {bus: 'usb.0'})`; into a root port with {@link Port.plug}. The kernel finds
-   * it a moment later; wait for what is expected of it.
-   * @returns its name in QEMU, which no other device has had.
+   * Plugs a device in: `deviceAdd('usb-kbd', {bus: 'usb.0'})`. For a root port use {@link Port.plug}. The kernel
+   * detects the device later, so the caller must wait for it.
+   * @returns its unique name in QEMU.
    */
   async deviceAdd(driver: string, properties: Readonly<Record<string, unknown>>): Promise<string> {
     const id = `plugged${this.#added++}`;
-    // Like the devices that are there from the start, and there may be no ROM for it on this host.
+    // Like the initial devices. The host may also have no ROM for it.
     const rom = /^(e1000|virtio-net)/.test(driver) ? {romfile: ''} : {};
     await this.monitor('device_add', {driver, id, ...rom, ...properties});
     return id;
   }
 
-  /** Asks the machine to let a device go, as the button beside a hot-plug slot does, and waits until it has. */
+  /** Requests the removal of a device, like the button of a hot-plug slot, and waits for it. */
   async deviceDel(id: string, {timeout = DEFAULT_TIMEOUT}: {timeout?: number} = {}): Promise<void> {
     const deleted = this.event(
       (event) => event.event === 'DEVICE_DELETED' && event.data['device'] === id,
@@ -304,17 +304,17 @@ done`;
     });
   }
 
-  /** The next event of QEMU that is the wanted one. */
+  /** Waits for the next event of QEMU that matches. */
   async event(wanted: (event: MachineEvent) => boolean, timeout = DEFAULT_TIMEOUT): Promise<MachineEvent> {
     return this.#monitor.event(wanted, timeout);
   }
 
   /**
-   * Reboots with `systemctl reboot` and waits for the end of the new boot. The disk and what is plugged in stay.
-   * @param options.timeout milliseconds the machine has to go down, 120,000 unless told: more than the 90 s that
+   * Reboots with `systemctl reboot` and waits for the end of the new boot. The disk and plugged devices persist.
+   * @param options.timeout the limit of the shutdown in milliseconds, 120,000 by default: more than the 90 s that
    *   systemd gives a unit to stop
-   * @throws Error with what still ran when the machine does not go down in that time; it stays as it is, to be looked
-   *   at, and {@link powerCycle} brings it back
+   * @throws Error with the processes still running if the machine does not shut down in that time. It is left unchanged
+   *   for inspection; {@link powerCycle} boots it again
    */
   async reboot({timeout = 120_000}: {timeout?: number} = {}): Promise<void> {
     const down = this.#monitor.event(({event}) => event === 'RESET', timeout);
@@ -336,7 +336,7 @@ done`;
     await this.#up(BOOT_TIMEOUT);
   }
 
-  /** A power cut: resets the machine without asking it, and waits for the end of the new boot. */
+  /** A power cut: resets the machine without a shutdown, and waits for the end of the new boot. */
   async powerCycle(): Promise<void> {
     const down = this.#monitor.event(({event}) => event === 'RESET', DEFAULT_TIMEOUT);
     await this.monitor('system_reset');
@@ -344,7 +344,7 @@ done`;
     await this.#up(BOOT_TIMEOUT);
   }
 
-  /** Ends the machine without asking it, and forgets its disk. */
+  /** Ends the machine without a shutdown, and discards its disk. */
   async close(): Promise<void> {
     if (!running.delete(this)) return;
     this.#end('the machine is closed');
@@ -357,15 +357,15 @@ done`;
     await rm(this.#folder, {recursive: true, force: true});
   }
 
-  /** @internal For the end of this process, when nothing can be waited for. */
+  /** @internal For the exit of this process, which cannot wait. */
   abandon(): void {
     this.#qemu.kill('SIGKILL');
     rmSync(this.#folder, {recursive: true, force: true});
   }
 
   /**
-   * Writes all that may explain a failure into a folder of its own, under `$PEARASYS_VM_LOGS` or the image cache's
-   * `logs`: the console, the journal of all boots, devices with drivers and groups, processes and where they wait.
+   * Writes diagnostics of a failure into a new folder, under `$PEARASYS_VM_LOGS` or the image cache's `logs`: the
+   * console, the journal of all boots, devices with drivers and groups, processes and where they wait.
    * @returns the folder
    */
   async dump(title: string): Promise<string> {
@@ -378,7 +378,7 @@ done`;
     }
     for (const [file, command] of Object.entries(REPORTS)) {
       if (!this.#agent.up) break;
-      // A machine that is badly stuck answers some and not others; each has its own short limit.
+      // A stuck machine may execute only some of these commands, so each has its own short limit.
       const text = await this.run(command, {timeout: 20_000}).then(
         ({stdout, stderr}) => stdout + stderr,
         (error: unknown) => String(error),
@@ -425,7 +425,7 @@ done`;
       const options = 'ro,trans=virtio,version=9p2000.L,msize=512000';
       return `mkdir -p ${folder} && mount -t 9p -o ${options} ${quote(name)} ${folder}`;
     });
-    // The first question is asked so early that systemd may not listen yet. Not all units need to be well.
+    // At this time systemd may not listen yet. Failed units are accepted.
     const ready = `until [ -S /run/systemd/private ]; do sleep 0.1; done
 systemctl is-system-running --wait >/dev/null
 udevadm settle
@@ -434,9 +434,9 @@ ${mounts.join(' && ')}`;
   }
 
   /**
-   * For a reset while the machine boots.
-   * @param log the console's log since the boot began
-   * @throws Error when a panic was the reason, and the system that is tested had begun
+   * Handles a reset while the machine boots.
+   * @param log the console's log since the start of the boot
+   * @throws Error if a panic was the reason and the tested system had already started
    */
   async #forgiveEarlyPanic(log: string): Promise<void> {
     const end = log.lastIndexOf('Kernel panic');
@@ -461,15 +461,15 @@ ${mounts.join(' && ')}`;
 }
 
 /**
- * Takes one of the host's places for test machines.
- * @returns a file whose lock is the place; closing it gives the place back, and so does the end of this process
- * @throws Error when no machine ends within 1,000 s
+ * Reserves one of the host's places for test machines.
+ * @returns a file whose lock is the place; closing it, or the end of this process, releases the place
+ * @throws Error if no machine ends within 1,000 s
  */
 async function takePlace(): Promise<FileHandle> {
   await mkdir(cacheFolder(), {recursive: true});
   const take = async (place: number, ...wait: string[]): Promise<FileHandle | undefined> => {
     const file = await open(path.join(cacheFolder(), `machine-${place}.lock`), 'a');
-    // On an inherited file the lock is for all who have it open, and stays with us when flock ends.
+    // flock locks the inherited open file, so this process still holds the lock when flock ends.
     const flock = spawn('flock', [...wait, '3'], {stdio: ['ignore', 'ignore', 'inherit', file.fd]});
     const [code] = (await once(flock, 'exit')) as [number | null];
     if (code === 0) return file;
@@ -486,7 +486,7 @@ async function takePlace(): Promise<FileHandle> {
   return taken;
 }
 
-/** For a suite's `before`: skips the suite, and says why, where no machine can be run. In CI it fails instead. */
+/** For a suite's `before`: skips the suite with the reason if no machine can run. In CI it fails instead. */
 export async function skipUnlessAvailable(context: Mocha.Context, recipe?: Recipe): Promise<void> {
   const why = await available(recipe);
   if (why === undefined) return;
@@ -494,7 +494,7 @@ export async function skipUnlessAvailable(context: Mocha.Context, recipe?: Recip
   context.skip();
 }
 
-/** For a suite: after each failed test of it writes {@link Machine.dump} and says where. */
+/** For a suite: after each failed test, writes {@link Machine.dump} and prints the folder. */
 export function explainFailures(machine: () => Machine | undefined): void {
   afterEach(async function () {
     if (this.currentTest?.state !== 'failed') return;
@@ -504,12 +504,12 @@ export function explainFailures(machine: () => Machine | undefined): void {
   });
 }
 
-/** Makes a word for the machine's shell of any text. */
+/** Quotes any text as a word for the machine's shell. */
 export function quote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** Who is left, and where in the kernel those wait that cannot be killed. */
+/** Lists the remaining jobs and processes, and where processes that cannot be killed wait in the kernel. */
 const LEFT_OVER = `systemctl list-jobs --no-pager
 ps -eo pid,ppid,stat,wchan:32,args | awk 'NR == 1 || $2 > 2 && $1 > 2 || $3 ~ /D/'
 for task in /proc/[0-9]*; do
@@ -534,12 +534,12 @@ done`,
 function kernelParameters({early, kernelParameters = ''}: BootOptions): string {
   return [
     'root=/dev/vda console=ttyS0 intel_iommu=on iommu=pt',
-    // Only time: nothing here has secrets, and the emulated processor pays much for it.
+    // Saves time: the machine has no secrets, and the mitigations are slow on the emulated processor.
     'mitigations=off cryptomgr.notests',
-    // An emulator with several threads may run an instruction that the kernel is patching, and the kernel panics, in
-    // one of some hundred boots. Then it starts again, and nobody waits for a machine that is dead.
+    // In one of hundreds of boots, an emulator thread runs an instruction that the kernel is patching, and the kernel
+    // panics. It then reboots after 1 s, so that no test waits for a dead machine.
     'panic=1',
-    // A message in the console's log is worth more than the colours around it.
+    // Escape sequences for colors would make the console's log hard to read.
     'systemd.log_color=0 SYSTEMD_COLORS=0',
     ...(early ? [`early=${early.join(',')}`] : []),
     kernelParameters,

@@ -25,10 +25,10 @@ describe('mediated devices on a real kernel', function () {
     this.timeout(BOOT_LIMIT);
     const recipe = mdevRecipe();
     await skipUnlessAvailable(this, recipe);
-    // The host may have no place for two machines.
+    // The host may not have the resources for two machines.
     await closeShared();
     machine = await Machine.boot(recipe);
-    // The distribution's rule would start the same definitions.
+    // Debian's rule would start the same definitions.
     await machine.sh('ln -s /dev/null /etc/udev/rules.d/60-mdevctl.rules');
     await installProduct(machine);
     await machine.sh('echo mtty >/etc/modules-load.d/mtty.conf && modprobe mtty && udevadm settle');
@@ -45,7 +45,7 @@ describe('mediated devices on a real kernel', function () {
       `test "$(systemctl list-units --plain --no-legend --state=active 'mdev@*' | wc -l)" = ${count}
 test -z "$(systemctl list-jobs --no-legend)"`,
     );
-  /** Back to no devices and no definitions. */
+  /** Removes all devices and definitions. */
   const clear = async () => {
     await machine.sh(`for device in /sys/bus/mdev/devices/*/remove; do [ ! -e "$device" ] || echo 1 >"$device"; done
 udevadm settle`);
@@ -53,17 +53,17 @@ udevadm settle`);
     await machine.sh('rm -rf /etc/mdevctl.d/mtty; systemctl reset-failed');
   };
 
-  it('has units that systemd finds no fault in', async () => {
+  it('has units that pass systemd-analyze verify', async () => {
     const names = `mdev@${A}.service mdev_create@${A}.service mdev_record@${A}.service mdev_parent@mtty.service mdev_there@${A}.target mdev_gone@${A}.target`;
     const {stdout, stderr} = await machine.run(`systemd-analyze verify ${names}`);
-    // The machine has no man, which it asks for the documentation.
+    // systemd-analyze calls man to check the documentation, which the machine does not have.
     assert.equal((stdout + stderr).replaceAll(/^.*Command 'man .*\n/gm, ''), '');
   });
 
   describe('a device that was created by a bare write', () => {
     after(clear);
 
-    it('has an active unit, and is recorded as mdevctl would write it', async () => {
+    it('has an active unit, and is recorded in the format of mdevctl', async () => {
       await create(A);
       await product.untilState(unitOf(A), 'active');
       await machine.waitUntil(`test -e ${definitionOf(A)}`);
@@ -98,12 +98,12 @@ udevadm settle`);
       await untilActive(1);
       assert.equal(await isThere(A), true);
       assert.equal(await product.stateOf(`mdev_there@${A}.target`), 'active');
-      // systemd tells so of each process that outlives its service.
+      // systemd logs each process that outlives its service.
       assert.doesNotMatch(await product.journalOf(unitOf(A)), /remains running/);
       assert.doesNotMatch(await product.journalOf(`mdev_create@${A}.service`), /remains running/);
     });
 
-    it('takes its unit down when anybody removes it, and keeps its definition', async () => {
+    it('stops its unit when it is removed, and keeps its definition', async () => {
       await remove(A);
       await product.untilState(unitOf(A), 'inactive');
       await machine.sh(`test -e ${definitionOf(A)}`);
@@ -112,7 +112,7 @@ udevadm settle`);
       assert.equal(await isThere(A), false);
     });
 
-    it('ends as the last wish says, however often it comes and goes', async () => {
+    it('ends in the last requested state after many starts and stops', async () => {
       const mdevctl = `/usr/bin/mdevctl`;
       const flap = `for round in 1 2 3 4 5; do ${mdevctl} start -u ${A}; ${mdevctl} stop -u ${A}; done`;
       await machine.sh(`${flap}; udevadm settle`);
@@ -134,7 +134,7 @@ udevadm settle`);
       await clear();
     });
 
-    it('leaves a device unrecorded, but not without a unit', async () => {
+    it('does not record a device, but starts its unit', async () => {
       await machine.sh(
         `sed -i 's/^#AutoRecord=yes/AutoRecord=no/' ${settings} && grep -q ^AutoRecord=no ${settings}`,
       );
@@ -146,7 +146,7 @@ udevadm settle`);
     });
   });
 
-  describe('what cannot be started', () => {
+  describe('a device that cannot be started', () => {
     after(clear);
 
     it('has an inactive unit, nothing in sysfs, and the reason in the journal', async () => {
@@ -172,7 +172,7 @@ udevadm settle`);
   describe('a device in use', () => {
     after(clear);
 
-    it('is not removed by the stop of its unit, which names who uses it and does not hang', async () => {
+    it('is not removed by the stop of its unit, which names the process using it and does not hang', async () => {
       await create(A);
       await product.untilState(unitOf(A), 'active');
       const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${A}`);
@@ -193,7 +193,7 @@ udevadm settle`);
   describe('a parent', () => {
     after(clear);
 
-    it('has its auto definitions started when it registers, once, and no others', async () => {
+    it('starts its auto definitions once when it registers, and no others', async () => {
       await machine.sh('rmmod mtty && udevadm settle');
       await machine.writeFile(definitionOf(A), asRecorded('auto'));
       await machine.writeFile(definitionOf(B), asRecorded('manual', 'mtty-2'));
@@ -203,7 +203,7 @@ udevadm settle`);
       assert.equal(await isThere(B), false);
     });
 
-    it('has its own definitions started in whatever form they are written', async () => {
+    it('starts its definitions in any valid form', async () => {
       await machine.sh('rmmod mtty && udevadm settle');
       await untilActive(0);
       await machine.writeFile(definitionOf(A), '{"start":"auto","mdev_type":"mtty-2"}');
@@ -219,21 +219,21 @@ udevadm settle`);
       assert.equal((await machine.readFile(definitionOf(many[0]!))).toString(), '{"mdev_type": ');
     });
 
-    it('takes its devices and their units with it', async () => {
+    it('removes its devices and stops their units when it unregisters', async () => {
       await machine.sh('rmmod mtty && udevadm settle');
       await untilActive(0);
       await machine.sh('modprobe mtty && udevadm settle');
       await untilActive(2);
     });
 
-    it('has each device there once where mdevctl’s own rule starts them too', async () => {
+    it('has each device once if mdevctl’s own rule starts them too', async () => {
       const mask = '/etc/udev/rules.d/60-mdevctl.rules';
       await machine.sh(`rm ${mask} && udevadm control --reload`);
       try {
         for (let round = 0; round < 5; round++) {
           await machine.sh('rmmod mtty && udevadm settle');
           await untilActive(0);
-          // Not one for the fast path: both programs would create it, and write its attribute.
+          // With attributes it is not for the fast path: both programs create the device and write its attribute.
           await machine.writeFile(
             definitionOf(A),
             '{"mdev_type": "mtty-1", "start": "auto", "attrs": [{"power/control": "auto"}]}',
@@ -255,7 +255,7 @@ udevadm settle`);
       }
     });
 
-    it('costs no process without definitions, nor does any device that is neither', async () => {
+    it('starts no process without definitions, nor do other devices', async () => {
       await clear();
       for (const path of [
         '/sys/devices/virtual/mtty/mtty',
@@ -271,7 +271,7 @@ udevadm settle`);
   describe('24 devices of one parent', function () {
     this.timeout(1_200_000);
 
-    it('are there after a boot, as are their units; a manual one is not', async () => {
+    it('exist after a boot with their units, but not a manual one', async () => {
       for (const uuid of many.slice(1)) await machine.writeFile(definitionOf(uuid), asRecorded('auto'));
       await machine.writeFile(definitionOf(many[0]!), asRecorded('auto'));
       await machine.writeFile(`/etc/mdevctl.d/mtty/${B}`, asRecorded('manual'));
@@ -280,19 +280,19 @@ udevadm settle`);
       assert.equal(await machine.sh('ls /sys/bus/mdev/devices'), many.join('\n'));
     });
 
-    it('stay through a daemon-reload', async () => {
+    it('remain after a daemon-reload', async () => {
       await machine.sh('systemctl daemon-reload && udevadm settle');
       await untilActive(24);
       assert.equal(await machine.sh('ls /sys/bus/mdev/devices | wc -l'), '24');
     });
 
-    it('hold no shutdown up when one is in use', async () => {
+    it('do not delay a shutdown if one is in use', async () => {
       const shutdown = await rebootWhileHeld(machine, many[0]!);
       assert.doesNotMatch(shutdown, /(?:Stopping|Stopped).*mdev@|is removed/);
       await untilActive(24);
     });
 
-    it('that none of them can be had beyond that is told by its unit', async () => {
+    it('are the maximum, and the unit of another device reports it', async () => {
       await machine.writeFile(definitionOf(A), asRecorded('manual'));
       assert.notEqual((await machine.run(`systemctl start ${unitOf(A)}`)).code, 0);
       assert.match(
@@ -303,10 +303,10 @@ udevadm settle`);
     });
   });
 
-  describe('scripts that make possible what is asked for', () => {
+  describe('scripts that make the requested action possible', () => {
     const scripts = '/etc/mdevctl.d/scripts.d';
     const start = `pearasys mdev start -u ${A} -p mtty -t mtty-1`;
-    /** A callout with this body, and a notifier; both write down how they were called. */
+    /** Installs a callout with this body, and a notifier; both log their arguments. */
     const install = async (body: string) => {
       const note = `echo "\${0##*/} $4 $6 $8" >>/run/mdev-calls`;
       await machine.writeFile(
@@ -347,7 +347,7 @@ udevadm settle`);
       assert.deepEqual(await calls(), told('start', 'success'));
     });
 
-    it('start: they hear of it where the parent is still not there', async () => {
+    it('start: they are notified if the parent is still missing', async () => {
       await install('');
       await unload();
       const {code, stderr} = await machine.run(start);
@@ -367,7 +367,7 @@ udevadm settle`);
       assert.deepEqual(await calls(), told('start', 'success'));
     });
 
-    it('stop: pre ends what uses the device', async () => {
+    it('stop: pre ends the process that uses the device', async () => {
       await create(A);
       await product.untilState(unitOf(A), 'active');
       const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${A}`);
@@ -379,9 +379,9 @@ udevadm settle`);
     });
   });
 
-  // Last: tests of a suite itself run before those of its parts.
+  // In a suite of its own and last: tests of a suite run before those of its nested suites.
   describe('make uninstall', () => {
-    it('leaves devices and definitions where they are', async () => {
+    it('keeps devices and definitions', async () => {
       await create(A);
       await product.untilState(unitOf(A), 'active');
       await machine.waitUntil(`test -e ${definitionOf(A)}`);

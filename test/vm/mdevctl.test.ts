@@ -1,28 +1,28 @@
-/** The drop-in beside Debian's mdevctl 1.2: the same commands on the same state, from real parents. */
+/** The mdevctl replacement compared with Debian's mdevctl 1.2: the same commands on the same state and real parents. */
 import assert from 'node:assert/strict';
 import {installProduct} from './install.js';
 import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
 import {mdevRecipe} from './recipes.js';
 import {closeShared} from './shared.js';
 
-/** In order before any that a program makes up: lists of both are always of one order. */
+/** Sorted before any random UUID, so that the lists of both programs have the same order. */
 const [A, B, C, D] = ['1', '2', '3', '4'].map(
   (digit) =>
     `${'0'.repeat(8)}-${digit.repeat(4)}-4${digit.repeat(3)}-8${digit.repeat(3)}-${digit.repeat(12)}`,
 ) as [string, string, string, string];
 
-/** What one program printed, how it ended, and what it left. */
+/** The output and exit codes of one program, and the final state. */
 interface Trace {
-  /** One for each line: standard output, then `[exit code]`. */
+  /** One for each command: standard output, then `[exit code]`. */
   readonly answers: readonly string[];
-  /** The files of definitions, what the scripts were told, and the devices that are there. */
+  /** The files of definitions, the calls of the scripts, and the existing devices. */
   readonly left: string;
 }
 
 const theirs = '/usr/bin/mdevctl';
 const ours = '/usr/local/sbin/mdevctl';
 
-/** Commands by what they are about; each group begins with no devices and no definitions. */
+/** Commands by subject; each group begins without devices and definitions. */
 const groups: Readonly<Record<string, readonly string[]>> = {
   'help and versions': [
     'mdevctl',
@@ -46,7 +46,7 @@ const groups: Readonly<Record<string, readonly string[]>> = {
     'mdevctl types -p nosuch --dumpjson',
     'mdevctl types --dumpjson',
   ],
-  'words that are wrong': [
+  'invalid words': [
     'mdevctl nosuch',
     'mdevctl list --nosuch',
     'mdevctl list extra',
@@ -195,7 +195,7 @@ const groups: Readonly<Record<string, readonly string[]>> = {
       `mdevctl undefine -u ${A}`,
     ]),
   ],
-  'a parent that is full': [
+  'a full parent': [
     ...Array.from({length: 12}, () => 'mdevctl start -p mtty -t mtty-2'),
     'mdevctl types -p mtty',
     `mdevctl start -u ${A} -p mtty -t mtty-2`,
@@ -240,7 +240,7 @@ const files: Readonly<Record<string, string>> = {
   escape: '{"mdev_type": "mtty-1", "start": "manual", "attrs": [{"../../../power/control": "on"}]}',
 };
 
-/** Tells what it was called with, and answers as it is told. */
+/** Logs its arguments and input, and ends with a configured exit code. */
 const script = `#!/bin/sh
 { printf '%s |' "\${0##*/callouts/}" "$@"; cat; echo; } | sed 's|^.*/scripts.d/||' >>/root/script.log
 exit "$(cat /root/script.code)"
@@ -257,7 +257,7 @@ find . -type f | sort | while read -r file; do echo "== $file"; cat "$file"; ech
 grep -v -F -e '-e |get |' /root/script.log 2>/dev/null
 ls /sys/bus/mdev/devices`;
 
-/** The options in a text of help and what it says of each, whether that is on the same line or below it. */
+/** The options in a help text and their descriptions, on the same line or below. */
 function optionsIn(help: string): ReadonlyMap<string, string> {
   const options = help.slice(help.indexOf('OPTIONS:'));
   return new Map(
@@ -267,7 +267,7 @@ function optionsIn(help: string): ReadonlyMap<string, string> {
   );
 }
 
-describe('mdevctl beside mdevctl 1.2', function () {
+describe('mdevctl compared with mdevctl 1.2', function () {
   this.timeout(600_000);
   let machine: Machine;
 
@@ -276,12 +276,12 @@ describe('mdevctl beside mdevctl 1.2', function () {
     const recipe = mdevRecipe();
     if (recipe.suite !== 'bookworm') this.skip();
     await skipUnlessAvailable(this, recipe);
-    // The host may have no place for two machines.
+    // The host may not have the resources for two machines.
     await closeShared();
     machine = await Machine.boot(recipe);
     await installProduct(machine);
     await machine.sh('make -C /opt/pearasys-checkout -o dist/pearasys.cjs install-mdevctl');
-    // Nobody but the two programs is to write definitions here.
+    // Only the two programs may write definitions here.
     await machine.sh(`for rule in 60-mdevctl 60-pearasys-mdev; do ln -s /dev/null /etc/udev/rules.d/$rule.rules; done
 udevadm control --reload; modprobe -a mtty mdpy mbochs; udevadm settle`);
     for (const [name, text] of Object.entries(files)) await machine.writeFile(`/root/${name}.json`, text);
@@ -297,7 +297,7 @@ udevadm control --reload; modprobe -a mtty mdpy mbochs; udevadm settle`);
       `mdevctl() { ${program} "$@"; }\nlsmdev() { ${lsmdev} "$@"; }\n${reset}${text}\n`,
       {timeout: 300_000},
     );
-    // UUIDs that a program has made up.
+    // Random UUIDs of a program.
     const known = new Set([A, B, C, D]);
     const level = (each: string) =>
       each.replaceAll(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, (uuid) =>
@@ -313,7 +313,7 @@ udevadm control --reload; modprobe -a mtty mdpy mbochs; udevadm settle`);
   }
 
   for (const [name, commands] of Object.entries(groups))
-    it(`answers and leaves the same: ${name}`, async () => {
+    it(`has the same output and final state: ${name}`, async () => {
       const expected = await trace(theirs, commands);
       const actual = await trace(ours, commands);
       assert.equal(expected.answers.length, commands.length);
@@ -321,20 +321,20 @@ udevadm control --reload; modprobe -a mtty mdpy mbochs; udevadm settle`);
     });
 
   for (const verb of ['define', 'undefine', 'modify', 'start', 'stop'])
-    it(`has the same help for ${verb}, but for options of later versions`, async () => {
+    it(`has the same help for ${verb}, except for options of later versions`, async () => {
       for (const words of [`${verb} --help`, `${verb} -h`, `help ${verb}`]) {
         const expected = await machine.sh(`${theirs} ${words}`);
         const actual = await machine.sh(`${ours} ${words}`);
-        // That of modify tells of such options.
+        // The description of modify mentions such options.
         if (verb !== 'modify') assert.equal(actual.split('USAGE:')[0], expected.split('USAGE:')[0], words);
-        // Options of later versions are there too, and in the usage.
+        // The help and the usage also contain options of later versions.
         const [known, options] = [optionsIn(expected), optionsIn(actual)];
         assert.ok(known.size > 1, words);
         for (const [option, text] of known) assert.equal(options.get(option), text, `${words}: ${option}`);
       }
     });
 
-  it('starts what the other has defined, both ways', async () => {
+  it('starts definitions of the other program, in both directions', async () => {
     for (const [definer, starter] of [
       [theirs, ours],
       [ours, theirs],

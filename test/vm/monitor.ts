@@ -3,7 +3,7 @@ import {EventEmitter} from 'node:events';
 import type {Socket} from 'node:net';
 import {dial} from './dial.js';
 
-/** Something QEMU tells by itself, such as DEVICE_DELETED. */
+/** An event of QEMU, such as DEVICE_DELETED. */
 export interface MachineEvent {
   event: string;
   data: Record<string, unknown>;
@@ -34,7 +34,7 @@ export class Monitor {
     await this.command('qmp_capabilities');
   }
 
-  /** Sends a command and gives what it returns. */
+  /** Sends a command and returns its result. */
   async command(name: string, args: Record<string, unknown> = {}): Promise<unknown> {
     if (this.#closed !== undefined || !this.#socket) throw new Error(this.#closed ?? 'no monitor');
     const id = ++this.#number;
@@ -50,7 +50,7 @@ export class Monitor {
     this.#events.on('event', listener);
   }
 
-  /** The next event that is the wanted one. Never an unhandled rejection: it may be awaited late or not at all. */
+  /** The next event that matches. Never an unhandled rejection: it may be awaited late or not at all. */
   event(wanted: (event: MachineEvent) => boolean, timeout: number): Promise<MachineEvent> {
     const found = new Promise<MachineEvent>((resolve, reject) => {
       const stop = (): void => {
@@ -78,7 +78,7 @@ export class Monitor {
     return found;
   }
 
-  /** For good: what is waited for fails with this reason. */
+  /** Closes the connection permanently: all pending waits fail with this reason. */
   close(why: string): void {
     this.#closed = why;
     for (const reply of this.#replies.values()) reply({error: {desc: why}});

@@ -1,16 +1,16 @@
 import {EMPTY_PORTS, type EmptyPort} from './devices.js';
 import type {Machine} from './machine.js';
 
-/** What QEMU 7.2 never reports as deleted: it stays in its port for as long as the machine runs. */
+/** Devices that QEMU 7.2 never reports as deleted: they stay in their port as long as the machine runs. */
 const staying = new Set(['qemu-xhci']);
 
-/** A hot-plug port that a test has to itself. */
+/** A hot-plug port that only one test uses. */
 export class Port {
-  /** Where what is plugged in appears. */
+  /** The slot of a device that is plugged in. */
   readonly slot: string;
   readonly place: EmptyPort;
   readonly #machine: Machine;
-  /** QEMU's name of what is in it and can be pulled out: of its first function. */
+  /** QEMU's name of the first function of the plugged device, with which the device is removed. */
   #plugged: string | undefined;
   #isFree = true;
 
@@ -21,8 +21,8 @@ export class Port {
   }
 
   /**
-   * Plugs a device in and waits until the kernel and udev have seen it.
-   * @param properties QEMU's properties of it; what is not the first function (`addr`) comes before that.
+   * Plugs a device in and waits until the kernel and udev have handled it.
+   * @param properties its properties in QEMU; other functions (`addr`) must be plugged before the first one.
    * @returns its name in QEMU.
    */
   async plug(driver: string, properties: Readonly<Record<string, unknown>> = {}): Promise<string> {
@@ -37,7 +37,7 @@ export class Port {
     return id;
   }
 
-  /** Pulls the device out and waits until the kernel has seen it. Does nothing where that cannot be. */
+  /** Removes the device and waits until the kernel has handled it. Does nothing if the device cannot be removed. */
   async unplug(): Promise<void> {
     const id = this.#plugged;
     if (id === undefined) return;
@@ -52,7 +52,7 @@ export class Port {
   }
 }
 
-/** Which ports of a machine are free. */
+/** The free ports of a machine. */
 export class Ports {
   readonly #free = [...EMPTY_PORTS];
   readonly #taken = new Set<Port>();
@@ -70,7 +70,7 @@ export class Ports {
     return port;
   }
 
-  /** Pulls out what tests have left in the ports they have taken, and makes the empty ones free again. */
+  /** Removes the devices that tests have left in their ports, and frees the empty ports again. */
   async giveBack(): Promise<void> {
     for (const port of this.#taken) {
       this.#taken.delete(port);

@@ -1,14 +1,14 @@
 /**
- * Run before lanes of tests that run at the same time: installs what the host needs, and makes the images that more than
- * one of them boots. Two at once would make the same image twice, and apt-get runs once at a time. Prints how many
- * machines the host has places for.
+ * Run before lanes of tests that run in parallel: installs the packages that the host needs, and builds the images that
+ * several lanes boot. Parallel lanes would build the same image twice, and apt-get cannot run twice at a time. Prints
+ * the maximum number of machines that the host can run.
  */
 import {available, ensureImage, SUITES} from './image.js';
 import {PLACES} from './machine.js';
 
 for (const suite of SUITES) {
   const why = await available({suite});
-  // The suites themselves say that they are skipped.
+  // The suites themselves report that they are skipped.
   if (why === undefined) await ensureImage({suite});
 }
 console.log(PLACES);

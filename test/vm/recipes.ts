@@ -2,8 +2,8 @@ import path from 'node:path';
 import {chosenSuite, type Recipe} from './image.js';
 
 /**
- * An image with the kernel's own sample parents, `mtty`, `mdpy` and `mbochs`, and Debian's mdevctl: 1.2 in bookworm.
- * On one parent `mtty` go 24 `mtty-1` or 12 `mtty-2`.
+ * An image with the kernel's sample parents, `mtty`, `mdpy` and `mbochs`, and Debian's mdevctl: 1.2 in bookworm. The
+ * parent `mtty` supports 24 devices `mtty-1` or 12 devices `mtty-2`.
  */
 export function mdevRecipe(): Recipe {
   return {

@@ -1,4 +1,4 @@
-/** The smoke test of the test machine itself: what the other suites of this folder build on. */
+/** The smoke test of the test machine itself, which the other suites of this folder use. */
 import assert from 'node:assert/strict';
 import {createHash} from 'node:crypto';
 import {setTimeout as sleep} from 'node:timers/promises';
@@ -33,7 +33,7 @@ describe('the test machine', function () {
   explainFailures(() => machine);
 
   describe('commands', () => {
-    it('gives code, stdout and stderr apart', async () => {
+    it('returns code, stdout and stderr separately', async () => {
       assert.deepEqual(await machine.run('echo out; echo err >&2; exit 3'), {
         code: 3,
         stdout: 'out\n',
@@ -47,7 +47,7 @@ describe('the test machine', function () {
       });
     });
 
-    it('carries megabytes exactly, both ways', async () => {
+    it('transfers megabytes without changes, in both directions', async () => {
       const sum = await machine.sh('head -c 8000000 /dev/urandom >/tmp/noise; sha256sum </tmp/noise');
       const noise = await machine.readFile('/tmp/noise');
       assert.equal(`${createHash('sha256').update(noise).digest('hex')}  -`, sum);
@@ -55,7 +55,7 @@ describe('the test machine', function () {
       assert.equal(await machine.sh(`sha256sum <"/tmp/an 'odd' folder/copy"`), sum);
     });
 
-    it('gives up a command that hangs, and says what it printed', async () => {
+    it('ends the wait for a command that hangs, and reports its output', async () => {
       const began = Date.now();
       await assert.rejects(machine.run('echo before; sleep 1000', {timeout: 1000}), (error: CommandError) => {
         assert.equal(error.stdout, 'before\n');
@@ -81,7 +81,7 @@ describe('the test machine', function () {
       assert.equal((await cat.exited).code, 143);
     });
 
-    it('says what a condition that never holds printed last', async () => {
+    it('reports the last output of a condition that is never true', async () => {
       await assert.rejects(machine.waitUntil('echo reason; false', {timeout: 1000}), /reason/);
     });
 
@@ -103,7 +103,7 @@ describe('the test machine', function () {
   });
 
   describe('devices', () => {
-    it('has those of the table, in their slots, on their drivers', async () => {
+    it('are those of the table, in their slots, on their drivers', async () => {
       const listed = await machine.sh('lspci -Dnn');
       for (const [name, {slot, id, driver}] of Object.entries(DEVICES)) {
         assert.match(listed, new RegExp(`^${slot} .*\\[${id}\\]`, 'm'), name);
@@ -115,7 +115,7 @@ describe('the test machine', function () {
       }
     });
 
-    it('has them in the groups of the table', async () => {
+    it('are in the groups of the table', async () => {
       const members = new Map<string, string[]>();
       const links = await machine.sh(
         `cd ${sys}; for slot in *; do echo $slot $(basename $(readlink $slot/iommu_group)); done`,
@@ -168,7 +168,7 @@ describe('the test machine', function () {
       await machine.ports.giveBack();
     });
 
-    it('has a port for each test that asks, and those that are given back again', async () => {
+    it('has a port for each test, and returned ports again', async () => {
       const taken = EMPTY_PORTS.map(() => machine.ports.take());
       assert.deepEqual(taken.map(({slot}) => slot).sort(), EMPTY_PORTS.map(({slot}) => slot).sort());
       assert.throws(() => machine.ports.take(), /no port/);
@@ -202,7 +202,7 @@ describe('the test machine', function () {
     it('waits in the kernel and cannot be killed', async () => {
       writer = await machine.start(`echo ${spare} >/sys/bus/pci/drivers/vfio-pci/unbind`);
       await machine.waitUntil(`grep -q vfio_unregister_group_dev /proc/${writer.pid}/wchan`);
-      // Until the first signal it waits in state S.
+      // The writer is in state S until the first signal.
       writer.kill('KILL');
       await machine.waitUntil(`grep -q '^State:.D' /proc/${writer.pid}/status`);
       await sleep(1000);
@@ -211,7 +211,7 @@ describe('the test machine', function () {
     });
 
     it('does not hang the runner', async () => {
-      // The writer has the device's lock, which this one waits for.
+      // The writer holds the device's lock, for which this write waits.
       await assert.rejects(
         machine.run(`echo ${spare} >/sys/bus/pci/drivers/vfio-pci/bind`, {timeout: 2000}),
         CommandError,
@@ -222,14 +222,14 @@ describe('the test machine', function () {
     it('ends with the process that holds the device', async () => {
       holder.kill();
       assert.equal((await writer.exited).code, 137);
-      // Nor has the kill kept the other one from doing its work.
+      // The killed bind has completed as well.
       await machine.waitUntil(`[ -e ${sys}/${spare}/driver ]`);
       assert.equal(await driverOf(spare), 'vfio-pci');
     });
   });
 
   describe('boots', () => {
-    it('keeps its disk over a reboot, and loses its processes', async function () {
+    it('keep the disk over a reboot, and end all processes', async function () {
       this.timeout(900_000);
       const [boot, background] = [await bootId(), await machine.start('sleep 1000')];
       await machine.writeFile('/root/kept', 'kept');
@@ -238,19 +238,19 @@ describe('the test machine', function () {
       process.stderr.write(`rebooted in ${((Date.now() - began) / 1000).toFixed(1)} s\n`);
       assert.notEqual(await bootId(), boot);
       assert.equal(await machine.sh('cat /root/kept'), 'kept');
-      // The agent lives long enough to tell that systemd's shutdown ended it.
+      // The agent runs long enough to report that systemd's shutdown ended the process.
       assert.equal((await background.exited).code, 143);
       assert.match(await machine.journal('-b -1 -n 50'), /reboot/i);
       assert.match(await machine.kernelLog(), /DMAR: IOMMU enabled/);
     });
 
-    it('says so when it does not go down, and can be reset then', async function () {
+    it('report a shutdown that hangs, after which the machine can be reset', async function () {
       this.timeout(900_000);
       await machine.sh(`systemd-run --unit=stubborn -p KillMode=none -p TimeoutStopSec=infinity \\
         -p ExecStop='/bin/sleep 1000' /bin/sleep 2000`);
       await assert.rejects(machine.reboot({timeout: 10_000}), /stubborn/);
       assert.equal(await machine.sh('echo well'), 'well');
-      // Nobody waits for what a kernel that panics was doing.
+      // A panic ends the wait for a running command.
       await assert.rejects(machine.sh('sync; exec echo c >/proc/sysrq-trigger'), /reset/);
       await machine.powerCycle();
       assert.equal(await machine.sh('cat /root/kept'), 'kept');

@@ -1,4 +1,4 @@
-/** Records, units and events: what lasts, on a real kernel with a real udev and systemd. */
+/** Records, units and events: permanent claims on a real kernel with a real udev and systemd. */
 import assert from 'node:assert/strict';
 import {recordCases, subject} from '../corpus/records.js';
 import {corpusScript} from './corpus.js';
@@ -14,7 +14,7 @@ describe('services on a real kernel', function () {
   const {disk0, disk1, display, displayAudio, edu0, legacy0, legacy1, spareNetwork} = DEVICES;
   const unit = unitOf(disk1.slot);
 
-  /** For a suite: the claim of the disk is installed. Nothing of it is left afterwards. */
+  /** For a suite: installs the claim of the disk before it, and removes it after it. */
   const withClaim = (...options: readonly string[]) => {
     before(() => product().sh('-s', disk1.slot, 'service', 'install', 'vfio-pci', ...options));
     after(removeClaim);
@@ -34,7 +34,7 @@ describe('services on a real kernel', function () {
   describe('install', () => {
     after(removeClaim);
 
-    it('records, enables and prints what to type, and leaves the device where it is', async () => {
+    it('records, enables and prints the next commands, and does not change the device', async () => {
       const printed = await product().sh('-s', disk1.slot, 'service', 'install', 'vfio-pci');
       assert.match(printed, new RegExp(`^systemctl start ${unit}$`, 'm'));
       assert.match(printed, new RegExp(`^systemctl stop ${unit}$`, 'm'));
@@ -54,19 +54,19 @@ describe('services on a real kernel', function () {
       assert.equal(changed, false);
     });
 
-    it('is units that systemd finds no fault in', async () => {
-      // Under other names: to systemd-analyze a colon separates a file from its alias.
+    it('creates units that pass systemd-analyze verify', async () => {
+      // With other names, because systemd-analyze takes a colon as the separator between a file and its alias.
       const copies = ['/tmp/verified@vfio-pci.service', '/tmp/pearasys-claim-verified@vfio-pci.service'];
       await product().machine.sh(`cp /etc/systemd/system/pearasys-${disk1.slot}@.service ${copies[0]}
 cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       const {stdout, stderr} = await product().machine.run(`systemd-analyze verify ${copies.join(' ')}`);
-      // The machine has no man, which it asks for the documentation.
+      // systemd-analyze calls man to check the documentation, which the machine does not have.
       assert.equal((stdout + stderr).replace(/^.*Command 'man .*\n/gm, ''), '');
     });
   });
 
   describe('a full disk', () => {
-    it('leaves nothing half written', async () => {
+    it('leaves no partial files', async () => {
       const {machine} = product();
       const other = spareNetwork.slot;
       await machine.sh(
@@ -94,7 +94,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.equal(await product().overrideOf(disk1.slot), '(null)');
     });
 
-    it('is left alone when it was stopped, whatever udev and systemd go through', async () => {
+    it('stays inactive after a stop, during reloads, triggers and a restart of udev', async () => {
       const {machine} = product();
       await machine.sh('systemctl daemon-reload');
       await machine.sh(`udevadm trigger --action=add --settle /sys/bus/pci/devices/${disk1.slot}`);
@@ -137,7 +137,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.equal(await product().stateOf(other), 'inactive');
     });
 
-    it('starts no Node when the device is right already', async () => {
+    it('starts no Node if the device is already on the driver', async () => {
       const {machine} = product();
       await machine.sh(`systemctl stop ${unit}`);
       await machine.sh(`rm /run/pearasys/released/${disk1.slot}; pearasys bind vfio-pci ${disk1.slot}`);
@@ -149,7 +149,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.doesNotMatch(said, /driver vfio-pci/);
     });
 
-    it('refuses to release a device that a guest has, and says who', async () => {
+    it('refuses to release a device that a guest uses, and names the process', async () => {
       const {machine} = product();
       const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${disk1.slot}`);
       await guest.printed(/held/);
@@ -166,7 +166,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
   describe('installed together', () => {
     const [first, second] = [unitOf(display.slot), unitOf(displayAudio.slot)];
 
-    it('starts and stops both functions of a card with one', async () => {
+    it('starts and stops both functions of a card with either unit', async () => {
       const {machine} = product();
       await product().sh('-s', display.slot, 'service', 'install', 'vfio-pci', '--siblings');
       await machine.sh(`systemctl start ${first}`);
@@ -179,7 +179,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.equal(await product().driverOf(displayAudio.slot), '');
     });
 
-    it('switches none of them when one cannot be had', async () => {
+    it('switches none of them if one is in use', async () => {
       const {machine} = product();
       await product().sh('bind', 'default', display.slot, displayAudio.slot);
       const card = await machine.sh(`ls /sys/bus/pci/devices/${display.slot}/drm | grep card`);
@@ -199,7 +199,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
   describe('events', () => {
     withClaim('--now');
 
-    it('claims a device that comes back, by the rule alone', async () => {
+    it('claims a device that is added again, by the rule alone', async () => {
       const {machine} = product();
       await rescan(disk1.slot);
       await product().untilState(unit, 'active');
@@ -210,7 +210,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.doesNotMatch(said, /driver vfio-pci/);
     });
 
-    it('stops the unit of a device that goes', async () => {
+    it('stops the unit of a device that is removed', async () => {
       const {machine} = product();
       await machine.sh(`echo 1 > /sys/bus/pci/devices/${disk1.slot}/remove`);
       await product().untilState(unit, 'inactive');
@@ -222,7 +222,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
     describe('of a hot-plug port', () => {
       let port: Port;
 
-      /** A disk was there when its claim was installed, and is no longer. */
+      /** Installs the claim of a disk, and then removes the disk. */
       beforeEach(async () => {
         port = product().machine.ports.take();
         await port.plug('nvme');
@@ -236,7 +236,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
         await product().sh('-s', port.slot, 'service', 'uninstall');
       });
 
-      it('claim a device that is plugged in, in the slot of its record', async () => {
+      it('claim a device that is plugged into the slot of its record', async () => {
         const {slot} = port;
         await port.plug('nvme');
         await product().untilState(unitOf(slot), 'active');
@@ -245,7 +245,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
         await product().untilState(unitOf(slot), 'inactive');
       });
 
-      it('leave another card in that slot alone, and say so', async () => {
+      it('leave another card in that slot alone, and report it', async () => {
         const {slot} = port;
         await port.plug('e1000e');
         await product().untilDriver(slot, 'e1000e');
@@ -270,7 +270,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.equal(await product().driverOf(disk1.slot), 'vfio-pci');
     });
 
-    it('claims what systemctl enables, and leaves alone what it disables', async () => {
+    it('claims the device if systemctl enables the unit, and not if systemctl disables it', async () => {
       const {machine} = product();
       await machine.sh(`systemctl disable ${unit}`);
       await rescan(disk1.slot);
@@ -282,7 +282,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.equal(await product().driverOf(disk1.slot), 'vfio-pci');
     });
 
-    it('records and claims a card of an id in whatever slot it appears', async () => {
+    it('records and claims a card of an id in any slot', async () => {
       const {machine} = product();
       const port = machine.ports.take();
       const {slot} = port;
@@ -296,7 +296,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       await product().sh('-s', slot, 'service', 'uninstall');
     });
 
-    it('runs no process for devices that are nobody’s business', async () => {
+    it('starts no process for devices without a record', async () => {
       const {machine} = product();
       const log = await machine.sh(
         `udevadm test --action=add /sys/bus/pci/devices/${spareNetwork.slot} 2>&1`,
@@ -308,14 +308,14 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
     });
   });
 
-  describe('records that may not be trusted', () => {
+  describe('records that cannot be trusted', () => {
     withClaim('--now');
 
-    it('udev obeys those that the corpus says, once they were checked', async () => {
+    it('udev uses the valid ones of the corpus after they were checked', async () => {
       const {machine} = product();
       const {slot} = edu0;
       await product().sh('-s', slot, 'service', 'install', subject.driver);
-      // The rule alone is tried.
+      // Only the rule is tested.
       await machine.sh(`systemctl mask --runtime ${claimOf(slot)}`);
       await machine.writeFile('/root/corpus.sh', corpusScript(edu0));
       const overrides = (await machine.sh('sh /root/corpus.sh', {timeout: 300_000})).split('\n');
@@ -329,7 +329,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       assert.equal(await product().overrideOf(slot), '(null)');
     });
 
-    it('a record that was written by hand is checked by the unit; then the rule obeys it', async () => {
+    it('a manually written record is checked by the unit, and then used by the rule', async () => {
       const {machine} = product();
       const {slot} = spareNetwork;
       const name = `${slot}-0x8086-0x10d3`;
@@ -347,7 +347,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       await product().sh('bind', 'default', slot);
     });
 
-    it('does not obey one that others can write', async () => {
+    it('a record that others can write is ignored', async () => {
       const {machine} = product();
       const path = `/etc/pearasys/pci/${disk1.slot}-0x1b36-0x0010`;
       await machine.sh(`chmod 666 ${path}`);
@@ -366,7 +366,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
     this.timeout(1_200_000);
     withClaim('--now');
 
-    it('claims at boot, and holds no shutdown up', async () => {
+    it('claims at boot, and does not delay a shutdown', async () => {
       const {machine} = product();
       await product().sh('-s', legacy0.slot, '-s', legacy1.slot, 'service', 'install', 'vfio-pci', '--now');
       const shutdown = await rebootWhileHeld(machine, disk1.slot);
@@ -383,13 +383,13 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
         const checked = `/run/pearasys/checked/${slot}-0x${id.replace(':', '-0x')}`;
         assert.equal(await machine.sh(`cat ${checked}`), 'PEARASYS_DRIVER=vfio-pci');
       }
-      // The initramfs had loaded nvme: the unit took the disk from it. e1000 came later than the rule.
+      // The initramfs has loaded nvme, so the unit unbinds it from the disk. e1000 is loaded after the rule.
       assert.match(await product().journalOf(claimOf(disk1.slot)), /drivers\/nvme\/unbind/);
       assert.equal(await product().wasSkipped(claimOf(legacy0.slot)), true);
       await product().sh('-s', legacy0.slot, '-s', legacy1.slot, 'service', 'uninstall');
     });
 
-    it('keeps its hands off once the unit is disabled', async () => {
+    it('does not claim at boot if the unit is disabled', async () => {
       const {machine} = product();
       await machine.sh(`systemctl disable ${unit}`);
       await machine.reboot();

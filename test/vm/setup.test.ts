@@ -1,4 +1,4 @@
-/** What `make install` puts on a machine and `make uninstall` takes away again, and how its units are confined. */
+/** The files that `make install` creates and `make uninstall` removes, and the sandboxing of the units. */
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
 import {installProduct} from './install.js';
@@ -9,19 +9,19 @@ describe('set-up on a real machine', function () {
   const {disk1} = DEVICES;
   const unit = `pearasys-${disk1.slot}@vfio-pci.service`;
 
-  it('has units that systemd finds well confined', async () => {
+  it('has units with a good rating in systemd-analyze security', async () => {
     const {machine} = product();
     await product().sh('-s', disk1.slot, 'service', 'install', 'vfio-pci');
     for (const one of [unit, `pearasys-record@${disk1.slot}.service`]) {
       const report = await machine.sh(`systemd-analyze security --no-pager ${one}`);
       const [, exposure = ''] = /Overall exposure level for \S+: (\d+\.\d)/.exec(report) ?? [];
-      // 9.6 is a service without any confinement; a driver cannot be changed without what is left here.
+      // A service without any sandboxing has 9.6. The remaining permissions are needed to change a driver.
       assert.ok(Number(exposure) > 0 && Number(exposure) < 5, report);
     }
     await product().sh('-s', disk1.slot, 'service', 'uninstall');
   });
 
-  it('puts units into the folder of --prefix, and takes them from there', async () => {
+  it('creates units in the folder of --prefix, and removes them', async () => {
     const {machine} = product();
     const prefix = '/opt/units';
     const printed = await product().sh(
@@ -47,7 +47,7 @@ describe('set-up on a real machine', function () {
     assert.equal(await product().driverOf(disk1.slot), 'nvme');
   });
 
-  it('takes over what driverctl has saved', async () => {
+  it('imports the drivers that driverctl has saved', async () => {
     const {machine} = product();
     await machine.sh(`driverctl set-override ${disk1.slot} vfio-pci`);
     assert.equal(await machine.sh('driverctl list-overrides'), `${disk1.slot} vfio-pci`);
@@ -60,13 +60,13 @@ describe('set-up on a real machine', function () {
   });
 
   describe('make uninstall', () => {
-    // Whichever suite comes next finds the product where it was.
+    // The next suite needs pearasys installed.
     after(async () => {
       await installProduct(product().machine);
       await product().sh('bind', 'default', disk1.slot);
     });
 
-    it('leaves nothing but the settings, and each device on its driver', async () => {
+    it('keeps only the settings, and each device on its driver', async () => {
       const {machine} = product();
       await product().sh('-s', disk1.slot, 'service', 'install', 'vfio-pci', '--now');
       await machine.sh('make -C /opt/pearasys-checkout uninstall');

@@ -1,4 +1,4 @@
-/** The machine that the product's suites share: booted once, with the product installed in it. */
+/** The machine that several suites share: booted once, with pearasys installed. */
 import assert from 'node:assert/strict';
 import {installProduct} from './install.js';
 import {
@@ -13,7 +13,7 @@ import {
 
 let booting: Promise<Machine> | undefined;
 
-/** The product as it stands in the machine. */
+/** The installed pearasys in the machine. */
 export class Product {
   readonly machine: Machine;
 
@@ -36,12 +36,12 @@ export class Product {
     return JSON.parse(await this.sh(...args, '--json')) as T;
   }
 
-  /** The driver that the slot's device is on; empty when on none. */
+  /** The driver of the slot's device; empty without one. */
   async driverOf(slot: string): Promise<string> {
     return this.machine.sh(`basename "$(readlink /sys/bus/pci/devices/${slot}/driver)"`);
   }
 
-  /** The device's override; `(null)` when it has none. */
+  /** The device's override; `(null)` without one. */
   async overrideOf(slot: string): Promise<string> {
     return this.machine.sh(`cat /sys/bus/pci/devices/${slot}/driver_override`);
   }
@@ -51,7 +51,7 @@ export class Product {
     return this.machine.sh(`systemctl show --value --property=ActiveState ${quote(unit)}`);
   }
 
-  /** Whether systemd has looked at a unit's conditions, and has not started it. */
+  /** Whether systemd has checked a unit's conditions, and has not started it. */
   async wasSkipped(unit: string): Promise<boolean> {
     const text = await this.machine.sh(
       `systemctl show --property=ConditionResult,ConditionTimestampMonotonic ${quote(unit)}`,
@@ -73,15 +73,15 @@ export class Product {
     );
   }
 
-  /** The journal of this boot from a unit, its messages alone. */
+  /** The messages of a unit in the journal of this boot. */
   async journalOf(unit: string): Promise<string> {
     return this.machine.sh(`journalctl --no-pager -b -o cat -u ${quote(unit)}`);
   }
 }
 
 /**
- * For a suite: the machine with the product, booted with the first suite that asks and closed after the last.
- * @returns how tests get at it.
+ * For a suite: the machine with pearasys, booted for the first suite that needs it and closed after the last.
+ * @returns a function for tests that returns it.
  */
 export function withProduct(suite: Mocha.Suite): () => Product {
   suite.timeout(400_000);
@@ -104,8 +104,8 @@ export function withProduct(suite: Mocha.Suite): () => Product {
 }
 
 /**
- * Shuts the shared machine down, for the end and for a suite with a machine of its own, as the host may have no place for
- * two; the next suite that asks boots another. Does nothing when there is none.
+ * Shuts the shared machine down, at the end and before a suite with a machine of its own, because the host may not have
+ * the resources for two. The next suite that needs it boots another. Does nothing if it is not running.
  */
 export async function closeShared(): Promise<void> {
   const machine = await booting;
@@ -113,11 +113,11 @@ export async function closeShared(): Promise<void> {
   await machine?.close();
 }
 
-/** Every file of the machine but for data, logs and the agent of these tests, with its size, one a line. */
+/** Lists every file of the machine except data, logs and the agent of these tests, with its size, one per line. */
 const FILES =
   "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var -o -path /opt -o -path /root \\) -prune -o ! -name '*pearasys-agent*' ! -type d -printf '%p %s\\n' | sort";
 
-/** What is in the machine now, below a folder, and was not before the product was installed, or the other way round. */
+/** The files below a folder that were added or removed since before pearasys was installed. */
 export async function changedFiles(machine: Machine, folder = '/'): Promise<string> {
   return machine.sh(
     `${FILES} >/var/files.now; diff /var/files.before /var/files.now | grep '^[<>] ${folder}' || true`,
@@ -127,7 +127,7 @@ export async function changedFiles(machine: Machine, folder = '/'): Promise<stri
 /**
  * Reboots the machine while a process has a device open through VFIO.
  * @param held the slot or the UUID of the device
- * @returns what the journal has of the shutdown, which came to its end
+ * @returns the journal of the shutdown, which was completed
  */
 export async function rebootWhileHeld(machine: Machine, held: string): Promise<string> {
   const guest = await machine.start(`exec perl ${CHECKOUT}/test/vm/stuck.pl ${held}`);
@@ -141,7 +141,7 @@ export async function rebootWhileHeld(machine: Machine, held: string): Promise<s
 }
 
 async function boot(): Promise<Machine> {
-  // The disks' driver comes first at each boot, from the initramfs: what is claimed must be taken from it.
+  // The initramfs loads the disks' driver first at each boot, so claims must unbind it.
   const machine = await Machine.boot({early: ['nvme']});
   await machine.sh(`${FILES} >/var/files.before`);
   await installProduct(machine);

@@ -1,4 +1,4 @@
-/** Listing, binding, refusing, undoing: what the command line does to a real kernel. */
+/** Listing, binding, refusals and undo: the command line on a real kernel. */
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
 import {withProduct} from './shared.js';
@@ -15,7 +15,7 @@ describe('the command line on a real kernel', function () {
   const product = withProduct(this);
   const {spareNetwork, network, disk0, disk1, display, displayAudio, edu0, edu1} = DEVICES;
 
-  it('lists what lspci lists', async () => {
+  it('lists the same devices as lspci', async () => {
     const {machine} = product();
     const lspci = (await machine.sh('lspci -Dnn')).split('\n').map((line) => ({
       slot: line.slice(0, 12),
@@ -33,7 +33,7 @@ describe('the command line on a real kernel', function () {
     }
   });
 
-  it('works as any user where nothing is changed', async () => {
+  it('works as any user if nothing is changed', async () => {
     const {machine} = product();
     for (const words of [
       'list',
@@ -59,7 +59,7 @@ describe('the command line on a real kernel', function () {
     ] as const;
     for (const [what, device] of singles)
       for (const driver of ['vfio-pci', 'uio_pci_generic', 'pci-stub'])
-        it(`puts ${what} on ${driver}, and back`, async () => {
+        it(`binds ${what} to ${driver}, and back`, async () => {
           await product().sh('bind', driver, device.slot);
           assert.equal(await product().driverOf(device.slot), driver);
           await product().sh('bind', 'default', device.slot);
@@ -68,7 +68,7 @@ describe('the command line on a real kernel', function () {
         });
 
     for (const driver of ['vfio-pci', 'uio_pci_generic', 'pci-stub'])
-      it(`puts both functions of a display card on ${driver}, and back on their own drivers`, async () => {
+      it(`binds both functions of a display card to ${driver}, and back to their own drivers`, async () => {
         await product().sh('bind', driver, display.slot, '--siblings');
         assert.equal(await product().driverOf(display.slot), driver);
         assert.equal(await product().driverOf(displayAudio.slot), driver);
@@ -77,14 +77,14 @@ describe('the command line on a real kernel', function () {
         assert.equal(await product().driverOf(displayAudio.slot), displayAudio.driver);
       });
 
-    it('refuses one function alone when its group would not be viable', async () => {
+    it('refuses one function alone if its group would not be viable', async () => {
       const {code, stderr} = await product().run('bind', 'vfio-pci', display.slot);
       assert.equal(code, 3);
       assert.match(stderr, new RegExp(`${displayAudio.slot} .* is on ${displayAudio.driver}`));
       assert.equal(await product().driverOf(display.slot), display.driver);
     });
 
-    it('knows a device by its interface and by its disk', async () => {
+    it('finds a device by its interface and by its disk', async () => {
       const {machine} = product();
       const name = await machine.sh(`ls /sys/bus/pci/devices/${spareNetwork.slot}/net`);
       await product().sh('bind', 'pci-stub', name);
@@ -99,7 +99,7 @@ describe('the command line on a real kernel', function () {
       assert.equal(await product().driverOf(disk1.slot), 'nvme');
     });
 
-    it('refuses an id of twins, takes one of them by slot, and both with --all', async () => {
+    it('refuses an id of twins, binds one of them by slot, and both with --all', async () => {
       const {code, stderr} = await product().run('bind', 'vfio-pci', edu0.id);
       assert.equal(code, 2);
       assert.match(stderr, new RegExp(`${edu0.slot}, ${edu1.slot}`));
@@ -112,7 +112,7 @@ describe('the command line on a real kernel', function () {
       assert.equal(await product().overrideOf(edu1.slot), '(null)');
     });
 
-    it('ends in the state of one of two calls at once', async () => {
+    it('ends in the state of one of two simultaneous calls', async () => {
       const {machine} = product();
       const both = ['vfio-pci', 'pci-stub'].map(async (driver) => product().run('bind', driver, disk1.slot));
       const codes = (await Promise.all(both)).map(({code}) => code);
@@ -121,7 +121,7 @@ describe('the command line on a real kernel', function () {
       assert.equal(await product().overrideOf(disk1.slot), driver);
       assert.ok(codes.every((code) => [0, 3].includes(code)) && codes.includes(0), String(codes));
       await product().sh('bind', 'default', disk1.slot);
-      // Only the folders that stay until the next boot, where units of other tests have waited for each other.
+      // Only the folders remain that exist until the next boot, for units of other tests that waited for each other.
       const standing = ['lock', 'released', 'claim', 'release', 'record']
         .map((name) => `-e ${name}`)
         .join(' ');
@@ -130,7 +130,7 @@ describe('the command line on a real kernel', function () {
 
     it('is undone by an interrupt', async () => {
       const {machine} = product();
-      // Ten devices' worth of steps would be a race with the signal: a module that takes its time is none.
+      // A module that loads slowly avoids a race between the steps and the signal.
       await machine.sh('mkdir -p /run/modprobe.d && modprobe -r uio_pci_generic');
       await machine.sh(
         "echo 'install uio_pci_generic mkfifo /run/gate; cat /run/gate; modprobe --ignore-install uio_pci_generic' >/run/modprobe.d/slow.conf",
@@ -147,7 +147,7 @@ describe('the command line on a real kernel', function () {
       assert.equal(await machine.sh('ls -d /sys/module/uio_pci_generic 2>/dev/null || true'), '');
     });
 
-    it('keeps every driver off with none', async () => {
+    it('prevents all drivers from binding with none', async () => {
       await product().sh('bind', 'none', disk1.slot);
       assert.equal(await product().driverOf(disk1.slot), '');
       await product().machine.sh(`echo ${disk1.slot} > /sys/bus/pci/drivers_probe`);
@@ -156,7 +156,7 @@ describe('the command line on a real kernel', function () {
       assert.equal(await product().driverOf(disk1.slot), 'nvme');
     });
 
-    it('says that there is nothing to do, and does nothing', async () => {
+    it('reports that nothing is to do, and does nothing', async () => {
       const {changed, steps} = await product().json<{changed: boolean; steps: string[]}>(
         'bind',
         'nvme',
@@ -166,7 +166,7 @@ describe('the command line on a real kernel', function () {
       assert.deepEqual(steps, []);
     });
 
-    it('shows with --dry-run what it would do, and does not', async () => {
+    it('prints the steps with --dry-run without applying them', async () => {
       const lines = (await product().sh('bind', 'pci-stub', disk1.slot, '--dry-run')).split('\n');
       assert.ok(lines.includes(`echo '${disk1.slot}' > /sys/bus/pci/drivers/nvme/unbind`));
       assert.equal(await product().driverOf(disk1.slot), 'nvme');
@@ -174,7 +174,7 @@ describe('the command line on a real kernel', function () {
   });
 
   describe('refusals', () => {
-    it('does not take a mounted disk, forced or not', async () => {
+    it('does not take a mounted disk, even with --force', async () => {
       const {machine} = product();
       const disk = await machine.sh(
         `ls /sys/bus/pci/devices/${disk0.slot}/nvme/nvme*/ | grep -o '^nvme.*n1$'`,
@@ -190,7 +190,7 @@ describe('the command line on a real kernel', function () {
       assert.equal(await product().driverOf(disk0.slot), 'nvme');
     });
 
-    it('does not take an interface with a route, and the last route not even when forced', async () => {
+    it('does not take an interface with the default route, even with --force', async () => {
       const {machine} = product();
       const name = await machine.sh(`ls /sys/bus/pci/devices/${network.slot}/net`);
       await machine.sh(`ip link set ${name} up && ip address replace 10.0.2.15/24 dev ${name}`);
@@ -205,7 +205,7 @@ describe('the command line on a real kernel', function () {
       assert.equal(await product().driverOf(network.slot), 'e1000e');
     });
 
-    it('takes a card whose interface was moved into a namespace only when forced', async () => {
+    it('takes a card whose interface was moved into a namespace only with --force', async () => {
       const {machine} = product();
       const name = await machine.sh(`ls /sys/bus/pci/devices/${spareNetwork.slot}/net`);
       await machine.sh(`ip netns add elsewhere && ip link set ${name} netns elsewhere`);
@@ -218,7 +218,7 @@ describe('the command line on a real kernel', function () {
       assert.equal(await product().driverOf(spareNetwork.slot), 'e1000e');
     });
 
-    it('does not take a disk that LVM or dm uses', async () => {
+    it('does not take a disk used by device mapper', async () => {
       const {machine} = product();
       const disk = await machine.sh(
         `ls /sys/bus/pci/devices/${disk0.slot}/nvme/nvme*/ | grep -o '^nvme.*n1$'`,
@@ -230,7 +230,7 @@ describe('the command line on a real kernel', function () {
       assert.match(stderr, /held/);
     });
 
-    it('does not take a card whose virtual function is given away', async () => {
+    it('does not take a card with a virtual function on vfio-pci', async () => {
       const {machine} = product();
       const {slot} = DEVICES.sriov;
       const virtual = slot.replace(/0$/, '1');
@@ -261,13 +261,13 @@ describe('the command line on a real kernel', function () {
       assert.match(stderr, new RegExp(`${holder.pid} \\(sleep\\).*/dev/dri/${card}`));
     });
 
-    it('does not take the boot display with its console unless forced', async () => {
+    it('does not take the boot display with its console without --force', async () => {
       const {code, stderr} = await product().run('unbind', DEVICES.bootDisplay.slot);
       assert.equal(code, 3);
       assert.match(stderr, /console|framebuffer/);
     });
 
-    it('refuses a device that a guest has through VFIO, instead of hanging', async () => {
+    it('refuses a device that a guest uses through VFIO, instead of hanging', async () => {
       const {machine} = product();
       await product().sh('bind', 'vfio-pci', spareNetwork.slot);
       const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${spareNetwork.slot}`);
@@ -282,10 +282,10 @@ describe('the command line on a real kernel', function () {
     });
   });
 
-  it('does not hang with a write that never returns', async () => {
+  it('does not hang on a write that never returns', async () => {
     const {machine} = product();
     await product().sh('bind', 'vfio-pci', spareNetwork.slot);
-    // The group's node is closed again: nothing tells beforehand whose device the process has.
+    // The group's node is closed again, so pearasys cannot know which device the process uses.
     const guest = await machine.start(`exec perl /mnt/checkout/test/vm/stuck.pl ${spareNetwork.slot} hidden`);
     await guest.printed(/held/);
     const {code, stderr} = await product().run('unbind', spareNetwork.slot, '--timeout', '3');
@@ -296,7 +296,7 @@ describe('the command line on a real kernel', function () {
       await machine.sh('ps -ewwo wchan:32,args'),
       /^vfio_unregister_group_dev .*attribute-writer/m,
     );
-    // The kernel keeps the device locked meanwhile. With 6.1 even to read its override is to hang.
+    // The kernel keeps the device locked meanwhile. With 6.1 even reading its override would hang.
     const {devices} = await product().json<{devices: ListedDevice[]}>('list');
     assert.ok(devices.some(({slot}) => slot === spareNetwork.slot));
     assert.match(await product().sh('show', spareNetwork.slot), /has not returned/);
@@ -309,7 +309,7 @@ describe('the command line on a real kernel', function () {
     assert.equal(await product().driverOf(spareNetwork.slot), 'e1000e');
   });
 
-  it('puts the first function back when the second does not take the driver', async () => {
+  it('restores the first function if the driver rejects the second', async () => {
     const {machine} = product();
     const port = machine.ports.take();
     const {slot} = port;
@@ -327,7 +327,7 @@ describe('the command line on a real kernel', function () {
     assert.equal(await product().driverOf(second), 'vfio-pci');
   });
 
-  it('locks where no other user can keep root out', async () => {
+  it('uses locks that no other user can hold', async () => {
     const {machine} = product();
     const {slot} = spareNetwork;
     await product().sh('bind', 'vfio-pci', slot);
@@ -352,7 +352,7 @@ describe('the command line on a real kernel', function () {
       await product().sh('bind', 'default', disk1.slot);
     });
 
-    it('binds by new-id, unbinds, takes the id away, removes and rescans', async () => {
+    it('binds by new-id, unbinds, removes the id, removes and rescans', async () => {
       await product().sh('-s', edu0.slot, 'pci', 'driver', 'pci-stub', 'new-id');
       assert.equal(await product().driverOf(edu0.slot), 'pci-stub');
       await product().sh(
@@ -363,7 +363,7 @@ describe('the command line on a real kernel', function () {
       assert.equal(await product().driverOf(edu1.slot), '');
     });
 
-    it('skips with a warning what is so already', async () => {
+    it('skips with a warning a device that is already on the driver', async () => {
       const {code, stderr} = await product().run('-s', disk1.slot, 'pci', 'driver', 'nvme', 'bind');
       assert.equal(code, 0);
       assert.match(stderr, /Skipping device 0000:03:00\.0, current driver is nvme/);

@@ -3,7 +3,7 @@ import Mocha from 'mocha';
 
 const {EVENT_RUN_END, EVENT_SUITE_BEGIN, EVENT_SUITE_END} = Mocha.Runner.constants;
 
-/** Mocha's own report, and below it how long each file took, with the boots of its machines: `time: 75 s in FILE`. */
+/** Mocha's own report, followed by the duration of each file, including boots of its machines: `time: 75 s in FILE`. */
 export default class Times extends Mocha.reporters.Spec {
   constructor(runner: Mocha.Runner, options?: Mocha.MochaOptions) {
     super(runner, options);
