@@ -36,8 +36,8 @@ describe('services on a real kernel', function () {
 
     it('records, enables and prints the next commands, and does not change the device', async () => {
       const printed = await product().sh('-s', disk1.slot, 'service', 'install', 'vfio-pci');
-      assert.match(printed, new RegExp(`^systemctl start ${unit}$`, 'm'));
-      assert.match(printed, new RegExp(`^systemctl stop ${unit}$`, 'm'));
+      assert.match(printed, new RegExp(`^to start: systemctl start ${unit}$`, 'm'));
+      assert.match(printed, new RegExp(`^to stop: systemctl stop ${unit}$`, 'm'));
       assert.equal(await product().machine.sh(`systemctl is-enabled ${unit}`), 'enabled');
       assert.equal(await product().driverOf(disk1.slot), 'nvme');
       assert.equal(await product().stateOf(unit), 'inactive');
@@ -70,7 +70,7 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       const {machine} = product();
       const other = spareNetwork.slot;
       await machine.sh(
-        'mount -t tmpfs -o size=64k,nr_inodes=16 full /etc/pearasys/pci && chmod 755 /etc/pearasys/pci',
+        'mkdir -p /etc/pearasys/pci && mount -t tmpfs -o size=64k,nr_inodes=16 full /etc/pearasys/pci && chmod 755 /etc/pearasys/pci',
       );
       await machine.run('dd if=/dev/zero of=/etc/pearasys/pci/filler bs=4k');
       const {code, stderr} = await product().run('-s', other, 'service', 'install', 'vfio-pci');
