@@ -17,9 +17,9 @@ const astral = ['0000:03:00.0', '-', '-', '𠮷𠮷𠮷𠮷𠮷𠮷𠮷𠮷𠮷�
 async function lines(
   width: number,
   rows: readonly (readonly string[])[],
-  {colours = false, of = columns} = {},
+  {colors = false, of = columns} = {},
 ): Promise<string[]> {
-  return (await printTable(new Terminal(width), colours, of, rows)).split('\n');
+  return (await printTable(new Terminal(width), colors, of, rows)).split('\n');
 }
 
 /** Where the last column begins on the screen. */
@@ -92,7 +92,7 @@ describe('a table on a terminal', () => {
 
   it('has bold heads where colors are wanted, and the same text', async () => {
     for (const width of [200, 60, 30]) {
-      const [head, ...rest] = await lines(width, [narrow], {colours: true});
+      const [head, ...rest] = await lines(width, [narrow], {colors: true});
       const [plainHead, ...plainRest] = await lines(width, [narrow]);
       assert.equal(head, `\u001b[1m${plainHead ?? ''}\u001b[22m`);
       assert.deepEqual(rest, plainRest);

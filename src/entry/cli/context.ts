@@ -31,7 +31,7 @@ export interface RunConfig {
 }
 
 /** Whether text for this output may have colors, see https://no-color.org. */
-export function hasColours(output: Output, environment: NodeJS.ProcessEnv): boolean {
-  const {NO_COLOR: noColour, TERM: terminal} = environment;
-  return output.isTerminal && (noColour === undefined || noColour === '') && terminal !== 'dumb';
+export function hasColors(output: Output, environment: NodeJS.ProcessEnv): boolean {
+  const {NO_COLOR: noColor, TERM: terminal} = environment;
+  return output.isTerminal && (noColor === undefined || noColor === '') && terminal !== 'dumb';
 }

@@ -1,7 +1,7 @@
 import type {Command} from '@oclif/core/command';
 import {exitCodeMeanings} from '../../host/errors.js';
 import {commands} from './command-table.js';
-import {hasColours, type Context} from './context.js';
+import {hasColors, type Context} from './context.js';
 import {description, name, version} from './version.js';
 
 /** Shows the general help, or help on the command that the words name or on the commands that begin with them. */
@@ -75,11 +75,11 @@ async function commandHelp(context: Context, id: string): Promise<string> {
   const text = new CommandHelp(described, config, {
     maxWidth: Math.min(context.stdout.columns, 110),
   }).generate();
-  return hasColours(context.stdout, context.environment) ? text : stripColours(text);
+  return hasColors(context.stdout, context.environment) ? text : stripColors(text);
 }
 
-function stripColours(text: string): string {
-  // eslint-disable-next-line no-control-regex -- that is what colours are
+function stripColors(text: string): string {
+  // eslint-disable-next-line no-control-regex -- that is what colors are
   return text.replaceAll(/\u001b\[[\d;]*m/g, '');
 }
 

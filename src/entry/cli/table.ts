@@ -22,7 +22,7 @@ const gap = '  ';
  */
 export async function printTable(
   output: Output,
-  colours: boolean,
+  colors: boolean,
   columns: readonly Column[],
   texts: readonly (readonly string[])[],
 ): Promise<string> {
@@ -37,9 +37,7 @@ export async function printTable(
     });
     return cut(cells.join(gap).trimEnd(), output.columns, measure);
   });
-  return lines
-    .map((line, index) => (colours && index === 0 ? `\u001b[1m${line}\u001b[22m` : line))
-    .join('\n');
+  return lines.map((line, index) => (colors && index === 0 ? `\u001b[1m${line}\u001b[22m` : line)).join('\n');
 }
 
 /** The columns' widths: what their widest cells need, or less for the widest of those that shrink. */

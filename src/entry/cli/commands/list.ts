@@ -14,7 +14,7 @@ import {ignoredNote} from '../../../state/desired.js';
 import {matchRecord, type DeviceRecord} from '../../../state/records/record.js';
 import type {UnitState} from '../../../systemd/unit.js';
 import {BaseCommand} from '../base-command.js';
-import {hasColours} from '../context.js';
+import {hasColors} from '../context.js';
 import {
   blindSpot,
   nameInReport,
@@ -182,7 +182,7 @@ export default class List extends BaseCommand {
     this.logTable(
       await printTable(
         stdout,
-        hasColours(stdout, environment),
+        hasColors(stdout, environment),
         columns,
         devices.map((device) => row(reportDevice(device, surroundings))),
       ),
@@ -190,7 +190,7 @@ export default class List extends BaseCommand {
     if (inventory === undefined) return;
     const {inventoryTables} = await import('../mdev-inventory.js');
     for (const {columns: heads, rows} of inventoryTables(inventory))
-      this.logTable(`\n${await printTable(stdout, hasColours(stdout, environment), heads, rows)}`);
+      this.logTable(`\n${await printTable(stdout, hasColors(stdout, environment), heads, rows)}`);
   }
 }
 

@@ -9,7 +9,7 @@ import {asGuest, guestUnit} from '../../../../state/guests/guest-name.js';
 import {readStates} from '../../../../state/guests/guest-state.js';
 import {readActiveStates} from '../../../../systemd/unit.js';
 import {BaseCommand} from '../../base-command.js';
-import {hasColours} from '../../context.js';
+import {hasColors} from '../../context.js';
 import {printTable} from '../../table.js';
 
 /** A guest that is set up, as `--json` prints it. */
@@ -92,6 +92,6 @@ export default class GuestListCommand extends BaseCommand {
       head,
       shrinks: head === 'DEVICES' || head === 'HAS NOW',
     }));
-    this.logTable(await printTable(stdout, hasColours(stdout, environment), columns, rows));
+    this.logTable(await printTable(stdout, hasColors(stdout, environment), columns, rows));
   }
 }

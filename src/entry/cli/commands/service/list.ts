@@ -9,7 +9,7 @@ import {desiredNotes, type UnknownKey} from '../../../../state/desired.js';
 import {describeRescue, readRescue, switchedOffBy} from '../../../../state/rescue.js';
 import {readUnitStates} from '../../../../systemd/unit.js';
 import {BaseCommand} from '../../base-command.js';
-import {hasColours} from '../../context.js';
+import {hasColors} from '../../context.js';
 
 /** One record, as `--json` prints it. */
 export interface ServiceEntry {
@@ -110,7 +110,7 @@ export default class ServiceList extends BaseCommand {
       {head: 'UNIT'},
       {head: 'CARD', shrinks: true},
     ];
-    this.logTable(await printTable(stdout, hasColours(stdout, environment), columns, services.map(cells)));
+    this.logTable(await printTable(stdout, hasColors(stdout, environment), columns, services.map(cells)));
   }
 }
 
