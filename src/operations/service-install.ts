@@ -132,7 +132,10 @@ export function refuseEarly(
   const bringing = bringDriver(driver, findDriver(host, driver));
   if ('kind' in bringing) return bringing;
   const taken = devices.filter((device) => !isClaimed(device, driver));
-  const holders = readHolders(host, taken);
+  // The unit itself never uses force: what blocks it now would block it when it starts.
+  const rules = {force: false, accepted: force || accepted, wholeGroup: !force};
+  const switching = now ? readSwitch(host, devices, {kind: 'claim', driver}, rules) : undefined;
+  const holders = switching?.holders ?? readHolders(host, taken);
   const risks = readRisks(host, taken, holders);
   const way = `if this machine cannot be used after the next boot, add ${rescueWords(taken)} to the kernel command line in the boot menu`;
   const refusal =
@@ -142,8 +145,8 @@ export function refuseEarly(
     refuseHeld(taken, holders.filter(isSystemDisk), force) ??
     (force || accepted ? undefined : refuseRisks(risks, way));
   if (refusal !== undefined) return refusal;
-  const notes = risks.length === 0 ? [] : [...risks.map(({text}) => text), way];
-  if (!now) return plan([], {notes});
+  const notes = risks.length === 0 ? [] : [...risks, way];
+  if (switching === undefined) return plan([], {notes});
   const rescue = readRescue(host);
   for (const {slot} of devices) {
     const word = switchedOffBy(rescue, slot);
@@ -153,9 +156,7 @@ export function refuseEarly(
         hint: `omit --now: the claim then takes effect at the next boot without ${word}`,
       });
   }
-  // The unit itself never uses force: what blocks it now would block it when it starts.
-  const rules = {force: false, accepted: force || accepted, wholeGroup: !force};
-  const planned = planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));
+  const planned = planSwitch(switching);
   return planned.kind === 'refusal' ? planned : plan([], {notes});
 }
 

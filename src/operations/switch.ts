@@ -5,7 +5,7 @@ import {planByHand} from '../plan/switch/claim.js';
 import {readSwitch, type Target} from '../plan/switch/switch.js';
 import {addRisks, refuseRisks} from '../plan/switch/refusals.js';
 import {readHolders} from '../usage/holders.js';
-import {readRisks, type Risk} from '../usage/risks.js';
+import {readRisks} from '../usage/risks.js';
 import {refreshed} from './devices.js';
 
 /** Settings of {@link switchDevices}. */
@@ -17,7 +17,7 @@ export interface SwitchOptions extends CarryOutOptions {
 }
 
 /** What the user loses when these devices are taken from the host. */
-export function risksOf(host: Host, devices: readonly Device[]): Risk[] {
+export function risksOf(host: Host, devices: readonly Device[]): string[] {
   return readRisks(host, devices, readHolders(host, devices));
 }
 

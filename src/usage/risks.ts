@@ -7,13 +7,6 @@ import type {Holder} from './holder.js';
 import {keyboardsLostWith} from './keyboards.js';
 import {describeHolder} from './words.js';
 
-/** What users need to use or reach the machine, and would lose with a device. */
-export interface Risk {
-  readonly kind: 'display' | 'network' | 'keyboard';
-  /** As text: the device, and what is lost with it. */
-  readonly text: string;
-}
-
 /** Whether the host keeps a display with a graphics driver, see /sys/class/drm. */
 export function hasOtherDisplay(host: HostReader, taken: readonly Slot[]): boolean {
   return readDevices(host).some(
@@ -25,26 +18,26 @@ export function hasOtherDisplay(host: HostReader, taken: readonly Slot[]): boole
  * What is lost when these devices leave the host: the only display, the last route to the machine, all keyboards. A device
  * without a driver of the host is already lost.
  * @param holders those of the devices.
+ * @returns a text for each: the device, and what is lost with it.
  */
-export function readRisks(host: HostReader, devices: readonly Device[], holders: readonly Holder[]): Risk[] {
+export function readRisks(
+  host: HostReader,
+  devices: readonly Device[],
+  holders: readonly Holder[],
+): string[] {
   const leaving = devices.filter(({driver}) => driver !== undefined && !isVfio(driver));
   const slots = leaving.map(({slot}) => slot);
   const displays = leaving.filter((device) => isDisplay(device) && shows(host, device));
   const keyboards = keyboardsLostWith(host, slots);
-  const risks: Risk[] = [];
+  const risks: string[] = [];
   if (displays.length > 0 && !hasOtherDisplay(host, slots))
-    risks.push({
-      kind: 'display',
-      text: `${list(displays)} ${displays.length === 1 ? 'is the only display' : 'are the only displays'} of this machine`,
-    });
+    risks.push(
+      `${list(displays)} ${displays.length === 1 ? 'is the only display' : 'are the only displays'} of this machine`,
+    );
   for (const holder of holders)
-    if (holder.kind === 'interface' && holder.last)
-      risks.push({kind: 'network', text: `${holder.slot}: ${describeHolder(holder)}`});
+    if (holder.kind === 'interface' && holder.last) risks.push(`${holder.slot}: ${describeHolder(holder)}`);
   if (keyboards.length > 0)
-    risks.push({
-      kind: 'keyboard',
-      text: `all keyboards of this machine would be lost: ${keyboards.join(', ')}`,
-    });
+    risks.push(`all keyboards of this machine would be lost: ${keyboards.join(', ')}`);
   return risks;
 }
 

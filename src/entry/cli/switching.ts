@@ -156,7 +156,7 @@ export async function acceptRisks(
 ): Promise<boolean> {
   if (flags.force || flags['dry-run'] === true) return false;
   const risks = risksOf(host, devices);
-  return risks.length > 0 && (await command.accepts(risks.map(({text}) => text)));
+  return risks.length > 0 && (await command.accepts(risks));
 }
 
 /** Brings the devices that the words mean to the target, and prints what became of them. */

@@ -4,7 +4,7 @@ import type {Driver} from '../../devices/pci/driver.js';
 import {nearest} from '../../devices/pci/find.js';
 import {isSystemDisk, type Holder} from '../../usage/holder.js';
 import type {Slot} from '../../devices/pci/slot.js';
-import {isRisk, type Risk} from '../../usage/risks.js';
+import {isRisk} from '../../usage/risks.js';
 import {adviseOnHolder, describeHolder} from '../../usage/words.js';
 import type {DriverSource} from '../../devices/pci/modules.js';
 import {loadModule, refuse, type Refusal, type Step} from '../step.js';
@@ -134,23 +134,23 @@ export function refuseHeld(
  * Refuses to take what a person needs to use or reach the machine.
  * @param way what brings it back when the machine cannot be used any more.
  */
-export function refuseRisks(risks: readonly Risk[], way: string): Refusal | undefined {
+export function refuseRisks(risks: readonly string[], way: string): Refusal | undefined {
   if (risks.length === 0) return undefined;
   return refuse({
     code: 'in-use',
     exitCode: ExitCode.refused,
     message: 'this would take what is needed to use or reach this machine',
-    details: [...risks.map(({text}) => text), 'nothing was changed'],
+    details: [...risks, 'nothing was changed'],
     hint: `if it is not needed, continue with --force; ${way}`,
   });
 }
 
 /** A refusal because of holders, with what else would be lost and the way back, for those who then use --force. */
-export function addRisks(refusal: Refusal, risks: readonly Risk[], way: string): Refusal {
+export function addRisks(refusal: Refusal, risks: readonly string[], way: string): Refusal {
   const {error} = refusal;
   if (risks.length === 0 || error.code !== 'in-use') return refusal;
   const {details = [], hint = ''} = error;
-  const lost = risks.map(({text}) => text).filter((text) => !details.includes(text));
+  const lost = risks.filter((text) => !details.includes(text));
   return refuse({...error, details: [...lost, ...details], hint: `${hint}; ${way}`});
 }
 

@@ -55,23 +55,25 @@ export function planConfirm(pending: Unconfirmed | undefined): Planned {
 /** The plan that undoes a change. A device that somebody has moved since then is moved back too; one in use is not. */
 export function planUndo(host: HostReader, pending: Unconfirmed | undefined): Planned {
   if (pending === undefined) return refuseNothing();
-  const steps = [];
-  const notes = [];
-  for (const taken of pending.devices) {
+  const notes: string[] = [];
+  const moved = pending.devices.flatMap((taken) => {
     const device = readDevice(host, taken.slot);
     if (device?.id !== taken.id) {
       notes.push(`${taken.slot} is left alone: the card ${taken.id} is no longer in this slot`);
-      continue;
+      return [];
     }
-    if (device.driver === taken.driver && device.override === taken.override) continue;
-    const refusal = refuseLocked([device]) ?? refuseHeld([device], readHolders(host, [device]), true);
-    if (refusal !== undefined) return refusal;
-    const restoring = restoreDevice(host, device, taken);
-    steps.push(...restoring.steps);
-    notes.push(...restoring.notes);
-  }
-  const forgetting = forget(pending);
-  return plan([...steps, ...forgetting.steps], {notes});
+    return device.driver === taken.driver && device.override === taken.override ? [] : [{device, taken}];
+  });
+  const devices = moved.map(({device}) => device);
+  const refusal = refuseLocked(devices) ?? refuseHeld(devices, readHolders(host, devices), true);
+  if (refusal !== undefined) return refusal;
+  const restoring = moved.map(({device, taken}) => restoreDevice(host, device, taken));
+  return plan(
+    [...restoring, forget(pending)].flatMap(({steps}) => steps),
+    {
+      notes: [...notes, ...restoring.flatMap((one) => one.notes)],
+    },
+  );
 }
 
 function forget(pending: Unconfirmed): Plan {
