@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
-import type {MachineDeclaration} from '../simulated-host/declaration.js';
-import {SimulatedHost} from '../simulated-host/simulated-host.js';
-import {runUnits, withProduct} from '../unit/services.js';
+import type {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {machines, runUnits} from '../unit/services.js';
 import {typed} from './runs.js';
 
 const card = '0000:02:00.0';
@@ -11,19 +10,7 @@ const timer = 'pearasys-unconfirmed.timer';
 const record = `/etc/pearasys/pci/${card}-0x10de-0x1b80`;
 
 describe('a change that waits for its confirmation', () => {
-  const hosts: SimulatedHost[] = [];
-  afterEach(() => {
-    for (const host of hosts.splice(0)) host.dispose();
-  });
-
-  function made(tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
-    const host = SimulatedHost.standard((declaration) => {
-      withProduct(declaration);
-      tweak?.(declaration);
-    });
-    hosts.push(host);
-    return host;
-  }
+  const made = machines();
 
   async function ends(host: SimulatedHost, line: string, code = 0) {
     const run = await typed(host, line);

@@ -7,8 +7,8 @@ import type {GuestShowResult} from '../../src/entry/cli/commands/guest/show.js';
 import {searchChoices} from '../../src/entry/cli/choose.js';
 import {MachineHost} from '../../src/host/machine-host.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
-import {SimulatedHost} from '../simulated-host/simulated-host.js';
-import {runUnits, withProduct} from '../unit/services.js';
+import type {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {machines, runUnits} from '../unit/services.js';
 import {answer, run, typed} from './runs.js';
 
 const folder = '/etc/pearasys/guests';
@@ -23,19 +23,7 @@ function domain(...slots: readonly string[]): string {
 }
 
 describe('pearasys guest', () => {
-  const hosts: SimulatedHost[] = [];
-  afterEach(() => {
-    for (const host of hosts.splice(0)) host.dispose();
-  });
-
-  function made(tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
-    const host = SimulatedHost.standard((declaration) => {
-      withProduct(declaration);
-      tweak?.(declaration);
-    });
-    hosts.push(host);
-    return host;
-  }
+  const made = machines();
 
   const read = (host: SimulatedHost, path: string) => host.machine.tree.read(path);
 

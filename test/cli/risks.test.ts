@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
-import type {MachineDeclaration} from '../simulated-host/declaration.js';
-import {SimulatedHost} from '../simulated-host/simulated-host.js';
-import {withProduct} from '../unit/services.js';
+import type {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {machines} from '../unit/services.js';
 import {answer, typed} from './runs.js';
 
 const display = '0000:01:00.0';
@@ -10,19 +9,7 @@ const network = '0000:00:1f.6';
 const disk = '0000:03:00.0';
 
 describe('what a person needs to use or reach the machine', () => {
-  const hosts: SimulatedHost[] = [];
-  afterEach(() => {
-    for (const host of hosts.splice(0)) host.dispose();
-  });
-
-  function made(tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
-    const host = SimulatedHost.standard((declaration) => {
-      withProduct(declaration);
-      tweak?.(declaration);
-    });
-    hosts.push(host);
-    return host;
-  }
+  const made = machines();
 
   /** A machine whose only display is the boot display, with nothing that has it open. */
   const oneDisplay = () =>

@@ -8,10 +8,9 @@ import type {ServiceListResult} from '../../src/entry/cli/commands/service/list.
 import type {ImportResult} from '../../src/entry/cli/commands/service/import.js';
 import type {InstallResult} from '../../src/entry/cli/commands/service/install.js';
 import {MachineHost} from '../../src/host/machine-host.js';
-import type {MachineDeclaration} from '../simulated-host/declaration.js';
-import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import type {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf, sriovCard} from '../simulated-host/standard-machine.js';
-import {runUnits, withProduct} from '../unit/services.js';
+import {machines, runUnits} from '../unit/services.js';
 import {Terminal, run, typed} from './runs.js';
 
 const card = '0000:02:00.0';
@@ -28,19 +27,7 @@ const link = (driver: string, slot = card) =>
   `${folder}/sys-bus-pci-devices-${slot}.device.wants/${unit(driver, slot)}`;
 
 describe('pearasys service', () => {
-  const hosts: SimulatedHost[] = [];
-  afterEach(() => {
-    for (const host of hosts.splice(0)) host.dispose();
-  });
-
-  function made(tweak?: (declaration: MachineDeclaration) => void): SimulatedHost {
-    const host = SimulatedHost.standard((declaration) => {
-      withProduct(declaration);
-      tweak?.(declaration);
-    });
-    hosts.push(host);
-    return host;
-  }
+  const made = machines();
 
   /** Everything below /etc, with texts and links: to be compared whole. */
   function etc(host: SimulatedHost): Record<string, string> {
@@ -130,10 +117,9 @@ describe('pearasys service', () => {
       });
 
       it('all members of a group with --group', async () => {
-        const host = SimulatedHost.standard((declaration) => {
+        const host = made((declaration) => {
           for (const each of declaration.functions) if ([disk, network].includes(each.slot)) each.group = 77;
         });
-        hosts.push(host);
         await ok(host, `-s ${disk} service install vfio-pci --group`);
         assert.equal(togetherOf(host, disk), `${disk},${network}`);
         assert.equal(togetherOf(host, network), `${disk},${network}`);
@@ -141,12 +127,11 @@ describe('pearasys service', () => {
 
       it('not the virtual functions of the group, which go away with the driver of their PF', async () => {
         const pf = '0000:06:00.0';
-        const host = SimulatedHost.standard((declaration) => {
+        const host = made((declaration) => {
           const added = sriovCard(pf);
           added.sriov = {total: 8, virtualId: '8086:10ca', offset: 1, stride: 1, group: added.group ?? 0};
           declaration.functions.push(added);
         });
-        hosts.push(host);
         host.machine.loadModule('igb');
         host.machine.sriov.setVirtualFunctions(pf, '1');
         await ok(host, `-s ${pf} service install vfio-pci --group`);

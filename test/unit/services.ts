@@ -57,6 +57,22 @@ export function withProduct(declaration: MachineDeclaration): void {
     declaration.files[`/usr/lib/systemd/system/${unit}`] = render(unit, defaultLayout);
 }
 
+/** For a suite: makes standard machines with the product, which are disposed of after each test. */
+export function machines(): (tweak?: (declaration: MachineDeclaration) => void) => SimulatedHost {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+  return (tweak) => {
+    const host = SimulatedHost.standard((declaration) => {
+      withProduct(declaration);
+      tweak?.(declaration);
+    });
+    hosts.push(host);
+    return host;
+  };
+}
+
 /** A handler's run: its exit code and its lines for the journal. */
 export interface HandlerRun {
   readonly exitCode: number;
