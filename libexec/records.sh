@@ -37,6 +37,16 @@ read_record() {
         case ,${line#PEARASYS_TOGETHER=}, in *,"$1",*) ;; *) return 1 ;; esac
         ;;
       PEARASYS_SLOT=* | PEARASYS_ID=*) return 1 ;;
+      PEARASYS_SUBSYSTEM=[0-9a-f][0-9a-f][0-9a-f][0-9a-f]:[0-9a-f][0-9a-f][0-9a-f][0-9a-f]) ;;
+      PEARASYS_SUBSYSTEM=*) return 1 ;;
+      PEARASYS_PATH=[0-9a-f][0-9a-f][0-9a-f][0-9a-f]*:[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f].[0-7]*)
+        case ${line#PEARASYS_PATH=} in *[!0-9a-f:./]* | */ | *//*) return 1 ;; esac
+        ;;
+      PEARASYS_PATH=*) return 1 ;;
+      PEARASYS_SERIAL=pcie:?* | PEARASYS_SERIAL=nvme:?* | PEARASYS_SERIAL=mac:?*)
+        case ${line#PEARASYS_SERIAL=} in *[!A-Za-z0-9:._-]*) return 1 ;; esac
+        ;;
+      PEARASYS_SERIAL=*) return 1 ;;
       # A key of a newer version.
       PEARASYS_*=*)
         key=${line%%=*}

@@ -15,6 +15,7 @@ function record(slot: string, id: string, driver: string): RecordContent {
     id: parseId(id),
     driver: parseDriver(driver),
     together: slot === 'any' ? [] : [parseSlot(slot)],
+    identity: {},
     unknown: [],
   };
 }

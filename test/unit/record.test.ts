@@ -13,13 +13,21 @@ import {
   recordPath,
   type RecordContent,
 } from '../../src/state/records/record.js';
+import {printClaimLine} from '../../src/state/records/claim-line.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {aDevice, aDriver} from './values.js';
 
 const slot = parseSlot('02:00.0');
 const id = parseId('10de:1b80');
 const path = '/etc/pearasys/pci/0000:02:00.0-0x10de-0x1b80';
-const record: RecordContent = {slot, id, driver: aDriver('vfio-pci'), together: [slot], unknown: []};
+const record: RecordContent = {
+  slot,
+  id,
+  driver: aDriver('vfio-pci'),
+  together: [slot],
+  identity: {},
+  unknown: [],
+};
 const text = 'PEARASYS_SLOT=0000:02:00.0\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=vfio-pci\n';
 
 describe('a record', () => {
@@ -50,6 +58,32 @@ describe('a record', () => {
     assert.deepEqual(parseRecord(path, printed).together, together);
   });
 
+  it('has the identity of the card, as far as it is known', () => {
+    const identity = {
+      subsystem: '1043:8591',
+      path: '0000:00/1c.0/00.0',
+      serial: 'pcie:00-11-22-33-44-55-66-77',
+    };
+    const printed = printRecord({...record, identity});
+    assert.match(
+      printed,
+      /\nPEARASYS_SUBSYSTEM=1043:8591\nPEARASYS_PATH=0000:00\/1c\.0\/00\.0\nPEARASYS_SERIAL=pcie:00-11-22-33-44-55-66-77\n$/,
+    );
+    assert.deepEqual(parseRecord(path, printed), {...record, identity});
+    assert.deepEqual(parseRecord(path, `${text}PEARASYS_PATH=0000:00/02.0\n`).identity, {
+      path: '0000:00/02.0',
+    });
+  });
+
+  it('is printed as one line for the shell', () => {
+    assert.equal(printClaimLine(record), '0000:02:00.0 0x10de-0x1b80 vfio-pci - - -');
+    const identity = {subsystem: '1043:8591', path: '0000:00/02.0', serial: 'mac:52:54:00:12:34:56'};
+    assert.equal(
+      printClaimLine({...record, identity}),
+      '0000:02:00.0 0x10de-0x1b80 vfio-pci 0x1043-0x8591 0000:00/02.0 mac:52:54:00:12:34:56',
+    );
+  });
+
   it('keeps keys written by a newer version', () => {
     const unknown = [
       {key: 'PEARASYS_COLOR', value: 'red'},
@@ -61,7 +95,14 @@ describe('a record', () => {
   });
 
   it('by id alone is printed as such', () => {
-    const any: RecordContent = {slot: 'any', id, driver: aDriver('none'), together: [], unknown: []};
+    const any: RecordContent = {
+      slot: 'any',
+      id,
+      driver: aDriver('none'),
+      together: [],
+      identity: {},
+      unknown: [],
+    };
     assert.equal(
       printRecord(any),
       '# Written by pearasys: each card with id 10de:1b80 that appears, in any slot, gets this driver.\n' +
@@ -113,6 +154,21 @@ describe('a record', () => {
     ],
     ['a quoted value', text.replace('vfio-pci', '"vfio-pci"'), /is not a driver's name$/],
     ['DOS line endings', text.replaceAll('\n', '\r\n'), /^line 1 is /],
+    [
+      'an invalid subsystem',
+      `${text}PEARASYS_SUBSYSTEM=1043\n`,
+      /^PEARASYS_SUBSYSTEM=1043 is invalid: expected vendor:device in small letters$/,
+    ],
+    [
+      'an invalid path',
+      `${text}PEARASYS_PATH=02:00.0\n`,
+      /^PEARASYS_PATH=02:00\.0 is invalid: expected a root bus .* as in 0000:00\/1c\.0\/00\.0$/,
+    ],
+    [
+      'an invalid serial number',
+      `${text}PEARASYS_SERIAL=12\n`,
+      /^PEARASYS_SERIAL=12 is invalid: expected pcie:, nvme: or mac: and /,
+    ],
     [
       'an invalid slot among those installed together',
       `${text}PEARASYS_TOGETHER=0000:02:00.0,x\n`,

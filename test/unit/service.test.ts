@@ -28,6 +28,7 @@ const record: DeviceRecord = {
   id,
   driver: aDriver('vfio-pci'),
   together: [slot],
+  identity: {},
   unknown: [],
 };
 const copy = checkedPath(record);

@@ -296,11 +296,15 @@ function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], stat
 
 /** The record of a claim, with the keys that a newer version has written into the record for the same card. */
 function recordOf(
-  claim: Omit<RecordContent, 'unknown'> & Pick<WishedClaim, 'unknown'>,
+  claim: Omit<RecordContent, 'identity' | 'unknown'> & Pick<WishedClaim, 'unknown'>,
   records: readonly DeviceRecord[],
 ): RecordContent {
   const previous = records.find(({slot, id}) => slot === claim.slot && id === claim.id);
-  return {...claim, unknown: mergeUnknown(previous?.unknown ?? [], claim.unknown ?? [])};
+  return {
+    ...claim,
+    identity: previous?.identity ?? {},
+    unknown: mergeUnknown(previous?.unknown ?? [], claim.unknown ?? []),
+  };
 }
 
 /** The files at these paths that are ignored. */

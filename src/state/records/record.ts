@@ -6,6 +6,7 @@ import {distrust} from '../../config/trust.js';
 import type {Device} from '../../devices/pci/device.js';
 import {parseDriver, type Driver} from '../../devices/pci/driver.js';
 import {asId, sysfsIds, type DeviceId} from '../../devices/pci/id.js';
+import {isIdentity, type Identity} from '../../devices/pci/identity.js';
 import {asSlot, expectedSlot, type Slot} from '../../devices/pci/slot.js';
 import {isIgnored, readDesired, type IgnoredFile, type UnknownKey, type WantedFile} from '../desired.js';
 
@@ -17,6 +18,8 @@ export interface RecordContent {
   readonly driver: Driver;
   /** The slots installed, and therefore switched, together, including this one. Only this slot for a single device. */
   readonly together: readonly Slot[];
+  /** What identifies the card in addition to {@link id}; empty in a record of an older version. */
+  readonly identity: Identity;
   /** Keys written by a newer version: kept unchanged, and reported. */
   readonly unknown: readonly UnknownKey[];
 }
@@ -47,7 +50,18 @@ const keys = {
   id: 'PEARASYS_ID',
   driver: 'PEARASYS_DRIVER',
   together: 'PEARASYS_TOGETHER',
+  subsystem: 'PEARASYS_SUBSYSTEM',
+  path: 'PEARASYS_PATH',
+  serial: 'PEARASYS_SERIAL',
 } as const;
+
+/** The parts of an identity, each with what is expected as its value. */
+const expectedParts = {
+  subsystem: 'vendor:device in small letters',
+  path: 'a root bus and the functions below it, as in 0000:00/1c.0/00.0',
+  serial: 'pcie:, nvme: or mac: and letters, digits, colons, dots, underscores and dashes',
+} as const satisfies Readonly<Record<keyof Identity, string>>;
+const parts = ['subsystem', 'path', 'serial'] as const;
 
 /** The folder of the records. */
 export function recordsFolder(layout: Layout): string {
@@ -81,6 +95,9 @@ export function printRecord(record: RecordContent): string {
     `${keys.id}=${record.id}`,
     `${keys.driver}=${record.driver}`,
     ...(record.together.length > 1 ? [`${keys.together}=${record.together.join(',')}`] : []),
+    ...parts.flatMap((part) =>
+      record.identity[part] === undefined ? [] : [`${keys[part]}=${record.identity[part]}`],
+    ),
     ...record.unknown.map(({key, value}) => `${key}=${value}`),
     '',
   ].join('\n');
@@ -162,7 +179,20 @@ export function parseRecord(path: string, text: string): RecordContent {
   } catch (error) {
     throw badRecord(path, `${keys.driver}=${driver} is not a driver's name`, error);
   }
-  return {slot: parsedSlot, id: parsedId, driver: parsedDriver, together, unknown};
+  const identity = parseIdentity(path, values);
+  return {slot: parsedSlot, id: parsedId, driver: parsedDriver, together, identity, unknown};
+}
+
+function parseIdentity(path: string, values: ReadonlyMap<string, string>): Identity {
+  const identity: {-readonly [Part in keyof Identity]: Identity[Part]} = {};
+  for (const part of parts) {
+    const value = values.get(keys[part]);
+    if (value === undefined) continue;
+    if (!isIdentity(part, value))
+      throw badRecord(path, `${keys[part]}=${value} is invalid: expected ${expectedParts[part]}`);
+    identity[part] = value;
+  }
+  return identity;
 }
 
 /** All records, and the files in their folder that are invalid or cannot be trusted. */
