@@ -1,23 +1,15 @@
 # Sourced by the programs in this folder: decides which record the shell uses. Node applies the same rule
 # (src/state/records) and handles every case that is not simple. Builtins and ls(1) only, for dash and busybox.
 records=@SYSCONFDIR@/pearasys/pci
-devices=/sys/bus/pci/devices
-released=/run/pearasys/released
 . "@LIBEXECDIR@/trust.sh"
-. "@LIBEXECDIR@/rescue.sh"
-
-# read_ids SLOT: sets $vendor and $product to the ids of the device, as sysfs prints them. Fails without a device.
-read_ids() {
-  vendor='' product=''
-  [ -r "$devices/$1/vendor" ] || return 1
-  read -r vendor <"$devices/$1/vendor" && read -r product <"$devices/$1/device"
-}
+. "@LIBEXECDIR@/reserve.sh"
 
 # read_record SLOT VENDOR PRODUCT MODE LINKS OWNER GROUP SIZE...: sets $record to the record for this card in this slot
-# ("any": for this id), and $wanted to its driver. The rest are the fields of its line of `ls -ln`. Fails unless the
-# record is trusted and all its lines are valid and complete.
+# ("any": for this id), $wanted to its driver, and $subsystem, $path and $serial to what else is known of the card, as in
+# a line of a list of claims. The rest are the fields of its line of `ls -ln`. Fails unless the record is trusted and all
+# its lines are valid and complete.
 read_record() {
-  record=$records/$1-$2-$3 wanted=''
+  record=$records/$1-$2-$3 wanted='' subsystem=- path=- serial=-
   is_trusted - "$4" "$5" "$6" || return 1
   [ "$8" -le 65536 ] || return 1
   seen=' ' count=0 size=0 line=''
@@ -36,17 +28,19 @@ read_record() {
         case ${line#PEARASYS_TOGETHER=} in *[!0-9a-f:.,]*) return 1 ;; esac
         case ,${line#PEARASYS_TOGETHER=}, in *,"$1",*) ;; *) return 1 ;; esac
         ;;
-      PEARASYS_SLOT=* | PEARASYS_ID=*) return 1 ;;
-      PEARASYS_SUBSYSTEM=[0-9a-f][0-9a-f][0-9a-f][0-9a-f]:[0-9a-f][0-9a-f][0-9a-f][0-9a-f]) ;;
-      PEARASYS_SUBSYSTEM=*) return 1 ;;
+      PEARASYS_SUBSYSTEM=[0-9a-f][0-9a-f][0-9a-f][0-9a-f]:[0-9a-f][0-9a-f][0-9a-f][0-9a-f])
+        subsystem=${line#PEARASYS_SUBSYSTEM=}
+        subsystem=0x${subsystem%:*}-0x${subsystem#*:}
+        ;;
       PEARASYS_PATH=[0-9a-f][0-9a-f][0-9a-f][0-9a-f]*:[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f].[0-7]*)
-        case ${line#PEARASYS_PATH=} in *[!0-9a-f:./]* | */ | *//*) return 1 ;; esac
+        path=${line#PEARASYS_PATH=}
+        case $path in *[!0-9a-f:./]* | */ | *//*) return 1 ;; esac
         ;;
-      PEARASYS_PATH=*) return 1 ;;
       PEARASYS_SERIAL=pcie:?* | PEARASYS_SERIAL=nvme:?* | PEARASYS_SERIAL=mac:?*)
-        case ${line#PEARASYS_SERIAL=} in *[!A-Za-z0-9:._-]*) return 1 ;; esac
+        serial=${line#PEARASYS_SERIAL=}
+        case $serial in *[!A-Za-z0-9:._-]*) return 1 ;; esac
         ;;
-      PEARASYS_SERIAL=*) return 1 ;;
+      PEARASYS_SLOT=* | PEARASYS_ID=* | PEARASYS_SUBSYSTEM=* | PEARASYS_PATH=* | PEARASYS_SERIAL=*) return 1 ;;
       # A key of a newer version.
       PEARASYS_*=*)
         key=${line%%=*}

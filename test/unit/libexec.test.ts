@@ -24,6 +24,19 @@ const released = `run/pearasys/released/${card}`;
 const text = (slot = card, id = '10de:1b80', driver = 'vfio-pci') =>
   `# a comment\nPEARASYS_SLOT=${slot}\nPEARASYS_ID=${id}\nPEARASYS_DRIVER=${driver}\n`;
 
+/** A configuration space with two extended capabilities, of which the second is the Device Serial Number. */
+function configSpace(id: string, serial: string): Uint8Array {
+  const space = new DataView(new ArrayBuffer(4096));
+  const [vendor = 0, product = 0] = id.split(':').map((part) => parseInt(part, 16));
+  space.setUint16(0, vendor, true);
+  space.setUint16(2, product, true);
+  space.setUint32(0x100, 0x14820001, true);
+  space.setUint32(0x148, 0x00010003, true);
+  for (const [index, byte] of serial.split('-').reverse().entries())
+    space.setUint8(0x14c + index, parseInt(byte, 16));
+  return new Uint8Array(space.buffer);
+}
+
 describe('the programs in libexec', () => {
   let folder: string;
   const running: ChildProcess[] = [];
@@ -39,7 +52,7 @@ describe('the programs in libexec', () => {
     fs.rmSync(folder, {recursive: true, force: true});
   });
 
-  function put(path: string, content: string, mode = 0o644): void {
+  function put(path: string, content: string | Uint8Array, mode = 0o644): void {
     fs.mkdirSync(dirname(join(folder, path)), {recursive: true});
     fs.writeFileSync(join(folder, path), content, {mode});
     fs.chmodSync(join(folder, path), mode);
@@ -51,8 +64,10 @@ describe('the programs in libexec', () => {
 
   /** The text of a record's checked copy, which the udev rule reads; empty without one. */
   function copyOf(path: string): string {
-    const copy = `${checked}/${basename(path)}`;
-    return fs.existsSync(join(folder, copy)) ? read(copy) : '';
+    const name = fs
+      .readdirSync(join(folder, checked))
+      .find((one) => one === basename(path) || one.startsWith(`${basename(path)}@`));
+    return name === undefined ? '' : read(`${checked}/${name}`);
   }
 
   interface Shown {
@@ -61,14 +76,27 @@ describe('the programs in libexec', () => {
     readonly driver?: string;
     readonly override?: string;
     readonly class?: string;
+    readonly subsystem?: string;
+    /** The bridges above it, `0000:00:1c.0/0000:03:00.0`. */
+    readonly below?: string;
+    /** Its Device Serial Number, as in lspci(8). */
+    readonly serial?: string;
   }
 
   /** A device in sysfs. */
   function show({slot = card, id = '10de:1b80', driver, override = '(null)', ...rest}: Shown = {}): void {
-    const own = `sys/bus/pci/devices/${slot}`;
+    const own = `sys/devices/pci0000:00/${rest.below ?? '0000:00:01.1'}/${slot}`;
     const [vendor = '', product = ''] = id.split(':');
+    const [subsystemVendor = '', subsystemDevice = ''] = (rest.subsystem ?? '1043:8599').split(':');
     put(`${own}/vendor`, `0x${vendor}\n`);
     put(`${own}/device`, `0x${product}\n`);
+    put(`${own}/subsystem_vendor`, `0x${subsystemVendor}\n`);
+    put(`${own}/subsystem_device`, `0x${subsystemDevice}\n`);
+    const link = join(folder, 'sys/bus/pci/devices', slot);
+    fs.mkdirSync(dirname(link), {recursive: true});
+    fs.rmSync(link, {force: true});
+    fs.symlinkSync(join(folder, own), link);
+    if (rest.serial !== undefined) put(`${own}/config`, configSpace(id, rest.serial));
     put(`${own}/class`, `${rest.class ?? '0x030000'}\n`);
     put(`${own}/driver_override`, `${override}\n`);
     if (driver === undefined) return;
@@ -142,7 +170,11 @@ describe('the programs in libexec', () => {
         started('early');
         const override = read(`sys/bus/pci/devices/${card}/driver_override`);
         assert.equal(override === subject.driver, obeyed, `early: ${override}`);
-        assert.equal(copyOf(record) === `PEARASYS_DRIVER=${subject.driver}`, obeyed, 'for the rule');
+        assert.equal(
+          copyOf(record).split('\n')[0] === `PEARASYS_DRIVER=${subject.driver}`,
+          obeyed,
+          'for the rule',
+        );
 
         show({driver: subject.driver});
         assert.equal(started('claim', card, subject.driver).node === undefined, obeyed, 'claim');
@@ -389,6 +421,163 @@ describe('the programs in libexec', () => {
         slots.map((_, index) => (index % 5 === 4 ? 'none' : 'vfio-pci')),
       );
       assert.equal(override('0000:09:00.0'), '(null)');
+    });
+
+    describe('finds the card', () => {
+      const away = '0000:04:00.0';
+      const serials = ['00-11-22-33-44-55-66-77', '00-11-22-33-44-55-66-78'] as const;
+      const overrides = (slots = [card, twin, away]) =>
+        slots
+          .filter((slot) => fs.existsSync(join(folder, 'sys/bus/pci/devices', slot)))
+          .map((slot) => `${slot} ${override(slot)}`);
+
+      interface Recorded {
+        readonly path?: string;
+        readonly subsystem?: string;
+        readonly serial?: string;
+        readonly driver?: string;
+      }
+
+      function claims(slot: string, {driver = 'vfio-pci', ...identity}: Recorded): void {
+        const keys = Object.entries(identity).map(
+          ([key, value]) => `PEARASYS_${key.toUpperCase()}=${value}\n`,
+        );
+        put(`etc/pearasys/pci/${slot}-0x10de-0x1b80`, text(slot, '10de:1b80', driver) + keys.join(''));
+        enable(slot, driver);
+      }
+      const moved = (slot: string) =>
+        fs.existsSync(join(folder, 'run/pearasys/moved', slot)) ? read(`run/pearasys/moved/${slot}`) : '';
+
+      it('by its path, in another slot when buses are renumbered, and not the twin that is in its slot now', () => {
+        claims(card, {path: '0000:00/01.1/00.0'});
+        show({slot: card, below: '0000:00:01.0'});
+        show({slot: twin, below: '0000:00:01.1'});
+        const {status, stderr} = started('early');
+        assert.equal(status, 0);
+        assert.equal(stderr, `<5>the card of ${card} is now in ${twin}\n`);
+        assert.deepEqual(overrides(), [`${card} (null)`, `${twin} vfio-pci`]);
+        assert.equal(moved(twin), `PEARASYS_RECORD=${card}-0x10de-0x1b80`);
+        assert.equal(moved(card), '');
+      });
+
+      it('by its path below several bridges whose buses have other numbers', () => {
+        claims(card, {path: '0000:00/01.1/00.0/1f.0/00.0', subsystem: '1043:8599'});
+        show({slot: card, below: '0000:00:01.1/0000:01:00.0/0000:02:01.0'});
+        show({slot: away, below: '0000:00:01.1/0000:02:00.0/0000:03:1f.0'});
+        started('early');
+        assert.deepEqual(overrides(), [`${card} (null)`, `${away} vfio-pci`]);
+      });
+
+      it('but no card of another maker at its path, and none at another path', () => {
+        claims(card, {path: '0000:00/01.1/00.0', subsystem: '1043:8591'});
+        claims(twin, {path: '0000:00/02.0/00.0'});
+        show({slot: card});
+        show({slot: twin});
+        assert.deepEqual(started('early'), fast);
+        assert.deepEqual(overrides(), [`${card} (null)`, `${twin} (null)`]);
+      });
+
+      it('by its serial number, wherever it is, and not another card in its place', () => {
+        claims(card, {path: '0000:00/01.1/00.0', serial: `pcie:${serials[0]}`});
+        show({slot: card, serial: serials[1]});
+        show({slot: away, below: '0000:00:02.0', serial: serials[0]});
+        // Conventional PCI: reading the numbers of all three at a time is not possible.
+        show({slot: twin});
+        put(`sys/bus/pci/devices/${twin}/config`, new Uint8Array(256));
+        started('early');
+        assert.deepEqual(overrides(), [`${card} (null)`, `${twin} (null)`, `${away} vfio-pci`]);
+        assert.equal(moved(away), `PEARASYS_RECORD=${card}-0x10de-0x1b80`);
+        show({slot: away, below: '0000:00:02.0', serial: serials[0]});
+        fs.rmSync(join(folder, 'sys/bus/pci/devices', twin));
+        started('early');
+        assert.deepEqual(overrides(), [`${card} (null)`, `${away} vfio-pci`]);
+      });
+
+      it('by serial number and function, and by the path if makers repeat a number', () => {
+        claims(card, {path: '0000:00/01.1/00.0', serial: `pcie:${serials[0]}`});
+        claims(twin, {path: '0000:00/02.0/00.0', serial: `pcie:${serials[0]}`, driver: 'pci-stub'});
+        for (const [slot, below] of [
+          ['0000:02:00.0', '0000:00:01.1'],
+          ['0000:02:00.1', '0000:00:01.1'],
+          ['0000:03:00.0', '0000:00:02.0'],
+        ] as const)
+          show({slot, below, serial: serials[0]});
+        assert.deepEqual(started('early'), fast);
+        assert.deepEqual(overrides(['0000:02:00.0', '0000:02:00.1', '0000:03:00.0']), [
+          '0000:02:00.0 vfio-pci',
+          '0000:02:00.1 (null)',
+          '0000:03:00.0 pci-stub',
+        ]);
+      });
+
+      it('not by a serial number that cannot be read', () => {
+        claims(card, {path: '0000:00/01.1/00.0', serial: `pcie:${serials[0]}`});
+        show({slot: card});
+        assert.deepEqual(started('early'), fast);
+        show({slot: card, serial: '00-00-00-00-00-00-00-00'});
+        assert.deepEqual(started('early'), fast);
+        assert.deepEqual(overrides(), [`${card} (null)`]);
+      });
+
+      it('of the stronger identity first: a serial number, a path, a slot', () => {
+        claims(card, {driver: 'pci-stub'});
+        claims(twin, {path: '0000:00/01.1/00.0'});
+        show({slot: card, serial: serials[0]});
+        started('early');
+        assert.deepEqual(overrides(), [`${card} vfio-pci`]);
+        claims(away, {serial: `pcie:${serials[0]}`, driver: 'none'});
+        show({slot: card, serial: serials[0]});
+        started('early');
+        assert.deepEqual(overrides(), [`${card} none`]);
+      });
+    });
+
+    it('takes back what the initramfs has reserved and no record says', () => {
+      put('sys/bus/pci/drivers_probe', '');
+      const reserved = 'run/pearasys/reserved';
+      put(record, text());
+      enable();
+      show({override: 'vfio-pci'});
+      show({slot: twin, override: 'vfio-pci'});
+      put(`sys/bus/pci/devices/${twin}/driver/unbind`, '');
+      put(reserved, `${card} vfio-pci\n${twin} vfio-pci\n0000:09:00.0 vfio-pci\n../x vfio-pci\n`);
+      const {status, stderr} = started('early');
+      assert.equal(status, 0, stderr);
+      assert.match(stderr, new RegExp(`<5>${twin}: the initramfs has reserved it for vfio-pci, but no`));
+      assert.equal(override(), 'vfio-pci');
+      assert.equal(override(twin), '');
+      assert.equal(read(`sys/bus/pci/devices/${twin}/driver/unbind`), twin);
+      assert.equal(read('sys/bus/pci/drivers_probe'), twin);
+      // An administrator has set another one since.
+      put(`sys/bus/pci/devices/${twin}/driver_override`, 'pci-stub\n');
+      started('early');
+      assert.equal(override(twin), 'pci-stub');
+      // Without any record.
+      fs.rmSync(join(folder, 'etc/pearasys/pci'), {recursive: true});
+      started('early');
+      assert.equal(override(), '');
+    });
+
+    it('runs in the initramfs from a list, and notes what it has reserved', () => {
+      show();
+      show({slot: twin});
+      show({slot: '0000:04:00.0', driver: 'nvme'});
+      put(
+        'list',
+        `# a comment\n${card} 0x10de-0x1b80 vfio-pci 0x1043-0x8599 0000:00/01.1/00.0 -\n` +
+          `${twin} 0x10de-0x1b81 vfio-pci - - -\n0000:04:00.0 0x10de-0x1b80 vfio-pci - - -\n../../x 0x1-0x2 x - - -\n`,
+      );
+      put('initramfs', `. ${folder}/reserve.sh\nreserve_claims ${folder}/list\n`);
+      assert.deepEqual(alone('initramfs'), fast);
+      assert.deepEqual(
+        [override(), override(twin), override('0000:04:00.0')],
+        ['vfio-pci', '(null)', '(null)'],
+      );
+      assert.equal(read('run/pearasys/reserved'), `${card} vfio-pci`);
+      put('proc/cmdline', `pearasys.skip=${card}\n`);
+      show();
+      assert.deepEqual(alone('initramfs'), fast);
+      assert.equal(override(), '(null)');
     });
 
     it('writes a checked copy of each record of a slot for the rule', () => {

@@ -317,7 +317,8 @@ describe('the udev rule', () => {
         [dirname(record), 'folder'],
       ] as const)
         host.machine.owners.set(path, one.foreign === kind ? 65534 : 0);
-      host.machine.tree.remove(checked);
+      for (const name of host.machine.tree.list(dirname(checked)))
+        host.machine.tree.remove(`${dirname(checked)}/${name}`);
     }
 
     /** Whether the rule binds the card to the driver when it is added again. */

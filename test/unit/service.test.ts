@@ -31,7 +31,8 @@ const record: DeviceRecord = {
   identity: {},
   unknown: [],
 };
-const copy = checkedPath(record);
+const copyOf = (one: DeviceRecord): string => checkedPath(one, undefined) ?? '';
+const copy = copyOf(record);
 
 function state(rest: Partial<ServiceState> = {}): ServiceState {
   return {
@@ -39,6 +40,7 @@ function state(rest: Partial<ServiceState> = {}): ServiceState {
     records: {records: [], problems: [], folderProblem: undefined},
     units: [],
     active: new Set(),
+    bridges: new Map(),
     files: new Map(),
     links: new Map(),
     wants: new Map(),
@@ -133,12 +135,12 @@ describe('planInstall', () => {
         records: {records: [old], problems: [], folderProblem: undefined},
         files: new Map([
           [recordPath(defaultLayout, old), file(printRecord(old))],
-          [checkedPath(old), file('PEARASYS_DRIVER=vfio-pci\n')],
+          [copyOf(old), file('PEARASYS_DRIVER=vfio-pci\n')],
         ]),
       }),
     );
     assert.deepEqual(linesOf(planned).slice(0, 2), [
-      `rm ${checkedPath(old)}`,
+      `rm ${copyOf(old)}`,
       `rm ${recordPath(defaultLayout, old)}`,
     ]);
   });

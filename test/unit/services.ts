@@ -35,6 +35,7 @@ export function putPrograms(folder: string, node: string): void {
     'record',
     'early',
     'records.sh',
+    'reserve.sh',
     'trust.sh',
     'rescue.sh',
     'turn.sh',

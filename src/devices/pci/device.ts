@@ -114,6 +114,12 @@ export function readDevice(host: HostReader, slot: Slot): Device | undefined {
   throw device;
 }
 
+/** The bridge above a function; undefined on a root bus, or without the device. */
+export function readBridge(host: HostReader, slot: Slot): Slot | undefined {
+  const link = host.readLink(devicePath(slot));
+  return link === undefined ? undefined : asSlot(posix.basename(posix.dirname(link)));
+}
+
 /** The NUMA node of a function; undefined for none. */
 export function readNumaNode(host: HostReader, slot: Slot): number | undefined {
   const node = Number(readOptional(host, devicePath(slot, 'numa_node')) ?? -1);

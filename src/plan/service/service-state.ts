@@ -1,6 +1,6 @@
 import type {HostReader} from '../../host/host.js';
 import {systemdUnits, type Layout} from '../../config/layout.js';
-import {devicePath, siblingsOf, type Device} from '../../devices/pci/device.js';
+import {devicePath, readBridge, siblingsOf, type Device} from '../../devices/pci/device.js';
 import type {Driver} from '../../devices/pci/driver.js';
 import type {DeviceId} from '../../devices/pci/id.js';
 import type {Slot} from '../../devices/pci/slot.js';
@@ -50,6 +50,8 @@ export interface ServiceState {
   readonly running: boolean;
   /** The requested slots whose device is present. */
   readonly present: ReadonlySet<Slot>;
+  /** The bridges above the requested slots. */
+  readonly bridges: ReadonlyMap<Slot, Slot>;
   /** The device names that are shown to users, by slot. */
   readonly names: ReadonlyMap<Slot, string>;
 }
@@ -145,6 +147,11 @@ export function readServices(
     const state = readFileState(host, path, !records.problems.some((problem) => problem.path === path));
     if (state !== undefined) files.set(path, state);
   }
+  const bridges = new Map<Slot, Slot>();
+  for (const slot of slots) {
+    const bridge = readBridge(host, slot);
+    if (bridge !== undefined) bridges.set(slot, bridge);
+  }
   return {
     layout,
     records,
@@ -155,6 +162,7 @@ export function readServices(
     wants,
     running: host.root === '/',
     present: new Set(slots.filter((slot) => host.exists(devicePath(slot)))),
+    bridges,
     names: known,
   };
 }

@@ -98,7 +98,10 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
     else if (previous?.content !== content) files.push(writeFile(path, content, previous));
   };
   for (const record of stale)
-    files.push(...dropFile(checkedPath(record), state), ...dropFile(recordPath(state.layout, record), state));
+    files.push(
+      ...checkedOf(record, state).flatMap((path) => dropFile(path, state)),
+      ...dropFile(recordPath(state.layout, record), state),
+    );
   for (const claim of claims) {
     put(recordPath(state.layout, claim), printRecord(recordOf(claim, state.records.records)));
     const texts = [
@@ -143,9 +146,16 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   // The rule uses them from the next hot-add on. systemd does not read them.
   if (state.running)
     for (const claim of claims) {
-      const previous = state.files.get(checkedPath(claim));
-      const content = printChecked(claim);
-      if (previous?.content !== content) steps.push(writeFile(checkedPath(claim), content, previous));
+      const record = recordOf(claim, state.records.records);
+      const path = checkedPath(record, state.bridges.get(claim.slot));
+      steps.push(
+        ...checkedOf(record, state)
+          .filter((other) => other !== path)
+          .flatMap((other) => dropFile(other, state)),
+      );
+      const previous = path === undefined ? undefined : state.files.get(path);
+      const content = printChecked(record);
+      if (path !== undefined && previous?.content !== content) steps.push(writeFile(path, content, previous));
     }
   if (wish.start === 'now')
     steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state), whereTheReasonIs(claims)));
@@ -305,6 +315,12 @@ function recordOf(
     identity: previous?.identity ?? {},
     unknown: mergeUnknown(previous?.unknown ?? [], claim.unknown ?? []),
   };
+}
+
+/** The existing copies of a record for the rule, also of what it was before. */
+function checkedOf(record: Pick<RecordContent, 'slot' | 'id'>, state: ServiceState): string[] {
+  const plain = checkedPath({...record, identity: {}}, undefined) ?? '';
+  return [...state.files.keys()].filter((path) => path === plain || path.startsWith(`${plain}@`));
 }
 
 /** The files at these paths that are ignored. */

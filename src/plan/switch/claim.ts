@@ -1,7 +1,7 @@
 import type {HostReader} from '../../host/host.js';
 import {systemdUnits} from '../../config/layout.js';
 import {runState} from '../../host/paths.js';
-import type {Device} from '../../devices/pci/device.js';
+import {readBridge, type Device} from '../../devices/pci/device.js';
 import {noDriver, type Driver} from '../../devices/pci/driver.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import {checkedPath, printChecked, type DeviceRecord} from '../../state/records/record.js';
@@ -48,7 +48,8 @@ export function planClaim(host: HostReader, claim: Claim): Planned {
 
 /** Leaves for the rule what was found of a record. */
 function leaveChecked(host: HostReader, record: DeviceRecord): Step[] {
-  const path = checkedPath(record);
+  const path = record.slot === 'any' ? undefined : checkedPath(record, readBridge(host, record.slot));
+  if (path === undefined) return [];
   const previous = readFileState(host, path);
   const content = printChecked(record);
   return previous?.content === content ? [] : [writeFile(path, content, previous)];

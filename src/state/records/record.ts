@@ -109,14 +109,27 @@ export function printRecord(record: RecordContent): string {
  */
 export const checkedFolder = `${runState}/checked`;
 
-/** The path of a record's copy. */
-export function checkedPath(record: Pick<RecordContent, 'slot' | 'id'>): string {
-  return `${checkedFolder}/${recordName(record)}`;
+/**
+ * The path of a record's copy; undefined if it has none. It ends with the bridge above the recorded card, because the
+ * rule can compare that: a card below another bridge has no copy.
+ * @param bridge the bridge above the device in the slot now, see {@link readBridge}. Needed only for a card below
+ *   several bridges, whose last one is behind a bus that may be renumbered.
+ */
+export function checkedPath(
+  record: Pick<RecordContent, 'slot' | 'id' | 'identity'>,
+  bridge: Slot | undefined,
+): string | undefined {
+  const [root, first, ...below] = record.identity.path?.split('/') ?? [];
+  const path = `${checkedFolder}/${recordName(record)}`;
+  if (root === undefined || first === undefined || below.length === 0) return path;
+  const above = below.length === 1 ? `${root}:${first}` : bridge;
+  return above === undefined ? undefined : `${path}@${above}`;
 }
 
 /** The text of the copy, as libexec/early writes it: what the rule needs of the record. */
-export function printChecked({driver}: Pick<RecordContent, 'driver'>): string {
-  return `${keys.driver}=${driver}\n`;
+export function printChecked({driver, identity}: Pick<RecordContent, 'driver' | 'identity'>): string {
+  const {serial} = identity;
+  return `${keys.driver}=${driver}\n${serial === undefined ? '' : `${keys.serial}=${serial}\n`}`;
 }
 
 /** The limits of a record in lines and bytes; libexec/records.sh has the same. */

@@ -1,0 +1,213 @@
+# Sourced by libexec/early and, in the initramfs, by the script that runs before udev there: finds the card of each claim
+# in a list, and writes its override. Node applies the same rule (src/state/records). Builtins only, for dash, busybox
+# and klibc's sh, and od(1) if a claim has a serial number.
+#
+# A line of the list: SLOT 0xVENDOR-0xDEVICE DRIVER SUBSYSTEM PATH SERIAL, and "-" for what is not known.
+newline='
+'
+devices=/sys/bus/pci/devices
+released=/run/pearasys/released
+. "@LIBEXECDIR@/rescue.sh"
+
+# on_card CARD SLOT IDS DRIVER: is called for each claim whose card is present; $written is "yes" if the override was
+# written now. In the initramfs: notes it for libexec/early, which takes back what no record says any more because the
+# image is older than the records.
+on_card() {
+  if [ "$written" = no ]; then return 0; fi
+  # shellcheck disable=SC2174 # /run/pearasys itself is 0755, as RuntimeDirectory= makes it
+  [ -d /run/pearasys ] || mkdir -p -m 755 /run/pearasys
+  echo "$1 $4" >>/run/pearasys/reserved
+}
+
+# reserve_claims FILE: writes the override of each claim's card. A card that cannot be identified for certain is not
+# touched. First the claims whose cards are known by their serial numbers, then those by their paths, then those by
+# their slots: a card belongs to the first claim that finds it. Sets $failed to 1 if an override could not be written.
+reserve_claims() {
+  taken=' ' by_serial=' '
+  read_rescue
+  if [ "$off" = yes ] || [ ! -e "$1" ]; then return 0; fi
+  while read -r slot ids driver subsystem path serial _; do
+    case $serial in pcie:*) by_serial="$by_serial$ids " ;; esac
+  done <"$1"
+  serials='' cards=''
+  if [ "$by_serial" != ' ' ]; then read_serials; fi
+  for kind in serial path slot; do
+    while read -r slot ids driver subsystem path serial _; do
+      case $slot in '' | *[!0-9a-f:.]*) continue ;; esac
+      case $kind,$serial,$path in
+        serial,pcie:* | path,[!p]*,[!-]* | slot,[!p]*,-) ;;
+        *) continue ;;
+      esac
+      if find_card "$kind"; then
+        taken="$taken$card "
+        reserve "$card" "$slot" "$driver"
+        on_card "$card" "$slot" "$ids" "$driver"
+      fi
+    done <"$1"
+  done
+}
+
+# find_card serial|path|slot: sets $card to the slot of the claim's card. Fails if it is absent or not certain.
+find_card() {
+  card=''
+  case $1 in
+    serial)
+      # All functions of a card have its serial number, and some makers give one to all their cards: then the path
+      # decides.
+      found=''
+      for one in $serials; do
+        case $one in "${serial#pcie:}@"*) one=${one#*@} ;; *) continue ;; esac
+        if [ "${one##*.}" = "${slot##*.}" ] && is_kind "$one"; then found="$found $one"; fi
+      done
+      case $found in
+        '') return 1 ;;
+        ' '*' '*) for one in $found; do if is_at "$one"; then card=$one; fi; done ;;
+        *) card=${found# } ;;
+      esac
+      ;;
+    path)
+      # Where it was, or below the same bridges with other bus numbers.
+      if is_at "$slot"; then
+        card=$slot
+      else
+        if [ -z "$cards" ]; then read_paths; fi
+        case $cards in *" $path@"*) ;; *) return 1 ;; esac
+        card=${cards#*" $path@"}
+        card=${card%% *}
+      fi
+      is_kind "$card" || return 1
+      ;;
+    slot) if is_kind "$slot"; then card=$slot; fi ;;
+  esac
+  [ -n "$card" ] || return 1
+  case $taken in *" $card "*) return 1 ;; esac
+}
+
+# is_kind SLOT: whether the device has the ids of the claim.
+is_kind() {
+  read_ids "$1" && [ "$vendor-$product" = "$ids" ] || return 1
+  if [ "$subsystem" = - ]; then return 0; fi
+  read -r vendor <"$devices/$1/subsystem_vendor" && read -r product <"$devices/$1/subsystem_device" &&
+    [ "$vendor-$product" = "$subsystem" ]
+}
+
+# is_at SLOT: whether the device is at the path of the claim.
+is_at() {
+  read_path "$1" && [ "$place" = "$path" ]
+}
+
+# read_ids SLOT: sets $vendor and $product to the ids of the device, as sysfs prints them. Fails without a device.
+read_ids() {
+  vendor='' product=''
+  [ -r "$devices/$1/vendor" ] || return 1
+  read -r vendor <"$devices/$1/vendor" && read -r product <"$devices/$1/device"
+}
+
+# read_path SLOT: sets $place to the device's path, which has no number of a bus but the root's:
+# /sys/devices/pci0000:00/0000:00:1c.0/0000:02:00.0 is 0000:00/1c.0/00.0.
+read_path() {
+  place=''
+  cd -P "$devices/$1" 2>/dev/null || return 1
+  IFS=/
+  set -f
+  for part in $PWD; do
+    case $part in
+      pci*:??) place=${place:-${part#pci}} ;;
+      *:*:??.?) place=${place:+$place/${part##*:}} ;;
+    esac
+  done
+  set +f
+  unset IFS
+  [ -n "$place" ]
+}
+
+# read_paths: sets $cards to the path and the slot of each device, as PATH@SLOT.
+read_paths() {
+  cards=' '
+  for device in "$devices"/*; do
+    if read_path "${device##*/}"; then cards="$cards$place@${device##*/} "; fi
+  done
+}
+
+# read_serials: sets $serials to the serial number and the slot of each device whose ids are in $by_serial, as
+# SERIAL@SLOT.
+read_serials() {
+  set --
+  for device in "$devices"/*; do
+    if read_ids "${device##*/}"; then
+      case $by_serial in *" $vendor-$product "*) set -- "$@" "$device/config" ;; esac
+    fi
+  done
+  if [ "$#" = 0 ]; then return 0; fi
+  # One process for all of them. A device without extended configuration space would shift what follows: then each
+  # line does not begin with the ids of its device, and there is a process for each.
+  dump=$(od -An -v -tx4 -w4096 "$@" 2>/dev/null) || return 0
+  found='' whole=yes
+  IFS=$newline
+  # shellcheck disable=SC2086 # one word for each line
+  for line in $dump; do
+    unset IFS
+    if [ "$#" = 0 ]; then whole=no; break; fi
+    read_serial "$1" "$line" || whole=no
+    shift
+  done
+  unset IFS
+  if [ "$#" = 0 ] && [ "$whole" = yes ]; then
+    serials=$found
+    return 0
+  fi
+  found=''
+  for device in "$devices"/*; do
+    if read_ids "${device##*/}"; then
+      case $by_serial in
+        *" $vendor-$product "*) read_serial "$device/config" "$(od -An -v -tx4 -w4096 "$device/config" 2>/dev/null)" || : ;;
+      esac
+    fi
+  done
+  serials=$found
+}
+
+# read_serial FILE WORDS: adds the Device Serial Number in the words of a configuration space to $found, printed as in
+# lspci(8). Fails if they are not those of the device. See the PCI Express specification, 7.9.3.
+read_serial() {
+  one=${1%/config}
+  one=${one##*/}
+  # shellcheck disable=SC2086 # one word for each
+  set -- $2
+  read_ids "$one" && [ "$1" = "${product#0x}${vendor#0x}" ] || return 1
+  at=65 steps=0
+  while [ "$at" -ge 65 ] && [ "$at" -le "$#" ] && [ "$steps" -lt 100 ]; do
+    steps=$((steps + 1))
+    eval "word=\${$at}"
+    case $word in
+      ????0003)
+        if [ "$((at + 2))" -gt "$#" ]; then return 0; fi
+        eval "number=\${$((at + 2))}\${$((at + 1))}"
+        case $number in 0000000000000000 | ffffffffffffffff) return 0 ;; esac
+        text=''
+        while [ -n "$number" ]; do
+          text=$text-${number%"${number#??}"}
+          number=${number#??}
+        done
+        found="$found ${text#-}@$one"
+        return 0
+        ;;
+    esac
+    at=$((0x${word%?????} / 4 + 1))
+  done
+}
+
+# reserve CARD SLOT DRIVER: writes the override. A device that has a driver (from the initramfs) may be in use, and is
+# left to its unit. Sets $written to "yes" or "no".
+reserve() {
+  written=no
+  if [ -e "$devices/$1/driver" ] || [ -e "$released/$1" ] || is_off "$1" || is_off "$2"; then return 0; fi
+  # After an error the device is left to the rule and the unit.
+  if echo "$3" >"$devices/$1/driver_override"; then
+    written=yes
+  else
+    echo "<4>could not set the override of $1 to $3" >&2
+    # shellcheck disable=SC2034 # for libexec/early
+    failed=1
+  fi
+}
