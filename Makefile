@@ -15,6 +15,8 @@ SYSCONFDIR = /etc
 # Both are searched below /usr/local too: systemd.unit(5), udev(7).
 UNITDIR = $(PREFIX)/lib/systemd/system
 UDEVDIR = $(PREFIX)/lib/udev/rules.d
+# systemd.generator(7)
+GENERATORDIR = $(PREFIX)/lib/systemd/system-generators
 DESTDIR =
 NODE = $(shell command -v node)
 # The Debian release in the test machine: bookworm or trixie.
@@ -143,7 +145,8 @@ substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g'
 
 install: all
 	@[ -n '$(NODE)' ] || { echo 'there is no node in PATH: make install NODE=/path/to/node' >&2; exit 1; }
-	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libexecdir) $(UNITDIR) $(UDEVDIR) $(mandir) \
+	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libexecdir)/units $(UNITDIR) $(GENERATORDIR) $(UDEVDIR) \
+		$(mandir) \
 		$(bashdir) $(zshdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
 	rm -f $(DESTDIR)$(libdir)/*.cache
 	install -m 644 dist/*.cjs $(DESTDIR)$(libdir)
@@ -159,6 +162,10 @@ install: all
 	put dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys 644; \
 	put dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys 644
 	$(NODE) dist/render-template.cjs $(DESTDIR)$(UNITDIR) libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys $(units)
+	$(NODE) dist/render-template.cjs $(DESTDIR)$(libexecdir)/units libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys \
+		pearasys-slot@.service pearasys-claim-slot@.service
+	$(substitute) systemd-generators/pearasys-generator >$(DESTDIR)$(GENERATORDIR)/pearasys-generator
+	chmod 755 $(DESTDIR)$(GENERATORDIR)/pearasys-generator
 	install -d $(DESTDIR)$(UNITDIR)/sysinit.target.wants
 	ln -sfn ../$(early) $(DESTDIR)$(UNITDIR)/sysinit.target.wants/$(early)
 	[ -e $(settings) ] || install -m 644 etc/pearasys.conf $(settings)
@@ -198,7 +205,7 @@ uninstall:
 		[ "$$(readlink $(DESTDIR)$(sbindir)/$$name)" != pearasys ] || rm -f $(DESTDIR)$(sbindir)/$$name; \
 	done
 	rm -f $(DESTDIR)$(sbindir)/pearasys
-	rm -f $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(wildcard udev/*.rules)))
+	rm -f $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(wildcard udev/*.rules))) $(DESTDIR)$(GENERATORDIR)/pearasys-generator
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(units) sysinit.target.wants/$(early))
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/sysinit.target.wants 2>/dev/null || true
 	rm -f $(DESTDIR)$(mandir)/pearasys.8 $(DESTDIR)$(bashdir)/pearasys $(DESTDIR)$(zshdir)/_pearasys

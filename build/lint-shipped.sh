@@ -8,7 +8,7 @@ for program in shellcheck systemd-analyze; do
 done
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-for each in libexec sbin udev slots; do mkdir "$folder/$each"; done
+for each in libexec sbin udev systemd-generators; do mkdir "$folder/$each"; done
 
 # render FILE...: as `make install` does, but below the scratch folder.
 render() {
@@ -17,12 +17,12 @@ render() {
       -e 's|@NODE@|/usr/bin/node|g' "$file" >"$folder/$file"
   done
 }
-render libexec/* sbin/* udev/*
-chmod 755 "$folder"/libexec/* "$folder"/sbin/*
+render libexec/* sbin/* udev/* systemd-generators/*
+chmod 755 "$folder"/libexec/* "$folder"/sbin/* "$folder"/systemd-generators/*
 
 # Those with an interpreter line; what they source is checked along with them.
 # shellcheck disable=SC2046 # one word for each file
-shellcheck --external-sources --check-sourced $(grep -l '^#!' "$folder"/libexec/* "$folder/sbin/pearasys") \
+shellcheck --external-sources --check-sourced $(grep -l '^#!' "$folder"/libexec/* "$folder/sbin/pearasys" "$folder"/systemd-generators/*) \
   .ci/run build/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
 
 # A slot in a file's name has colons, which separate a file from its alias here: the slot is called x.

@@ -63,6 +63,13 @@ export async function manualPage(config: string): Promise<string> {
       'pearasys.skip=SLOT[,SLOT]',
       'Does the same for single devices. A slot is written in full, or without domain 0000.',
     ),
+    '.SH CLAIMS WITHOUT A RECORD',
+    text('For systems that are images, a claim can also come from outside. It lasts for this boot.'),
+    ...item(
+      'pearasys.claim=SLOT,ID,DRIVER',
+      'On the kernel command line, several times for several devices: claims the card with this id in this slot.',
+    ),
+    ...item('pearasys.claim.*', 'System credentials with such names, with SLOT,ID,DRIVER in each.'),
     '.SH EXIT STATUS',
     ...Object.entries(exitCodeMeanings).flatMap(([code, means]) =>
       item(code, `${means.charAt(0).toUpperCase()}${means.slice(1)}.`),

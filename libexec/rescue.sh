@@ -1,16 +1,17 @@
-# Sourced by the programs in this folder: what the kernel command line switches off for this boot, see pearasys(8). Node
-# applies the same rule (src/state/rescue.ts). Builtins only, unless a slot is written in capitals.
+# Sourced by the programs in this folder: what the kernel command line says for this boot, see pearasys(8). Node applies
+# the same rule (src/state/rescue.ts). Builtins only, unless a slot is written in capitals.
 
 # read_rescue: reads what the kernel command line switches off for this boot. Sets $off ("yes" for pearasys=off) and
-# $skipped (the slots of pearasys.skip=, each between two commas).
+# $skipped (the slots of pearasys.skip=, each between two commas). Also sets $claimed to the values of pearasys.claim=.
 read_rescue() {
-  off=no skipped=, cmdline=''
+  off=no skipped=, claimed='' cmdline=''
   IFS= read -r cmdline </proc/cmdline || :
   set -f
   for word in $cmdline; do
     case $word in
       pearasys=off) off=yes ;;
       pearasys.skip=*) skipped=$skipped${word#pearasys.skip=}, ;;
+      pearasys.claim=*) claimed="$claimed ${word#pearasys.claim=}" ;;
     esac
   done
   set +f

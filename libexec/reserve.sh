@@ -19,32 +19,52 @@ on_card() {
   echo "$1 $4" >>/run/pearasys/reserved
 }
 
-# reserve_claims FILE: writes the override of each claim's card. A card that cannot be identified for certain is not
-# touched. First the claims whose cards are known by their serial numbers, then those by their paths, then those by
-# their slots: a card belongs to the first claim that finds it. Sets $failed to 1 if an override could not be written.
+# reserve_claims FILE: writes the override of each claim's card: of the claims in the file, if it exists, and of those on
+# the kernel command line. A card that cannot be identified for certain is not touched. First the claims whose cards are
+# known by their serial numbers, then those by their paths, then those by their slots: a card belongs to the first claim
+# that finds it. Sets $failed to 1 if an override could not be written.
 reserve_claims() {
-  taken=' ' by_serial=' '
+  taken=' ' by_serial=' ' serials='' cards=''
   read_rescue
-  if [ "$off" = yes ] || [ ! -e "$1" ]; then return 0; fi
-  while read -r slot ids driver subsystem path serial _; do
-    case $serial in pcie:*) by_serial="$by_serial$ids " ;; esac
-  done <"$1"
-  serials='' cards=''
-  if [ "$by_serial" != ' ' ]; then read_serials; fi
-  for kind in serial path slot; do
+  if [ "$off" = yes ]; then return 0; fi
+  if [ -e "$1" ]; then
     while read -r slot ids driver subsystem path serial _; do
-      case $slot in '' | *[!0-9a-f:.]*) continue ;; esac
-      case $kind,$serial,$path in
-        serial,pcie:* | path,[!p]*,[!-]* | slot,[!p]*,-) ;;
-        *) continue ;;
-      esac
-      if find_card "$kind"; then
-        taken="$taken$card "
-        reserve "$card" "$slot" "$driver"
-        on_card "$card" "$slot" "$ids" "$driver"
-      fi
+      case $serial in pcie:*) by_serial="$by_serial$ids " ;; esac
     done <"$1"
+    if [ "$by_serial" != ' ' ]; then read_serials; fi
+    for kind in serial path slot; do
+      while read -r slot ids driver subsystem path serial _; do
+        case $slot in '' | *[!0-9a-f:.]*) continue ;; esac
+        case $kind,$serial,$path in
+          serial,pcie:* | path,[!p]*,[!-]* | slot,[!p]*,-) take_card "$kind" ;;
+        esac
+      done <"$1"
+    done
+  fi
+  subsystem=-
+  for word in $claimed; do
+    if read_claim "$word"; then take_card slot; fi
   done
+}
+
+# read_claim SLOT,ID,DRIVER: sets $slot, $ids and $driver as in a list. Fails if it is not a claim.
+read_claim() {
+  slot=${1%%,*} ids=${1#*,} driver=${1##*,}
+  ids=${ids%%,*}
+  case $1 in "$slot,$ids,$driver") ;; *) return 1 ;; esac
+  case $slot in ??:??.?) slot=0000:$slot ;; esac
+  case $slot in *[!0-9a-f:.]*) return 1 ;; ????*:??:??.[0-7]) ;; *) return 1 ;; esac
+  case $ids in *[!0-9a-f:]* | *:*:*) return 1 ;; ????:????) ids=0x${ids%:*}-0x${ids#*:} ;; *) return 1 ;; esac
+  case $driver in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | *..*) return 1 ;; esac
+}
+
+# take_card KIND: finds the card of the claim, and writes its override.
+take_card() {
+  if find_card "$1"; then
+    taken="$taken$card "
+    reserve "$card" "$slot" "$driver"
+    on_card "$card" "$slot" "$ids" "$driver"
+  fi
 }
 
 # find_card serial|path|slot: sets $card to the slot of the claim's card. Fails if it is absent or not certain.

@@ -21,6 +21,9 @@ export const defaultLayout: Layout = {
 /** The folder of the administrator's units, see systemd.unit(5). */
 export const systemdUnits = '/etc/systemd/system';
 
+/** The folder of the units that generators write for this boot, see systemd.generator(7). */
+export const generatedUnits = '/run/systemd/generator';
+
 /** The layout written by `make install` into the folder of the running bundle; the default layout in a checkout. */
 export function readLayout(folder: string): Layout {
   let text: string;

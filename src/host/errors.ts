@@ -36,6 +36,7 @@ export type ErrorCode =
   | 'bad-driver'
   | 'bad-path'
   | 'bad-record'
+  | 'boot-claim'
   | 'bad-guest'
   | 'bad-settings'
   | 'bad-uuid'

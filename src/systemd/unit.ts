@@ -1,5 +1,5 @@
 import type {HostQuery, HostReader} from '../host/host.js';
-import {systemdUnits} from '../config/layout.js';
+import {generatedUnits, systemdUnits} from '../config/layout.js';
 import {parseDriver, type Driver} from '../devices/pci/driver.js';
 import {asSlot, type Slot} from '../devices/pci/slot.js';
 
@@ -55,8 +55,8 @@ export function mdevUnit(uuid: string): string {
 }
 
 /** The link that `systemctl enable` creates and the rule checks: it alone decides about claims at boot and hot-add. */
-export function enabledLink(unit: UnitIdentity): string {
-  return `${systemdUnits}/${deviceUnit(unit.slot)}.wants/${unitName(unit)}`;
+export function enabledLink(unit: UnitIdentity, folder: string = systemdUnits): string {
+  return `${folder}/${deviceUnit(unit.slot)}.wants/${unitName(unit)}`;
 }
 
 /** The folder of settings for one unit. */
@@ -76,24 +76,38 @@ export function parseUnitName(name: string): UnitIdentity | undefined {
   }
 }
 
-/** The installed units: those that have a folder of settings or are enabled. Sorted by name. */
-export function readUnits(host: HostReader): UnitIdentity[] {
+/**
+ * The installed units: those that have a folder of settings or are enabled. Sorted by name.
+ * @param folders by default also that of the units that pearasys-generator has written for this boot.
+ */
+export function readUnits(
+  host: HostReader,
+  folders: readonly string[] = [systemdUnits, generatedUnits],
+): UnitIdentity[] {
   const found = new Map<string, UnitIdentity>();
-  for (const name of host.list(systemdUnits)) {
-    const dropIn = name.endsWith('.service.d') ? parseUnitName(name.slice(0, -'.d'.length)) : undefined;
-    if (dropIn !== undefined) found.set(unitName(dropIn), dropIn);
-    if (!/^sys-bus-pci-devices-.*\.device\.wants$/.test(name)) continue;
-    for (const link of host.list(`${systemdUnits}/${name}`)) {
-      const unit = parseUnitName(link);
-      if (unit !== undefined) found.set(unitName(unit), unit);
+  for (const folder of folders)
+    for (const name of host.list(folder)) {
+      const dropIn = name.endsWith('.service.d') ? parseUnitName(name.slice(0, -'.d'.length)) : undefined;
+      if (dropIn !== undefined) found.set(unitName(dropIn), dropIn);
+      if (!/^sys-bus-pci-devices-.*\.device\.wants$/.test(name)) continue;
+      for (const link of host.list(`${folder}/${name}`)) {
+        const unit = parseUnitName(link);
+        if (unit !== undefined) found.set(unitName(unit), unit);
+      }
     }
-  }
   return [...found.values()].sort((a, b) => (unitName(a) < unitName(b) ? -1 : 1));
 }
 
 /** Whether the unit is enabled: only the link counts, as in the rule. */
 export function isEnabled(host: HostReader, unit: UnitIdentity): boolean {
-  return host.info(enabledLink(unit), false) !== undefined;
+  return [systemdUnits, generatedUnits].some(
+    (folder) => host.info(enabledLink(unit, folder), false) !== undefined,
+  );
+}
+
+/** Whether the slot has units, regardless of their drivers. */
+export function hasUnits(host: HostReader, slot: Slot): boolean {
+  return [systemdUnits, generatedUnits].some((folder) => host.exists(`${folder}/${templateName(slot)}`));
 }
 
 /** Whether the administrator has masked the unit: then systemd never starts it. */

@@ -555,6 +555,7 @@ describe('pearasys service', () => {
             enabled: true,
             active: null,
             unknown: [],
+            source: 'record',
             switchedOff: false,
           },
         ]);
@@ -904,10 +905,10 @@ describe('pearasys service', () => {
       await host.userland.idle();
       assert.equal(
         await ok(host, 'service list'),
-        `${card}\t10de:1b80\tvfio-pci\tenabled\tfailed\tother-card, now in 0000:01:00.0\n` +
-          `${sound}\t10de:10f0\tvfio-pci\tenabled\tactive\tmatches\n` +
-          '0000:04:00.0\t144d:a80a\tnvme\tdisabled\tinactive\tmatches\n' +
-          '0000:05:00.0\t8086:10d3\tvfio-pci\tenabled\tinactive\tabsent\n',
+        `${card}\t10de:1b80\tvfio-pci\tenabled\tfailed\tother-card, now in 0000:01:00.0\trecord\n` +
+          `${sound}\t10de:10f0\tvfio-pci\tenabled\tactive\tmatches\trecord\n` +
+          '0000:04:00.0\t144d:a80a\tnvme\tdisabled\tinactive\tmatches\trecord\n' +
+          '0000:05:00.0\t8086:10d3\tvfio-pci\tenabled\tinactive\tabsent\trecord\n',
       );
     });
 
@@ -924,6 +925,46 @@ describe('pearasys service', () => {
           [''],
         ],
       );
+    });
+
+    it('shows where a claim comes from that pearasys-generator has written, and such a claim is not uninstalled', async () => {
+      const host = made();
+      const disk = '0000:04:00.0';
+      const generated = '/run/systemd/generator';
+      for (const [slot, id, source] of [
+        [card, '10de:1b80', 'kernel-command-line'],
+        [disk, '144d:a80a', 'credential'],
+      ] as const) {
+        host.machine.tree.file(
+          `/run/pearasys/pci/${slot}-0x${id.replace(':', '-0x')}`,
+          `PEARASYS_SLOT=${slot}\nPEARASYS_ID=${id}\nPEARASYS_DRIVER=vfio-pci\nPEARASYS_SOURCE=${source}\n`,
+          0o644,
+        );
+        host.machine.tree.file(`${generated}/pearasys-${slot}@.service`, '[Unit]\n', 0o644);
+        host.machine.tree.textLink(
+          `${generated}/sys-bus-pci-devices-${slot}.device.wants/${unit('vfio-pci', slot)}`,
+          `../pearasys-${slot}@.service`,
+        );
+      }
+      const shown = await list(host);
+      assert.deepEqual(
+        shown.services.map(({slot, source, enabled}) => [slot, source, enabled]),
+        [
+          [card, 'kernel-command-line', true],
+          [disk, 'credential', true],
+        ],
+      );
+      const stdout = new Terminal(120);
+      await typed(host, 'service list', {stdout, environment: {NO_COLOR: '1'}});
+      assert.match(stdout.text, /CARD +FROM\n.* matches +kernel-command-line\n.* matches +credential\n/);
+      const {exitCode, stderr} = await typed(host, `-s ${card} service uninstall`);
+      assert.equal(exitCode, 3);
+      assert.match(stderr, /cannot be uninstalled: it is not from a record/);
+      assert.match(stderr, /is claimed by pearasys\.claim= on the kernel command line, at each boot/);
+      // A record replaces it.
+      await ok(host, `-s ${card} service install pci-stub`);
+      const replaced = (await list(host)).services.find(({driver}) => driver === 'pci-stub');
+      assert.deepEqual([replaced?.slot, replaced?.source], [card, 'record']);
     });
 
     it('names records that are ignored, on standard error and in JSON', async () => {

@@ -8,8 +8,9 @@ import {defaultLayout} from '../../src/config/layout.js';
 import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import {MachineHost} from '../../src/host/machine-host.js';
-import {readRecordOf} from '../../src/state/records/record.js';
+import {readRecordOf, readRecords} from '../../src/state/records/record.js';
 import {readRescue, switchedOffBy} from '../../src/state/rescue.js';
+import {isEnabled, readUnits, unitName} from '../../src/systemd/unit.js';
 import {commandLineCases} from '../corpus/command-lines.js';
 import {canTry} from '../corpus/files.js';
 import {putRecord, recordCases, subject} from '../corpus/records.js';
@@ -578,6 +579,104 @@ describe('the programs in libexec', () => {
       show();
       assert.deepEqual(alone('initramfs'), fast);
       assert.equal(override(), '(null)');
+    });
+
+    describe('claims from the kernel command line and credentials', () => {
+      const generated = () => {
+        fs.mkdirSync(join(folder, 'run/systemd/generator'), {recursive: true});
+        const normal = join(folder, 'run/systemd/generator');
+        const {status, stderr} = spawnSync(
+          '/bin/sh',
+          [join(folder, 'pearasys-generator'), normal, normal, normal],
+          {
+            env: {PATH: '/usr/bin:/bin', CREDENTIALS_DIRECTORY: join(folder, 'credentials')},
+            encoding: 'utf8',
+          },
+        );
+        assert.deepEqual({status, stderr}, {status: 0, stderr: ''});
+        return fs.existsSync(join(folder, 'run/pearasys/pci'))
+          ? fs.readdirSync(join(folder, 'run/pearasys/pci')).sort()
+          : [];
+      };
+
+      it('get a record and units for this boot, and their overrides', () => {
+        put(
+          'proc/cmdline',
+          `quiet pearasys.claim=${card},10de:1b80,vfio-pci pearasys.claim=03:00.0,10de:1b80,none\n`,
+        );
+        put('credentials/pearasys.claim.disk', '0000:04:00.0,144d:a808,vfio-pci');
+        put('credentials/other', '0000:05:00.0,144d:a808,vfio-pci');
+        assert.deepEqual(generated(), [
+          `${card}-0x10de-0x1b80`,
+          '0000:03:00.0-0x10de-0x1b80',
+          '0000:04:00.0-0x144d-0xa808',
+        ]);
+        const host = new MachineHost(folder);
+        assert.deepEqual(
+          readRecords(host, defaultLayout).records.map(({slot, driver, source}) => [slot, driver, source]),
+          [
+            [card, 'vfio-pci', 'kernel-command-line'],
+            ['0000:03:00.0', 'none', 'kernel-command-line'],
+            ['0000:04:00.0', 'vfio-pci', 'credential'],
+          ],
+        );
+        assert.deepEqual(
+          readUnits(host).map((unit) => [unitName(unit), isEnabled(host, unit)]),
+          [
+            [`pearasys-${card}@vfio-pci.service`, true],
+            ['pearasys-0000:03:00.0@none.service', true],
+            ['pearasys-0000:04:00.0@vfio-pci.service', true],
+          ],
+        );
+        show();
+        show({slot: twin});
+        show({slot: '0000:04:00.0', id: '144d:a809'});
+        assert.deepEqual(started('early'), fast);
+        assert.deepEqual(
+          [override(), override(twin), override('0000:04:00.0')],
+          ['vfio-pci', 'none', '(null)'],
+        );
+        assert.equal(copyOf(record), 'PEARASYS_DRIVER=vfio-pci');
+        show({driver: 'vfio-pci'});
+        assert.equal(started('claim', card, 'vfio-pci').node, undefined);
+      });
+
+      it('are ignored if they are invalid, and if the slot has a record or another claim', () => {
+        for (const word of [
+          '',
+          '02:00.0',
+          `${card},10de:1b80`,
+          `${card},10de:1b80,../x`,
+          `${card},10de:1b80,a,b`,
+        ])
+          put(
+            'proc/cmdline',
+            `${fs.readFileSync(join(folder, 'proc/cmdline'), 'utf8').trim()} pearasys.claim=${word}\n`,
+          );
+        put('credentials/pearasys.claim.1', '../../x,10de:1b80,vfio-pci');
+        put('credentials/pearasys.claim.2', '$(id),10de:1b80,vfio-pci');
+        put('credentials/pearasys.claim.3', '');
+        put('credentials/pearasys.claim.4', `${twin},10DE:1B80,vfio-pci`);
+        assert.deepEqual(generated(), []);
+        assert.match(read('kmsg'), /is ignored: it is not a claim, expected SLOT,ID,DRIVER/);
+        show();
+        assert.deepEqual(started('early'), fast);
+        assert.equal(override(), '(null)');
+        fs.rmSync(join(folder, 'credentials'), {recursive: true});
+        put('proc/cmdline', `pearasys.claim=${card},10de:1b80,pci-stub\n`);
+        put(record, text());
+        enable();
+        assert.deepEqual(generated(), []);
+        assert.match(read('kmsg'), /the claim of 0000:02:00\.0 .* is ignored: the record of this slot/);
+        assert.deepEqual(started('early'), fast);
+        assert.equal(override(), 'vfio-pci');
+        put(
+          'proc/cmdline',
+          `pearasys.claim=${twin},10de:1b80,none pearasys.claim=${twin},10de:1b81,vfio-pci\n`,
+        );
+        assert.deepEqual(generated(), [`${twin}-0x10de-0x1b80`]);
+        assert.match(read('kmsg'), /there is another one for this slot/);
+      });
     });
 
     it('writes a checked copy of each record of a slot for the rule', () => {

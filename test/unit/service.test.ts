@@ -29,6 +29,7 @@ const record: DeviceRecord = {
   driver: aDriver('vfio-pci'),
   together: [slot],
   identity: {},
+  source: 'record',
   unknown: [],
 };
 const copyOf = (one: DeviceRecord): string => checkedPath(one, undefined) ?? '';

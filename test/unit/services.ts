@@ -39,14 +39,18 @@ export function putPrograms(folder: string, node: string): void {
     'trust.sh',
     'rescue.sh',
     'turn.sh',
+    'pearasys-generator',
   ]) {
-    const text = shipped(`libexec/${name}`)
+    const from = name === 'pearasys-generator' ? 'systemd-generators' : 'libexec';
+    const text = shipped(`${from}/${name}`)
       .replaceAll('/usr/local/libexec/pearasys', folder)
       .replaceAll('/usr/bin/node', node)
       .replaceAll('/etc/', `${folder}/etc/`)
       .replaceAll('/sys/bus', `${folder}/sys/bus`)
       .replaceAll('/proc/cmdline', `${folder}/proc/cmdline`)
-      .replaceAll('/run/pearasys', `${folder}/run/pearasys`);
+      .replaceAll('/run/pearasys', `${folder}/run/pearasys`)
+      .replaceAll('/run/systemd', `${folder}/run/systemd`)
+      .replaceAll('/dev/kmsg', `${folder}/kmsg`);
     fs.writeFileSync(join(folder, name), text, {mode: 0o755});
   }
 }

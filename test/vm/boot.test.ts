@@ -1,5 +1,6 @@
 /** Many claims at boot, on a real kernel: which driver is first, the number of processes, and claims that fail. */
 import assert from 'node:assert/strict';
+import {DEVICES} from './devices.js';
 import {installProduct} from './install.js';
 import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
 import {closeShared, Product} from './shared.js';
@@ -21,6 +22,9 @@ const claimed = [...sound, ...network];
 const inUse = network[3] ?? '';
 const untrusted = sound[20] ?? '';
 const missing = '0000:00:1d.0';
+/** Claimed without records. */
+const onCommandLine = DEVICES.edu0.slot;
+const inCredential = DEVICES.edu1.slot;
 
 const device = (kind: string, slot: string): string =>
   `${kind},addr=${slot.slice(8)}${slot.endsWith('.0') ? ',multifunction=on' : ''}`;
@@ -36,6 +40,11 @@ describe('many claims at boot', function () {
     await closeShared();
     machine = await Machine.boot({
       early: ['e1000e'],
+      kernelParameters: `pearasys.claim=${onCommandLine},1234:11e8,vfio-pci`,
+      extraArguments: [
+        '-smbios',
+        `type=11,value=io.systemd.credential:pearasys.claim.edu=${inCredential},1234:11e8,vfio-pci`,
+      ],
       extraDevices: [
         ...sound.map((slot) => device('ich9-intel-hda', slot)),
         device('ich9-intel-hda', '0000:00:0f.0'),
@@ -109,8 +118,22 @@ done`);
     assert.equal((await starts()).length, 1, (await starts()).join('\n'));
     // Each unit's journal contains the steps for its device.
     assert.match(await product.journalOf(claimOf(network[7] ?? '')), /drivers\/e1000e\/unbind/);
+    // A claim on the kernel command line and one in a credential are like the others.
+    for (const slot of [onCommandLine, inCredential]) {
+      assert.equal(now.get(slot), 'vfio-pci', slot);
+      assert.equal(await product.stateOf(unitOf(slot)), 'active');
+    }
+    const {services} = await product.json<{services: {slot: string; source: string}[]}>('service', 'list');
+    assert.deepEqual(
+      services.filter(({source}) => source !== 'record').map(({slot, source}) => [slot, source]),
+      [
+        [onCommandLine, 'kernel-command-line'],
+        [inCredential, 'credential'],
+      ],
+    );
     // For a device that is already on the driver, the unit starts no process.
-    for (const slot of sound) assert.equal(await product.wasSkipped(claimOf(slot)), true, slot);
+    for (const slot of [...sound, onCommandLine, inCredential])
+      assert.equal(await product.wasSkipped(claimOf(slot)), true, slot);
   });
 
   it('failures do not delay other claims: a device in use, an untrusted record, a missing card', async () => {

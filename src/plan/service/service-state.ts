@@ -114,7 +114,8 @@ export function readServices(
   {names: known = new Map(), active = new Set(), folder = systemdUnits}: ServiceHints = {},
 ): ServiceState {
   const records = readRecords(host, layout);
-  const units = readUnits(host);
+  // Those of pearasys-generator go when their slot has a unit here: then it writes none.
+  const units = readUnits(host, [systemdUnits]);
   const templates = slots.flatMap((slot) => templatePaths(slot));
   const links = new Map<string, string>();
   for (const path of templates) {

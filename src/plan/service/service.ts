@@ -15,6 +15,7 @@ import {
   recordPath,
   type DeviceRecord,
   type RecordContent,
+  type RecordSource,
 } from '../../state/records/record.js';
 import {mergeUnknown, type IgnoredFile} from '../../state/desired.js';
 import {claimTemplate, slotTemplate, unitSettings} from '../../systemd/unit-texts.js';
@@ -228,6 +229,18 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
   const left = state.records.problems
     .filter(({path}) => slots.some((slot) => isNamedFor(slot, path)))
     .map(({path, reason}) => `the record ${path} is ignored and left as it is: ${reason}`);
+  const forBoot = records.filter(({source}) => source !== 'record');
+  if (files.length === 0 && forBoot.length > 0)
+    return refuse({
+      code: 'boot-claim',
+      exitCode: ExitCode.refused,
+      message: `the claim of ${forBoot.map(({slot}) => slot).join(', ')} cannot be uninstalled: it is not from a record`,
+      details: [
+        ...forBoot.map(({slot, source}) => `${slot} is claimed by ${sourceWords[source]}, at each boot`),
+        'nothing was changed',
+      ],
+      hint: 'remove it there, or skip it for one boot with pearasys.skip=',
+    });
   if (files.length === 0 && units.length === 0)
     return refuse({
       code: 'no-device',
@@ -316,6 +329,12 @@ function recordOf(
     unknown: mergeUnknown(previous?.unknown ?? [], claim.unknown ?? []),
   };
 }
+
+const sourceWords = {
+  record: 'a record',
+  'kernel-command-line': 'pearasys.claim= on the kernel command line',
+  credential: 'a credential pearasys.claim.*',
+} as const satisfies Readonly<Record<RecordSource, string>>;
 
 /** The existing copies of a record for the rule, also of what it was before. */
 function checkedOf(record: Pick<RecordContent, 'slot' | 'id'>, state: ServiceState): string[] {

@@ -1,11 +1,10 @@
 import type {HostReader} from '../../host/host.js';
-import {systemdUnits} from '../../config/layout.js';
 import {runState} from '../../host/paths.js';
 import {readBridge, type Device} from '../../devices/pci/device.js';
 import {noDriver, type Driver} from '../../devices/pci/driver.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import {checkedPath, printChecked, type DeviceRecord} from '../../state/records/record.js';
-import {templateName, unitName, type UnitIdentity} from '../../systemd/unit.js';
+import {hasUnits, unitName, type UnitIdentity} from '../../systemd/unit.js';
 import {withoutDependents} from './leaving.js';
 import {plan, readFileState, removeFile, systemctl, writeFile, type Planned, type Step} from '../step.js';
 import {planSwitch, readSwitch, type SwitchInput, type SwitchRules} from './switch.js';
@@ -21,7 +20,7 @@ export function releasedMark(slot: Slot): string {
  */
 export function markReleased(host: HostReader, devices: readonly Device[]): Step[] {
   return devices
-    .filter(({slot}) => host.exists(`${systemdUnits}/${templateName(slot)}`))
+    .filter(({slot}) => hasUnits(host, slot))
     .map(({slot}) => releasedMark(slot))
     .filter((mark) => !host.exists(mark))
     .map((mark) => writeFile(mark, '', undefined));

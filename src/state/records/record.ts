@@ -1,3 +1,4 @@
+import {posix} from 'node:path';
 import {PearasysError, ExitCode} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
 import {runState} from '../../host/paths.js';
@@ -24,9 +25,14 @@ export interface RecordContent {
   readonly unknown: readonly UnknownKey[];
 }
 
+/** Where a claim comes from. */
+export type RecordSource = 'record' | 'kernel-command-line' | 'credential';
+
 /** The record of a device. */
 export interface DeviceRecord extends RecordContent, WantedFile {
   readonly kind: 'record';
+  /** `record` for a file of the administrator; otherwise pearasys-generator has written the record for this boot. */
+  readonly source: RecordSource;
   readonly unknown: readonly UnknownKey[];
 }
 
@@ -53,6 +59,7 @@ const keys = {
   subsystem: 'PEARASYS_SUBSYSTEM',
   path: 'PEARASYS_PATH',
   serial: 'PEARASYS_SERIAL',
+  source: 'PEARASYS_SOURCE',
 } as const;
 
 /** The parts of an identity, each with what is expected as its value. */
@@ -67,6 +74,9 @@ const parts = ['subsystem', 'path', 'serial'] as const;
 export function recordsFolder(layout: Layout): string {
   return `${layout.config}/pci`;
 }
+
+/** The folder of the records that pearasys-generator writes for this boot. */
+export const bootRecordsFolder = `${runState}/pci`;
 
 /**
  * The record's path. It contains slot, vendor and device as sysfs prints them, so that udev's test for the file is
@@ -208,16 +218,35 @@ function parseIdentity(path: string, values: ReadonlyMap<string, string>): Ident
   return identity;
 }
 
-/** All records, and the files in their folder that are invalid or cannot be trusted. */
+/**
+ * All records, and the files in their folder that are invalid or cannot be trusted. A record of the administrator takes
+ * precedence over one that was written for this boot.
+ */
 export function readRecords(host: HostReader, layout: Layout): Records {
-  const folder = recordsFolder(layout);
+  const configured = readFolder(host, recordsFolder(layout));
+  const named = new Set(
+    [...configured.records, ...configured.problems].map(({path}) => posix.basename(path)),
+  );
+  const forBoot = readFolder(host, bootRecordsFolder, (name) => !named.has(name));
+  return {
+    records: [...configured.records, ...forBoot.records],
+    problems: [...configured.problems, ...forBoot.problems],
+    folderProblem: configured.folderProblem,
+  };
+}
+
+function readFolder(
+  host: HostReader,
+  folder: string,
+  wanted: (name: string) => boolean = () => true,
+): Records {
   const records: DeviceRecord[] = [];
   const problems: IgnoredFile[] = [];
   const reason = distrust(host, folder, 'directory');
-  for (const name of host.list(folder)) {
+  for (const name of host.list(folder).filter(wanted)) {
     const path = `${folder}/${name}`;
     const file = readDesired({kind: 'record', path}, reason ?? distrust(host, path, 'file'), () =>
-      readRecord(host, layout, path),
+      readRecord(host, path),
     );
     if (isIgnored(file)) problems.push(file);
     else records.push(file);
@@ -240,10 +269,13 @@ export function readRecordOf(
   layout: Layout,
   device: Pick<Device, 'slot' | 'id'>,
 ): DeviceRecord | IgnoredFile | undefined {
-  const path = recordPath(layout, device);
-  if (host.info(path, false) === undefined) return undefined;
-  const untrusted = distrust(host, recordsFolder(layout), 'directory') ?? distrust(host, path, 'file');
-  return readDesired({kind: 'record', path}, untrusted, () => readRecord(host, layout, path));
+  for (const folder of [recordsFolder(layout), bootRecordsFolder]) {
+    const path = `${folder}/${recordName(device)}`;
+    if (host.info(path, false) === undefined) continue;
+    const untrusted = distrust(host, folder, 'directory') ?? distrust(host, path, 'file');
+    return readDesired({kind: 'record', path}, untrusted, () => readRecord(host, path));
+  }
+  return undefined;
 }
 
 /** Whether the recorded card is in its slot. */
@@ -258,7 +290,7 @@ export function matchRecord(
   return there === undefined ? {kind: 'absent', elsewhere} : {kind: 'other-card', found: there.id, elsewhere};
 }
 
-function readRecord(host: HostReader, layout: Layout, path: string): DeviceRecord {
+function readRecord(host: HostReader, path: string): DeviceRecord {
   const size = host.info(path)?.size ?? 0;
   if (size > mostBytes) throw badRecord(path, `it is too large; expected at most ${mostBytes / 1024} KiB`);
   const text = host.readText(path);
@@ -267,9 +299,12 @@ function readRecord(host: HostReader, layout: Layout, path: string): DeviceRecor
   if (host.info(path)?.size === Buffer.byteLength(text))
     throw badRecord(path, 'it is truncated: its last line has no newline');
   const record = parseRecord(path, text);
-  if (recordPath(layout, record) !== path)
+  if (recordName(record) !== posix.basename(path))
     throw badRecord(path, `its content (slot ${record.slot}, id ${record.id}) does not match its name`);
-  return {kind: 'record', path, ...record};
+  const forBoot = posix.dirname(path) === bootRecordsFolder;
+  const fromCredential = new RegExp(`^${keys.source}=credential$`, 'm').test(text);
+  const source = !forBoot ? 'record' : fromCredential ? 'credential' : 'kernel-command-line';
+  return {kind: 'record', path, source, ...record};
 }
 
 function badRecord(path: string, reason: string, cause?: unknown): PearasysError {

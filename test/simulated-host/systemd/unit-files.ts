@@ -15,6 +15,7 @@ const unitFolders = [
   '/etc/systemd/system',
   '/run/systemd/system',
   '/run/systemd/transient',
+  '/run/systemd/generator',
   '/usr/lib/systemd/system',
   '/lib/systemd/system',
 ];

@@ -4,6 +4,7 @@ import {
   readRecords,
   type DeviceRecord,
   type RecordMatch,
+  type RecordSource,
 } from '../../../../state/records/record.js';
 import {desiredNotes, type UnknownKey} from '../../../../state/desired.js';
 import {describeRescue, readRescue, switchedOffBy} from '../../../../state/rescue.js';
@@ -27,6 +28,8 @@ export interface ServiceEntry {
   readonly card: RecordMatch['kind'] | 'unrecorded';
   /** Slots with a card of the recorded id, if it is not in the recorded slot. */
   readonly elsewhere: readonly string[];
+  /** Where the claim comes from: a record, or for this boot the kernel command line or a credential. */
+  readonly source: RecordSource;
   /** What the record has that this version does not know. */
   readonly unknown: readonly UnknownKey[];
   /** Whether the kernel command line switches the claim off for this boot. */
@@ -44,8 +47,9 @@ export interface ServiceListResult {
 export default class ServiceList extends BaseCommand {
   static override description =
     'On a terminal, prints a table. Otherwise prints one line per unit, tab-separated: slot, recorded id, ' +
-    'driver, enabled or disabled, the state of the unit, and whether the card is the recorded one. A record ' +
-    'that is ignored is reported on standard error.';
+    'driver, enabled or disabled, the state of the unit, whether the card is the recorded one, and where the ' +
+    'claim comes from (record, kernel-command-line, credential). A record that is ignored is reported on ' +
+    'standard error.';
 
   async run(): Promise<ServiceListResult> {
     await this.parse(ServiceList);
@@ -109,21 +113,26 @@ export default class ServiceList extends BaseCommand {
       {head: 'AT BOOT'},
       {head: 'UNIT'},
       {head: 'CARD', shrinks: true},
+      // All are from records unless somebody uses the kernel command line or credentials.
+      ...(services.some(({source}) => source !== 'record') ? [{head: 'FROM'}] : []),
     ];
-    this.logTable(await printTable(stdout, hasColors(stdout, environment), columns, services.map(cells)));
+    const rows = services.map((entry) => cells(entry).slice(0, columns.length));
+    this.logTable(await printTable(stdout, hasColors(stdout, environment), columns, rows));
   }
 }
 
 function describeMatch(
   record: DeviceRecord | undefined,
   devices: Parameters<typeof matchRecord>[1],
-): Pick<ServiceEntry, 'id' | 'card' | 'elsewhere' | 'unknown'> {
-  if (record === undefined) return {id: null, card: 'unrecorded', elsewhere: [], unknown: []};
+): Pick<ServiceEntry, 'id' | 'card' | 'elsewhere' | 'source' | 'unknown'> {
+  if (record === undefined)
+    return {id: null, card: 'unrecorded', elsewhere: [], source: 'record', unknown: []};
   const match = matchRecord(record, devices);
   return {
     id: record.id,
     card: match.kind,
     elsewhere: match.kind === 'matches' ? [] : match.elsewhere,
+    source: record.source,
     unknown: record.unknown,
   };
 }
@@ -137,5 +146,6 @@ function cells(entry: ServiceEntry): string[] {
     entry.enabled ? 'enabled' : 'disabled',
     entry.active ?? '-',
     card,
+    entry.source,
   ];
 }
