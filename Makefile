@@ -17,6 +17,11 @@ UNITDIR = $(PREFIX)/lib/systemd/system
 UDEVDIR = $(PREFIX)/lib/udev/rules.d
 # systemd.generator(7)
 GENERATORDIR = $(PREFIX)/lib/systemd/system-generators
+# Below /usr/local none of them is searched: initramfs-tools(7), mkinitcpio(8), dracut.modules(7).
+hooksin = $(if $(filter /usr,$(PREFIX)),/usr/$(1),/etc/$(2))
+INITRAMFSTOOLSDIR = $(call hooksin,share/initramfs-tools,initramfs-tools)
+INITCPIODIR = $(call hooksin,lib/initcpio,initcpio)
+DRACUTDIR = /usr/lib/dracut/modules.d
 DESTDIR =
 NODE = $(shell command -v node)
 # The Debian release in the test machine: bookworm or trixie.
@@ -54,6 +59,11 @@ mocha = node_modules/.bin/mocha $(if $(GREP),--fail-zero --grep '$(GREP)')
 units = $(filter-out pearasys-slot@% pearasys-claim-slot@%,$(notdir $(basename $(wildcard systemd-templates/*.hbs))))
 # Runs before udev at each boot; every other unit is started by an event.
 early = pearasys-early.service
+# The parts for the initramfs, each with its source in the folder initramfs.
+dracutmodule = $(DRACUTDIR)/03pearasys
+initramfsparts = $(INITRAMFSTOOLSDIR)/hooks/pearasys $(dracutmodule)/module-setup.sh $(dracutmodule)/pearasys.sh \
+	$(INITCPIODIR)/install/pearasys $(INITCPIODIR)/hooks/pearasys /etc/mkinitcpio.conf.d/pearasys.conf
+claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 
 .PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-machines test-vm-trixie test-node bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
@@ -158,6 +168,15 @@ install: all
 	for file in $(filter-out %.sh,$(wildcard libexec/*)); do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 755; done; \
 	for file in libexec/*.sh; do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 644; done; \
 	for file in udev/*.rules; do put $$file $(DESTDIR)$(UDEVDIR)/$${file##*/} 644; done; \
+	mkdir -p $(sort $(dir $(addprefix $(DESTDIR),$(initramfsparts)))); \
+	put initramfs/reserve $(DESTDIR)$(libexecdir)/initramfs-reserve 755; \
+	put initramfs/initramfs-tools/pearasys $(DESTDIR)$(INITRAMFSTOOLSDIR)/hooks/pearasys 755; \
+	put initramfs/dracut/module-setup.sh $(DESTDIR)$(dracutmodule)/module-setup.sh 755; \
+	put initramfs/reserve $(DESTDIR)$(dracutmodule)/pearasys.sh 755; \
+	put initramfs/mkinitcpio/install/pearasys $(DESTDIR)$(INITCPIODIR)/install/pearasys 644; \
+	put initramfs/mkinitcpio/hooks/pearasys $(DESTDIR)$(INITCPIODIR)/hooks/pearasys 644; \
+	put initramfs/mkinitcpio/pearasys.conf $(DESTDIR)/etc/mkinitcpio.conf.d/pearasys.conf 644; \
+	put initramfs/mkinitcpio/pearasys-initramfs.service $(DESTDIR)$(libexecdir)/pearasys-initramfs.service 644; \
 	put dist/share/pearasys.8 $(DESTDIR)$(mandir)/pearasys.8 644; \
 	put dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys 644; \
 	put dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys 644
@@ -209,8 +228,23 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(units) sysinit.target.wants/$(early))
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/sysinit.target.wants 2>/dev/null || true
 	rm -f $(DESTDIR)$(mandir)/pearasys.8 $(DESTDIR)$(bashdir)/pearasys $(DESTDIR)$(zshdir)/_pearasys
+	rm -f $(addprefix $(DESTDIR),$(initramfsparts))
+	rmdir $(DESTDIR)$(dracutmodule) 2>/dev/null || true
 	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir)
 	$(reload)
+	$(rebuild)
+
+# An image that still has the claims would reserve their devices, and nothing would return them to the host. In an image
+# of a system nothing can be run.
+rebuild = @if grep -qs '^[^\#]' $(DESTDIR)$(claimlist); then \
+		rm -f $(DESTDIR)$(claimlist); \
+		if [ -n '$(DESTDIR)' ]; then \
+			echo 'rebuild the initramfs of $(DESTDIR): it still reserves devices' >&2; \
+		elif [ -x /usr/sbin/update-initramfs ]; then update-initramfs -u -k all; \
+		elif [ -x /usr/bin/mkinitcpio ]; then mkinitcpio -P; \
+		elif command -v dracut >/dev/null; then dracut --regenerate-all --force; \
+		fi; \
+	else rm -f $(DESTDIR)$(claimlist); fi
 
 # systemd and udev read the new files; nothing to do in an image, or where they do not run.
 reload = @if [ -z '$(DESTDIR)' ]; then \

@@ -9,6 +9,7 @@ done
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 for each in libexec sbin udev systemd-generators; do mkdir "$folder/$each"; done
+(cd initramfs && find . -type d) | while read -r each; do mkdir -p "$folder/initramfs/$each"; done
 
 # render FILE...: as `make install` does, but below the scratch folder.
 render() {
@@ -17,13 +18,14 @@ render() {
       -e 's|@NODE@|/usr/bin/node|g' "$file" >"$folder/$file"
   done
 }
-render libexec/* sbin/* udev/* systemd-generators/*
+render libexec/* sbin/* udev/* systemd-generators/* initramfs/reserve initramfs/initramfs-tools/* initramfs/dracut/* initramfs/mkinitcpio/*/*
 chmod 755 "$folder"/libexec/* "$folder"/sbin/* "$folder"/systemd-generators/*
 
 # Those with an interpreter line; what they source is checked along with them.
 # shellcheck disable=SC2046 # one word for each file
 shellcheck --external-sources --check-sourced $(grep -l '^#!' "$folder"/libexec/* "$folder/sbin/pearasys" "$folder"/systemd-generators/*) \
-  .ci/run build/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
+  "$folder"/initramfs/reserve "$folder"/initramfs/initramfs-tools/* "$folder"/initramfs/dracut/* \
+  "$folder"/initramfs/mkinitcpio/install/* .ci/run build/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
 
 # A slot in a file's name has colons, which separate a file from its alias here: the slot is called x.
 set --

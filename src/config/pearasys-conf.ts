@@ -7,6 +7,8 @@ import {distrust} from './trust.js';
 export interface Settings {
   /** `AutoRecord=`: whether a mediated device that appears is recorded as a definition. */
   readonly autoRecord: boolean;
+  /** `Initramfs=`: whether claims also take effect in the initramfs, where a supported generator builds it. */
+  readonly initramfs: boolean;
 }
 
 /** The settings, and the lines of the file that are ignored. */
@@ -16,7 +18,7 @@ export interface ReadSettings {
 }
 
 /** The defaults. */
-export const defaultSettings: Settings = {autoRecord: true};
+export const defaultSettings: Settings = {autoRecord: true, initramfs: true};
 
 /** The path of the settings file. */
 export function settingsPath(layout: Layout): string {
@@ -39,17 +41,31 @@ export function readSettings(host: HostReader, layout: Layout): ReadSettings {
     if (!(error instanceof FileError)) throw error;
     return {settings: defaultSettings, problems: [`${path} is ignored: ${error.message}`]};
   }
-  let {autoRecord} = defaultSettings;
+  let {autoRecord, initramfs} = defaultSettings;
   const problems: string[] = [];
   for (const {number, text: line, key, value} of settingLines(text ?? '')) {
     const truth = asTruth(value);
     if (key === 'AutoRecord' && truth !== undefined) autoRecord = truth;
+    else if (key === 'Initramfs' && truth !== undefined) initramfs = truth;
     else
       problems.push(
-        `${path}, line ${number}: '${line}' is ignored: expected AutoRecord=yes or AutoRecord=no`,
+        `${path}, line ${number}: '${line}' is ignored: expected AutoRecord= or Initramfs=, and yes or no`,
       );
   }
-  return {settings: {autoRecord}, problems};
+  return {settings: {autoRecord, initramfs}, problems};
+}
+
+/** The text of a settings file with this setting: its last line with the key is replaced, or one is added. */
+export function withSetting(text: string, key: string, value: boolean): string {
+  const line = `${key}=${value ? 'yes' : 'no'}`;
+  const last = settingLines(text)
+    .filter((one) => one.key === key)
+    .at(-1);
+  const lines = text.split('\n');
+  if (last !== undefined) lines[last.number - 1] = line;
+  else lines.splice(lines.at(-1) === '' ? -1 : lines.length, 0, line);
+  const changed = lines.join('\n');
+  return changed.endsWith('\n') ? changed : `${changed}\n`;
 }
 
 /** A line of a settings file that is not empty or a comment. */

@@ -33,6 +33,7 @@ import {
   type DefineActiveStep,
   type ExpectDefaultStep,
   type Plan,
+  type RebuildInitramfsStep,
   type Step,
   type WriteAttributeStep,
 } from '../plan/step.js';
@@ -45,6 +46,8 @@ export interface ApplyOptions {
   readonly onStep?: (line: string, undoing: boolean) => void;
   /** Called with notes that stop nothing, such as the output of a script. */
   readonly onNote?: (note: string) => void;
+  /** Called with what takes minutes when it begins. What it returns is called at its end. */
+  readonly onLong?: (what: string) => () => void;
   /** An interrupt: the current step ends, then all is undone. */
   readonly signal?: AbortSignal;
 }
@@ -249,6 +252,8 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
     case 'run-later':
       await host.run('systemd-run', laterArguments(step));
       return true;
+    case 'rebuild-initramfs':
+      return await rebuildInitramfs(run, step);
     case 'end-processes':
       await endProcesses(host, step, run.options.signal);
       return true;
@@ -288,6 +293,34 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       return await defineActive(run, step);
     case 'callout':
       return await callOut(run, step);
+  }
+}
+
+/** Milliseconds and bytes that a rebuild may take: dracut prints a line for each file if its user has set it so. */
+const rebuildLimits = {limit: 30 * 60_000, outputLimit: 64 * 1024 * 1024};
+
+/** @returns whether the images were rebuilt. */
+async function rebuildInitramfs({host, options}: Run, {command}: RebuildInitramfsStep): Promise<boolean> {
+  const [program, ...args] = command;
+  const line = command.join(' ');
+  // The list, and all else that earlier plans wrote, must survive a power cut while this runs.
+  await host.syncFiles();
+  const end = options.onLong?.(`rebuilding the initramfs: ${line}`);
+  try {
+    await host.run(program, args, rebuildLimits);
+    return true;
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    options.onNote?.(
+      [
+        `the initramfs was not rebuilt: ${[error.message, ...error.details.slice(-3)].join(': ')}`,
+        'changes of claims take effect after the root file system is mounted',
+        `when the reason is resolved: pearasys boot enable`,
+      ].join('; '),
+    );
+    return false;
+  } finally {
+    end?.();
   }
 }
 

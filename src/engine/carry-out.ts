@@ -22,6 +22,7 @@ const liveSteps: ReadonlySet<Step['kind']> = new Set([
   'end-processes',
   'udevadm',
   'run-later',
+  'rebuild-initramfs',
 ]);
 
 /** The names of locks, or the function that computes them. */

@@ -67,6 +67,7 @@ export type ErrorCode =
   | 'ambiguous-definition'
   | 'callout-failed'
   | 'not-switchable'
+  | 'no-generator'
   | 'switched-off'
   | 'busy'
   | 'write-failed'

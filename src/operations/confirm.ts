@@ -82,7 +82,8 @@ export async function confirmSwitch(
     const device = readDevice(host, slot);
     return device?.id === id ? device : {slot, id};
   });
-  const wish = {devices: present, driver, folder, group, now: true, force: true, accepted: true};
+  const rules = {now: true, force: true, accepted: true, rebuild: true};
+  const wish = {devices: present, driver, folder, group, ...rules};
   return {outcomes: [kept, await installServices(host, layout, wish, options)], devices};
 }
 

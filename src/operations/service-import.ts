@@ -9,6 +9,7 @@ import type {Planned} from '../plan/step.js';
 import {bringDriver, refuseBridges} from '../plan/switch/refusals.js';
 import type {DriverctlRecord} from '../state/records/driverctl.js';
 import {reread} from './devices.js';
+import {withRebuild} from './initramfs.js';
 
 /**
  * Turns the drivers saved by driverctl into claims, and removes its files, so that only pearasys acts. One plan for all
@@ -21,7 +22,8 @@ export async function importDriverctl(
   saved: readonly DriverctlRecord[],
   options: CarryOutOptions,
 ): Promise<Outcome> {
-  return await carryOut(host, [servicesLock], () => planAll(host, layout, saved), options);
+  const outcome = await carryOut(host, [servicesLock], () => planAll(host, layout, saved), options);
+  return await withRebuild(host, layout, outcome, true, options);
 }
 
 function planAll(host: HostReader, layout: Layout, saved: readonly DriverctlRecord[]): Planned {

@@ -25,6 +25,7 @@ import {isSystemDisk} from '../usage/holder.js';
 import {readHolders} from '../usage/holders.js';
 import {readRisks} from '../usage/risks.js';
 import {refreshed} from './devices.js';
+import {withRebuild} from './initramfs.js';
 
 /** A device as it was read; for an image, which has no devices, the given slot and id. */
 export type NamedDevice = Device | Pick<Device, 'slot' | 'id'>;
@@ -43,6 +44,8 @@ export interface InstallWish {
   readonly force: boolean;
   /** Whether the user has accepted the risks of `risksOf`. */
   readonly accepted: boolean;
+  /** Whether the initramfs is rebuilt if its claims change. */
+  readonly rebuild: boolean;
 }
 
 /**
@@ -67,7 +70,7 @@ export async function installServices(
   const {devices, driver, folder, group} = wish;
   const present = devices.filter((device) => 'classCode' in device);
   const active = new Set((await readActiveUnits(host)).map(unitName));
-  return await carryOut(
+  const outcome = await carryOut(
     host,
     [servicesLock],
     (when) => {
@@ -96,6 +99,7 @@ export async function installServices(
     },
     options,
   );
+  return await withRebuild(host, layout, outcome, wish.rebuild, options);
 }
 
 /**
@@ -127,7 +131,7 @@ export async function installForAnySlot(
 export function refuseEarly(
   host: Host,
   devices: readonly Device[],
-  {driver, now, force, accepted}: InstallWish,
+  {driver, now, force, accepted}: Pick<InstallWish, 'driver' | 'now' | 'force' | 'accepted'>,
 ): Planned {
   const bringing = bringDriver(driver, findDriver(host, driver));
   if ('kind' in bringing) return bringing;

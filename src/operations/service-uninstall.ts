@@ -6,6 +6,7 @@ import type {Host, HostReader} from '../host/host.js';
 import {readServices} from '../plan/service/service-state.js';
 import {planUninstall, planUninstallAnySlot, servicesLock} from '../plan/service/service.js';
 import {readRecords} from '../state/records/record.js';
+import {withRebuild} from './initramfs.js';
 import {readActiveUnits, unitName, type UnitIdentity} from '../systemd/unit.js';
 
 /** The result of {@link uninstallServices}. */
@@ -38,13 +39,14 @@ export function slotsToUninstall(
 
 /**
  * Removes claims: stops the units, which releases the devices, and removes units and records.
+ * @param options.rebuild whether the initramfs is rebuilt if its claims change.
  * @throws PearasysError `no-device` when nothing is installed for these slots; what failed.
  */
 export async function uninstallServices(
   host: Host,
   layout: Layout,
   slots: readonly Slot[],
-  options: CarryOutOptions,
+  {rebuild, ...options}: CarryOutOptions & {readonly rebuild: boolean},
 ): Promise<UninstallOutcome> {
   const stopped = await readActiveUnits(host);
   const active = new Set(stopped.map(unitName));
@@ -54,7 +56,7 @@ export async function uninstallServices(
     () => planUninstall(slots, readServices(host, layout, slots, {active})),
     options,
   );
-  return {...outcome, stopped};
+  return {...(await withRebuild(host, layout, outcome, rebuild, options)), stopped};
 }
 
 /**

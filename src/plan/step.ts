@@ -112,6 +112,18 @@ export interface RunLaterStep extends StepBase {
   readonly command: readonly string[];
 }
 
+/**
+ * Rebuilds the images of the initramfs, which takes minutes. If it fails, the plan continues with a note: claims then
+ * take effect after the root file system is mounted. It is not undone: another rebuild would take as long, and may fail
+ * for the same reason. The undo of the list of claims restores the list, so that the images differ from it, and the next
+ * command rebuilds them; until then, the early service returns what the image has reserved without a claim.
+ */
+export interface RebuildInitramfsStep extends StepBase {
+  readonly kind: 'rebuild-initramfs';
+  /** The program and its arguments. */
+  readonly command: readonly [string, ...string[]];
+}
+
 /** Asks processes to end, all at once, and kills those that do not. This cannot be undone. */
 export interface EndProcessesStep extends StepBase {
   readonly kind: 'end-processes';
@@ -236,6 +248,7 @@ export type Step =
   | RemoveFileStep
   | AskStep
   | RunLaterStep
+  | RebuildInitramfsStep
   | EndProcessesStep
   | ExpectFreeStep
   | ExpectDriverStep
@@ -519,6 +532,8 @@ export function shellLine(step: Step): string {
       return [step.kind, ...step.args.map(shellWord)].join(' ');
     case 'run-later':
       return ['systemd-run', ...laterArguments(step).map(shellWord)].join(' ');
+    case 'rebuild-initramfs':
+      return step.command.map(shellWord).join(' ');
     case 'end-processes': {
       const pids = step.processes.map(({pid}) => pid);
       const waits = pids.map((pid) => `tail --pid=${pid} -f /dev/null`);

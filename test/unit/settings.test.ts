@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {defaultLayout} from '../../src/config/layout.js';
-import {readSettings} from '../../src/config/pearasys-conf.js';
+import {readSettings, withSetting} from '../../src/config/pearasys-conf.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 describe('pearasys.conf', () => {
@@ -17,7 +17,10 @@ describe('pearasys.conf', () => {
   };
 
   it('may be missing: then the defaults apply', () => {
-    assert.deepEqual(readSettings(host, defaultLayout), {settings: {autoRecord: true}, problems: []});
+    assert.deepEqual(readSettings(host, defaultLayout), {
+      settings: {autoRecord: true, initramfs: true},
+      problems: [],
+    });
   });
 
   it('sets whether devices that appear are recorded, with systemd’s spellings of a boolean', () => {
@@ -30,9 +33,25 @@ describe('pearasys.conf', () => {
       ['on', true],
     ] as const)
       assert.deepEqual(read(`# a comment\n; another\n\n AutoRecord = ${word} \n`), {
-        settings: {autoRecord: expected},
+        settings: {autoRecord: expected, initramfs: true},
         problems: [],
       });
+  });
+
+  it('sets whether claims take effect in the initramfs', () => {
+    assert.equal(read('Initramfs=no\n').settings.initramfs, false);
+    assert.equal(read('Initramfs=no\nInitramfs=yes\n').settings.initramfs, true);
+  });
+
+  it('a setting is changed in its last line, or added', () => {
+    const changed = (text: string) => withSetting(text, 'Initramfs', false);
+    assert.equal(changed(''), 'Initramfs=no\n');
+    assert.equal(changed('# a\nAutoRecord=no\n'), '# a\nAutoRecord=no\nInitramfs=no\n');
+    assert.equal(changed('# Initramfs=yes\nAutoRecord=no'), '# Initramfs=yes\nAutoRecord=no\nInitramfs=no\n');
+    assert.equal(
+      changed('Initramfs = no\n Initramfs = yes\nAutoRecord=no\n'),
+      'Initramfs = no\nInitramfs=no\nAutoRecord=no\n',
+    );
   });
 
   it('an invalid line is reported, and changes nothing', () => {

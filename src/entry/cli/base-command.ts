@@ -130,6 +130,24 @@ export abstract class BaseCommand extends Command {
     this.context.message('info', printableLine(text));
   }
 
+  /**
+   * Says on standard error that something takes minutes; on a terminal, with the time since then.
+   * @returns ends it.
+   */
+  progress(what: string): () => void {
+    this.note(`${what} (this may take some minutes)`);
+    const {stderr} = this.context;
+    if (!stderr.isTerminal) return () => undefined;
+    const started = Date.now();
+    const timer = setInterval(() => {
+      stderr.writeExact(`\r${Math.round((Date.now() - started) / 1000)} s `);
+    }, 1000);
+    return () => {
+      clearInterval(timer);
+      stderr.writeExact('\r\u001b[K');
+    };
+  }
+
   /** A step as a shell line, on standard error; only with `-v`. */
   trace(line: string): void {
     if (this.#verbose) this.context.message('debug', line);

@@ -52,6 +52,18 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'Import saved driverctl overrides',
     load: () => import('./commands/service/import.js'),
   },
+  'boot:status': {
+    summary: 'Show which claims the initramfs has, and what overrules them',
+    load: () => import('./commands/boot/status.js'),
+  },
+  'boot:enable': {
+    summary: 'Let claims take effect in the initramfs',
+    load: () => import('./commands/boot/enable.js'),
+  },
+  'boot:disable': {
+    summary: 'Let claims take effect only after the root file system is mounted',
+    load: () => import('./commands/boot/disable.js'),
+  },
   'guest:setup': {
     summary: 'Set which devices a guest takes when it starts',
     load: () => import('./commands/guest/setup.js'),
@@ -165,6 +177,7 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
 /** Descriptions of the first words of commands with several words. */
 export const topics: Readonly<Record<string, string>> = {
   service: 'Claim devices at boot and at each hot-add',
+  boot: 'Let claims take effect in the initramfs',
   guest: 'Give devices to virtual machines while they run',
   mdev: 'Manage mediated devices: parents, types, definitions, start and stop',
 };

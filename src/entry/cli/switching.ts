@@ -47,6 +47,9 @@ export const confirmFlag = integer({
   max: 86_400,
 });
 
+/** The flag of changes of claims. */
+export const noInitramfsFlag = boolean({summary: 'Do not rebuild the initramfs, if it has the claims'});
+
 /** Flags that name devices, for commands whose arguments are something else. */
 export const namingFlags = {
   slot: string({
@@ -112,6 +115,7 @@ export async function withChanges<T>(
         notes.push(note);
         command.warn(note);
       },
+      onLong: (what) => command.progress(what),
     });
   } finally {
     for (const signal of signals) process.off(signal, interrupt);

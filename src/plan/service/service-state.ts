@@ -20,7 +20,9 @@ import {
   unitName,
   type UnitIdentity,
 } from '../../systemd/unit.js';
+import {readInitramfs} from '../../state/initramfs/generator.js';
 import {readFileState, type FileState} from '../step.js';
+import {readClaimList, type ClaimListState} from './claim-list.js';
 
 /** A device to claim at each boot. */
 export interface WishedClaim {
@@ -46,6 +48,8 @@ export interface ServiceState {
   readonly links: ReadonlyMap<string, string>;
   /** The links by which {@link units} are wanted, by path: the unit and the target of each link. */
   readonly wants: ReadonlyMap<string, WantsLink>;
+  /** The list of claims for the initramfs. */
+  readonly claimList: ClaimListState;
   /** Whether systemd and udev run for this host; false for an image. */
   readonly running: boolean;
   /** The requested slots whose device is present. */
@@ -161,6 +165,7 @@ export function readServices(
     files,
     links,
     wants,
+    claimList: readClaimList(host, layout, readInitramfs(host)),
     running: host.root === '/',
     present: new Set(slots.filter((slot) => host.exists(devicePath(slot)))),
     bridges,

@@ -40,6 +40,7 @@ import {
   type Refusal,
   type Step,
 } from '../step.js';
+import {enabledClaims, planClaimList} from './claim-list.js';
 import {
   dropInPath,
   templatePath,
@@ -158,6 +159,12 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
       const content = printChecked(record);
       if (path !== undefined && previous?.content !== content) steps.push(writeFile(path, content, previous));
     }
+  const others = state.records.records.filter(({slot}) => slot === 'any' || !slots.includes(slot));
+  const enabled = [
+    ...enabledClaims(others, (link) => state.wants.has(link)),
+    ...claims.map((claim) => recordOf(claim, state.records.records)),
+  ];
+  steps.push(...planClaimList(enabled, state.layout, state.claimList));
   if (wish.start === 'now')
     steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state), whereTheReasonIs(claims)));
   if (wish.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
@@ -226,7 +233,7 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
       .flatMap((path) => [...dropTemplate(path, state), ...dropFile(state.links.get(path) ?? '', state)]),
     ...records.flatMap((record) => dropFile(recordPath(state.layout, record), state)),
   ];
-  const left = state.records.problems
+  const ignored = state.records.problems
     .filter(({path}) => slots.some((slot) => isNamedFor(slot, path)))
     .map(({path, reason}) => `the record ${path} is ignored and left as it is: ${reason}`);
   const forBoot = records.filter(({source}) => source !== 'record');
@@ -246,7 +253,7 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
       code: 'no-device',
       exitCode: ExitCode.noDevice,
       message: `nothing is installed for ${slots.join(', ')}`,
-      details: left,
+      details: ignored,
       hint: '`pearasys service list` lists the records',
     });
   const active = names.filter((name) => state.active.has(name));
@@ -261,7 +268,10 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
   const checked = [...state.files.keys()].filter((path) => path.startsWith(`${checkedFolder}/`));
   steps.push(...checked.flatMap((path) => dropFile(path, state)), ...files);
   if (state.running) steps.push(systemctl(['daemon-reload']));
-  return plan(steps, {notes: left, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
+  const left = state.records.records.filter((record) => !records.includes(record));
+  const enabled = enabledClaims(left, (link) => state.wants.has(link));
+  steps.push(...planClaimList(enabled, state.layout, state.claimList));
+  return plan(steps, {notes: ignored, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
 }
 
 /** The plan that records a driver for each card with this id, in any slot. */

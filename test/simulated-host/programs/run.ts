@@ -2,6 +2,7 @@ import {posix} from 'node:path';
 import type {CommandResult} from '../../../src/host/host.js';
 import type {SimulatedMachine} from '../kernel/machine.js';
 import {chmod, no, touch, yes} from './coreutils.js';
+import {dracut, initramfsClaims, mkinitcpio, updateInitramfs} from './initramfs.js';
 import {modprobe, rmmod} from './modprobe.js';
 import type {Program} from './program.js';
 import {systemctl} from './systemctl.js';
@@ -34,4 +35,8 @@ const programs = new Map<string, Program>([
   ['rmmod', rmmod],
   ['udevadm', udevadm],
   ['systemctl', systemctl],
+  ['update-initramfs', updateInitramfs],
+  ['dracut', dracut],
+  ['mkinitcpio', mkinitcpio],
+  ['initramfs-claims', initramfsClaims],
 ]);

@@ -22,6 +22,7 @@ import {
   acceptRisks,
   changeResult,
   confirmFlag,
+  noInitramfsFlag,
   showChange,
   withChanges,
   type ChangeResult,
@@ -67,6 +68,7 @@ export default class ServiceInstall extends BaseCommand {
     }),
     now: boolean({summary: 'Start the units now'}),
     confirm: {...confirmFlag, dependsOn: ['now']},
+    'no-initramfs': noInitramfsFlag,
     prefix: string({summary: 'The folder to write the units to', helpValue: 'DIR', default: systemdUnits}),
   };
 
@@ -92,7 +94,12 @@ export default class ServiceInstall extends BaseCommand {
     const accepted = !trial && (await acceptRisks(this, host, taken, flags));
     const outcome = await withChanges(this, flags, notes, (options) => {
       if (!trial)
-        return installServices(host, layout, {devices, driver, folder, group, now, force, accepted}, options);
+        return installServices(
+          host,
+          layout,
+          {devices, driver, folder, group, now, force, accepted, rebuild: !flags['no-initramfs']},
+          options,
+        );
       const claim = {driver, folder, group, devices: devices.map(({slot, id}) => ({slot, id}))};
       const target = {kind: 'claim', driver} as const;
       return switchUnconfirmed(

@@ -10,7 +10,7 @@ import {
 } from '../../../../operations/service-uninstall.js';
 import type {UnitIdentity} from '../../../../systemd/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
-import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
+import {changeResult, noInitramfsFlag, withChanges, type ChangeResult} from '../../switching.js';
 
 /** `pearasys service uninstall`: removes the record and the unit of a device. */
 export default class ServiceUninstall extends BaseCommand {
@@ -30,6 +30,7 @@ export default class ServiceUninstall extends BaseCommand {
       multipleNonGreedy: true,
     }),
     'any-slot': boolean({summary: 'Only the record for this id in any slot'}),
+    'no-initramfs': noInitramfsFlag,
   };
 
   async run(): Promise<ChangeResult> {
@@ -51,7 +52,10 @@ export default class ServiceUninstall extends BaseCommand {
     let stopped: readonly UnitIdentity[] = [];
     const outcome = await withChanges(this, flags, notes, async (options) => {
       if (id !== undefined && flags['any-slot']) return await uninstallForAnySlot(host, layout, id, options);
-      const done = await uninstallServices(host, layout, slots, options);
+      const done = await uninstallServices(host, layout, slots, {
+        ...options,
+        rebuild: !flags['no-initramfs'],
+      });
       stopped = done.stopped;
       return done;
     });

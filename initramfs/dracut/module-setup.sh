@@ -1,0 +1,26 @@
+#!/bin/bash
+# A module of dracut.modules(7): adds to the image what reserves the claimed devices before udev starts. Without claims
+# it adds nothing.
+claims=@SYSCONFDIR@/pearasys/initramfs-claims
+
+# Called by dracut.
+check() {
+  # shellcheck disable=SC2154 # set by dracut
+  grep -qs '^[^#]' "${dracutsysrootdir-}$claims"
+}
+
+# Called by dracut.
+depends() {
+  return 0
+}
+
+# Called by dracut.
+install() {
+  inst_simple "$claims"
+  inst_simple @LIBEXECDIR@/reserve.sh
+  inst_simple @LIBEXECDIR@/rescue.sh
+  # shellcheck disable=SC2154 # set by dracut
+  inst_hook pre-udev 05 "$moddir/pearasys.sh"
+  # It reads the serial numbers of cards.
+  if grep -q '^[^#].* pcie:' "${dracutsysrootdir-}$claims"; then inst_multiple od; fi
+}

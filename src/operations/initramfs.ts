@@ -1,0 +1,195 @@
+import type {Layout} from '../config/layout.js';
+import {readSettings, settingsPath, withSetting} from '../config/pearasys-conf.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import {CommandError, ExitCode} from '../host/errors.js';
+import type {Host, HostQuery} from '../host/host.js';
+import {
+  enabledClaims,
+  planClaimList,
+  planRebuild,
+  readClaimList,
+  readRebuild,
+  wantedList,
+} from '../plan/service/claim-list.js';
+import {servicesLock} from '../plan/service/service.js';
+import {plan, readFileState, refuse, writeFile, type Step} from '../plan/step.js';
+import {claimLines, claimListPath} from '../state/initramfs/claim-list.js';
+import {
+  nixosLines,
+  readInitramfs,
+  runningKernel,
+  type GeneratorName,
+  type InitramfsImage,
+} from '../state/initramfs/generator.js';
+import {readOverrules, type Overrule} from '../state/initramfs/overrules.js';
+import {readRecords} from '../state/records/record.js';
+
+/** The lock for rebuilding. Not that of the services: a rebuild takes minutes, and claims must not wait for it. */
+const initramfsLock = 'initramfs';
+
+/** Milliseconds to wait for the rebuild of another run: then this one has nothing left to do. */
+const lockLimit = 30 * 60_000;
+
+/**
+ * Rebuilds the images of the initramfs if the list of claims was written by this outcome's plan, or is newer than the
+ * image of the running kernel.
+ * @param wanted whether the user wants it.
+ * @returns the outcome with the rebuild.
+ * @throws PearasysError what failed; not for a failed rebuild, which is a note.
+ */
+export async function withRebuild(
+  host: Host,
+  layout: Layout,
+  outcome: Outcome,
+  wanted: boolean,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  const changes = outcome.plan.steps.some(
+    (step) => step.kind === 'write-file' && step.path === claimListPath(layout),
+  );
+  const read = () => {
+    const system = readInitramfs(host);
+    return readRebuild(host, layout, system, {changes, dryRun: options.dryRun});
+  };
+  if (!wanted) {
+    if (planRebuild(read()).steps.length > 0)
+      options.onNote?.(
+        'the initramfs is not rebuilt: changes of claims take effect after the root file system is mounted',
+      );
+    return outcome;
+  }
+  const rebuilt = await carryOut(host, [initramfsLock], () => planRebuild(read()), {...options, lockLimit});
+  return {
+    plan: {
+      ...outcome.plan,
+      steps: [...outcome.plan.steps, ...rebuilt.plan.steps],
+      notes: [...outcome.plan.notes, ...rebuilt.plan.notes],
+    },
+    lines: [...outcome.lines, ...rebuilt.lines],
+    changed: outcome.changed || rebuilt.changed,
+  };
+}
+
+/**
+ * Sets whether claims take effect in the initramfs, and rebuilds its images if that changes them.
+ * @throws PearasysError `no-generator` if no generator is installed that pearasys supports; what failed.
+ */
+export async function setParticipation(
+  host: Host,
+  layout: Layout,
+  enabled: boolean,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  const outcome = await carryOut(
+    host,
+    [servicesLock],
+    () => {
+      const system = readInitramfs(host);
+      if (enabled && system.generator === undefined)
+        return refuse({
+          code: 'no-generator',
+          exitCode: ExitCode.refused,
+          message: 'there is no initramfs-tools, dracut or mkinitcpio on this machine',
+          details: system.obstacle === undefined ? [] : [system.obstacle.reason],
+          hint: '`pearasys boot status` prints what to configure instead, where that is known',
+        });
+      const steps: Step[] = [];
+      if (readSettings(host, layout).settings.initramfs !== enabled) {
+        const path = settingsPath(layout);
+        const previous = readFileState(host, path);
+        const text = withSetting(previous?.content ?? '', 'Initramfs', enabled);
+        steps.push(writeFile(path, text, previous));
+      }
+      const state = readClaimList(host, layout, system);
+      const takesPart = enabled && system.generator !== undefined;
+      const claims = readEnabledClaims(host, layout);
+      return plan([...steps, ...planClaimList(claims, layout, {...state, takesPart})]);
+    },
+    options,
+  );
+  return await withRebuild(host, layout, outcome, true, options);
+}
+
+/** An image, and what is in it. */
+export interface ImageStatus extends InitramfsImage {
+  /** Whether it is that of the running kernel. */
+  readonly running: boolean;
+  /** The lines of its list; undefined if it could not be read. */
+  readonly claims: readonly string[] | undefined;
+  /** Whether its claims are the wanted ones; undefined if it could not be read. */
+  readonly current: boolean | undefined;
+  /** Why it could not be read. */
+  readonly problem: string | undefined;
+}
+
+/** The result of {@link readBootStatus}. */
+export interface BootStatus {
+  /** Whether claims take effect in the initramfs. */
+  readonly takesPart: boolean;
+  /** The setting `Initramfs=`. */
+  readonly setting: boolean;
+  readonly generator: GeneratorName | undefined;
+  /** The lines of the list that is wanted. */
+  readonly claims: readonly string[];
+  /** Whether the list has them: a unit may have been enabled or disabled, or a record changed, since it was written. */
+  readonly isListCurrent: boolean;
+  readonly images: readonly ImageStatus[];
+  readonly overrules: readonly Overrule[];
+  /** Why the images cannot be rebuilt here, or why that is not enough; undefined if they can. */
+  readonly obstacle: string | undefined;
+  /** The commands or configuration lines for this system. */
+  readonly advice: readonly string[];
+}
+
+/** Compares what is in the images of the initramfs with what is wanted. */
+export async function readBootStatus(host: HostQuery, layout: Layout): Promise<BootStatus> {
+  const system = readInitramfs(host);
+  const state = readClaimList(host, layout, system);
+  const enabled = readEnabledClaims(host, layout);
+  const wanted = wantedList(enabled, state);
+  const claims = claimLines(wanted ?? '');
+  const images: ImageStatus[] = [];
+  const {generator, obstacle} = system;
+  for (const image of generator === undefined ? [] : generator.images)
+    images.push(await readImage(host, layout, generator?.name ?? 'dracut', image, claims));
+  return {
+    takesPart: state.takesPart,
+    setting: readSettings(host, layout).settings.initramfs,
+    generator: generator?.name,
+    claims,
+    isListCurrent: wanted === state.file?.content,
+    images,
+    overrules: readOverrules(host),
+    obstacle: obstacle?.reason,
+    advice: [...(obstacle?.kind === 'nixos' ? nixosLines(enabled) : []), ...(obstacle?.advice ?? [])],
+  };
+}
+
+function readEnabledClaims(host: HostQuery, layout: Layout) {
+  return enabledClaims(readRecords(host, layout).records, (link) => host.info(link, false) !== undefined);
+}
+
+/** Milliseconds that the tools of a generator may take to unpack an image. */
+const unpackLimit = 5 * 60_000;
+
+async function readImage(
+  host: HostQuery,
+  layout: Layout,
+  generator: GeneratorName,
+  image: InitramfsImage,
+  wanted: readonly string[],
+): Promise<ImageStatus> {
+  const running = image.kernel === runningKernel(host);
+  try {
+    const {stdout} = await host.ask(`${layout.libexec}/initramfs-claims`, [generator, image.path], {
+      limit: unpackLimit,
+    });
+    const claims = claimLines(stdout);
+    const current = claims.join('\n') === wanted.join('\n');
+    return {...image, running, claims, current, problem: undefined};
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    const problem = [error.message, ...error.details.slice(-1)].join(': ');
+    return {...image, running, claims: undefined, current: undefined, problem};
+  }
+}
