@@ -55,8 +55,6 @@ export function planClaimList(
 /** What {@link planRebuild} needs to know. */
 export interface RebuildState {
   readonly system: InitramfsSystem;
-  /** Whether claims take effect in the initramfs, or may still be in an image. */
-  readonly concerned: boolean;
   /** Whether the list changes, or differs from the current image by its age. */
   readonly due: boolean;
   /** Whether this is an image of a system, in which nothing can be run. */
@@ -79,13 +77,13 @@ export function readRebuild(
   const behind = list !== undefined && image !== undefined && image.modified < list.modified;
   // Another run may have rebuilt the images since the list was written.
   const due = behind || (changes && (dryRun || isImage || image === undefined));
-  return {system, concerned: changes || list !== undefined, due, isImage};
+  return {system, due, isImage};
 }
 
 /** The plan that rebuilds the images, or says what to do where they cannot be rebuilt. */
-export function planRebuild({system, concerned, due, isImage}: RebuildState): Plan {
+export function planRebuild({system, due, isImage}: RebuildState): Plan {
   const {generator, obstacle} = system;
-  if (!concerned || !due || generator === undefined) return plan([]);
+  if (!due || generator === undefined) return plan([]);
   const command = generator.command.join(' ');
   if (isImage)
     return plan([], {
