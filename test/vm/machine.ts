@@ -79,6 +79,10 @@ export interface BootOptions extends Partial<Recipe> {
   kernelParameters?: string;
   /** Drivers loaded before the real system starts, as by an initramfs with all drivers. */
   early?: readonly ('nvme' | 'e1000e')[];
+  /** A raw disk to use as it is instead of a fresh copy of the image; changes to it persist. */
+  disk?: string;
+  /** An initramfs to use instead of the image's. */
+  initrd?: string;
   /** Further folders of the host, mounted read-only as `/mnt/<name>`. */
   shares?: Readonly<Record<string, string>>;
 }
@@ -146,6 +150,7 @@ export class Machine {
       await writeFile(path.join(folder, name), '');
       await truncate(path.join(folder, name), 256 * 1024 * 1024);
     }
+    const disk = options.disk === undefined ? `file=${image.disk},snapshot=on` : `file=${options.disk}`;
     const command = [
       // The kernel kills QEMU when this process ends, in any way.
       ...['setpriv', '--pdeathsig', 'KILL'],
@@ -155,11 +160,18 @@ export class Machine {
       ...['-smp', String(PROCESSORS)],
       ...['-accel', process.env['PEARASYS_VM_ACCEL'] ?? 'tcg,thread=multi'],
       ...['-device', 'intel-iommu,intremap=on,caching-mode=on'],
-      ...['-kernel', image.kernel, '-initrd', image.initrd, '-append', kernelParameters(options)],
+      ...[
+        '-kernel',
+        image.kernel,
+        '-initrd',
+        options.initrd ?? image.initrd,
+        '-append',
+        kernelParameters(options),
+      ],
       ...['-chardev', `file,id=console,path=${folder}/console.log`, '-serial', 'chardev:console'],
       ...['-qmp', `unix:${folder}/qmp,server=on,wait=off`],
-      // QEMU stores the machine's changes in an unlinked file, which persists over reboots until QEMU ends.
-      ...['-drive', `file=${image.disk},format=raw,if=none,id=root,snapshot=on,cache=unsafe`],
+      // With snapshot=on, QEMU stores the changes in an unlinked file, which persists over reboots until QEMU ends.
+      ...['-drive', `${disk},format=raw,if=none,id=root,cache=unsafe`],
       ...['-device', 'virtio-blk-pci,drive=root,addr=2'],
       ...['-device', 'virtio-serial-pci,addr=3'],
       ...['-chardev', `socket,id=agent,path=${folder}/agent,server=on,wait=off`],
@@ -344,7 +356,18 @@ done`;
     await this.#up(BOOT_TIMEOUT);
   }
 
-  /** Ends the machine without a shutdown, and discards its disk. */
+  /** Shuts the machine down with `systemctl poweroff`, and closes it. */
+  async powerOff(): Promise<void> {
+    const gone = new Promise<void>((resolve) => this.#qemu.once('exit', () => resolve()));
+    const late = new AbortController();
+    await this.start('exec systemctl poweroff');
+    await Promise.race([gone, sleep(120_000, undefined, {signal: late.signal}).catch(() => undefined)]);
+    late.abort();
+    if (this.#qemu.exitCode === null) throw new Error(`the machine is not off\n${await this.#lastWords()}`);
+    await this.close();
+  }
+
+  /** Ends the machine without a shutdown. Its disk is discarded, unless it was given. */
   async close(): Promise<void> {
     if (!running.delete(this)) return;
     this.#end('the machine is closed');

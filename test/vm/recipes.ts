@@ -12,3 +12,10 @@ export function mdevRecipe(): Recipe {
     script: path.join(import.meta.dirname, 'recipes/mdev.sh'),
   };
 }
+
+/** An image with a real initramfs, which has the drivers of the devices under test: of dracut in trixie. */
+export function initramfsRecipe(): Recipe {
+  const suite = chosenSuite();
+  const generator = suite === 'bookworm' ? 'initramfs-tools' : 'dracut';
+  return {suite, script: path.join(import.meta.dirname, `recipes/${generator}.sh`)};
+}

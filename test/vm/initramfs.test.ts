@@ -1,0 +1,144 @@
+/**
+ * Claims in a real initramfs, into which the drivers of the claimed devices and of their twins are forced: of
+ * initramfs-tools in bookworm, of dracut in trixie.
+ */
+import assert from 'node:assert/strict';
+import type {BootStatusResult} from '../../src/entry/cli/commands/boot/status.js';
+import {DEVICES} from './devices.js';
+import {installProduct} from './install.js';
+import {KeptDisk} from './kept-disk.js';
+import {BOOT_LIMIT, explainFailures, skipUnlessAvailable, type Machine} from './machine.js';
+import {initramfsRecipe} from './recipes.js';
+import {closeShared, Product} from './shared.js';
+
+/** A rebuild of an image, in milliseconds. */
+const REBUILD_LIMIT = 400_000;
+
+const {display, displayAudio, spareNetwork, disk0, disk1, network, bootDisplay} = DEVICES;
+const claimed = [display, displayAudio, spareNetwork, disk1];
+const twins = [bootDisplay, network, disk0];
+
+describe('claims in the initramfs', function () {
+  this.timeout(1_200_000);
+  let disk: KeptDisk;
+  let machine: Machine;
+  let product: Product;
+
+  before(async function () {
+    this.timeout(BOOT_LIMIT);
+    await skipUnlessAvailable(this, initramfsRecipe());
+    await closeShared();
+    disk = await KeptDisk.create(initramfsRecipe());
+    await boot();
+    await installProduct(machine);
+  });
+  after(async () => {
+    await (machine as Machine | undefined)?.close();
+    await (disk as KeptDisk | undefined)?.remove();
+  });
+  explainFailures(() => machine);
+
+  async function boot(kernelParameters = ''): Promise<void> {
+    machine = await disk.boot({kernelParameters});
+    product = new Product(machine);
+  }
+
+  const status = () => product.json<BootStatusResult>('boot', 'status');
+
+  /** The slots in a list of claims. */
+  const slotsOf = (claims: readonly string[] | null | undefined) =>
+    (claims ?? []).map((line) => line.split(' ')[0]);
+
+  /** The lines of the kernel's log in which the driver of this device names its slot. */
+  async function linesOf({
+    slot,
+    driver,
+  }: {
+    readonly slot: string;
+    readonly driver: string;
+  }): Promise<string[]> {
+    const own = new RegExp(`\\b${driver}\\b.*${slot.replaceAll('.', '\\.')}`);
+    return (await machine.kernelLog()).split('\n').filter((line) => own.test(line));
+  }
+
+  it('are not in it before there are any, and drivers in it take all devices', async () => {
+    for (const device of [...claimed, ...twins])
+      assert.notDeepEqual(await linesOf(device), [], `${device.slot} ${device.driver}`);
+    const {images, takesPart} = await status();
+    assert.equal(takesPart, true);
+    assert.deepEqual(
+      images.map(({claims, current, running}) => ({claims, current, running})),
+      [{claims: [], current: true, running: true}],
+    );
+  });
+
+  it('are put into it by service install, once for all devices', async () => {
+    const slots = claimed.map(({slot}) => `-s ${slot}`).join(' ');
+    const {stderr} = await machine.run(`pearasys ${slots} service install vfio-pci`, {
+      timeout: REBUILD_LIMIT,
+    });
+    assert.equal(stderr.match(/rebuilding the initramfs/g)?.length, 1, stderr);
+    const {images, claims, listCurrent} = await status();
+    assert.equal(listCurrent, true);
+    assert.deepEqual(
+      slotsOf(claims),
+      claimed.map(({slot}) => slot),
+    );
+    assert.deepEqual(images[0]?.claims, claims);
+  });
+
+  it('keep the host drivers off, and no twin is touched', async () => {
+    await machine.powerOff();
+    await boot();
+    for (const device of claimed) {
+      assert.deepEqual(await linesOf(device), [], device.slot);
+      assert.equal(await product.driverOf(device.slot), 'vfio-pci', device.slot);
+    }
+    for (const device of twins) {
+      assert.notDeepEqual(await linesOf(device), [], device.slot);
+      assert.equal(await product.driverOf(device.slot), device.driver, device.slot);
+    }
+    assert.equal((await status()).images[0]?.current, true);
+  });
+
+  it('do not keep a device from the host that was uninstalled, if the image is older', async () => {
+    await product.sh('-s', disk1.slot, 'service', 'uninstall', '--no-initramfs');
+    const {images, claims} = await status();
+    assert.equal(images[0]?.current, false);
+    assert.ok(slotsOf(images[0].claims).includes(disk1.slot));
+    assert.ok(!slotsOf(claims).includes(disk1.slot));
+    await machine.powerOff();
+    await boot();
+    assert.equal(await product.driverOf(disk1.slot), disk1.driver);
+    assert.equal(await product.driverOf(spareNetwork.slot), 'vfio-pci');
+  });
+
+  it('take effect after the root file system is mounted if the machine goes down during the rebuild', async () => {
+    const install = await machine.start(`pearasys -s ${disk1.slot} service install vfio-pci`);
+    install.exited.catch(() => undefined);
+    await machine.waitUntil(
+      'pgrep -f "mkinitramfs|dracut --kver" && ! systemctl is-failed -q pearasys-early',
+      {
+        timeout: 120_000,
+      },
+    );
+    await machine.close();
+    await boot(`pearasys.skip=${spareNetwork.slot}`);
+    assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+    const {images, claims} = await status();
+    assert.ok(slotsOf(claims).includes(disk1.slot));
+    assert.equal(typeof images[0]?.current, 'boolean');
+  });
+
+  it('are switched off by pearasys.skip= and pearasys=off', async () => {
+    assert.notDeepEqual(await linesOf(spareNetwork), []);
+    assert.equal(await product.driverOf(spareNetwork.slot), spareNetwork.driver);
+    assert.equal(await product.driverOf(display.slot), 'vfio-pci');
+    await machine.powerOff();
+    await boot('pearasys=off');
+    for (const device of [...claimed, ...twins]) {
+      assert.notDeepEqual(await linesOf(device), [], device.slot);
+      assert.equal(await product.driverOf(device.slot), device.driver, device.slot);
+    }
+  });
+});
