@@ -61,7 +61,8 @@ units = $(filter-out pearasys-slot@% pearasys-claim-slot@%,$(notdir $(basename $
 early = pearasys-early.service
 # The parts for the initramfs, each with its source in the folder initramfs.
 dracutmodule = $(DRACUTDIR)/03pearasys
-initramfsparts = $(INITRAMFSTOOLSDIR)/hooks/pearasys $(dracutmodule)/module-setup.sh $(dracutmodule)/pearasys.sh \
+initramfsparts = $(INITRAMFSTOOLSDIR)/hooks/pearasys $(INITRAMFSTOOLSDIR)/scripts/init-top/pearasys \
+	$(dracutmodule)/module-setup.sh $(dracutmodule)/pearasys.sh \
 	$(INITCPIODIR)/install/pearasys $(INITCPIODIR)/hooks/pearasys /etc/mkinitcpio.conf.d/pearasys.conf
 claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 
@@ -171,6 +172,7 @@ install: all
 	mkdir -p $(sort $(dir $(addprefix $(DESTDIR),$(initramfsparts)))); \
 	put initramfs/reserve $(DESTDIR)$(libexecdir)/initramfs-reserve 755; \
 	put initramfs/initramfs-tools/pearasys $(DESTDIR)$(INITRAMFSTOOLSDIR)/hooks/pearasys 755; \
+	put initramfs/reserve $(DESTDIR)$(INITRAMFSTOOLSDIR)/scripts/init-top/pearasys 755; \
 	put initramfs/dracut/module-setup.sh $(DESTDIR)$(dracutmodule)/module-setup.sh 755; \
 	put initramfs/reserve $(DESTDIR)$(dracutmodule)/pearasys.sh 755; \
 	put initramfs/mkinitcpio/install/pearasys $(DESTDIR)$(INITCPIODIR)/install/pearasys 644; \
