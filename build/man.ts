@@ -77,6 +77,10 @@ export async function manualPage(config: string): Promise<string> {
     '.SH FILES',
     ...item(`${config}/pci/`, 'Records: which driver gets which device. One file per device.'),
     ...item(
+      `${config}/initramfs-claims`,
+      'The enabled claims, for the initramfs, which reserves these devices before udev starts.',
+    ),
+    ...item(
       '/etc/systemd/system/pearasys-SLOT@DRIVER.service',
       'The unit of a device. Enabled, it claims the device at boot and at each hot-add.',
     ),
@@ -97,7 +101,9 @@ export async function manualPage(config: string): Promise<string> {
     ...item('/etc/libvirt/hooks/qemu.d/50-pearasys', 'Starts and stops that unit, when libvirt runs it.'),
     ...item('/usr/share/misc/pci.ids, /usr/share/hwdata/pci.ids', 'Names of devices, classes and vendors.'),
     '.SH SEE ALSO',
-    text('systemctl(1), kernel-command-line(7), udev(7), lspci(8), mdevctl(8), virsh(1)'),
+    text(
+      'systemctl(1), kernel-command-line(7), initramfs-tools(7), dracut(8), mkinitcpio(8), udev(7), lspci(8), mdevctl(8), virsh(1)',
+    ),
     '',
   ].join('\n');
 }
