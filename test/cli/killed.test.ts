@@ -66,7 +66,7 @@ function stateOf(host: SimulatedHost): MachineState {
           : `${fs.statSync(machine.tree.onDisk(own)).mode.toString(8)} ${fs.readFileSync(machine.tree.onDisk(own), 'utf8')}`;
     }
   };
-  for (const folder of ['/etc', '/run', '/home']) look(folder);
+  for (const folder of ['/etc', '/run', '/home', '/boot']) look(folder);
   return {
     files,
     bindings: machine.bindings(),
@@ -89,7 +89,10 @@ function stateOf(host: SimulatedHost): MachineState {
 /** Without the remains of a reversed operation: modules that were loaded for it, a list that has become empty. */
 function withoutTraces(state: MachineState): object {
   const files = Object.entries(state.files).filter(
-    ([path, text]) => !path.startsWith('/etc/pearasys/guests/') || !text.endsWith(' '),
+    ([path, text]) =>
+      (!path.startsWith('/etc/pearasys/guests/') || !text.endsWith(' ')) &&
+      // Without claims, it has only comments.
+      !(path === '/etc/pearasys/initramfs-claims' && !/^[0-9]/m.test(text.replace(/^\d+ /, ''))),
   );
   return {...state, files: Object.fromEntries(files), modules: []};
 }
@@ -158,6 +161,11 @@ const withDisplayManager = (declaration: MachineDeclaration): void => {
   withGuest(declaration);
   declaration.files['/etc/pearasys/guests/g.settings'] = 'StopServices=gdm.service\n';
 };
+const image = '/boot/initrd.img-6.1.0-18-amd64';
+const withInitramfs = (declaration: MachineDeclaration): void => {
+  for (const path of ['/usr/sbin/update-initramfs', '/usr/share/initramfs-tools/hook-functions', image])
+    declaration.files[path] = '';
+};
 const installed = `-s ${card} service install vfio-pci --siblings`;
 const defined = `mdev define -u ${uuid} -p 0000:02:00.0 -t nvidia-1 --auto`;
 
@@ -188,6 +196,14 @@ const operations: Record<string, Operation> = {
     call: installed,
     fails: (host) => host.failCommand('systemctl daemon-reload', 1),
   },
+  'service install with an initramfs': {call: installed, tweak: withInitramfs},
+  'service uninstall that leaves the initramfs': {
+    call: `-s ${card} -s ${sound} service uninstall --no-initramfs`,
+    first: [`${installed} --now`],
+    tweak: withInitramfs,
+    inverse: `${installed} --now`,
+  },
+  'boot disable': {call: 'boot disable', first: [installed], tweak: withInitramfs},
   'service uninstall': {
     call: `-s ${card} -s ${sound} service uninstall`,
     first: [`${installed} --now`],

@@ -426,4 +426,68 @@ describe('applyPlan', () => {
     );
     assert.equal(host.machine.isLoaded('igb'), true);
   });
+
+  describe('a rebuild of the initramfs', () => {
+    const command = ['update-initramfs', '-u', '-k', 'all'] as const;
+    const rebuild = plan([{kind: 'rebuild-initramfs', command, undo: []}]);
+
+    function madeWith(): SimulatedHost {
+      return made((declaration) => {
+        declaration.files['/usr/sbin/update-initramfs'] = '';
+      });
+    }
+
+    it('is announced, has half an hour, and may print much', async () => {
+      const host = madeWith();
+      const said: string[] = [];
+      const limits: unknown[] = [];
+      const run = host.run.bind(host);
+      host.run = async (file, args, options) => {
+        limits.push(options?.limit, options?.outputLimit);
+        return await run(file, args, options);
+      };
+      await apply(host, rebuild, {
+        onLong: (what) => {
+          said.push(what);
+          return () => said.push('end');
+        },
+      });
+      assert.deepEqual(said, ['rebuilding the initramfs: update-initramfs -u -k all', 'end']);
+      assert.deepEqual(limits, [1_800_000, 64 * 1024 * 1024]);
+    });
+
+    it('comes after all that was written is on the disk', async () => {
+      const host = madeWith();
+      const order: string[] = [];
+      const sync = host.syncFiles.bind(host);
+      host.syncFiles = async () => {
+        order.push('sync');
+        await sync();
+      };
+      host.beforeEffect(() => {
+        order.push('effect');
+      });
+      await apply(host, rebuild);
+      assert.deepEqual(order.slice(0, 2), ['sync', 'effect']);
+    });
+
+    it('that fails is a note with the reason, and the plan goes on', async () => {
+      const host = madeWith();
+      host.failCommand('update-initramfs *', 1, 'W: something\nE: no space left');
+      const notes: string[] = [];
+      const ended: string[] = [];
+      await apply(host, plan([...rebuild.steps, writeFile('/etc/after', 'x\n', undefined)]), {
+        onNote: (note) => notes.push(note),
+        onLong: () => () => ended.push('end'),
+      });
+      assert.equal(host.readText('/etc/after'), 'x');
+      assert.equal(notes.length, 1);
+      assert.match(
+        notes[0] ?? '',
+        /not rebuilt: update-initramfs .* failed \(exit code 1\).*E: no space left/,
+      );
+      assert.match(notes[0] ?? '', /after the root file system is mounted.*pearasys boot enable/);
+      assert.deepEqual(ended, ['end']);
+    });
+  });
 });

@@ -266,11 +266,12 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
       steps.push({kind: 'expect-unlocked', slots: present, undo: []});
   }
   const checked = [...state.files.keys()].filter((path) => path.startsWith(`${checkedFolder}/`));
-  steps.push(...checked.flatMap((path) => dropFile(path, state)), ...files);
-  if (state.running) steps.push(systemctl(['daemon-reload']));
+  // The list comes before the records: without them, no run completes this one.
   const left = state.records.records.filter((record) => !records.includes(record));
   const enabled = enabledClaims(left, (link) => state.wants.has(link));
   steps.push(...planClaimList(enabled, state.layout, state.claimList));
+  steps.push(...checked.flatMap((path) => dropFile(path, state)), ...files);
+  if (state.running) steps.push(systemctl(['daemon-reload']));
   return plan(steps, {notes: ignored, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
 }
 
