@@ -41,6 +41,18 @@ read_record() {
         case $serial in *[!A-Za-z0-9:._-]*) return 1 ;; esac
         ;;
       PEARASYS_SLOT=* | PEARASYS_ID=* | PEARASYS_SUBSYSTEM=* | PEARASYS_PATH=* | PEARASYS_SERIAL=*) return 1 ;;
+      PEARASYS_SET_RESET_METHOD=*)
+        case " ${line#*=} " in *[!a-z0-9_\ ]* | *' '[!a-z]*) return 1 ;; esac
+        ;;
+      PEARASYS_SET_RESET=*)
+        case ${line#*=} in '' | [!a-z]* | *[!a-z0-9_]*) return 1 ;; esac
+        ;;
+      PEARASYS_SET_D3COLD_ALLOWED=[01] | PEARASYS_SET_POWER_CONTROL=auto | PEARASYS_SET_POWER_CONTROL=on) ;;
+      PEARASYS_SET_VARIANT=yes | PEARASYS_SET_VARIANT=no) ;;
+      PEARASYS_SET_RESOURCE[0-5]_RESIZE=[0-9] | PEARASYS_SET_RESOURCE[0-5]_RESIZE=[1-3][0-9]) ;;
+      PEARASYS_SET_RESOURCE[0-5]_RESIZE=4[0-3]) ;;
+      PEARASYS_SET_D3COLD_ALLOWED=* | PEARASYS_SET_POWER_CONTROL=* | PEARASYS_SET_VARIANT=*) return 1 ;;
+      PEARASYS_SET_RESOURCE[0-5]_RESIZE=*) return 1 ;;
       # A key of a newer version.
       PEARASYS_*=*)
         key=${line%%=*}

@@ -22,6 +22,24 @@ const idLine = `PEARASYS_ID=${subject.id}\n`;
 const driverLine = `PEARASYS_DRIVER=${subject.driver}\n`;
 const whole = `# Written by pearasys.\n${slotLine}${idLine}${driverLine}`;
 
+/** Valid settings that any device accepts. */
+const harmlessLines = ['D3COLD_ALLOWED=0', 'POWER_CONTROL=on', 'RESET=none', 'VARIANT=no']
+  .map((line) => `PEARASYS_SET_${line}\n`)
+  .join('');
+
+/** Records with further valid settings, which not every device accepts. */
+export const recordsWithSettings: readonly string[] = [
+  'RESET_METHOD=none',
+  'RESET_METHOD=flr',
+  'RESET_METHOD=device_specific flr pm bus',
+  'POWER_CONTROL=auto',
+  'D3COLD_ALLOWED=1',
+  'RESET=af_flr',
+  'VARIANT=yes',
+  ...['RESOURCE0_RESIZE=0', 'RESOURCE1_RESIZE=9', 'RESOURCE2_RESIZE=10', 'RESOURCE3_RESIZE=39'],
+  ...['RESOURCE4_RESIZE=40', 'RESOURCE5_RESIZE=43'],
+].map((line) => `${whole}PEARASYS_SET_${line}\n`);
+
 /** One record: its content, and the properties of the file and its folder. */
 export interface RecordCase extends FileCase {
   readonly name: string;
@@ -65,6 +83,13 @@ export const recordCases: readonly RecordCase[] = [
     `PEARASYS_A_1="b" c\n${slotLine}PEARASYS_2=\n${idLine}${driverLine}PEARASYS_B=c=d ~\n`,
     {unknown: ['PEARASYS_A_1="b" c', 'PEARASYS_2=', 'PEARASYS_B=c=d ~']},
   ),
+  good('with settings', `${whole}${harmlessLines}`),
+  good('with a setting of a newer version', `${whole}PEARASYS_SET_COLOR=red\n`, {
+    unknown: ['PEARASYS_SET_COLOR=red'],
+  }),
+  good('with a BAR that no device has', `${whole}PEARASYS_SET_RESOURCE6_RESIZE=1\n`, {
+    unknown: ['PEARASYS_SET_RESOURCE6_RESIZE=1'],
+  }),
   good('that only root can read', whole, {mode: 0o600}),
   good('that is read-only', whole, {mode: 0o444}),
   good('in a folder that only root can enter', whole, {folderMode: 0o700}),
@@ -124,6 +149,31 @@ export const recordCases: readonly RecordCase[] = [
   bad('with a blank in a serial number', `${whole}PEARASYS_SERIAL=nvme:S4 X\n`),
   bad('with a slash in a serial number', `${whole}PEARASYS_SERIAL=nvme:../x\n`),
   bad('with two serial numbers', `${whole}PEARASYS_SERIAL=pcie:1\nPEARASYS_SERIAL=nvme:1\n`),
+  bad('with a setting twice', `${whole}PEARASYS_SET_RESET=flr\nPEARASYS_SET_RESET=flr\n`),
+  ...[
+    'RESET_METHOD=',
+    'RESET_METHOD= flr',
+    'RESET_METHOD=flr ',
+    'RESET_METHOD=flr  bus',
+    'RESET_METHOD=FLR',
+    'RESET_METHOD=flr,bus',
+    'RESET_METHOD=1',
+    'RESET=',
+    'RESET=flr bus',
+    'RESET=../flr',
+    'D3COLD_ALLOWED=',
+    'D3COLD_ALLOWED=2',
+    'D3COLD_ALLOWED=01',
+    'POWER_CONTROL=',
+    'POWER_CONTROL=off',
+    'VARIANT=',
+    'VARIANT=1',
+    'RESOURCE0_RESIZE=',
+    'RESOURCE1_RESIZE=44',
+    'RESOURCE1_RESIZE=100',
+    'RESOURCE5_RESIZE=16G',
+    'RESOURCE5_RESIZE=0x8',
+  ].map((line) => bad(`with the setting ${line}`, `${whole}PEARASYS_SET_${line}\n`)),
   bad('of more than 100 lines', `${'#\n'.repeat(100)}${whole}`),
   bad('of more than 64 KiB', `#${'x'.repeat(70_000)}\n${whole}`),
   bad('that others can write', whole, {mode: 0o646}),

@@ -10,6 +10,13 @@ import {asId, sysfsIds, type DeviceId} from '../../devices/pci/id.js';
 import {isIdentity, type Identity} from '../../devices/pci/identity.js';
 import {asSlot, expectedSlot, type Slot} from '../../devices/pci/slot.js';
 import {isIgnored, readDesired, type IgnoredFile, type UnknownKey, type WantedFile} from '../desired.js';
+import {
+  isSettingKey,
+  parseSettings,
+  printForRule,
+  printSettings,
+  type DeviceSettings,
+} from './device-settings.js';
 
 /** The content of a record. */
 export interface RecordContent {
@@ -21,6 +28,8 @@ export interface RecordContent {
   readonly together: readonly Slot[];
   /** What identifies the card in addition to {@link id}; empty in a record of an older version. */
   readonly identity: Identity;
+  /** What is set at each claim besides the driver; absent for nothing. */
+  readonly settings?: DeviceSettings;
   /** Keys written by a newer version: kept unchanged, and reported. */
   readonly unknown: readonly UnknownKey[];
 }
@@ -108,6 +117,7 @@ export function printRecord(record: RecordContent): string {
     ...parts.flatMap((part) =>
       record.identity[part] === undefined ? [] : [`${keys[part]}=${record.identity[part]}`],
     ),
+    ...printSettings(record.settings ?? []),
     ...record.unknown.map(({key, value}) => `${key}=${value}`),
     '',
   ].join('\n');
@@ -137,9 +147,18 @@ export function checkedPath(
 }
 
 /** The text of the copy, as libexec/early writes it: what the rule needs of the record. */
-export function printChecked({driver, identity}: Pick<RecordContent, 'driver' | 'identity'>): string {
+export function printChecked({
+  driver,
+  identity,
+  settings = [],
+}: Pick<RecordContent, 'driver' | 'identity' | 'settings'>): string {
   const {serial} = identity;
-  return `${keys.driver}=${driver}\n${serial === undefined ? '' : `${keys.serial}=${serial}\n`}`;
+  return [
+    `${keys.driver}=${driver}`,
+    ...(serial === undefined ? [] : [`${keys.serial}=${serial}`]),
+    ...printForRule(settings),
+    '',
+  ].join('\n');
 }
 
 /** The limits of a record in lines and bytes; libexec/records.sh has the same. */
@@ -169,7 +188,7 @@ export function parseRecord(path: string, text: string): RecordContent {
     values.set(key, value);
   }
   const unknown = [...values]
-    .filter(([key]) => !Object.values<string>(keys).includes(key))
+    .filter(([key]) => !Object.values<string>(keys).includes(key) && !isSettingKey(key))
     .map(([key, value]) => ({key, value}));
   const [slot, id, driver] = [keys.slot, keys.id, keys.driver].map((key) => {
     const value = values.get(key);
@@ -202,8 +221,16 @@ export function parseRecord(path: string, text: string): RecordContent {
   } catch (error) {
     throw badRecord(path, `${keys.driver}=${driver} is not a driver's name`, error);
   }
-  const identity = parseIdentity(path, values);
-  return {slot: parsedSlot, id: parsedId, driver: parsedDriver, together, identity, unknown};
+  const settings = parseSettings(values, (reason) => badRecord(path, reason));
+  return {
+    slot: parsedSlot,
+    id: parsedId,
+    driver: parsedDriver,
+    together,
+    identity: parseIdentity(path, values),
+    ...(settings.length === 0 ? {} : {settings}),
+    unknown,
+  };
 }
 
 function parseIdentity(path: string, values: ReadonlyMap<string, string>): Identity {
