@@ -41,10 +41,10 @@ export async function recordDevices(
           ? plan([])
           : planInstall(
               {
-                claims: claimsOf(host, wished, driver).map((claim) => ({
-                  ...claim,
-                  unknown: wishes.find(({id}) => id === claim.id)?.unknown ?? [],
-                })),
+                claims: claimsOf(host, wished, driver).map((claim) => {
+                  const {settings = [], unknown = []} = wishes.find(({id}) => id === claim.id) ?? {};
+                  return {...claim, changes: settings, unknown};
+                }),
                 folder: systemdUnits,
                 start: 'queue',
               },

@@ -2,14 +2,14 @@ import type {Layout} from '../config/layout.js';
 import {readDependents} from '../devices/pci/dependents.js';
 import type {Device} from '../devices/pci/device.js';
 import type {Driver} from '../devices/pci/driver.js';
-import type {DeviceId} from '../devices/pci/id.js';
 import {findDriver} from '../devices/pci/modules.js';
 import {readNames} from '../devices/pci/names.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host} from '../host/host.js';
 import {claimsOf, readServices, type WishedClaim} from '../plan/service/service-state.js';
 import {planInstall, planInstallAnySlot, servicesLock} from '../plan/service/service.js';
-import {plan, refuse, type Planned} from '../plan/step.js';
+import {refuseSettings} from '../plan/service/device-settings.js';
+import {plan, refuse, type Planned, type Refusal} from '../plan/step.js';
 import {withoutDependents} from '../plan/switch/leaving.js';
 import {
   bringDriver,
@@ -19,6 +19,7 @@ import {
   refuseRisks,
 } from '../plan/switch/refusals.js';
 import {isClaimed, planSwitch, readSwitch} from '../plan/switch/switch.js';
+import type {SettingChange} from '../state/records/device-settings.js';
 import {offWord, readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {readActiveUnits, unitName} from '../systemd/unit.js';
 import {isSystemDisk} from '../usage/holder.js';
@@ -38,6 +39,8 @@ export interface InstallWish {
   readonly folder: string;
   /** Whether all members of an IOMMU group are claimed together. */
   readonly group: boolean;
+  /** Changes of the devices' settings; default none. */
+  readonly changes?: readonly SettingChange[];
   /** Whether the units are started immediately. */
   readonly now: boolean;
   /** Whether a group may be left with members on host drivers. */
@@ -67,7 +70,7 @@ export async function installServices(
   wish: InstallWish,
   options: CarryOutOptions,
 ): Promise<Outcome> {
-  const {devices, driver, folder, group} = wish;
+  const {devices, driver, folder, group, changes = []} = wish;
   const present = devices.filter((device) => 'classCode' in device);
   const active = new Set((await readActiveUnits(host)).map(unitName));
   const outcome = await carryOut(
@@ -78,10 +81,11 @@ export async function installServices(
       const early = refuseEarly(host, now, wish);
       if (early.kind === 'refusal') return early;
       // An image has no devices: then there is one claim, of one slot.
-      const claims: readonly WishedClaim[] =
+      const plain: readonly WishedClaim[] =
         now.length > 0
           ? claimsOf(host, now, driver, group)
           : devices.map(({slot, id}) => ({slot, id, driver, together: [slot]}));
+      const claims = plain.map((claim) => ({...claim, changes}));
       const names = readNames(
         host,
         devices.map((device) => ({classCode: 0, ...device})),
@@ -109,7 +113,7 @@ export async function installServices(
 export async function installForAnySlot(
   host: Host,
   layout: Layout,
-  {id, driver}: {readonly id: DeviceId; readonly driver: Driver},
+  {id, driver, changes = []}: Pick<WishedClaim, 'id' | 'driver' | 'changes'>,
   options: CarryOutOptions,
 ): Promise<Outcome> {
   return await carryOut(
@@ -118,7 +122,10 @@ export async function installForAnySlot(
     () => {
       const bringing = bringDriver(driver, findDriver(host, driver));
       if ('kind' in bringing) return bringing;
-      return planInstallAnySlot(id, driver, readServices(host, layout, []));
+      return (
+        refuseSettings(host, undefined, driver, changes) ??
+        planInstallAnySlot(id, driver, readServices(host, layout, []), changes)
+      );
     },
     options,
   );
@@ -131,7 +138,13 @@ export async function installForAnySlot(
 export function refuseEarly(
   host: Host,
   devices: readonly Device[],
-  {driver, now, force, accepted}: Pick<InstallWish, 'driver' | 'now' | 'force' | 'accepted'>,
+  {
+    driver,
+    now,
+    force,
+    accepted,
+    changes = [],
+  }: Pick<InstallWish, 'driver' | 'now' | 'force' | 'accepted' | 'changes'>,
 ): Planned {
   const bringing = bringDriver(driver, findDriver(host, driver));
   if ('kind' in bringing) return bringing;
@@ -147,7 +160,8 @@ export function refuseEarly(
     refuseOverride(devices, true) ??
     // The system would not boot any more.
     refuseHeld(taken, holders.filter(isSystemDisk), force) ??
-    (force || accepted ? undefined : refuseRisks(risks, way));
+    (force || accepted ? undefined : refuseRisks(risks, way)) ??
+    refuseForAny(host, devices, driver, changes);
   if (refusal !== undefined) return refusal;
   const notes = risks.length === 0 ? [] : [...risks, way];
   if (switching === undefined) return plan([], {notes});
@@ -162,6 +176,20 @@ export function refuseEarly(
   }
   const planned = planSwitch(switching);
   return planned.kind === 'refusal' ? planned : plan([], {notes});
+}
+
+function refuseForAny(
+  host: Host,
+  devices: readonly Device[],
+  driver: Driver,
+  changes: readonly SettingChange[],
+): Refusal | undefined {
+  // Without a device (an image), only what does not depend on it is checked.
+  for (const device of devices.length === 0 ? [undefined] : devices) {
+    const refusal = refuseSettings(host, device, driver, changes);
+    if (refusal !== undefined) return refusal;
+  }
+  return undefined;
 }
 
 /** How to skip the claims of these devices for one boot. */

@@ -4,6 +4,7 @@ import {runState} from '../host/paths.js';
 import {parseDriver, type Driver} from '../devices/pci/driver.js';
 import {asId, type DeviceId} from '../devices/pci/id.js';
 import {asSlot, type Slot} from '../devices/pci/slot.js';
+import {parseSettingChange, type SettingChange} from './records/device-settings.js';
 import {parseTaken, plainTaken, type TakenDevice} from './taken-device.js';
 
 /** A claim that `pearasys confirm` makes permanent. */
@@ -11,6 +12,8 @@ export interface UnconfirmedClaim {
   readonly driver: Driver;
   readonly folder: string;
   readonly group: boolean;
+  /** The changes of the devices' settings; default none. */
+  readonly changes?: readonly SettingChange[];
   readonly devices: readonly {readonly slot: Slot; readonly id: DeviceId}[];
 }
 
@@ -61,15 +64,23 @@ function parse(text: string): Unconfirmed | undefined {
   }
 }
 
+/** @throws TypeError or PearasysError if it is not a change. */
+function parseChange(value: unknown): SettingChange {
+  const {name, value: text = ''} = value as Record<string, unknown>;
+  if (typeof name !== 'string' || typeof text !== 'string') throw new TypeError('not a change');
+  return parseSettingChange(`${name}=${text}`);
+}
+
 /** @throws TypeError or PearasysError if it is not a claim. */
 function parseClaim(value: unknown): UnconfirmedClaim {
-  const {driver, folder, group, devices} = value as Record<string, unknown>;
+  const {driver, folder, group, changes, devices} = value as Record<string, unknown>;
   if (typeof driver !== 'string' || typeof folder !== 'string' || !Array.isArray(devices))
     throw new TypeError('not a claim');
   return {
     driver: parseDriver(driver),
     folder,
     group: group === true,
+    changes: Array.isArray(changes) ? changes.map(parseChange) : [],
     devices: devices.map((each: unknown) => {
       const {slot, id} = each as Record<string, unknown>;
       const own = typeof slot === 'string' ? asSlot(slot) : undefined;

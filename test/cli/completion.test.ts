@@ -30,7 +30,7 @@ describe('completion', () => {
     [['li'], ['list']],
     [
       ['service', ''],
-      ['install', 'uninstall', 'list', 'import'],
+      ['install', 'uninstall', 'list', 'set', 'show', 'import'],
     ],
     [['-s', '04:00.0', 'service', 'un'], ['uninstall']],
     [['list', '--cl'], ['--class']],
@@ -50,6 +50,11 @@ describe('completion', () => {
     [['bind', 'no'], ['none']],
     [['bind', '--group', 'no'], ['none']],
     [['--root', '/us'], ['/usr']],
+    [
+      ['service', 'set', '04:00.0', 're'],
+      ['reset_method=', 'reset=', ...[0, 1, 2, 3, 4, 5].map((bar) => `resource${bar}_resize=`)],
+    ],
+    [['service', 'install', 'vfio-pci', '--set', 'd3'], ['d3cold_allowed=']],
   ];
   for (const [words, expected] of cases)
     it(`of ${words.join(' ')}`, async () => {

@@ -9,6 +9,9 @@ export type Driver = string & {readonly __brand: 'Driver'};
 /** An override that names no driver, so that none binds the device. */
 export const noDriver = 'none' as Driver;
 
+/** The driver that gives any device to userspace through VFIO; others are its variants. */
+export const vfioPci = 'vfio-pci' as Driver;
+
 /** Where the kernel lists the PCI drivers that are loaded. */
 export const driversFolder = '/sys/bus/pci/drivers';
 

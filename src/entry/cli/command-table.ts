@@ -48,6 +48,14 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'List records and units with their states',
     load: () => import('./commands/service/list.js'),
   },
+  'service:set': {
+    summary: 'Change what is set on a device when it is claimed',
+    load: () => import('./commands/service/set.js'),
+  },
+  'service:show': {
+    summary: 'Show what is set on devices when they are claimed',
+    load: () => import('./commands/service/show.js'),
+  },
   'service:import': {
     summary: 'Import saved driverctl overrides',
     load: () => import('./commands/service/import.js'),

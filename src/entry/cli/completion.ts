@@ -1,5 +1,6 @@
 import type {Command} from '@oclif/core/command';
 import {shellWord} from '../../host/shell.js';
+import {settingKinds} from '../../state/records/device-settings.js';
 import {classWords} from '../../devices/pci/device.js';
 import {chainWords} from './chain-words.js';
 import {name} from './version.js';
@@ -20,6 +21,7 @@ const kinds = [
   'chain',
   'shell',
   'guest',
+  'setting',
 ] as const;
 type Kind = (typeof kinds)[number];
 
@@ -34,6 +36,7 @@ const kindOfOption: Readonly<Record<string, Kind>> = {
   group: 'group',
   root: 'folder',
   prefix: 'folder',
+  set: 'setting',
 };
 const kindOfArgument: Readonly<Record<string, Kind>> = {
   device: 'device',
@@ -41,6 +44,7 @@ const kindOfArgument: Readonly<Record<string, Kind>> = {
   guest: 'guest',
   shell: 'shell',
   slot: 'slot',
+  setting: 'setting',
 };
 
 interface CompletedOption {
@@ -116,6 +120,7 @@ _${name}_words() {
     class) printf '%s\\n' ${[...Object.keys(classWords), 'all'].join(' ')} ;;
     group) _${name}_entries /sys/kernel/iommu_groups ;;
     chain) printf '%s\\n' ${chainWords.join(' ')} ;;
+    setting) printf '%s\\n' ${settingKinds.map((kind) => `${kind.name}=`).join(' ')} ;;
     shell) printf '%s\\n' ${shells.join(' ')} ;;
     guest) _${name}_entries ${shellWord(`${config}/guests`)} /etc/libvirt/qemu | sed -n 's/\\.conf$//p; s/\\.xml$//p' | grep -v -e '-passthrough-guests$' | sort -u ;;
   esac 2>/dev/null

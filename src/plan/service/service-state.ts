@@ -5,6 +5,7 @@ import type {Driver} from '../../devices/pci/driver.js';
 import type {DeviceId} from '../../devices/pci/id.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import type {UnknownKey} from '../../state/desired.js';
+import type {SettingChange} from '../../state/records/device-settings.js';
 import {
   checkedFolder,
   isNamedFor,
@@ -31,6 +32,8 @@ export interface WishedClaim {
   readonly driver: Driver;
   /** The slots that are claimed and released together, including this one. */
   readonly together: readonly Slot[];
+  /** Changes of the settings that an existing record for this card has. */
+  readonly changes?: readonly SettingChange[];
   /** Additional keys of its record. The keys that an existing record for this card has are kept. */
   readonly unknown?: readonly UnknownKey[];
 }

@@ -17,6 +17,7 @@ import {
   type RecordContent,
   type RecordSource,
 } from '../../state/records/record.js';
+import {changeSettings, type SettingChange} from '../../state/records/device-settings.js';
 import {mergeUnknown, type IgnoredFile} from '../../state/desired.js';
 import {claimTemplate, slotTemplate, unitSettings} from '../../systemd/unit-texts.js';
 import {
@@ -276,8 +277,13 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
 }
 
 /** The plan that records a driver for each card with this id, in any slot. */
-export function planInstallAnySlot(id: DeviceId, driver: Driver, state: ServiceState): Planned {
-  const record = recordOf({slot: 'any', id, driver, together: []}, state.records.records);
+export function planInstallAnySlot(
+  id: DeviceId,
+  driver: Driver,
+  state: ServiceState,
+  changes: readonly SettingChange[] = [],
+): Planned {
+  const record = recordOf({slot: 'any', id, driver, together: [], changes}, state.records.records);
   const path = recordPath(state.layout, record);
   const ignored = problemsAt([path], state);
   const refusal = refuseRecords(ignored, state);
@@ -328,16 +334,24 @@ function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], stat
   ];
 }
 
-/** The record of a claim, with the keys that a newer version has written into the record for the same card. */
+/**
+ * The record of a claim, with the settings of the record for the same card, and the keys that a newer version has
+ * written into it.
+ */
 function recordOf(
-  claim: Omit<RecordContent, 'identity' | 'unknown'> & Pick<WishedClaim, 'unknown'>,
+  {
+    changes = [],
+    unknown = [],
+    ...claim
+  }: Omit<RecordContent, 'identity' | 'unknown' | 'settings'> & Pick<WishedClaim, 'unknown' | 'changes'>,
   records: readonly DeviceRecord[],
 ): RecordContent {
   const previous = records.find(({slot, id}) => slot === claim.slot && id === claim.id);
   return {
     ...claim,
     identity: previous?.identity ?? {},
-    unknown: mergeUnknown(previous?.unknown ?? [], claim.unknown ?? []),
+    settings: changeSettings(previous?.settings ?? [], changes),
+    unknown: mergeUnknown(previous?.unknown ?? [], unknown),
   };
 }
 

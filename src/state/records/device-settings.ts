@@ -188,9 +188,6 @@ export function parseSettingChange(text: string): SettingChange {
   return {name, value: read};
 }
 
-/** Bits of the smallest BAR size: index 0 is 1 MiB (PCI Express, resizable BAR capability). */
-const smallestBits = 20;
-
 /** The index of a size such as 16G; the text itself if it is none. */
 function sizeIndex(text: string): string {
   const [, digits, unit = ''] = /^(\d+)\s*([MGT])(?:i?B)?$/i.exec(text) ?? [];
@@ -204,9 +201,4 @@ export function sizeOf(index: number): string {
   const units = ['M', 'G', 'T', 'P', 'E'];
   const unit = Math.min(Math.floor(index / 10), units.length - 1);
   return `${2 ** (index - unit * 10)}${units[unit] ?? ''}`;
-}
-
-/** The bytes that an index of a resizable BAR means. */
-export function bytesOf(index: number): number {
-  return 2 ** (index + smallestBits);
 }

@@ -15,6 +15,7 @@ import {
   withoutLeaving,
   type NamedDevice,
 } from '../../../../operations/service-install.js';
+import {parseSettingChange, type SettingChange} from '../../../../state/records/device-settings.js';
 import {templateName, unitName} from '../../../../systemd/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
 import {chooseDevices} from '../../choose.js';
@@ -46,6 +47,7 @@ export default class ServiceInstall extends BaseCommand {
     'without a terminal it refuses, unless --force or --confirm is given.';
   static override examples = [
     '<%= config.bin %> -s 04:00.0 service install vfio-pci --siblings --now',
+    '<%= config.bin %> service install vfio-pci -s 04:00.0 --set reset_method=flr --set d3cold_allowed=0',
     '<%= config.bin %> service install vfio-pci -d 10de:1b80 --any-slot',
   ];
   static override args = {
@@ -66,6 +68,12 @@ export default class ServiceInstall extends BaseCommand {
     group: boolean({
       summary: 'Include all members of the IOMMU group; they are then switched together',
     }),
+    set: string({
+      summary: 'A setting for each claim, as in `service set`',
+      helpValue: 'KEY=VALUE',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
     now: boolean({summary: 'Start the units now'}),
     confirm: {...confirmFlag, dependsOn: ['now']},
     'no-initramfs': noInitramfsFlag,
@@ -75,9 +83,10 @@ export default class ServiceInstall extends BaseCommand {
   async run(): Promise<InstallResult> {
     const {args, flags} = await this.parse(ServiceInstall);
     const driver = parseDriver(args.driver);
+    const changes = (flags.set ?? []).map(parseSettingChange);
     const host = await this.openHost();
     const folder = checkPrefix(host, flags.prefix);
-    if (flags['any-slot']) return this.#installAnySlot(host, driver, flags);
+    if (flags['any-slot']) return this.#installAnySlot(host, driver, changes, flags);
     if (flags.now && host.root !== '/')
       throw usageError('--now cannot be used with --root: nothing runs in an image', 'omit --now');
     const devices = await this.#devices(host, driver, flags);
@@ -92,15 +101,16 @@ export default class ServiceInstall extends BaseCommand {
     // What is on the driver already is not switched: there is nothing to be undone.
     const trial = seconds !== undefined && taken.length > 0;
     const accepted = !trial && (await acceptRisks(this, host, taken, flags));
+    const wish = {devices, driver, folder, group, changes, now};
     const outcome = await withChanges(this, flags, notes, (options) => {
       if (!trial)
         return installServices(
           host,
           layout,
-          {devices, driver, folder, group, now, force, accepted, rebuild: !flags['no-initramfs']},
+          {...wish, force, accepted, rebuild: !flags['no-initramfs']},
           options,
         );
-      const claim = {driver, folder, group, devices: devices.map(({slot, id}) => ({slot, id}))};
+      const claim = {driver, folder, group, changes, devices: devices.map(({slot, id}) => ({slot, id}))};
       const target = {kind: 'claim', driver} as const;
       return switchUnconfirmed(
         host,
@@ -145,6 +155,7 @@ export default class ServiceInstall extends BaseCommand {
   async #installAnySlot(
     host: Host,
     driver: Driver,
+    changes: readonly SettingChange[],
     flags: {
       readonly slot?: string[] | undefined;
       readonly id?: string[] | undefined;
@@ -163,7 +174,7 @@ export default class ServiceInstall extends BaseCommand {
       );
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>
-      installForAnySlot(host, this.context.layout, {id, driver}, options),
+      installForAnySlot(host, this.context.layout, {id, driver, changes}, options),
     );
     const result = {...changeResult(host, [outcome], flags, notes, []), units: []};
     if (result.dryRun) for (const line of result.steps) this.log(line);

@@ -1,0 +1,114 @@
+import {ExitCode} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {readAttribute, readBarSizes, readResetMethods} from '../../devices/pci/attributes.js';
+import {devicePath, type Device} from '../../devices/pci/device.js';
+import {vfioPci, type Driver} from '../../devices/pci/driver.js';
+import {readApplied} from '../../state/applied-settings.js';
+import {
+  changeSettings,
+  sizeOf,
+  type DeviceSetting,
+  type SettingChange,
+} from '../../state/records/device-settings.js';
+import {checkedPath, printChecked, printRecord, type DeviceRecord} from '../../state/records/record.js';
+import {plan, refuse, writeFile, type Planned, type Refusal} from '../step.js';
+import type {ServiceState} from './service-state.js';
+
+/**
+ * Refuses settings that cannot work on this device.
+ * @param device as it was read; undefined if it is absent: then only what does not depend on it is checked.
+ */
+export function refuseSettings(
+  host: HostReader,
+  device: Device | undefined,
+  driver: Driver,
+  changes: readonly SettingChange[],
+): Refusal | undefined {
+  for (const {name, value} of changes) {
+    if (value === undefined) continue;
+    const why = whyNot(host, device, driver, {name, value});
+    if (why !== undefined)
+      return refuse({
+        code: 'bad-settings',
+        exitCode: ExitCode.refused,
+        message: `${device === undefined ? '' : `${device.slot} (${device.id}): `}${name}=${value} cannot work: ${why.reason}`,
+        details: ['nothing was changed'],
+        ...(why.hint === undefined ? {} : {hint: why.hint}),
+      });
+  }
+  return undefined;
+}
+
+interface WhyNot {
+  readonly reason: string;
+  readonly hint?: string;
+}
+
+function whyNot(
+  host: HostReader,
+  device: Device | undefined,
+  driver: Driver,
+  {name, value}: DeviceSetting,
+): WhyNot | undefined {
+  if (name === 'variant')
+    return value === 'yes' && driver !== vfioPci
+      ? {reason: `the record's driver is ${driver}, and only vfio-pci has variants`}
+      : undefined;
+  if (device === undefined) return undefined;
+  const {slot} = device;
+  const bar = /^resource(\d)_resize$/.exec(name)?.[1];
+  if (bar !== undefined) {
+    const sizes = readBarSizes(host, slot, Number(bar));
+    if (sizes === undefined) return {reason: `BAR ${bar} is not resizable`};
+    return sizes.possible.includes(Number(value))
+      ? undefined
+      : {
+          reason: `the device does not support the size ${sizeOf(Number(value))}`,
+          hint: `it supports ${sizes.possible.map(sizeOf).join(', ')}`,
+        };
+  }
+  if (name === 'reset' && value === 'none') return undefined;
+  if (name === 'reset_method' || name === 'reset') return whyNoReset(host, device, value);
+  return readAttribute(host, slot, name) === undefined
+    ? {reason: `the device has no ${devicePath(slot, name)}`}
+    : undefined;
+}
+
+function whyNoReset(host: HostReader, device: Device, value: string): WhyNot | undefined {
+  const {slot} = device;
+  const now = readResetMethods(host, slot);
+  if (now === undefined)
+    return {reason: 'the kernel cannot reset the device (or is older than 5.15, and cannot select how)'};
+  if (['default', 'none'].includes(value)) return undefined;
+  const before = readApplied(host, device)?.before.get('reset_method')?.split(' ') ?? [];
+  const offered = [...new Set([...now, ...before])].filter((name) => name !== '');
+  const missing = value.split(' ').find((name) => !offered.includes(name));
+  return missing === undefined
+    ? undefined
+    : {
+        reason: `the kernel does not offer the reset method ${missing} for the device`,
+        hint: `it offers ${offered.join(', ') || 'none'}; if others were switched off: echo default > ${devicePath(slot, 'reset_method')}`,
+      };
+}
+
+/** The plan that changes the settings in a record. They are applied at the next claim. */
+export function planSettings(
+  host: HostReader,
+  record: DeviceRecord,
+  device: Device | undefined,
+  changes: readonly SettingChange[],
+  state: ServiceState,
+): Planned {
+  const refusal = refuseSettings(host, device, record.driver, changes);
+  if (refusal !== undefined) return refusal;
+  const changed = {...record, settings: changeSettings(record.settings ?? [], changes)};
+  const put = (path: string, content: string) => {
+    const previous = state.files.get(path);
+    return previous?.content === content ? [] : [writeFile(path, content, previous)];
+  };
+  const steps = put(record.path, printRecord(changed));
+  const copy =
+    state.running && record.slot !== 'any' ? checkedPath(record, state.bridges.get(record.slot)) : undefined;
+  const copies = copy === undefined ? [] : put(copy, printChecked(changed));
+  return plan(steps.length === 0 ? [] : [...steps, ...copies]);
+}
