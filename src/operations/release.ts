@@ -4,6 +4,7 @@ import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.
 import type {Host} from '../host/host.js';
 import {planRelease, planRestart} from '../plan/switch/claim.js';
 import {plan} from '../plan/step.js';
+import {isIgnored} from '../state/desired.js';
 import {readRecordOf} from '../state/records/record.js';
 import {isEnabled, type UnitIdentity} from '../systemd/unit.js';
 
@@ -33,7 +34,8 @@ export async function releaseDevice(
       const device = readDevice(host, unit.slot);
       if (device === undefined) return plan([]);
       // Another card by now, which this unit has never claimed.
-      if (readRecordOf(host, layout, device) === undefined)
+      const record = readRecordOf(host, layout, device);
+      if (record === undefined)
         return plan([], {
           notes: [
             `${unit.slot} (${device.id}) is not released: there is no record for this card in this slot`,
@@ -43,7 +45,7 @@ export async function releaseDevice(
       const initialized = readInitialized(host, unit.slot);
       if (initialized === undefined || initialized > started) return planRestart(unit, isEnabled(host, unit));
       wasOwn = true;
-      return planRelease(host, device, unit.driver);
+      return planRelease(host, device, unit.driver, isIgnored(record) ? [] : record.settings);
     },
     options,
   );

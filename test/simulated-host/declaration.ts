@@ -63,6 +63,10 @@ export interface FunctionDeclaration {
   sriov?: SriovDeclaration;
   /** Sizes of its memory regions. */
   regions?: number[];
+  /** Its resizable BARs, by number: the supported sizes (0 is 1 MiB), and the largest that the bridge has room for. */
+  resizable?: Record<number, {sizes: number[]; room?: number}>;
+  /** What it becomes when its driver leaves it: dead, until a reset by this method. */
+  diesOnUnbind?: {revivedBy?: string};
   /** Its first configuration bytes instead of what follows from the fields above; all 0xff is a card that died. */
   config?: number[];
   /** Further attributes, by path below the device; writable ones keep what is written. */

@@ -125,7 +125,7 @@ describe('the settings of a record', () => {
     );
   });
 
-  it('are in the copy for the udev rule if they are plain writes; else it leaves the device to the unit', () => {
+  it('are in the copy for the udev rule, which leaves the device to its unit for more than plain writes', () => {
     const {driver} = parseRecord(subjectPath, withSettings);
     const copy = (...settings: string[]) =>
       printChecked({
@@ -136,10 +136,11 @@ describe('the settings of a record', () => {
     assert.equal(copy(), 'PEARASYS_DRIVER=vfio-pci\n');
     assert.equal(
       copy('power/control=on', 'reset_method=none', 'reset=none', 'variant=no'),
-      'PEARASYS_DRIVER=vfio-pci\nPEARASYS_SET_RESET_METHOD=none\nPEARASYS_SET_POWER_CONTROL=on\n',
+      'PEARASYS_DRIVER=vfio-pci\nPEARASYS_SET_RESET_METHOD=none\nPEARASYS_SET_POWER_CONTROL=on\n' +
+        'PEARASYS_SET_RESET=none\nPEARASYS_SET_VARIANT=no\n',
     );
     for (const text of ['reset=flr', 'variant=yes', 'resource1_resize=14'])
-      assert.equal(copy(text), 'PEARASYS_DRIVER=vfio-pci\nPEARASYS_BY_UNIT=yes\n');
+      assert.match(copy(text), /^PEARASYS_DRIVER=vfio-pci\nPEARASYS_SET_.*\nPEARASYS_BY_UNIT=yes\n$/);
     assert.ok(!needsUnit(changeSettings([], ['d3cold_allowed=0', 'variant=no'].map(parseSettingChange))));
   });
 

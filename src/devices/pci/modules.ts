@@ -1,6 +1,6 @@
 import type {HostReader} from '../../host/host.js';
 import {devicePath, modaliasOf, type Device} from './device.js';
-import {driversFolder, isStandIn, noDriver, type Driver} from './driver.js';
+import {driversFolder, isStandIn, noDriver, parseDriver, type Driver} from './driver.js';
 import {asSlot, type Slot} from './slot.js';
 
 /** Where a driver comes from: it is registered, a module provides it, or it is unknown. */
@@ -97,16 +97,44 @@ export function modulesFor(host: HostReader, device: Device): string[] {
   return [...new Set(['pci', 'vfio_pci'].flatMap((bus) => matchingAliases(text, modalias, bus)))];
 }
 
-/** The modules in the text of a modules.alias whose patterns for this bus match. */
-function matchingAliases(text: string, modalias: string, bus: string): string[] {
+/**
+ * The VFIO driver that the kernel's files prefer for a device: the one whose `vfio_pci:` alias has the fewest wildcards
+ * (as in libvirt, virPCIDeviceFindBestVFIOVariant). Variant drivers have the names of their modules. Undefined if the
+ * files name none.
+ */
+export function preferredVariant(host: HostReader, device: Device): Driver | undefined {
+  const [tree] = moduleTrees(host);
+  const text = tree === undefined ? undefined : readIndex(host, `${tree}/modules.alias`);
+  const wildcards = ({glob}: Alias) => glob.split('*').length;
+  const [best] = aliasesFor(text ?? '', modaliasOf(device), 'vfio_pci').sort(
+    (a, b) => wildcards(a) - wildcards(b),
+  );
+  return best === undefined
+    ? undefined
+    : parseDriver(namesOfModules[underscored(best.module)] ?? best.module);
+}
+
+/** One line of modules.alias. */
+interface Alias {
+  readonly glob: string;
+  readonly module: string;
+}
+
+/** The aliases in the text of a modules.alias whose patterns for this bus match. */
+function aliasesFor(text: string, modalias: string, bus: string): Alias[] {
   return vendorPatterns(modalias, bus).flatMap((pattern) =>
     recordsWith(text, `alias ${pattern}`, '\n').flatMap((line) => {
       const [, glob, module] = line.split(' ');
       return glob !== undefined && module !== undefined && matchesGlob(modalias, glob.slice(bus.length - 3))
-        ? [module]
+        ? [{glob, module}]
         : [];
     }),
   );
+}
+
+/** The modules in the text of a modules.alias whose patterns for this bus match. */
+function matchingAliases(text: string, modalias: string, bus: string): string[] {
+  return aliasesFor(text, modalias, bus).map(({module}) => module);
 }
 
 /** The modules in the text of a modules.builtin.modinfo whose patterns match: `<module>.alias=<pattern>`, each after a NUL. */

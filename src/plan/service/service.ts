@@ -42,6 +42,7 @@ import {
   type Step,
 } from '../step.js';
 import {enabledClaims, planClaimList} from './claim-list.js';
+import {pendingMark} from '../switch/claim.js';
 import {
   dropInPath,
   templatePath,
@@ -158,7 +159,11 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
       );
       const previous = path === undefined ? undefined : state.files.get(path);
       const content = printChecked(record);
-      if (path !== undefined && previous?.content !== content) steps.push(writeFile(path, content, previous));
+      if (path === undefined || previous?.content === content) continue;
+      steps.push(writeFile(path, content, previous));
+      // The unit would start no process for a device that is on its driver.
+      if ((claim.changes ?? []).length > 0 && state.present.has(claim.slot))
+        steps.push(writeFile(pendingMark(claim.slot), '', undefined));
     }
   const others = state.records.records.filter(({slot}) => slot === 'any' || !slots.includes(slot));
   const enabled = [

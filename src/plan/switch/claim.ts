@@ -1,17 +1,27 @@
 import type {HostReader} from '../../host/host.js';
 import {runState} from '../../host/paths.js';
 import {readBridge, type Device} from '../../devices/pci/device.js';
-import {noDriver, type Driver} from '../../devices/pci/driver.js';
+import {isVfio, noDriver, vfioPci, type Driver} from '../../devices/pci/driver.js';
 import type {Slot} from '../../devices/pci/slot.js';
+import {settingOf, type DeviceSettings} from '../../state/records/device-settings.js';
 import {checkedPath, printChecked, type DeviceRecord} from '../../state/records/record.js';
 import {hasUnits, unitName, type UnitIdentity} from '../../systemd/unit.js';
 import {withoutDependents} from './leaving.js';
 import {plan, readFileState, removeFile, systemctl, writeFile, type Planned, type Step} from '../step.js';
-import {planSwitch, readSwitch, type SwitchInput, type SwitchRules} from './switch.js';
+import {applySettings, claimingDriver} from './settings.js';
+import {isClaimed, planSwitch, readSwitch, type SwitchInput, type SwitchRules} from './switch.js';
 
 /** The mark of a device that was released by hand: a synthetic add event leaves it alone until the next claim. */
 export function releasedMark(slot: Slot): string {
   return `${runState}/released/${slot}`;
+}
+
+/**
+ * The mark of a device whose record got other settings: its unit applies them at the next start, although the device is
+ * on its driver.
+ */
+export function pendingMark(slot: Slot): string {
+  return `${runState}/pending/${slot}`;
 }
 
 /**
@@ -31,18 +41,35 @@ export function planClaim(host: HostReader, claim: Claim): Planned {
   const {devices, driver, records} = claim;
   // The group of a device becomes viable only with the last of its members' units.
   const rules: SwitchRules = {force: false, wholeGroup: false};
-  const planned = planSwitch(readSwitch(host, devices, {kind: 'claim', driver}, rules));
-  if (planned.kind === 'refusal') return planned;
+  const settingsOf = ({slot}: Device) => records.find((record) => record.slot === slot)?.settings ?? [];
+  const drivers = new Map(
+    devices.map((device) => [device, claimingDriver(host, device, driver, settingsOf(device))]),
+  );
+  const steps: Step[] = [];
+  const notes: string[] = [];
+  for (const own of new Set(drivers.values())) {
+    const its = devices.filter((device) => drivers.get(device) === own);
+    const settings = new Map(
+      its.map((device) => [
+        device.slot,
+        applySettings(host, device, settingsOf(device), !isClaimed(device, own)),
+      ]),
+    );
+    const planned = planSwitch(readSwitch(host, its, {kind: 'claim', driver: own}, rules, settings));
+    if (planned.kind === 'refusal') return planned;
+    steps.push(...planned.steps);
+    notes.push(...planned.notes);
+  }
   const marks = devices
-    .map((device) => releasedMark(device.slot))
+    .flatMap(({slot}) => [releasedMark(slot), pendingMark(slot)])
     .filter((mark) => host.exists(mark))
     .map((mark) => removeFile(mark, {content: '', mode: 0o644}));
-  const steps = [...planned.steps, ...marks];
+  steps.push(...marks);
   // The rule will do it the next time, without a process.
   const checked = records
     .filter((record) => record.driver === driver)
     .flatMap((record) => leaveChecked(host, record));
-  return {...planned, steps: steps.length === 0 ? [] : [...steps, ...checked]};
+  return plan(steps.length === 0 ? [] : [...steps, ...checked], {notes});
 }
 
 /** Leaves for the rule what was found of a record. */
@@ -75,10 +102,19 @@ export interface Claim {
   readonly records: readonly DeviceRecord[];
 }
 
-/** The plan for a unit's stop: the device gets no driver and no override, for binding by hand. */
-export function planRelease(host: HostReader, device: Device, driver: Driver): Planned {
+/**
+ * The plan for a unit's stop: the device gets no driver and no override, for binding by hand.
+ * @param settings those of the device's record.
+ */
+export function planRelease(
+  host: HostReader,
+  device: Device,
+  driver: Driver,
+  settings: DeviceSettings = [],
+): Planned {
+  const ownVariant = driver === vfioPci && isVfio(device.driver) && settingOf(settings, 'variant') === 'yes';
   // It has been switched since, so this unit must not release it.
-  if (device.driver !== undefined && device.driver !== driver)
+  if (device.driver !== undefined && device.driver !== driver && !ownVariant)
     return plan([], {notes: [`${device.slot} is on ${device.driver}, not on ${driver}: not touched`]});
   const planned = planSwitch(
     readSwitch(host, [device], {kind: 'release'}, {force: false, wholeGroup: false}),

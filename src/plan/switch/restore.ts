@@ -4,6 +4,7 @@ import {driversFolder, isStandIn, type Driver} from '../../devices/pci/driver.js
 import {findDriver, readDefaultDrivers} from '../../devices/pci/modules.js';
 import type {TakenDevice} from '../../state/taken-device.js';
 import {expectDriver, plan, probe, setOverride, unbind, type Plan, type Step} from '../step.js';
+import {restoreSettings} from './settings.js';
 import {loadDefault} from './switch.js';
 
 /**
@@ -11,29 +12,34 @@ import {loadDefault} from './switch.js';
  * present users.
  */
 export function restoreDevice(host: HostReader, device: Device, taken: TakenDevice): Plan {
-  if (taken.driver === undefined) return plan(release(device, taken));
+  if (taken.driver === undefined) return plan(release(host, device, taken));
   if (findDriver(host, taken.driver as Driver).kind === 'unknown')
-    return plan(toDefault(device, taken), {
+    return plan(toDefault(host, device, taken), {
       notes: [`${device.slot} goes to any driver that takes it: driver ${taken.driver} no longer exists`],
     });
   return plan(giveBack(host, device, taken.driver, taken));
 }
 
 /** Without checking which driver would match: there may be no other. */
-function toDefault(device: Device, {driver, override}: TakenDevice): Step[] {
+function toDefault(host: HostReader, device: Device, {driver, override}: TakenDevice): Step[] {
   const {slot} = device;
   const wanted = override === driver ? undefined : override;
   return [
     ...(device.override === wanted ? [] : [setOverride(slot, wanted, device.override)]),
-    ...(device.driver === undefined ? [] : [unbind(device)]),
+    ...leave(host, device),
     probe(slot),
   ];
 }
 
-function release(device: Device, {override}: TakenDevice): Step[] {
+/** Unbinds the device, and restores what was set on it for its driver. */
+function leave(host: HostReader, device: Device): Step[] {
+  return [...(device.driver === undefined ? [] : [unbind(device)]), ...restoreSettings(host, device).without];
+}
+
+function release(host: HostReader, device: Device, {override}: TakenDevice): Step[] {
   return [
     ...(device.override === override ? [] : [setOverride(device.slot, override, device.override)]),
-    ...(device.driver === undefined ? [] : [unbind(device)]),
+    ...leave(host, device),
     expectDriver(device.slot, undefined),
   ];
 }
@@ -44,7 +50,7 @@ function giveBack(host: HostReader, device: Device, driver: string, {override}: 
   const present = host.exists(`${driversFolder}/${driver}`);
   return [
     setOverride(slot, driver, device.override),
-    ...(device.driver === undefined ? [] : [unbind(device)]),
+    ...leave(host, device),
     // Only when a device waits for it: NVIDIA's module does not stay loaded without one.
     ...(present ? [] : [loadFor(host, device, driver)]),
     probe(slot),

@@ -31,6 +31,7 @@ import {
   refuseOverride,
   refuseSilent,
 } from './refusals.js';
+import {restoreSettings, type SettingSteps} from './settings.js';
 import {
   bindTo,
   expectDefault,
@@ -87,17 +88,28 @@ export interface SwitchInput {
   readonly noIommu?: NoIommuMode;
   /** Devices to be changed that do not respond; default none. */
   readonly silent?: ReadonlySet<Slot>;
+  /** The steps for the settings of each device: to apply those of a claim, or to restore what was before one. */
+  readonly settings?: SettingsOf;
 }
 
-/** Reads the input of {@link planSwitch}. */
+/** The steps for the settings of devices. */
+export type SettingsOf = ReadonlyMap<Slot, SettingSteps>;
+
+/**
+ * Reads the input of {@link planSwitch}.
+ * @param claimed the settings of a claim; the other devices get back what was set before.
+ */
 export function readSwitch(
   host: HostReader,
   devices: readonly Device[],
   target: Target,
   rules: SwitchRules,
+  claimed: SettingsOf = new Map(),
 ): SwitchInput {
   const defaults = target.kind === 'default' ? readDefaultDrivers(host, devices) : new Map<Slot, never>();
-  const changing = devices.filter((device) => !isRight(device, target, defaults));
+  const changing = devices.filter(
+    (device) => !isRight(device, target, defaults) || claimed.get(device.slot)?.again === true,
+  );
   const groups = new Map(devices.map((device) => [device.group ?? device.slot, device]));
   const members = [...groups.values()].flatMap((device) => readGroupMembers(host, device));
   const toVfio = target.kind === 'claim' && isVfio(target.driver);
@@ -119,7 +131,7 @@ export function readSwitch(
     defaults,
     dependents: new Map(
       changing
-        .filter((device) => !isBridge(device) && leavesDriver(device, target, defaults))
+        .filter((device) => !isBridge(device) && leavesDriver(device, {target, defaults, settings: claimed}))
         .map((device) => [device.slot, readDependents(host, device.slot)]),
     ),
     carriers: new Map(
@@ -127,6 +139,10 @@ export function readSwitch(
         ? changing.map((device) => [device.slot, carriersOf(host, device.slot)])
         : [],
     ),
+    settings: new Map([
+      ...changing.map((device) => [device.slot, restoreSettings(host, device)] as const),
+      ...claimed,
+    ]),
     ...(toVfio && changing.some(({group}) => group === undefined) ? {noIommu: readNoIommuMode(host)} : {}),
   };
 }
@@ -137,10 +153,16 @@ export function readSwitch(
  * (Documentation/ABI/testing/sysfs-bus-pci, driver_override): override, unbind, probe, and a check of the driver link.
  */
 export function planSwitch(input: SwitchInput): Planned {
-  const {target, source, holders, rules, defaults, dependents, silent = new Set<Slot>()} = input;
-  const wrong = input.devices.filter((device) => device.locked || !isRight(device, target, defaults));
+  const {target, source, holders, rules, defaults, dependents, settings, silent = new Set<Slot>()} = input;
+  const wrong = input.devices.filter(
+    (device) =>
+      device.locked || !isRight(device, target, defaults) || settings?.get(device.slot)?.again === true,
+  );
   const changing = withoutDependents(wrong, dependents);
-  if (changing.length === 0) return plan([]);
+  const setting = input.devices
+    .filter((device) => !wrong.includes(device))
+    .flatMap(({slot}) => settingSteps(settings?.get(slot)));
+  if (changing.length === 0) return plan(setting);
   const bringing = target.kind === 'claim' ? bringDriver(target.driver, source) : [];
   const refusal =
     refuseLocked(input.devices) ??
@@ -151,7 +173,7 @@ export function planSwitch(input: SwitchInput): Planned {
     ('kind' in bringing ? bringing : undefined) ??
     refuseWithoutIommu(changing, input) ??
     refuseVgpus(
-      changing.filter((device) => leavesDriver(device, target, defaults)),
+      changing.filter((device) => leavesDriver(device, input)),
       rules.force,
     ) ??
     refuseHeld(changing, holders, rules.force, rules.accepted) ??
@@ -167,7 +189,7 @@ export function planSwitch(input: SwitchInput): Planned {
     ...changing.flatMap((device) => dependentNotes(device, dependents.get(device.slot), input.devices)),
     ...groupNotes(input),
   ];
-  return plan([...bringing, ...switching], {notes});
+  return plan([...bringing, ...switching, ...setting], {notes});
 }
 
 /** Whether this driver has already claimed the device. */
@@ -193,11 +215,14 @@ function isRight(device: Device, target: Target, defaults: SwitchInput['defaults
 }
 
 /** Whether a device that has not reached the target must be unbound from its present driver. */
-function leavesDriver(device: Device, target: Target, defaults: SwitchInput['defaults']): boolean {
+function leavesDriver(
+  device: Device,
+  {target, defaults, settings}: Pick<SwitchInput, 'target' | 'defaults' | 'settings'>,
+): boolean {
   if (device.driver === undefined) return false;
   switch (target.kind) {
     case 'claim':
-      return device.driver !== target.driver;
+      return device.driver !== target.driver || settings?.get(device.slot)?.again === true;
     case 'default':
       return defaults.get(device.slot)?.bound !== true;
     case 'release':
@@ -205,14 +230,22 @@ function leavesDriver(device: Device, target: Target, defaults: SwitchInput['def
   }
 }
 
-function stepsFor(device: Device, {target, defaults, dependents}: SwitchInput): Step[] {
+/** The steps for settings of a device that stays on its driver. */
+function settingSteps(steps: SettingSteps | undefined): Step[] {
+  return steps === undefined ? [] : [...steps.first, ...steps.without, ...steps.after];
+}
+
+function stepsFor(device: Device, input: SwitchInput): Step[] {
+  const {target, defaults, dependents} = input;
+  const settings = input.settings?.get(device.slot);
   const override = target.kind === 'claim' ? target.driver : undefined;
   const wanted = target.kind === 'claim' && target.driver !== noDriver ? target.driver : undefined;
-  const leaves = leavesDriver(device, target, defaults);
-  const steps: Step[] = [];
+  const leaves = leavesDriver(device, input);
+  const steps: Step[] = [...(settings?.first ?? [])];
   if (device.override !== override) steps.push(setOverride(device.slot, override, device.override));
   if (leaves) steps.push(...leaveDriver(device, dependents.get(device.slot)));
   else if (device.driver !== undefined) return steps;
+  steps.push(...(settings?.without ?? []));
   if (target.kind === 'default') {
     const choice = defaults.get(device.slot);
     const required = choice !== undefined && choice.modules.length > 0;
@@ -227,7 +260,7 @@ function stepsFor(device: Device, {target, defaults, dependents}: SwitchInput): 
     if (wanted !== undefined) steps.push(probe(device.slot));
     steps.push(expectDriver(device.slot, wanted));
   }
-  return steps;
+  return [...steps, ...(settings?.after ?? [])];
 }
 
 /** By modalias, as udev does, so that modprobe.d applies to the device's modules. Not undone, because the host would load it too. */

@@ -129,12 +129,29 @@ export function needsUnit(settings: DeviceSettings): boolean {
   return settings.some(({name, value}) => value !== neutral(name) && !isPlain(name));
 }
 
-/** The lines for the udev rule: the plain settings, and whether the unit is needed. */
+/** The lines of the copy for the udev rule: all settings, and whether the unit is needed. */
 export function printForRule(settings: DeviceSettings): string[] {
-  return [
-    ...printSettings(settings.filter(({name}) => isPlain(name))),
-    ...(needsUnit(settings) ? [`${byUnitKey}=yes`] : []),
-  ];
+  return [...printSettings(settings), ...(needsUnit(settings) ? [`${byUnitKey}=yes`] : [])];
+}
+
+/** The driver and the settings in a copy for the udev rule. */
+export function parseForRule(text: string): {
+  readonly driver: string | undefined;
+  readonly settings: DeviceSettings;
+} {
+  const values = new Map(
+    text.split('\n').flatMap((line): [string, string][] => {
+      const [, key, value] = /^([^=]*)=(.*)$/.exec(line) ?? [];
+      return key === undefined || value === undefined ? [] : [[key, value]];
+    }),
+  );
+  return {
+    driver: values.get('PEARASYS_DRIVER'),
+    settings: [...byKey].flatMap(([key, {name, valid}]) => {
+      const value = values.get(key);
+      return value === undefined || !valid.test(value) ? [] : [{name, value}];
+    }),
+  };
 }
 
 /** Whether the setting is a plain write to the attribute with its name. */

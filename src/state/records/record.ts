@@ -146,6 +146,16 @@ export function checkedPath(
   return above === undefined ? undefined : `${path}@${above}`;
 }
 
+/** The text of the copy that the rule would read for a device; undefined if there is none. */
+export function readChecked(
+  host: HostReader,
+  device: Pick<Device, 'slot' | 'id'>,
+  bridge: Slot | undefined,
+): string | undefined {
+  const path = `${checkedFolder}/${recordName(device)}`;
+  return (bridge === undefined ? undefined : host.readText(`${path}@${bridge}`)) ?? host.readText(path);
+}
+
 /** The text of the copy, as libexec/early writes it: what the rule needs of the record. */
 export function printChecked({
   driver,

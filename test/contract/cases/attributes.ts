@@ -84,6 +84,35 @@ export const attributes: ContractArea = {
       },
     },
     {
+      title: 'vfio-pci sets power/control to auto when it gets a device, and to on when it loses it',
+      check: async (on) => {
+        const control = attribute(edu, 'power/control');
+        assert.equal(await on.read(control), 'on');
+        await give(on, edu, 'vfio-pci');
+        assert.equal(await on.read(control), 'auto');
+        await write(on, [control, 'on']);
+        assert.equal(await on.read(control), 'on');
+        await write(on, [control, 'auto'], [attribute(edu, 'driver/unbind'), edu]);
+        assert.equal(await on.read(control), 'on');
+        await write(on, [attribute(edu, 'driver_override'), '\n']);
+      },
+    },
+    {
+      title: 'reset_method is emptied by a blank, and keeps its methods if another one is refused',
+      check: async (on) => {
+        const path = attribute(nic, 'reset_method');
+        await write(on, [path, ' ']);
+        assert.equal(await on.read(path), '');
+        await refused(on, 'EINVAL', path, 'pm flr');
+        assert.equal(await on.read(path), '');
+        await write(on, [path, 'bus pm']);
+        assert.equal(await on.read(path), 'bus pm');
+        await write(on, [path, 'default']);
+        await refused(on, 'EINVAL', path, 'none');
+        assert.equal(await on.read(path), 'pm bus');
+      },
+    },
+    {
       title: 'enable is EBUSY while the device has a driver',
       check: async (on) => {
         await refused(on, 'EBUSY', attribute(nic, 'enable'), '1');

@@ -81,6 +81,10 @@ export const answers: readonly Answer[] = [
   {path: device('reset_method'), write: (w) => w.machine.pci.setResetMethods(word(w), w.value)},
   {path: device('sriov_numvfs'), write: (w) => w.machine.sriov.setVirtualFunctions(word(w), w.value)},
   {
+    path: device('resource(\\d)_resize'),
+    write: (w) => w.machine.pci.resize(word(w), Number(word(w, 1)), w.value),
+  },
+  {
     path: device('sriov_drivers_autoprobe'),
     write: (w) => w.machine.sriov.setVirtualAutoprobe(word(w), w.value),
   },

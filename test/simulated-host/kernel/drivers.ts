@@ -184,8 +184,11 @@ export class Drivers {
     this.#machine.tree.link(`${folder}/${device.slot}`, device.path);
     this.#machine.tree.file(`${device.path}/enable`, '1\n', 0o644);
     renderUevent(this.#machine, device);
-    if (driver.gives?.includes('vfio') === true) this.#machine.classDevices.openVfio(device);
-    else
+    if (driver.gives?.includes('vfio') === true) {
+      this.#machine.classDevices.openVfio(device);
+      // vfio_pci_core_register_device(): the idle device may be suspended.
+      this.#machine.pci.setPowerControl(device.slot, 'auto');
+    } else
       for (const part of partsOf(
         device.declaration,
         device.path,
@@ -221,7 +224,10 @@ export class Drivers {
     this.#dropParts(device);
     this.#removeLinks(device, name);
     this.#machine.tree.file(`${device.path}/enable`, '0\n', 0o644);
+    if (driver.gives?.includes('vfio') === true)
+      this.#machine.tree.file(`${device.path}/power/control`, 'on\n', 0o644);
     device.driver = undefined;
+    this.#machine.pci.afterUnbind(device);
     this.#bound = this.#bound.filter((slot) => slot !== device.slot);
     renderUevent(this.#machine, device);
     this.#machine.events.emitDevice('unbind', device);

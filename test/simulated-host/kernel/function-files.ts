@@ -21,7 +21,6 @@ export function renderDevice(machine: SimulatedMachine, device: LiveFunction): v
     power_state: 'D0',
     ari_enabled: '0',
     dma_mask_bits: '32',
-    resource: resourceOf(declaration),
     'power/runtime_status': 'active',
   };
   if (code.startsWith('0300')) readOnly['boot_vga'] = declaration.bootDisplay === true ? '1' : '0';
@@ -38,7 +37,8 @@ export function renderDevice(machine: SimulatedMachine, device: LiveFunction): v
   for (const [name, value] of Object.entries(writable)) tree.file(`${path}/${name}`, `${value}\n`, 0o644);
   tree.file(`${path}/remove`, '', 0o220);
   tree.file(`${path}/rescan`, '', 0o220);
-  tree.file(`${path}/config`, configOf(declaration), 0o644);
+  renderConfig(machine, device);
+  renderRegions(machine, device);
   if (device.resetMethods.length > 0) {
     tree.file(`${path}/reset`, '', 0o200);
     renderResetMethods(machine, device);
@@ -64,6 +64,24 @@ export function renderDevice(machine: SimulatedMachine, device: LiveFunction): v
       tree.file(`${path}/pci_bus/${bus}/rescan`, '', 0o200);
       tree.link(`/sys/class/pci_bus/${bus}`, `${path}/pci_bus/${bus}`);
     }
+  }
+}
+
+/** @param dead whether it reads as all ones. */
+export function renderConfig(
+  {tree}: SimulatedMachine,
+  {path, declaration}: LiveFunction,
+  dead = false,
+): void {
+  const config = configOf(declaration);
+  tree.file(`${path}/config`, dead ? config.map(() => 0xff) : config, 0o644);
+}
+
+export function renderRegions({tree}: SimulatedMachine, {path, declaration, regions}: LiveFunction): void {
+  tree.file(`${path}/resource`, `${resourceOf({...declaration, regions})}\n`);
+  for (const [bar, {sizes}] of Object.entries(declaration.resizable ?? {})) {
+    const bits = sizes.reduce((sum, size) => sum + 2 ** size, 0);
+    tree.file(`${path}/resource${bar}_resize`, `${bits.toString(16).padStart(16, '0')}\n`, 0o644);
   }
 }
 

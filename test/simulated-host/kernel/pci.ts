@@ -1,6 +1,6 @@
 import type {FunctionDeclaration} from '../declaration.js';
 import {Errno, NeverReturns} from '../errno.js';
-import {renderDevice, renderResetMethods} from './function-files.js';
+import {renderConfig, renderDevice, renderRegions, renderResetMethods} from './function-files.js';
 import {wholeNumber} from './input.js';
 import type {SimulatedMachine} from './machine.js';
 import type {Part} from './parts.js';
@@ -20,6 +20,8 @@ export interface LiveFunction {
   virtualAutoprobe: boolean;
   parts: Part[];
   resets: number;
+  /** Sizes of its memory regions. */
+  regions: number[];
 }
 
 /** The PCI functions: how they come and go, and their own attributes. */
@@ -88,7 +90,28 @@ export class PciFunctions {
     this.#machine.stuck.needLock(slot);
     if (device.resetMethods.length === 0) throw new Errno('ENOTTY');
     device.resets++;
-    this.#machine.log.push(`${slot}: reset by ${device.resetMethods[0] ?? ''}`);
+    const [method = ''] = device.resetMethods;
+    this.#machine.log.push(`${slot}: reset by ${method}`);
+    if (device.declaration.diesOnUnbind?.revivedBy === method) renderConfig(this.#machine, device);
+  }
+
+  /** A driver has left the device: some do not survive that. */
+  afterUnbind(device: LiveFunction): void {
+    if (device.declaration.diesOnUnbind !== undefined) renderConfig(this.#machine, device, true);
+  }
+
+  /** `resourceN_resize`: only for a device without a driver. */
+  resize(slot: string, bar: number, value: string): void {
+    const size = wholeNumber(value);
+    const device = this.device(slot);
+    this.#machine.stuck.needLock(slot);
+    if (device.driver !== undefined) throw new Errno('EBUSY');
+    const {sizes = [], room = Infinity} = device.declaration.resizable?.[bar] ?? {};
+    if (!sizes.includes(size)) throw new Errno('EINVAL');
+    if (size > room) throw new Errno('ENOSPC');
+    device.regions[bar] = 2 ** (size + 20);
+    renderRegions(this.#machine, device);
+    this.#machine.log.push(`${slot}: BAR ${bar} has ${2 ** size} MiB`);
   }
 
   setResetMethods(slot: string, value: string): void {
@@ -151,6 +174,7 @@ export class PciFunctions {
       virtualAutoprobe: true,
       parts: [],
       resets: 0,
+      regions: [...(declaration.regions ?? [])],
     };
     this.#functions.set(slot, device);
     renderDevice(this.#machine, device);
