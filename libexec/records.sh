@@ -6,10 +6,11 @@ records=@SYSCONFDIR@/pearasys/pci
 
 # read_record SLOT VENDOR PRODUCT MODE LINKS OWNER GROUP SIZE...: sets $record to the record for this card in this slot
 # ("any": for this id), $wanted to its driver, and $subsystem, $path and $serial to what else is known of the card, as in
-# a line of a list of claims. The rest are the fields of its line of `ls -ln`. Fails unless the record is trusted and all
+# a line of a list of claims; $settings to the lines of its settings, and $by_unit to "yes" if they need more than the
+# plain writes of the udev rule. The rest are the fields of its line of `ls -ln`. Fails unless the record is trusted and all
 # its lines are valid and complete.
 read_record() {
-  record=$records/$1-$2-$3 wanted='' subsystem=- path=- serial=-
+  record=$records/$1-$2-$3 wanted='' subsystem=- path=- serial=- settings='' by_unit=no
   is_trusted - "$4" "$5" "$6" || return 1
   [ "$8" -le 65536 ] || return 1
   seen=' ' count=0 size=0 line=''
@@ -41,19 +42,7 @@ read_record() {
         case $serial in *[!A-Za-z0-9:._-]*) return 1 ;; esac
         ;;
       PEARASYS_SLOT=* | PEARASYS_ID=* | PEARASYS_SUBSYSTEM=* | PEARASYS_PATH=* | PEARASYS_SERIAL=*) return 1 ;;
-      PEARASYS_SET_RESET_METHOD=*)
-        case " ${line#*=} " in *[!a-z0-9_\ ]* | *' '[!a-z]*) return 1 ;; esac
-        ;;
-      PEARASYS_SET_RESET=*)
-        case ${line#*=} in '' | [!a-z]* | *[!a-z0-9_]*) return 1 ;; esac
-        ;;
-      PEARASYS_SET_D3COLD_ALLOWED=[01] | PEARASYS_SET_POWER_CONTROL=auto | PEARASYS_SET_POWER_CONTROL=on) ;;
-      PEARASYS_SET_VARIANT=yes | PEARASYS_SET_VARIANT=no) ;;
-      PEARASYS_SET_RESOURCE[0-5]_RESIZE=[0-9] | PEARASYS_SET_RESOURCE[0-5]_RESIZE=[1-3][0-9]) ;;
-      PEARASYS_SET_RESOURCE[0-5]_RESIZE=4[0-3]) ;;
-      PEARASYS_SET_D3COLD_ALLOWED=* | PEARASYS_SET_POWER_CONTROL=* | PEARASYS_SET_VARIANT=*) return 1 ;;
-      PEARASYS_SET_RESOURCE[0-5]_RESIZE=*) return 1 ;;
-      # A key of a newer version.
+      # A setting, or a key of a newer version.
       PEARASYS_*=*)
         key=${line%%=*}
         case ${key#PEARASYS_} in '' | *[!A-Z0-9_]*) return 1 ;; esac
@@ -61,6 +50,7 @@ read_record() {
         ;;
       *) return 1 ;;
     esac
+    case $line in PEARASYS_SET_*) read_setting "$line" || return 1 ;; esac
     # Each key may occur once.
     case $seen in *" ${line%%=*} "*) return 1 ;; esac
     seen="$seen${line%%=*} "
@@ -70,6 +60,29 @@ read_record() {
   for key in SLOT ID DRIVER; do
     case $seen in *" PEARASYS_$key "*) ;; *) return 1 ;; esac
   done
+}
+
+# read_setting LINE: adds the line to $settings if this version knows the setting. Fails if its value is invalid.
+# shellcheck disable=SC2034 # $by_unit is for libexec/early
+read_setting() {
+  case $1 in
+    PEARASYS_SET_RESET_METHOD=*)
+      case " ${1#*=} " in *[!a-z0-9_\ ]* | *' '[!a-z]*) return 1 ;; esac
+      ;;
+    PEARASYS_SET_RESET=none) ;;
+    PEARASYS_SET_RESET=*)
+      case ${1#*=} in '' | [!a-z]* | *[!a-z0-9_]*) return 1 ;; esac
+      by_unit=yes
+      ;;
+    PEARASYS_SET_D3COLD_ALLOWED=[01] | PEARASYS_SET_POWER_CONTROL=auto | PEARASYS_SET_POWER_CONTROL=on) ;;
+    PEARASYS_SET_VARIANT=no) ;;
+    PEARASYS_SET_VARIANT=yes | PEARASYS_SET_RESOURCE[0-5]_RESIZE=[0-9]) by_unit=yes ;;
+    PEARASYS_SET_RESOURCE[0-5]_RESIZE=[1-3][0-9] | PEARASYS_SET_RESOURCE[0-5]_RESIZE=4[0-3]) by_unit=yes ;;
+    PEARASYS_SET_D3COLD_ALLOWED=* | PEARASYS_SET_POWER_CONTROL=* | PEARASYS_SET_VARIANT=*) return 1 ;;
+    PEARASYS_SET_RESOURCE[0-5]_RESIZE=*) return 1 ;;
+    *) return 0 ;;
+  esac
+  settings="$settings$1$newline"
 }
 
 # is_right SLOT DRIVER: whether the device is on the driver; "none" means the override "none" and no driver.

@@ -7,6 +7,7 @@ newline='
 '
 devices=/sys/bus/pci/devices
 released=/run/pearasys/released
+quarantined=/run/pearasys/quarantined
 . "@LIBEXECDIR@/rescue.sh"
 
 # on_card CARD SLOT IDS DRIVER: is called for each claim whose card is present; $written is "yes" if the override was
@@ -221,7 +222,8 @@ read_serial() {
 # left to its unit. Sets $written to "yes" or "no".
 reserve() {
   written=no
-  if [ -e "$devices/$1/driver" ] || [ -e "$released/$1" ] || is_off "$1" || is_off "$2"; then return 0; fi
+  if [ -e "$devices/$1/driver" ] || [ -e "$released/$1" ] || [ -e "$quarantined/$1" ]; then return 0; fi
+  if is_off "$1" || is_off "$2"; then return 0; fi
   # After an error the device is left to the rule and the unit.
   if echo "$3" >"$devices/$1/driver_override"; then
     written=yes

@@ -12,6 +12,7 @@ import {functionOf} from '../simulated-host/standard-machine.js';
 import {typed, type Run} from '../cli/runs.js';
 import {aDriver} from './values.js';
 import {machines, runUnits, type UnitRuns} from './services.js';
+import type {UdevResult} from '../simulated-host/udev/worker.js';
 
 const card = '0000:02:00.0';
 const sound = '0000:02:00.1';
@@ -149,6 +150,82 @@ describe('the settings of a device', () => {
     );
     const steps = applySettings(host, now, settings, false);
     assert.deepEqual([steps.first, steps.without, steps.after, steps.again], [[], [], [], false]);
+  });
+
+  it('are planned again for a device that was plugged in anew', async () => {
+    const {host} = machine();
+    await ok(host, `${install} --set reset=flr`);
+    host.machine.hotRemove(card);
+    await host.userland.idle();
+    host.machine.hotAdd(card);
+    await host.userland.idle();
+    const now = readDevice(host, slot);
+    assert.ok(now !== undefined);
+    assert.equal(host.machine.device(card).resets, 1);
+    assert.equal(now.driver, 'vfio-pci');
+  });
+
+  describe('at a hot-add', () => {
+    async function replug(host: SimulatedHost): Promise<readonly UdevResult[]> {
+      host.machine.hotRemove(card);
+      await host.userland.idle();
+      host.userland.results.length = 0;
+      host.machine.log.length = 0;
+      host.machine.hotAdd(card);
+      await host.userland.idle();
+      return host.userland.results.filter(({event}) => event.devpath.endsWith(card));
+    }
+
+    it('are plain writes of the rule, without a process', async () => {
+      const {host, units} = machine();
+      await ok(host, `${install} --set reset_method=bus --set d3cold_allowed=0 --set power/control=on`);
+      const claimed = units.runs.get(claimUnit);
+      const events = await replug(host);
+      assert.equal(driverOf(host), 'vfio-pci');
+      assert.deepEqual(plain(host), ['bus', '0', 'on']);
+      assert.deepEqual(
+        events.flatMap(({processes}) => processes),
+        [],
+      );
+      assert.equal(units.runs.get(claimUnit), claimed);
+      assert.equal(host.userland.state(unit), 'active');
+      await ok(host, `bind default ${card}`);
+      assert.equal(driverOf(host), 'nouveau');
+      assert.deepEqual(plain(host), ['flr bus', '1', 'on']);
+    });
+
+    it('may leave no reset method', async () => {
+      const {host} = machine();
+      await ok(host, `${install} --set reset_method=none`);
+      await replug(host);
+      assert.deepEqual(plain(host), ['', '1', 'auto']);
+      assert.equal(driverOf(host), 'vfio-pci');
+      await host.run('systemctl', ['stop', unit]);
+      assert.equal(value(host, 'reset_method'), 'flr bus');
+    });
+
+    it('are left to the unit, which fails with the reason, if the kernel refuses one', async () => {
+      const {host, units} = machine();
+      await ok(host, `-s ${card} service install vfio-pci --set reset_method=bus --set d3cold_allowed=0`);
+      functionOf(host.machine.declaration, card).resetMethods = ['flr'];
+      await replug(host);
+      const {exitCode, journal} = units.runs.get(claimUnit) ?? {exitCode: 0, journal: []};
+      assert.equal(exitCode, 1);
+      assert.match(journal.join('\n'), /reset_method.*EINVAL/);
+      assert.equal(driverOf(host), 'nouveau');
+      assert.deepEqual(plain(host), ['flr', '1', 'on']);
+    });
+
+    it('keep all drivers off until the unit has made what is more than a write', async () => {
+      const {host} = machine();
+      await ok(host, `-s ${card} service install vfio-pci --set reset=flr --set resource1_resize=512M`);
+      await replug(host);
+      assert.equal(driverOf(host), 'vfio-pci');
+      assert.deepEqual(
+        host.machine.log.filter((line) => line.startsWith(card)),
+        [`${card}: BAR 1 has 512 MiB`, `${card}: reset by flr`],
+      );
+    });
   });
 
   describe('variant', () => {

@@ -8,6 +8,7 @@ import {
   changeSettings,
   needsUnit,
   parseSettingChange,
+  printSettings,
   settingKinds,
   sizeOf,
 } from '../../src/state/records/device-settings.js';
@@ -80,15 +81,19 @@ describe('the settings of a record', () => {
   });
   afterEach(() => fs.rmSync(folder, {recursive: true, force: true}));
 
-  /** Whether the shell accepts the record. */
-  function isReadByShell(content: string): boolean {
+  /** What the shell takes from the record for the udev rule; undefined if it ignores the record. */
+  function readByShell(content: string): string | undefined {
     const path = join(folder, subjectPath);
     fs.mkdirSync(dirname(path), {recursive: true});
     fs.writeFileSync(path, content, {mode: 0o644});
     const {slot, vendor, product} = subject;
     const size = Buffer.byteLength(content);
-    const script = `. ${folder}/records.sh; read_record ${slot} ${vendor} ${product} -rw-r--r-- 1 0 0 ${size}`;
-    return spawnSync('/bin/sh', ['-c', script], {env: {PATH: '/nowhere'}}).status === 0;
+    const script = `. ${folder}/records.sh; read_record ${slot} ${vendor} ${product} -rw-r--r-- 1 0 0 ${size} && echo "$settings$by_unit"`;
+    const {status, stdout} = spawnSync('/bin/sh', ['-c', script], {
+      env: {PATH: '/nowhere'},
+      encoding: 'utf8',
+    });
+    return status === 0 ? stdout : undefined;
   }
 
   for (const content of recordsWithSettings)
@@ -98,7 +103,8 @@ describe('the settings of a record', () => {
       assert.ok(
         printRecord(parseRecord(subjectPath, content)).endsWith(content.slice(content.indexOf('\n'))),
       );
-      assert.ok(isReadByShell(content));
+      const lines = printSettings(settings).join('\n');
+      assert.equal(readByShell(content), `${lines}\n${needsUnit(settings) ? 'yes' : 'no'}\n`);
     });
 
   it('with an invalid value make it invalid, with the reason', () => {
@@ -109,7 +115,7 @@ describe('the settings of a record', () => {
         error instanceof PearasysError &&
         /^PEARASYS_SET_RESOURCE1_RESIZE=99 is invalid: expected a size/.test(error.details[0] ?? ''),
     );
-    assert.ok(!isReadByShell(content));
+    assert.equal(readByShell(content), undefined);
   });
 
   it('are changed one by one, in a fixed order', () => {

@@ -424,6 +424,54 @@ describe('the programs in libexec', () => {
       assert.equal(override('0000:09:00.0'), '(null)');
     });
 
+    describe('with settings in a record', () => {
+      const plain = 'PEARASYS_SET_RESET_METHOD=flr bus\nPEARASYS_SET_RESET=none\n';
+      const pending = `run/pearasys/pending/${card}`;
+      const isPending = () => fs.existsSync(join(folder, pending));
+
+      it('saves them for the rule', () => {
+        show();
+        put(record, `${text()}${plain}PEARASYS_SET_COLOR=red\n`);
+        enable();
+        assert.deepEqual(started('early'), fast);
+        assert.equal(copyOf(record), `PEARASYS_DRIVER=vfio-pci\n${plain}`.trim());
+        assert.equal(override(), 'vfio-pci');
+      });
+
+      it('keeps all drivers off a device whose unit must set something first', () => {
+        for (const line of ['RESET=flr', 'VARIANT=yes', 'RESOURCE1_RESIZE=14']) {
+          show();
+          put(record, `${text()}PEARASYS_SET_${line}\n`);
+          if (line === 'RESET=flr') enable();
+          assert.deepEqual(started('early'), fast);
+          assert.equal(override(), 'none', line);
+          assert.match(copyOf(record), /\nPEARASYS_BY_UNIT=yes$/);
+          assert.ok(!isPending());
+        }
+      });
+
+      it('has the unit look at a device that is on a driver already', () => {
+        show({driver: 'vfio-pci'});
+        put(record, `${text()}PEARASYS_SET_RESET=flr\n`);
+        enable();
+        assert.deepEqual(started('early'), fast);
+        assert.equal(override(), '(null)');
+        assert.ok(isPending());
+        assert.deepEqual(started('claim', card, 'vfio-pci'), node('claim', card, 'vfio-pci'));
+        fs.rmSync(join(folder, pending));
+        assert.deepEqual(started('claim', card, 'vfio-pci'), fast);
+      });
+
+      it('leaves a quarantined device alone', () => {
+        show();
+        put(record, text());
+        enable();
+        put(`run/pearasys/quarantined/${card}`, '');
+        assert.deepEqual(started('early'), fast);
+        assert.equal(override(), '(null)');
+      });
+    });
+
     describe('finds the card', () => {
       const away = '0000:04:00.0';
       const serials = ['00-11-22-33-44-55-66-77', '00-11-22-33-44-55-66-78'] as const;
