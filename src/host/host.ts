@@ -68,8 +68,11 @@ export interface HostReader {
    * @throws FileError as {@link readText}.
    */
   readBytes(path: string, limit?: number): Buffer | undefined;
-  /** The first bytes of a file, at most this many; undefined when it does not exist or cannot be read. */
-  readStart(path: string, bytes: number): Buffer | undefined;
+  /**
+   * The first bytes of a file, or those from an offset, at most this many; undefined when it does not exist or cannot
+   * be read.
+   */
+  readStart(path: string, bytes: number, offset?: number): Buffer | undefined;
   /**
    * Whether reading this attribute would wait for a lock of the kernel, as {@link Host.findLocked} has found: then
    * {@link readText} treats it as missing, although it exists.

@@ -153,9 +153,9 @@ export class MachineHost implements Host {
     }
   }
 
-  readStart(path: string, bytes: number): Buffer | undefined {
+  readStart(path: string, bytes: number, offset?: number): Buffer | undefined {
     try {
-      return this.#files.readStart(path, bytes);
+      return this.#files.readStart(path, bytes, offset);
     } catch {
       return undefined;
     }

@@ -94,12 +94,12 @@ export class RootFolder {
     }
   }
 
-  /** The first bytes of a regular file, at most `bytes`. @throws as {@link read}, but accepts a file of any size. */
-  readStart(path: string, bytes: number): Buffer {
+  /** The first bytes of a regular file, or those from an offset, at most `bytes`. @throws as {@link read}, but accepts a file of any size. */
+  readStart(path: string, bytes: number, offset = 0): Buffer {
     const file = this.#open(this.locate(path, true), Number.MAX_SAFE_INTEGER);
     try {
       const start = Buffer.alloc(bytes);
-      return start.subarray(0, fs.readSync(file, start, 0, bytes, 0));
+      return start.subarray(0, fs.readSync(file, start, 0, bytes, offset));
     } finally {
       fs.closeSync(file);
     }

@@ -67,6 +67,11 @@ export interface FunctionDeclaration {
   resizable?: Record<number, {sizes: number[]; room?: number}>;
   /** What it becomes when its driver leaves it: dead, until a reset by this method. */
   diesOnUnbind?: {revivedBy?: string};
+  /**
+   * Its PCI Express Device Serial Number, as lspci(8) prints it: `00-11-22-33-44-55-66-77`. Empty: it has extended
+   * capabilities, but no such number. Without it, it has only the first 256 configuration bytes.
+   */
+  dsn?: string;
   /** Its first configuration bytes instead of what follows from the fields above; all 0xff is a card that died. */
   config?: number[];
   /** Further attributes, by path below the device; writable ones keep what is written. */

@@ -113,8 +113,10 @@ export class MemoryFiles implements Reader {
     return content === undefined ? undefined : Buffer.from(content);
   }
 
-  readStart(path: string, bytes: number): Buffer | undefined {
-    return this.entries.get(path)?.kind === 'file' ? this.readBytes(path)?.subarray(0, bytes) : undefined;
+  readStart(path: string, bytes: number, offset = 0): Buffer | undefined {
+    return this.entries.get(path)?.kind === 'file'
+      ? this.readBytes(path)?.subarray(offset, offset + bytes)
+      : undefined;
   }
 
   readLink(path: string): string | undefined {

@@ -224,9 +224,13 @@ export class SimulatedHost implements Host {
     return [...this.#locked].some((slot) => lockTaking.some((name) => real.endsWith(`/${slot}/${name}`)));
   }
 
-  readStart(path: string, bytes: number): Buffer | undefined {
+  readStart(path: string, bytes: number, offset?: number): Buffer | undefined {
     const real = this.machine.tree.resolve(path);
-    return real === undefined || this.#private(real) ? undefined : this.#reader(real).readStart(real, bytes);
+    if (real === undefined || this.#private(real)) return undefined;
+    // Other users may read the header only.
+    const isConfig = this.userId !== 0 && /^\/sys\/devices\/.*\/config$/.test(real);
+    const limit = isConfig ? Math.max(0, 64 - (offset ?? 0)) : bytes;
+    return this.#reader(real).readStart(real, Math.min(bytes, limit), offset);
   }
 
   readLink(path: string): string | undefined {

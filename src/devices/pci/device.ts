@@ -135,8 +135,7 @@ const headerLength = 64;
  * would wake it.
  */
 export function readResponds(host: HostReader, slot: Slot): boolean | undefined {
-  if (/^(?:suspended|suspending)$/.test(readOptional(host, devicePath(slot, 'power/runtime_status')) ?? ''))
-    return undefined;
+  if (readSuspended(host, slot)) return undefined;
   const header = host.readStart(devicePath(slot, 'config'), headerLength);
   // A virtual function has no ids in its configuration space (SR-IOV 3.4.1.1), but everything else.
   return header === undefined || header.length < headerLength
@@ -144,8 +143,15 @@ export function readResponds(host: HostReader, slot: Slot): boolean | undefined 
     : header.some((byte) => byte !== 0xff);
 }
 
+/** Whether the function is suspended: then reading its configuration space wakes it. */
+export function readSuspended(host: HostReader, slot: Slot): boolean {
+  return /^(?:suspended|suspending)$/.test(
+    readOptional(host, devicePath(slot, 'power/runtime_status')) ?? '',
+  );
+}
+
 /** The text of an attribute; undefined when it does not exist or cannot be read. */
-function readOptional(host: HostReader, path: string): string | undefined {
+export function readOptional(host: HostReader, path: string): string | undefined {
   try {
     return host.readText(path);
   } catch (error) {

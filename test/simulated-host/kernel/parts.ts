@@ -63,6 +63,8 @@ function netPart(net: NetDeclaration, path: string, allocate: Allocate): Part {
     numbers: [`ifindex ${index}`],
     files: {
       address: net.address,
+      // NET_ADDR_PERM: the card's own.
+      addr_assign_type: '0',
       // IFF_BROADCAST and IFF_MULTICAST always, IFF_UP when it is.
       flags: net.up === true ? '0x1003' : '0x1002',
       operstate: net.up === true && net.carrier !== false ? 'up' : 'down',

@@ -55,9 +55,9 @@ export function patternToExpression(pattern: string, alternatives = false): RegE
   return expression;
 }
 
-/** The first 256 bytes of configuration space: a standard header. */
+/** Configuration space: a standard header, and extended capabilities if the device has any. */
 export function configOf(device: FunctionDeclaration): Uint8Array {
-  const bytes = new Uint8Array(256);
+  const bytes = new Uint8Array(device.dsn === undefined ? 256 : 4096);
   const view = new DataView(bytes.buffer);
   const {vendor, model, subVendor, subModel, code} = numbersOf(device);
   view.setUint16(0x00, parseInt(vendor, 16), true);
@@ -73,6 +73,15 @@ export function configOf(device: FunctionDeclaration): Uint8Array {
   if (!isBridge(device)) {
     view.setUint16(0x2c, parseInt(subVendor, 16), true);
     view.setUint16(0x2e, parseInt(subModel, 16), true);
+  }
+  if (device.dsn !== undefined) {
+    // Advanced Error Reporting, which points to the next one; the low half of the number comes first.
+    const next = device.dsn === '' ? 0 : 0x140;
+    view.setUint32(0x100, (next << 20) | 0x2_0001, true);
+    if (next !== 0) {
+      view.setUint32(next, 0x1_0003, true);
+      view.setBigUint64(next + 4, BigInt(`0x${device.dsn.replaceAll('-', '')}`), true);
+    }
   }
   device.config?.forEach((byte, index) => (bytes[index] = byte));
   return bytes;

@@ -1,0 +1,201 @@
+/** Which present device is the card of which record. libexec/reserve.sh applies the same rule before the first event. */
+import type {Device} from '../../devices/pci/device.js';
+import type {DeviceId} from '../../devices/pci/id.js';
+import {readIdentity, type Identity, type SeenIdentity} from '../../devices/pci/identity.js';
+import {cardOf, type Card, type Slot} from '../../devices/pci/slot.js';
+import type {HostReader} from '../../host/host.js';
+import type {DeviceRecord} from './record.js';
+
+/** A device that is present. */
+export interface PresentDevice {
+  readonly slot: Slot;
+  readonly id: DeviceId;
+  readonly identity: SeenIdentity;
+}
+
+/** What a record says of its card. */
+export type RecordedCard = Pick<DeviceRecord, 'slot' | 'id' | 'identity'>;
+
+/** Where the card of a record is. */
+export type Whereabouts =
+  | {readonly kind: 'matches'; readonly slot: Slot}
+  | {readonly kind: 'moved'; readonly slot: Slot}
+  /** Nothing is in the recorded slot, or another card is. At most one device may be the card, but nothing proves it. */
+  | {readonly kind: 'absent' | 'other-card'; readonly candidates: readonly Slot[]}
+  /** Several devices may be the card, and nothing decides. */
+  | {readonly kind: 'ambiguous'; readonly candidates: readonly Slot[]};
+
+/**
+ * The devices as {@link locateCards} needs them. The identity is read only of those with a recorded id.
+ * @param wake see {@link readIdentity}.
+ */
+export function readPresent(
+  host: HostReader,
+  devices: readonly Device[],
+  records: readonly RecordedCard[],
+  wake = false,
+): PresentDevice[] {
+  const ids = new Set(records.map(({id}) => id));
+  return devices.map((device) => ({
+    slot: device.slot,
+    id: device.id,
+    identity: ids.has(device.id) ? readIdentity(host, device, wake) : {},
+  }));
+}
+
+/** The functions of a card that is present, by function number. */
+type PresentCard = ReadonlyMap<string, PresentDevice>;
+
+/** Records of the functions of one card, in one slot. */
+interface RecordedSet<One extends RecordedCard> {
+  readonly card: Card;
+  readonly records: readonly One[];
+}
+
+/**
+ * Where the card of each record is. A serial number that is recorded and can be read decides alone; otherwise the path
+ * decides; without a path, as in records of older versions, the slot. What one function of a card proves applies to
+ * all: they are expected beside each other.
+ * @param records those for a slot; records by id alone have no card of their own.
+ */
+export function locateCards<One extends RecordedCard>(
+  records: readonly One[],
+  devices: readonly PresentDevice[],
+): Map<One, Whereabouts> {
+  const sets: RecordedSet<One>[] = [];
+  for (const record of records) {
+    if (record.slot === 'any') continue;
+    const card = cardOf(record.slot);
+    // Two records for one function are for two cards: the older one is replaced when the other is installed.
+    const set = sets.find(
+      (one) => one.card === card && !one.records.some((other) => other.slot === record.slot),
+    );
+    if (set === undefined) sets.push({card, records: [record]});
+    else sets.splice(sets.indexOf(set), 1, {card, records: [...set.records, record]});
+  }
+  const cards = new Map<Card, Map<string, PresentDevice>>();
+  for (const device of devices) {
+    const card = cards.get(cardOf(device.slot)) ?? new Map<string, PresentDevice>();
+    cards.set(cardOf(device.slot), card.set(functionOf(device.slot), device));
+  }
+  const claims = sets.map((set) => ({set, card: findCard(set, cards)}));
+  // If several find one card, it belongs to the one that has it in its slot: the other records are out of date.
+  const found = new Map(
+    claims.map(({set, card}) => {
+      const isContested =
+        card !== set.card && claims.some((other) => other.set !== set && other.card === card);
+      return [set, isContested ? undefined : card];
+    }),
+  );
+  const known = new Set([...found.values()].filter((card) => card !== undefined));
+  const result = new Map<One, Whereabouts>();
+  for (const [{card: own, records: members}, card] of found)
+    for (const record of members) {
+      const there = card === undefined ? undefined : deviceFor(record, cards.get(card));
+      if (there !== undefined && card !== undefined)
+        result.set(record, {kind: card === own ? 'matches' : 'moved', slot: there.slot});
+      else {
+        const candidates = devices.filter(
+          (device) => !known.has(cardOf(device.slot)) && isPossible(record, device),
+        );
+        result.set(record, unknownPlace(record, devices, candidates));
+      }
+    }
+  return result;
+}
+
+/** The parts of a recorded identity that a device has, and those that it has not; parts that are unknown are in neither. */
+export function compareIdentity(
+  record: RecordedCard,
+  device: PresentDevice,
+): {readonly holds: readonly Part[]; readonly differs: readonly Part[]} {
+  const {identity} = device;
+  const parts: [Part, boolean | undefined][] = [
+    ['id', record.id === device.id],
+    ['subsystem', isSame(record.identity.subsystem, identity.subsystem)],
+    ['path', isSame(record.identity.path, identity.path)],
+    ['serial', isSameSerial(record.identity, identity)],
+    ['slot', record.slot === device.slot],
+  ];
+  return {
+    holds: parts.filter(([, same]) => same === true).map(([part]) => part),
+    differs: parts.filter(([, same]) => same === false).map(([part]) => part),
+  };
+}
+
+/** A part of an identity that a device may have in common with a record. */
+export type Part = 'id' | 'slot' | keyof Identity;
+
+/** The card of these records. */
+function findCard(set: RecordedSet<RecordedCard>, cards: ReadonlyMap<Card, PresentCard>): Card | undefined {
+  const {records} = set;
+  const bySerial: Card[] = [];
+  const byPath: Card[] = [];
+  const others: Card[] = [];
+  for (const [card, functions] of cards) {
+    const pairs = records.flatMap((record) => {
+      const device = deviceFor(record, functions);
+      return device === undefined ? [] : [{recorded: record.identity, seen: device.identity}];
+    });
+    const serials = pairs.map(({recorded, seen}) => isSameSerial(recorded, seen));
+    if (pairs.length === 0 || serials.includes(false)) continue;
+    if (pairs.some(({recorded, seen}) => isSame(recorded.path, seen.path) === true)) byPath.push(card);
+    if (serials.includes(true)) bySerial.push(card);
+    else others.push(card);
+  }
+  // Some makers give one serial number to all their cards.
+  if (bySerial.length > 0) return only(bySerial) ?? only(bySerial.filter((card) => byPath.includes(card)));
+  if (records.some(({identity}) => identity.path !== undefined))
+    return only(others.filter((card) => byPath.includes(card)));
+  return others.find((card) => card === set.card);
+}
+
+function only<T>(list: readonly T[]): T | undefined {
+  return list.length === 1 ? list[0] : undefined;
+}
+
+function unknownPlace(
+  record: RecordedCard,
+  devices: readonly PresentDevice[],
+  candidates: readonly PresentDevice[],
+): Whereabouts {
+  const slots = candidates.map(({slot}) => slot);
+  if (slots.length > 1) return {kind: 'ambiguous', candidates: slots};
+  const isTaken = devices.some(({slot}) => slot === record.slot);
+  return {kind: isTaken ? 'other-card' : 'absent', candidates: slots};
+}
+
+/** The function of a card that is the record's, if the card is. */
+function deviceFor(record: RecordedCard, card: PresentCard | undefined): PresentDevice | undefined {
+  const device = card?.get(functionOf(record.slot));
+  return device !== undefined && isOfKind(record, device) ? device : undefined;
+}
+
+/** Whether the device may be the record's, if it was put into another slot. */
+function isPossible(record: RecordedCard, device: PresentDevice): boolean {
+  return (
+    isOfKind(record, device) &&
+    functionOf(device.slot) === functionOf(record.slot) &&
+    isSameSerial(record.identity, device.identity) !== false
+  );
+}
+
+function isOfKind(record: RecordedCard, device: PresentDevice): boolean {
+  return record.id === device.id && isSame(record.identity.subsystem, device.identity.subsystem) !== false;
+}
+
+/** Undefined if one of them is unknown. */
+function isSame(recorded: string | undefined, seen: string | undefined): boolean | undefined {
+  return recorded === undefined || seen === undefined ? undefined : recorded === seen;
+}
+
+/** Undefined if one of them is unknown, or they are of different kinds. */
+function isSameSerial(recorded: Identity, seen: SeenIdentity): boolean | undefined {
+  const kind = (serial: string | undefined) => serial?.slice(0, serial.indexOf(':'));
+  if (kind(recorded.serial) === 'pcie' && seen.hasNoNumber === true) return false;
+  return kind(recorded.serial) === kind(seen.serial) ? isSame(recorded.serial, seen.serial) : undefined;
+}
+
+function functionOf(slot: string): string {
+  return slot.slice(slot.lastIndexOf('.') + 1);
+}
