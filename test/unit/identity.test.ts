@@ -9,6 +9,7 @@ import {
   readPresent,
   type PresentDevice,
   type RecordedCard,
+  type Whereabouts,
 } from '../../src/state/records/locate.js';
 import type {FunctionDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedMachine} from '../simulated-host/kernel/machine.js';
@@ -119,7 +120,13 @@ describe('locateCards', () => {
     id: other === undefined ? id : parseId(other),
     identity: {subsystem, ...identity},
   });
-  const locate = (one: RecordedCard, ...devices: PresentDevice[]) => locateCards([one], devices).get(one);
+  /** The result in short: the device, or the candidates. */
+  const brief = (place: Whereabouts | undefined) => {
+    const {kind, slot, candidates} = place ?? {kind: 'unknown', candidates: []};
+    return slot === undefined ? {kind, candidates} : {kind, slot};
+  };
+  const locate = (one: RecordedCard, ...devices: PresentDevice[]) =>
+    brief(locateCards([one], devices).get(one));
   const numbers = ['pcie:00-00-00-00-00-00-00-01', 'pcie:00-00-00-00-00-00-00-02'] as const;
   const here = '0000:00/1c.0/00.0';
   const there = '0000:00/1d.0/00.0';
@@ -196,18 +203,18 @@ describe('locateCards', () => {
 
   it('uses a serial number of the host driver only if it can be read', () => {
     const one = record('02:00.0', {path: here, serial: 'nvme:A'});
-    assert.equal(locate(one, device('02:00.0', {path: here}))?.kind, 'matches');
-    assert.equal(locate(one, device('02:00.0', {path: here, serial: 'nvme:B'}))?.kind, 'other-card');
+    assert.equal(locate(one, device('02:00.0', {path: here})).kind, 'matches');
+    assert.equal(locate(one, device('02:00.0', {path: here, serial: 'nvme:B'})).kind, 'other-card');
     assert.deepEqual(locate(one, device('03:00.0', {path: there, serial: 'nvme:A'})), {
       kind: 'moved',
       slot: '0000:03:00.0',
     });
-    assert.equal(locate(one, device('02:00.0', {path: here, serial: numbers[0]}))?.kind, 'matches');
+    assert.equal(locate(one, device('02:00.0', {path: here, serial: numbers[0]})).kind, 'matches');
   });
 
   it('does not take a card of another maker for the recorded one', () => {
     assert.equal(
-      locate(record('02:00.0', {subsystem: '1458:3702', path: here}), device('02:00.0', {path: here}))?.kind,
+      locate(record('02:00.0', {subsystem: '1458:3702', path: here}), device('02:00.0', {path: here})).kind,
       'other-card',
     );
   });
@@ -216,14 +223,39 @@ describe('locateCards', () => {
     const stale = record('02:00.0', {path: here});
     const current = record('03:00.0', {path: here});
     const found = locateCards([stale, current], [device('03:00.0', {path: here})]);
-    assert.deepEqual(found.get(stale), {kind: 'absent', candidates: []});
-    assert.deepEqual(found.get(current), {kind: 'matches', slot: '0000:03:00.0'});
+    assert.deepEqual(brief(found.get(stale)), {kind: 'superseded', slot: '0000:03:00.0'});
+    assert.deepEqual(brief(found.get(current)), {kind: 'matches', slot: '0000:03:00.0'});
   });
 
   it('gives a card that several records find in another slot to none of them', () => {
+    const all = [record('02:00.0', {path: here}), record('03:00.0', {path: here, serial: numbers[0]})];
+    const found = locateCards(all, [device('04:00.0', {path: here})]);
+    for (const one of all)
+      assert.deepEqual(brief(found.get(one)), {kind: 'absent', candidates: ['0000:04:00.0']});
+  });
+
+  it('takes records of one content for the same one, which a killed run has left twice', () => {
     const all = [record('02:00.0', {path: here}), record('03:00.0', {path: here})];
     const found = locateCards(all, [device('04:00.0', {path: here})]);
-    for (const one of all) assert.deepEqual(found.get(one), {kind: 'absent', candidates: ['0000:04:00.0']});
+    assert.deepEqual(
+      all.map((one) => brief(found.get(one))),
+      [
+        {kind: 'moved', slot: '0000:04:00.0'},
+        {kind: 'superseded', slot: '0000:04:00.0'},
+      ],
+    );
+  });
+
+  it('knows the card although the recorded function of it is missing', () => {
+    const all = [0, 1].map((fn) => record(`02:00.${fn}`, {path: `0000:00/1c.0/00.${fn}`}));
+    const found = locateCards(all, [device('05:00.0', {path: here})]);
+    assert.deepEqual(
+      all.map((one) => found.get(one)),
+      [
+        {kind: 'moved', slot: '0000:05:00.0', card: '0000:05:00', candidates: []},
+        {kind: 'absent', card: '0000:05:00', candidates: []},
+      ],
+    );
   });
 
   it('does not exchange the functions of a card that has one serial number for all', () => {
@@ -235,7 +267,7 @@ describe('locateCards', () => {
     );
     const found = locateCards(all, devices);
     assert.deepEqual(
-      all.map((one) => found.get(one)),
+      all.map((one) => brief(found.get(one))),
       devices.map(({slot}) => ({kind: 'moved', slot})),
     );
   });
@@ -285,7 +317,7 @@ describe('locateCards', () => {
         const where = locateCards(records, readPresent(host, readDevices(host), records, true));
         return records.map((one) => {
           const place = where.get(one);
-          return place !== undefined && 'slot' in place ? place.slot : undefined;
+          return place?.slot;
         });
       } finally {
         host.dispose();

@@ -17,13 +17,20 @@ export interface PresentDevice {
 export type RecordedCard = Pick<DeviceRecord, 'slot' | 'id' | 'identity'>;
 
 /** Where the card of a record is. */
-export type Whereabouts =
-  | {readonly kind: 'matches'; readonly slot: Slot}
-  | {readonly kind: 'moved'; readonly slot: Slot}
-  /** Nothing is in the recorded slot, or another card is. At most one device may be the card, but nothing proves it. */
-  | {readonly kind: 'absent' | 'other-card'; readonly candidates: readonly Slot[]}
-  /** Several devices may be the card, and nothing decides. */
-  | {readonly kind: 'ambiguous'; readonly candidates: readonly Slot[]};
+export interface Whereabouts {
+  /**
+   * `matches`: in the recorded slot; `moved`: in another one; `superseded`: it has another record, for the slot in
+   * which it is, or of the same content. Otherwise the card is not known: `ambiguous`: several devices may be it;
+   * `absent`: nothing is in the recorded slot; `other-card`: another card is there.
+   */
+  readonly kind: 'matches' | 'moved' | 'superseded' | 'ambiguous' | 'absent' | 'other-card';
+  /** The device; undefined if it is not known, or the card does not have this function now. */
+  readonly slot?: Slot;
+  /** The card, if it is known. */
+  readonly card?: Card;
+  /** The devices that may be it, if it is not known: those of the same kind that no record is certain of. */
+  readonly candidates: readonly Slot[];
+}
 
 /**
  * The devices as {@link locateCards} needs them. The identity is read only of those with a recorded id.
@@ -79,29 +86,53 @@ export function locateCards<One extends RecordedCard>(
     cards.set(cardOf(device.slot), card.set(functionOf(device.slot), device));
   }
   const claims = sets.map((set) => ({set, card: findCard(set, cards)}));
-  // If several find one card, it belongs to the one that has it in its slot: the other records are out of date.
-  const found = new Map(
-    claims.map(({set, card}) => {
-      const isContested =
-        card !== set.card && claims.some((other) => other.set !== set && other.card === card);
-      return [set, isContested ? undefined : card];
-    }),
-  );
-  const known = new Set([...found.values()].filter((card) => card !== undefined));
+  const known = new Set(claims.map(({card}) => card));
   const result = new Map<One, Whereabouts>();
-  for (const [{card: own, records: members}, card] of found)
-    for (const record of members) {
-      const there = card === undefined ? undefined : deviceFor(record, cards.get(card));
-      if (there !== undefined && card !== undefined)
-        result.set(record, {kind: card === own ? 'matches' : 'moved', slot: there.slot});
-      else {
-        const candidates = devices.filter(
-          (device) => !known.has(cardOf(device.slot)) && isPossible(record, device),
-        );
-        result.set(record, unknownPlace(record, devices, candidates));
+  for (const {set, card} of claims) {
+    const rivals = claims.filter((other) => other.set !== set && card !== undefined && other.card === card);
+    const isOwn = card === set.card;
+    // The record for the slot in which the card is has been written later.
+    const isOutdated = rivals.some(
+      (rival) =>
+        !isOwn &&
+        (rival.set.card === card ||
+          (isSameSet(set, rival.set) && sets.indexOf(rival.set) < sets.indexOf(set))),
+    );
+    const isCertain =
+      card !== undefined && (isOwn || isOutdated || rivals.every((rival) => isSameSet(set, rival.set)));
+    for (const record of set.records) {
+      const there = deviceFor(record, card === undefined ? undefined : cards.get(card));
+      if (isCertain && there !== undefined) {
+        const kind = isOwn ? 'matches' : isOutdated ? 'superseded' : 'moved';
+        result.set(record, {kind, slot: there.slot, card, candidates: []});
+        continue;
       }
+      const isFree = (slot: Slot) => !known.has(cardOf(slot)) || (cardOf(slot) === card && !isCertain);
+      const candidates = devices
+        .filter((device) => isFree(device.slot) && isPossible(record, device))
+        .map(({slot}) => slot);
+      const isTaken = devices.some(({slot}) => slot === record.slot);
+      result.set(record, {
+        kind: candidates.length > 1 ? 'ambiguous' : isTaken ? 'other-card' : 'absent',
+        ...(isCertain ? {card} : {}),
+        candidates: isCertain ? [] : candidates,
+      });
     }
+  }
   return result;
+}
+
+/** Whether two sets are records of one card that a killed run has left: of the same content but for the slot. */
+function isSameSet(one: RecordedSet<RecordedCard>, other: RecordedSet<RecordedCard>): boolean {
+  return one.records.some((record) =>
+    other.records.some(
+      ({id, identity}) =>
+        record.id === id &&
+        (identity.path !== undefined || identity.serial !== undefined) &&
+        identity.path === record.identity.path &&
+        identity.serial === record.identity.serial,
+    ),
+  );
 }
 
 /** The parts of a recorded identity that a device has, and those that it has not; parts that are unknown are in neither. */
@@ -152,17 +183,6 @@ function findCard(set: RecordedSet<RecordedCard>, cards: ReadonlyMap<Card, Prese
 
 function only<T>(list: readonly T[]): T | undefined {
   return list.length === 1 ? list[0] : undefined;
-}
-
-function unknownPlace(
-  record: RecordedCard,
-  devices: readonly PresentDevice[],
-  candidates: readonly PresentDevice[],
-): Whereabouts {
-  const slots = candidates.map(({slot}) => slot);
-  if (slots.length > 1) return {kind: 'ambiguous', candidates: slots};
-  const isTaken = devices.some(({slot}) => slot === record.slot);
-  return {kind: isTaken ? 'other-card' : 'absent', candidates: slots};
 }
 
 /** The function of a card that is the record's, if the card is. */
