@@ -1,5 +1,5 @@
 import type {Layout} from '../config/layout.js';
-import {readDevice, type Device} from '../devices/pci/device.js';
+import {readDevice, readDevices, type Device} from '../devices/pci/device.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import {ExitCode, PearasysError} from '../host/errors.js';
@@ -7,6 +7,8 @@ import type {Host, HostReader} from '../host/host.js';
 import {planClaim, releasedMark} from '../plan/switch/claim.js';
 import {isClaimed} from '../plan/switch/switch.js';
 import {readRecordOf, readRecords, type DeviceRecord} from '../state/records/record.js';
+import {describeIdentity, describePlace} from '../state/records/identity-words.js';
+import {readCards, type PresentDevice, type Whereabouts} from '../state/records/locate.js';
 import {isIgnored, unknownNotes} from '../state/desired.js';
 import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {isEnabled, isMasked, readSystemState, readUnits, type UnitIdentity} from '../systemd/unit.js';
@@ -37,13 +39,13 @@ export async function claimDevice(
       ...switchedOffError(`${slot} is not claimed`, off),
       hint: `boot without ${off}, or switch it manually: pearasys bind ${driver} ${slot}`,
     });
-  const {record} = identify(host, layout, slot);
+  const own = identify(host, layout, [slot]);
   const slots = () => claimedTogether(host, layout, unit);
   const outcome = await carryOut(
     host,
     slots,
     () => {
-      const identified = slots().map((one) => identify(host, layout, one));
+      const identified = identify(host, layout, slots());
       return planClaim(host, {
         devices: identified.map(({device}) => device),
         driver,
@@ -52,7 +54,7 @@ export async function claimDevice(
     },
     options,
   );
-  return {...outcome, slots: slots(), unknown: unknownNotes(record)};
+  return {...outcome, slots: slots(), unknown: own.flatMap(({record}) => unknownNotes(record))};
 }
 
 /**
@@ -77,30 +79,40 @@ interface Identified {
   readonly record: DeviceRecord;
 }
 
-/** @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device does not change. */
-function identify(host: HostReader, layout: Layout, slot: Slot): Identified {
-  const device = readDevice(host, slot);
-  if (device === undefined)
-    throw new PearasysError({
-      code: 'no-device',
-      exitCode: ExitCode.noDevice,
-      message: `there is no device in slot ${slot}`,
-    });
-  const record = readRecordOf(host, layout, device);
-  if (record === undefined) throw notTheCard(host, layout, device);
-  if (isIgnored(record))
-    throw new PearasysError({
-      code: 'bad-record',
-      exitCode: ExitCode.failed,
-      message: `${slot} (${device.id}) is not claimed: its record ${record.path} is ignored`,
-      details: [record.reason],
-      hint: `pearasys -s ${slot} service install DRIVER rewrites it`,
-    });
-  return {device, record};
+/**
+ * The devices in these slots, with their records.
+ * @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device does not change.
+ */
+function identify(host: HostReader, layout: Layout, slots: readonly Slot[]): Identified[] {
+  const {records} = readRecords(host, layout);
+  const {present, where} = readCards(host, records, readDevices(host), true);
+  return slots.map((slot) => {
+    const device = readDevice(host, slot);
+    if (device === undefined)
+      throw new PearasysError({
+        code: 'no-device',
+        exitCode: ExitCode.noDevice,
+        message: `there is no device in slot ${slot}`,
+      });
+    const file = readRecordOf(host, layout, device);
+    if (file === undefined) throw notTheCard(device, records);
+    if (isIgnored(file))
+      throw new PearasysError({
+        code: 'bad-record',
+        exitCode: ExitCode.failed,
+        message: `${slot} (${device.id}) is not claimed: its record ${file.path} is ignored`,
+        details: [file.reason],
+        hint: `pearasys -s ${slot} service install DRIVER rewrites it`,
+      });
+    const record = records.find(({path}) => path === file.path) ?? file;
+    const place = where.get(record);
+    if (place?.kind !== 'matches') throw notTheRecorded(record, place, present.get(slot), where);
+    return {device, record};
+  });
 }
 
-function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysError {
-  const {records} = readRecords(host, layout);
+/** The error for a card of another kind than the recorded one. */
+function notTheCard(device: Device, records: readonly DeviceRecord[]): PearasysError {
   const recorded = records.filter((record) => record.slot === device.slot).map((record) => record.id);
   const elsewhere = records.some((record) => record.slot === 'any' && record.id === device.id);
   return new PearasysError({
@@ -113,6 +125,34 @@ function notTheCard(host: HostReader, layout: Layout, device: Device): PearasysE
     hint: elsewhere
       ? `this card is recorded for any slot, but this slot has a record for another card: pearasys -s ${device.slot} service uninstall, then re-plug the device`
       : `to give the driver to this card: pearasys -s ${device.slot} service install DRIVER`,
+  });
+}
+
+/** The error for another card of the same kind. */
+function notTheRecorded(
+  record: DeviceRecord,
+  place: Whereabouts | undefined,
+  there: PresentDevice | undefined,
+  where: ReadonlyMap<DeviceRecord, Whereabouts>,
+): PearasysError {
+  const [guest] = [...where].find(
+    ([, {kind, slot}]) => kind === 'moved' && slot !== undefined && slot === there?.slot,
+  ) ?? [undefined];
+  const found = place === undefined ? undefined : describePlace(place);
+  return new PearasysError({
+    code: 'identity-mismatch',
+    exitCode: ExitCode.refused,
+    message: `${record.slot} is not claimed: the card in the slot is not the recorded one`,
+    details: [
+      `recorded: ${describeIdentity(record)}`,
+      ...(there === undefined ? [] : [`in the slot: ${describeIdentity(there)}`]),
+      ...(guest === undefined ? [] : [`the card in the slot is that of the record for ${guest.slot}`]),
+      ...(found === undefined ? [] : [found]),
+    ],
+    hint:
+      place?.kind === 'moved' || guest !== undefined
+        ? `to move the records to the slots of their cards: pearasys service adopt`
+        : `to claim this card instead of the recorded one: pearasys service adopt ${record.slot}`,
   });
 }
 

@@ -17,7 +17,7 @@ const card = '0000:02:00.0';
 const sound = '0000:02:00.1';
 const folder = '/etc/systemd/system';
 const record = `/etc/pearasys/pci/${card}-0x10de-0x1b80`;
-const checked = record.replace('/etc/pearasys/pci', '/run/pearasys/checked');
+const checked = `${record.replace('/etc/pearasys/pci', '/run/pearasys/checked')}@0000:00:01.1`;
 const template = `${folder}/pearasys-${card}@.service`;
 const claimTemplate = `${folder}/pearasys-claim-${card}@.service`;
 const unit = (driver: string, slot = card) => `pearasys-${slot}@${driver}.service`;
@@ -79,9 +79,44 @@ describe('pearasys service', () => {
         `write ${checked}`,
       ]);
       assert.deepEqual(host.machine.bindings(), before);
+      assert.match(
+        host.readText(record) ?? '',
+        /\nPEARASYS_SUBSYSTEM=1043:8599\nPEARASYS_PATH=0000:00\/01\.1\/00\.0$/,
+      );
       assert.deepEqual(host.userland.jobs, []);
       assert.equal(host.info(record)?.mode, 0o644);
       assert.equal(host.readLink(link('vfio-pci')), template);
+    });
+
+    describe('what identifies the card', () => {
+      const disk = '0000:04:00.0';
+      const serialOf = (host: SimulatedHost, slot: string) => {
+        const name = host.list('/etc/pearasys/pci').find((each) => each.startsWith(`${slot}-`)) ?? '';
+        return /^PEARASYS_SERIAL=(.*)$/m.exec(host.readText(`/etc/pearasys/pci/${name}`) ?? '')?.[1];
+      };
+      const numbered = (...slots: readonly string[]) =>
+        made(({functions}) => {
+          for (const each of functions) if (slots.includes(each.slot)) each.dsn = '00-11-22-33-44-55-66-77';
+        });
+
+      it('the number that it has by PCI Express, unless another card of its kind has it too', async () => {
+        const host = numbered(card);
+        await ok(host, `-s ${card} service install vfio-pci`);
+        assert.equal(serialOf(host, card), 'pcie:00-11-22-33-44-55-66-77');
+        const alike = numbered(card, '0000:01:00.0');
+        await ok(alike, `-s ${card} service install vfio-pci`);
+        assert.equal(serialOf(alike, card), undefined);
+      });
+
+      it('the serial number of a disk, also when it can no longer be read', async () => {
+        const host = made();
+        await ok(host, `-s ${disk} service install vfio-pci`);
+        const serial = serialOf(host, disk);
+        assert.match(serial ?? '', /^nvme:/);
+        await ok(host, `bind vfio-pci ${disk}`);
+        await ok(host, `-s ${disk} service install vfio-pci`);
+        assert.equal(serialOf(host, disk), serial);
+      });
     });
 
     describe('what is a set', () => {

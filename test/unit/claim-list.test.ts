@@ -29,6 +29,7 @@ function record(slot: string, rest: Partial<DeviceRecord> = {}): DeviceRecord {
     driver: parseDriver('vfio-pci'),
     together: [parsed],
     identity: {},
+    source: 'record',
     unknown: [],
     ...rest,
   };

@@ -164,6 +164,59 @@ describe('the handlers', () => {
       );
     });
 
+    describe('with a card of the same kind in the slot', () => {
+      const number = '00-11-22-33-44-55-66-77';
+      const numbered = (declaration: MachineDeclaration) => {
+        functionOf(declaration, card).dsn = number;
+        functionOf(declaration, '0000:01:00.0').dsn = '00-11-22-33-44-55-66-79';
+      };
+      /** Exchanges the card, and moves the recorded one to another slot if it is given. */
+      async function exchange(host: SimulatedHost, slot?: string): Promise<void> {
+        const declared = functionOf(host.machine.declaration, card);
+        host.machine.hotRemove(card);
+        host.machine.hotAdd({...declared, dsn: '00-11-22-33-44-55-66-78'});
+        if (slot !== undefined) host.machine.hotAdd({...declared, slot, behind: '0000:00:1c.0'});
+        await host.userland.idle();
+        host.journal.length = 0;
+      }
+      const recorded =
+        'id 10de:1b80, subsystem 1043:8599, path 0000:00/01.1/00.0, serial pcie:00-11-22-33-44-55-66-77';
+
+      it('does not claim it, shows both, and says how to claim it', async () => {
+        const host = await made([install], numbered);
+        await exchange(host);
+        const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
+        assert.equal(exitCode, 3);
+        assert.deepEqual(journal, [
+          `<3>${card} is not claimed: the card in the slot is not the recorded one`,
+          `<3>  recorded: ${recorded}`,
+          `<3>  in the slot: ${recorded.replace('66-77', '66-78')}`,
+          `<3>  try: to claim this card instead of the recorded one: pearasys service adopt ${card}`,
+        ]);
+        assert.deepEqual(host.effects(), []);
+      });
+
+      it('says where the recorded card is', async () => {
+        const host = await made([install], numbered);
+        await exchange(host, '0000:09:00.0');
+        const {journal} = await runOn(host, claim, card, 'vfio-pci');
+        assert.deepEqual(journal.slice(-2), [
+          '<3>  the recorded card is in 0000:09:00.0',
+          '<3>  try: to move the records to the slots of their cards: pearasys service adopt',
+        ]);
+      });
+
+      it('says where the recorded card may be, if that is not certain', async () => {
+        const host = await made([install]);
+        const text = host.machine.tree.read(file) ?? '';
+        host.machine.tree.file(file, text.replace('0000:00/01.1/00.0', '0000:00/1f.0/00.0'), 0o644);
+        const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');
+        assert.equal(exitCode, 3);
+        assert.equal(journal.at(-2), `<3>  the recorded card may be in 0000:01:00.0 or ${card}`);
+        assert.deepEqual(host.effects(), []);
+      });
+    });
+
     it('does not change a card with an ignored record, logs the reason, and keeps the record', async () => {
       const host = await made([install]);
       const bad = 'PEARASYS_SLOT=nonsense\n';

@@ -14,7 +14,7 @@ import {putPrograms, runUnits, withProduct, type UnitRuns} from './services.js';
 
 const card = '0000:02:00.0';
 const record = `/etc/pearasys/pci/${card}-0x10de-0x1b80`;
-const checked = record.replace('/etc/pearasys/pci', '/run/pearasys/checked');
+const checked = `${record.replace('/etc/pearasys/pci', '/run/pearasys/checked')}@0000:00:01.1`;
 const unit = `pearasys-${card}@vfio-pci.service`;
 const claimUnit = `pearasys-claim-${card}@vfio-pci.service`;
 const device = '/sys/devices/pci0000:00/0000:00:01.1/0000:02:00.0';

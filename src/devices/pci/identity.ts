@@ -1,6 +1,6 @@
 import type {HostReader} from '../../host/host.js';
-import {devicePath, readOptional, readSuspended, type Device} from './device.js';
-import {asSlot, type Slot} from './slot.js';
+import {devicePath, readDevices, readOptional, readSuspended, type Device} from './device.js';
+import {asSlot, cardOf, type Slot} from './slot.js';
 
 /**
  * What identifies a card beyond vendor and device, so that it is recognized when buses are renumbered or cards are
@@ -60,6 +60,31 @@ export function readIdentity(
     ...(path === undefined ? {} : {path}),
     ...(serial === undefined ? {} : {serial}),
     ...(number === 'none' ? {hasNoNumber: true} : {}),
+  };
+}
+
+/**
+ * The identity to record. A number of PCI Express that another card has too is omitted: if the recorded card were taken
+ * out, the other one would be claimed. Such a card is known by its path.
+ */
+export function readLastingIdentity(
+  host: HostReader,
+  device: Pick<Device, 'slot' | 'id' | 'subsystem'>,
+): Identity {
+  const {subsystem, path, serial} = readIdentity(host, device, true);
+  const isShared =
+    serial?.startsWith('pcie:') === true &&
+    readDevices(host).some(
+      (other) =>
+        other.id === device.id &&
+        cardOf(other.slot) !== cardOf(device.slot) &&
+        readIdentity(host, other, true).serial === serial,
+    );
+  const lasting = isShared ? (readDiskSerial(host, device.slot) ?? readMac(host, device.slot)) : serial;
+  return {
+    ...(subsystem === undefined ? {} : {subsystem}),
+    ...(path === undefined ? {} : {path}),
+    ...(lasting === undefined ? {} : {serial: lasting}),
   };
 }
 

@@ -3,6 +3,7 @@ import {systemdUnits, type Layout} from '../../config/layout.js';
 import {devicePath, readBridge, siblingsOf, type Device} from '../../devices/pci/device.js';
 import type {Driver} from '../../devices/pci/driver.js';
 import type {DeviceId} from '../../devices/pci/id.js';
+import {readLastingIdentity, type Identity} from '../../devices/pci/identity.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import type {UnknownKey} from '../../state/desired.js';
 import type {SettingChange} from '../../state/records/device-settings.js';
@@ -34,6 +35,8 @@ export interface WishedClaim {
   readonly together: readonly Slot[];
   /** Changes of the settings that an existing record for this card has. */
   readonly changes?: readonly SettingChange[];
+  /** What identifies the card; undefined if there is no device to read it from. */
+  readonly identity?: Identity;
   /** Additional keys of its record. The keys that an existing record for this card has are kept. */
   readonly unknown?: readonly UnknownKey[];
 }
@@ -88,7 +91,13 @@ export function claimsOf(
         siblings.has(other.slot) ||
         (group && device.group !== undefined && other.group === device.group),
     );
-    return {slot: device.slot, id: device.id, driver, together: together.map(({slot}) => slot)};
+    return {
+      slot: device.slot,
+      id: device.id,
+      driver,
+      together: together.map(({slot}) => slot),
+      identity: readLastingIdentity(host, device),
+    };
   });
 }
 

@@ -4,6 +4,7 @@ import {systemdUnits} from '../../config/layout.js';
 import {devicePath} from '../../devices/pci/device.js';
 import type {Driver} from '../../devices/pci/driver.js';
 import type {DeviceId} from '../../devices/pci/id.js';
+import type {Identity} from '../../devices/pci/identity.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import type {DriverctlRecord} from '../../state/records/driverctl.js';
 import {
@@ -348,16 +349,27 @@ function recordOf(
     changes = [],
     unknown = [],
     ...claim
-  }: Omit<RecordContent, 'identity' | 'unknown' | 'settings'> & Pick<WishedClaim, 'unknown' | 'changes'>,
+  }: Omit<RecordContent, 'identity' | 'unknown' | 'settings'> &
+    Pick<WishedClaim, 'identity' | 'unknown' | 'changes'>,
   records: readonly DeviceRecord[],
 ): RecordContent {
   const previous = records.find(({slot, id}) => slot === claim.slot && id === claim.id);
   return {
     ...claim,
-    identity: previous?.identity ?? {},
+    identity: keepSerial(previous?.identity ?? {}, claim.identity),
     settings: changeSettings(previous?.settings ?? [], changes),
     unknown: mergeUnknown(previous?.unknown ?? [], unknown),
   };
+}
+
+/**
+ * The identity that is recorded: as it was read now, with the recorded serial number if that can be read only while the
+ * host driver has the card.
+ */
+function keepSerial(previous: Identity, now: Identity | undefined): Identity {
+  if (now === undefined) return previous;
+  const {path, serial} = previous;
+  return path === now.path && serial !== undefined && !serial.startsWith('pcie:') ? {serial, ...now} : now;
 }
 
 const sourceWords = {

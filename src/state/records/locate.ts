@@ -50,6 +50,24 @@ export function readPresent(
   }));
 }
 
+/** What the machine has now of the recorded cards. */
+export interface LocatedCards<One extends RecordedCard> {
+  readonly present: ReadonlyMap<Slot, PresentDevice>;
+  /** Where the card of each record for a slot is. */
+  readonly where: ReadonlyMap<One, Whereabouts>;
+}
+
+/** Reads where the card of each record is. @param wake see {@link readIdentity}. */
+export function readCards<One extends RecordedCard>(
+  host: HostReader,
+  records: readonly One[],
+  devices: readonly Device[],
+  wake: boolean,
+): LocatedCards<One> {
+  const present = readPresent(host, devices, records, wake);
+  return {present: new Map(present.map((one) => [one.slot, one])), where: locateCards(records, present)};
+}
+
 /** The functions of a card that is present, by function number. */
 type PresentCard = ReadonlyMap<string, PresentDevice>;
 
