@@ -23,6 +23,7 @@ import {describeVfioUsers} from '../usage/processes.js';
 import {adviseOnNodeUser, describeNodeUser} from '../usage/words.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {checkCreatable} from '../plan/mdev/mdev-start.js';
+import {checkWorking} from './expect-working.js';
 import {awaitUnused, endProcesses, endedProcesses, waitUntilFree} from './end-processes.js';
 import {refuseLocked} from '../plan/switch/refusals.js';
 import {
@@ -105,12 +106,16 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   noteStuck(error, failed);
   const details = error instanceof PearasysError ? [...error.details] : [];
   let undone = 0;
+  // Its driver would fail, or give it to a guest again.
+  const quarantined =
+    error instanceof PearasysError && error.code === 'quarantined' ? failed.slot : undefined;
   // A failed request to systemd may have had some effect; a failed write had none.
   const partial = failed.kind === 'systemctl' ? [failed] : [];
   // A step whose write is stuck is not among those done, and the kernel may do it yet.
   let whole = !(error instanceof StuckError);
   const undo = async (step: Step) => {
     const device = step.slot ?? step.uuid;
+    if (device !== undefined && device === quarantined) return;
     // Its result is reported nevertheless.
     if (device !== undefined && stuck.has(device) && step.kind !== 'callout') {
       whole = false;
@@ -265,6 +270,9 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       return true;
     case 'expect-default':
       checkDefault(host, step);
+      return true;
+    case 'expect-working':
+      await checkWorking(host, step, run.options.limit);
       return true;
     case 'expect-unlocked':
       await host.findLocked(run.options.limit);

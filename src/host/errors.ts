@@ -75,6 +75,7 @@ export type ErrorCode =
   | 'file-failed'
   | 'command-failed'
   | 'not-bound'
+  | 'quarantined'
   | 'interrupted';
 
 /** What {@link PearasysError} is made from. */

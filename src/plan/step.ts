@@ -168,6 +168,18 @@ export interface ExpectDefaultStep extends StepBase {
   readonly from: string | undefined;
 }
 
+/**
+ * A check that a device without a driver works, before the host gets it back. If it does not, it is reset, and if that
+ * does not help it is quarantined: it then keeps no driver, instead of what the undo would restore.
+ */
+export interface ExpectWorkingStep extends StepBase {
+  readonly kind: 'expect-working';
+  readonly slot: Slot;
+  readonly id: string;
+  /** The reset that may be tried: a method, or `none`; undefined for all that the kernel offers. */
+  readonly reset: string | undefined;
+}
+
 /** A check whether the kernel keeps a device locked: a unit's stop may have left a write that does not return. */
 export interface ExpectUnlockedStep extends StepBase {
   readonly kind: 'expect-unlocked';
@@ -253,6 +265,7 @@ export type Step =
   | ExpectFreeStep
   | ExpectDriverStep
   | ExpectDefaultStep
+  | ExpectWorkingStep
   | ExpectRegisteredStep
   | ExpectUnlockedStep
   | ExpectMdevStep
@@ -370,6 +383,11 @@ export function bindTo(slot: Slot, driver: string): Step {
     accept: ['EBUSY', 'ENODEV', 'ENXIO'],
     undo: [writeAttribute(devicePath(slot, 'driver/unbind'), slot, {slot, accept: ['ENOENT', 'ENODEV']})],
   });
+}
+
+/** Checks that the device works without a driver; see {@link ExpectWorkingStep}. */
+export function expectWorking({slot, id}: Pick<Device, 'slot' | 'id'>, reset: string | undefined): Step {
+  return {kind: 'expect-working', slot, id, reset, undo: []};
 }
 
 /** Loads a module and, with `driver`, checks that it provides the driver. Undone by unloading it. */
@@ -553,6 +571,8 @@ export function shellLine(step: Step): string {
           ...(step.from === undefined ? [] : [`test ! -e ${driversFolder}/${step.from}/${step.slot}`]),
         ].join(' && ') || `ls -l ${devicePath(step.slot, 'driver')} || true`
       );
+    case 'expect-working':
+      return `test -n "$(head -c 64 ${devicePath(step.slot, 'config')} | tr -d '\\0\\377')"  # does it respond?`;
     case 'expect-unlocked':
       return `cat ${step.slots.map((slot) => devicePath(slot, 'driver_override')).join(' ')} >/dev/null`;
     case 'expect-registered':

@@ -156,6 +156,7 @@ describe('pearasys list', () => {
           group: 11,
           numaNode: null,
           responds: true,
+          quarantined: null,
           bootDisplay: false,
           vgpu: null,
           record: null,

@@ -592,6 +592,7 @@ describe('pearasys service', () => {
             unknown: [],
             source: 'record',
             switchedOff: false,
+            quarantined: null,
           },
         ]);
       });

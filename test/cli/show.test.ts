@@ -49,6 +49,7 @@ describe('pearasys show', () => {
       locked: false,
       overrideState: 'known',
       responds: true,
+      quarantined: null,
       unreadable: [],
       inTheWay: ['0000:04:00.0'],
       resetMethods: ['flr', 'bus'],

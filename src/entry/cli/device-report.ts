@@ -7,6 +7,7 @@ import {adviseOnHolder, describeHolder} from '../../usage/words.js';
 import {printName, readDeviceNames, type DeviceNames} from '../../devices/pci/names.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import {readRecords, type DeviceRecord} from '../../state/records/record.js';
+import {readQuarantines, type Quarantine} from '../../state/quarantine.js';
 import type {IgnoredFile, UnknownKey} from '../../state/desired.js';
 import {readUnitStates, type UnitState} from '../../systemd/unit.js';
 
@@ -69,6 +70,8 @@ export interface DeviceReport {
    * example for a suspended device, which is not woken for this.
    */
   readonly responds: boolean | null;
+  /** Why no driver gets the device until the next boot: it did not work when it was given back; null if it is not so. */
+  readonly quarantined: string | null;
   readonly record: RecordReport | null;
   readonly units: readonly UnitReport[];
   readonly holders: readonly HolderReport[];
@@ -89,6 +92,7 @@ export interface Surroundings {
   readonly numaNode: (slot: Slot) => number | undefined;
   /** As {@link numaNode}. */
   readonly responds: (slot: Slot) => boolean | undefined;
+  readonly quarantined: ReadonlyMap<Slot, Quarantine>;
 }
 
 /** What {@link readSurroundings} reads beyond the devices themselves. */
@@ -117,6 +121,7 @@ export async function readSurroundings(
     holders: bySlot(readHolders(host, devices, {alone: true, complete})),
     numaNode: (slot) => readNumaNode(host, slot),
     responds: (slot) => readResponds(host, slot),
+    quarantined: new Map(readQuarantines(host).map((one) => [one.slot, one])),
   };
 }
 
@@ -148,6 +153,7 @@ export function reportDevice(device: Device, surroundings: Surroundings): Device
     bootDisplay: device.bootDisplay,
     vgpu: device.vgpuType === undefined ? null : {type: device.vgpuType === 0 ? null : device.vgpuType},
     responds: surroundings.responds(device.slot) ?? null,
+    quarantined: quarantineOf(device, surroundings)?.reason ?? null,
     record: reportRecord(device, surroundings.records),
     units: (surroundings.units.get(device.slot) ?? []).map(({unit, driver, enabled, active = null}) => ({
       unit,
@@ -157,6 +163,15 @@ export function reportDevice(device: Device, surroundings: Surroundings): Device
     })),
     holders: (surroundings.holders.get(device.slot) ?? []).map(reportHolder),
   };
+}
+
+/** The quarantine of this very card. */
+export function quarantineOf(
+  {slot, id}: Device,
+  {quarantined}: Pick<Surroundings, 'quarantined'>,
+): Quarantine | undefined {
+  const quarantine = quarantined.get(slot);
+  return quarantine?.id === id ? quarantine : undefined;
 }
 
 /** A class code as it is printed. */

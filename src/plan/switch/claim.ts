@@ -3,6 +3,7 @@ import {runState} from '../../host/paths.js';
 import {readBridge, type Device} from '../../devices/pci/device.js';
 import {isVfio, noDriver, vfioPci, type Driver} from '../../devices/pci/driver.js';
 import type {Slot} from '../../devices/pci/slot.js';
+import {quarantinePath} from '../../state/quarantine.js';
 import {settingOf, type DeviceSettings} from '../../state/records/device-settings.js';
 import {checkedPath, printChecked, type DeviceRecord} from '../../state/records/record.js';
 import {hasUnits, unitName, type UnitIdentity} from '../../systemd/unit.js';
@@ -61,9 +62,10 @@ export function planClaim(host: HostReader, claim: Claim): Planned {
     notes.push(...planned.notes);
   }
   const marks = devices
-    .flatMap(({slot}) => [releasedMark(slot), pendingMark(slot)])
-    .filter((mark) => host.exists(mark))
-    .map((mark) => removeFile(mark, {content: '', mode: 0o644}));
+    // A quarantine that is left is that of another card, which was in the slot before.
+    .flatMap(({slot}) => [releasedMark(slot), pendingMark(slot), quarantinePath(slot)])
+    .map((mark) => ({mark, file: readFileState(host, mark)}))
+    .flatMap(({mark, file}) => (file === undefined ? [] : [removeFile(mark, file)]));
   steps.push(...marks);
   // The rule will do it the next time, without a process.
   const checked = records

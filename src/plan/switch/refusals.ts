@@ -4,6 +4,7 @@ import type {Driver} from '../../devices/pci/driver.js';
 import {nearest} from '../../devices/pci/find.js';
 import {isSystemDisk, type Holder} from '../../usage/holder.js';
 import type {Slot} from '../../devices/pci/slot.js';
+import {wayOut, type Quarantine} from '../../state/quarantine.js';
 import {isRisk} from '../../usage/risks.js';
 import {adviseOnHolder, describeHolder} from '../../usage/words.js';
 import type {DriverSource} from '../../devices/pci/modules.js';
@@ -76,6 +77,19 @@ export function refuseOverride(devices: readonly Device[], claims: boolean): Ref
     message: `${slot} (${id}) has no driver_override: kernels before 3.16 cannot reserve a device for a driver`,
     details: ['nothing was changed'],
     hint: `on such a kernel, use: pearasys -s ${slot} pci device unbind driver DRIVER new-id (DRIVER then takes every unbound device with id ${id})`,
+  });
+}
+
+/** Refuses devices that did not work when they were given back, unless forced. */
+export function refuseQuarantined(quarantined: readonly Quarantine[], force: boolean): Refusal | undefined {
+  const [one] = force ? [] : quarantined;
+  if (one === undefined) return undefined;
+  return refuse({
+    code: 'quarantined',
+    exitCode: ExitCode.refused,
+    message: `${one.slot} (${one.id}) is quarantined since it was given back: ${one.reason}`,
+    details: ['nothing was changed'],
+    hint: wayOut(one.slot),
   });
 }
 

@@ -15,7 +15,7 @@
 import type {HostReader} from '../../host/host.js';
 import {readAttribute, readBarSizes} from '../../devices/pci/attributes.js';
 import {devicePath, readBridge, readInitialized, type Device} from '../../devices/pci/device.js';
-import {vfioPci, type Driver} from '../../devices/pci/driver.js';
+import {isStandIn, vfioPci, type Driver} from '../../devices/pci/driver.js';
 import {preferredVariant} from '../../devices/pci/modules.js';
 import {appliedPath, printApplied, readApplied, type AppliedSettings} from '../../state/applied-settings.js';
 import {
@@ -26,7 +26,7 @@ import {
   type DeviceSettings,
 } from '../../state/records/device-settings.js';
 import {readChecked} from '../../state/records/record.js';
-import {readFileState, removeFile, writeAttribute, writeFile, type Step} from '../step.js';
+import {expectWorking, readFileState, removeFile, writeAttribute, writeFile, type Step} from '../step.js';
 
 /** The steps for the settings of one device, at their places in a switch. */
 export interface SettingSteps {
@@ -94,8 +94,12 @@ export function applySettings(
   return {first: remember(host, device, applied), without, after, again};
 }
 
-/** The steps that restore what was set on a device, for when it has left its driver; none if nothing was set. */
-export function restoreSettings(host: HostReader, device: Device): SettingSteps {
+/**
+ * The steps that restore what was set on a device, for when it has left its driver, and check that the device works when
+ * userspace has used it and the host gets it back.
+ * @param wanted the driver that it goes to, if that is known.
+ */
+export function restoreSettings(host: HostReader, device: Device, wanted?: Driver): SettingSteps {
   const applied = readApplied(host, device);
   const before = applied?.before ?? defaultsOf(host, device);
   const without = [...before]
@@ -106,15 +110,30 @@ export function restoreSettings(host: HostReader, device: Device): SettingSteps 
   const file = readFileState(host, path);
   return {
     first: [],
-    without: [...without, ...(file === undefined ? [] : [removeFile(path, file)])],
+    without: [
+      ...without,
+      ...(file === undefined ? [] : [removeFile(path, file)]),
+      ...(isStandIn(device.driver) && !isStandIn(wanted)
+        ? [expectWorking(device, allowedReset(host, device))]
+        : []),
+    ],
     after: [],
     again: false,
   };
 }
 
+/** The reset that a device's settings allow when it does not respond; undefined for all that the kernel offers. */
+export function allowedReset(host: HostReader, device: Device): string | undefined {
+  return settingOf(checkedSettings(host, device).settings, 'reset');
+}
+
+function checkedSettings(host: HostReader, device: Device): ReturnType<typeof parseForRule> {
+  return parseForRule(readChecked(host, device, readBridge(host, device.slot)) ?? '');
+}
+
 /** The kernel's values for what the udev rule has set without a process: the rule acts when a device appears. */
 function defaultsOf(host: HostReader, device: Device): Map<string, string> {
-  const {driver, settings} = parseForRule(readChecked(host, device, readBridge(host, device.slot)) ?? '');
+  const {driver, settings} = checkedSettings(host, device);
   const defaults = new Map([
     ['reset_method', 'default'],
     ['d3cold_allowed', '1'],

@@ -20,6 +20,7 @@ import {
 } from '../../devices/pci/modules.js';
 import {noIommuParameter, readNoIommuMode, type NoIommuMode} from '../../devices/pci/no-iommu.js';
 import type {Slot} from '../../devices/pci/slot.js';
+import {printQuarantine, quarantinePath, readQuarantine, type Quarantine} from '../../state/quarantine.js';
 import {dependentNotes, goingSlots, leaveDriver, refuseDependents, withoutDependents} from './leaving.js';
 import {
   bringDriver,
@@ -29,6 +30,7 @@ import {
   refuseLocked,
   refuseVgpus,
   refuseOverride,
+  refuseQuarantined,
   refuseSilent,
 } from './refusals.js';
 import {restoreSettings, type SettingSteps} from './settings.js';
@@ -39,6 +41,7 @@ import {
   plan,
   probe,
   refuse,
+  removeFile,
   setOverride,
   type Planned,
   type Refusal,
@@ -88,6 +91,8 @@ export interface SwitchInput {
   readonly noIommu?: NoIommuMode;
   /** Devices to be changed that do not respond; default none. */
   readonly silent?: ReadonlySet<Slot>;
+  /** Devices to be changed that are quarantined; default none. */
+  readonly quarantined?: readonly Quarantine[];
   /** The steps for the settings of each device: to apply those of a claim, or to restore what was before one. */
   readonly settings?: SettingsOf;
 }
@@ -127,6 +132,9 @@ export function readSwitch(
           ),
     members,
     silent: new Set(changing.map(({slot}) => slot).filter((slot) => readResponds(host, slot) === false)),
+    quarantined: changing
+      .map((device) => readQuarantine(host, device))
+      .filter((quarantine) => quarantine !== undefined),
     source: target.kind === 'claim' ? findDriver(host, target.driver) : {kind: 'present'},
     defaults,
     dependents: new Map(
@@ -140,7 +148,13 @@ export function readSwitch(
         : [],
     ),
     settings: new Map([
-      ...changing.map((device) => [device.slot, restoreSettings(host, device)] as const),
+      ...changing.map(
+        (device) =>
+          [
+            device.slot,
+            restoreSettings(host, device, target.kind === 'claim' ? target.driver : undefined),
+          ] as const,
+      ),
       ...claimed,
     ]),
     ...(toVfio && changing.some(({group}) => group === undefined) ? {noIommu: readNoIommuMode(host)} : {}),
@@ -153,7 +167,8 @@ export function readSwitch(
  * (Documentation/ABI/testing/sysfs-bus-pci, driver_override): override, unbind, probe, and a check of the driver link.
  */
 export function planSwitch(input: SwitchInput): Planned {
-  const {target, source, holders, rules, defaults, dependents, settings, silent = new Set<Slot>()} = input;
+  const {target, source, holders, rules, defaults, dependents, settings, quarantined = []} = input;
+  const {silent = new Set<Slot>()} = input;
   const wrong = input.devices.filter(
     (device) =>
       device.locked || !isRight(device, target, defaults) || settings?.get(device.slot)?.again === true,
@@ -168,6 +183,7 @@ export function planSwitch(input: SwitchInput): Planned {
     refuseLocked(input.devices) ??
     refuseBridges(changing) ??
     refuseOverride(changing, target.kind === 'claim') ??
+    (target.kind === 'release' ? undefined : refuseQuarantined(quarantined, rules.force)) ??
     (target.kind === 'release' ? undefined : refuseSilent(changing, silent, rules.force)) ??
     (rules.allStay === true ? refuseDependents(input.devices, dependents) : undefined) ??
     ('kind' in bringing ? bringing : undefined) ??
@@ -189,7 +205,11 @@ export function planSwitch(input: SwitchInput): Planned {
     ...changing.flatMap((device) => dependentNotes(device, dependents.get(device.slot), input.devices)),
     ...groupNotes(input),
   ];
-  return plan([...bringing, ...switching, ...setting], {notes});
+  // It works: the mark is not needed any more.
+  const marks = quarantined
+    .filter(() => target.kind !== 'release')
+    .map((one) => removeFile(quarantinePath(one.slot), {content: printQuarantine(one), mode: 0o644}));
+  return plan([...bringing, ...switching, ...setting, ...marks], {notes});
 }
 
 /** Whether this driver has already claimed the device. */

@@ -11,6 +11,7 @@ import type {Holder} from '../../../usage/holder.js';
 import {printableLine} from '../../../host/printable.js';
 import {printName} from '../../../devices/pci/names.js';
 import {ignoredNote} from '../../../state/desired.js';
+import {quarantineNote} from '../../../state/quarantine.js';
 import {matchRecord, type DeviceRecord} from '../../../state/records/record.js';
 import type {UnitState} from '../../../systemd/unit.js';
 import {BaseCommand} from '../base-command.js';
@@ -18,6 +19,7 @@ import {hasColors} from '../context.js';
 import {
   blindSpot,
   nameInReport,
+  quarantineOf,
   printClass,
   readSurroundings,
   reportDevice,
@@ -124,6 +126,10 @@ export default class List extends BaseCommand {
     for (const file of surroundings.problems) this.warn(ignoredNote(file));
     for (const {path, message} of unreadable)
       this.warn(`the device ${posix.basename(posix.dirname(path))} is not listed: ${message}`);
+    for (const device of devices) {
+      const quarantine = quarantineOf(device, surroundings);
+      if (quarantine !== undefined) this.warn(quarantineNote(quarantine));
+    }
     const missing = missingCards([...surroundings.records.values()].flat(), all);
     for (const {slot, id, elsewhere} of missing)
       this.warn(
@@ -245,7 +251,7 @@ function row(report: DeviceReport): string[] {
     report.id,
     `${classWordOf(report.class)}${report.bootDisplay ? '*' : ''}`,
     `${report.override === null || report.override === report.driver ? driver : `${driver} (${report.override})`}${
-      report.responds === false ? ' (does not respond)' : ''
+      report.quarantined !== null ? ' (quarantined)' : report.responds === false ? ' (does not respond)' : ''
     }`,
     String(report.group ?? '-'),
     `${recordWord(report.record)}${state}`,

@@ -20,6 +20,7 @@ import {findDevices} from '../../../devices/pci/find.js';
 import {asSlot, cardOf} from '../../../devices/pci/slot.js';
 import {moduleOfDriver, modulesFor} from '../../../devices/pci/modules.js';
 import {leavesGroupViable} from '../../../plan/switch/switch.js';
+import {wayOut} from '../../../state/quarantine.js';
 import {desiredNotes} from '../../../state/desired.js';
 import {isNamedFor} from '../../../state/records/record.js';
 import {BaseCommand} from '../base-command.js';
@@ -280,6 +281,8 @@ function print(device: ShownDevice): string {
     device.responds === false
       ? 'does not respond: its configuration space reads all ones (dead, or without power)'
       : undefined,
+    device.quarantined === null ? undefined : `quarantined: ${device.quarantined}`,
+    device.quarantined === null ? undefined : wayOut(device.slot),
   );
   fact('unreadable', device.unreadable.join(' ') || undefined);
   fact('record', record === null ? 'none' : recordWords(record));

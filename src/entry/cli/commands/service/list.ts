@@ -7,6 +7,7 @@ import {
   type RecordSource,
 } from '../../../../state/records/record.js';
 import {desiredNotes, type UnknownKey} from '../../../../state/desired.js';
+import {quarantineNote, readQuarantines, type Quarantine} from '../../../../state/quarantine.js';
 import {describeRescue, readRescue, switchedOffBy} from '../../../../state/rescue.js';
 import {readUnitStates} from '../../../../systemd/unit.js';
 import {BaseCommand} from '../../base-command.js';
@@ -34,6 +35,8 @@ export interface ServiceEntry {
   readonly unknown: readonly UnknownKey[];
   /** Whether the kernel command line switches the claim off for this boot. */
   readonly switchedOff: boolean;
+  /** Why no driver gets the card until the next boot: it did not work when it was given back; null if it is not so. */
+  readonly quarantined: string | null;
 }
 
 /** What `--json` prints. */
@@ -63,6 +66,12 @@ export default class ServiceList extends BaseCommand {
     };
     const withUnit = new Set(units.map(({slot}) => recordOf(slot)));
     const rescue = readRescue(host);
+    const quarantines = new Map<string, Quarantine>(
+      readQuarantines(host)
+        .filter(({slot, id}) => devices.some((device) => device.slot === slot && device.id === id))
+        .map((one) => [one.slot, one]),
+    );
+    const quarantined = (slot: string) => quarantines.get(slot)?.reason ?? null;
     const services: ServiceEntry[] = [
       ...units.map(({slot, driver, unit, enabled, active = null}) => ({
         ...describeMatch(recordOf(slot), devices),
@@ -72,6 +81,7 @@ export default class ServiceList extends BaseCommand {
         enabled,
         active,
         switchedOff: switchedOffBy(rescue, slot) !== undefined,
+        quarantined: quarantined(slot),
       })),
       ...records
         .filter((record) => !withUnit.has(record))
@@ -83,9 +93,12 @@ export default class ServiceList extends BaseCommand {
           enabled: record.slot === 'any',
           active: null,
           switchedOff: record.slot === 'any' ? rescue.all : switchedOffBy(rescue, record.slot) !== undefined,
+          quarantined: quarantined(record.slot),
         })),
     ].sort((a, b) => (a.slot < b.slot ? -1 : 1));
     await this.#print(services);
+    for (const quarantine of quarantines.values())
+      if (services.some(({slot}) => slot === quarantine.slot)) this.warn(quarantineNote(quarantine));
     for (const note of desiredNotes([...problems, ...records])) this.warn(note);
     const off = describeRescue(
       rescue,
@@ -138,7 +151,8 @@ function describeMatch(
 }
 
 function cells(entry: ServiceEntry): string[] {
-  const card = entry.elsewhere.length > 0 ? `${entry.card}, now in ${entry.elsewhere.join(' ')}` : entry.card;
+  const word = entry.quarantined === null ? entry.card : `${entry.card}, quarantined`;
+  const card = entry.elsewhere.length > 0 ? `${word}, now in ${entry.elsewhere.join(' ')}` : word;
   return [
     entry.slot,
     entry.id ?? '-',

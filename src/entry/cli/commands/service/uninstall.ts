@@ -8,6 +8,7 @@ import {
   uninstallForAnySlot,
   uninstallServices,
 } from '../../../../operations/service-uninstall.js';
+import {quarantineNote, readQuarantines} from '../../../../state/quarantine.js';
 import type {UnitIdentity} from '../../../../systemd/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
 import {changeResult, noInitramfsFlag, withChanges, type ChangeResult} from '../../switching.js';
@@ -71,9 +72,15 @@ export default class ServiceUninstall extends BaseCommand {
         this.warn(
           `${slot} is still on ${driver ?? ''}: its unit could not release it; the reason is in the journal`,
         );
+    const quarantines = readQuarantines(host).filter(({slot, id: card}) =>
+      result.devices.some((device) => device.slot === slot && device.id === card),
+    );
+    if (!result.dryRun) for (const quarantine of quarantines) this.warn(quarantineNote(quarantine));
     if (result.dryRun) for (const line of result.steps) this.log(line);
     else this.log(`uninstalled: ${flags['any-slot'] ? `id ${id ?? ''} in any slot` : slots.join(', ')}`);
-    const released = result.devices.filter(({driver}) => driver === null).map(({slot}) => slot);
+    const released = result.devices
+      .filter(({slot, driver}) => driver === null && !quarantines.some((one) => one.slot === slot))
+      .map(({slot}) => slot);
     if (!result.dryRun && released.length > 0)
       this.note(
         `${released.join(', ')} without a driver now; to return it to the host: pearasys bind default ${released.join(' ')}`,
