@@ -30,6 +30,7 @@ import {
   laterArguments,
   shellLine,
   writeFile,
+  type AskStep,
   type CalloutStep,
   type DefineActiveStep,
   type ExpectDefaultStep,
@@ -246,14 +247,7 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       return true;
     case 'systemctl':
     case 'udevadm':
-      await host.run(
-        step.kind,
-        host.root === '/' || step.kind === 'udevadm' ? step.args : [`--root=${host.root}`, ...step.args],
-        {
-          accept: step.accept,
-        },
-      );
-      return true;
+      return await ask(run, step);
     case 'run-later':
       await host.run('systemd-run', laterArguments(step));
       return true;
@@ -330,6 +324,18 @@ async function rebuildInitramfs({host, options}: Run, {command}: RebuildInitramf
   } finally {
     end?.();
   }
+async function ask({host, options}: Run, step: AskStep): Promise<boolean> {
+  const {kind, args, accept, otherwise} = step;
+  try {
+    await host.run(kind, host.root === '/' || kind === 'udevadm' ? args : [`--root=${host.root}`, ...args], {
+      accept,
+    });
+  } catch (error) {
+    if (otherwise === undefined || !(error instanceof CommandError)) throw error;
+    options.onNote?.([otherwise, error.message, ...error.details].join(': '));
+    return false;
+  }
+  return true;
 }
 
 async function defineActive(run: Run, {subject, path, config, callouts}: DefineActiveStep): Promise<boolean> {

@@ -100,6 +100,8 @@ export interface AskStep extends StepBase {
   readonly accept: readonly number[];
   /** Where to look for the reason of a failure. */
   readonly hint?: string;
+  /** What a failure means. Such a failure is reported as a note with these words, and the plan goes on. */
+  readonly otherwise?: string;
 }
 
 /** A command that systemd runs later, from a transient timer, see systemd-run(1). A reboot forgets it. */

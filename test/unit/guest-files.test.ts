@@ -112,7 +112,7 @@ describe('guests', () => {
       assert.deepEqual(
         parseSettings(
           'x',
-          '# c\nStopServices=gdm.service a@b.service\nProcesses = end\nProcessLimit=3\nUnloadModules=\nReturnDevices=no\nCard=02:00.0 10DE:1B80\n',
+          '# c\nStopServices=gdm.service a@b.service\nProcesses = end\nProcessLimit=3\nUnloadModules=\nReturnDevices=no\nSleep=allow\nCard=02:00.0 10DE:1B80\n',
           true,
         ),
         {
@@ -121,12 +121,14 @@ describe('guests', () => {
           processLimit: 3,
           unloadModules: [],
           returnDevices: false,
+          sleep: 'allow',
           cards: new Map([[card, parseId('10de:1b80')]]),
         },
       );
-      assert.deepEqual(parseSettings('x', '; c\nReleaseConsoles=off\nReturnDevices=TRUE\n', false), {
+      assert.deepEqual(parseSettings('x', '; c\nReleaseConsoles=off\nReturnDevices=TRUE\nSleep=block\n', false), {
         releaseConsoles: false,
         returnDevices: true,
+        sleep: 'block',
       });
       assert.deepEqual(parseSettings('x', 'StopServices=auto\nUnloadModules=auto\n', false), {
         stopServices: 'auto',

@@ -58,7 +58,7 @@ export function putPrograms(folder: string, node: string): void {
 /** Puts the rule file and the units that are the same everywhere on the machine. */
 export function withProduct(declaration: MachineDeclaration): void {
   declaration.files['/usr/lib/udev/rules.d/60-pearasys.rules'] = shipped('udev/60-pearasys.rules');
-  for (const unit of ['pearasys-record@.service', 'pearasys-guest@.service'])
+  for (const unit of ['pearasys-record@.service', 'pearasys-guest@.service', 'pearasys-awake@.service'])
     declaration.files[`/usr/lib/systemd/system/${unit}`] = render(unit, defaultLayout);
 }
 

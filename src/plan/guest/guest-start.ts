@@ -6,7 +6,7 @@ import type {Layout} from '../../config/layout.js';
 import {startOf} from '../../host/process.js';
 import {isIgnored} from '../../state/desired.js';
 import {isDisplay, readGuestFile} from '../../state/guests/guest-files.js';
-import {guestUnit, type Guest} from '../../state/guests/guest-name.js';
+import {awakeUnit, guestUnit, type Guest} from '../../state/guests/guest-name.js';
 import {
   hasAuto,
   isNeeded,
@@ -91,7 +91,7 @@ export interface GuestStart {
   readonly services: readonly string[];
   /** Those that are stopped only if they use the devices. */
   readonly automatic: readonly string[];
-  /** The active ones. */
+  /** The active ones, and the unit that keeps the host awake if it is active. */
   readonly active: ReadonlySet<string>;
   /** Services that could not be started again after a stop, and why. */
   readonly unstartable: ReadonlyMap<string, string>;
@@ -196,13 +196,13 @@ export function readGuestStart(
 }
 
 /**
- * The services that may have to be stopped, by the names of their units, for a question to systemd. With
- * `Processes=end` this includes those that have one of the devices open, or keep a module loaded that is to be
+ * The services that may have to be stopped, by the names of their units, and the unit that keeps the host awake, for a
+ * question to systemd. With `Processes=end` this includes those that have one of the devices open, or keep a module loaded that is to be
  * unloaded.
  */
 export function servicesToAsk(host: HostReader, layout: Layout, guest: Guest): string[] {
   const settings = readSettings(host, layout, guest);
-  const services = resolveServices(host, settings);
+  const services = [...resolveServices(host, settings), awakeUnit(guest)];
   if (settings.processes !== 'end') return services;
   const devices = (readGuestFile(host, layout, guest)?.slots ?? [])
     .map((slot) => readDevice(host, slot))
@@ -287,6 +287,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
     ...(content === input.stateFile?.content
       ? []
       : [{...writeFile(statePath(guest), content, input.stateFile), recalls: true}]),
+    ...stayAwake(input),
     ...makingWay.services.map((unit) =>
       systemctl(['stop', unit], input.unstartable.has(unit) ? [] : [systemctl(['start', unit])]),
     ),
@@ -326,6 +327,21 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
       : [`the host has no keyboard while guest ${guest} runs: ${input.lostKeyboards.join(', ')}`]),
   ];
   return plan(steps, {notes: [...words, ...switching.notes]});
+}
+
+/**
+ * Applies `Sleep=`. The kernel cannot save what a guest has set up in a device. A host without logind runs the guest
+ * nevertheless: nothing asks before such a host sleeps.
+ */
+function stayAwake({guest, settings, active}: GuestStart): Step[] {
+  const unit = awakeUnit(guest);
+  const start: Step = {
+    ...systemctl(['start', unit], [systemctl(['stop', unit])]),
+    otherwise: `the host may sleep while guest ${guest} has its devices, which then lose their state`,
+  };
+  const blocks = settings.sleep === 'block';
+  if (blocks === active.has(unit)) return [];
+  return blocks ? [start] : [systemctl(['stop', unit], [start])];
 }
 
 /** Names a unit of a user's service manager in the state. */

@@ -63,7 +63,16 @@ export function asGuest(text: string): Guest | undefined {
  * is escaped as by systemd-escape(1), which the libvirt hook calls.
  */
 export function guestUnit(guest: Guest): string {
-  return `pearasys-guest@${plain.test(guest) ? guest : escape(guest)}.service`;
+  return `pearasys-guest@${instanceOf(guest)}.service`;
+}
+
+/** The unit that keeps the host awake while the guest has devices. systemd stops it after that of {@link guestUnit}. */
+export function awakeUnit(guest: Guest): string {
+  return `pearasys-awake@${instanceOf(guest)}.service`;
+}
+
+function instanceOf(guest: Guest): string {
+  return plain.test(guest) ? guest : escape(guest);
 }
 
 /** The guest of a unit's instance, escaped as in `%i`. @throws PearasysError `bad-guest`. */

@@ -35,6 +35,8 @@ export interface GuestSettings {
   readonly releaseConsoles: boolean;
   /** `ReturnDevices=`: whether the devices are returned to the host when the guest has ended. */
   readonly returnDevices: boolean;
+  /** `Sleep=`: whether the host may be suspended or hibernated while the guest has devices. */
+  readonly sleep: 'block' | 'allow';
   /** `Card=SLOT VENDOR:DEVICE`, once per device: another card in the slot is not taken. */
   readonly cards: ReadonlyMap<Slot, DeviceId>;
   /** Settings in the files that this version does not know. */
@@ -66,6 +68,7 @@ export const defaultSettings: GuestSettings = {
   unloadModules: 'auto',
   releaseConsoles: true,
   returnDevices: true,
+  sleep: 'block',
   cards: new Map(),
   unknown: [],
 };
@@ -257,6 +260,16 @@ const entries: Readonly<Record<string, Entry>> = {
     expected: 'yes or no',
     means: 'Whether to return the devices to the host when the guest has ended.',
     otherwise: 'yes',
+  },
+  Sleep: {
+    name: 'sleep',
+    parse: oneOf('block', 'allow'),
+    expected: 'block or allow',
+    means:
+      'What to do about suspend and hibernation while the guest has devices. block: the host stays awake (a lock of ' +
+      'logind, which `systemd-inhibit --list` shows). allow: the host may sleep; then devices lose what the guest ' +
+      'has set up in them.',
+    otherwise: 'block',
   },
 };
 

@@ -116,10 +116,15 @@ export class Manager {
     const names = this.#devices.get(path);
     this.#devices.delete(path);
     this.#untagged.delete(path);
+    this.#stopBound(names ?? new Set());
+  }
+
+  /** Stops what is bound to a unit that is gone, see BindsTo= in systemd.unit(5). */
+  #stopBound(names: ReadonlySet<string>): void {
     for (const [unit, state] of this.#states) {
       if (state !== 'active' && state !== 'activating') continue;
       const bound = this.files.unitFile(unit)?.values.get('Unit.BindsTo') ?? [];
-      if (bound.some((name) => names?.has(name) === true)) this.#queue(this.stop(unit));
+      if (bound.some((name) => names.has(name))) this.#queue(this.stop(unit));
     }
   }
 
@@ -288,6 +293,7 @@ export class Manager {
       this.#states.set(unit, 'failed');
       // ExecStop= is for what has started, ExecStopPost= for all, see systemd.service(5).
       await this.#run(unit, 'ExecStopPost');
+      this.#stopBound(new Set([unit]));
       return {
         status: 1,
         stderr:
@@ -316,6 +322,7 @@ export class Manager {
     } finally {
       this.#states.set(unit, state);
     }
+    this.#stopBound(new Set([unit]));
     const ended = this.#machine.processes.processesOf(unit);
     const users = new Set(ended.map(({cgroup = ''}) => /\/user-(\d+)\.slice\/session-/.exec(cgroup)?.[1]));
     for (const {pid} of ended) this.#machine.endProcess(pid);

@@ -179,7 +179,7 @@ export function commandOf(line: string): {readonly argv: readonly string[]; read
   const argv = (line.slice(mayFail ? 1 : 0).match(/"[^"]*"|'[^']*'|[^\s"']+/g) ?? []).map((word) =>
     word.replace(/^(["'])(.*)\1$/, '$2'),
   );
-  if (!/^\/\S+$/.test(argv[0] ?? '') || /[$\\;]/.test(line))
+  if (!/^[\w/.-]+$/.test(argv[0] ?? '') || /[$\\;]/.test(line))
     throw new Error(`systemd: the command ${line} is not in this subset`);
   return {argv, mayFail};
 }

@@ -59,6 +59,7 @@ export interface GuestShowResult {
     readonly unloadModules: readonly string[] | 'auto';
     readonly releaseConsoles: boolean;
     readonly returnDevices: boolean;
+    readonly sleep: string;
   } | null;
   /** Settings that this version does not know, with their files. They have no effect. */
   readonly unknown: readonly UnknownSetting[];
@@ -194,6 +195,7 @@ function print(guest: GuestShowResult): string {
     fact('unloads', listed(settings.unloadModules));
     fact('consoles', settings.releaseConsoles ? 'released' : 'kept');
     fact('at its end', settings.returnDevices ? 'returned to the host' : 'kept on VFIO');
+    fact('sleep', settings.sleep === 'block' ? 'blocked while it has devices' : 'allowed');
   }
   fact('hooks', ...(guest.hooks.length > 0 ? guest.hooks : ['none: libvirt does not start the unit']));
   return lines.join('\n');
