@@ -3,7 +3,7 @@ import {PearasysError} from '../../src/host/errors.js';
 import {parseDomain, readDomain} from '../../src/state/guests/domain.js';
 import {editList, editSlots, readGuestFiles} from '../../src/state/guests/guest-files.js';
 import {defaultLayout} from '../../src/config/layout.js';
-import {guestOfInstance, guestUnit, parseGuest} from '../../src/state/guests/guest-name.js';
+import {awakeUnit, guestOfInstance, guestUnit, parseGuest} from '../../src/state/guests/guest-name.js';
 import {ignoredNote} from '../../src/state/desired.js';
 import {editCards, parseSettings, unknownSettingNotes} from '../../src/state/guests/guest-settings.js';
 import {printState, readState, statePath, type GuestState} from '../../src/state/guests/guest-state.js';
@@ -63,6 +63,7 @@ describe('guests', () => {
       assert.equal(guestUnit(parseGuest('win-11')), 'pearasys-guest@win-11.service');
       assert.equal(guestUnit(parseGuest('win 11-a')), 'pearasys-guest@win\\x2011\\x2da.service');
       assert.equal(guestUnit(parseGuest('größe')), 'pearasys-guest@gr\\xc3\\xb6\\xc3\\x9fe.service');
+      assert.equal(awakeUnit(parseGuest('win 11-a')), 'pearasys-awake@win\\x2011\\x2da.service');
       for (const name of ['win-11', 'win 11-a', 'größe', 'a@b', '\\x20']) {
         const instance = /@(.*)\.service$/.exec(guestUnit(parseGuest(name)))?.[1] ?? '';
         assert.equal(guestOfInstance(instance), name);
@@ -125,11 +126,14 @@ describe('guests', () => {
           cards: new Map([[card, parseId('10de:1b80')]]),
         },
       );
-      assert.deepEqual(parseSettings('x', '; c\nReleaseConsoles=off\nReturnDevices=TRUE\nSleep=block\n', false), {
-        releaseConsoles: false,
-        returnDevices: true,
-        sleep: 'block',
-      });
+      assert.deepEqual(
+        parseSettings('x', '; c\nReleaseConsoles=off\nReturnDevices=TRUE\nSleep=block\n', false),
+        {
+          releaseConsoles: false,
+          returnDevices: true,
+          sleep: 'block',
+        },
+      );
       assert.deepEqual(parseSettings('x', 'StopServices=auto\nUnloadModules=auto\n', false), {
         stopServices: 'auto',
         unloadModules: 'auto',
@@ -171,6 +175,7 @@ describe('guests', () => {
         ['UnloadModules=-r', /modules/],
         ['UnloadModules=a/b', /modules/],
         ['ReturnDevices=perhaps', /yes or no/],
+        ['Sleep=yes', /expected Sleep= with block or allow/],
         ['Card=02:00.0', /Card=SLOT VENDOR:DEVICE/],
       ] as const)
         assert.throws(

@@ -5,6 +5,7 @@ import type {PearasysError} from '../../src/host/errors.js';
 import {defaultLayout} from '../../src/config/layout.js';
 import {parseGuest} from '../../src/state/guests/guest-name.js';
 import {planGuestStart, readGuestStart} from '../../src/plan/guest/guest-start.js';
+import {render} from '../../src/systemd/templates.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {addNvidia, functionOf} from '../simulated-host/standard-machine.js';
@@ -1572,6 +1573,88 @@ describe('the unit of a guest', () => {
     assert.match(runs.get(unit)?.journal.join('\n') ?? '', /already/);
     await host.run('systemctl', ['stop', unit]);
     assert.equal(driverOf(host, card), 'nouveau');
+  });
+
+  describe('keeps the host awake', () => {
+    const unit = 'pearasys-guest@g.service';
+    const awake = 'pearasys-awake@g.service';
+    const blocking = (slots: readonly string[], tweak?: (declaration: MachineDeclaration) => void) =>
+      made(slots, (declaration) => {
+        delete declaration.files['/etc/pearasys/guest.settings'];
+        tweak?.(declaration);
+      });
+    const warnings = (run: HandlerRun | undefined) =>
+      run?.journal.filter((line) => line.startsWith('<4>')) ?? [];
+
+    it('from the start of its unit to the end of its stop', async () => {
+      const host = blocking([card, sound]);
+      const {runs} = runUnits(host);
+      await host.run('systemctl', ['start', unit]);
+      assert.equal(host.userland.state(awake), 'active');
+      assert.deepEqual(warnings(runs.get(unit)), []);
+      await host.run('systemctl', ['reload-or-restart', unit]);
+      await host.run('systemctl', ['stop', unit]);
+      await host.userland.idle();
+      assert.equal(host.userland.state(awake), 'inactive');
+      assert.deepEqual(host.userland.jobs, [
+        `start ${unit}`,
+        `start ${awake}`,
+        `reload ${unit}`,
+        `stop ${unit}`,
+        `stop ${awake}`,
+      ]);
+    });
+
+    it('before it changes a device, and no longer if it cannot take them', async () => {
+      const host = blocking([card, sound]);
+      host.refuseProbe(sound, 'vfio-pci');
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 1);
+      const lines = journal.filter((line) => /systemctl|unbind/.test(line));
+      assert.deepEqual(lines.slice(0, 2), [
+        `<7>systemctl start ${awake}`,
+        `<7>echo '${card}' > /sys/bus/pci/drivers/nouveau/unbind`,
+      ]);
+      assert.equal(lines.at(-1), `<4>undoing: systemctl stop ${awake}`);
+      assert.equal(host.userland.state(awake), 'inactive');
+      assert.equal(driverOf(host, card), 'nouveau');
+    });
+
+    it('unless logind is missing, which a note says and does not stop the guest', async () => {
+      const host = blocking([card, sound]);
+      host.failCommand(`systemctl start ${awake}`, 1, `Job for ${awake} failed.`);
+      const {exitCode, journal} = await start(host);
+      assert.equal(exitCode, 0, journal.join('\n'));
+      assert.equal(driverOf(host, card), 'vfio-pci');
+      assert.match(
+        journal.filter((line) => line.startsWith('<4>')).join('\n'),
+        /^<4>the host may sleep while guest g has its devices, which then lose their state: .*systemctl start pearasys-awake@g\.service.*Job for pearasys-awake@g\.service failed\.$/,
+      );
+    });
+
+    it('unless the settings allow it to sleep, also if they are changed while it runs', async () => {
+      const host = blocking([card, sound]);
+      runUnits(host);
+      const reload = () => host.run('systemctl', ['reload-or-restart', unit]);
+      for (const [text, expected] of [
+        ['Sleep=allow\n', 'inactive'],
+        ['Sleep=block\n', 'active'],
+        ['Sleep=allow\n', 'inactive'],
+      ] as const) {
+        await host.writeFile(`${folder}/g.settings`, text);
+        await reload();
+        assert.equal(host.userland.state(awake), expected);
+        assert.equal(driverOf(host, card), 'vfio-pci');
+      }
+    });
+
+    it('by a lock that gives the reason', () => {
+      const text = render('pearasys-awake@.service', defaultLayout);
+      assert.match(
+        text,
+        /^ExecStart=systemd-inhibit --what=sleep:handle-lid-switch --mode=block --who=pearasys "--why=guest %i has devices of the host, which would lose their state" sh -c "systemd-notify --ready && exec sleep infinity"$/m,
+      );
+    });
   });
 
   it('has the same plan for every reader', () => {
