@@ -98,6 +98,10 @@ export async function manualPage(config: string): Promise<string> {
       'pearasys-guest@GUEST.service',
       'The unit of a guest. While it is active, the guest has its devices and the host does not.',
     ),
+    ...item(
+      'pearasys-awake@GUEST.service',
+      'Keeps the host from suspend and hibernation while that unit is active, unless Sleep=allow is set.',
+    ),
     ...item('/etc/libvirt/hooks/qemu.d/50-pearasys', 'Starts and stops that unit, when libvirt runs it.'),
     ...item('/usr/share/misc/pci.ids, /usr/share/hwdata/pci.ids', 'Names of devices, classes and vendors.'),
     '.SH SEE ALSO',
