@@ -324,6 +324,8 @@ async function rebuildInitramfs({host, options}: Run, {command}: RebuildInitramf
   } finally {
     end?.();
   }
+}
+
 async function ask({host, options}: Run, step: AskStep): Promise<boolean> {
   const {kind, args, accept, otherwise} = step;
   try {

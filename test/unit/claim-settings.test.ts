@@ -263,7 +263,7 @@ describe('the settings of a device', () => {
       assert.deepEqual(settings, [{name: 'reset_method', value: 'bus flr'}]);
       const line = /^PEARASYS_SET_RESET_METHOD=bus flr$/m;
       assert.match(host.readText(`/etc/pearasys/pci/${card}-0x10de-0x1b80`) ?? '', line);
-      assert.match(host.readText(`/run/pearasys/checked/${card}-0x10de-0x1b80`) ?? '', line);
+      assert.match(host.readText(`/run/pearasys/checked/${card}-0x10de-0x1b80@0000:00:01.1`) ?? '', line);
       assert.equal(value(host, 'reset_method'), 'flr bus');
       const again = await ok(host, `service set ${card} reset_method=bus,flr`);
       assert.equal(again.stdout, `${card} reset_method=bus flr\n`);

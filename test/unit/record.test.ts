@@ -251,11 +251,16 @@ describe('readRecords', () => {
     put(text);
     put('nonsense\n', 0o644, '/etc/pearasys/pci/README');
     const {records, problems} = readRecords(host, defaultLayout);
-    assert.deepEqual(records, [{kind: 'record', path, ...record}]);
+    assert.deepEqual(records, [{kind: 'record', path, source: 'record', ...record}]);
     assert.equal(problems.length, 1);
     assert.equal(problems[0]?.path, '/etc/pearasys/pci/README');
     assert.match(problems[0].reason, /^line 1 is 'nonsense'/);
-    assert.deepEqual(readRecordOf(host, defaultLayout, device), {kind: 'record', path, ...record});
+    assert.deepEqual(readRecordOf(host, defaultLayout, device), {
+      kind: 'record',
+      path,
+      source: 'record',
+      ...record,
+    });
   });
 
   it('ignores a truncated one, even if the rest is valid', () => {

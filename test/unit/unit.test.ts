@@ -118,7 +118,7 @@ WantedBy=sys-bus-pci-devices-%j.device
     );
   });
 
-  it('its claim unit starts no process if the device is on the driver, unless it was released manually', () => {
+  it('its claim unit starts no process if the device is on the driver, unless it was released manually or settings are pending', () => {
     const lines = claimTemplate(slot, {...defaultLayout, config: '/opt/c', libexec: '/opt/x'}).split('\n');
     assert.deepEqual(
       lines.filter((line) => /^(?:Condition.*|ExecStart|RequiresMountsFor)=/.test(line)),
@@ -127,6 +127,7 @@ WantedBy=sys-bus-pci-devices-%j.device
         'ConditionPathExists=!/run/pearasys/skipped/%j',
         'ConditionPathExists=|!/sys/bus/pci/drivers/%i/%j',
         'ConditionPathExists=|/run/pearasys/released/%j',
+        'ConditionPathExists=|/run/pearasys/pending/%j',
         'RequiresMountsFor=/opt/c /opt/x',
         'ExecStart=/opt/x/claim %j %i',
       ],

@@ -43,7 +43,8 @@ describe('many claims at boot', function () {
       kernelParameters: `pearasys.claim=${onCommandLine},1234:11e8,vfio-pci`,
       extraArguments: [
         '-smbios',
-        `type=11,value=io.systemd.credential:pearasys.claim.edu=${inCredential},1234:11e8,vfio-pci`,
+        // QEMU reads two commas as one.
+        `type=11,value=io.systemd.credential:pearasys.claim.edu=${inCredential},,1234:11e8,,vfio-pci`,
       ],
       extraDevices: [
         ...sound.map((slot) => device('ich9-intel-hda', slot)),
