@@ -83,21 +83,31 @@ describe('the parts for the initramfs', () => {
         assert.equal(fs.existsSync(join(folder, script)), withClaims);
       });
 
-      it('dracut adds the same, as a hook before udev', () => {
-        const functions =
-          'inst_simple() { echo "file $1"; }; inst_hook() { echo "$1 $3"; }; inst_multiple() { echo "program $1"; }';
-        const module = put('initramfs/dracut/module-setup.sh');
-        const added = run(
-          'bash',
-          `${functions}; moddir=/moddir; . ${module}; if check; then depends; install; fi`,
-        );
-        const expected = [
-          ...files.map((path) => `file ${path}`),
-          'pre-udev /moddir/pearasys.sh',
-          ...(withSerial ? ['program od'] : []),
-        ];
-        assert.deepEqual(added, withClaims ? expected : []);
-      });
+      for (const included of [true, false])
+        it(`dracut adds the same, as a hook before udev, ${included ? 'with' : 'without'} systemd`, () => {
+          const functions =
+            'inst_simple() { echo "file $1"; }; inst_hook() { echo "$1 $3"; }; ' +
+            'inst_multiple() { echo "program $1"; }; ' +
+            `dracut_module_included() { [ "$1" = systemd ] && ${included}; }`;
+          const module = put('initramfs/dracut/module-setup.sh');
+          const added = run(
+            'bash',
+            `${functions}; moddir=/moddir; initdir=${folder}/image; . ${module}; if check; then depends; install; fi`,
+          );
+          const expected = [
+            ...files.map((path) => `file ${path}`),
+            'pre-udev /moddir/pearasys.sh',
+            ...(withSerial ? ['program od'] : []),
+          ];
+          assert.deepEqual(added, withClaims ? expected : []);
+          const settings = join(
+            folder,
+            'image/etc/systemd/system/systemd-modules-load.service.d/pearasys.conf',
+          );
+          assert.equal(fs.existsSync(settings), withClaims && included);
+          if (withClaims && included)
+            assert.equal(fs.readFileSync(settings, 'utf8'), '[Unit]\nAfter=dracut-pre-udev.service\n');
+        });
 
       for (const [hooks, rest] of [
         ['base udev pearasys', ['runscript']],
