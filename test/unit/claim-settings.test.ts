@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import {readVfioParameters} from '../../src/devices/pci/attributes.js';
-import {readDevice} from '../../src/devices/pci/device.js';
+import {readBridge, readDevice} from '../../src/devices/pci/device.js';
+import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import {applySettings, claimingDriver} from '../../src/plan/switch/settings.js';
 import {changeSettings, parseSettingChange} from '../../src/state/records/device-settings.js';
 import type {ServiceSetResult} from '../../src/entry/cli/commands/service/set.js';
 import type {ServiceShowResult} from '../../src/entry/cli/commands/service/show.js';
+import {readChecked} from '../../src/state/records/record.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import type {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';
@@ -263,7 +265,7 @@ describe('the settings of a device', () => {
       assert.deepEqual(settings, [{name: 'reset_method', value: 'bus flr'}]);
       const line = /^PEARASYS_SET_RESET_METHOD=bus flr$/m;
       assert.match(host.readText(`/etc/pearasys/pci/${card}-0x10de-0x1b80`) ?? '', line);
-      assert.match(host.readText(`/run/pearasys/checked/${card}-0x10de-0x1b80@0000:00:01.1`) ?? '', line);
+      assert.match(readChecked(host, {slot, id: parseId('10de:1b80')}, readBridge(host, slot)) ?? '', line);
       assert.equal(value(host, 'reset_method'), 'flr bus');
       const again = await ok(host, `service set ${card} reset_method=bus,flr`);
       assert.equal(again.stdout, `${card} reset_method=bus flr\n`);

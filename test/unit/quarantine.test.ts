@@ -202,7 +202,7 @@ describe('a device that the host gets back', () => {
     assert.match((await ok(host, 'list')).stderr, note);
     const services = await ok(host, 'service list');
     assert.match(services.stderr, note);
-    assert.match(services.stdout, /\tmatches, quarantined\t/);
+    assert.match(services.stdout, /\tmatches, quarantined\trecord$/m);
     const {stdout} = await ok(host, 'service list --json');
     assert.match((JSON.parse(stdout) as ServiceListResult).services[0]?.quarantined ?? '', /all ones/);
     assert.match((await ok(host, `show ${card}`)).stdout, /^ +quarantined: its configuration space/m);
