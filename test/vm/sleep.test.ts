@@ -1,0 +1,176 @@
+/**
+ * Suspend and hibernation on a real kernel. In S3, QEMU resets all devices, as hardware without power loses its state.
+ */
+import assert from 'node:assert/strict';
+import {DEVICES} from './devices.js';
+import {installProduct} from './install.js';
+import {BOOT_LIMIT, CHECKOUT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
+import {mdevRecipe} from './recipes.js';
+import {closeShared, Product} from './shared.js';
+
+const uuid = '11111111-1111-4111-8111-111111111111';
+const definition = `{"mdev_type": "mtty-1", "start": "auto", "attrs": []}`;
+const {display, displayAudio, spareNetwork, disk0, disk1, edu0} = DEVICES;
+const claimed = [display.slot, displayAudio.slot, spareNetwork.slot, disk0.slot];
+const guest = 'pearasys-guest@g.service';
+const awake = 'pearasys-awake@g.service';
+
+describe('sleep on a real kernel', function () {
+  this.timeout(200_000);
+  let machine: Machine;
+  let product: Product;
+
+  before(async function () {
+    this.timeout(BOOT_LIMIT);
+    const recipe = mdevRecipe();
+    await skipUnlessAvailable(this, recipe);
+    // The host may not have the resources for two machines.
+    await closeShared();
+    machine = await Machine.boot(recipe);
+    product = new Product(machine);
+    await machine.sh('ln -s /dev/null /etc/udev/rules.d/60-mdevctl.rules');
+    await installProduct(machine);
+    for (const slot of [display.slot, spareNetwork.slot, disk0.slot])
+      await product.sh('-s', slot, 'service', 'install', 'vfio-pci', '--siblings', '--now');
+    await machine.writeFile(`/etc/mdevctl.d/mtty/${uuid}`, definition);
+    await machine.sh('modprobe mtty && udevadm settle');
+    await product.untilState(`mdev@${uuid}.service`, 'active');
+    // The share of the checkout does not survive a suspend: the transport of 9p does not restore its queue.
+    await machine.sh(
+      `cp ${CHECKOUT}/test/vm/stuck.pl ${CHECKOUT}/test/vm/register.pl /root && mkfifo /run/lines`,
+    );
+  });
+  after(async () => (machine as Machine | undefined)?.close());
+  explainFailures(() => machine);
+
+  /** Suspends the machine with a command, and wakes it up. */
+  const suspend = async (command = 'systemctl start suspend.target') => {
+    const suspended = machine.event(({event}) => event === 'SUSPEND', 60_000);
+    const process = await machine.start(command);
+    await suspended;
+    await machine.monitor('system_wakeup');
+    const {code, stderr} = await process.wait(60_000);
+    assert.equal(code, 0, stderr);
+    await machine.waitUntil(
+      'test "$(systemctl show --value --property=ActiveState sleep.target)" = inactive',
+    );
+  };
+  const units = [...claimed.map((slot) => `pearasys-${slot}@vfio-pci.service`), `mdev@${uuid}.service`];
+  /** What must be the same before and after. */
+  const state = () =>
+    machine.sh(`for slot in ${[...claimed, disk1.slot].join(' ')}; do
+  cd /sys/bus/pci/devices/$slot
+  echo "$slot $(basename "$(readlink driver)") $(cat driver_override) $(setpci -s $slot 0.l)"
+done
+readlink -f /sys/bus/mdev/devices/${uuid}/driver
+systemctl show --property=Id,ActiveState,ActiveEnterTimestampMonotonic ${units.join(' ')}`);
+  const hold = async (command: string, said: RegExp) => {
+    const process = await machine.start(`exec perl /root/${command}`);
+    await process.printed(said);
+    return process;
+  };
+  /** Each claimed device works: a process can open it. The functions of the display card share a group. */
+  const assertUsable = async () => {
+    for (const name of [display.slot, spareNetwork.slot, disk0.slot, uuid]) {
+      const process = await hold(`stuck.pl ${name}`, /held/);
+      if (name !== uuid)
+        assert.match(await machine.sh(`setpci -s ${name} 10.l`), /[1-9a-f][0-9a-f]{4}/, name);
+      process.kill();
+      await process.exited;
+    }
+  };
+  const problems = () => machine.sh("journalctl --no-pager -b -o cat -p warning -u 'pearasys-*' -u 'mdev*'");
+
+  describe('claimed and mediated devices', () => {
+    it('are where their records say after a suspend, with their units active, and can be used', async () => {
+      const before = await state();
+      assert.equal(before.match(/ vfio-pci vfio-pci /g)?.length, claimed.length, before);
+      assert.equal(before.match(/ActiveState=active/g)?.length, units.length, before);
+      await suspend();
+      assert.equal(await state(), before);
+      await assertUsable();
+      assert.equal(await problems(), '');
+    });
+
+    it('are so after a hibernation', async () => {
+      const before = await state();
+      await machine.sh(`swap=/dev/$(ls /sys/bus/pci/devices/${disk1.slot}/nvme/*/ | grep -x 'nvme[0-9]*n1')
+mkswap -q "$swap" && swapon "$swap"
+echo 0 >/sys/power/image_size; echo test_resume >/sys/power/disk; echo disk >/sys/power/state; swapoff "$swap"`);
+      assert.equal(await state(), before);
+      await assertUsable();
+      assert.equal(await problems(), '');
+    });
+
+    it('that a process has open stay open, but a suspend resets the device', async () => {
+      const before = await state();
+      const register = await hold(`register.pl ${spareNetwork.slot} 170 1234 <>/run/lines`, /register 1234\n/);
+      const mdev = await hold(`stuck.pl ${uuid}`, /held/);
+      await suspend();
+      assert.equal(await state(), before);
+      await machine.sh('echo >/run/lines');
+      await register.printed(/register 0\n/);
+      assert.equal(mdev.ended, false);
+      for (const process of [register, mdev]) {
+        process.kill();
+        await process.exited;
+      }
+      await assertUsable();
+    });
+  });
+
+  describe('a guest with a device', () => {
+    const locks = () => machine.sh('systemd-inhibit --list --no-legend --no-pager');
+
+    before(async () => {
+      await product.sh('guest', 'setup', 'g', '--device', edu0.slot, '--yes');
+    });
+    afterEach(() => machine.sh(`systemctl stop ${guest}`));
+
+    it('keeps the host awake, and the reason is shown', async () => {
+      await machine.sh(`systemctl start ${guest}`);
+      assert.equal(await product.driverOf(edu0.slot), 'vfio-pci');
+      assert.equal(await product.stateOf(awake), 'active');
+      assert.match(
+        await locks(),
+        /^pearasys +0 +root +\d+ systemd-inhibit +sleep:handle-lid-switch +guest g has devices of the host/,
+      );
+      const {code, stderr} = await machine.run('systemctl suspend --check-inhibitors=yes');
+      assert.equal(code, 1);
+      assert.match(stderr, /guest g has devices of the host/);
+      await machine.sh(`systemctl stop ${guest}`);
+      await product.untilState(awake, 'inactive');
+      assert.equal(await locks(), '');
+      assert.equal(await product.driverOf(edu0.slot), '');
+    });
+
+    it('does not if it is told so, or overruled', async () => {
+      await machine.sh(`systemctl start ${guest}`);
+      await suspend('systemctl suspend --ignore-inhibitors');
+      assert.equal(await product.stateOf(awake), 'active');
+      await machine.sh(`echo Sleep=allow >>/etc/pearasys/guests/g.settings; systemctl reload ${guest}`);
+      assert.equal(await product.stateOf(awake), 'inactive');
+      await suspend('systemctl suspend --check-inhibitors=yes');
+      assert.equal(await product.driverOf(edu0.slot), 'vfio-pci');
+      assert.equal(await product.stateOf(guest), 'active');
+      await machine.sh("sed -i '/^Sleep=/d' /etc/pearasys/guests/g.settings");
+    });
+
+    it('starts on a host without logind, and says what is missing', async () => {
+      await machine.sh('systemctl mask --quiet --now systemd-logind');
+      try {
+        await machine.sh(`systemctl start ${guest}`);
+        assert.equal(await product.driverOf(edu0.slot), 'vfio-pci');
+        assert.match(await product.journalOf(guest), /the host may sleep while guest g has its devices/);
+        assert.match(await product.journalOf(awake), /Failed to inhibit/);
+      } finally {
+        await machine.sh(`systemctl unmask --quiet systemd-logind; systemctl start systemd-logind`);
+      }
+    });
+
+    it('has a unit that passes systemd-analyze verify', async () => {
+      const {stdout, stderr} = await machine.run(`systemd-analyze verify ${awake}`);
+      assert.equal((stdout + stderr).replaceAll(/^.*Command 'man .*\n/gm, ''), '');
+    });
+  });
+});
