@@ -104,7 +104,10 @@ echo 0 >/sys/power/image_size; echo test_resume >/sys/power/disk; echo disk >/sy
 
     it('that a process has open stay open, but a suspend resets the device', async () => {
       const before = await state();
-      const register = await hold(`register.pl ${spareNetwork.slot} 170 1234 <>/run/lines`, /register 1234\n/);
+      const register = await hold(
+        `register.pl ${spareNetwork.slot} 170 1234 <>/run/lines`,
+        /register 1234\n/,
+      );
       const mdev = await hold(`stuck.pl ${uuid}`, /held/);
       await suspend();
       assert.equal(await state(), before);
