@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import {setTimeout as wait} from 'node:timers/promises';
 import type {BootStatusResult} from '../../src/entry/cli/commands/boot/status.js';
 import type {ChangeResult} from '../../src/entry/cli/switching.js';
+import {effectText} from '../simulated-host/journal.js';
 import type {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {machines} from '../unit/services.js';
-import {typed} from './runs.js';
+import {Terminal, typed} from './runs.js';
 
 const card = '0000:02:00.0';
 const sound = '0000:02:00.1';
@@ -82,6 +84,21 @@ describe('pearasys boot', () => {
       const host = made();
       const {stderr} = await typed(host, `-s ${disk} service install vfio-pci`);
       assert.match(stderr, /^rebuilding the initramfs: update-initramfs -u -k all/m);
+    });
+
+    it('show the time that passes on a terminal', async () => {
+      const host = made();
+      const stderr = new Terminal(80);
+      host.beforeEffect(async (effect) => {
+        if (effectText(effect) !== rebuild) return;
+        while (!/\r\d+ s/.test(stderr.text)) await wait(20);
+      });
+      await typed(host, `-s ${disk} service install vfio-pci`, {stderr});
+      const [first, ...rest] = stderr.text.split('\r');
+      assert.match(first ?? '', /rebuilding the initramfs: .*\n$/);
+      assert.match(rest[0] ?? '', /^\d+ s $/);
+      // The line is erased at the end.
+      assert.equal(rest.at(-1), '\u001b[K');
     });
 
     it('do nothing for a claim that is there already', async () => {
