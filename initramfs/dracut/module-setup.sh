@@ -20,13 +20,14 @@ install() {
   inst_simple @LIBEXECDIR@/reserve.sh
   inst_simple @LIBEXECDIR@/rescue.sh
   # shellcheck disable=SC2154 # set by dracut
-  inst_hook pre-udev 05 "$moddir/pearasys.sh"
+  # Before parse-kernel.sh, which loads the drivers of rd.driver.pre= and force_drivers=.
+  inst_hook cmdline 00 "$moddir/pearasys.sh"
   # systemd loads what modules-load.d names at the same time, unless it is told to wait.
   if dracut_module_included systemd; then
     # shellcheck disable=SC2154 # set by dracut
     local folder=$initdir/etc/systemd/system/systemd-modules-load.service.d
     mkdir -p "$folder"
-    printf '[Unit]\nAfter=dracut-pre-udev.service\n' >"$folder/pearasys.conf"
+    printf '[Unit]\nAfter=dracut-cmdline.service\n' >"$folder/pearasys.conf"
   fi
   # It reads the serial numbers of cards.
   if grep -q '^[^#].* pcie:' "${dracutsysrootdir-}$claims"; then inst_multiple od; fi

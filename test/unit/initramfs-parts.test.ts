@@ -84,7 +84,7 @@ describe('the parts for the initramfs', () => {
       });
 
       for (const included of [true, false])
-        it(`dracut adds the same, as a hook before udev, ${included ? 'with' : 'without'} systemd`, () => {
+        it(`dracut adds the same, as a hook before any driver is loaded, ${included ? 'with' : 'without'} systemd`, () => {
           const functions =
             'inst_simple() { echo "file $1"; }; inst_hook() { echo "$1 $3"; }; ' +
             'inst_multiple() { echo "program $1"; }; ' +
@@ -96,7 +96,7 @@ describe('the parts for the initramfs', () => {
           );
           const expected = [
             ...files.map((path) => `file ${path}`),
-            'pre-udev /moddir/pearasys.sh',
+            'cmdline /moddir/pearasys.sh',
             ...(withSerial ? ['program od'] : []),
           ];
           assert.deepEqual(added, withClaims ? expected : []);
@@ -106,7 +106,7 @@ describe('the parts for the initramfs', () => {
           );
           assert.equal(fs.existsSync(settings), withClaims && included);
           if (withClaims && included)
-            assert.equal(fs.readFileSync(settings, 'utf8'), '[Unit]\nAfter=dracut-pre-udev.service\n');
+            assert.equal(fs.readFileSync(settings, 'utf8'), '[Unit]\nAfter=dracut-cmdline.service\n');
         });
 
       for (const [hooks, rest] of [
