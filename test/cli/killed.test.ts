@@ -36,7 +36,10 @@ interface Operation {
 async function perform(host: SimulatedHost, call: Call): Promise<number> {
   if (typeof call === 'string') return (await typed(host, call, {environment: home})).exitCode;
   const [handler, ...args] = call;
-  return (await runOn(host, handler, ...args)).exitCode;
+  const {exitCode} = await runOn(host, handler, ...args);
+  // The handlers run without the guest's unit, so systemd does not stop what is bound to it.
+  if (handler === guestStop) await host.userland.systemd.stop('pearasys-awake@g.service');
+  return exitCode;
 }
 
 interface MachineState {
