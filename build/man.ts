@@ -70,6 +70,14 @@ export async function manualPage(config: string): Promise<string> {
       'On the kernel command line, several times for several devices: claims the card with this id in this slot.',
     ),
     ...item('pearasys.claim.*', 'System credentials with such names, with SLOT,ID,DRIVER in each.'),
+    '.SH QUARANTINE',
+    text(
+      'When a device goes back to the host, its configuration space must not read all ones without a driver, and its ' +
+        'power state must be D0. Otherwise it is reset, as the setting reset of its record allows. If that does not ' +
+        'help, the device is quarantined: it has no driver, and is not claimed or given to a guest until the next ' +
+        'boot. Suspend and resume the machine, or switch it off and on; then bind --force ends the quarantine if the ' +
+        'device works.',
+    ),
     '.SH EXIT STATUS',
     ...Object.entries(exitCodeMeanings).flatMap(([code, means]) =>
       item(code, `${means.charAt(0).toUpperCase()}${means.slice(1)}.`),
