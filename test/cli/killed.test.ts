@@ -73,6 +73,9 @@ function stateOf(host: SimulatedHost): MachineState {
   return {
     files,
     bindings: machine.bindings(),
+    attributes: ['reset_method', 'd3cold_allowed', 'power/control'].map((name) =>
+      host.readText(`/sys/bus/pci/devices/${card}/${name}`),
+    ),
     modules: host.list('/sys/module').filter((module) => machine.isLoaded(module)),
     mdevs: host.list('/sys/bus/mdev/devices').map((name) => {
       const folder = `/sys/bus/mdev/devices/${name}`;
@@ -170,6 +173,7 @@ const withInitramfs = (declaration: MachineDeclaration): void => {
     declaration.files[path] = '';
 };
 const installed = `-s ${card} service install vfio-pci --siblings`;
+const withSettings = `${installed} --set reset=bus --set d3cold_allowed=0 --set power/control=on`;
 const defined = `mdev define -u ${uuid} -p 0000:02:00.0 -t nvidia-1 --auto`;
 
 const operations: Record<string, Operation> = {
@@ -215,6 +219,20 @@ const operations: Record<string, Operation> = {
   'service install --any-slot': {
     call: '-d 10de:1b80 service install vfio-pci --any-slot',
     inverse: '-d 10de:1b80 service uninstall --any-slot',
+  },
+  'service set': {
+    call: `service set ${card} reset_method=bus d3cold_allowed=0`,
+    first: [installed],
+    inverse: `service set ${card} reset_method= d3cold_allowed=`,
+  },
+  'the claim handler with settings': {call: [claim, card, 'vfio-pci'], first: [withSettings]},
+  'the release handler with settings': {
+    call: [release, card, 'vfio-pci'],
+    first: [`${withSettings} --now`],
+  },
+  'bind default after a claim with settings': {
+    call: `bind default ${card} ${sound}`,
+    first: [`${withSettings} --now`],
   },
   'the record handler': {
     call: [record, card],

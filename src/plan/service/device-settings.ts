@@ -110,5 +110,5 @@ export function planSettings(
   const copy =
     state.running && record.slot !== 'any' ? checkedPath(record, state.bridges.get(record.slot)) : undefined;
   const copies = copy === undefined ? [] : put(copy, printChecked(changed));
-  return plan(steps.length === 0 ? [] : [...steps, ...copies]);
+  return plan([...steps, ...copies]);
 }

@@ -87,7 +87,11 @@ export function applySettings(
       .filter(({name}) => (name === 'power/control') === last)
       .flatMap((setting) => set(setting, needed(setting)));
   const [early, after] = [steps(false), steps(true)];
-  const without = [...resizing, ...(resets ? resetBy(host, device, method) : []), ...early];
+  const current = currentOf(host, device, 'reset_method');
+  // A run that was killed may have left the method of the reset.
+  if (resets && current !== undefined && !before.has('reset_method')) before.set('reset_method', current);
+  const kept = settingOf(settings, 'reset_method') ?? before.get('reset_method');
+  const without = [...resizing, ...(resets ? resetBy(device, method, current, kept) : []), ...early];
   if (without.length === 0 && after.length === 0) return {first: [], without, after, again};
   const reset = resets ? method : known?.reset;
   const applied: AppliedSettings = {id, since: readInitialized(host, slot), before, reset};
@@ -140,7 +144,7 @@ function defaultsOf(host: HostReader, device: Device): Map<string, string> {
     ['power/control', 'on'],
   ]);
   return new Map(
-    driver === undefined || driver !== device.driver
+    driver === undefined || driver !== (device.driver ?? driver)
       ? []
       : settings
           .filter(({name, value}) => isPlain(name) && currentOf(host, device, name) === value)
@@ -180,16 +184,22 @@ function setAttribute({slot}: Device, setting: DeviceSetting, current: string | 
   });
 }
 
-/** A reset by one method: the kernel uses the first of `reset_method` that works. */
-function resetBy(host: HostReader, device: Device, method: string): Step[] {
+/**
+ * A reset by one method: the kernel uses the first of `reset_method` that works.
+ * @param kept what `reset_method` has after it.
+ */
+function resetBy(
+  device: Device,
+  method: string,
+  current: string | undefined,
+  kept: string | undefined,
+): Step[] {
   const {slot} = device;
-  const current = currentOf(host, device, 'reset_method');
-  const reset = writeAttribute(devicePath(slot, 'reset'), '1', {slot});
-  if (current === method) return [reset];
-  const choose = setAttribute(device, {name: 'reset_method', value: method}, current);
-  return [choose, reset, ...(current === undefined ? [] : [{...restored(device, current), undo: []}])];
-}
-
-function restored(device: Device, value: string): Step {
-  return setAttribute(device, {name: 'reset_method', value}, undefined);
+  const select = (value: string, from: string | undefined) =>
+    setAttribute(device, {name: 'reset_method', value}, from);
+  return [
+    ...(current === method ? [] : [select(method, current)]),
+    writeAttribute(devicePath(slot, 'reset'), '1', {slot}),
+    ...(kept === undefined || kept === method ? [] : [select(kept, undefined)]),
+  ];
 }

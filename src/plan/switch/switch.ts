@@ -20,6 +20,7 @@ import {
 } from '../../devices/pci/modules.js';
 import {noIommuParameter, readNoIommuMode, type NoIommuMode} from '../../devices/pci/no-iommu.js';
 import type {Slot} from '../../devices/pci/slot.js';
+import {appliedPath} from '../../state/applied-settings.js';
 import {printQuarantine, quarantinePath, readQuarantine, type Quarantine} from '../../state/quarantine.js';
 import {dependentNotes, goingSlots, leaveDriver, refuseDependents, withoutDependents} from './leaving.js';
 import {
@@ -148,6 +149,13 @@ export function readSwitch(
         : [],
     ),
     settings: new Map([
+      // A run that was killed has unbound it, and has not restored what was set.
+      ...devices
+        .filter(
+          (device) =>
+            target.kind === 'release' && device.driver === undefined && host.exists(appliedPath(device.slot)),
+        )
+        .map((device) => [device.slot, restoreSettings(host, device)] as const),
       ...changing.map(
         (device) =>
           [
