@@ -1,17 +1,20 @@
 import type {Layout} from '../config/layout.js';
-import {readDevice, readDevices, type Device} from '../devices/pci/device.js';
+import {readDevice, type Device} from '../devices/pci/device.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, HostReader} from '../host/host.js';
+import {readIdentity} from '../devices/pci/identity.js';
+import {systemctl, type Step} from '../plan/step.js';
 import {planClaim, releasedMark} from '../plan/switch/claim.js';
 import {isClaimed} from '../plan/switch/switch.js';
 import {readRecordOf, readRecords, type DeviceRecord} from '../state/records/record.js';
 import {describeIdentity, describePlace} from '../state/records/identity-words.js';
-import {readCards, type PresentDevice, type Whereabouts} from '../state/records/locate.js';
+import type {PresentDevice, Whereabouts} from '../state/records/locate.js';
 import {isIgnored, unknownNotes} from '../state/desired.js';
 import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {isEnabled, isMasked, readSystemState, readUnits, type UnitIdentity} from '../systemd/unit.js';
+import {findCards} from './cards.js';
 
 /** The result of {@link claimDevice}. */
 export interface ClaimOutcome extends Outcome {
@@ -46,11 +49,13 @@ export async function claimDevice(
     slots,
     () => {
       const identified = identify(host, layout, slots());
-      return planClaim(host, {
+      const planned = planClaim(host, {
         devices: identified.map(({device}) => device),
         driver,
         records: identified.map((one) => one.record),
       });
+      if (planned.kind === 'refusal' || planned.steps.length === 0) return planned;
+      return {...planned, steps: [...planned.steps, ...completeRecords(host, identified)]};
     },
     options,
   );
@@ -80,12 +85,28 @@ interface Identified {
 }
 
 /**
+ * Records of an older version get what identifies the card. This unit cannot write to /etc, which may also be read-only
+ * at that point of the boot. If the other unit cannot do it either, it does so the next time.
+ */
+function completeRecords(host: HostReader, identified: readonly Identified[]): Step[] {
+  const units = identified
+    .filter(({device, record}) => isIncomplete(host, device, record))
+    .map(({device}) => `pearasys-record@${device.slot}.service`);
+  return units.length === 0 ? [] : [{...systemctl(['start', '--no-block', ...units]), accept: [0, 1, 4, 5]}];
+}
+
+/** Whether there is more to record of a card than its record has. */
+function isIncomplete(host: HostReader, device: Device, {identity}: DeviceRecord): boolean {
+  return identity.path === undefined && readIdentity(host, device, false).path !== undefined;
+}
+
+/**
  * The devices in these slots, with their records.
  * @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device does not change.
  */
 function identify(host: HostReader, layout: Layout, slots: readonly Slot[]): Identified[] {
   const {records} = readRecords(host, layout);
-  const {present, where} = readCards(host, records, readDevices(host), true);
+  const {present, where} = findCards(host, records);
   return slots.map((slot) => {
     const device = readDevice(host, slot);
     if (device === undefined)

@@ -7,14 +7,24 @@ import {carryOut, type CarryOutOptions} from '../engine/carry-out.js';
 import type {Host} from '../host/host.js';
 import {claimsOf, readServices} from '../plan/service/service-state.js';
 import {planInstall, servicesLock} from '../plan/service/service.js';
-import {plan} from '../plan/step.js';
+import {findMoves, movedMark, planMove} from '../plan/service/move.js';
+import {plan, readFileState, removeFile} from '../plan/step.js';
 import {isUnfinished} from '../plan/unfinished.js';
+import {findCards, readIdentities} from './cards.js';
 import {isNamedFor, readRecords, type Records} from '../state/records/record.js';
 
+/** What was done for the devices of {@link recordDevices}. */
+export interface Recorded {
+  /** Slots that were recorded because of their ids. */
+  readonly byId: ReadonlySet<Slot>;
+  /** Slots to which the records of their cards were moved. */
+  readonly moved: ReadonlySet<Slot>;
+}
+
 /**
- * Records the devices in these slots that match a record by id alone, and starts their units. One plan for all of a
+ * Moves the records of cards that are in another slot than recorded, and completes those of older versions. Then
+ * records the devices in these slots that match a record by id alone, and starts their units. One plan for all of a
  * driver, because each plan makes systemd read all its files again.
- * @returns the slots that were recorded.
  * @throws PearasysError what failed.
  */
 export async function recordDevices(
@@ -22,7 +32,8 @@ export async function recordDevices(
   layout: Layout,
   slots: readonly Slot[],
   options: CarryOutOptions,
-): Promise<ReadonlySet<Slot>> {
+): Promise<Recorded> {
+  const moved = await moveRecords(host, layout, slots, options);
   const recorded = new Set<Slot>();
   const wishes = readRecords(host, layout).records.filter(({slot}) => slot === 'any');
   for (const driver of new Set(wishes.map((wish) => wish.driver))) {
@@ -55,7 +66,47 @@ export async function recordDevices(
     );
     if (outcome.changed) for (const {slot} of devices) recorded.add(slot);
   }
-  return recorded;
+  return {byId: recorded, moved};
+}
+
+/**
+ * Moves all records together, because the slots of cards whose buses were renumbered overlap.
+ * @param slots whose marks of libexec/early are removed.
+ * @returns the slots to which records were moved.
+ */
+async function moveRecords(
+  host: Host,
+  layout: Layout,
+  slots: readonly Slot[],
+  options: CarryOutOptions,
+): Promise<ReadonlySet<Slot>> {
+  const moved = new Set<Slot>();
+  await carryOut(
+    host,
+    [servicesLock],
+    () => {
+      const all = [...findCards(host, readRecords(host, layout).records).where].flatMap(([record, {slot}]) =>
+        record.slot === 'any' ? [] : [record.slot, ...(slot === undefined ? [] : [slot])],
+      );
+      const present = [...new Set(all)]
+        .map((slot) => readDevice(host, slot))
+        .filter((one) => one !== undefined);
+      const state = readServices(host, layout, [...new Set(all)], {names: readNames(host, present)});
+      const cards = findCards(host, state.records.records);
+      const wish = {...findMoves(cards.where, state), identities: readIdentities(host, cards)};
+      const planned = planMove(wish, state, false);
+      if (planned.kind === 'refusal') return planned;
+      moved.clear();
+      for (const slot of wish.moves.values()) moved.add(slot);
+      const marks = slots.map(movedMark).flatMap((mark) => {
+        const previous = readFileState(host, mark);
+        return previous === undefined ? [] : [removeFile(mark, previous)];
+      });
+      return {...planned, steps: [...planned.steps, ...marks]};
+    },
+    options,
+  );
+  return moved;
 }
 
 /** Whether a record by id alone matches the device. The record of another card, or an ignored one, is not replaced. */

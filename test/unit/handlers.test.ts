@@ -47,6 +47,23 @@ describe('the handlers', () => {
     host.effects().filter((line) => !line.startsWith('systemctl show'));
 
   describe('claim', () => {
+    it('has a record of an older version completed, and does not depend on it', async () => {
+      const host = await made([install]);
+      const text = host.machine.tree.read(file) ?? '';
+      const old = text.replace(/^PEARASYS_(?:SUBSYSTEM|PATH)=.*\n/gm, '');
+      assert.notEqual(old, text);
+      host.machine.tree.file(file, old, 0o644);
+      assert.equal((await runOn(host, claim, card, 'vfio-pci')).exitCode, 0);
+      assert.ok(changes(host).includes(`systemctl start --no-block pearasys-record@${card}.service`));
+      assert.equal((await runOn(host, record, card)).exitCode, 0);
+      assert.equal(host.machine.tree.read(file), text);
+      const refused = await made([install]);
+      refused.machine.tree.file(file, old, 0o644);
+      refused.failCommand(`systemctl start --no-block pearasys-record@${card}.service`, 1);
+      assert.equal((await runOn(refused, claim, card, 'vfio-pci')).exitCode, 0);
+      assert.equal(refused.machine.device(card).driver, 'vfio-pci');
+    });
+
     it('puts the recorded card on the driver, and logs it', async () => {
       const host = await made([install]);
       const {exitCode, journal} = await runOn(host, claim, card, 'vfio-pci');

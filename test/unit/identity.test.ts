@@ -227,6 +227,14 @@ describe('locateCards', () => {
     assert.deepEqual(brief(found.get(current)), {kind: 'matches', slot: '0000:03:00.0'});
   });
 
+  it('leaves a card to the record that proves it, also in the slot of an older record', () => {
+    const old = record('03:00.0');
+    const proven = record('02:00.0', {path: here});
+    const found = locateCards([old, proven], [device('03:00.0', {path: here})]);
+    assert.deepEqual(brief(found.get(old)), {kind: 'other-card', candidates: []});
+    assert.deepEqual(brief(found.get(proven)), {kind: 'moved', slot: '0000:03:00.0'});
+  });
+
   it('gives a card that several records find in another slot to none of them', () => {
     const all = [record('02:00.0', {path: here}), record('03:00.0', {path: here, serial: numbers[0]})];
     const found = locateCards(all, [device('04:00.0', {path: here})]);

@@ -3,7 +3,10 @@ import {recordDevices} from '../../operations/record.js';
 import {takeTurns} from '../../operations/turns.js';
 import {handlerOptions, report, takeArguments, unitPatience, type Handler} from './handler.js';
 
-/** `pearasys-record@<slot>.service`, and all such units that wait: a record by id alone becomes the slot's own record and unit. */
+/**
+ * `pearasys-record@<slot>.service`, and all such units that wait: the record of a
+ * card in another slot is moved here, and a record by id alone becomes the slot's own record and unit.
+ */
 export const record: Handler = async (context, args) => {
   const [slotText] = takeArguments(args, ['SLOT']);
   await takeTurns(
@@ -15,13 +18,15 @@ export const record: Handler = async (context, args) => {
       work: async (log, _name, {names}) => {
         const slots = names.map(parseSlot);
         const options = {...handlerOptions({...context, log}), lockLimit: unitPatience};
-        const recorded = await recordDevices(context.host, context.layout, slots, options);
+        const {byId, moved} = await recordDevices(context.host, context.layout, slots, options);
         for (const slot of slots)
           log(
             6,
-            recorded.has(slot)
+            byId.has(slot)
               ? `${slot} was recorded, because its id is recorded`
-              : `${slot}: nothing to record`,
+              : moved.has(slot)
+                ? `${slot} has the record of its card now`
+                : `${slot}: nothing to record`,
           );
       },
     },

@@ -9,9 +9,11 @@ import type {UnknownKey} from '../../state/desired.js';
 import type {SettingChange} from '../../state/records/device-settings.js';
 import {
   checkedFolder,
+  checkedPath,
   isNamedFor,
   readRecords,
   recordPath,
+  type RecordContent,
   type Records,
 } from '../../state/records/record.js';
 import {
@@ -114,6 +116,15 @@ export function templatePath(slot: Slot, folder: string = systemdUnits): string 
 /** The paths at which systemd finds the slot's templates: that of its claim units, and its own, which requires them. */
 export function templatePaths(slot: Slot, folder: string = systemdUnits): string[] {
   return [`${folder}/${claimTemplateName(slot)}`, templatePath(slot, folder)];
+}
+
+/** The existing copies of a record for the rule, also of what it was before. */
+export function checkedOf(
+  record: Pick<RecordContent, 'slot' | 'id'>,
+  files: ServiceState['files'],
+): string[] {
+  const plain = checkedPath({...record, identity: {}}, undefined) ?? '';
+  return [...files.keys()].filter((path) => path === plain || path.startsWith(`${plain}@`));
 }
 
 /** What {@link readServices} needs in addition to the slots. */

@@ -45,6 +45,7 @@ import {
 import {enabledClaims, planClaimList} from './claim-list.js';
 import {pendingMark} from '../switch/claim.js';
 import {
+  checkedOf,
   dropInPath,
   templatePath,
   templatePaths,
@@ -104,7 +105,7 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   };
   for (const record of stale)
     files.push(
-      ...checkedOf(record, state).flatMap((path) => dropFile(path, state)),
+      ...checkedOf(record, state.files).flatMap((path) => dropFile(path, state)),
       ...dropFile(recordPath(state.layout, record), state),
     );
   for (const claim of claims) {
@@ -154,7 +155,7 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
       const record = recordOf(claim, state.records.records);
       const path = checkedPath(record, state.bridges.get(claim.slot));
       steps.push(
-        ...checkedOf(record, state)
+        ...checkedOf(record, state.files)
           .filter((other) => other !== path)
           .flatMap((other) => dropFile(other, state)),
       );
@@ -377,12 +378,6 @@ const sourceWords = {
   'kernel-command-line': 'pearasys.claim= on the kernel command line',
   credential: 'a credential pearasys.claim.*',
 } as const satisfies Readonly<Record<RecordSource, string>>;
-
-/** The existing copies of a record for the rule, also of what it was before. */
-function checkedOf(record: Pick<RecordContent, 'slot' | 'id'>, state: ServiceState): string[] {
-  const plain = checkedPath({...record, identity: {}}, undefined) ?? '';
-  return [...state.files.keys()].filter((path) => path === plain || path.startsWith(`${plain}@`));
-}
 
 /** The files at these paths that are ignored. */
 function problemsAt(paths: readonly string[], state: ServiceState): IgnoredFile[] {

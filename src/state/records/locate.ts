@@ -91,9 +91,8 @@ export function locateCards<One extends RecordedCard>(
   for (const record of records) {
     if (record.slot === 'any') continue;
     const card = cardOf(record.slot);
-    // Two records for one function are for two cards: the older one is replaced when the other is installed.
     const set = sets.find(
-      (one) => one.card === card && !one.records.some((other) => other.slot === record.slot),
+      (one) => one.card === card && one.records.every((other) => mayBeOneCard(record, other)),
     );
     if (set === undefined) sets.push({card, records: [record]});
     else sets.splice(sets.indexOf(set), 1, {card, records: [...set.records, record]});
@@ -103,24 +102,35 @@ export function locateCards<One extends RecordedCard>(
     const card = cards.get(cardOf(device.slot)) ?? new Map<string, PresentDevice>();
     cards.set(cardOf(device.slot), card.set(functionOf(device.slot), device));
   }
-  const claims = sets.map((set) => ({set, card: findCard(set, cards)}));
+  const hasProof = (set: RecordedSet<One>) =>
+    set.records.some(({identity: {path, serial}}) => path !== undefined || serial !== undefined);
+  const proven = new Map(sets.filter(hasProof).map((set) => [set, findCard(set, cards)]));
+  const taken = new Set(proven.values());
+  // A record of an older version is for a slot: it has the card there only if that is not certainly another one's.
+  const bySlot = (set: RecordedSet<One>) => {
+    const card = findCard(set, cards);
+    return card === undefined || taken.has(card) ? undefined : card;
+  };
+  const claims = sets.map((set) => ({set, card: hasProof(set) ? proven.get(set) : bySlot(set)}));
   const known = new Set(claims.map(({card}) => card));
   const result = new Map<One, Whereabouts>();
-  for (const {set, card} of claims) {
+  for (const [index, {set, card}] of claims.entries()) {
     const rivals = claims.filter((other) => other.set !== set && card !== undefined && other.card === card);
     const isOwn = card === set.card;
     // The record for the slot in which the card is has been written later.
-    const isOutdated = rivals.some(
+    const newer = rivals.filter(
       (rival) =>
-        !isOwn &&
-        (rival.set.card === card ||
-          (isSameSet(set, rival.set) && sets.indexOf(rival.set) < sets.indexOf(set))),
+        !isOwn && (rival.set.card === card || (isSameSet(set, rival.set) && claims.indexOf(rival) < index)),
     );
     const isCertain =
-      card !== undefined && (isOwn || isOutdated || rivals.every((rival) => isSameSet(set, rival.set)));
+      card !== undefined &&
+      (isOwn || rivals.every((rival) => rival.set.card === card || isSameSet(set, rival.set)));
     for (const record of set.records) {
       const there = deviceFor(record, card === undefined ? undefined : cards.get(card));
       if (isCertain && there !== undefined) {
+        const isOutdated = newer.some((rival) =>
+          rival.set.records.some((other) => isSameFunction(record, other)),
+        );
         const kind = isOwn ? 'matches' : isOutdated ? 'superseded' : 'moved';
         result.set(record, {kind, slot: there.slot, card, candidates: []});
         continue;
@@ -140,15 +150,33 @@ export function locateCards<One extends RecordedCard>(
   return result;
 }
 
-/** Whether two sets are records of one card that a killed run has left: of the same content but for the slot. */
+function isSameFunction(one: RecordedCard, other: RecordedCard): boolean {
+  return one.id === other.id && functionOf(one.slot) === functionOf(other.slot);
+}
+
+/** Whether two records for slots of one card can be of one card: one of them may be of a card that was there before. */
+function mayBeOneCard(one: RecordedCard, other: RecordedCard): boolean {
+  const above = ({identity: {path}}: RecordedCard) => path?.slice(0, path.lastIndexOf('/'));
+  const number = ({identity: {serial}}: RecordedCard) =>
+    serial?.startsWith('pcie:') === true ? serial : undefined;
+  return (
+    one.slot !== other.slot &&
+    isSame(above(one), above(other)) !== false &&
+    isSame(number(one), number(other)) !== false
+  );
+}
+
+/**
+ * Whether two sets are records of one card, as a killed run leaves them. The new one may have another path, because the
+ * card was put into another place.
+ */
 function isSameSet(one: RecordedSet<RecordedCard>, other: RecordedSet<RecordedCard>): boolean {
   return one.records.some((record) =>
     other.records.some(
-      ({id, identity}) =>
+      ({id, identity: {path, serial}}) =>
         record.id === id &&
-        (identity.path !== undefined || identity.serial !== undefined) &&
-        identity.path === record.identity.path &&
-        identity.serial === record.identity.serial,
+        (isSame(record.identity.serial, serial) ??
+          (record.identity.serial === serial && isSame(record.identity.path, path) === true)),
     ),
   );
 }

@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import {record} from '../../src/entry/handlers/record.js';
+import {SimulatedMachine} from '../simulated-host/kernel/machine.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {typed} from '../cli/runs.js';
+import {runOn, withProduct} from './services.js';
+import {machineAt, orders, slotIn, type Boot} from './twins.js';
+
+/** Everything that is installed: files with their texts and links, by path. */
+function installed(host: SimulatedHost): Map<string, string> {
+  const found = new Map<string, string>();
+  const look = (path: string): void => {
+    const real = host.machine.tree.onDisk(path);
+    for (const entry of fs.existsSync(real) ? fs.readdirSync(real, {withFileTypes: true}) : []) {
+      const own = `${path}/${entry.name}`;
+      if (entry.isDirectory()) look(own);
+      else
+        found.set(
+          own,
+          entry.isSymbolicLink()
+            ? `-> ${fs.readlinkSync(host.machine.tree.onDisk(own))}`
+            : fs.readFileSync(host.machine.tree.onDisk(own), 'utf8'),
+        );
+    }
+  };
+  for (const folder of ['/etc/pearasys', '/etc/systemd/system']) look(folder);
+  return found;
+}
+
+describe('records of cards that have moved', () => {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+
+  /** The machine at a boot, with what was installed before. */
+  function booted(boot: Boot, before?: ReadonlyMap<string, string>): SimulatedHost {
+    const declaration = machineAt(boot);
+    withProduct(declaration);
+    const host = new SimulatedHost(new SimulatedMachine(declaration));
+    hosts.push(host);
+    for (const [path, content] of before ?? [])
+      if (content.startsWith('-> ')) host.machine.tree.textLink(path, content.slice('-> '.length));
+      else host.machine.tree.file(path, content, 0o644);
+    return host;
+  }
+
+  async function install(host: SimulatedHost, boot: Boot, places: readonly number[]): Promise<void> {
+    for (const place of places) {
+      const line = `-s ${slotIn(boot, place)} -s ${slotIn(boot, place, 1)} service install vfio-pci`;
+      const {exitCode, stderr} = await typed(host, line);
+      assert.equal(exitCode, 0, stderr);
+    }
+    host.journal.length = 0;
+  }
+
+  /** What is installed when the cards are recorded at this boot for the first time. */
+  async function fresh(boot: Boot, places: readonly number[]): Promise<Map<string, string>> {
+    const host = booted(boot);
+    await install(host, boot, places);
+    return installed(host);
+  }
+
+  const first: Boot = {topology: 'own root ports', numbered: true, shift: 0, places: [0, 1, 2, 3]};
+
+  it('are moved with units and links, and the units are started', async () => {
+    const before = await fresh(first, [1]);
+    const boot = {...first, shift: 3};
+    const host = booted(boot, before);
+    const slot = slotIn(boot, 1);
+    host.machine.tree.file(`/run/pearasys/moved/${slot}`, 'PEARASYS_RECORD=x\n', 0o644);
+    const {exitCode, journal} = await runOn(host, record, slot);
+    assert.equal(exitCode, 0, journal.join('\n'));
+    assert.deepEqual(installed(host), await fresh(boot, [1]));
+    assert.ok(journal.includes(`<4>the record of ${slotIn(first, 1)} is now that of ${slot}`));
+    assert.equal(journal.at(-1), `<6>${slot} has the record of its card now`);
+    assert.equal(host.exists(`/run/pearasys/moved/${slot}`), false);
+    assert.deepEqual(host.list('/run/pearasys/checked').sort(), [
+      `${slot}-0x10de-0x1b80@0000:00:1c.1`,
+      `${slotIn(boot, 1, 1)}-0x10de-0x10f0@0000:00:1c.1`,
+    ]);
+    const units = [0, 1].map((fn) => `pearasys-${slotIn(boot, 1, fn)}@vfio-pci.service`);
+    assert.ok(host.effects().includes(`systemctl start --no-block ${units.join(' ')}`));
+    assert.ok(!host.effects().some((line) => line.startsWith('systemctl stop')));
+  });
+
+  it('in any order of four cards, whichever unit is first', async () => {
+    const before = await fresh(first, [0, 1, 2]);
+    for (const places of orders) {
+      const boot = {...first, places};
+      const host = booted(boot, before);
+      for (const place of [2, 3, 0, 1]) {
+        const {exitCode, journal} = await runOn(host, record, slotIn(boot, place));
+        assert.equal(exitCode, 0, journal.join('\n'));
+      }
+      const recorded = places.flatMap((card, place) => (card < 3 ? [place] : []));
+      assert.deepEqual(installed(host), await fresh(boot, recorded), `order ${places.join(' ')}`);
+      host.dispose();
+    }
+  });
+
+  for (const [what, boot] of [
+    ['buses are shifted by one', {...first, shift: 1}],
+    ['cards are exchanged', {...first, places: [1, 0, 3, 2]}],
+  ] as readonly (readonly [string, Boot])[])
+    it(`if ${what}, also if the run is killed at any effect and repeated`, async () => {
+      const before = await fresh(first, [0, 1, 2]);
+      const expected = installed(booted(boot, before));
+      const whole = booted(boot, before);
+      const {exitCode} = await runOn(whole, record, slotIn(boot, 0));
+      assert.equal(exitCode, 0);
+      const effects = whole.journal.length;
+      const after = installed(whole);
+      assert.notDeepEqual(after, expected);
+      for (let kill = 1; kill < effects; kill++) {
+        const host = booted(boot, before);
+        host.killAt(kill);
+        await runOn(host, record, slotIn(boot, 0));
+        const again = new SimulatedHost(host.machine);
+        assert.equal((await runOn(again, record, slotIn(boot, 0))).exitCode, 0);
+        assert.deepEqual(installed(again), after, `killed at ${kill}: ${whole.effects()[kill - 1] ?? ''}`);
+        host.dispose();
+      }
+    });
+
+  it('make room if their own card is not there', async () => {
+    const before = await fresh(first, [0, 1]);
+    // Card 0 is in the place of card 1, which was taken out.
+    const boot = {...first, places: [undefined, 0, 2, 3]};
+    const host = booted(boot, before);
+    assert.equal((await runOn(host, record, slotIn(boot, 1))).exitCode, 0);
+    const text = (place: number) =>
+      host.readText(`/etc/pearasys/pci/${slotIn(boot, place)}-0x10de-0x1b80`) ?? '';
+    assert.match(text(1), /PEARASYS_SERIAL=pcie:00-11-22-33-44-55-66-00/);
+    assert.match(text(0), /PEARASYS_SERIAL=pcie:00-11-22-33-44-55-66-01/);
+    const back = booted({...first, shift: 1}, installed(host));
+    assert.equal((await runOn(back, record, slotIn({...first, shift: 1}, 0))).exitCode, 0);
+    assert.deepEqual(installed(back), await fresh({...first, shift: 1}, [0, 1]));
+  });
+
+  it('keep units that are disabled so', async () => {
+    const host = booted(first);
+    await install(host, first, [0, 1]);
+    const unit = (boot: Boot, place: number) => `pearasys-${slotIn(boot, place)}@vfio-pci.service`;
+    assert.equal((await host.run('systemctl', ['disable', unit(first, 1)])).status, 0);
+    const boot = {...first, places: [3, 2, 1, 0]};
+    const next = booted(boot, installed(host));
+    assert.equal((await runOn(next, record, slotIn(boot, 3))).exitCode, 0);
+    const enabled = [0, 1, 2, 3].map((place) =>
+      next.exists(
+        `/etc/systemd/system/sys-bus-pci-devices-${slotIn(boot, place)}.device.wants/${unit(boot, place)}`,
+      ),
+    );
+    assert.deepEqual(enabled, [false, false, false, true]);
+    assert.ok(
+      !next
+        .effects()
+        .join('\n')
+        .includes(`start --no-block ${unit(boot, 2)}`),
+    );
+  });
+
+  it('of an older version are completed when their cards are there', async () => {
+    const before = await fresh(first, [0]);
+    const old = new Map(
+      [...before].map(([path, text]) => [
+        path,
+        path.startsWith('/etc/pearasys')
+          ? text.replace(/^PEARASYS_(?:SUBSYSTEM|PATH|SERIAL)=.*\n/gm, '')
+          : text,
+      ]),
+    );
+    assert.notDeepEqual(old, before);
+    const host = booted(first, old);
+    assert.equal((await runOn(host, record, slotIn(first, 0))).exitCode, 0);
+    assert.deepEqual(installed(host), before);
+  });
+});
