@@ -150,8 +150,9 @@ export async function readBootStatus(host: HostQuery, layout: Layout): Promise<B
   const claims = claimLines(wanted ?? '');
   const images: ImageStatus[] = [];
   const {generator, obstacle} = system;
-  for (const image of generator === undefined ? [] : generator.images)
-    images.push(await readImage(host, layout, generator?.name ?? 'dracut', image, claims));
+  if (generator !== undefined)
+    for (const image of generator.images)
+      images.push(await readImage(host, layout, generator.name, image, claims));
   return {
     takesPart: state.takesPart,
     setting: readSettings(host, layout).settings.initramfs,
