@@ -172,7 +172,7 @@ function notTheRecorded(
     ],
     hint:
       place?.kind === 'moved' || guest !== undefined
-        ? `to move the records to the slots of their cards: pearasys service adopt`
+        ? `to move the record to the slot of its card: pearasys service adopt ${place?.slot ?? record.slot}`
         : `to claim this card instead of the recorded one: pearasys service adopt ${record.slot}`,
   });
 }

@@ -219,7 +219,7 @@ describe('the handlers', () => {
         const {journal} = await runOn(host, claim, card, 'vfio-pci');
         assert.deepEqual(journal.slice(-2), [
           '<3>  the recorded card is in 0000:09:00.0',
-          '<3>  try: to move the records to the slots of their cards: pearasys service adopt',
+          '<3>  try: to move the record to the slot of its card: pearasys service adopt 0000:09:00.0',
         ]);
       });
 

@@ -161,6 +161,67 @@ describe('records of cards that have moved', () => {
     );
   });
 
+  describe('taken over by service adopt', () => {
+    const bare: Boot = {...first, numbered: false};
+    const target = slotIn(bare, 3);
+    const adopt = async (host: SimulatedHost, line: string) => await typed(host, `service adopt ${line}`.trim());
+
+    /** The card of the first place was put into the last one, and the second one was taken out: only a person knows. */
+    async function moved(): Promise<SimulatedHost> {
+      return booted({...bare, places: [undefined, undefined, 2, 0]}, await fresh(bare, [0, 1]));
+    }
+
+    it('are listed with what is recorded and the devices that may be meant', async () => {
+      const host = await moved();
+      const {exitCode, stdout} = await adopt(host, '');
+      assert.equal(exitCode, 0);
+      const lines = stdout.split('\n');
+      assert.equal(lines[0], `${slotIn(bare, 0)} on vfio-pci`);
+      assert.equal(lines[1], '  recorded: id 10de:1b80, subsystem 1043:8599, path 0000:00/1c.0/00.0');
+      assert.equal(
+        lines[3],
+        `  perhaps ${target}: id 10de:1b80, subsystem 1043:8599, path 0000:00/1c.3/00.0`,
+      );
+      assert.deepEqual(host.effects(), []);
+    });
+
+    it('if it is said which one, with both functions of the card', async () => {
+      const host = await moved();
+      const unclear = await adopt(host, `${target} --force`);
+      assert.equal(unclear.exitCode, 2);
+      assert.match(unclear.stderr, new RegExp(`try: pearasys service adopt ${target} --from SLOT`));
+      const unconfirmed = await adopt(host, `${target} --from ${slotIn(bare, 0)}`);
+      assert.equal(unconfirmed.exitCode, 3);
+      assert.deepEqual(host.effects(), []);
+      const dry = await adopt(host, `${target} --from ${slotIn(bare, 0)} --dry-run`);
+      assert.equal(dry.exitCode, 0);
+      assert.deepEqual(host.effects(), []);
+      const {exitCode, stdout, stderr} = await adopt(host, `${target} --from ${slotIn(bare, 0)} --force`);
+      assert.equal(exitCode, 0, stderr);
+      assert.equal(stdout.split('\n').at(-2), `adopted: ${target}, ${slotIn(bare, 3, 1)}`);
+      const names = (slots: readonly string[]) =>
+        slots.flatMap((slot) => [`${slot}.0-0x10de-0x1b80`, `${slot}.1-0x10de-0x10f0`]);
+      assert.deepEqual(host.list('/etc/pearasys/pci'), names(['0000:03:00', '0000:05:00']));
+      assert.match(
+        host.readText(`/etc/pearasys/pci/${target}-0x10de-0x1b80`) ?? '',
+        /^PEARASYS_PATH=0000:00\/1c\.3\/00\.0$/m,
+      );
+      assert.ok(host.exists(`/etc/systemd/system/pearasys-${target}@.service`));
+      assert.ok(!host.exists(`/etc/systemd/system/pearasys-${slotIn(bare, 0)}@.service`));
+    });
+
+    it('by a card that replaces the recorded one in its slot', async () => {
+      const host = booted({...first, places: [7, 1, 2, 3]}, await fresh(first, [0]));
+      const slot = slotIn(first, 0);
+      const {exitCode, stderr} = await adopt(host, `${slot} --force`);
+      assert.equal(exitCode, 0, stderr);
+      assert.deepEqual(installed(host), await fresh({...first, places: [7, 1, 2, 3]}, [0]));
+      const nothing = await adopt(host, '--json');
+      assert.deepEqual((JSON.parse(nothing.stdout) as {adoptions: unknown[]}).adoptions, []);
+      assert.equal((await adopt(host, `${slotIn(first, 2)} --force`)).exitCode, 4);
+    });
+  });
+
   it('of an older version are completed when their cards are there', async () => {
     const before = await fresh(first, [0]);
     const old = new Map(

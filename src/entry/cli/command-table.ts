@@ -56,6 +56,10 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'Show what is set on devices when they are claimed',
     load: () => import('./commands/service/show.js'),
   },
+  'service:adopt': {
+    summary: 'Take over a card that was moved or replaced',
+    load: () => import('./commands/service/adopt.js'),
+  },
   'service:import': {
     summary: 'Import saved driverctl overrides',
     load: () => import('./commands/service/import.js'),
