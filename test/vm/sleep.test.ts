@@ -63,7 +63,8 @@ describe('sleep on a real kernel', function () {
   echo "$slot $(basename "$(readlink driver)") $(cat driver_override) $(setpci -s $slot 0.l)"
 done
 readlink -f /sys/bus/mdev/devices/${uuid}/driver
-systemctl show --property=Id,ActiveState,ActiveEnterTimestampMonotonic ${units.join(' ')}`);
+systemctl show --property=Id,ActiveState,ActiveEnterTimestampMonotonic ${units.join(' ')}
+journalctl --quiet --no-pager -b -o cat -p warning -u 'pearasys-*' -u 'mdev*'`);
   const hold = async (command: string, said: RegExp) => {
     const process = await machine.start(`exec perl /root/${command}`);
     await process.printed(said);
@@ -79,7 +80,6 @@ systemctl show --property=Id,ActiveState,ActiveEnterTimestampMonotonic ${units.j
       await process.exited;
     }
   };
-  const problems = () => machine.sh("journalctl --no-pager -b -o cat -p warning -u 'pearasys-*' -u 'mdev*'");
 
   describe('claimed and mediated devices', () => {
     it('are where their records say after a suspend, with their units active, and can be used', async () => {
@@ -89,17 +89,24 @@ systemctl show --property=Id,ActiveState,ActiveEnterTimestampMonotonic ${units.j
       await suspend();
       assert.equal(await state(), before);
       await assertUsable();
-      assert.equal(await problems(), '');
     });
 
     it('are so after a hibernation', async () => {
       const before = await state();
-      await machine.sh(`swap=/dev/$(ls /sys/bus/pci/devices/${disk1.slot}/nvme/*/ | grep -x 'nvme[0-9]*n1')
-mkswap -q "$swap" && swapon "$swap"
-echo 0 >/sys/power/image_size; echo test_resume >/sys/power/disk; echo disk >/sys/power/state; swapoff "$swap"`);
+      // The kernel reads the image back itself (test_resume): the initramfs of this machine does not.
+      await machine.sh(
+        `fallocate -l 700M /swap && chmod 600 /swap && mkswap /swap && swapon /swap
+filefrag -v /swap | sed -n 's/^ *0: *[0-9]*\\.\\. *[0-9]*: *\\([0-9]*\\)\\.\\..*/\\1/p' >/sys/power/resume_offset
+cat /sys/block/vda/dev >/sys/power/resume
+echo 0 >/sys/power/image_size
+echo test_resume >/sys/power/disk
+echo disk >/sys/power/state
+swapoff /swap && rm /swap`,
+        {timeout: 150_000},
+      );
+      assert.match(await machine.kernelLog(), /PM: hibernation: hibernation exit/);
       assert.equal(await state(), before);
       await assertUsable();
-      assert.equal(await problems(), '');
     });
 
     it('that a process has open stay open, but a suspend resets the device', async () => {
