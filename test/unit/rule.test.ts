@@ -357,4 +357,59 @@ describe('the udev rule', () => {
     assert.deepEqual(made.units.runs.get('pearasys-record@0000:05:00.0.service')?.exitCode, 0);
     assert.equal(made.host.exists('/etc/pearasys/pci/0000:05:00.0-0x8086-0x10d3'), true);
   });
+
+  describe('a card', () => {
+    const identity = (rest: string) =>
+      `PEARASYS_SLOT=${card}\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=vfio-pci\n${rest}`;
+
+    /** Replaces the record, runs early as at boot, and adds the card again. @returns what the rules did. */
+    async function added(text: string): Promise<UdevResult> {
+      const made = await installed();
+      putPrograms(made.host.machine.folder, '/bin/false');
+      made.host.machine.tree.file(record, text, 0o644);
+      for (const name of made.host.machine.tree.list(dirname(checked)))
+        made.host.machine.tree.remove(`${dirname(checked)}/${name}`);
+      spawnSync('/bin/sh', [join(made.host.machine.folder, 'early')]);
+      made.host.machine.hotRemove(card);
+      made.host.machine.hotAdd({...functionOf(made.host.machine.declaration, card), id: subject.id});
+      made.host.userland.handleEvents();
+      return eventOf(made.host, 'add');
+    }
+
+    it('below the recorded bridge is claimed, without a process', async () => {
+      const {writes, processes} = await added(identity('PEARASYS_PATH=0000:00/01.1/00.0\n'));
+      assert.deepEqual([writes.includes(`${override}=vfio-pci`), processes], [true, []]);
+    });
+
+    it('below another bridge is left to its unit', async () => {
+      const {writes, tags} = await added(identity('PEARASYS_PATH=0000:00/01.2/00.0\n'));
+      assert.deepEqual([writes, tags.has('systemd')], [[], true]);
+    });
+
+    it('with a serial number is left to its unit, because no rule can read it', async () => {
+      const {writes, tags} = await added(
+        identity('PEARASYS_PATH=0000:00/01.1/00.0\nPEARASYS_SERIAL=pcie:00-11-22-33-44-55-66-77\n'),
+      );
+      assert.deepEqual([writes, tags.has('systemd')], [[], true]);
+    });
+
+    it('in a slot without a unit, below the root port of a record, is given to the unit that decides', async () => {
+      const made = await installed();
+      const disk = '0000:04:00.0';
+      const {id} = functionOf(made.host.machine.declaration, disk);
+      const [vendor, product] = id.split(':');
+      const port = made.host.machine.declaration.functions.find(({slot}) => slot === disk)?.behind ?? '';
+      made.host.machine.tree.file(
+        `${dirname(checked)}/below-${port}-0-0x${vendor}-0x${product}`,
+        `PEARASYS_RECORD=0000:09:00.0-0x${vendor}-0x${product}\n`,
+        0o644,
+      );
+      made.host.machine.hotRemove(disk);
+      made.host.machine.hotAdd(disk);
+      made.host.userland.handleEvents();
+      const {properties, writes} = eventOf(made.host, 'add', disk);
+      assert.equal(properties['SYSTEMD_WANTS'], `pearasys-record@${disk}.service`);
+      assert.deepEqual(writes, []);
+    });
+  });
 });
