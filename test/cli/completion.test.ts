@@ -30,7 +30,7 @@ describe('completion', () => {
     [['li'], ['list']],
     [
       ['service', ''],
-      ['install', 'uninstall', 'list', 'set', 'show', 'import'],
+      ['install', 'uninstall', 'list', 'set', 'show', 'adopt', 'import'],
     ],
     [['-s', '04:00.0', 'service', 'un'], ['uninstall']],
     [['list', '--cl'], ['--class']],

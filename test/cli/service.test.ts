@@ -584,6 +584,7 @@ describe('pearasys service', () => {
             id: '8086:10d3',
             card: 'matches',
             elsewhere: [],
+            identity: null,
             slot: 'any',
             driver: 'vfio-pci',
             unit: null,
@@ -941,7 +942,7 @@ describe('pearasys service', () => {
       await host.userland.idle();
       assert.equal(
         await ok(host, 'service list'),
-        `${card}\t10de:1b80\tvfio-pci\tenabled\tfailed\tother-card, now in 0000:01:00.0\trecord\n` +
+        `${card}\t10de:1b80\tvfio-pci\tenabled\tfailed\tother-card\trecord\n` +
           `${sound}\t10de:10f0\tvfio-pci\tenabled\tactive\tmatches\trecord\n` +
           '0000:04:00.0\t144d:a80a\tnvme\tdisabled\tinactive\tmatches\trecord\n' +
           '0000:05:00.0\t8086:10d3\tvfio-pci\tenabled\tinactive\tabsent\trecord\n',

@@ -164,7 +164,8 @@ describe('records of cards that have moved', () => {
   describe('taken over by service adopt', () => {
     const bare: Boot = {...first, numbered: false};
     const target = slotIn(bare, 3);
-    const adopt = async (host: SimulatedHost, line: string) => await typed(host, `service adopt ${line}`.trim());
+    const adopt = async (host: SimulatedHost, line: string) =>
+      await typed(host, `service adopt ${line}`.trim());
 
     /** The card of the first place was put into the last one, and the second one was taken out: only a person knows. */
     async function moved(): Promise<SimulatedHost> {
@@ -220,6 +221,31 @@ describe('records of cards that have moved', () => {
       assert.deepEqual((JSON.parse(nothing.stdout) as {adoptions: unknown[]}).adoptions, []);
       assert.equal((await adopt(host, `${slotIn(first, 2)} --force`)).exitCode, 4);
     });
+  });
+
+  it('are shown with what holds of them', async () => {
+    const boot: Boot = {...first, shift: 3, places: [0, undefined, 1, 3]};
+    const host = booted(boot, await fresh(first, [0, 1, 2]));
+    const lines = (await typed(host, 'service list')).stdout.split('\n');
+    const line = (slot: string) => lines.find((one) => one.startsWith(slot))?.split('\t')[5];
+    assert.equal(line(slotIn(first, 0)), `moved, now in ${slotIn(boot, 0)}`);
+    assert.equal(line(slotIn(first, 1)), `moved, now in ${slotIn(boot, 2)}`);
+    assert.equal(line(slotIn(first, 2)), 'absent');
+    const {services} = JSON.parse((await typed(host, 'service list --json')).stdout) as {
+      services: {slot: string; identity: unknown}[];
+    };
+    assert.deepEqual(services.find(({slot}) => slot === slotIn(first, 1))?.identity, {
+      holds: ['id', 'subsystem', 'serial'],
+      differs: ['path', 'slot'],
+    });
+    const {stdout} = await typed(host, `show ${slotIn(boot, 2)}`);
+    assert.match(stdout, new RegExp(`^ +record +vfio-pci, recorded for slot ${slotIn(first, 1)}$`, 'm'));
+    assert.match(
+      stdout,
+      /^ +identity +as recorded: id, subsystem, serial; other than recorded: path, slot$/m,
+    );
+    const other = await typed(host, `show ${slotIn(boot, 3)}`);
+    assert.match(other.stdout, /^ +record +none$/m);
   });
 
   it('of an older version are completed when their cards are there', async () => {

@@ -5,7 +5,6 @@ import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import {
   isNamedFor,
-  matchRecord,
   parseRecord,
   printRecord,
   readRecordOf,
@@ -199,24 +198,6 @@ describe('a record', () => {
     assert.equal(isNamedFor(slot, path), true);
     assert.equal(isNamedFor(parseSlot('02:00.1'), path), false);
     assert.equal(isNamedFor(slot, '/etc/pearasys/pci/any-0x10de-0x1b80'), false);
-  });
-});
-
-describe('matchRecord', () => {
-  const there = aDevice('02:00.0');
-  it('matches the recorded card in its slot, and any card by id alone', () => {
-    assert.deepEqual(matchRecord(record, [there]), {kind: 'matches'});
-    assert.deepEqual(matchRecord({...record, slot: 'any'}, []), {kind: 'matches'});
-  });
-
-  it('returns the slot in which the card is instead', () => {
-    const moved = aDevice('04:00.0');
-    assert.deepEqual(matchRecord(record, [moved]), {kind: 'absent', elsewhere: ['0000:04:00.0']});
-    assert.deepEqual(matchRecord(record, [aDevice('02:00.0', {id: '10de:1b81'}), moved]), {
-      kind: 'other-card',
-      found: '10de:1b81',
-      elsewhere: ['0000:04:00.0'],
-    });
   });
 });
 

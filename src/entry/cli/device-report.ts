@@ -1,6 +1,6 @@
 import type {Host, HostReader} from '../../host/host.js';
 import type {Layout} from '../../config/layout.js';
-import {readNumaNode, readResponds, type Device} from '../../devices/pci/device.js';
+import {readDevices, readNumaNode, readResponds, type Device} from '../../devices/pci/device.js';
 import {readHolders, seesAllProcesses} from '../../usage/holders.js';
 import type {Holder} from '../../usage/holder.js';
 import {adviseOnHolder, describeHolder} from '../../usage/words.js';
@@ -8,6 +8,12 @@ import {printName, readDeviceNames, type DeviceNames} from '../../devices/pci/na
 import type {Slot} from '../../devices/pci/slot.js';
 import {readRecords, type DeviceRecord} from '../../state/records/record.js';
 import {readQuarantines, type Quarantine} from '../../state/quarantine.js';
+import {
+  compareIdentity,
+  readCards,
+  type IdentityReport,
+  type LocatedCards,
+} from '../../state/records/locate.js';
 import type {IgnoredFile, UnknownKey} from '../../state/desired.js';
 import {readUnitStates, type UnitState} from '../../systemd/unit.js';
 
@@ -27,6 +33,8 @@ export interface RecordReport {
   readonly id: string;
   /** Whether the card in the slot is the recorded one; if not, it is not claimed. */
   readonly matches: boolean;
+  /** Which parts of the recorded identity the card has; null for a record by id alone. */
+  readonly identity: IdentityReport | null;
   /** What the record has that this version does not know. */
   readonly unknown: readonly UnknownKey[];
 }
@@ -84,6 +92,8 @@ export interface Surroundings {
   readonly namesProblems: readonly string[];
   /** By slot; those by id alone under `any`. */
   readonly records: ReadonlyMap<string, readonly DeviceRecord[]>;
+  /** Where the recorded cards are. */
+  readonly cards: LocatedCards<DeviceRecord>;
   /** Record files that are ignored. */
   readonly problems: readonly IgnoredFile[];
   readonly units: ReadonlyMap<Slot, readonly UnitState[]>;
@@ -116,6 +126,7 @@ export async function readSurroundings(
     names: readDeviceNames(host, [...devices, ...others], (problem) => namesProblems.push(problem)),
     namesProblems,
     records: bySlot(records),
+    cards: readCards(host, records, complete || records.length === 0 ? devices : readDevices(host), false),
     problems,
     units: bySlot(await readUnitStates(host)),
     holders: bySlot(readHolders(host, devices, {alone: true, complete})),
@@ -154,7 +165,7 @@ export function reportDevice(device: Device, surroundings: Surroundings): Device
     vgpu: device.vgpuType === undefined ? null : {type: device.vgpuType === 0 ? null : device.vgpuType},
     responds: surroundings.responds(device.slot) ?? null,
     quarantined: quarantineOf(device, surroundings)?.reason ?? null,
-    record: reportRecord(device, surroundings.records),
+    record: reportRecord(device, surroundings),
     units: (surroundings.units.get(device.slot) ?? []).map(({unit, driver, enabled, active = null}) => ({
       unit,
       driver,
@@ -203,24 +214,40 @@ export function blindSpot(host: HostReader): string | undefined {
     : 'pearasys: not root: files that processes of other users have open are not visible';
 }
 
-/** The record of this very card, or by its id alone; else one of another card in its slot. */
-export function recordFor({slot, id}: Device, records: Surroundings['records']): DeviceRecord | undefined {
+/**
+ * The record of this very card, also if it is for the slot in which the card was before, or by its id alone; else one
+ * of another card in its slot.
+ */
+export function recordFor(
+  {slot, id}: Device,
+  {records, cards}: Pick<Surroundings, 'records' | 'cards'>,
+): DeviceRecord | undefined {
   if (records.size === 0) return undefined;
   const own = records.get(slot) ?? [];
-  return own.find((one) => one.id === id) ?? records.get('any')?.find((one) => one.id === id) ?? own[0];
+  const located = [...cards.where].filter(([, place]) => place.slot === slot && place.kind !== 'superseded');
+  return (
+    located[0]?.[0] ??
+    own.find((one) => one.id === id) ??
+    records.get('any')?.find((one) => one.id === id) ??
+    own[0]
+  );
 }
 
 /** What {@link recordFor} finds, as it is reported. */
-export function reportRecord(device: Device, records: Surroundings['records']): RecordReport | null {
-  const {id} = device;
-  const record = recordFor(device, records);
-  return record === undefined
-    ? null
-    : {
-        driver: record.driver,
-        slot: record.slot,
-        id: record.id,
-        matches: record.id === id,
-        unknown: record.unknown,
-      };
+export function reportRecord(
+  device: Device,
+  surroundings: Pick<Surroundings, 'records' | 'cards'>,
+): RecordReport | null {
+  const record = recordFor(device, surroundings);
+  if (record === undefined) return null;
+  const {cards} = surroundings;
+  const there = cards.present.get(device.slot);
+  return {
+    driver: record.driver,
+    slot: record.slot,
+    id: record.id,
+    matches: record.slot === 'any' ? record.id === device.id : cards.where.get(record)?.slot === device.slot,
+    identity: record.slot === 'any' || there === undefined ? null : compareIdentity(record, there),
+    unknown: record.unknown,
+  };
 }

@@ -182,10 +182,7 @@ function isSameSet(one: RecordedSet<RecordedCard>, other: RecordedSet<RecordedCa
 }
 
 /** The parts of a recorded identity that a device has, and those that it has not; parts that are unknown are in neither. */
-export function compareIdentity(
-  record: RecordedCard,
-  device: PresentDevice,
-): {readonly holds: readonly Part[]; readonly differs: readonly Part[]} {
+export function compareIdentity(record: RecordedCard, device: PresentDevice): IdentityReport {
   const {identity} = device;
   const parts: [Part, boolean | undefined][] = [
     ['id', record.id === device.id],
@@ -198,6 +195,22 @@ export function compareIdentity(
     holds: parts.filter(([, same]) => same === true).map(([part]) => part),
     differs: parts.filter(([, same]) => same === false).map(([part]) => part),
   };
+}
+
+/** Which parts of a record's identity a device has, as it is reported. */
+export interface IdentityReport {
+  readonly holds: readonly Part[];
+  readonly differs: readonly Part[];
+}
+
+/** How a record compares with the device that is its card, or else is in its slot; null without such a device. */
+export function reportIdentity(
+  record: DeviceRecord,
+  {where, present}: LocatedCards<DeviceRecord>,
+): IdentityReport | null {
+  const slot = where.get(record)?.slot ?? record.slot;
+  const device = slot === 'any' ? undefined : present.get(slot);
+  return device === undefined ? null : compareIdentity(record, device);
 }
 
 /** A part of an identity that a device may have in common with a record. */

@@ -54,12 +54,6 @@ export interface Records {
   readonly folderProblem: IgnoredFile | undefined;
 }
 
-/** Whether a record matches the machine. */
-export type RecordMatch =
-  | {readonly kind: 'matches'}
-  | {readonly kind: 'absent'; readonly elsewhere: readonly Slot[]}
-  | {readonly kind: 'other-card'; readonly found: DeviceId; readonly elsewhere: readonly Slot[]};
-
 const keys = {
   slot: 'PEARASYS_SLOT',
   id: 'PEARASYS_ID',
@@ -313,18 +307,6 @@ export function readRecordOf(
     return readDesired({kind: 'record', path}, untrusted, () => readRecord(host, path));
   }
   return undefined;
-}
-
-/** Whether the recorded card is in its slot. */
-export function matchRecord(
-  record: Pick<RecordContent, 'slot' | 'id'>,
-  devices: readonly Device[],
-): RecordMatch {
-  if (record.slot === 'any') return {kind: 'matches'};
-  const there = devices.find((device) => device.slot === record.slot);
-  if (there?.id === record.id) return {kind: 'matches'};
-  const elsewhere = devices.filter((device) => device.id === record.id).map((device) => device.slot);
-  return there === undefined ? {kind: 'absent', elsewhere} : {kind: 'other-card', found: there.id, elsewhere};
 }
 
 function readRecord(host: HostReader, path: string): DeviceRecord {

@@ -12,7 +12,6 @@ import {printableLine} from '../../../host/printable.js';
 import {printName} from '../../../devices/pci/names.js';
 import {ignoredNote} from '../../../state/desired.js';
 import {quarantineNote} from '../../../state/quarantine.js';
-import {matchRecord, type DeviceRecord} from '../../../state/records/record.js';
 import type {UnitState} from '../../../systemd/unit.js';
 import {BaseCommand} from '../base-command.js';
 import {hasColors} from '../context.js';
@@ -50,7 +49,7 @@ export interface ListResult {
 export interface MissingCard {
   readonly slot: string;
   readonly id: string;
-  /** Slots with a card of this id now, except those with their own record. */
+  /** The slot in which it is now; if that is not certain, those in which it may be, except those with their own record. */
   readonly elsewhere: readonly string[];
 }
 
@@ -130,7 +129,7 @@ export default class List extends BaseCommand {
       const quarantine = quarantineOf(device, surroundings);
       if (quarantine !== undefined) this.warn(quarantineNote(quarantine));
     }
-    const missing = missingCards([...surroundings.records.values()].flat(), all);
+    const missing = missingCards(surroundings);
     for (const {slot, id, elsewhere} of missing)
       this.warn(
         `the recorded card ${id} is not in slot ${slot}${elsewhere.length === 0 ? '' : `; one is in ${elsewhere.join(', ')}`}: not touched`,
@@ -218,12 +217,10 @@ async function readMdevs(
 }
 
 /** Records whose slot is empty or has another card. */
-function missingCards(records: readonly DeviceRecord[], devices: readonly Device[]): MissingCard[] {
-  const recorded = new Set<string>(records.map((record) => record.slot));
-  return records.flatMap((record) => {
-    const match = matchRecord(record, devices);
-    if (match.kind === 'matches') return [];
-    const elsewhere = match.elsewhere.filter((slot) => !recorded.has(slot));
+function missingCards({records, cards}: Pick<Surroundings, 'records' | 'cards'>): MissingCard[] {
+  return [...cards.where].flatMap(([record, {kind, slot, candidates}]) => {
+    if (kind === 'matches' || kind === 'superseded') return [];
+    const elsewhere = slot === undefined ? candidates.filter((one) => !records.has(one)) : [slot];
     return [{slot: record.slot, id: record.id, elsewhere}];
   });
 }
@@ -236,7 +233,7 @@ function line(device: Device, surroundings: Surroundings): string {
   const holders = surroundings.holders.get(slot)?.map(holderWord);
   return `${slot}\t${id}\t${printClass(classCode)}\t${driver ?? '-'}\t${override ?? '-'}\t${group ?? '-'}\t${
     bootDisplay ? 'boot-display' : '-'
-  }\t${recordWord(reportRecord(device, surroundings.records))}\t${joined(units)}\t${joined(holders)}\t${
+  }\t${recordWord(reportRecord(device, surroundings))}\t${joined(units)}\t${joined(holders)}\t${
     names?.class ?? '-'
   }\t${printName(id, names)}${vgpuWord(device.vgpuType)}\n`;
 }

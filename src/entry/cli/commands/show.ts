@@ -23,6 +23,7 @@ import {leavesGroupViable} from '../../../plan/switch/switch.js';
 import {wayOut} from '../../../state/quarantine.js';
 import {desiredNotes} from '../../../state/desired.js';
 import {isNamedFor} from '../../../state/records/record.js';
+import type {IdentityReport} from '../../../state/records/locate.js';
 import {BaseCommand} from '../base-command.js';
 import {
   blindSpot,
@@ -132,7 +133,7 @@ export default class Show extends BaseCommand {
     for (const problem of surroundings.namesProblems) this.warn(problem);
     const files = [
       ...surroundings.problems.filter(({path}) => chosen.some(({slot}) => isNamedFor(slot, path))),
-      ...chosen.flatMap((device) => recordFor(device, surroundings.records) ?? []),
+      ...chosen.flatMap((device) => recordFor(device, surroundings) ?? []),
     ];
     for (const note of desiredNotes(files)) this.warn(note);
     this.#noteBlindSpot(host);
@@ -285,7 +286,8 @@ function print(device: ShownDevice): string {
     device.quarantined === null ? undefined : wayOut(device.slot),
   );
   fact('unreadable', device.unreadable.join(' ') || undefined);
-  fact('record', record === null ? 'none' : recordWords(record));
+  fact('record', record === null ? 'none' : recordWords(record, device));
+  fact('identity', record?.identity == null ? undefined : identityWords(record.identity));
   fact(
     'units',
     ...device.units.map(
@@ -324,9 +326,19 @@ function driverWords({driver, module}: ShownDevice): string {
   return module === null || module === driver ? driver : `${driver} (module ${module})`;
 }
 
-function recordWords(record: NonNullable<DeviceReport['record']>): string {
+function recordWords(record: NonNullable<DeviceReport['record']>, {slot}: ShownDevice): string {
   if (!record.matches) return `${record.driver}, for another card (${record.id}): this one is not touched`;
-  return record.slot === 'any' ? `${record.driver}, for each card with this id` : record.driver;
+  if (record.slot === 'any') return `${record.driver}, for each card with this id`;
+  return record.slot === slot ? record.driver : `${record.driver}, recorded for slot ${record.slot}`;
+}
+
+/** `as recorded: id, subsystem, path; other than recorded: slot`. */
+function identityWords({holds, differs}: IdentityReport): string {
+  const words = (parts: readonly string[]) => parts.join(', ');
+  return [
+    ...(holds.length === 0 ? [] : [`as recorded: ${words(holds)}`]),
+    ...(differs.length === 0 ? [] : [`other than recorded: ${words(differs)}`]),
+  ].join('; ');
 }
 
 function groupWords({group, viable, inTheWay}: ShownDevice): string {

@@ -1,11 +1,12 @@
 import {readDevices} from '../../../../devices/pci/device.js';
 import {
-  matchRecord,
-  readRecords,
-  type DeviceRecord,
-  type RecordMatch,
-  type RecordSource,
-} from '../../../../state/records/record.js';
+  readCards,
+  reportIdentity,
+  type IdentityReport,
+  type LocatedCards,
+  type Whereabouts,
+} from '../../../../state/records/locate.js';
+import {readRecords, type DeviceRecord, type RecordSource} from '../../../../state/records/record.js';
 import {desiredNotes, type UnknownKey} from '../../../../state/desired.js';
 import {quarantineNote, readQuarantines, type Quarantine} from '../../../../state/quarantine.js';
 import {describeRescue, readRescue, switchedOffBy} from '../../../../state/rescue.js';
@@ -25,9 +26,11 @@ export interface ServiceEntry {
   readonly enabled: boolean;
   /** systemd's name of the unit's state; null if systemd is not running. */
   readonly active: string | null;
-  /** `matches`; `absent`: no card is in the slot; `other-card`: the card there is another one. */
-  readonly card: RecordMatch['kind'] | 'unrecorded';
-  /** Slots with a card of the recorded id, if it is not in the recorded slot. */
+  /** See {@link Whereabouts}; `unrecorded` for a unit without a record. */
+  readonly card: Whereabouts['kind'] | 'unrecorded';
+  /** Which parts of the recorded identity the card has that it was found by, or that is in the slot; null without one. */
+  readonly identity: IdentityReport | null;
+  /** The slot in which the card is now; if that is not certain, those in which it may be. */
   readonly elsewhere: readonly string[];
   /** Where the claim comes from: a record, or for this boot the kernel command line or a credential. */
   readonly source: RecordSource;
@@ -60,9 +63,10 @@ export default class ServiceList extends BaseCommand {
     const devices = host.exists('/sys/bus/pci/devices') ? readDevices(host) : [];
     const {records, problems} = readRecords(host, this.context.layout);
     const units = await readUnitStates(host);
+    const cards = readCards(host, records, devices, false);
     const recordOf = (slot: string) => {
       const all = records.filter((record) => record.slot === slot);
-      return all.find((record) => matchRecord(record, devices).kind === 'matches') ?? all[0];
+      return all.find((record) => cards.where.get(record)?.kind === 'matches') ?? all[0];
     };
     const withUnit = new Set(units.map(({slot}) => recordOf(slot)));
     const rescue = readRescue(host);
@@ -74,7 +78,7 @@ export default class ServiceList extends BaseCommand {
     const quarantined = (slot: string) => quarantines.get(slot)?.reason ?? null;
     const services: ServiceEntry[] = [
       ...units.map(({slot, driver, unit, enabled, active = null}) => ({
-        ...describeMatch(recordOf(slot), devices),
+        ...describeMatch(recordOf(slot), cards),
         slot,
         driver,
         unit,
@@ -86,7 +90,7 @@ export default class ServiceList extends BaseCommand {
       ...records
         .filter((record) => !withUnit.has(record))
         .map((record) => ({
-          ...describeMatch(record, devices),
+          ...describeMatch(record, cards),
           slot: record.slot,
           driver: record.driver,
           unit: null,
@@ -136,30 +140,43 @@ export default class ServiceList extends BaseCommand {
 
 function describeMatch(
   record: DeviceRecord | undefined,
-  devices: Parameters<typeof matchRecord>[1],
-): Pick<ServiceEntry, 'id' | 'card' | 'elsewhere' | 'source' | 'unknown'> {
+  cards: LocatedCards<DeviceRecord>,
+): Pick<ServiceEntry, 'id' | 'card' | 'identity' | 'elsewhere' | 'source' | 'unknown'> {
   if (record === undefined)
-    return {id: null, card: 'unrecorded', elsewhere: [], source: 'record', unknown: []};
-  const match = matchRecord(record, devices);
+    return {id: null, card: 'unrecorded', identity: null, elsewhere: [], source: 'record', unknown: []};
+  const place = cards.where.get(record);
+  const found = place?.kind === 'matches' || place?.slot === undefined ? [] : [place.slot];
   return {
     id: record.id,
-    card: match.kind,
-    elsewhere: match.kind === 'matches' ? [] : match.elsewhere,
+    // A record by id alone matches each card.
+    card: place?.kind ?? 'matches',
+    identity: reportIdentity(record, cards),
+    elsewhere: [...found, ...(place?.candidates ?? [])],
     source: record.source,
     unknown: record.unknown,
   };
 }
 
+/** The card's state in words: `matches, other path`, `moved, now in 0000:05:00.0`. */
+function cardWords({card, identity, elsewhere, quarantined}: ServiceEntry): string {
+  const differs = card === 'matches' ? (identity?.differs ?? []) : [];
+  const isKnown = card === 'moved' || card === 'superseded';
+  return [
+    card,
+    ...(differs.length === 0 ? [] : [`other ${differs.join(' and ')}`]),
+    ...(quarantined === null ? [] : ['quarantined']),
+    ...(elsewhere.length === 0 ? [] : [`${isKnown ? 'now' : 'perhaps'} in ${elsewhere.join(' ')}`]),
+  ].join(', ');
+}
+
 function cells(entry: ServiceEntry): string[] {
-  const word = entry.quarantined === null ? entry.card : `${entry.card}, quarantined`;
-  const card = entry.elsewhere.length > 0 ? `${word}, now in ${entry.elsewhere.join(' ')}` : word;
   return [
     entry.slot,
     entry.id ?? '-',
     entry.driver,
     entry.enabled ? 'enabled' : 'disabled',
     entry.active ?? '-',
-    card,
+    cardWords(entry),
     entry.source,
   ];
 }
