@@ -23,7 +23,7 @@ import {describeVfioUsers} from '../usage/processes.js';
 import {adviseOnNodeUser, describeNodeUser} from '../usage/words.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {checkCreatable} from '../plan/mdev/mdev-start.js';
-import {checkWorking} from './expect-working.js';
+import {checkWorking, probeAfterReset} from './expect-working.js';
 import {awaitUnused, endProcesses, endedProcesses, waitUntilFree} from './end-processes.js';
 import {refuseLocked} from '../plan/switch/refusals.js';
 import {
@@ -260,10 +260,10 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       await waitUntilFree(host, step, run.options.signal);
       return true;
     case 'expect-driver':
-      checkDriver(host, step.slot, step.driver);
+      await reviveUnless(run, step, () => checkDriver(host, step.slot, step.driver));
       return true;
     case 'expect-default':
-      checkDefault(host, step);
+      await reviveUnless(run, step, () => checkDefault(host, step));
       return true;
     case 'expect-working':
       await checkWorking(host, step, run.options.limit);
@@ -461,6 +461,21 @@ function scriptRefused({call}: CalloutStep, {path, result}: CalloutAnswer): Pear
     details: result.stderr.trim() === '' ? [] : result.stderr.trim().split('\n'),
     hint: 'check what the script requires, or override with --force',
   });
+}
+
+/** Checks a driver. If none has taken the device, and the step says how it may be revived, it is reset and probed again. */
+async function reviveUnless(
+  {host, options}: Run,
+  {slot, revival}: Pick<ExpectDefaultStep, 'slot' | 'revival'>,
+  check: () => void,
+): Promise<void> {
+  try {
+    check();
+  } catch (error) {
+    const hasDriver = readDevice(host, slot)?.driver !== undefined;
+    if (revival === undefined || hasDriver || !(error instanceof PearasysError)) throw error;
+    await probeAfterReset(host, slot, revival, options.limit, {check, failure: error});
+  }
 }
 
 function checkDriver(host: Host, slot: Slot, wanted: string | undefined): void {

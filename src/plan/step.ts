@@ -155,6 +155,17 @@ export interface ExpectDriverStep extends StepBase {
   readonly slot: Slot;
   /** The driver that must be bound; undefined for none. */
   readonly driver: string | undefined;
+  readonly revival?: Revival;
+}
+
+/**
+ * What is done for a device that its host driver does not take: it is reset by the method that its settings name, and
+ * probed again. If the driver still does not take it, it is quarantined.
+ */
+export interface Revival {
+  readonly id: string;
+  /** The method. */
+  readonly reset: string;
 }
 
 /**
@@ -168,6 +179,7 @@ export interface ExpectDefaultStep extends StepBase {
   readonly required: boolean;
   /** The previous driver, which must not have it again. */
   readonly from: string | undefined;
+  readonly revival?: Revival;
 }
 
 /**
@@ -366,23 +378,30 @@ export function probe(slot: Slot): Step {
 }
 
 /** Checks that the device is on the driver; see {@link ExpectDriverStep}. */
-export function expectDriver(slot: Slot, driver: string | undefined): Step {
-  return {kind: 'expect-driver', slot, driver, undo: []};
+export function expectDriver(slot: Slot, driver: string | undefined, revival?: Revival): Step {
+  return {kind: 'expect-driver', slot, driver, ...(revival === undefined ? {} : {revival}), undo: []};
 }
 
 /** Checks that the device is on its default driver; see {@link ExpectDefaultStep}. */
-export function expectDefault(slot: Slot, required: boolean, from: string | undefined): Step {
-  return {kind: 'expect-default', slot, required, from, undo: []};
+export function expectDefault(
+  slot: Slot,
+  required: boolean,
+  from: string | undefined,
+  revival?: Revival,
+): Step {
+  const rest = revival === undefined ? {} : {revival};
+  return {kind: 'expect-default', slot, required, from, ...rest, undo: []};
 }
 
 /**
  * Binds a device without an override to a driver by name, which the kernel does only if the driver matches without
  * it. If the driver rejects the device, it is left for {@link probe}. Undone by unbinding it.
+ * @param mayFail whether a driver that fails is left for a check as well.
  */
-export function bindTo(slot: Slot, driver: string): Step {
+export function bindTo(slot: Slot, driver: string, mayFail = false): Step {
   return writeAttribute(`${driversFolder}/${driver}/bind`, slot, {
     slot,
-    accept: ['EBUSY', 'ENODEV', 'ENXIO'],
+    accept: ['EBUSY', 'ENODEV', 'ENXIO', ...(mayFail ? failedProbes : [])],
     undo: [writeAttribute(devicePath(slot, 'driver/unbind'), slot, {slot, accept: ['ENOENT', 'ENODEV']})],
   });
 }
@@ -391,6 +410,19 @@ export function bindTo(slot: Slot, driver: string): Step {
 export function expectWorking({slot, id}: Pick<Device, 'slot' | 'id'>, reset: string | undefined): Step {
   return {kind: 'expect-working', slot, id, reset, undo: []};
 }
+
+/** What drivers answer when their device does not work. */
+const failedProbes = [
+  'EIO',
+  'EINVAL',
+  'ETIMEDOUT',
+  'ETIME',
+  'ENOMEM',
+  'EREMOTEIO',
+  'EPROTO',
+  'EAGAIN',
+  'EFAULT',
+];
 
 /** Loads a module and, with `driver`, checks that it provides the driver. Undone by unloading it. */
 export function loadModule(module: string): Step {

@@ -124,6 +124,48 @@ describe('a device that the host gets back', () => {
     assert.match(stderr, /its power state is D3cold, expected D0\n.*the kernel cannot reset it/);
   });
 
+  describe('that its host driver does not take', () => {
+    async function claimed(...settings: readonly string[]): Promise<SimulatedHost> {
+      const {host} = machine({});
+      await ok(host, [`-s ${card} service install vfio-pci --now`, ...settings].join(' --set '));
+      host.machine.log.length = 0;
+      return host;
+    }
+
+    it('is reset by the method of its settings, and probed again', async () => {
+      const host = await claimed('reset=bus');
+      host.refuseProbe(card, 'nouveau', 'EIO', 2);
+      await ok(host, `bind default ${card}`);
+      assert.equal(driverOf(host), 'nouveau');
+      assert.deepEqual(resets(host), [`${card}: reset by bus`]);
+      assert.equal(host.readText(`${device}/reset_method`), 'flr bus');
+    });
+
+    it('is quarantined if that does not help', async () => {
+      const host = await claimed('reset=bus');
+      host.refuseProbe(card, 'nouveau', 'EIO');
+      const {exitCode, stderr} = await typed(host, `bind default ${card}`);
+      assert.equal(exitCode, 1);
+      assert.match(stderr, /no driver took 0000:02:00\.0[^]*reset by bus did not help\n.*it is quarantined/);
+      assert.equal(driverOf(host), undefined);
+      assert.match(
+        readQuarantine(host, {slot, id})?.reason ?? '',
+        /^no driver took .*; reset by bus did not help$/,
+      );
+    });
+
+    it('stays on the driver that it had without such a setting', async () => {
+      for (const settings of [[], ['reset=none']]) {
+        const host = await claimed(...settings);
+        host.refuseProbe(card, 'nouveau', 'EIO');
+        assert.equal((await typed(host, `bind default ${card}`)).exitCode, 1);
+        assert.equal(driverOf(host), 'vfio-pci');
+        assert.deepEqual(resets(host), []);
+        assert.ok(!host.exists(mark));
+      }
+    });
+  });
+
   it('is reset only as its setting allows', async () => {
     const {host, units} = machine({});
     await ok(host, `-s ${card} service install vfio-pci --now --set reset=none`);

@@ -4,7 +4,7 @@ import {driversFolder, isStandIn, type Driver} from '../../devices/pci/driver.js
 import {findDriver, readDefaultDrivers} from '../../devices/pci/modules.js';
 import type {TakenDevice} from '../../state/taken-device.js';
 import {expectDriver, plan, probe, setOverride, unbind, type Plan, type Step} from '../step.js';
-import {restoreSettings} from './settings.js';
+import {restoreSettings, revivalOf} from './settings.js';
 import {loadDefault} from './switch.js';
 
 /**
@@ -54,7 +54,7 @@ function giveBack(host: HostReader, device: Device, driver: string, {override}: 
     // Only when a device waits for it: NVIDIA's module does not stay loaded without one.
     ...(present ? [] : [loadFor(host, device, driver)]),
     probe(slot),
-    expectDriver(slot, driver),
+    expectDriver(slot, driver, revivalOf(host, device)),
     ...(override === driver ? [] : [setOverride(slot, override, driver)]),
   ];
 }

@@ -26,7 +26,15 @@ import {
   type DeviceSettings,
 } from '../../state/records/device-settings.js';
 import {readChecked} from '../../state/records/record.js';
-import {expectWorking, readFileState, removeFile, writeAttribute, writeFile, type Step} from '../step.js';
+import {
+  expectWorking,
+  readFileState,
+  removeFile,
+  writeAttribute,
+  writeFile,
+  type Revival,
+  type Step,
+} from '../step.js';
 
 /** The steps for the settings of one device, at their places in a switch. */
 export interface SettingSteps {
@@ -38,6 +46,8 @@ export interface SettingSteps {
   readonly after: readonly Step[];
   /** Whether a device that is on its driver must be unbound for them. */
   readonly again: boolean;
+  /** What is done if the host driver does not take the device. */
+  readonly revival?: Revival | undefined;
 }
 
 /** The driver for a claim: the record's, or the variant of vfio-pci that the setting `variant` selects. */
@@ -123,12 +133,19 @@ export function restoreSettings(host: HostReader, device: Device, wanted?: Drive
     ],
     after: [],
     again: false,
+    revival: revivalOf(host, device),
   };
 }
 
 /** The reset that a device's settings allow when it does not respond; undefined for all that the kernel offers. */
 export function allowedReset(host: HostReader, device: Device): string | undefined {
   return settingOf(checkedSettings(host, device).settings, 'reset');
+}
+
+/** What is done if the host driver does not take a device that userspace has used; undefined for nothing. */
+export function revivalOf(host: HostReader, device: Device): Revival | undefined {
+  const reset = isStandIn(device.driver) ? allowedReset(host, device) : undefined;
+  return reset === undefined || reset === 'none' ? undefined : {id: device.id, reset};
 }
 
 function checkedSettings(host: HostReader, device: Device): ReturnType<typeof parseForRule> {

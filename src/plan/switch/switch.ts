@@ -280,9 +280,11 @@ function stepsFor(device: Device, input: SwitchInput): Step[] {
     steps.push(
       ...(choice?.loads === true ? [loadDefault(device)] : []),
       // By name first, because another driver with this id may have been registered before.
-      ...(choice?.drivers ?? []).map((driver) => bindTo(device.slot, driver)),
+      ...(choice?.drivers ?? []).map((driver) =>
+        bindTo(device.slot, driver, settings?.revival !== undefined),
+      ),
       probe(device.slot),
-      expectDefault(device.slot, required, device.driver),
+      expectDefault(device.slot, required, device.driver, settings?.revival),
     );
   } else {
     if (wanted !== undefined) steps.push(probe(device.slot));
