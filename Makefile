@@ -66,7 +66,7 @@ initramfsparts = $(INITRAMFSTOOLSDIR)/hooks/pearasys $(INITRAMFSTOOLSDIR)/script
 	$(INITCPIODIR)/install/pearasys $(INITCPIODIR)/hooks/pearasys /etc/mkinitcpio.conf.d/pearasys.conf
 claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 
-.PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-machines test-vm-trixie test-node bench install install-mdevctl uninstall clean
+.PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -110,7 +110,7 @@ mutation: all
 test-vm: all
 ifeq ($(GREP),)
 	+places=$$($(bare) node --import tsx test/vm/prepare.ts) && $(MAKE) --no-print-directory --keep-going \
-		--jobs=$$places test-vm-product test-vm-machines test-vm-trixie
+		--jobs=$$places test-vm-machines test-vm-product test-vm-boots test-vm-trixie
 else
 	$(vm) 'test/vm/**/*.test.ts'
 endif
@@ -120,15 +120,21 @@ vm = TMPDIR=$(call scratch,8000000) $(bare) SUITE=$(SUITE) $(mocha) --require te
 test-vm-%: SHELL = /bin/bash
 test-vm-%: .SHELLFLAGS = -o pipefail -c
 named = 2>&1 | sed --unbuffered 's/^/[$(@:test-vm-%=%)] /'
-product_suites = $(addsuffix .test.ts,$(addprefix test/vm/,service switch guest drivers setup holders))
+suites = $(addsuffix .test.ts,$(addprefix test/vm/,$(1)))
+product_suites = $(call suites,service switch guest drivers setup holders)
+boot_suites = $(wildcard $(call suites,boot initramfs identity sleep))
 
 # What shares the machine that the product is installed in.
 test-vm-product: all
 	$(vm) $(product_suites) $(named)
 
-# What boots machines of its own.
+# What reboots its machines, and puts them to sleep.
+test-vm-boots: all
+	$(vm) $(boot_suites) $(named)
+
+# What has machines of its own.
 test-vm-machines: all
-	$(vm) $(filter-out $(product_suites),$(wildcard test/vm/*.test.ts)) $(named)
+	$(vm) $(filter-out $(product_suites) $(boot_suites),$(wildcard test/vm/*.test.ts)) $(named)
 
 # What depends on udev and systemd, on Debian 13.
 test-vm-trixie: SUITE = trixie
@@ -157,8 +163,7 @@ substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g'
 install: all
 	@[ -n '$(NODE)' ] || { echo 'there is no node in PATH: make install NODE=/path/to/node' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libexecdir)/units $(UNITDIR) $(GENERATORDIR) $(UDEVDIR) \
-		$(mandir) \
-		$(bashdir) $(zshdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
+		$(mandir) $(bashdir) $(zshdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
 	rm -f $(DESTDIR)$(libdir)/*.cache
 	install -m 644 dist/*.cjs $(DESTDIR)$(libdir)
 	install -m 644 dist/lib/*.cjs $(DESTDIR)$(libdir)/lib
