@@ -25,12 +25,12 @@ on_card() {
 # known by their serial numbers, then those by their paths, then those by their slots: a card belongs to the first claim
 # that finds it. Sets $failed to 1 if an override could not be written.
 reserve_claims() {
-  taken=' ' by_serial=' ' serials='' cards=''
+  taken=' ' by_serial=' ' numbered=' ' placed=' ' serials='' cards=''
   read_rescue
   if [ "$off" = yes ]; then return 0; fi
   if [ -e "$1" ]; then
     while read -r slot ids driver subsystem path serial _; do
-      case $serial in pcie:*) by_serial="$by_serial$ids " ;; esac
+      case $serial in pcie:*) by_serial="$by_serial$ids " numbered="$numbered${slot%.*} " ;; esac
     done <"$1"
     if [ "$by_serial" != ' ' ]; then read_serials; fi
     for kind in serial path slot; do
@@ -63,6 +63,7 @@ read_claim() {
 take_card() {
   if find_card "$1"; then
     taken="$taken$card "
+    if [ "$1" = serial ]; then placed="$placed${slot%.*}@${card%.*} "; fi
     reserve "$card" "$slot" "$driver"
     on_card "$card" "$slot" "$ids" "$driver"
   fi
@@ -71,6 +72,18 @@ take_card() {
 # find_card serial|path|slot: sets $card to the slot of the claim's card. Fails if it is absent or not certain.
 find_card() {
   card=''
+  # The functions of a card are beside each other: the serial number of one of them decides for all.
+  case $1,$numbered in
+    serial,*) ;;
+    *" ${slot%.*} "*)
+      case $placed in *" ${slot%.*}@"*) ;; *) return 1 ;; esac
+      card=${placed#*" ${slot%.*}@"}
+      card=${card%% *}.${slot##*.}
+      is_kind "$card" || return 1
+      case $taken in *" $card "*) return 1 ;; esac
+      return 0
+      ;;
+  esac
   case $1 in
     serial)
       # All functions of a card have its serial number, and some makers give one to all their cards: then the path
