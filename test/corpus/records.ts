@@ -12,6 +12,8 @@ export const subject = {
   product: '0x1b80',
   id: '10de:1b80',
   driver: 'vfio-pci',
+  subsystem: '1043:8599',
+  path: '0000:00/01.1/00.0',
 } as const;
 
 /** The path of the record. */
@@ -71,11 +73,11 @@ export const recordCases: readonly RecordCase[] = [
   good('with only itself as a sibling', `${whole}PEARASYS_TOGETHER=${subject.slot}\n`),
   good(
     'with an identity',
-    `${whole}PEARASYS_SUBSYSTEM=1043:8599\nPEARASYS_PATH=0000:00/01.1/00.0\nPEARASYS_SERIAL=nvme:S4-_.x\n`,
+    `${whole}PEARASYS_SUBSYSTEM=${subject.subsystem}\nPEARASYS_PATH=${subject.path}\nPEARASYS_SERIAL=nvme:S4-_.x\n`,
   ),
   good(
     'with an identity in another order',
-    `PEARASYS_SERIAL=mac:52:54:00:12:34:56\n${slotLine}PEARASYS_PATH=0000:00/01.1/00.0\n${idLine}${driverLine}`,
+    `PEARASYS_SERIAL=mac:52:54:00:12:34:56\n${slotLine}PEARASYS_PATH=${subject.path}\n${idLine}${driverLine}`,
   ),
   good('with an unknown key', `${whole}PEARASYS_COLOR=red\n`, {unknown: ['PEARASYS_COLOR=red']}),
   good(

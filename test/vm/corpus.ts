@@ -5,17 +5,21 @@ import {recordCases, subject, type RecordCase} from '../corpus/records.js';
 interface Tried {
   readonly slot: string;
   readonly id: string;
+  readonly subsystem: string;
+  readonly path: string;
 }
 
 /**
  * A shell script for the test machine. For each record of the corpus it removes the device, writes the record, checks
  * it as at boot, adds the device again, and prints the override that udev's rule has written.
  */
-export function corpusScript({slot, id}: Tried): string {
+export function corpusScript({slot, id, subsystem, path}: Tried): string {
   const [vendor = '', product = ''] = id.split(':');
   const translate = (text: string) =>
     text
       .replaceAll(subject.slot, slot)
+      .replaceAll(subject.subsystem, subsystem)
+      .replaceAll(subject.path, path)
       .replaceAll(subject.id, id)
       .replaceAll(subject.id.toUpperCase(), id.toUpperCase());
   const attempt = ({content, mode = 0o644, folderMode = 0o755, foreign, kind}: RecordCase) =>

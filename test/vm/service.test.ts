@@ -317,7 +317,10 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       await product().sh('-s', slot, 'service', 'install', subject.driver);
       // Only the rule is tested.
       await machine.sh(`systemctl mask --runtime ${claimOf(slot)}`);
-      await machine.writeFile('/root/corpus.sh', corpusScript(edu0));
+      await machine.writeFile(
+        '/root/corpus.sh',
+        corpusScript({...edu0, subsystem: '1af4:1100', path: '0000:00/08.0'}),
+      );
       const overrides = (await machine.sh('sh /root/corpus.sh', {timeout: 300_000})).split('\n');
       assert.deepEqual(
         recordCases.map(({name}, index) => `${name}: ${overrides[index] ?? ''}`),
@@ -331,8 +334,9 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
 
     it('a manually written record is checked by the unit, and then used by the rule', async () => {
       const {machine} = product();
-      const {slot} = spareNetwork;
-      const name = `${slot}-0x8086-0x10d3`;
+      const {slot} = disk0;
+      // The name ends with the root port.
+      const name = `${slot}-0x1b36-0x0010@0000:00:11.0`;
       await product().sh('-s', slot, 'service', 'install', 'vfio-pci');
       await machine.sh(`rm /run/pearasys/checked/${name}`);
       await rescan(slot);

@@ -287,7 +287,7 @@ function print(device: ShownDevice): string {
   );
   fact('unreadable', device.unreadable.join(' ') || undefined);
   fact('record', record === null ? 'none' : recordWords(record, device));
-  fact('identity', record?.identity == null ? undefined : identityWords(record.identity));
+  fact('identity', record === null || record.identity === null ? undefined : identityWords(record.identity));
   fact(
     'units',
     ...device.units.map(
