@@ -196,6 +196,15 @@ describe('the settings of a device', () => {
       assert.deepEqual(plain(host), ['flr bus', '1', 'on']);
     });
 
+    it('are plain writes of the rule after an install that has started nothing', async () => {
+      const {host, units} = machine();
+      await ok(host, `-s ${card} service install vfio-pci --set d3cold_allowed=0`);
+      await replug(host);
+      assert.equal(driverOf(host), 'vfio-pci');
+      assert.equal(value(host, 'd3cold_allowed'), '0');
+      assert.equal(units.runs.get(claimUnit), undefined);
+    });
+
     it('may leave no reset method', async () => {
       const {host} = machine();
       await ok(host, `${install} --set reset_method=none`);

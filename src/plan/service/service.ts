@@ -164,7 +164,7 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
       if (path === undefined || previous?.content === content) continue;
       steps.push(writeFile(path, content, previous));
       // The unit would start no process for a device that is on its driver.
-      if ((claim.changes ?? []).length > 0 && state.present.has(claim.slot))
+      if (wish.start === 'now' && (claim.changes ?? []).length > 0 && state.present.has(claim.slot))
         steps.push(writeFile(pendingMark(claim.slot), '', undefined));
     }
   const others = state.records.records.filter(({slot}) => slot === 'any' || !slots.includes(slot));
