@@ -1,10 +1,11 @@
 import {relative} from 'node:path';
 import Mocha from 'mocha';
+import Complete from '../complete.js';
 
 const {EVENT_RUN_END, EVENT_SUITE_BEGIN, EVENT_SUITE_END} = Mocha.Runner.constants;
 
 /** Mocha's own report, followed by the duration of each file, including boots of its machines: `time: 75 s in FILE`. */
-export default class Times extends Mocha.reporters.Spec {
+export default class Times extends Complete {
   constructor(runner: Mocha.Runner, options?: Mocha.MochaOptions) {
     super(runner, options);
     const times = new Map<string, number>();
