@@ -33,6 +33,9 @@ export async function recordDevices(
   slots: readonly Slot[],
   options: CarryOutOptions,
 ): Promise<Recorded> {
+  // A killed run may have only written the record. The first plan that is carried out finishes that run, so this is read
+  // before.
+  const begun = isUnfinished(host, servicesLock);
   const moved = await moveRecords(host, layout, slots, options);
   const recorded = new Set<Slot>();
   const wishes = readRecords(host, layout).records.filter(({slot}) => slot === 'any');
@@ -44,8 +47,6 @@ export async function recordDevices(
       () => {
         const present = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
         const state = readServices(host, layout, slots, {names: readNames(host, present)});
-        // A killed run may have only written the record.
-        const begun = isUnfinished(host, servicesLock);
         const wished = present.filter((device) => isWished(device, driver, state.records, begun));
         devices.splice(0, devices.length, ...wished);
         return wished.length === 0
