@@ -110,7 +110,7 @@ mutation: all
 test-vm: all
 ifeq ($(GREP),)
 	+places=$$($(bare) node --import tsx test/vm/prepare.ts) && $(MAKE) --no-print-directory --keep-going \
-		--jobs=$$places test-vm-machines test-vm-product test-vm-boots test-vm-trixie
+		--jobs=$$places test-vm-boots test-vm-machines test-vm-product test-vm-trixie
 else
 	$(vm) 'test/vm/**/*.test.ts'
 endif
