@@ -1,5 +1,5 @@
 # Sourced by the programs in this folder: what the kernel command line says for this boot, see pearasys(8). Node applies
-# the same rule (src/state/rescue.ts). Builtins only, unless a slot is written in capitals.
+# the same rule (src/state/rescue.ts). Builtins only: an initramfs may have no tr(1).
 
 # read_rescue: reads what the kernel command line switches off for this boot. Sets $off ("yes" for pearasys=off) and
 # $skipped (the slots of pearasys.skip=, each between two commas). Also sets $claimed to the values of pearasys.claim=.
@@ -15,7 +15,11 @@ read_rescue() {
     esac
   done
   set +f
-  case $skipped in *[A-F]*) skipped=$(echo "$skipped" | tr A-F a-f) ;; esac
+  for letter in Aa Bb Cc Dd Ee Ff; do
+    while case $skipped in *"${letter%?}"*) ;; *) false ;; esac; do
+      skipped=${skipped%%"${letter%?}"*}${letter#?}${skipped#*"${letter%?}"}
+    done
+  done
 }
 
 # is_off SLOT: after read_rescue, whether it switches this device's claim off.
