@@ -6,8 +6,8 @@ import {ensureImage, type Recipe} from './image.js';
 import {Machine, type BootOptions} from './machine.js';
 
 /**
- * A disk whose machine is switched off and on: QEMU reads the initramfs only when it starts, so a machine that has
- * rebuilt its own must be started again.
+ * A disk whose machine is switched off and on, with other cards, or because it has rebuilt its initramfs, which QEMU
+ * reads only when it starts.
  */
 export class KeptDisk {
   readonly #recipe: Recipe;
@@ -25,15 +25,16 @@ export class KeptDisk {
     return new KeptDisk(recipe, folder);
   }
 
-  /** Boots the machine with the initramfs that is in its /boot now. */
-  async boot(options: Pick<BootOptions, 'kernelParameters'> = {}): Promise<Machine> {
+  /** Boots the machine with the initramfs that is in its /boot now; if there is none, with that of all machines. */
+  async boot(options: Pick<BootOptions, 'kernelParameters' | 'extraDevices'> = {}): Promise<Machine> {
     const disk = path.join(this.#folder, 'disk');
     const initrd = path.join(this.#folder, 'initrd');
     // Replays the journal after a power cut, as the next boot would. 1: something was repaired.
     const {exitCode, all} = await execa('e2fsck', ['-p', disk], {reject: false, all: true});
     if (exitCode !== 0 && exitCode !== 1) throw new Error(`the disk is damaged: ${all}`);
     const {stdout} = await execa('debugfs', ['-R', 'ls -p /boot', disk]);
-    const name = /\/(initrd\.img-[^/]*-amd64)\//.exec(stdout)?.[1] ?? '';
+    const name = /\/(initrd\.img-[^/]*-amd64)\//.exec(stdout)?.[1];
+    if (name === undefined) return Machine.boot({...this.#recipe, ...options, disk});
     await execa('debugfs', ['-R', `dump /boot/${name} ${initrd}`, disk]);
     return Machine.boot({...this.#recipe, ...options, disk, initrd});
   }
