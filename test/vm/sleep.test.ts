@@ -91,17 +91,14 @@ journalctl --quiet --no-pager -b -o cat -p warning -u 'pearasys-*' -u 'mdev*'`);
       await assertUsable();
     });
 
-    it('are so after a hibernation', async () => {
+    it('are so after the kernel has prepared a hibernation and given it up', async () => {
       const before = await state();
-      // The kernel reads the image back itself (test_resume): the initramfs of this machine does not.
+      // Devices are frozen and thawed as for a hibernation. Linux 6.1 cannot read an image back in a running system
+      // (test_resume is EBUSY), and the initramfs of this machine does not look for one.
       await machine.sh(
-        `fallocate -l 700M /swap && chmod 600 /swap && mkswap /swap && swapon /swap
-filefrag -v /swap | sed -n 's/^ *0: *[0-9]*\\.\\. *[0-9]*: *\\([0-9]*\\)\\.\\..*/\\1/p' >/sys/power/resume_offset
-cat /sys/block/vda/dev >/sys/power/resume
-echo 0 >/sys/power/image_size
-echo test_resume >/sys/power/disk
+        `echo core >/sys/power/pm_test
 echo disk >/sys/power/state
-swapoff /swap && rm /swap`,
+echo none >/sys/power/pm_test`,
         {timeout: 150_000},
       );
       assert.match(await machine.kernelLog(), /PM: hibernation: hibernation exit/);
