@@ -343,7 +343,10 @@ cp /etc/systemd/system/pearasys-claim-${disk1.slot}@.service ${copies[1]}`);
       await product().untilState(unitOf(slot), 'active');
       assert.equal(await product().driverOf(slot), 'vfio-pci');
       assert.equal(await product().wasSkipped(claimOf(slot)), false);
-      assert.equal(await machine.sh(`cat /run/pearasys/checked/${name}`), 'PEARASYS_DRIVER=vfio-pci');
+      assert.equal(
+        await machine.sh(`cat /run/pearasys/checked/${name}`),
+        'PEARASYS_DRIVER=vfio-pci\nPEARASYS_SERIAL=nvme:disk0',
+      );
       await rescan(slot);
       await product().untilState(unitOf(slot), 'active');
       assert.equal(await product().wasSkipped(claimOf(slot)), true);
