@@ -89,3 +89,11 @@ export async function answer(
   assert.deepEqual(left, [], screen);
   return result;
 }
+
+/** Like {@link typed}, for a command that must succeed; then waits for what udev and systemd do because of it. */
+export async function succeeds(host: SimulatedHost, line: string): Promise<Run> {
+  const run = await typed(host, line);
+  assert.equal(run.exitCode, 0, run.stderr);
+  await host.userland.idle();
+  return run;
+}

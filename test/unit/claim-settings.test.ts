@@ -11,7 +11,7 @@ import {readChecked} from '../../src/state/records/record.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import type {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';
-import {typed, type Run} from '../cli/runs.js';
+import {succeeds, typed} from '../cli/runs.js';
 import {aDriver} from './values.js';
 import {machines, runUnits, type UnitRuns} from './services.js';
 import type {UdevResult} from '../simulated-host/udev/worker.js';
@@ -42,13 +42,6 @@ describe('the settings of a device', () => {
     return {host, units: runUnits(host)};
   }
 
-  async function ok(host: SimulatedHost, line: string): Promise<Run> {
-    const run = await typed(host, line);
-    assert.equal(run.exitCode, 0, run.stderr);
-    await host.userland.idle();
-    return run;
-  }
-
   async function refused(host: SimulatedHost, line: string, exitCode: number): Promise<string> {
     const before = host.machine.log.length;
     const run = await typed(host, line);
@@ -66,10 +59,10 @@ describe('the settings of a device', () => {
 
   it('are applied by the claim, and what was before is restored by the release', async () => {
     const {host} = machine();
-    await ok(host, `${install} --set reset_method=bus --set d3cold_allowed=0 --set power/control=on`);
+    await succeeds(host, `${install} --set reset_method=bus --set d3cold_allowed=0 --set power/control=on`);
     assert.equal(driverOf(host), 'vfio-pci');
     assert.deepEqual(plain(host), ['bus', '0', 'on']);
-    await ok(host, `-s ${card} service uninstall`);
+    await succeeds(host, `-s ${card} service uninstall`);
     assert.equal(driverOf(host), undefined);
     assert.deepEqual(plain(host), ['flr bus', '1', 'on']);
     assert.ok(!host.exists(applied));
@@ -78,10 +71,13 @@ describe('the settings of a device', () => {
   for (const line of [`bind default ${card}`, `unbind ${card}`, `bind pci-stub ${card}`])
     it(`are restored by ${line}`, async () => {
       const {host} = machine();
-      await ok(host, `${install} --set reset_method=none --set d3cold_allowed=0 --set resource1_resize=512M`);
+      await succeeds(
+        host,
+        `${install} --set reset_method=none --set d3cold_allowed=0 --set resource1_resize=512M`,
+      );
       assert.deepEqual(plain(host), ['', '0', 'auto']);
       assert.equal(barSize(host), 2 ** 29);
-      await ok(host, line);
+      await succeeds(host, line);
       assert.deepEqual(plain(host), ['flr bus', '1', 'on']);
       assert.equal(barSize(host), 2 ** 28);
       assert.ok(!host.exists(applied));
@@ -89,7 +85,7 @@ describe('the settings of a device', () => {
 
   it('are applied in the order that the kernel needs', async () => {
     const {host} = machine();
-    await ok(
+    await succeeds(
       host,
       `-s ${card} service install vfio-pci --set reset=bus --set resource1_resize=512M --set power/control=auto`,
     );
@@ -107,7 +103,7 @@ describe('the settings of a device', () => {
 
   it('with a value that the kernel refuses, fail the claim with the reason, and undo it', async () => {
     const {host, units} = machine();
-    await ok(
+    await succeeds(
       host,
       `-s ${card} service install vfio-pci --set d3cold_allowed=0 --set resource1_resize=8G --set reset_method=bus`,
     );
@@ -126,9 +122,9 @@ describe('the settings of a device', () => {
 
   it('are applied by install --now to a device that is on the driver already', async () => {
     const {host} = machine();
-    await ok(host, `bind vfio-pci ${card} --siblings`);
+    await succeeds(host, `bind vfio-pci ${card} --siblings`);
     host.machine.log.length = 0;
-    await ok(host, `${install} --set d3cold_allowed=0 --set reset=flr`);
+    await succeeds(host, `${install} --set d3cold_allowed=0 --set reset=flr`);
     assert.equal(value(host, 'd3cold_allowed'), '0');
     assert.deepEqual(
       host.machine.log.filter((line) => line.startsWith(card)),
@@ -143,7 +139,7 @@ describe('the settings of a device', () => {
 
   it('are no reason for a step where they hold', async () => {
     const {host} = machine();
-    await ok(host, `${install} --set reset_method=bus --set d3cold_allowed=0 --set power/control=on`);
+    await succeeds(host, `${install} --set reset_method=bus --set d3cold_allowed=0 --set power/control=on`);
     const now = readDevice(host, slot);
     assert.ok(now !== undefined);
     const settings = changeSettings(
@@ -156,7 +152,7 @@ describe('the settings of a device', () => {
 
   it('are planned again for a device that was plugged in anew', async () => {
     const {host} = machine();
-    await ok(host, `${install} --set reset=flr`);
+    await succeeds(host, `${install} --set reset=flr`);
     host.machine.hotRemove(card);
     await host.userland.idle();
     host.machine.hotAdd(card);
@@ -180,7 +176,7 @@ describe('the settings of a device', () => {
 
     it('are plain writes of the rule, without a process', async () => {
       const {host, units} = machine();
-      await ok(host, `${install} --set reset_method=bus --set d3cold_allowed=0 --set power/control=on`);
+      await succeeds(host, `${install} --set reset_method=bus --set d3cold_allowed=0 --set power/control=on`);
       const claimed = units.runs.get(claimUnit);
       const events = await replug(host);
       assert.equal(driverOf(host), 'vfio-pci');
@@ -191,14 +187,14 @@ describe('the settings of a device', () => {
       );
       assert.equal(units.runs.get(claimUnit), claimed);
       assert.equal(host.userland.state(unit), 'active');
-      await ok(host, `bind default ${card}`);
+      await succeeds(host, `bind default ${card}`);
       assert.equal(driverOf(host), 'nouveau');
       assert.deepEqual(plain(host), ['flr bus', '1', 'on']);
     });
 
     it('are plain writes of the rule after an install that has started nothing', async () => {
       const {host, units} = machine();
-      await ok(host, `-s ${card} service install vfio-pci --set d3cold_allowed=0`);
+      await succeeds(host, `-s ${card} service install vfio-pci --set d3cold_allowed=0`);
       await replug(host);
       assert.equal(driverOf(host), 'vfio-pci');
       assert.equal(value(host, 'd3cold_allowed'), '0');
@@ -207,7 +203,7 @@ describe('the settings of a device', () => {
 
     it('may leave no reset method', async () => {
       const {host} = machine();
-      await ok(host, `${install} --set reset_method=none`);
+      await succeeds(host, `${install} --set reset_method=none`);
       await replug(host);
       assert.deepEqual(plain(host), ['', '1', 'auto']);
       assert.equal(driverOf(host), 'vfio-pci');
@@ -217,7 +213,10 @@ describe('the settings of a device', () => {
 
     it('are left to the unit, which fails with the reason, if the kernel refuses one', async () => {
       const {host, units} = machine();
-      await ok(host, `-s ${card} service install vfio-pci --set reset_method=bus --set d3cold_allowed=0`);
+      await succeeds(
+        host,
+        `-s ${card} service install vfio-pci --set reset_method=bus --set d3cold_allowed=0`,
+      );
       functionOf(host.machine.declaration, card).resetMethods = ['flr'];
       await replug(host);
       const {exitCode, journal} = units.runs.get(claimUnit) ?? {exitCode: 0, journal: []};
@@ -229,7 +228,7 @@ describe('the settings of a device', () => {
 
     it('keep all drivers off until the unit has made what is more than a write', async () => {
       const {host} = machine();
-      await ok(host, `-s ${card} service install vfio-pci --set reset=flr --set resource1_resize=512M`);
+      await succeeds(host, `-s ${card} service install vfio-pci --set reset=flr --set resource1_resize=512M`);
       await replug(host);
       assert.equal(driverOf(host), 'vfio-pci');
       assert.deepEqual(
@@ -257,9 +256,9 @@ describe('the settings of a device', () => {
       assert.equal(claimingDriver(host, special, aDriver('vfio-pci'), []), 'vfio-pci');
       assert.equal(claimingDriver(host, special, aDriver('pci-stub'), settings), 'pci-stub');
       assert.equal(claimingDriver(host, other, aDriver('vfio-pci'), settings), 'vfio-pci');
-      await ok(host, `-s ${nic} service install vfio-pci --now --set variant=yes`);
+      await succeeds(host, `-s ${nic} service install vfio-pci --now --set variant=yes`);
       assert.equal(host.machine.device(nic).driver, 'mlx5_vfio_pci');
-      await ok(host, `-s ${nic} service uninstall`);
+      await succeeds(host, `-s ${nic} service uninstall`);
       assert.equal(host.machine.device(nic).driver, undefined);
     });
   });
@@ -267,8 +266,11 @@ describe('the settings of a device', () => {
   describe('service set', () => {
     it('changes the record, and the copy for the udev rule', async () => {
       const {host} = machine();
-      await ok(host, `-s ${card} service install vfio-pci --set d3cold_allowed=0`);
-      const {stdout} = await ok(host, `service set ${card} reset_method=bus,flr d3cold_allowed= --json`);
+      await succeeds(host, `-s ${card} service install vfio-pci --set d3cold_allowed=0`);
+      const {stdout} = await succeeds(
+        host,
+        `service set ${card} reset_method=bus,flr d3cold_allowed= --json`,
+      );
       const {changed, settings} = JSON.parse(stdout) as ServiceSetResult;
       assert.ok(changed);
       assert.deepEqual(settings, [{name: 'reset_method', value: 'bus flr'}]);
@@ -276,23 +278,26 @@ describe('the settings of a device', () => {
       assert.match(host.readText(`/etc/pearasys/pci/${card}-0x10de-0x1b80`) ?? '', line);
       assert.match(readChecked(host, {slot, id: parseId('10de:1b80')}, readBridge(host, slot)) ?? '', line);
       assert.equal(value(host, 'reset_method'), 'flr bus');
-      const again = await ok(host, `service set ${card} reset_method=bus,flr`);
+      const again = await succeeds(host, `service set ${card} reset_method=bus,flr`);
       assert.equal(again.stdout, `${card} reset_method=bus flr\n`);
       assert.equal(again.stderr, '');
-      const dry = await ok(host, `service set ${card} reset_method= --dry-run`);
+      const dry = await succeeds(host, `service set ${card} reset_method= --dry-run`);
       assert.match(dry.stdout, /^cat > \/etc\/pearasys\/pci\//);
       assert.match(host.readText(`/etc/pearasys/pci/${card}-0x10de-0x1b80`) ?? '', line);
       assert.match(
-        (await ok(host, `service set ${card} reset_method=`)).stderr,
+        (await succeeds(host, `service set ${card} reset_method=`)).stderr,
         /systemctl restart pearasys-/,
       );
-      assert.equal((await ok(host, `service set ${card} reset_method=`)).stdout, `${card} has no settings\n`);
+      assert.equal(
+        (await succeeds(host, `service set ${card} reset_method=`)).stdout,
+        `${card} has no settings\n`,
+      );
     });
 
     it('survives another service install', async () => {
       const {host} = machine();
-      await ok(host, `-s ${card} service install vfio-pci --set d3cold_allowed=0 --set reset=flr`);
-      await ok(host, `-s ${card} service install vfio-pci --set reset=`);
+      await succeeds(host, `-s ${card} service install vfio-pci --set d3cold_allowed=0 --set reset=flr`);
+      await succeeds(host, `-s ${card} service install vfio-pci --set reset=`);
       const text = host.readText(`/etc/pearasys/pci/${card}-0x10de-0x1b80`) ?? '';
       assert.match(text, /^PEARASYS_SET_D3COLD_ALLOWED=0$/m);
       assert.doesNotMatch(text, /PEARASYS_SET_RESET/);
@@ -308,7 +313,7 @@ describe('the settings of a device', () => {
     for (const [setting, reason] of impossible)
       it(`refuses ${setting} where it cannot work, with the reason`, async () => {
         const {host} = machine();
-        await ok(host, `-s ${card} service install pci-stub`);
+        await succeeds(host, `-s ${card} service install pci-stub`);
         assert.match(await refused(host, `service set ${card} ${setting}`, 3), reason);
         assert.match(await refused(host, `-s ${card} service install pci-stub --set ${setting}`, 3), reason);
       });
@@ -317,7 +322,7 @@ describe('the settings of a device', () => {
       const {host} = machine((declaration) => {
         delete functionOf(declaration, card).resetMethods;
       });
-      await ok(host, `-s ${card} service install pci-stub`);
+      await succeeds(host, `-s ${card} service install pci-stub`);
       assert.match(
         await refused(host, `service set ${card} reset=flr`, 3),
         /the kernel cannot reset the device/,
@@ -326,10 +331,10 @@ describe('the settings of a device', () => {
 
     it('is checked without the device as far as possible, and not for a slot without a record', async () => {
       const {host} = machine();
-      await ok(host, `-s ${card} service install vfio-pci`);
+      await succeeds(host, `-s ${card} service install vfio-pci`);
       host.machine.hotRemove(card);
       await host.userland.idle();
-      await ok(host, `service set ${card} reset=acpi`);
+      await succeeds(host, `service set ${card} reset=acpi`);
       assert.match(await refused(host, `service set ${card} reset=1`, 2), /reset=1 is invalid/);
       assert.match(
         await refused(host, `service set 05:00.0 reset=flr`, 4),
@@ -341,8 +346,8 @@ describe('the settings of a device', () => {
   describe('service show', () => {
     it('shows what is set, what the kernel has, and the parameters of vfio-pci', async () => {
       const {host} = machine();
-      await ok(host, `${install} --set reset_method=none --set reset=flr`);
-      const {stdout} = await ok(host, `service show ${card} --json`);
+      await succeeds(host, `${install} --set reset_method=none --set reset=flr`);
+      const {stdout} = await succeeds(host, `service show ${card} --json`);
       const {services, machineWide} = JSON.parse(stdout) as ServiceShowResult;
       assert.deepEqual(services, [
         {
@@ -364,7 +369,7 @@ describe('the settings of a device', () => {
         machineWide.map(({name}) => name),
         ['disable_idle_d3', 'disable_vga', 'nointxmask', 'enable_sriov'],
       );
-      const text = (await ok(host, 'service show')).stdout;
+      const text = (await succeeds(host, 'service show')).stdout;
       assert.match(
         text,
         /^0000:02:00\.0 \(10de:1b80\), driver vfio-pci\n {2}reset_method +set to none, now none$/m,
@@ -375,11 +380,11 @@ describe('the settings of a device', () => {
 
     it('shows records of absent cards', async () => {
       const {host} = machine();
-      await ok(host, `-s ${card} service install vfio-pci --set d3cold_allowed=0`);
+      await succeeds(host, `-s ${card} service install vfio-pci --set d3cold_allowed=0`);
       host.machine.hotRemove(card);
       await host.userland.idle();
       assert.match(
-        (await ok(host, `service show ${card}`)).stdout,
+        (await succeeds(host, `service show ${card}`)).stdout,
         /^0000:02:00\.0 \(10de:1b80\), driver vfio-pci, absent\n {2}d3cold_allowed +set to 0$/m,
       );
     });
@@ -387,7 +392,7 @@ describe('the settings of a device', () => {
 
   it('of a record by id alone are those of each card that gets a record through it', async () => {
     const {host} = machine();
-    await ok(host, `service install vfio-pci -d 10de:1b80 --any-slot --set d3cold_allowed=0`);
+    await succeeds(host, `service install vfio-pci -d 10de:1b80 --any-slot --set d3cold_allowed=0`);
     host.machine.hotRemove(card);
     await host.userland.idle();
     host.machine.hotAdd(card);

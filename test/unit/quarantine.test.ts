@@ -9,7 +9,7 @@ import {parseId} from '../../src/devices/pci/id.js';
 import type {FunctionDeclaration, MachineDeclaration} from '../simulated-host/declaration.js';
 import type {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {functionOf} from '../simulated-host/standard-machine.js';
-import {typed, type Run} from '../cli/runs.js';
+import {succeeds, typed} from '../cli/runs.js';
 import {machines, runOn, runUnits, type UnitRuns} from './services.js';
 
 const card = '0000:02:00.0';
@@ -41,17 +41,10 @@ describe('a device that the host gets back', () => {
     return {host, units: runUnits(host)};
   }
 
-  async function ok(host: SimulatedHost, line: string): Promise<Run> {
-    const run = await typed(host, line);
-    assert.equal(run.exitCode, 0, run.stderr);
-    await host.userland.idle();
-    return run;
-  }
-
   /** On vfio-pci, in a state in which it does not survive to lose that driver. */
   async function doomed(card_: Partial<FunctionDeclaration> = {}): Promise<SimulatedHost> {
     const {host} = machine(card_);
-    await ok(host, `bind vfio-pci ${card}`);
+    await succeeds(host, `bind vfio-pci ${card}`);
     functionOf(host.machine.declaration, card).diesOnUnbind ??= {};
     host.machine.log.length = 0;
     return host;
@@ -63,10 +56,10 @@ describe('a device that the host gets back', () => {
 
   it('gets it without a reset if it responds', async () => {
     const {host} = machine({});
-    await ok(host, `bind vfio-pci ${card}`);
-    const {stdout} = await ok(host, `bind default ${card} --dry-run`);
+    await succeeds(host, `bind vfio-pci ${card}`);
+    const {stdout} = await succeeds(host, `bind default ${card} --dry-run`);
     assert.match(stdout, /\| tr -d '\\0\\377'\)"/);
-    await ok(host, `bind default ${card}`);
+    await succeeds(host, `bind default ${card}`);
     assert.equal(driverOf(host), 'nouveau');
     assert.equal(host.machine.device(card).resets, 0);
   });
@@ -74,7 +67,7 @@ describe('a device that the host gets back', () => {
   it('gets it after the reset that revives it', async () => {
     const host = await doomed();
     functionOf(host.machine.declaration, card).diesOnUnbind = {revivedBy: 'bus'};
-    await ok(host, `bind default ${card}`);
+    await succeeds(host, `bind default ${card}`);
     assert.equal(driverOf(host), 'nouveau');
     assert.deepEqual(resets(host), [`${card}: reset by flr`, `${card}: reset by bus`]);
     assert.equal(host.readText(`${device}/reset_method`), 'flr bus');
@@ -116,7 +109,7 @@ describe('a device that the host gets back', () => {
   it('is quarantined if it has no power and no reset', async () => {
     const {host} = machine({});
     delete functionOf(host.machine.declaration, card).resetMethods;
-    await ok(host, `bind vfio-pci ${card}`);
+    await succeeds(host, `bind vfio-pci ${card}`);
     host.machine.tree.file(`${host.machine.device(card).path}/power_state`, 'D3cold\n');
     host.machine.tree.remove(`${host.machine.device(card).path}/reset_method`);
     const {exitCode, stderr} = await typed(host, `bind default ${card}`);
@@ -127,7 +120,7 @@ describe('a device that the host gets back', () => {
   describe('that its host driver does not take', () => {
     async function claimed(...settings: readonly string[]): Promise<SimulatedHost> {
       const {host} = machine({});
-      await ok(host, [`-s ${card} service install vfio-pci --now`, ...settings].join(' --set '));
+      await succeeds(host, [`-s ${card} service install vfio-pci --now`, ...settings].join(' --set '));
       host.machine.log.length = 0;
       return host;
     }
@@ -135,7 +128,7 @@ describe('a device that the host gets back', () => {
     it('is reset by the method of its settings, and probed again', async () => {
       const host = await claimed('reset=bus');
       host.refuseProbe(card, 'nouveau', 'EIO', 2);
-      await ok(host, `bind default ${card}`);
+      await succeeds(host, `bind default ${card}`);
       assert.equal(driverOf(host), 'nouveau');
       assert.deepEqual(resets(host), [`${card}: reset by bus`]);
       assert.equal(host.readText(`${device}/reset_method`), 'flr bus');
@@ -168,7 +161,7 @@ describe('a device that the host gets back', () => {
 
   it('is reset only as its setting allows', async () => {
     const {host, units} = machine({});
-    await ok(host, `-s ${card} service install vfio-pci --now --set reset=none`);
+    await succeeds(host, `-s ${card} service install vfio-pci --now --set reset=none`);
     functionOf(host.machine.declaration, card).diesOnUnbind = {revivedBy: 'bus'};
     host.machine.log.length = 0;
     await host.run('systemctl', ['stop', unit]);
@@ -181,7 +174,7 @@ describe('a device that the host gets back', () => {
 
   it('by the stop of its unit is quarantined, and not claimed again by unit, rule or a guest', async () => {
     const {host, units} = machine({});
-    await ok(host, `-s ${card} service install vfio-pci --now --set d3cold_allowed=0`);
+    await succeeds(host, `-s ${card} service install vfio-pci --now --set d3cold_allowed=0`);
     functionOf(host.machine.declaration, card).diesOnUnbind = {};
     await host.run('systemctl', ['stop', unit]);
     await host.userland.idle();
@@ -225,9 +218,9 @@ describe('a device that the host gets back', () => {
 
   it('is reported as quarantined by service uninstall', async () => {
     const {host} = machine({});
-    await ok(host, `-s ${card} service install vfio-pci --now`);
+    await succeeds(host, `-s ${card} service install vfio-pci --now`);
     functionOf(host.machine.declaration, card).diesOnUnbind = {};
-    const {stdout, stderr} = await ok(host, `-s ${card} service uninstall`);
+    const {stdout, stderr} = await succeeds(host, `-s ${card} service uninstall`);
     assert.equal(stdout, `uninstalled: ${card}\n`);
     assert.match(stderr, /0000:02:00\.0 \(10de:1b80\) is quarantined: /);
     assert.doesNotMatch(stderr, /to return it to the host/);
@@ -235,20 +228,20 @@ describe('a device that the host gets back', () => {
 
   it('is shown as quarantined everywhere', async () => {
     const {host} = machine({});
-    await ok(host, `-s ${card} service install vfio-pci --now`);
+    await succeeds(host, `-s ${card} service install vfio-pci --now`);
     functionOf(host.machine.declaration, card).diesOnUnbind = {};
     await host.run('systemctl', ['stop', unit]);
     await host.userland.idle();
     const note =
       /0000:02:00\.0 \(10de:1b80\) is quarantined: its configuration space reads all ones.*--force/;
-    assert.match((await ok(host, 'list')).stderr, note);
-    const services = await ok(host, 'service list');
+    assert.match((await succeeds(host, 'list')).stderr, note);
+    const services = await succeeds(host, 'service list');
     assert.match(services.stderr, note);
     assert.match(services.stdout, /\tmatches, quarantined\trecord$/m);
-    const {stdout} = await ok(host, 'service list --json');
+    const {stdout} = await succeeds(host, 'service list --json');
     assert.match((JSON.parse(stdout) as ServiceListResult).services[0]?.quarantined ?? '', /all ones/);
-    assert.match((await ok(host, `show ${card}`)).stdout, /^ +quarantined: its configuration space/m);
-    const shown = JSON.parse((await ok(host, `show ${card} --json`)).stdout) as ShowResult;
+    assert.match((await succeeds(host, `show ${card}`)).stdout, /^ +quarantined: its configuration space/m);
+    const shown = JSON.parse((await succeeds(host, `show ${card} --json`)).stdout) as ShowResult;
     assert.match(shown.devices[0]?.quarantined ?? '', /all ones/);
   });
 
@@ -263,10 +256,10 @@ describe('a device that the host gets back', () => {
     host.machine.pci.reset(card);
     assert.equal((await typed(host, `bind vfio-pci ${card}`)).exitCode, 3);
     assert.ok(host.exists(mark));
-    await ok(host, `bind default ${card} --force`);
+    await succeeds(host, `bind default ${card} --force`);
     assert.equal(driverOf(host), 'nouveau');
     assert.ok(!host.exists(mark));
-    await ok(host, `bind vfio-pci ${card}`);
+    await succeeds(host, `bind vfio-pci ${card}`);
   });
 
   it('is not quarantined by the mark of another card', async () => {
