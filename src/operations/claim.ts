@@ -53,6 +53,7 @@ export async function claimDevice(
         devices: identified.map(({device}) => device),
         driver,
         records: identified.map((one) => one.record),
+        recorded: readRecords(host, layout).records,
       });
       if (planned.kind === 'refusal' || planned.steps.length === 0) return planned;
       return {...planned, steps: [...planned.steps, ...completeRecords(host, identified)]};

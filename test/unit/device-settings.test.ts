@@ -134,11 +134,10 @@ describe('the settings of a record', () => {
   it('are in the copy for the udev rule, which leaves the device to its unit for more than plain writes', () => {
     const {driver} = parseRecord(subjectPath, withSettings);
     const copy = (...settings: string[]) =>
-      printChecked({
-        driver,
-        identity: {},
-        settings: changeSettings([], settings.map(parseSettingChange)),
-      });
+      printChecked(
+        {slot: 'any', driver, identity: {}, settings: changeSettings([], settings.map(parseSettingChange))},
+        [],
+      );
     assert.equal(copy(), 'PEARASYS_DRIVER=vfio-pci\n');
     assert.equal(
       copy('power/control=on', 'reset_method=none', 'reset=none', 'variant=no'),

@@ -8,7 +8,7 @@ import {defaultLayout} from '../../src/config/layout.js';
 import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import {MachineHost} from '../../src/host/machine-host.js';
-import {readRecordOf, readRecords} from '../../src/state/records/record.js';
+import {printChecked, readRecordOf, readRecords} from '../../src/state/records/record.js';
 import {readRescue, switchedOffBy} from '../../src/state/rescue.js';
 import {isEnabled, readUnits, unitName} from '../../src/systemd/unit.js';
 import {commandLineCases} from '../corpus/command-lines.js';
@@ -540,6 +540,21 @@ describe('the programs in libexec', () => {
         fs.rmSync(join(folder, 'sys/bus/pci/devices', twin));
         started('early');
         assert.deepEqual(overrides(), [`${card} (null)`, `${away} vfio-pci`]);
+      });
+
+      it('whose number the copies of all its functions have, so that the rule claims none of another card', () => {
+        const audio = card.replace(/0$/, '1');
+        claims(card, {path: '0000:00/01.1/00.0', serial: `pcie:${serials[0]}`});
+        claims(audio, {path: '0000:00/01.1/00.1'});
+        claims(twin, {path: '0000:00/02.0/00.0'});
+        show({slot: card, serial: serials[0]});
+        started('early');
+        const {records} = readRecords(new MachineHost(folder), defaultLayout);
+        for (const one of records)
+          assert.equal(`${copyOf(one.path.slice(1))}\n`, printChecked(one, records), one.path);
+        const numbered = (slot: string) =>
+          copyOf(`etc/pearasys/pci/${slot}-0x10de-0x1b80`).includes(`PEARASYS_SERIAL=pcie:${serials[0]}`);
+        assert.deepEqual([card, audio, twin].map(numbered), [true, true, false]);
       });
 
       it('by serial number and function, and by the path if makers repeat a number', () => {

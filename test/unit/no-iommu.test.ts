@@ -93,7 +93,7 @@ describe('a device without an IOMMU group', () => {
       if (on) await turnOn(host);
       const driver = aDriver('vfio-pci');
       const answers = [
-        planClaim(host, {devices: devicesOf(host), driver, records: []}),
+        planClaim(host, {devices: devicesOf(host), driver, records: [], recorded: []}),
         planLink(host, {noun: 'driver', verb: 'bind', driver}, devicesOf(host), true),
       ];
       for (const answer of answers) {

@@ -109,6 +109,6 @@ export function planSettings(
   const steps = put(record.path, printRecord(changed));
   const copy =
     state.running && record.slot !== 'any' ? checkedPath(record, state.bridges.get(record.slot)) : undefined;
-  const copies = copy === undefined ? [] : put(copy, printChecked(changed));
+  const copies = copy === undefined ? [] : put(copy, printChecked(changed, state.records.records));
   return plan([...steps, ...copies]);
 }

@@ -238,7 +238,7 @@ export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Pla
   }
   if (!state.running || steps.length === 0) return plan(steps, {notes: notesOf(wish)});
   steps.push(systemctl(['daemon-reload']));
-  for (const record of written.values()) draft.putChecked(record);
+  for (const record of written.values()) draft.putChecked(record, [...remaining, ...written.values()]);
   const here = [...arrivals].filter((slot) => state.present.has(slot));
   const units = here.flatMap((slot) => {
     const record = written.get(slot);
@@ -364,12 +364,12 @@ class Draft {
     for (const copy of checkedOf(record, this.#files)) this.drop(copy);
   }
 
-  /** Leaves the copy of a record for the rule. */
-  putChecked(record: DeviceRecord): void {
+  /** Leaves the copy of a record for the rule. @param others the records after the plan. */
+  putChecked(record: DeviceRecord, others: readonly DeviceRecord[]): void {
     const bridge = record.slot === 'any' ? undefined : this.#state.bridges.get(record.slot);
     const path = checkedPath(record, bridge);
     for (const other of checkedOf(record, this.#files)) if (other !== path) this.drop(other);
-    if (path !== undefined) this.put(path, printChecked(record));
+    if (path !== undefined) this.put(path, printChecked(record, others));
   }
 
   #putTemplates(from: Slot, to: Slot, record: DeviceRecord): void {

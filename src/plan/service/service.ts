@@ -150,6 +150,8 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   steps.push(...dropLinks(rivals, state), ...links);
   if (state.running && steps.length > 0) steps.push(systemctl(['daemon-reload']));
   // The rule uses them from the next hot-add on. systemd does not read them.
+  const others = state.records.records.filter(({slot}) => slot === 'any' || !slots.includes(slot));
+  const recorded = claims.map((claim) => recordOf(claim, state.records.records));
   if (state.running)
     for (const claim of claims) {
       const record = recordOf(claim, state.records.records);
@@ -160,18 +162,14 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
           .flatMap((other) => dropFile(other, state)),
       );
       const previous = path === undefined ? undefined : state.files.get(path);
-      const content = printChecked(record);
+      const content = printChecked(record, [...others, ...recorded]);
       if (path === undefined || previous?.content === content) continue;
       steps.push(writeFile(path, content, previous));
       // The unit would start no process for a device that is on its driver.
       if (wish.start === 'now' && (claim.changes ?? []).length > 0 && state.present.has(claim.slot))
         steps.push(writeFile(pendingMark(claim.slot), '', undefined));
     }
-  const others = state.records.records.filter(({slot}) => slot === 'any' || !slots.includes(slot));
-  const enabled = [
-    ...enabledClaims(others, (link) => state.wants.has(link)),
-    ...claims.map((claim) => recordOf(claim, state.records.records)),
-  ];
+  const enabled = [...enabledClaims(others, (link) => state.wants.has(link)), ...recorded];
   steps.push(...planClaimList(enabled, state.layout, state.claimList));
   if (wish.start === 'now')
     steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state), whereTheReasonIs(claims)));

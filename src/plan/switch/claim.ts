@@ -70,16 +70,16 @@ export function planClaim(host: HostReader, claim: Claim): Planned {
   // The rule will do it the next time, without a process.
   const checked = records
     .filter((record) => record.driver === driver)
-    .flatMap((record) => leaveChecked(host, record));
+    .flatMap((record) => leaveChecked(host, record, claim.recorded));
   return plan(steps.length === 0 ? [] : [...steps, ...checked], {notes});
 }
 
 /** Leaves for the rule what was found of a record. */
-function leaveChecked(host: HostReader, record: DeviceRecord): Step[] {
+function leaveChecked(host: HostReader, record: DeviceRecord, recorded: readonly DeviceRecord[]): Step[] {
   const path = record.slot === 'any' ? undefined : checkedPath(record, readBridge(host, record.slot));
   if (path === undefined) return [];
   const previous = readFileState(host, path);
-  const content = printChecked(record);
+  const content = printChecked(record, recorded);
   return previous?.content === content ? [] : [writeFile(path, content, previous)];
 }
 
@@ -102,6 +102,8 @@ export interface Claim {
   readonly driver: Driver;
   /** The records of the devices, checked. */
   readonly records: readonly DeviceRecord[];
+  /** All records. */
+  readonly recorded: readonly DeviceRecord[];
 }
 
 /**

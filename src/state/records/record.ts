@@ -8,7 +8,7 @@ import type {Device} from '../../devices/pci/device.js';
 import {parseDriver, type Driver} from '../../devices/pci/driver.js';
 import {asId, sysfsIds, type DeviceId} from '../../devices/pci/id.js';
 import {isIdentity, type Identity} from '../../devices/pci/identity.js';
-import {asSlot, expectedSlot, type Slot} from '../../devices/pci/slot.js';
+import {asSlot, cardOf, expectedSlot, type Slot} from '../../devices/pci/slot.js';
 import {isIgnored, readDesired, type IgnoredFile, type UnknownKey, type WantedFile} from '../desired.js';
 import {
   isSettingKey,
@@ -150,19 +150,42 @@ export function readChecked(
   return (bridge === undefined ? undefined : host.readText(`${path}@${bridge}`)) ?? host.readText(path);
 }
 
-/** The text of the copy, as libexec/early writes it: what the rule needs of the record. */
-export function printChecked({
-  driver,
-  identity,
-  settings = [],
-}: Pick<RecordContent, 'driver' | 'identity' | 'settings'>): string {
-  const {serial} = identity;
+/** What a record's copy is printed from. */
+type CheckedContent = Pick<RecordContent, 'slot' | 'driver' | 'identity' | 'settings'>;
+
+/**
+ * The text of the copy, as libexec/early writes it: what the rule needs of the record.
+ * @param others the records in the same state of the machine; this record may be among them.
+ */
+export function printChecked(
+  record: CheckedContent,
+  others: readonly Pick<RecordContent, 'slot' | 'identity'>[],
+): string {
+  const {driver, settings = []} = record;
+  const serial = numberOfCard(record, others) ?? record.identity.serial;
   return [
     `${keys.driver}=${driver}`,
     ...(serial === undefined ? [] : [`${keys.serial}=${serial}`]),
     ...printForRule(settings),
     '',
   ].join('\n');
+}
+
+/**
+ * The PCI Express serial number of the card: a function without one is left to its unit too, which compares the card's.
+ * If any function of a card has the number, the first one has it (PCI Express Base Specification, 7.9.3).
+ */
+function numberOfCard(
+  {slot, identity}: Pick<RecordContent, 'slot' | 'identity'>,
+  others: readonly Pick<RecordContent, 'slot' | 'identity'>[],
+): string | undefined {
+  if (slot === 'any') return undefined;
+  const before = others.filter(
+    (other) => other.slot !== 'any' && cardOf(other.slot) === cardOf(slot) && other.slot < slot,
+  );
+  return [identity.serial, ...before.map((other) => other.identity.serial)].find(
+    (serial) => serial?.startsWith('pcie:') === true,
+  );
 }
 
 /** The limits of a record in lines and bytes; libexec/records.sh has the same. */
