@@ -26,7 +26,9 @@ export class KeptDisk {
   }
 
   /** Boots the machine with the initramfs that is in its /boot now; if there is none, with that of all machines. */
-  async boot(options: Pick<BootOptions, 'kernelParameters' | 'extraDevices'> = {}): Promise<Machine> {
+  async boot(
+    options: Pick<BootOptions, 'kernelParameters' | 'extraDevices' | 'countInstructions'> = {},
+  ): Promise<Machine> {
     const disk = path.join(this.#folder, 'disk');
     const initrd = path.join(this.#folder, 'initrd');
     // Replays the journal after a power cut, as the next boot would. 1: something was repaired.
