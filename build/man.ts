@@ -64,19 +64,19 @@ export async function manualPage(config: string): Promise<string> {
       'Does the same for single devices. A slot is written in full, or without domain 0000.',
     ),
     '.SH CLAIMS WITHOUT A RECORD',
-    text('For systems that are images, a claim can also come from outside. It lasts for this boot.'),
+    text('If /etc is part of an image, claims can be passed from outside. They last for one boot.'),
     ...item(
       'pearasys.claim=SLOT,ID,DRIVER',
-      'On the kernel command line, several times for several devices: claims the card with this id in this slot.',
+      'On the kernel command line, once for each device: claims the card with this id in this slot.',
     ),
-    ...item('pearasys.claim.*', 'System credentials with such names, with SLOT,ID,DRIVER in each.'),
+    ...item('pearasys.claim.*', 'System credentials with such names. Each contains SLOT,ID,DRIVER.'),
     '.SH QUARANTINE',
     text(
-      'When a device goes back to the host, its configuration space must not read all ones without a driver, and its ' +
-        'power state must be D0. Otherwise it is reset, as the setting reset of its record allows. If that does not ' +
-        'help, the device is quarantined: it has no driver, and is not claimed or given to a guest until the next ' +
-        'boot. Suspend and resume the machine, or switch it off and on; then bind --force ends the quarantine if the ' +
-        'device works.',
+      'Before a device returns to the host, pearasys checks it: its configuration space must not read all ones, and ' +
+        'its power state must be D0. A device that fails the check is reset, as the setting reset of its record ' +
+        'allows. If no reset helps, the device is quarantined: no driver and no guest gets it until the next boot. ' +
+        'Suspend and resume the machine, or switch it off and on. Then bind default --force returns the device to ' +
+        'the host, and ends the quarantine if the device works.',
     ),
     '.SH EXIT STATUS',
     ...Object.entries(exitCodeMeanings).flatMap(([code, means]) =>

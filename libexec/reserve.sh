@@ -11,8 +11,8 @@ quarantined=/run/pearasys/quarantined
 . "@LIBEXECDIR@/rescue.sh"
 
 # on_card CARD SLOT IDS DRIVER: is called for each claim whose card is present; $written is "yes" if the override was
-# written now. In the initramfs: notes it for libexec/early, which takes back what no record says any more because the
-# image is older than the records.
+# written now. In the initramfs: notes it for libexec/early, which clears the override if the image is older than the records and no
+# claim needs it any more.
 on_card() {
   if [ "$written" = no ]; then return 0; fi
   # shellcheck disable=SC2174 # /run/pearasys itself is 0755, as RuntimeDirectory= makes it
@@ -241,7 +241,7 @@ reserve() {
   if echo "$3" >"$devices/$1/driver_override"; then
     written=yes
   else
-    echo "<4>could not set the override of $1 to $3" >&2
+    echo "<4>could not set the override of $1 to $3: the device is left to its unit" >&2
     # shellcheck disable=SC2034 # for libexec/early
     failed=1
   fi

@@ -316,8 +316,8 @@ async function rebuildInitramfs({host, options}: Run, {command}: RebuildInitramf
     options.onNote?.(
       [
         `the initramfs was not rebuilt: ${[error.message, ...error.details.slice(-3)].join(': ')}`,
-        'changes of claims take effect after the root file system is mounted',
-        `when the reason is resolved: pearasys boot enable`,
+        'changed claims take effect after the root file system is mounted',
+        `when this is fixed, run: ${line}`,
       ].join('; '),
     );
     return false;

@@ -29,10 +29,12 @@ export async function checkWorking(
     tried.push(failure ?? `reset by ${method} did not help`);
   }
   if (methods.length === 0)
-    tried.push(reset === 'none' ? 'a reset is not allowed (reset=none)' : 'the kernel cannot reset it');
+    tried.push(
+      reset === 'none' ? 'its setting reset=none does not allow a reset' : 'the kernel cannot reset it',
+    );
   const why = whyNotWorking(host, slot) ?? '';
   throw await quarantine(host, {slot, id, reason: [why, ...tried].join('; ')}, limit, {
-    message: `${slot} (${id}) does not work without its driver and is not given back: ${why}`,
+    message: `${slot} (${id}) cannot be returned to the host: ${why}`,
     details: tried,
   });
 }
@@ -96,7 +98,7 @@ async function quarantine(
     code: 'quarantined',
     exitCode: ExitCode.failed,
     message,
-    details: [...details, 'it is quarantined: it has no driver, and gets none until the next boot'],
+    details: [...details, 'it is quarantined: no driver gets it until the next boot'],
     hint: wayOut(slot),
   });
 }

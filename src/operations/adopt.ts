@@ -115,27 +115,31 @@ function chooseAdoptions(
       code: 'no-device',
       exitCode: ExitCode.noDevice,
       message: `there is no device in slot ${slot}`,
-      hint: '`pearasys service adopt` lists what can be adopted',
+      hint: '`pearasys service adopt` lists the cards that can be adopted',
     });
   const all = [...cards.where].filter(([record]) => from === undefined || record.slot === from);
   const certain = all.filter(([, place]) => place.kind === 'moved' && place.slot === slot);
   const possible = all.filter(([record]) => eligible(cards, record).includes(slot));
-  // The card that is in the slot of a record replaces the recorded one, if nothing else is said.
+  // By default, a card in the slot of a record replaces the recorded one.
   const same = possible.filter(([record]) => record.slot === slot);
   const [chosen, ...others] = certain.length > 0 ? certain : same.length > 0 ? same : possible;
   if (chosen === undefined)
     throw new PearasysError({
       code: 'no-device',
       exitCode: ExitCode.noDevice,
-      message: `there is no record that ${slot} (${device.id}) could take over`,
-      hint: '`pearasys service adopt` lists what can be adopted',
+      message: `${slot} (${device.id}) cannot be adopted: no record with a missing card matches it`,
+      details: ['nothing was changed'],
+      hint: '`pearasys service adopt` lists the cards that can be adopted',
     });
   if (others.length > 0)
     throw new PearasysError({
       code: 'ambiguous-device',
       exitCode: ExitCode.usage,
-      message: `${slot} could take over several records`,
-      details: [chosen, ...others].map(([record]) => `the record of ${record.slot}, for ${record.driver}`),
+      message: `${slot} (${device.id}) cannot be adopted: it may be the card of several records`,
+      details: [
+        ...[chosen, ...others].map(([record]) => `the record of ${record.slot}, for ${record.driver}`),
+        'nothing was changed',
+      ],
       hint: `pearasys service adopt ${slot} --from SLOT`,
     });
   const [record] = chosen;

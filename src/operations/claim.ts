@@ -168,7 +168,7 @@ function notTheRecorded(
     details: [
       `recorded: ${describeIdentity(record)}`,
       ...(there === undefined ? [] : [`in the slot: ${describeIdentity(there)}`]),
-      ...(guest === undefined ? [] : [`the card in the slot is that of the record for ${guest.slot}`]),
+      ...(guest === undefined ? [] : [`the card in the slot belongs to the record of ${guest.slot}`]),
       ...(found === undefined ? [] : [found]),
     ],
     hint:

@@ -12,7 +12,7 @@ import {
   wantedList,
 } from '../plan/service/claim-list.js';
 import {servicesLock} from '../plan/service/service.js';
-import {plan, readFileState, refuse, writeFile, type Step} from '../plan/step.js';
+import {plan, readFileState, refuse, shellLine, writeFile, type Step} from '../plan/step.js';
 import {claimLines, claimListPath} from '../state/initramfs/claim-list.js';
 import {
   nixosLines,
@@ -52,9 +52,9 @@ export async function withRebuild(
     return readRebuild(host, layout, system, {changes, dryRun: options.dryRun});
   };
   if (!wanted) {
-    if (planRebuild(read()).steps.length > 0)
+    for (const step of planRebuild(read()).steps)
       options.onNote?.(
-        'the initramfs is not rebuilt: changes of claims take effect after the root file system is mounted',
+        `the initramfs is not rebuilt: changed claims take effect after the root file system is mounted; to rebuild it: ${shellLine(step)}`,
       );
     return outcome;
   }
@@ -89,9 +89,13 @@ export async function setParticipation(
         return refuse({
           code: 'no-generator',
           exitCode: ExitCode.refused,
-          message: 'there is no initramfs-tools, dracut or mkinitcpio on this machine',
-          details: system.obstacle === undefined ? [] : [system.obstacle.reason],
-          hint: '`pearasys boot status` prints what to configure instead, where that is known',
+          message:
+            'claims cannot take effect in the initramfs: this machine has no initramfs-tools, dracut or mkinitcpio',
+          details: [
+            ...(system.obstacle === undefined ? [] : [system.obstacle.reason]),
+            'nothing was changed: claims take effect after the root file system is mounted',
+          ],
+          hint: '`pearasys boot status` prints what to configure instead on systems that pearasys knows',
         });
       const steps: Step[] = [];
       if (readSettings(host, layout).settings.initramfs !== enabled) {

@@ -57,7 +57,7 @@ export function findRecorded(host: HostReader, layout: Layout, slot: Slot): Reco
       ignored === undefined
         ? `there is no record for slot ${slot}`
         : `the record ${ignored.path} is ignored: ${ignored.reason}`,
-    hint: `pearasys -s ${slot} service install DRIVER writes one; it has --set too`,
+    hint: `pearasys -s ${slot} service install DRIVER --set KEY=VALUE`,
   });
 }
 

@@ -3,7 +3,7 @@ import {runState} from '../host/paths.js';
 import type {Device} from '../devices/pci/device.js';
 import {asSlot, type Slot} from '../devices/pci/slot.js';
 
-/** A device that did not work when it was given back: it has no driver, and gets none until the next boot. */
+/** A device that did not work when it was to return to the host: no driver gets it until the next boot. */
 export interface Quarantine {
   readonly slot: Slot;
   readonly id: string;
@@ -57,7 +57,7 @@ export function wayOut(slot: string): string {
   return `suspend and resume the machine, or switch it off and on; then: pearasys bind default ${slot} --force`;
 }
 
-const unknown = 'it did not work when it was given back';
+const unknown = 'it did not work when it was to return to the host';
 
 function parse(slot: Slot, text: string): Quarantine | undefined {
   try {

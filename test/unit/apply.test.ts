@@ -486,7 +486,10 @@ describe('applyPlan', () => {
         notes[0] ?? '',
         /not rebuilt: update-initramfs .* failed \(exit code 1\).*E: no space left/,
       );
-      assert.match(notes[0] ?? '', /after the root file system is mounted.*pearasys boot enable/);
+      assert.match(
+        notes[0] ?? '',
+        /after the root file system is mounted.*when this is fixed, run: update-initramfs/,
+      );
       assert.deepEqual(ended, ['end']);
     });
   });

@@ -386,7 +386,7 @@ describe('the handlers', () => {
       const host = await made([any]);
       const {exitCode, journal} = await runOn(host, record, slot);
       assert.equal(exitCode, 0);
-      assert.equal(journal.at(-1), `<6>${slot} was recorded, because its id is recorded`);
+      assert.equal(journal.at(-1), `<6>${slot} was recorded: there is a record for its id`);
       assert.match(host.readText(own) ?? '', /^PEARASYS_DRIVER=vfio-pci$/m);
       assert.equal(host.effects().at(-1), `systemctl start --no-block ${unit(slot)}`);
     });

@@ -503,7 +503,7 @@ describe('the programs in libexec', () => {
         show({slot: twin, below: '0000:00:01.1'});
         const {status, stderr} = started('early');
         assert.equal(status, 0);
-        assert.equal(stderr, `<5>the card of ${card} is now in ${twin}\n`);
+        assert.equal(stderr, `<5>the card recorded for ${card} is now in ${twin}\n`);
         assert.deepEqual(overrides(), [`${card} (null)`, `${twin} vfio-pci`]);
         assert.equal(moved(twin), `PEARASYS_RECORD=${card}-0x10de-0x1b80`);
         assert.equal(moved(card), '');
@@ -738,7 +738,7 @@ describe('the programs in libexec', () => {
           `pearasys.claim=${twin},10de:1b80,none pearasys.claim=${twin},10de:1b81,vfio-pci\n`,
         );
         assert.deepEqual(generated(), [`${twin}-0x10de-0x1b80`]);
-        assert.match(read('kmsg'), /there is another one for this slot/);
+        assert.match(read('kmsg'), /this slot has another one/);
       });
     });
 
@@ -886,7 +886,10 @@ describe('the programs in libexec', () => {
       fs.mkdirSync(file);
       const {status, stderr} = started('early');
       assert.equal(status, 1);
-      assert.match(stderr, /^<4>could not set the override of 0000:02:00\.0 to vfio-pci$/m);
+      assert.match(
+        stderr,
+        /^<4>could not set the override of 0000:02:00\.0 to vfio-pci: the device is left to its unit$/m,
+      );
       assert.equal(override(twin), 'vfio-pci');
     });
 

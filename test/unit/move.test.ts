@@ -73,8 +73,8 @@ describe('records of cards that have moved', () => {
     const {exitCode, journal} = await runOn(host, record, slot);
     assert.equal(exitCode, 0, journal.join('\n'));
     assert.deepEqual(installed(host), await fresh(boot, [1]));
-    assert.ok(journal.includes(`<4>the record of ${slotIn(first, 1)} is now that of ${slot}`));
-    assert.equal(journal.at(-1), `<6>${slot} has the record of its card now`);
+    assert.ok(journal.includes(`<4>the record of ${slotIn(first, 1)} moves to ${slot}`));
+    assert.equal(journal.at(-1), `<6>the record of the card was moved to ${slot}`);
     assert.equal(host.exists(`/run/pearasys/moved/${slot}`), false);
     assert.deepEqual(host.list('/run/pearasys/checked').sort(), [
       `${slot}-0x10de-0x1b80@0000:00:1c.1`,

@@ -1,4 +1,4 @@
-/** Settings of devices on a real kernel, and devices that do not work when they are given back. */
+/** Settings of devices on a real kernel, and devices that do not work when they return to the host. */
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
 import {withProduct} from './shared.js';

@@ -33,7 +33,7 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/pci.js'),
   },
   confirm: {
-    summary: 'Keep what a command with --confirm has changed',
+    summary: 'Keep a change that was made with --confirm',
     load: () => import('./commands/confirm.js'),
   },
   'service:install': {
@@ -49,11 +49,11 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/service/list.js'),
   },
   'service:set': {
-    summary: 'Change what is set on a device when it is claimed',
+    summary: 'Change the settings of a claimed device',
     load: () => import('./commands/service/set.js'),
   },
   'service:show': {
-    summary: 'Show what is set on devices when they are claimed',
+    summary: 'Show the settings of claimed devices',
     load: () => import('./commands/service/show.js'),
   },
   'service:adopt': {

@@ -78,7 +78,7 @@ export interface DeviceReport {
    * example for a suspended device, which is not woken for this.
    */
   readonly responds: boolean | null;
-  /** Why no driver gets the device until the next boot: it did not work when it was given back; null if it is not so. */
+  /** Why the device is quarantined; null if it is not. */
   readonly quarantined: string | null;
   readonly record: RecordReport | null;
   readonly units: readonly UnitReport[];

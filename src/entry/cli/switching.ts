@@ -14,25 +14,25 @@ import type {BaseCommand} from './base-command.js';
 export interface ChangedDevice {
   readonly slot: string;
   readonly id: string;
-  /** The driver it is on now; null when none is. */
+  /** The driver that it is on now; null without one. */
   readonly driver: string | null;
   readonly override: string | null;
 }
 
 /** What `--json` prints for a command that changes something. */
 export interface ChangeResult {
-  /** Whether anything was done: false when all was so already, and for a dry run. */
+  /** Whether anything was changed; false in a dry run. */
   readonly changed: boolean;
   readonly dryRun: boolean;
-  /** The steps as shell lines: done, or for a dry run to be done. */
+  /** The steps as shell lines: those that were done, or in a dry run those that would be. */
   readonly steps: readonly string[];
-  /** What the person should know though it stopped nothing. */
+  /** Notes that did not stop the command. */
   readonly notes: readonly string[];
   /** The devices as they are afterwards. */
   readonly devices: readonly ChangedDevice[];
 }
 
-/** Flags that say which devices come along with those named. */
+/** Flags that select more devices than those named. */
 export const selectionFlags = {
   all: boolean({summary: 'Select all devices with a given id'}),
   siblings: boolean({summary: 'Include the other functions of the card'}),
@@ -41,14 +41,14 @@ export const selectionFlags = {
 
 /** The flag of changes that are undone unless they are confirmed. */
 export const confirmFlag = integer({
-  summary: 'Undo the change after this time, unless `pearasys confirm` is run',
+  summary: 'Undo the change after this time unless `pearasys confirm` is run',
   helpValue: 'SECONDS',
   min: 5,
   max: 86_400,
 });
 
 /** The flag of changes of claims. */
-export const noInitramfsFlag = boolean({summary: 'Do not rebuild the initramfs, if it has the claims'});
+export const noInitramfsFlag = boolean({summary: 'Do not rebuild the initramfs'});
 
 /** Flags that name devices, for commands whose arguments are something else. */
 export const namingFlags = {
@@ -85,13 +85,13 @@ export function namedWords({
 
 /** Flags of commands that change something. */
 export interface ChangeFlags {
-  /** Not there when it was not given. */
+  /** Absent if it was not given. */
   readonly 'dry-run'?: boolean;
   /** Seconds. */
   readonly timeout?: number;
 }
 
-/** Runs `work` with the settings that the flags mean; an interrupt at the terminal has its plan undone. */
+/** Runs `work` with the options of these flags. If the user interrupts it, its plan is undone. */
 export async function withChanges<T>(
   command: BaseCommand,
   flags: ChangeFlags,
@@ -148,8 +148,8 @@ export function changeResult(
 }
 
 /**
- * Asks at a terminal whether the display, the last route to the machine or the keyboard may go with these devices.
- * @returns whether a person has agreed; false where nobody was asked.
+ * Asks on a terminal whether to continue if the display, the last route to the machine or all keyboards would be lost.
+ * @returns whether the user agreed; false if there was no question.
  * @throws PearasysError `interrupted` when the answer is no.
  */
 export async function acceptRisks(
@@ -163,7 +163,7 @@ export async function acceptRisks(
   return risks.length > 0 && (await command.accepts(risks));
 }
 
-/** Brings the devices that the words mean to the target, and prints what became of them. */
+/** Switches the named devices to the target, and prints the result. */
 export async function switchNamed(
   command: BaseCommand,
   host: Host,
@@ -187,7 +187,7 @@ export async function switchNamed(
   return result;
 }
 
-/** Prints for people what became of the devices, or for a dry run what would be done. */
+/** Prints the state of the devices for people, or in a dry run the steps. */
 export function showChange(command: BaseCommand, result: ChangeResult): void {
   if (result.dryRun) {
     for (const line of result.steps) command.log(line);

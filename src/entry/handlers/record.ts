@@ -23,9 +23,9 @@ export const record: Handler = async (context, args) => {
           log(
             6,
             byId.has(slot)
-              ? `${slot} was recorded, because its id is recorded`
+              ? `${slot} was recorded: there is a record for its id`
               : moved.has(slot)
-                ? `${slot} has the record of its card now`
+                ? `the record of the card was moved to ${slot}`
                 : `${slot}: nothing to record`,
           );
       },

@@ -331,7 +331,7 @@ export function planGuestStart(input: GuestStart | Refusal): Planned {
 
 /**
  * Applies `Sleep=`. The kernel cannot save what a guest has set up in a device. A host without logind runs the guest
- * nevertheless: nothing asks before such a host sleeps.
+ * anyway: it has no locks that prevent sleep.
  */
 function stayAwake({guest, settings, active}: GuestStart): Step[] {
   const unit = awakeUnit(guest);

@@ -31,7 +31,7 @@ export function refuseSettings(
       return refuse({
         code: 'bad-settings',
         exitCode: ExitCode.refused,
-        message: `${device === undefined ? '' : `${device.slot} (${device.id}): `}${name}=${value} cannot work: ${why.reason}`,
+        message: `${device === undefined ? '' : `${device.slot} (${device.id}): `}cannot set ${name}=${value}: ${why.reason}`,
         details: ['nothing was changed'],
         ...(why.hint === undefined ? {} : {hint: why.hint}),
       });
@@ -64,7 +64,7 @@ function whyNot(
       ? undefined
       : {
           reason: `the device does not support the size ${sizeOf(Number(value))}`,
-          hint: `it supports ${sizes.possible.map(sizeOf).join(', ')}`,
+          hint: `one of these sizes: ${sizes.possible.map(sizeOf).join(', ')}`,
         };
   }
   if (name === 'reset' && value === 'none') return undefined;
@@ -78,7 +78,9 @@ function whyNoReset(host: HostReader, device: Device, value: string): WhyNot | u
   const {slot} = device;
   const now = readResetMethods(host, slot);
   if (now === undefined)
-    return {reason: 'the kernel cannot reset the device (or is older than 5.15, and cannot select how)'};
+    return {
+      reason: 'the kernel has no reset method for the device, or is older than 5.15 and cannot select one',
+    };
   if (['default', 'none'].includes(value)) return undefined;
   const before = readApplied(host, device)?.before.get('reset_method')?.split(' ') ?? [];
   const offered = [...new Set([...now, ...before])].filter((name) => name !== '');
@@ -87,7 +89,7 @@ function whyNoReset(host: HostReader, device: Device, value: string): WhyNot | u
     ? undefined
     : {
         reason: `the kernel does not offer the reset method ${missing} for the device`,
-        hint: `it offers ${offered.join(', ') || 'none'}; if others were switched off: echo default > ${devicePath(slot, 'reset_method')}`,
+        hint: `use ${offered.join(', ') || 'none'}; if other methods were switched off: echo default > ${devicePath(slot, 'reset_method')}`,
       };
 }
 

@@ -89,7 +89,11 @@ export function findMoves(
     if (slot === 'any' || place?.card === undefined || place.kind === 'superseded') continue;
     if (place.card === cardOf(slot)) continue;
     if (inSlot(slot).length > 1)
-      notes.push(`slot ${slot} has several records: none is moved; remove those that are not needed`);
+      notes.push(
+        `slot ${slot} has several records, and none is moved: remove the outdated ones of ${inSlot(slot)
+          .map(({path}) => path)
+          .join(', ')}`,
+      );
     else moves.set(slot, onCard(place.card, slot));
   }
   const arriving = [...moves.values()];
@@ -118,7 +122,7 @@ export function findMoves(
     }
     for (const slot of chain) moves.delete(slot);
     notes.push(
-      `the record of ${chain[0] ?? ''} is not moved to ${target}, which has another record: pearasys -s ${target} service uninstall`,
+      `the record of ${chain[0] ?? ''} is not moved to ${target}, which has another record; to remove that one: pearasys -s ${target} service uninstall`,
     );
   }
   return {moves, outdated, notes};
@@ -255,7 +259,7 @@ export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Pla
 }
 
 function notesOf({moves, notes}: MoveWish): string[] {
-  return [...notes, ...[...moves].map(([from, to]) => `the record of ${from} is now that of ${to}`)];
+  return [...notes, ...[...moves].map(([from, to]) => `the record of ${from} moves to ${to}`)];
 }
 
 /** The slot of the same function on another card. */

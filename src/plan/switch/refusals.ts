@@ -80,14 +80,14 @@ export function refuseOverride(devices: readonly Device[], claims: boolean): Ref
   });
 }
 
-/** Refuses devices that did not work when they were given back, unless forced. */
+/** Refuses quarantined devices, unless forced. */
 export function refuseQuarantined(quarantined: readonly Quarantine[], force: boolean): Refusal | undefined {
   const [one] = force ? [] : quarantined;
   if (one === undefined) return undefined;
   return refuse({
     code: 'quarantined',
     exitCode: ExitCode.refused,
-    message: `${one.slot} (${one.id}) is quarantined since it was given back: ${one.reason}`,
+    message: `${one.slot} (${one.id}) is quarantined: ${one.reason}`,
     details: ['nothing was changed'],
     hint: wayOut(one.slot),
   });

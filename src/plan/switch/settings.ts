@@ -1,12 +1,12 @@
 /**
- * The steps for the settings of a device, in the order that the kernel needs:
+ * The steps for the settings of a device, in the order that the kernel requires:
  *
  * 1. The previous values are written to a file, for the release.
  * 2. The host driver is unbound: a BAR can be resized only without a driver (EBUSY), and a reset under a driver would
- *    take the hardware away from it.
+ *    disturb the driver.
  * 3. BARs are resized; the reset comes after that and keeps the size, because the kernel saves and restores it.
  * 4. The device is reset by the one method of `reset`.
- * 5. `reset_method` and `d3cold_allowed`: before the driver, which may reset the device, and suspends it when idle.
+ * 5. `reset_method` and `d3cold_allowed`: before the driver, which may reset the device, and suspends an idle one.
  * 6. The driver gets the device.
  * 7. `power/control`: vfio-pci sets it to `auto` when it gets a device, and to `on` when it loses one.
  *
@@ -197,7 +197,7 @@ function setAttribute({slot}: Device, setting: DeviceSetting, current: string | 
   return writeAttribute(path, text(value), {
     slot,
     undo: current === undefined ? [] : [writeAttribute(path, text(current), {slot})],
-    hint: `the setting is ${name}=${value}; to change it: pearasys service set ${slot} ${name}=VALUE`,
+    hint: `change or remove the setting ${name}=${value}: pearasys service set ${slot} ${name}=VALUE`,
   });
 }
 

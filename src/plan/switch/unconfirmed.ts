@@ -52,7 +52,7 @@ export function planConfirm(pending: Unconfirmed | undefined): Planned {
   return pending === undefined ? refuseNothing() : forget(pending);
 }
 
-/** The plan that undoes a change. A device that somebody has moved since then is moved back too; one in use is not. */
+/** The plan that undoes a change. A device whose driver was changed since then is switched back too; one in use is not. */
 export function planUndo(host: HostReader, pending: Unconfirmed | undefined): Planned {
   if (pending === undefined) return refuseNothing();
   const notes: string[] = [];
@@ -89,7 +89,7 @@ function refuseNothing(): Planned {
     code: 'no-device',
     exitCode: ExitCode.noDevice,
     message: 'no change waits for confirmation',
-    hint: '`pearasys list` shows the drivers; `pearasys bind` and `pearasys service install --now` with --confirm SECONDS make a change that waits',
+    hint: '`pearasys list` shows which driver has each device; an earlier change has been confirmed or undone',
   });
 }
 

@@ -266,9 +266,9 @@ const entries: Readonly<Record<string, Entry>> = {
     parse: oneOf('block', 'allow'),
     expected: 'block or allow',
     means:
-      'What to do about suspend and hibernation while the guest has devices. block: the host stays awake (a lock of ' +
-      'logind, which `systemd-inhibit --list` shows). allow: the host may sleep; then devices lose what the guest ' +
-      'has set up in them.',
+      'Whether the host may be suspended or hibernated while the guest has devices. block: no; pearasys holds a lock ' +
+      'of logind, which `systemd-inhibit --list` shows. allow: yes; the devices then lose what the guest has set up ' +
+      'in them.',
     otherwise: 'block',
   },
 };

@@ -36,7 +36,7 @@ export const settingKinds: readonly SettingKind[] = [
   {
     name: 'reset_method',
     expected: 'names of reset methods in order, `default` or `none`',
-    means: 'The reset methods that the kernel may use, in order; `default` for all, `none` for none.',
+    means: 'The reset methods that the kernel may use, in order; `default` for all, `none` for no reset.',
     valid: new RegExp(`^${method}(?: ${method})*$`),
     read: (text) => text.replaceAll(/[\s,]+/g, ' ').trim(),
     plain: true,
@@ -51,7 +51,7 @@ export const settingKinds: readonly SettingKind[] = [
   {
     name: 'power/control',
     expected: '`auto` or `on`',
-    means: '`auto` lets the kernel suspend the idle device, `on` does not.',
+    means: '`auto` lets the kernel suspend the idle device, `on` prevents it.',
     valid: /^(?:auto|on)$/,
     plain: true,
   },
@@ -59,8 +59,8 @@ export const settingKinds: readonly SettingKind[] = [
     name: 'reset',
     expected: 'the name of a reset method, or `none`',
     means:
-      'The reset method for the reset before the driver gets the device, and before the host gets it back if it ' +
-      'does not respond; with `none` there is no reset.',
+      'The method with which the device is reset before the driver gets it, and also when it returns to the host ' +
+      'and does not respond; `none` for no reset.',
     valid: new RegExp(`^${method}$`),
     plain: false,
   },

@@ -16,7 +16,7 @@ export function describeIdentity({
 
 /** Where a card is that is not in its recorded slot; undefined if nothing is known of it. */
 export function describePlace({kind, slot, candidates}: Whereabouts): string | undefined {
-  if (kind === 'superseded') return `out of date: the card has the record for ${slot ?? ''}`;
+  if (kind === 'superseded') return `outdated: the card now has the record of ${slot ?? ''}`;
   if (slot !== undefined) return `the recorded card is in ${slot}`;
   return candidates.length === 0 ? undefined : `the recorded card may be in ${candidates.join(' or ')}`;
 }

@@ -3,12 +3,11 @@ import {confirmSwitch, undoUnconfirmed} from '../../../operations/confirm.js';
 import {BaseCommand, writeFlags} from '../base-command.js';
 import {changeResult, showChange, withChanges, type ChangeResult} from '../switching.js';
 
-/** `pearasys confirm`: keeps what `--confirm` would undo. */
+/** `pearasys confirm`: keeps a change that was made with `--confirm`. */
 export default class Confirm extends BaseCommand {
   static override description =
-    'Keeps the change of the last command with --confirm, which is otherwise undone. After ' +
-    '`service install --now --confirm`, it also writes the records and units: without them, the claim ends at ' +
-    'the next reboot.';
+    'Keeps a change that was made with --confirm and is otherwise undone. After `service install --now --confirm`, ' +
+    'also writes the records and units: without them, the claim would end at the next reboot.';
   static override examples = [
     '<%= config.bin %> service install vfio-pci -s 04:00.0 --now --confirm 60',
     '<%= config.bin %> confirm',

@@ -5,8 +5,8 @@ import {changeParticipation, type BootChangeResult} from '../../boot.js';
 export default class BootDisable extends BaseCommand {
   static override description =
     'Sets Initramfs=no, removes all claims from the list for the initramfs, and rebuilds its images if they have ' +
-    'claims. Claims then take effect after the root file system is mounted: a driver in the initramfs may have ' +
-    'used a device before.';
+    'claims. Claims then take effect only after the root file system is mounted, and a driver in the initramfs ' +
+    'may use a claimed device before that.';
   static override examples = ['<%= config.bin %> boot disable'];
   static override flags = changeFlags;
 

@@ -4,9 +4,9 @@ import {changeParticipation, type BootChangeResult} from '../../boot.js';
 /** `pearasys boot enable`: claims take effect in the initramfs. */
 export default class BootEnable extends BaseCommand {
   static override description =
-    'Sets Initramfs=yes, which is the default, writes the list of claims for the initramfs, and rebuilds its ' +
-    'images if they are older. Devices that are claimed are then reserved before a driver in the initramfs can ' +
-    'take them. From then on, `service install` and `service uninstall` rebuild the images.';
+    'Sets Initramfs=yes (the default), writes the list of claims for the initramfs, and rebuilds its images if they ' +
+    'are outdated. The initramfs then reserves claimed devices before a driver in it can take them. From then on, ' +
+    '`service install` and `service uninstall` rebuild the images.';
   static override examples = ['<%= config.bin %> boot enable --dry-run'];
   static override flags = changeFlags;
 

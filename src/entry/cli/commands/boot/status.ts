@@ -31,9 +31,9 @@ export interface BootStatusResult {
 /** `pearasys boot status`: which claims the initramfs has. */
 export default class BootStatusCommand extends BaseCommand {
   static override description =
-    'Compares the claims in each image of the initramfs with the enabled ones, and lists what overrules them: ids ' +
-    'of vfio-pci on the kernel command line and in modprobe.d, and driverctl. Where the images cannot be rebuilt, ' +
-    'it prints what to do on this system. Reading an image takes some seconds, and needs root on most systems.';
+    'Compares the claims in each image of the initramfs with the enabled claims, and lists what overrules them: ids ' +
+    'of vfio-pci on the kernel command line and in modprobe.d, and driverctl. If the images cannot be rebuilt, ' +
+    'prints what to do on this system. Reading an image takes a few seconds, and needs root on most systems.';
 
   async run(): Promise<BootStatusResult> {
     await this.parse(BootStatusCommand);
@@ -65,12 +65,12 @@ export default class BootStatusCommand extends BaseCommand {
 
 function describe(status: BootStatus): string[] {
   const {takesPart, setting, generator, claims, isListCurrent, images, overrules, obstacle, advice} = status;
-  const why = setting ? 'there is no initramfs-tools, dracut or mkinitcpio' : 'Initramfs=no';
+  const why = setting ? 'this machine has no initramfs-tools, dracut or mkinitcpio' : 'Initramfs=no';
   const slots = claims.map((line) => line.split(' ', 1).join(''));
   const isBehind = !isListCurrent || images.some(({current}) => current === false);
   return [
     takesPart
-      ? `claims take effect in the initramfs (${generator ?? ''}): ${slots.join(', ') || 'none is enabled'}`
+      ? `claims take effect in the initramfs (${generator ?? ''}): ${slots.join(', ') || 'no claim is enabled'}`
       : `claims take effect only after the root file system is mounted: ${why}`,
     ...images.map(describeImage),
     ...(isBehind && obstacle === undefined
@@ -85,5 +85,5 @@ function describeImage({kernel, path, running, claims, current, problem}: ImageS
   const name = `${kernel}${running ? ' (running)' : ''}: ${path}`;
   if (claims === undefined) return `${name} could not be read: ${problem ?? ''}`;
   const slots = claims.map((line) => line.split(' ', 1).join('')).join(', ') || 'no claims';
-  return `${name} ${current === true ? 'is current' : `is not current: it has ${slots}`}`;
+  return `${name} ${current === true ? 'is up to date' : `is outdated: it has ${slots}`}`;
 }

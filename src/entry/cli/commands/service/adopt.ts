@@ -33,10 +33,10 @@ export interface AdoptResult extends ChangeResult {
 /** `pearasys service adopt`: the record of a card that was moved or replaced. */
 export default class ServiceAdopt extends BaseCommand {
   static override description =
-    'Takes over a card that was moved or replaced: its record gets what identifies the card in SLOT now, and moves ' +
-    'with its units to that slot; the other functions of the card are included. Prints the recorded and the new ' +
-    'identity, and asks on a terminal; without one, --force is needed. Without SLOT, lists the records whose cards ' +
-    'are not where they were recorded, and the devices that may be these cards.';
+    'Takes over a card that was moved or replaced: writes what identifies the card in SLOT into its record, and ' +
+    'moves the record and its units to that slot. Includes the other functions of the card. Prints the recorded and ' +
+    'the new identity, and asks on a terminal; without a terminal, --force is needed. Without SLOT, lists the ' +
+    'records whose cards are not where they were recorded, and the devices that may be these cards.';
   static override examples = [
     '<%= config.bin %> service adopt',
     '<%= config.bin %> service adopt 05:00.0',
@@ -47,7 +47,7 @@ export default class ServiceAdopt extends BaseCommand {
   };
   static override flags = {
     ...switchFlags,
-    from: text({summary: 'The recorded slot, if several records may be meant', helpValue: 'SLOT'}),
+    from: text({summary: 'Select the record by its slot, if there are several', helpValue: 'SLOT'}),
     'no-initramfs': noInitramfsFlag,
   };
 
@@ -68,9 +68,9 @@ export default class ServiceAdopt extends BaseCommand {
       throw new PearasysError({
         code: 'identity-mismatch',
         exitCode: ExitCode.refused,
-        message: `${slot} is not adopted: this was not confirmed`,
+        message: `${slot} was not adopted: there is no terminal on which to ask`,
         details: ['nothing was changed'],
-        hint: 'if this is the card that is meant, use --force',
+        hint: 'if it is the right card, use --force',
       });
     const notes: string[] = [];
     const outcome = await withChanges(this, flags, notes, (options) =>

@@ -60,7 +60,7 @@ export default class ServiceInstall extends BaseCommand {
   static override flags = {
     ...switchFlags,
     ...namingFlags,
-    'any-slot': boolean({summary: 'Record only the id: each card that has it, in any slot'}),
+    'any-slot': boolean({summary: 'Claim every card with this id, in any slot'}),
     all: boolean({summary: 'Select all devices with a given id'}),
     siblings: boolean({
       summary: 'Include the other functions of the card; they are then switched together',
@@ -69,7 +69,7 @@ export default class ServiceInstall extends BaseCommand {
       summary: 'Include all members of the IOMMU group; they are then switched together',
     }),
     set: string({
-      summary: 'A setting for each claim, as in `service set`',
+      summary: 'Apply a setting at each claim, as with `service set`',
       helpValue: 'KEY=VALUE',
       multiple: true,
       multipleNonGreedy: true,
@@ -98,7 +98,7 @@ export default class ServiceInstall extends BaseCommand {
     const taken = present.filter((device) => device.driver !== driver);
     const {layout} = this.context;
     const {confirm: seconds} = flags;
-    // What is on the driver already is not switched: there is nothing to be undone.
+    // If all devices are on the driver already, there is nothing to undo.
     const trial = seconds !== undefined && taken.length > 0;
     const accepted = !trial && (await acceptRisks(this, host, taken, flags));
     const wish = {devices, driver, folder, group, changes, now};

@@ -28,7 +28,7 @@ export interface ServiceEntry {
   readonly active: string | null;
   /** See {@link Whereabouts}; `unrecorded` for a unit without a record. */
   readonly card: Whereabouts['kind'] | 'unrecorded';
-  /** Which parts of the recorded identity the card has that it was found by, or that is in the slot; null without one. */
+  /** Which parts of the recorded identity the card has, or else the device in the slot; null without a device. */
   readonly identity: IdentityReport | null;
   /** The slot in which the card is now; if that is not certain, those in which it may be. */
   readonly elsewhere: readonly string[];
@@ -38,7 +38,7 @@ export interface ServiceEntry {
   readonly unknown: readonly UnknownKey[];
   /** Whether the kernel command line switches the claim off for this boot. */
   readonly switchedOff: boolean;
-  /** Why no driver gets the card until the next boot: it did not work when it was given back; null if it is not so. */
+  /** Why the card is quarantined; null if it is not. */
   readonly quarantined: string | null;
 }
 
@@ -130,7 +130,7 @@ export default class ServiceList extends BaseCommand {
       {head: 'AT BOOT'},
       {head: 'UNIT'},
       {head: 'CARD', shrinks: true},
-      // All are from records unless somebody uses the kernel command line or credentials.
+      // Usually all claims are from records.
       ...(services.some(({source}) => source !== 'record') ? [{head: 'FROM'}] : []),
     ];
     const rows = services.map((entry) => cells(entry).slice(0, columns.length));

@@ -17,11 +17,11 @@ export interface ServiceSetResult extends ChangeResult {
   readonly settings: DeviceSettings;
 }
 
-/** `pearasys service set`: what is set on a device when it is claimed. */
+/** `pearasys service set`: changes the settings that a claim applies. */
 export default class ServiceSet extends BaseCommand {
   static override description =
-    'Changes settings in the record of a slot. They are applied at each claim, and the previous values are ' +
-    'restored when the device is released. A value is checked against the device if it is present. KEY= ' +
+    'Changes settings in the record of a slot. Each claim applies them, and the previous values are restored when ' +
+    'the device is released. If the device is present, a value that it does not support is refused. KEY= ' +
     `removes a setting. ${settingKinds.map(({name, means}) => `${name}: ${means}`).join(' ')}`;
   static override examples = [
     '<%= config.bin %> service set 04:00.0 reset_method=flr d3cold_allowed=0',
@@ -58,7 +58,9 @@ export default class ServiceSet extends BaseCommand {
         : settings.map(({name, value}) => `${slot} ${name}=${value}`).join('\n'),
     );
     if (result.changed)
-      this.note(`applied at the next claim: systemctl restart ${unitName({slot, driver: record.driver})}`);
+      this.note(
+        `takes effect at the next claim; to claim it now: systemctl restart ${unitName({slot, driver: record.driver})}`,
+      );
     return result;
   }
 }

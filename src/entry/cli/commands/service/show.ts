@@ -29,9 +29,9 @@ export interface ServiceShowResult {
 /** `pearasys service show`: the settings of records, and what the kernel has now. */
 export default class ServiceShow extends BaseCommand {
   static override description =
-    'Shows the settings of the record for a slot, or of all records: the value that is set at each claim, and ' +
-    'the value that the kernel has now. Parameters of vfio-pci are shown too: they are the same for all of its ' +
-    'devices, and are set in /etc/modprobe.d or on the kernel command line.';
+    'Shows the settings of the record for a slot, or of all records: the value that each claim sets, and the ' +
+    'value that the kernel has now. Also shows the parameters of vfio-pci, which apply to all of its devices and ' +
+    'are set in /etc/modprobe.d or on the kernel command line.';
   static override examples = ['<%= config.bin %> service show 04:00.0'];
   static override args = {slot: string({description: 'the slot', ignoreStdin: true})};
 
@@ -67,7 +67,7 @@ export default class ServiceShow extends BaseCommand {
     for (const service of services) this.#print(service);
     if (services.length === 0) this.log('There are no records.');
     this.log(
-      `parameters of vfio-pci, for all of its devices (options vfio-pci NAME=VALUE in /etc/modprobe.d):`,
+      `parameters of vfio-pci for all of its devices (options vfio-pci NAME=VALUE in /etc/modprobe.d):`,
     );
     for (const {name, value} of machineWide)
       this.log(
