@@ -294,6 +294,17 @@ describe('the settings of a device', () => {
       );
     });
 
+    it('prints the size of a BAR with its index', async () => {
+      const {host} = machine();
+      await succeeds(host, `-s ${card} service install vfio-pci`);
+      const {stdout} = await succeeds(host, `service set ${card} resource1_resize=512M`);
+      assert.equal(stdout, `${card} resource1_resize=9 (512M)\n`);
+      const shown = await succeeds(host, `service show ${card}`);
+      assert.match(shown.stdout, /^ {2}resource1_resize set to 9 \(512M\), now 8 \(256M\)$/m);
+      const stderr = await refused(host, `service set ${card} resource1_resize=1G`, 3);
+      assert.match(stderr, /cannot set resource1_resize=10 \(1G\): the device does not support this size/);
+    });
+
     it('survives another service install', async () => {
       const {host} = machine();
       await succeeds(host, `-s ${card} service install vfio-pci --set d3cold_allowed=0 --set reset=flr`);
@@ -307,7 +318,7 @@ describe('the settings of a device', () => {
       ['reset_method=pm', /does not offer the reset method pm[^]*use flr, bus/],
       ['reset=acpi', /does not offer the reset method acpi/],
       ['resource0_resize=1G', /BAR 0 is not resizable/],
-      ['resource1_resize=1G', /does not support the size 1G[^]*one of these sizes: 64M, 256M, 512M, 8G/],
+      ['resource1_resize=1G', /does not support this size[^]*one of these sizes: 64M, 256M, 512M, 8G/],
       ['variant=yes', /the record's driver is pci-stub/],
     ];
     for (const [setting, reason] of impossible)

@@ -44,7 +44,7 @@ describe('a setting of a device', () => {
 
   const wrong: readonly [text: string, message: RegExp, hint: RegExp][] = [
     ['d3cold_allowed', /'d3cold_allowed' is not a setting: expected KEY=VALUE/, /^the settings are reset_/],
-    ['d3cold_allowed=yes', /^d3cold_allowed=yes is invalid$/, /^expected 0 or 1$/],
+    ['d3cold_allowed=yes', /^d3cold_allowed=yes is invalid$/, /^use 0 or 1$/],
     ['power_control=auto', /^'power_control' is not a setting$/, /power\/control/],
     ['power/control=off', /^power\/control=off is invalid$/, /auto/],
     ['reset_method=../x', /^reset_method=\.\.\/x is invalid$/, /names of reset methods/],

@@ -7,6 +7,7 @@ import {readApplied} from '../../state/applied-settings.js';
 import {
   changeSettings,
   sizeOf,
+  valueWords,
   type DeviceSetting,
   type SettingChange,
 } from '../../state/records/device-settings.js';
@@ -31,7 +32,7 @@ export function refuseSettings(
       return refuse({
         code: 'bad-settings',
         exitCode: ExitCode.refused,
-        message: `${device === undefined ? '' : `${device.slot} (${device.id}): `}cannot set ${name}=${value}: ${why.reason}`,
+        message: `${device === undefined ? '' : `${device.slot} (${device.id}): `}cannot set ${name}=${valueWords({name, value})}: ${why.reason}`,
         details: ['nothing was changed'],
         ...(why.hint === undefined ? {} : {hint: why.hint}),
       });
@@ -63,7 +64,7 @@ function whyNot(
     return sizes.possible.includes(Number(value))
       ? undefined
       : {
-          reason: `the device does not support the size ${sizeOf(Number(value))}`,
+          reason: 'the device does not support this size',
           hint: `one of these sizes: ${sizes.possible.map(sizeOf).join(', ')}`,
         };
   }

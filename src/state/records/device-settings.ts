@@ -201,8 +201,13 @@ export function parseSettingChange(text: string): SettingChange {
     );
   if (value === '') return {name, value: undefined};
   const read = kind.read?.(value) ?? value;
-  if (!kind.valid.test(read)) throw usageError(`${name}=${value} is invalid`, `expected ${kind.expected}`);
+  if (!kind.valid.test(read)) throw usageError(`${name}=${value} is invalid`, `use ${kind.expected}`);
   return {name, value: read};
+}
+
+/** A value for people: the index of a BAR's size with the size, `14 (16G)`. */
+export function valueWords({name, value}: DeviceSetting): string {
+  return /^resource\d_resize$/.test(name) ? `${value} (${sizeOf(Number(value))})` : value;
 }
 
 /** The index of a size such as 16G; the text itself if it is none. */

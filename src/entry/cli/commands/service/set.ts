@@ -5,6 +5,7 @@ import {findRecorded, setSettings} from '../../../../operations/service-set.js';
 import {
   parseSettingChange,
   settingKinds,
+  valueWords,
   type DeviceSettings,
 } from '../../../../state/records/device-settings.js';
 import {unitName} from '../../../../systemd/unit.js';
@@ -55,7 +56,7 @@ export default class ServiceSet extends BaseCommand {
     this.log(
       settings.length === 0
         ? `${slot} has no settings`
-        : settings.map(({name, value}) => `${slot} ${name}=${value}`).join('\n'),
+        : settings.map((setting) => `${slot} ${setting.name}=${valueWords(setting)}`).join('\n'),
     );
     if (result.changed)
       this.note(

@@ -3,6 +3,7 @@ import {readVfioParameters, type ModuleParameter} from '../../../../devices/pci/
 import {devicesFolder, readDevice, readDevices} from '../../../../devices/pci/device.js';
 import {findSlot} from '../../../../devices/pci/find.js';
 import {findRecorded, readSettingReports, type SettingReport} from '../../../../operations/service-set.js';
+import {valueWords} from '../../../../state/records/device-settings.js';
 import {readRecords, type DeviceRecord} from '../../../../state/records/record.js';
 import {desiredNotes} from '../../../../state/desired.js';
 import {BaseCommand} from '../../base-command.js';
@@ -83,7 +84,7 @@ export default class ServiceShow extends BaseCommand {
     this.log(`${slot} (${id}), driver ${driver}${present || slot === 'any' ? '' : ', absent'}`);
     for (const {name, value, current} of settings)
       this.log(
-        `  ${name.padEnd(16)} ${value === null ? 'not set' : `set to ${value}`}${current === null ? '' : `, now ${current}`}`,
+        `  ${name.padEnd(16)} ${value === null ? 'not set' : `set to ${valueWords({name, value})}`}${current === null ? '' : `, now ${valueWords({name, value: current})}`}`,
       );
   }
 }
