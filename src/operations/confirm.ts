@@ -77,12 +77,12 @@ export async function confirmSwitch(
   const kept = await carryOut(host, [unconfirmedLock], () => planConfirm(readUnconfirmed(host)), options);
   const devices = pending?.devices ?? [];
   if (pending?.claim === undefined) return {outcomes: [kept], devices};
-  const {driver, folder, group, changes = [], devices: claimed} = pending.claim;
+  const {driver, folder, group, rebuild, changes = [], devices: claimed} = pending.claim;
   const present = claimed.map(({slot, id}) => {
     const device = readDevice(host, slot);
     return device?.id === id ? device : {slot, id};
   });
-  const rules = {now: true, force: true, accepted: true, rebuild: true};
+  const rules = {now: true, force: true, accepted: true, rebuild};
   const wish = {devices: present, driver, folder, group, changes, ...rules};
   return {outcomes: [kept, await installServices(host, layout, wish, options)], devices};
 }

@@ -19,11 +19,11 @@ import {withRebuild} from './initramfs.js';
 export async function importDriverctl(
   host: Host,
   layout: Layout,
-  saved: readonly DriverctlRecord[],
+  {saved, rebuild}: {readonly saved: readonly DriverctlRecord[]; readonly rebuild: boolean},
   options: CarryOutOptions,
 ): Promise<Outcome> {
   const outcome = await carryOut(host, [servicesLock], () => planAll(host, layout, saved), options);
-  return await withRebuild(host, layout, outcome, true, options);
+  return await withRebuild(host, layout, outcome, rebuild, options);
 }
 
 function planAll(host: HostReader, layout: Layout, saved: readonly DriverctlRecord[]): Planned {

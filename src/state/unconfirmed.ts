@@ -12,6 +12,8 @@ export interface UnconfirmedClaim {
   readonly driver: Driver;
   readonly folder: string;
   readonly group: boolean;
+  /** Whether the confirmation rebuilds the initramfs. */
+  readonly rebuild: boolean;
   /** The changes of the devices' settings; default none. */
   readonly changes?: readonly SettingChange[];
   readonly devices: readonly {readonly slot: Slot; readonly id: DeviceId}[];
@@ -73,13 +75,14 @@ function parseChange(value: unknown): SettingChange {
 
 /** @throws TypeError or PearasysError if it is not a claim. */
 function parseClaim(value: unknown): UnconfirmedClaim {
-  const {driver, folder, group, changes, devices} = value as Record<string, unknown>;
+  const {driver, folder, group, rebuild, changes, devices} = value as Record<string, unknown>;
   if (typeof driver !== 'string' || typeof folder !== 'string' || !Array.isArray(devices))
     throw new TypeError('not a claim');
   return {
     driver: parseDriver(driver),
     folder,
     group: group === true,
+    rebuild: rebuild !== false,
     changes: Array.isArray(changes) ? changes.map(parseChange) : [],
     devices: devices.map((each: unknown) => {
       const {slot, id} = each as Record<string, unknown>;

@@ -146,6 +146,17 @@ describe('pearasys boot', () => {
       assert.deepEqual(slotsIn(host, image), [disk]);
     });
 
+    it('leave the images to the user with --no-initramfs, also when a claim is confirmed or imported', async () => {
+      const host = made({[`/etc/driverctl.d/pci-${disk}`]: 'vfio-pci\n'});
+      await change(host, `-s ${card} service install vfio-pci --siblings --now --confirm 60 --no-initramfs`);
+      const {notes} = await change(host, 'confirm');
+      assert.match(notes.join(), /the initramfs is not rebuilt/);
+      assert.deepEqual(slotsIn(host, list), [card, sound]);
+      await change(host, 'service import --no-initramfs');
+      assert.deepEqual(slotsIn(host, list), [card, sound, disk]);
+      assert.equal(rebuilds(host), 0);
+    });
+
     it('keep the claim if the rebuild fails, and say what to do', async () => {
       const host = made();
       host.failCommand(rebuild, 1, 'No space left on device', 1);

@@ -89,7 +89,7 @@ function refuseNothing(): Planned {
     code: 'no-device',
     exitCode: ExitCode.noDevice,
     message: 'no change waits for confirmation',
-    hint: '`pearasys list` shows which driver has each device; an earlier change has been confirmed or undone',
+    hint: 'if you made one, it has been confirmed or undone; `pearasys list` shows the drivers',
   });
 }
 

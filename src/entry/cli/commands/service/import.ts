@@ -3,8 +3,8 @@ import type {Outcome} from '../../../../engine/carry-out.js';
 import {importDriverctl} from '../../../../operations/service-import.js';
 import {readDriverctl, type DriverctlRecord} from '../../../../state/records/driverctl.js';
 import {unitName} from '../../../../systemd/unit.js';
-import {BaseCommand, switchFlags} from '../../base-command.js';
-import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
+import {BaseCommand, changeFlags} from '../../base-command.js';
+import {changeResult, noInitramfsFlag, withChanges, type ChangeResult} from '../../switching.js';
 
 /** What `--json` prints. */
 export interface ImportResult extends ChangeResult {
@@ -22,7 +22,7 @@ export default class ServiceImport extends BaseCommand {
     'device. Devices are not changed. A file for a slot without a device is left unchanged, because driverctl ' +
     'does not record which card it is for.';
   static override examples = ['<%= config.bin %> service import --dry-run'];
-  static override flags = {'dry-run': switchFlags['dry-run']};
+  static override flags = {...changeFlags, 'no-initramfs': noInitramfsFlag};
 
   async run(): Promise<ImportResult> {
     const {flags} = await this.parse(ServiceImport);
@@ -38,7 +38,8 @@ export default class ServiceImport extends BaseCommand {
       else taken.push(saved);
     if (taken.length > 0)
       await withChanges(this, flags, notes, async (options) => {
-        outcomes.push(await importDriverctl(host, this.context.layout, taken, options));
+        const wanted = {saved: taken, rebuild: !flags['no-initramfs']};
+        outcomes.push(await importDriverctl(host, this.context.layout, wanted, options));
       });
     if (!flags['dry-run'])
       for (const saved of taken) this.log(`${unitName(saved)}, enabled; ${saved.path} was removed`);

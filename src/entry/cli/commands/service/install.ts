@@ -103,14 +103,10 @@ export default class ServiceInstall extends BaseCommand {
     const accepted = !trial && (await acceptRisks(this, host, taken, flags));
     const wish = {devices, driver, folder, group, changes, now};
     const outcome = await withChanges(this, flags, notes, (options) => {
-      if (!trial)
-        return installServices(
-          host,
-          layout,
-          {...wish, force, accepted, rebuild: !flags['no-initramfs']},
-          options,
-        );
-      const claim = {driver, folder, group, changes, devices: devices.map(({slot, id}) => ({slot, id}))};
+      const rebuild = !flags['no-initramfs'];
+      if (!trial) return installServices(host, layout, {...wish, force, accepted, rebuild}, options);
+      const cards = devices.map(({slot, id}) => ({slot, id}));
+      const claim = {driver, folder, group, rebuild, changes, devices: cards};
       const target = {kind: 'claim', driver} as const;
       return switchUnconfirmed(
         host,
