@@ -12,7 +12,7 @@ export interface Settings {
 }
 
 /** The settings, and the lines of the file that are ignored. */
-export interface ReadSettings {
+interface ReadSettings {
   readonly settings: Settings;
   readonly problems: readonly string[];
 }
@@ -69,7 +69,7 @@ export function withSetting(text: string, key: string, value: boolean): string {
 }
 
 /** A line of a settings file that is not empty or a comment. */
-export interface SettingLine {
+interface SettingLine {
   /** Counted from 1. */
   readonly number: number;
   /** The whole line, without surrounding white space. */

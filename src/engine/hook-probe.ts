@@ -4,7 +4,7 @@ import {guestHooks, hooksFolder, isPlainForShell, qemuHook, type HookKind} from 
 import type {Guest} from '../state/guests/guest-name.js';
 
 /** The result of the test of `hooks/qemu`. */
-export interface HookFinding {
+interface HookFinding {
   readonly kind: HookKind;
   /** A note for the user, if there is such a hook. */
   readonly note: string | undefined;

@@ -9,7 +9,7 @@ export interface Log {
 }
 
 /** Settings of {@link createLog}. */
-export interface LogOptions {
+interface LogOptions {
   /** Whether the journal reads what is written; see {@link isJournal}. */
   readonly journal: boolean;
   /** Lines below this level are left out. */

@@ -1,7 +1,7 @@
 import type {HostQuery} from './host.js';
 
 /** How long {@link poll} waits. */
-export interface Polling {
+interface Polling {
   /** Milliseconds in total; 0 checks once. */
   readonly limit: number;
   /** Milliseconds between two checks; default 100. */

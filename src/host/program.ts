@@ -4,7 +4,7 @@ import {setTimeout as wait} from 'node:timers/promises';
 import {CommandError, errnoOf, explainErrno} from './errors.js';
 
 /** Settings of {@link runProgram}. */
-export interface ProgramOptions {
+interface ProgramOptions {
   readonly env: NodeJS.ProcessEnv;
   /** What it reads on standard input; undefined for nothing. */
   readonly input: string | undefined;
@@ -15,7 +15,7 @@ export interface ProgramOptions {
 }
 
 /** How a program ended. */
-export interface ProgramResult {
+interface ProgramResult {
   /** Undefined when it was killed by a signal. */
   readonly status: number | undefined;
   readonly stdout: string;

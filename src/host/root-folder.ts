@@ -14,14 +14,14 @@ const folderMode = 0o755;
 const O_PATH = 0o10000000;
 
 /** An open folder: replacing it has no effect on this handle. Must be closed. */
-export interface FolderHandle {
+interface FolderHandle {
   /** The path of an entry of the folder, for a system call that does not follow a link as the last part. */
   at(name: string): string;
   close(): void;
 }
 
 /** The folder that contains the last part of a path. */
-export interface ParentHandle extends FolderHandle {
+interface ParentHandle extends FolderHandle {
   /** The last part of the path. */
   readonly name: string;
   /** The path of the folder on this machine. */

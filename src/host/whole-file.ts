@@ -5,7 +5,7 @@ import type {FileOwner} from './host.js';
 import {draftFolder} from './paths.js';
 
 /** The properties of a new file. */
-export interface NewFile {
+interface NewFile {
   readonly content: string;
   /** Permission bits, regardless of the umask. */
   readonly mode: number;

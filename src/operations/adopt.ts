@@ -15,7 +15,7 @@ import {findCards, readIdentities} from './cards.js';
 import {withRebuild} from './initramfs.js';
 
 /** A record whose card is not in the recorded slot, or not certainly. */
-export interface Adoptable {
+interface Adoptable {
   readonly record: DeviceRecord;
   readonly place: Whereabouts;
   /** The devices that may be the card: the one that is, if that is certain. */
@@ -35,7 +35,7 @@ export function readAdoptable(host: HostReader, layout: Layout): Adoptable[] {
 }
 
 /** What is taken over: the record of a slot for the card in another one, or in the same. */
-export interface Adoption {
+interface Adoption {
   readonly record: DeviceRecord;
   readonly slot: Slot;
   readonly identity: Identity;

@@ -29,7 +29,7 @@ export function readIdentities(
 }
 
 /** What identifies the device in a slot, with what the record has and cannot be read now. */
-export function identityNow(host: HostReader, record: DeviceRecord, slot: Slot): Identity | undefined {
+function identityNow(host: HostReader, record: DeviceRecord, slot: Slot): Identity | undefined {
   const device = readDevice(host, slot);
   if (device === undefined) return undefined;
   const now = readLastingIdentity(host, device);

@@ -15,7 +15,7 @@ import type {SwitchOptions} from './switch.js';
 export type ChainAction = Link | {readonly noun: 'driver'; readonly verb: 'ls'; readonly driver: Driver};
 
 /** One link of a chain, with its devices. */
-export interface ChainStep {
+interface ChainStep {
   readonly action: ChainAction;
   readonly devices: readonly Device[];
 }
@@ -27,7 +27,7 @@ export interface DriverListing {
 }
 
 /** The result of a chain. */
-export interface ChainOutcome {
+interface ChainOutcome {
   readonly outcomes: readonly Outcome[];
   readonly listed: readonly DriverListing[];
   /** The devices of all links, including those of a listed driver. */

@@ -17,7 +17,7 @@ import {isEnabled, isMasked, readSystemState, readUnits, type UnitIdentity} from
 import {findCards} from './cards.js';
 
 /** The result of {@link claimDevice}. */
-export interface ClaimOutcome extends Outcome {
+interface ClaimOutcome extends Outcome {
   /** The slots that were claimed together. */
   readonly slots: readonly Slot[];
   /** The notes on what the device's record has that this version does not know. */

@@ -10,7 +10,7 @@ import {refreshed} from './devices.js';
 import {installServices, refuseEarly} from './service-install.js';
 
 /** A switch that is undone unless it is confirmed. */
-export interface UnconfirmedWish {
+interface UnconfirmedWish {
   /** As just read. */
   readonly devices: readonly Device[];
   readonly target: Target;
@@ -58,7 +58,7 @@ export async function switchUnconfirmed(
 }
 
 /** The result of {@link confirmSwitch} and {@link undoUnconfirmed}. */
-export interface ConfirmOutcome {
+interface ConfirmOutcome {
   readonly outcomes: readonly Outcome[];
   /** The devices that were switched. */
   readonly devices: Unconfirmed['devices'];

@@ -10,7 +10,7 @@ import type {Guest} from '../state/guests/guest-name.js';
 import {locksFor} from './guest-setup.js';
 
 /** The result for the hooks. */
-export interface HooksOutcome extends Outcome {
+interface HooksOutcome extends Outcome {
   /** Our hooks that libvirt runs now. */
   readonly hooks: readonly string[];
 }

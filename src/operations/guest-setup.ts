@@ -10,7 +10,7 @@ import type {Guest} from '../state/guests/guest-name.js';
 import {refreshed} from './devices.js';
 
 /** The set-up of a guest. */
-export interface SetupWish {
+interface SetupWish {
   readonly guest: Guest;
   readonly devices: readonly Device[];
   /** Notes for the user, in addition to those of the plan. */

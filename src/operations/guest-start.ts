@@ -8,7 +8,7 @@ import type {Guest} from '../state/guests/guest-name.js';
 import {readServiceStates} from '../systemd/unit.js';
 
 /** The result of {@link startGuest}. */
-export interface GuestStartOutcome extends Outcome {
+interface GuestStartOutcome extends Outcome {
   /** The devices that the guest has now. */
   readonly slots: readonly Slot[];
 }

@@ -23,7 +23,7 @@ import type {TakenDevice} from '../state/taken-device.js';
 import {readServiceStates, readSystemState} from '../systemd/unit.js';
 
 /** Settings of {@link stopGuest}. */
-export interface GuestStopOptions extends CarryOutOptions {
+interface GuestStopOptions extends CarryOutOptions {
   /** Called with a failure, which does not stop the rest. */
   readonly onProblem: (error: PearasysError, gravity: 'warning' | 'error') => void;
   /** Called with information about success. */
@@ -31,7 +31,7 @@ export interface GuestStopOptions extends CarryOutOptions {
 }
 
 /** The result of {@link stopGuest}: the guest had no device, all were returned, or they are kept as configured. */
-export type GuestStopOutcome = 'nothing' | 'returned' | 'kept';
+type GuestStopOutcome = 'nothing' | 'returned' | 'kept';
 
 /**
  * Returns each device of a guest to its previous driver, then restores what was released and stopped for them. What

@@ -19,7 +19,7 @@ import {readDefinitions, type MdevConfig, type StartMode} from '../state/definit
 import {type MdevOptions, subjectOf, calloutsOf, readDefinedCallouts} from './mdev-scripts.js';
 
 /** What to define: in full, or from an existing device. */
-export interface DefineWords extends MdevWords {
+interface DefineWords extends MdevWords {
   readonly start: StartMode;
 }
 
@@ -27,7 +27,7 @@ export interface DefineWords extends MdevWords {
  * The content of a definition: from the words, and for omitted ones from the existing device.
  * @throws PearasysError `usage`.
  */
-export function specifyDefinition(words: DefineWords, mdev: Mdev | undefined): MdevWish {
+function specifyDefinition(words: DefineWords, mdev: Mdev | undefined): MdevWish {
   const {uuid, config, start} = words;
   if (config !== undefined) return specifyMdev(words, {definitions: [], broken: []});
   const parent = words.parent ?? (words.type === undefined ? mdev?.parent : undefined);

@@ -9,7 +9,7 @@ import {readRecordOf} from '../state/records/record.js';
 import {isEnabled, type UnitIdentity} from '../systemd/unit.js';
 
 /** The result of {@link releaseDevice}. */
-export interface ReleaseOutcome extends Outcome {
+interface ReleaseOutcome extends Outcome {
   /** Whether the device still belonged to the unit; the release may have had nothing to do. */
   readonly wasOwn: boolean;
 }

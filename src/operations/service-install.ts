@@ -32,7 +32,7 @@ import {withRebuild} from './initramfs.js';
 export type NamedDevice = Device | Pick<Device, 'slot' | 'id'>;
 
 /** Permanent claims. */
-export interface InstallWish {
+interface InstallWish {
   readonly devices: readonly NamedDevice[];
   readonly driver: Driver;
   /** The folder for the templates; `systemdUnits` unless the user chose another. */

@@ -12,7 +12,7 @@ import {settingKinds, settingOf, type SettingChange} from '../state/records/devi
 import {isNamedFor, readRecords, type DeviceRecord} from '../state/records/record.js';
 
 /** A record, with its device if that is in the slot. */
-export interface RecordedDevice {
+interface RecordedDevice {
   readonly record: DeviceRecord;
   readonly device: Device | undefined;
 }

@@ -10,7 +10,7 @@ import {withRebuild} from './initramfs.js';
 import {readActiveUnits, unitName, type UnitIdentity} from '../systemd/unit.js';
 
 /** The result of {@link uninstallServices}. */
-export interface UninstallOutcome extends Outcome {
+interface UninstallOutcome extends Outcome {
   /** The units that were active before. */
   readonly stopped: readonly UnitIdentity[];
 }

@@ -21,7 +21,7 @@ const patience = 60_000;
 export type JournalLog = (priority: 3 | 4 | 5 | 6 | 7, line: string) => void;
 
 /** The context of a run that works for several units. */
-export interface TurnContext {
+interface TurnContext {
   readonly host: Host;
   readonly log: JournalLog;
   /** systemd has ended this run: no further job is begun. */
@@ -31,7 +31,7 @@ export interface TurnContext {
 }
 
 /** Jobs of one kind that units wait for, see libexec/turn.sh. A job has the name of its ticket. */
-export interface Jobs {
+interface Jobs {
   /** The program of libexec. */
   readonly what: 'claim' | 'release' | 'record';
   /** The job of the unit that started this run. */

@@ -45,7 +45,7 @@ export interface WriteAttributeStep extends StepBase {
 }
 
 /** modprobe(8) of a module, or of a modalias. */
-export interface ModuleStep extends StepBase {
+interface ModuleStep extends StepBase {
   readonly kind: 'load-module' | 'unload-module';
   readonly module: string;
   /** Unloads this one only, as rmmod(8) does; modprobe -r also unloads unused modules that it depends on. */
@@ -53,7 +53,7 @@ export interface ModuleStep extends StepBase {
 }
 
 /** A whole file, written atomically. */
-export interface WriteFileStep extends StepBase {
+interface WriteFileStep extends StepBase {
   readonly kind: 'write-file';
   readonly path: string;
   readonly content: string;
@@ -69,7 +69,7 @@ export interface WriteFileStep extends StepBase {
 }
 
 /** A symbolic link, made atomically. */
-export interface MakeLinkStep extends StepBase {
+interface MakeLinkStep extends StepBase {
   readonly kind: 'make-link';
   readonly path: string;
   /** The link's text. */
@@ -77,7 +77,7 @@ export interface MakeLinkStep extends StepBase {
 }
 
 /** Removes unfinished files of a killed run from a folder, and the folder itself if it is then empty. */
-export interface TidyFolderStep extends StepBase {
+interface TidyFolderStep extends StepBase {
   readonly kind: 'tidy-folder';
   readonly folder: string;
   /** How many empty folders are removed, including this one. */
@@ -85,7 +85,7 @@ export interface TidyFolderStep extends StepBase {
 }
 
 /** Removes a file, and its folder if that is then empty. */
-export interface RemoveFileStep extends StepBase {
+interface RemoveFileStep extends StepBase {
   readonly kind: 'remove-file';
   readonly path: string;
   /** How many folders above it are removed if they are then empty; default 1. */
@@ -105,7 +105,7 @@ export interface AskStep extends StepBase {
 }
 
 /** A command that systemd runs later, from a transient timer, see systemd-run(1). A reboot forgets it. */
-export interface RunLaterStep extends StepBase {
+interface RunLaterStep extends StepBase {
   readonly kind: 'run-later';
   /** The name of the timer and of its service, without an ending. */
   readonly unit: string;
@@ -150,7 +150,7 @@ export interface ExpectFreeStep extends StepBase {
 }
 
 /** A check of the `driver` link: `drivers_probe` reports success even if nothing was bound. */
-export interface ExpectDriverStep extends StepBase {
+interface ExpectDriverStep extends StepBase {
   readonly kind: 'expect-driver';
   readonly slot: Slot;
   /** The driver that must be bound; undefined for none. */
@@ -195,13 +195,13 @@ export interface ExpectWorkingStep extends StepBase {
 }
 
 /** A check whether the kernel keeps a device locked: a unit's stop may have left a write that does not return. */
-export interface ExpectUnlockedStep extends StepBase {
+interface ExpectUnlockedStep extends StepBase {
   readonly kind: 'expect-unlocked';
   readonly slots: readonly Slot[];
 }
 
 /** A check of /sys/bus/pci/drivers: a module may load without registering the driver. */
-export interface ExpectRegisteredStep extends StepBase {
+interface ExpectRegisteredStep extends StepBase {
   readonly kind: 'expect-registered';
   readonly driver: string;
   /** The module that should provide it. */
@@ -209,7 +209,7 @@ export interface ExpectRegisteredStep extends StepBase {
 }
 
 /** A wait until a mediated device exists, or is gone: its folder may appear after the write that creates it. */
-export interface ExpectMdevStep extends StepBase {
+interface ExpectMdevStep extends StepBase {
   readonly kind: 'expect-mdev';
   readonly uuid: Uuid;
   readonly present: boolean;
@@ -219,7 +219,7 @@ export interface ExpectMdevStep extends StepBase {
  * A check whether a mediated device can be created: its parent offers the type with an available instance, and its
  * UUID is free. It comes after the `pre` scripts, which may have loaded the driver or stopped another device.
  */
-export interface ExpectCreatableStep extends StepBase {
+interface ExpectCreatableStep extends StepBase {
   readonly kind: 'expect-creatable';
   readonly uuid: Uuid;
   readonly parent: ParentName;
@@ -232,7 +232,7 @@ export interface ExpectCreatableStep extends StepBase {
  * A check that no process uses a mediated device, after the `pre` scripts, which may have ended one. The write to
  * `remove` would block in the kernel.
  */
-export interface ExpectUnusedStep extends StepBase {
+interface ExpectUnusedStep extends StepBase {
   readonly kind: 'expect-unused';
   readonly uuid: Uuid;
 }

@@ -18,7 +18,7 @@ export interface Rescue {
 export const offWord = 'pearasys=off';
 
 /** The word that skips one device. */
-export function skipWord(slot: Slot): string {
+function skipWord(slot: Slot): string {
   return `pearasys.skip=${slot}`;
 }
 

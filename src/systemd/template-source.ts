@@ -6,7 +6,7 @@ import Handlebars from 'handlebars';
 const partialsFolder = join(import.meta.dirname, '../../systemd-templates/partials');
 
 /** A compiled template. */
-export type Template = (values: object) => string;
+type Template = (values: object) => string;
 
 /** The compiled templates, by name. */
 const templates = new Map<string, Template>();

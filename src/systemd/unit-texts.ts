@@ -19,7 +19,7 @@ export function claimTemplate(slot: Slot, layout: Layout): string {
 }
 
 /** What {@link unitSettings} needs to know about the other units of a slot and its device. */
-export interface UnitSurroundings {
+interface UnitSurroundings {
   /** The device's name from pci.ids, for the unit's description. */
   readonly name: string;
   /** The other installed units of the same slot. */

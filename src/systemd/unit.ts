@@ -135,7 +135,7 @@ export async function readUnitStates(host: HostQuery): Promise<UnitState[]> {
 }
 
 /** Whether systemd runs on this host, see sd_booted(3). */
-export function hasSystemd(host: HostReader): boolean {
+function hasSystemd(host: HostReader): boolean {
   return host.root === '/' && host.exists('/run/systemd/system');
 }
 

@@ -11,7 +11,7 @@ export type HolderClass = 'blocks' | 'yields' | 'harmless';
  * `certain`: taking the device would certainly lose data, cut the machine off or never return, and is refused even
  * with `--force`; `overridable`: refused without `--force`; `none`: not refused, only reported.
  */
-export type Harm = 'certain' | 'overridable' | 'none';
+type Harm = 'certain' | 'overridable' | 'none';
 
 /** What every holder has. */
 interface HolderBase {
@@ -132,14 +132,14 @@ export interface DisplayHolder extends HolderBase {
 }
 
 /** Virtual functions of the device that are in use. */
-export interface VirtualFunctionHolder extends HolderBase {
+interface VirtualFunctionHolder extends HolderBase {
   readonly kind: 'virtual-function';
   readonly virtualFunction: Slot;
   readonly driver: string;
 }
 
 /** A device in use that exists only through this one's driver, such as a disk behind Intel VMD. */
-export interface DependentHolder extends HolderBase {
+interface DependentHolder extends HolderBase {
   readonly kind: 'dependent';
   readonly dependent: Slot;
   readonly driver: string;

@@ -13,7 +13,7 @@ import {readStorageHolders} from './storage.js';
 import type {Slot} from '../devices/pci/slot.js';
 
 /** Settings of {@link readHolders}. */
-export interface HolderOptions {
+interface HolderOptions {
   /**
    * Whether each device is treated as if only it were to be taken, as in a list; otherwise all of them together,
    * which matters for the last route to the machine.

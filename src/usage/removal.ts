@@ -7,7 +7,7 @@ import type {HolderClass} from './holder.js';
 export type Removal = HolderClass | 'tells';
 
 /** What is known about a node besides its name. */
-export interface NodeFacts {
+interface NodeFacts {
   /** Its path in sysfs. */
   readonly path: string;
   /** The drivers of the devices that it belongs to. */

@@ -12,7 +12,7 @@ export interface Mdev {
 }
 
 /** Less used properties of a mediated device. */
-export interface MdevUse {
+interface MdevUse {
   /** Its driver: `vfio_mdev`, `nvidia-vgpu-vfio`, `vfio_mtty`; undefined without one. */
   readonly driver: string | undefined;
   /** Its IOMMU group; undefined without one. The number changes from boot to boot. */
@@ -20,7 +20,7 @@ export interface MdevUse {
 }
 
 /** Where the kernel lists the mediated devices. */
-export const mdevsFolder = '/sys/bus/mdev/devices';
+const mdevsFolder = '/sys/bus/mdev/devices';
 
 /** The sysfs folder of a mediated device, or the path of one of its attributes. */
 export function mdevPath(uuid: Uuid, attribute?: string): string {

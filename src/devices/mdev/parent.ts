@@ -6,7 +6,7 @@ import {compare} from './mdev.js';
 import {asParentName, asTypeName, type ParentName, type TypeName} from './mdev-name.js';
 
 /** A type of mediated devices that a parent offers, see Documentation/ABI/testing/sysfs-bus-vfio-mdev. */
-export interface MdevType {
+interface MdevType {
   readonly name: TypeName;
   /**
    * How many more can be created now; undefined if the parent does not say. Any number except 0 means that it may be
@@ -33,7 +33,7 @@ export interface Parent {
 }
 
 /** Where the kernel lists the parents. It does not exist until the first one registers. */
-export const parentsFolder = '/sys/class/mdev_bus';
+const parentsFolder = '/sys/class/mdev_bus';
 
 /** The folder of a parent's types, or a path in it. */
 export function typePath(parent: ParentName, type?: TypeName, attribute?: string): string {

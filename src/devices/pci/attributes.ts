@@ -21,7 +21,7 @@ export function readResetMethods(host: HostReader, slot: Slot): string[] | undef
 }
 
 /** The sizes of a resizable BAR as indexes: index 0 is 1 MiB, and each further one doubles it. */
-export interface BarSizes {
+interface BarSizes {
   /** Those that the device supports. */
   readonly possible: readonly number[];
   /** Undefined if the kernel has assigned no memory to it. */

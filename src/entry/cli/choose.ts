@@ -37,14 +37,14 @@ export async function chooseDevices(context: Context, host: HostReader): Promise
 }
 
 /** A device to choose. */
-export interface Choice {
+interface Choice {
   readonly slot: string;
   /** A line that begins with its number, which can be searched for too. */
   readonly text: string;
 }
 
 /** The devices as a numbered list, without bridges, which no guest can have. */
-export function listChoices(host: HostReader): Choice[] {
+function listChoices(host: HostReader): Choice[] {
   const all = readDevices(host);
   const devices = all.filter((device) => !isBridge(device));
   const names = readNames(host, devices);

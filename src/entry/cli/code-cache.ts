@@ -13,7 +13,7 @@ export interface Program {
 }
 
 /** The bundle, compiled and evaluated. */
-export interface LoadedProgram {
+interface LoadedProgram {
   readonly program: Program;
   readonly script: Script;
   /** The path of its cache. */
@@ -30,7 +30,7 @@ type Wrapper = (
 ) => void;
 
 /** How `build/bundle.ts` begins the bundle: a comment with its digest. */
-export const digestComment = /^\/\*([0-9a-f]{16})\*\//;
+const digestComment = /^\/\*([0-9a-f]{16})\*\//;
 
 /**
  * Loads `pearasys.cjs` of this folder.

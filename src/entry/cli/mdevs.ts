@@ -60,7 +60,7 @@ export const mdevChangeFlags = {
 export const firstPatience = 5000;
 
 /** The values of {@link mdevFlags}. */
-export interface NamedMdev {
+interface NamedMdev {
   readonly uuid?: Uuid | undefined;
   readonly parent?: ParentName | undefined;
   readonly type?: TypeName | undefined;
@@ -80,7 +80,7 @@ export function readNames(flags: {
 }
 
 /** The device that `mdev define` and `mdev start` are about. */
-export interface MdevSubject extends NamedMdev {
+interface MdevSubject extends NamedMdev {
   readonly uuid: Uuid;
   /** Whether the UUID was generated here: then the command prints it. */
   readonly isNew: boolean;

@@ -16,7 +16,7 @@ export interface ErrorDocument {
 }
 
 /** How errors are shown, as the command line says. */
-export interface ErrorStyle {
+interface ErrorStyle {
   readonly json: boolean;
   /** Whether the stack is shown. */
   readonly debug: boolean;

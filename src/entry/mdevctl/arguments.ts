@@ -10,7 +10,7 @@ import {
 } from './specification.js';
 
 /** A parsed command line. */
-export type MdevctlLine =
+type MdevctlLine =
   | {readonly kind: 'run'; readonly command: string; readonly values: MdevctlValues}
   | {readonly kind: 'print'; readonly text: string; readonly error: boolean; readonly exitCode: 0 | 2};
 

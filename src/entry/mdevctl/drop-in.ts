@@ -6,7 +6,7 @@ import {runMdevctl} from './subcommands.js';
 import {lsmdev} from './specification.js';
 
 /** The context of {@link mdevctl}; parts that are omitted are those of the process. */
-export interface MdevctlOptions {
+interface MdevctlOptions {
   readonly host?: Host;
   readonly stdout?: Output;
   readonly stderr?: Output;

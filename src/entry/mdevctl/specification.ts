@@ -2,7 +2,7 @@
 export const mdevctlVersion = '1.2.0';
 
 /** What an option's value must be. */
-export type ValueKind = 'text' | 'uuid' | 'index';
+type ValueKind = 'text' | 'uuid' | 'index';
 
 /** An option of mdevctl. */
 export interface OptionSpecification {

@@ -27,7 +27,7 @@ import type {MdevctlValues} from './arguments.js';
 import {jsonText, mdevLines, mdevsJson, typesJson, typesLines, type ListedMdev} from './format.js';
 
 /** The context of a command. */
-export interface MdevctlContext {
+interface MdevctlContext {
   readonly host: Host;
   readonly stdout: Output;
   readonly stderr: Output;

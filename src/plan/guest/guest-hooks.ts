@@ -25,7 +25,7 @@ import {
 } from '../step.js';
 
 /** The input of the planners in this file. */
-export interface HooksState {
+interface HooksState {
   readonly kind: HookKind;
   /** Notes for the user about other hooks, in sentences. */
   readonly notes: readonly string[];

@@ -33,7 +33,7 @@ import {
 import {leavesGroupViable} from '../switch/switch.js';
 
 /** A guest and all devices that it will take. */
-export interface GuestWish {
+interface GuestWish {
   readonly guest: Guest;
   readonly devices: readonly Device[];
   /** The members of the devices' groups. */
@@ -43,7 +43,7 @@ export interface GuestWish {
 }
 
 /** The input of the planners in this file. */
-export interface GuestFilesState {
+interface GuestFilesState {
   readonly layout: Layout;
   readonly files: GuestFiles;
   /** Each existing file that a plan may change, by path. */

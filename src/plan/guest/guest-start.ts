@@ -74,7 +74,7 @@ const nvidiaModules = ['nvidia_drm', 'nvidia_modeset', 'nvidia_uvm', 'nvidia'];
 const sessionLimit = 20;
 
 /** The input of {@link planGuestStart}. */
-export interface GuestStart {
+interface GuestStart {
   readonly guest: Guest;
   /** The path of the guest's settings, for hints. */
   readonly settingsPath: string;
@@ -345,7 +345,7 @@ function stayAwake({guest, settings, active}: GuestStart): Step[] {
 }
 
 /** Names a unit of a user's service manager in the state. */
-export function userServiceName(user: number, unit: string): string {
+function userServiceName(user: number, unit: string): string {
   return `${user}:${unit}`;
 }
 

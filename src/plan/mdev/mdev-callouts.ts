@@ -19,7 +19,7 @@ export interface CalloutRules {
 }
 
 /** The device and the command that the scripts are called about. */
-export interface CalloutTopic {
+interface CalloutTopic {
   readonly subject: CalloutSubject;
   readonly action: CalloutAction;
   /** The device's configuration, which scripts read on standard input. */

@@ -10,7 +10,7 @@ import {removeMdev} from './mdev-start.js';
 import {plan, refuse, type Planned, type Refusal, type Step} from '../step.js';
 
 /** The input of {@link planMdevStop}. */
-export interface MdevStopInput extends CalloutRules {
+interface MdevStopInput extends CalloutRules {
   readonly uuid: Uuid;
   /** The device; undefined when it does not exist. */
   readonly mdev: Mdev | undefined;

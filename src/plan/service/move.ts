@@ -45,7 +45,7 @@ export function movedMark(slot: Slot): string {
 }
 
 /** Which records move, and what is written into them. */
-export interface MoveWish {
+interface MoveWish {
   readonly moves: Moves;
   /** Copies of records that are where they belong: a killed run has left them, or the card was recorded again. */
   readonly outdated: ReadonlySet<DeviceRecord>;

@@ -128,7 +128,7 @@ export function checkedOf(
 }
 
 /** What {@link readServices} needs in addition to the slots. */
-export interface ServiceHints extends Partial<Pick<ServiceState, 'names' | 'active'>> {
+interface ServiceHints extends Partial<Pick<ServiceState, 'names' | 'active'>> {
   /** The folder for the templates. */
   readonly folder?: string;
 }

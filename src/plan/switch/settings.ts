@@ -138,7 +138,7 @@ export function restoreSettings(host: HostReader, device: Device, wanted?: Drive
 }
 
 /** The reset that a device's settings allow when it does not respond; undefined for all that the kernel offers. */
-export function allowedReset(host: HostReader, device: Device): string | undefined {
+function allowedReset(host: HostReader, device: Device): string | undefined {
   return settingOf(checkedSettings(host, device).settings, 'reset');
 }
 

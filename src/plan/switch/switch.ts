@@ -99,7 +99,7 @@ export interface SwitchInput {
 }
 
 /** The steps for the settings of devices. */
-export type SettingsOf = ReadonlyMap<Slot, SettingSteps>;
+type SettingsOf = ReadonlyMap<Slot, SettingSteps>;
 
 /**
  * Reads the input of {@link planSwitch}.

@@ -5,7 +5,7 @@ import {scriptsFolderName, type ParentName, type TypeName} from '../../devices/m
 import type {Uuid} from '../../devices/mdev/uuid.js';
 
 /** When a script is called, see mdevctl(8), EVENT SCRIPTS. */
-export type CalloutEvent = 'pre' | 'post' | 'live' | 'notify' | 'get';
+type CalloutEvent = 'pre' | 'post' | 'live' | 'notify' | 'get';
 
 /** The action on the device. */
 export type CalloutAction =
@@ -32,7 +32,7 @@ export interface CalloutCall {
 }
 
 /** A script that is not run. */
-export interface SkippedScript {
+interface SkippedScript {
   readonly path: string;
   readonly reason: string;
 }
@@ -49,7 +49,7 @@ export interface Callouts {
 }
 
 /** The capabilities of a script, its answer to `get capabilities`. */
-export interface Supported {
+interface Supported {
   readonly events: readonly string[];
   readonly actions: readonly string[];
 }

@@ -49,7 +49,7 @@ export interface Definition extends MdevConfig, WantedFile {
 }
 
 /** An invalid file among the definitions; it is ignored and not changed. */
-export interface BrokenDefinition extends IgnoredFile {
+interface BrokenDefinition extends IgnoredFile {
   readonly kind: 'definition';
   readonly parent: ParentName;
   /** Undefined if the file's name is not a UUID. */

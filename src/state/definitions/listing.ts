@@ -10,7 +10,7 @@ import {readMdev, readMdevs, type Mdev} from '../../devices/mdev/mdev.js';
 import {asParentName, inKernelCase, type TypeName} from '../../devices/mdev/mdev-name.js';
 
 /** An existing mediated device, with data of its definition. */
-export interface ActiveMdev extends Mdev {
+interface ActiveMdev extends Mdev {
   readonly type: TypeName;
   /** Whether it is defined on its parent; the definition may be invalid. */
   readonly defined: boolean;

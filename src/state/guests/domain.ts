@@ -19,7 +19,7 @@ const longest = 4 * 1024 * 1024;
 const deepest = 256;
 
 /** A PCI device that libvirt passes to a guest. */
-export interface DomainDevice {
+interface DomainDevice {
   readonly slot: Slot;
   /** Whether libvirt itself binds the device to vfio-pci, if it is not bound yet, and back. */
   readonly managed: boolean;

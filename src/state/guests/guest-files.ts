@@ -24,7 +24,7 @@ const listNames: Readonly<Record<GuestList, string>> = {
 };
 
 /** A guest that is set up. */
-export type GuestFile = (WantedFile | IgnoredFile) & {
+type GuestFile = (WantedFile | IgnoredFile) & {
   readonly kind: 'guest';
   readonly guest: Guest;
   /** The guest's slots, in the order of the file, without duplicates; empty if the file is ignored. */

@@ -74,7 +74,7 @@ export const defaultSettings: GuestSettings = {
 };
 
 /** The path of the settings of all guests. A guest's own settings override them individually. */
-export function commonSettingsPath(layout: Layout): string {
+function commonSettingsPath(layout: Layout): string {
   return `${layout.config}/guest.settings`;
 }
 

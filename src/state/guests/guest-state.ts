@@ -90,7 +90,7 @@ export function readState(host: HostReader, guest: Guest): GuestState | undefine
 }
 
 /** The states of all guests. */
-export interface GuestStates {
+interface GuestStates {
   readonly states: readonly GuestState[];
   /** Guests whose state is damaged, with the error of {@link readState}. Other guests do not wait for them. */
   readonly damaged: ReadonlyMap<Guest, PearasysError>;

@@ -53,7 +53,7 @@ export function readOurHooks(host: HostReader): string[] {
 }
 
 /** Another program's hook that changes devices of a guest. */
-export interface ForeignHook {
+interface ForeignHook {
   readonly path: string;
   /** The text that does so: `virsh nodedev-detach`. */
   readonly does: string;

@@ -24,7 +24,7 @@ export interface Generator {
 }
 
 /** Why the images cannot be rebuilt here, or why that is not enough. */
-export interface RebuildObstacle {
+interface RebuildObstacle {
   readonly kind: 'nixos' | 'ostree' | 'read-only' | 'unified';
   readonly reason: string;
   /** The commands for this system. */

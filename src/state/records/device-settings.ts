@@ -10,7 +10,7 @@ export interface DeviceSetting {
 export type DeviceSettings = readonly DeviceSetting[];
 
 /** A kind of setting. */
-export interface SettingKind {
+interface SettingKind {
   /** Its name for users. */
   readonly name: string;
   /** What the value may be, for messages. */
@@ -85,7 +85,7 @@ export const settingKinds: readonly SettingKind[] = [
 const prefix = 'PEARASYS_SET_';
 
 /** The key of a setting in a record. */
-export function settingKey(name: string): string {
+function settingKey(name: string): string {
   return prefix + name.replaceAll('/', '_').toUpperCase();
 }
 

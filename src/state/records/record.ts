@@ -74,12 +74,12 @@ const expectedParts = {
 const parts = ['subsystem', 'path', 'serial'] as const;
 
 /** The folder of the records. */
-export function recordsFolder(layout: Layout): string {
+function recordsFolder(layout: Layout): string {
   return `${layout.config}/pci`;
 }
 
 /** The folder of the records that pearasys-generator writes for this boot. */
-export const bootRecordsFolder = `${runState}/pci`;
+const bootRecordsFolder = `${runState}/pci`;
 
 /**
  * The record's path. It contains slot, vendor and device as sysfs prints them, so that udev's test for the file is
