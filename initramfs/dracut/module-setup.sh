@@ -22,7 +22,7 @@ install() {
   # shellcheck disable=SC2154 # set by dracut
   # Before parse-kernel.sh, which loads the drivers of rd.driver.pre= and force_drivers=.
   inst_hook cmdline 00 "$moddir/pearasys.sh"
-  # systemd loads what modules-load.d names at the same time, unless it is told to wait.
+  # Without this, systemd loads the modules of modules-load.d at the same time.
   if dracut_module_included systemd; then
     # shellcheck disable=SC2154 # set by dracut
     local folder=$initdir/etc/systemd/system/systemd-modules-load.service.d

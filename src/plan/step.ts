@@ -552,7 +552,7 @@ export function udevadm(args: readonly string[]): AskStep {
   return {kind: 'udevadm', args, accept: [0], undo: []};
 }
 
-/** The step as the shell line a person could type. */
+/** The step as a shell line that a user could type. */
 export function shellLine(step: Step): string {
   switch (step.kind) {
     case 'write-attribute': {

@@ -17,7 +17,7 @@ export interface Unfinished {
   readonly triggers: readonly Slot[];
 }
 
-/** What is to be known of a plan that was killed; undefined when the state of the machine alone says it. */
+/** What must be known of a plan that was killed; undefined if the state of the machine alone shows it. */
 export function describeUnfinished({steps}: Plan): Unfinished | undefined {
   const folders = new Map<string, number>();
   for (const step of steps) {
@@ -37,7 +37,7 @@ export function describeUnfinished({steps}: Plan): Unfinished | undefined {
   return {folders: [...folders].map(([folder, prune]) => ({folder, prune})), made, reloads, triggers};
 }
 
-/** Finishes what the state of the machine does not show. What it shows is seen by whoever plans next. */
+/** Finishes what the state of the machine does not show. The next plan sees what it shows. */
 export function planFinish(host: HostReader, left: readonly Unfinished[]): Plan {
   const prunes = new Map(left.flatMap(({folders}) => folders.map(({folder, prune}) => [folder, prune])));
   const slots = [...new Set(left.flatMap(({triggers}) => triggers))].filter((slot) =>
@@ -89,7 +89,7 @@ export function readUnfinished(host: HostReader, name: string): Unfinished | und
       triggers: slotsIn(wordsIn(triggers)),
     };
   } catch (error) {
-    // What it left cannot be told then; that it left something can.
+    // What it left is then unknown, but it did leave something.
     if (error instanceof SyntaxError) return {folders: [], made: [], reloads: true, triggers: []};
     throw error;
   }

@@ -21,7 +21,7 @@ const card = '0000:02:00.0';
 const sound = '0000:02:00.1';
 const terminal = new DescriptorOutput(1);
 
-/** A simulated machine with pearasys installed, and somebody at its terminal. */
+/** A simulated machine with pearasys installed, and a user at its terminal. */
 class Stage {
   readonly machine = SimulatedHost.standard((declaration) => {
     const rules = readFileSync(join(import.meta.dirname, '../../udev/60-pearasys.rules'), 'utf8');
@@ -51,7 +51,7 @@ class Stage {
         terminal.write(text);
       },
     };
-    // Each command line is a process of its own, with eyes of its own.
+    // Each command line is a process of its own, and reads the machine again.
     const host = new SimulatedHost(this.machine.machine);
     host.beforeEffect((effect) => this.meanwhile(effect));
     const got = await main(line.replace(/^(?:sudo )?pearasys /, '').split(' '), {

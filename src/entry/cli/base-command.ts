@@ -100,7 +100,7 @@ export abstract class BaseCommand extends Command {
     return this.#host;
   }
 
-  /** Asks at a terminal whether to continue in spite of these; false without a terminal. */
+  /** Asks on a terminal whether to continue despite these risks; false without a terminal. */
   async accepts(risks: readonly string[]): Promise<boolean> {
     if (!this.context.interactive) return false;
     for (const risk of risks) this.warn(risk);

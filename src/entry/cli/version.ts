@@ -1,4 +1,4 @@
 import manifest from '../../../package.json' with {type: 'json'};
 
-/** What this program is, as package.json says it. */
+/** Name, version and description of this program, from package.json. */
 export const {name, version, description} = manifest;

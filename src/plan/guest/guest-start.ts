@@ -704,7 +704,7 @@ function refuseFile(guest: Guest, file: ReturnType<typeof readGuestFile>): Refus
   });
 }
 
-/** A guest that libvirt starts at boot would otherwise take the display from whoever needs a way back. */
+/** Otherwise a guest that libvirt starts at boot would take the display from the user who needs to recover the machine. */
 function refuseSwitchedOff({guest, slots, rescue}: GuestStart): Refusal | undefined {
   const word = slots.map((slot) => switchedOffBy(rescue, slot)).find((one) => one !== undefined);
   return word === undefined ? undefined : refuse(switchedOffError(`guest ${guest} is not started`, word));

@@ -224,7 +224,7 @@ export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Pla
     if (!written.has(slot) && !records.some((record) => record.slot === slot && !left.includes(record)))
       draft.removeUnits(slot);
   const kept = new Set([...written.values()].map((record) => recordPath(layout, record)));
-  // A function without a serial number of its own is told from another card's only by the record of its sibling.
+  // Only the record of its sibling distinguishes a function without a serial number from that of another card.
   const isNumbered = ({identity}: DeviceRecord) => Number(identity.serial !== undefined);
   for (const record of left.sort((one, other) => isNumbered(one) - isNumbered(other))) {
     const path = recordPath(layout, record);

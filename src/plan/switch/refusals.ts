@@ -113,7 +113,7 @@ export function refuseSilent(
 /**
  * Refuses devices in use and names each holder; with `force` only if harm is certain. Harmless holders are only
  * reported: {@link harmlessNotes}.
- * @param accepted whether a person has agreed to the {@link isRisk | risks}.
+ * @param accepted whether the user has agreed to the {@link isRisk | risks}.
  */
 export function refuseHeld(
   devices: readonly Device[],
@@ -145,7 +145,7 @@ export function refuseHeld(
 }
 
 /**
- * Refuses to take what a person needs to use or reach the machine.
+ * Refuses to take what the user needs to use or reach the machine.
  * @param way what brings it back when the machine cannot be used any more.
  */
 export function refuseRisks(risks: readonly string[], way: string): Refusal | undefined {

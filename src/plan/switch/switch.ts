@@ -60,7 +60,7 @@ export type Target =
 export interface SwitchRules {
   /** Continues despite holders for which harm is not certain, and despite a group that is not viable. */
   readonly force: boolean;
-  /** Whether a person has agreed to lose the display or the last route to the machine; default: no. */
+  /** Whether the user has agreed to lose the display or the last route to the machine; default: no. */
   readonly accepted?: boolean;
   /**
    * Whether a group that would not be viable is refused. A unit claims one function, its siblings' units the

@@ -210,7 +210,7 @@ export function valueWords({name, value}: DeviceSetting): string {
   return /^resource\d_resize$/.test(name) ? `${value} (${sizeOf(Number(value))})` : value;
 }
 
-/** The index of a size such as 16G; the text itself if it is none. */
+/** The index of a size such as 16G; the text itself if it is not a size. */
 function sizeIndex(text: string): string {
   const [, digits, unit = ''] = /^(\d+)\s*([MGT])(?:i?B)?$/i.exec(text) ?? [];
   if (digits === undefined) return text;
