@@ -1,5 +1,4 @@
 import type {Layout} from '../config/layout.js';
-import {readAttribute, readBarSizes} from '../devices/pci/attributes.js';
 import {readDevice, type Device} from '../devices/pci/device.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
@@ -8,7 +7,7 @@ import type {Host, HostReader} from '../host/host.js';
 import {planSettings} from '../plan/service/device-settings.js';
 import {readServices} from '../plan/service/service-state.js';
 import {servicesLock} from '../plan/service/service.js';
-import {settingKinds, settingOf, type SettingChange} from '../state/records/device-settings.js';
+import {readSetting, settingKinds, settingOf, type SettingChange} from '../state/records/device-settings.js';
 import {isNamedFor, readRecords, type DeviceRecord} from '../state/records/record.js';
 
 /** A record, with its device if that is in the slot. */
@@ -78,16 +77,7 @@ export function readSettingReports(
 ): SettingReport[] {
   return settingKinds.flatMap(({name}) => {
     const value = settingOf(settings, name) ?? null;
-    const current = device === undefined ? null : (readCurrent(host, device, name) ?? null);
+    const current = device === undefined ? null : (readSetting(host, device, name) ?? null);
     return value === null && current === null ? [] : [{name, value, current}];
   });
-}
-
-function readCurrent(host: HostReader, device: Device, name: string): string | undefined {
-  const {slot} = device;
-  const bar = /^resource(\d)_resize$/.exec(name)?.[1];
-  if (bar !== undefined) return readBarSizes(host, slot, Number(bar))?.current?.toString();
-  if (name === 'reset' || name === 'variant') return undefined;
-  const text = readAttribute(host, slot, name);
-  return name === 'reset_method' && text === '' ? 'none' : text;
 }

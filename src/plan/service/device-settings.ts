@@ -5,6 +5,7 @@ import {devicePath, type Device} from '../../devices/pci/device.js';
 import {vfioPci, type Driver} from '../../devices/pci/driver.js';
 import {readApplied} from '../../state/applied-settings.js';
 import {
+  barOf,
   changeSettings,
   sizeOf,
   valueWords,
@@ -57,9 +58,9 @@ function whyNot(
       : undefined;
   if (device === undefined) return undefined;
   const {slot} = device;
-  const bar = /^resource(\d)_resize$/.exec(name)?.[1];
+  const bar = barOf(name);
   if (bar !== undefined) {
-    const sizes = readBarSizes(host, slot, Number(bar));
+    const sizes = readBarSizes(host, slot, bar);
     if (sizes === undefined) return {reason: `BAR ${bar} is not resizable`};
     return sizes.possible.includes(Number(value))
       ? undefined

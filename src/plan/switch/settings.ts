@@ -13,14 +13,15 @@
  * The release unbinds the driver, and writes the previous values in the same order.
  */
 import type {HostReader} from '../../host/host.js';
-import {readAttribute, readBarSizes} from '../../devices/pci/attributes.js';
 import {devicePath, readBridge, readInitialized, type Device} from '../../devices/pci/device.js';
 import {isStandIn, vfioPci, type Driver} from '../../devices/pci/driver.js';
 import {preferredVariant} from '../../devices/pci/modules.js';
 import {appliedPath, printApplied, readApplied, type AppliedSettings} from '../../state/applied-settings.js';
 import {
+  barOf,
   isPlain,
   parseForRule,
+  readSetting,
   settingOf,
   type DeviceSetting,
   type DeviceSettings,
@@ -76,7 +77,7 @@ export function applySettings(
   const known = readApplied(host, device);
   const before = new Map(known?.before);
   const set = (setting: DeviceSetting, needed: (current: string | undefined) => boolean): Step[] => {
-    const current = currentOf(host, device, setting.name);
+    const current = readSetting(host, device, setting.name);
     if (!needed(current)) return [];
     if (current !== undefined && !before.has(setting.name)) before.set(setting.name, current);
     return [setAttribute(device, setting, current)];
@@ -97,7 +98,7 @@ export function applySettings(
       .filter(({name}) => (name === 'power/control') === last)
       .flatMap((setting) => set(setting, needed(setting)));
   const [early, after] = [steps(false), steps(true)];
-  const current = currentOf(host, device, 'reset_method');
+  const current = readSetting(host, device, 'reset_method');
   // A run that was killed may have left the method of the reset.
   if (resets && current !== undefined && !before.has('reset_method')) before.set('reset_method', current);
   const kept = settingOf(settings, 'reset_method') ?? before.get('reset_method');
@@ -119,7 +120,7 @@ export function restoreSettings(host: HostReader, device: Device, wanted?: Drive
   const without = [...before]
     .map(([name, value]) => ({name, value}))
     .sort((a, b) => Number(isPlain(a.name)) - Number(isPlain(b.name)))
-    .map((setting) => setAttribute(device, setting, currentOf(host, device, setting.name)));
+    .map((setting) => setAttribute(device, setting, readSetting(host, device, setting.name)));
   const path = appliedPath(device.slot);
   const file = readFileState(host, path);
   return {
@@ -164,7 +165,7 @@ function defaultsOf(host: HostReader, device: Device): Map<string, string> {
     driver === undefined || driver !== (device.driver ?? driver)
       ? []
       : settings
-          .filter(({name, value}) => isPlain(name) && currentOf(host, device, name) === value)
+          .filter(({name, value}) => isPlain(name) && readSetting(host, device, name) === value)
           .map(({name}) => [name, defaults.get(name) ?? '']),
   );
 }
@@ -174,19 +175,6 @@ function remember(host: HostReader, {slot}: Device, applied: AppliedSettings): S
   const content = printApplied(applied);
   const previous = readFileState(host, path);
   return previous?.content === content ? [] : [{...writeFile(path, content, previous), recalls: true}];
-}
-
-/** The value of a setting in the kernel, as a record has it. */
-function currentOf(host: HostReader, {slot}: Device, name: string): string | undefined {
-  const bar = barOf(name);
-  if (bar !== undefined) return readBarSizes(host, slot, bar)?.current?.toString();
-  const text = readAttribute(host, slot, name);
-  return name === 'reset_method' && text === '' ? 'none' : text;
-}
-
-function barOf(name: string): number | undefined {
-  const [, bar] = /^resource(\d)_resize$/.exec(name) ?? [];
-  return bar === undefined ? undefined : Number(bar);
 }
 
 function setAttribute({slot}: Device, setting: DeviceSetting, current: string | undefined): Step {

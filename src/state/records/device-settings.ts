@@ -1,4 +1,7 @@
 import {usageError} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {readAttribute, readBarSizes} from '../../devices/pci/attributes.js';
+import type {Device} from '../../devices/pci/device.js';
 
 /** One setting of a claimed device. Names are those of the attributes in sysfs, where there is one. */
 export interface DeviceSetting {
@@ -169,6 +172,25 @@ export function settingOf(settings: DeviceSettings, name: string): string | unde
   return settings.find((setting) => setting.name === name)?.value;
 }
 
+/** The number of the BAR whose size a setting sets; undefined for other settings. */
+export function barOf(name: string): number | undefined {
+  const [, bar] = /^resource(\d)_resize$/.exec(name) ?? [];
+  return bar === undefined ? undefined : Number(bar);
+}
+
+/** The value of a setting in the kernel, as a record has it; undefined if the kernel does not show it. */
+export function readSetting(
+  host: HostReader,
+  {slot}: Pick<Device, 'slot'>,
+  name: string,
+): string | undefined {
+  const bar = barOf(name);
+  if (bar !== undefined) return readBarSizes(host, slot, bar)?.current?.toString();
+  if (name === 'reset' || name === 'variant') return undefined;
+  const text = readAttribute(host, slot, name);
+  return name === 'reset_method' && text === '' ? 'none' : text;
+}
+
 /** A change of a setting, as a user types it. Without a value, the setting is removed. */
 export interface SettingChange {
   readonly name: string;
@@ -207,7 +229,7 @@ export function parseSettingChange(text: string): SettingChange {
 
 /** A value for people: the index of a BAR's size with the size, `14 (16G)`. */
 export function valueWords({name, value}: DeviceSetting): string {
-  return /^resource\d_resize$/.test(name) ? `${value} (${sizeOf(Number(value))})` : value;
+  return barOf(name) !== undefined ? `${value} (${sizeOf(Number(value))})` : value;
 }
 
 /** The index of a size such as 16G; the text itself if it is not a size. */
