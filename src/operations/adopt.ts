@@ -2,7 +2,7 @@ import type {Layout} from '../config/layout.js';
 import {readDevice, readDevices} from '../devices/pci/device.js';
 import {readLastingIdentity, type Identity} from '../devices/pci/identity.js';
 import {readNames} from '../devices/pci/names.js';
-import {cardOf, type Slot} from '../devices/pci/slot.js';
+import {cardOf, type Card, type Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, HostReader} from '../host/host.js';
@@ -75,7 +75,9 @@ export async function adoptCard(
       const cards = findCards(host, ownRecords(state.records.records));
       const adopted = chooseAdoptions(host, cards, slot, from);
       const where = new Map(cards.where);
-      for (const {record, slot: to} of adopted)
+      // Of a killed run, the records may be those of this card already.
+      const taken = adopted.filter(({record}) => where.get(record)?.card !== cardOf(slot));
+      for (const {record, slot: to} of taken)
         where.set(record, {
           kind: record.slot === to ? 'matches' : 'moved',
           slot: to,
@@ -83,8 +85,9 @@ export async function adoptCard(
           candidates: [],
         });
       const identities = readIdentities(host, {...cards, where});
-      for (const {record, identity} of adopted) identities.set(record, identity);
-      return planMove({...findMoves(where, state), identities}, state, true);
+      for (const {record, identity} of taken) identities.set(record, identity);
+      const wish = {...findMoves(where, state), identities, adopted: taken.map(({record}) => record)};
+      return planMove(wish, state, true);
     },
     options,
   );
@@ -117,12 +120,17 @@ function chooseAdoptions(
       message: `there is no device in slot ${slot}`,
       hint: '`pearasys service adopt` lists the cards that can be adopted',
     });
-  const all = [...cards.where].filter(([record]) => from === undefined || record.slot === from);
-  const certain = all.filter(([, place]) => place.kind === 'moved' && place.slot === slot);
+  const all = [...cards.where].filter(
+    ([record]) => from === undefined || recordedCard(record) === cardOf(from),
+  );
+  // Of a killed run, records of any function of the card may be left.
+  const certain = all.filter(
+    ([record, place]) => place.card === cardOf(slot) && recordedCard(record) !== cardOf(slot),
+  );
   const possible = all.filter(([record]) => eligible(cards, record).includes(slot));
   // By default, a card in the slot of a record replaces the recorded one.
   const same = possible.filter(([record]) => record.slot === slot);
-  const [chosen, ...others] = certain.length > 0 ? certain : same.length > 0 ? same : possible;
+  const [chosen, ...more] = certain.length > 0 ? certain : same.length > 0 ? same : possible;
   if (chosen === undefined)
     throw new PearasysError({
       code: 'no-device',
@@ -131,6 +139,8 @@ function chooseAdoptions(
       details: ['nothing was changed'],
       hint: '`pearasys service adopt` lists the cards that can be adopted',
     });
+  const card = recordedCard(chosen[0]);
+  const others = more.filter(([record]) => recordedCard(record) !== card);
   if (others.length > 0)
     throw new PearasysError({
       code: 'ambiguous-device',
@@ -142,19 +152,18 @@ function chooseAdoptions(
       ],
       hint: `pearasys service adopt ${slot} --from SLOT`,
     });
-  const [record] = chosen;
-  return [...cards.where]
-    .filter(
-      ([other]) =>
-        other.slot !== 'any' && record.slot !== 'any' && cardOf(other.slot) === cardOf(record.slot),
-    )
-    .flatMap(([other]) => {
-      const to = `${cardOf(slot)}${other.slot.slice(other.slot.lastIndexOf('.'))}` as Slot;
-      const there = other === record ? device : readDevice(host, to);
-      return there?.id === other.id
-        ? [{record: other, slot: there.slot, identity: readLastingIdentity(host, there)}]
-        : [];
-    });
+  return [...cards.where].flatMap(([record]) => {
+    if (record.slot === 'any' || recordedCard(record) !== card) return [];
+    const to = `${cardOf(slot)}${record.slot.slice(record.slot.lastIndexOf('.'))}` as Slot;
+    const there = to === slot ? device : readDevice(host, to);
+    return there?.id === record.id
+      ? [{record, slot: there.slot, identity: readLastingIdentity(host, there)}]
+      : [];
+  });
+}
+
+function recordedCard({slot}: DeviceRecord): Card | undefined {
+  return slot === 'any' ? undefined : cardOf(slot);
 }
 
 /** The slots of the devices that may take a record over: of its kind, and not certainly the card of another record. */

@@ -223,6 +223,47 @@ describe('records of cards that have moved', () => {
       assert.deepEqual((JSON.parse(nothing.stdout) as {adoptions: unknown[]}).adoptions, []);
       assert.equal((await adopt(host, `${slotIn(first, 2)} --force`)).exitCode, 4);
     });
+
+    for (const [what, boot, from, slot] of [
+      ['that was put into another place', {...bare, places: [undefined, undefined, 2, 0]}, bare, target],
+      [
+        'that replaces the recorded one in its slot',
+        {...first, places: [7, 1, 2, 3]},
+        first,
+        slotIn(first, 0),
+      ],
+      [
+        'that replaces the recorded one in another slot',
+        {...first, places: [undefined, 1, 2, 7]},
+        first,
+        target,
+      ],
+    ] as readonly (readonly [string, Boot, Boot, string])[])
+      it(`by a card ${what}, and completed by the next boot or run if it is killed`, async function () {
+        this.timeout(180_000);
+        const line = `${slot} --from ${slotIn(from, 0)} --force`;
+        const before = await fresh(from, [0, 1]);
+        const whole = booted(boot, before);
+        assert.equal((await adopt(whole, line)).exitCode, 0);
+        const after = installed(whole);
+        const effects = whole.journal.length;
+        for (let kill = 1; kill < effects; kill++) {
+          const host = booted(boot, before);
+          host.killAt(kill);
+          await adopt(host, line);
+          const where = `killed at ${kill}: ${whole.effects()[kill - 1] ?? ''}`;
+          // From then on each function's record is that of the new card.
+          if (!(whole.effects()[kill] ?? '').includes(`/pci/${slotIn(from, 0, 1)}-`)) {
+            const next = booted(boot, installed(host));
+            await runOn(next, record, slot);
+            assert.deepEqual(installed(next), after, `${where}, at the next boot`);
+          }
+          const again = new SimulatedHost(host.machine);
+          await adopt(again, line);
+          assert.deepEqual(installed(again), after, where);
+          host.dispose();
+        }
+      });
   });
 
   it('are shown with what holds of them', async () => {

@@ -51,6 +51,8 @@ interface MoveWish {
   readonly outdated: ReadonlySet<DeviceRecord>;
   /** What identifies a card now, where it is not as recorded. */
   readonly identities: ReadonlyMap<DeviceRecord, Identity>;
+  /** Records that get the identity of another card: nothing else shows that they belong to the card in the new slot. */
+  readonly adopted?: readonly DeviceRecord[];
   /** Why records do not move, although it is known where their cards are. */
   readonly notes: readonly string[];
 }
@@ -62,7 +64,7 @@ interface MoveWish {
 export function findMoves(
   where: ReadonlyMap<DeviceRecord, Whereabouts>,
   state: Pick<ServiceState, 'files' | 'links'>,
-): Omit<MoveWish, 'identities'> {
+): Omit<MoveWish, 'identities' | 'adopted'> {
   // Those of this boot only are not files of the administrator.
   const all = [...where.keys()].filter(({source}) => source === 'record');
   const outdated = new Set(
@@ -145,7 +147,7 @@ function chainTo(target: Slot, moves: Moves): Slot[] {
  * @param tag whether udev has to tag the devices: not within an add event, which has just done so.
  */
 export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Planned {
-  const {moves, outdated, identities} = wish;
+  const {moves, outdated, identities, adopted = []} = wish;
   const {layout} = state;
   const records = state.records.records.filter(({slot, source}) => slot !== 'any' && source === 'record');
   const arrivals = new Set(moves.values());
@@ -187,6 +189,12 @@ export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Pla
     else left.push(moved);
   };
 
+  // With its identity in the old record, the rest is a move like any other: the next run or boot completes it.
+  for (const record of adopted)
+    draft.put(
+      recordPath(layout, record),
+      printRecord({...record, identity: identities.get(record) ?? record.identity}),
+    );
   const pending = new Map([...moves].map(([from, to]) => [from, {now: from, to}]));
   const spares: Slot[] = [];
   while (pending.size > 0) {
