@@ -89,6 +89,14 @@ describe('planInstall', () => {
     ]);
   });
 
+  it('enables no function before all units of the card start each other', () => {
+    const slots = [slot, parseSlot('0000:02:00.1')];
+    const claims = slots.map((one) => ({slot: one, id, driver: aDriver('vfio-pci'), together: slots}));
+    const links = linesOf(planInstall(wish({claims}), state())).filter((line) => line.startsWith('ln '));
+    const isEnabling = links.map((line) => line.includes('/sys-bus-pci-devices-'));
+    assert.deepEqual(isEnabling, [false, false, true, true], links.join('\n'));
+  });
+
   it('triggers no missing device, and nothing at all in an image', () => {
     assert.deepEqual(asked(planInstall(wish(), state({present: new Set<Slot>()}))), [
       `ln -sfn ${template} ${link(mine)}`,

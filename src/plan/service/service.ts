@@ -137,7 +137,6 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
     );
 
   const rivals = units.filter((unit) => slots.includes(unit.slot) && !own.has(unitName(unit))).map(unitName);
-  const links = claims.flatMap((claim) => linksFor(claim, state));
   const steps: Step[] = [...files];
   const tagged = slots.filter((slot) => state.present.has(slot));
   // The rule now tags the device, so that systemd knows it. Starting the device unit waits for that. It comes before
@@ -147,7 +146,10 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
     steps.push(udevadm(['trigger', '--action=change', ...tagged.map((slot) => devicePath(slot))]));
     steps.push(systemctl(['start', ...tagged.map(deviceUnit)]));
   }
-  steps.push(...dropLinks(rivals, state), ...links);
+  steps.push(...dropLinks(rivals, state));
+  // One function that is enabled starts the others: after a power cut between two links too, the card is claimed whole.
+  steps.push(...claims.flatMap((claim) => siblingLinks(claim, state)));
+  steps.push(...claims.flatMap((claim) => missingLink(enabledLink(claim), claim, state)));
   if (state.running && steps.length > 0) steps.push(systemctl(['daemon-reload']));
   // The rule uses them from the next hot-add on. systemd does not read them.
   const others = state.records.records.filter(({slot}) => slot === 'any' || !slots.includes(slot));
@@ -177,23 +179,24 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   return plan(steps, {notes, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
 }
 
-/** Creates the links of the unit's [Install] section, and removes those by which former siblings want it. */
-function linksFor(claim: WishedClaim, state: ServiceState): Step[] {
+/** Creates the links by which siblings start the unit, and removes those of former siblings. */
+function siblingLinks(claim: WishedClaim, state: ServiceState): Step[] {
   const unit = unitName(claim);
-  const siblings = claim.together.filter((slot) => slot !== claim.slot);
-  const wanted = [
-    enabledLink(claim),
-    ...siblings.map((slot) => `${systemdUnits}/${unitName({slot, driver: claim.driver})}.wants/${unit}`),
-  ];
+  const wanted = claim.together
+    .filter((slot) => slot !== claim.slot)
+    .map((slot) => `${systemdUnits}/${unitName({slot, driver: claim.driver})}.wants/${unit}`);
   const former = [...state.wants].filter(
     ([path, link]) => link.unit === unit && !wanted.includes(path) && isSiblingLink(path),
   );
   return [
     ...former.map(([path, {target}]) => removeLink(path, target)),
-    ...wanted
-      .filter((path) => !state.wants.has(path))
-      .map((path) => makeLink(path, templatePath(claim.slot))),
+    ...wanted.flatMap((path) => missingLink(path, claim, state)),
   ];
+}
+
+/** Creates a link of the unit's [Install] section, if it does not exist. */
+function missingLink(path: string, {slot}: WishedClaim, state: ServiceState): Step[] {
+  return state.wants.has(path) ? [] : [makeLink(path, templatePath(slot))];
 }
 
 /** Whether the link is in the folder of another unit of a device. */
