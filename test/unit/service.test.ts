@@ -255,6 +255,24 @@ describe('planUninstall', () => {
     ]);
   });
 
+  it('disables all functions before their units no longer start each other', () => {
+    const slots = [slot, parseSlot('0000:02:00.1')];
+    const units = slots.map((one) => ({...mine, slot: one}));
+    const wants = new Map(
+      units.flatMap((unit, index) => {
+        const one = {unit: unitName(unit), target: template};
+        const sibling = units[1 - index] ?? mine;
+        return [
+          [`${systemdUnits}/${unitName(sibling)}.wants/${unitName(unit)}`, one],
+          [link(unit), one],
+        ];
+      }),
+    );
+    const removed = linesOf(planUninstall(slots, state({units, wants}))).filter((line) => /wants/.test(line));
+    const isEnabling = removed.map((line) => line.includes('/sys-bus-pci-devices-'));
+    assert.deepEqual(isEnabling, [true, true, false, false], removed.join('\n'));
+  });
+
   it('removes a template that is a link, and its target', () => {
     const there = `/opt/pearasys-${slot}@.service`;
     const planned = planUninstall(

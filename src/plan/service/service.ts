@@ -204,10 +204,14 @@ function isSiblingLink(path: string): boolean {
   return parseUnitName(posix.basename(posix.dirname(path)).replace(/\.wants$/, '')) !== undefined;
 }
 
-/** Removes all links by which these units are wanted, as systemctl(1), disable, does. */
+/**
+ * Removes all links by which these units are wanted, as systemctl(1), disable, does. Those by which siblings start each
+ * other come last: after a power cut between two links too, a card is claimed whole or not at all.
+ */
 function dropLinks(units: readonly string[], state: ServiceState): Step[] {
   return [...state.wants]
     .filter(([, {unit}]) => units.includes(unit))
+    .sort(([one], [other]) => Number(isSiblingLink(one)) - Number(isSiblingLink(other)))
     .map(([path, {target}]) => removeLink(path, target));
 }
 
