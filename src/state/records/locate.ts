@@ -14,7 +14,8 @@ export interface PresentDevice {
 }
 
 /** What a record says of its card. */
-export type RecordedCard = Pick<DeviceRecord, 'slot' | 'id' | 'identity'>;
+export type RecordedCard = Pick<DeviceRecord, 'slot' | 'id' | 'identity'> &
+  Partial<Pick<DeviceRecord, 'together'>>;
 
 /** Where the card of a record is. */
 export interface Whereabouts {
@@ -111,7 +112,8 @@ export function locateCards<One extends RecordedCard>(
     const card = findCard(set, cards);
     return card === undefined || taken.has(card) ? undefined : card;
   };
-  const claims = sets.map((set) => ({set, card: hasProof(set) ? proven.get(set) : bySlot(set)}));
+  const found = sets.map((set) => ({set, card: hasProof(set) ? proven.get(set) : bySlot(set)}));
+  const claims = joinFunctions(found, cards);
   const known = new Set(claims.map(({card}) => card));
   const result = new Map<One, Whereabouts>();
   for (const [index, {set, card}] of claims.entries()) {
@@ -148,6 +150,41 @@ export function locateCards<One extends RecordedCard>(
     }
   }
   return result;
+}
+
+/** A set of records, and the card that it is certain of. */
+interface FoundSet<One extends RecordedCard> {
+  readonly set: RecordedSet<One>;
+  readonly card: Card | undefined;
+}
+
+/**
+ * A service adopt that was killed may have given only one function the identity of the other card: the functions that
+ * were installed with it are expected beside it.
+ */
+function joinFunctions<One extends RecordedCard>(
+  found: readonly FoundSet<One>[],
+  cards: ReadonlyMap<Card, PresentCard>,
+): FoundSet<One>[] {
+  const wholeOf = ({set, card}: FoundSet<One>) =>
+    card !== undefined
+      ? undefined
+      : found.find(
+          (other) =>
+            other.card !== undefined &&
+            other.set.card === set.card &&
+            set.records.every(
+              (record) =>
+                deviceFor(record, cards.get(other.card ?? set.card)) !== undefined &&
+                other.set.records.some(({together = []}) => together.some((slot) => slot === record.slot)),
+            ),
+        );
+  return found
+    .filter((one) => wholeOf(one) === undefined)
+    .map((one) => {
+      const others = found.filter((other) => wholeOf(other) === one).flatMap(({set}) => set.records);
+      return {...one, set: {...one.set, records: [...one.set.records, ...others]}};
+    });
 }
 
 function isSameFunction(one: RecordedCard, other: RecordedCard): boolean {
