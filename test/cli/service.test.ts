@@ -88,6 +88,31 @@ describe('pearasys service', () => {
       assert.equal(host.readLink(link('vfio-pci')), template);
     });
 
+    it('removes the unfinished files that a power cut has left, also if nothing else is to be done', async () => {
+      const host = made();
+      const wants = `${folder}/sys-bus-pci-devices-${card}.device.wants`;
+      const folders = [
+        '/etc/pearasys',
+        '/etc/pearasys/pci',
+        folder,
+        wants,
+        `${folder}/${unit('vfio-pci')}.d`,
+      ];
+      const leave = () => {
+        for (const one of folders) host.machine.tree.file(`${one}/.pearasys-new/1.2.old`, 'PEARASYS_', 0o600);
+      };
+      const left = () => Object.keys(etc(host)).filter((path) => path.includes('.pearasys-new'));
+      await ok(host, `-s ${card} service install vfio-pci`);
+      const complete = etc(host);
+      leave();
+      assert.equal(left().length, folders.length);
+      await ok(host, `-s ${card} service install vfio-pci`);
+      assert.deepEqual(etc(host), complete);
+      leave();
+      await ok(host, `-s ${card} service uninstall`);
+      assert.deepEqual(left(), []);
+    });
+
     describe('what identifies the card', () => {
       const disk = '0000:04:00.0';
       const serialOf = (host: SimulatedHost, slot: string) => {

@@ -45,6 +45,7 @@ function state(rest: Partial<ServiceState> = {}): ServiceState {
     files: new Map(),
     links: new Map(),
     wants: new Map(),
+    untidy: [],
     claimList: {takesPart: false, file: undefined},
     running: true,
     present: new Set([slot]),

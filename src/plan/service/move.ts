@@ -32,6 +32,7 @@ import {
   dropInPath,
   templatePath,
   templatePaths,
+  tidy,
   type ServiceState,
   type WantsLink,
 } from './service-state.js';
@@ -248,7 +249,7 @@ export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Pla
     const claims = enabledClaims([...remaining, ...written.values()], (link) => draft.wants.has(link));
     steps.push(...planClaimList(claims, layout, state.claimList));
   }
-  if (!state.running || steps.length === 0) return plan(steps, {notes: notesOf(wish)});
+  if (!state.running || steps.length === 0) return plan([...tidy(state), ...steps], {notes: notesOf(wish)});
   steps.push(systemctl(['daemon-reload']));
   for (const record of written.values()) draft.putChecked(record, [...remaining, ...written.values()]);
   const here = [...arrivals].filter((slot) => state.present.has(slot));
@@ -263,7 +264,7 @@ export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Pla
     steps.push(systemctl(['start', ...here.map(deviceUnit)]));
   }
   if (units.length > 0) steps.push(systemctl(['start', '--no-block', ...units]));
-  return plan(steps, {notes: notesOf(wish), afterUndo: [systemctl(['daemon-reload'])]});
+  return plan([...tidy(state), ...steps], {notes: notesOf(wish), afterUndo: [systemctl(['daemon-reload'])]});
 }
 
 function notesOf({moves, notes}: MoveWish): string[] {

@@ -1,4 +1,5 @@
 import type {HostReader} from '../../host/host.js';
+import {draftFolder} from '../../host/paths.js';
 import {systemdUnits, type Layout} from '../../config/layout.js';
 import {devicePath, readBridge, siblingsOf, type Device} from '../../devices/pci/device.js';
 import type {Driver} from '../../devices/pci/driver.js';
@@ -13,6 +14,7 @@ import {
   isNamedFor,
   readRecords,
   recordPath,
+  recordsFolder,
   type RecordContent,
   type Records,
 } from '../../state/records/record.js';
@@ -25,7 +27,7 @@ import {
   type UnitIdentity,
 } from '../../systemd/unit.js';
 import {readInitramfs} from '../../state/initramfs/generator.js';
-import {readFileState, type FileState} from '../step.js';
+import {readFileState, type FileState, type Step} from '../step.js';
 import {readClaimList, type ClaimListState} from './claim-list.js';
 
 /** A device to claim at each boot. */
@@ -56,6 +58,8 @@ export interface ServiceState {
   readonly links: ReadonlyMap<string, string>;
   /** The links by which {@link units} are wanted, by path: the unit and the target of each link. */
   readonly wants: ReadonlyMap<string, WantsLink>;
+  /** The folders in which a run left unfinished files: after a power cut, no note in /run lists them. */
+  readonly untidy: readonly string[];
   /** The list of claims for the initramfs. */
   readonly claimList: ClaimListState;
   /** Whether systemd and udev run for this host; false for an image. */
@@ -163,9 +167,13 @@ export function readServices(
   ];
   const wants = new Map<string, WantsLink>();
   const names = new Set(units.map(unitName));
-  for (const wanting of host.list(systemdUnits).filter((name) => /\.(?:wants|requires)$/.test(name)))
-    for (const unit of host.list(`${systemdUnits}/${wanting}`)) {
-      const path = `${systemdUnits}/${wanting}/${unit}`;
+  const wanting = host
+    .list(systemdUnits)
+    .filter((name) => /\.(?:wants|requires)$/.test(name))
+    .map((name) => `${systemdUnits}/${name}`);
+  for (const place of wanting)
+    for (const unit of host.list(place)) {
+      const path = `${place}/${unit}`;
       const target = names.has(unit) ? host.readLink(path) : undefined;
       if (target !== undefined) wants.set(path, {unit, target});
     }
@@ -188,10 +196,19 @@ export function readServices(
     files,
     links,
     wants,
+    untidy: [
+      ...[layout.config, recordsFolder(layout), systemdUnits, ...wanting],
+      ...units.map((unit) => dropInFolder(unit)),
+    ].filter((place) => host.exists(`${place}/${draftFolder}`)),
     claimList: readClaimList(host, layout, readInitramfs(host)),
     running: host.root === '/',
     present: new Set(slots.filter((slot) => host.exists(devicePath(slot)))),
     bridges,
     names: known,
   };
+}
+
+/** Removes what is left of unfinished files. */
+export function tidy({untidy}: ServiceState): Step[] {
+  return untidy.map((folder) => ({kind: 'tidy-folder', folder, prune: 0, undo: []}));
 }

@@ -49,6 +49,7 @@ import {
   dropInPath,
   templatePath,
   templatePaths,
+  tidy,
   type ServiceState,
   type WishedClaim,
 } from './service-state.js';
@@ -176,7 +177,10 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   if (wish.start === 'now')
     steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state), whereTheReasonIs(claims)));
   if (wish.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
-  return plan(steps, {notes, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
+  return plan([...tidy(state), ...steps], {
+    notes,
+    afterUndo: state.running ? [systemctl(['daemon-reload'])] : [],
+  });
 }
 
 /** Creates the links by which siblings start the unit, and removes those of former siblings. */
@@ -285,7 +289,10 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
   steps.push(...planClaimList(enabled, state.layout, state.claimList));
   steps.push(...checked.flatMap((path) => dropFile(path, state)), ...files);
   if (state.running) steps.push(systemctl(['daemon-reload']));
-  return plan(steps, {notes: ignored, afterUndo: state.running ? [systemctl(['daemon-reload'])] : []});
+  return plan([...tidy(state), ...steps], {
+    notes: ignored,
+    afterUndo: state.running ? [systemctl(['daemon-reload'])] : [],
+  });
 }
 
 /** The plan that records a driver for each card with this id, in any slot. */
