@@ -23,7 +23,13 @@ export default defineConfig(
   {
     languageOptions: {
       parserOptions: {
-        projectService: {allowDefaultProject: ['eslint.config.js', 'test/mutation/stryker.config.mjs']},
+        projectService: {
+          allowDefaultProject: [
+            'eslint.config.js',
+            'test/mutation/stryker.config.mjs',
+            'test/vm/stop-at.mjs',
+          ],
+        },
         tsconfigRootDir: import.meta.dirname,
       },
     },
