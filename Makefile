@@ -56,7 +56,7 @@ scratch = $(shell if [ -w /dev/shm ] && [ "$$(df --output=avail /dev/shm | tail 
 	then echo /dev/shm; else echo "$${TMPDIR:-/tmp}"; fi)
 mocha = node_modules/.bin/mocha $(if $(GREP),--fail-zero --grep '$(GREP)')
 # Units that are the same on every machine; those of a slot are written by `pearasys service install`.
-units = $(filter-out pearasys-slot@% pearasys-claim-slot@%,$(notdir $(basename $(wildcard systemd-templates/*.hbs))))
+units = $(filter-out pearasys-slot@% pearasys-claim-slot@% hugepages.mount,$(notdir $(basename $(wildcard systemd-templates/*.hbs))))
 # Runs before udev at each boot; every other unit is started by an event.
 early = pearasys-early.service
 # The parts for the initramfs, each with its source in the folder initramfs.

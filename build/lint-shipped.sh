@@ -34,7 +34,7 @@ for template in systemd-templates/*-slot@.service.hbs; do
   set -- "$@" "$name"
 done
 for template in systemd-templates/*.hbs; do
-  case $template in *-slot@*) ;; *) set -- "$@" "$(basename "$template" .hbs)" ;; esac
+  case $template in *-slot@*|*/hugepages.mount.hbs) ;; *) set -- "$@" "$(basename "$template" .hbs)" ;; esac
 done
 node dist/render-template.cjs "$folder" libexec="$folder/libexec" config=/etc/pearasys slot=x siblings= "$@"
 for unit in "$folder"/*-slot@.service; do mv "$unit" "${unit%-slot@.service}-x@.service"; done

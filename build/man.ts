@@ -96,6 +96,10 @@ export async function manualPage(config: string): Promise<string> {
       '/etc/mdevctl.d/PARENT/UUID',
       'Definitions of mediated devices, shared with mdevctl. Its scripts in /etc/mdevctl.d/scripts.d/ are called.',
     ),
+    ...item(
+      '/etc/tmpfiles.d/pearasys-hugepages.conf',
+      'How many huge pages are allocated at boot, written by hugepages set.',
+    ),
     ...item(`${config}/pearasys.conf`, 'Settings.'),
     ...item(`${config}/guests/GUEST.conf`, 'The slots of the devices that a guest takes, one per line.'),
     ...item(

@@ -11,7 +11,10 @@ import {
 import type {Host} from '../host/host.js';
 import {poll} from '../host/poll.js';
 import {callFirst, readCalloutAttributes, type CalloutAnswer} from './callouts.js';
+import {pagesInWords} from '../state/hugepages/boot-pages.js';
+import {nodeInWords} from '../plan/hugepages/huge-pages.js';
 import {printConfig} from '../state/definitions/definition.js';
+import {pagesSet, readPool} from '../devices/memory/huge-pages.js';
 import {mdevPath, readMdev} from '../devices/mdev/mdev.js';
 import {waitForParent} from '../devices/mdev/parent.js';
 import type {Uuid} from '../devices/mdev/uuid.js';
@@ -34,6 +37,7 @@ import {
   type CalloutStep,
   type DefineActiveStep,
   type ExpectDefaultStep,
+  type ExpectHugePagesStep,
   type Plan,
   type RebuildInitramfsStep,
   type Step,
@@ -288,6 +292,9 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       await waitForParent(host, step.parent, step.patience);
       checkCreatable(host, step);
       return true;
+    case 'expect-huge-pages':
+      checkHugePages(run, step);
+      return true;
     case 'expect-unused':
       await awaitUnused(host, step.uuid);
       return true;
@@ -296,6 +303,33 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
     case 'callout':
       return await callOut(run, step);
   }
+}
+
+/** What the kernel could not allocate, with what it could. */
+function checkHugePages({host, options}: Run, {wanted, partial}: ExpectHugePagesStep): void {
+  const results = wanted.map(({node, pageSize, pages}) => {
+    const pool = readPool(host, node, pageSize);
+    const found = pool === undefined ? 0 : pagesSet(pool);
+    return {
+      missing: found < pages,
+      text: `${nodeInWords({node})}: ${found} of ${pagesInWords(pages, pageSize)}`,
+    };
+  });
+  const missing = results.filter((one) => one.missing).map(({text}) => text);
+  if (missing.length === 0) return;
+  const message = `the kernel could not allocate all huge pages, because its free memory is fragmented or too small: ${missing.join('; ')}`;
+  if (partial) {
+    options.onNote?.(message);
+    return;
+  }
+  const others = results.filter((one) => !one.missing).map(({text}) => text);
+  throw new PearasysError({
+    code: 'no-memory',
+    exitCode: ExitCode.failed,
+    message,
+    details: others,
+    hint: '--partial keeps what can be allocated, and allocates all of them early in the next boot; `echo 1 > /proc/sys/vm/compact_memory` may help before another attempt',
+  });
 }
 
 /** Milliseconds and bytes that a rebuild may take: dracut prints a line for each file if its user has set it so. */

@@ -60,6 +60,7 @@ export type ErrorCode =
   | 'not-registered'
   | 'no-type'
   | 'no-instances'
+  | 'no-memory'
   | 'uuid-in-use'
   | 'type-mismatch'
   | 'not-defined'

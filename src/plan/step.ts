@@ -11,6 +11,7 @@ import {
   type CalloutSubject,
 } from '../state/definitions/callout.js';
 import type {MdevConfig} from '../state/definitions/definition.js';
+import type {PagePool} from '../devices/memory/huge-pages.js';
 import {mdevPath} from '../devices/mdev/mdev.js';
 import type {ParentName, TypeName} from '../devices/mdev/mdev-name.js';
 import {typePath} from '../devices/mdev/parent.js';
@@ -228,6 +229,19 @@ interface ExpectCreatableStep extends StepBase {
   readonly patience: number;
 }
 
+/** How many huge pages a pool must have. */
+export interface PoolTarget extends Pick<PagePool, 'node' | 'pageSize' | 'folder'> {
+  readonly pages: number;
+}
+
+/** A check of numbers of huge pages: the kernel reports success for a number that it could not reach. */
+export interface ExpectHugePagesStep extends StepBase {
+  readonly kind: 'expect-huge-pages';
+  readonly wanted: readonly PoolTarget[];
+  /** Whether fewer pages are a note, and the plan goes on. */
+  readonly partial: boolean;
+}
+
 /**
  * A check that no process uses a mediated device, after the `pre` scripts, which may have ended one. The write to
  * `remove` would block in the kernel.
@@ -284,6 +298,7 @@ export type Step =
   | ExpectUnlockedStep
   | ExpectMdevStep
   | ExpectCreatableStep
+  | ExpectHugePagesStep
   | ExpectUnusedStep
   | DefineActiveStep
   | CalloutStep;
@@ -615,6 +630,10 @@ export function shellLine(step: Step): string {
       return `test ${step.present ? '' : '! '}-e ${mdevPath(step.uuid)}`;
     case 'expect-creatable':
       return `test "$(cat ${typePath(step.parent, step.type, 'available_instances')})" -ne 0`;
+    case 'expect-huge-pages':
+      return step.wanted
+        .map(({folder, pages}) => `test "$(cat ${folder}/nr_hugepages)" -ge ${pages}`)
+        .join(' && ');
     case 'expect-unused':
       return `pearasys show ${step.uuid}  # no process may have it open`;
     case 'define-active': {

@@ -54,6 +54,17 @@ export function mdevUnit(uuid: string): string {
   return `mdev@${uuid}.service`;
 }
 
+/** The name of the unit that mounts something at this path, see systemd.unit(5), STRING ESCAPING FOR INCLUSION IN UNIT NAMES. */
+export function mountUnitName(path: string): string {
+  const words = path.split('/').filter((word) => word !== '');
+  const escaped = words
+    .join('/')
+    .replaceAll(/^\.|[^A-Za-z0-9:_./]/g, (character) =>
+      [...Buffer.from(character)].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join(''),
+    );
+  return `${escaped.replaceAll('/', '-')}.mount`;
+}
+
 /** The link that `systemctl enable` creates and the rule checks: it alone decides about claims at boot and hot-add. */
 export function enabledLink(unit: UnitIdentity, folder: string = systemdUnits): string {
   return `${folder}/${deviceUnit(unit.slot)}.wants/${unitName(unit)}`;

@@ -9,6 +9,8 @@ export interface Mount {
   readonly type: string;
   /** What was mounted: text that the user who mounted it chose. */
   readonly source: string;
+  /** The options of the file system, as `rw,pagesize=2M`. */
+  readonly options: string;
 }
 
 /**
@@ -25,8 +27,8 @@ export function readMounts(host: HostReader, pid = 'self'): Mount[] {
   return (text === undefined || text === '' ? [] : text.split('\n')).map((line) => {
     const [head = '', tail = ''] = line.split(' - ');
     const [id = '', , number = '', , target = ''] = head.split(' ');
-    const [type = '', source = ''] = tail.split(' ');
-    return {id, number, target: unescape(target), type, source: unescape(source)};
+    const [type = '', source = '', options = ''] = tail.split(' ');
+    return {id, number, target: unescape(target), type, source: unescape(source), options};
   });
 }
 

@@ -1,6 +1,8 @@
 import {printableLine} from '../host/printable.js';
 import {shellWord} from '../host/shell.js';
+import {printSize} from '../devices/memory/size.js';
 import {devicePath} from '../devices/pci/device.js';
+import type {PageUser} from './page-users.js';
 import type {DisplayHolder, Holder, InterfaceHolder, InterfaceUser, NodeUser, StackHolder} from './holder.js';
 
 /** A holder as text, for a refusal: `process 812 (Xorg) of gdm.service has /dev/dri/card0 open`. */
@@ -72,6 +74,13 @@ export function adviseOnHolder(holder: Holder): string {
 export function describeNodeUser(user: NodeUser): string {
   return printableLine(
     `process ${user.pid} (${user.command})${unitInWords(user)} has ${shortList(user.nodes)} open`,
+  );
+}
+
+/** A process that uses huge pages, as text. */
+export function describePageUser(user: PageUser): string {
+  return printableLine(
+    `process ${user.pid} (${user.command})${unitInWords(user)} uses ${printSize(user.bytes)} in huge pages`,
   );
 }
 

@@ -76,6 +76,10 @@ function stateOf(host: SimulatedHost): MachineState {
     attributes: ['reset_method', 'd3cold_allowed', 'power/control'].map((name) =>
       host.readText(`/sys/bus/pci/devices/${card}/${name}`),
     ),
+    hugePages: [0, 1].map((node) =>
+      host.readText(`/sys/devices/system/node/node${node}/hugepages/hugepages-2048kB/nr_hugepages`),
+    ),
+    mounts: host.readText('/proc/self/mountinfo'),
     modules: host.list('/sys/module').filter((module) => machine.isLoaded(module)),
     mdevs: host.list('/sys/bus/mdev/devices').map((name) => {
       const folder = `/sys/bus/mdev/devices/${name}`;
@@ -171,6 +175,9 @@ const image = '/boot/initrd.img-6.1.0-18-amd64';
 const withInitramfs = (declaration: MachineDeclaration): void => {
   for (const path of ['/usr/sbin/update-initramfs', '/usr/share/initramfs-tools/hook-functions', image])
     declaration.files[path] = '';
+};
+const withHugePages = (declaration: MachineDeclaration): void => {
+  declaration.hugePages = [0, 1].map((node) => ({node, size: 2048}));
 };
 const installed = `-s ${card} service install vfio-pci --siblings`;
 const withSettings = `${installed} --set reset=bus --set d3cold_allowed=0 --set power/control=on`;
@@ -283,6 +290,22 @@ const operations: Record<string, Operation> = {
   'the record of a new mediated device': {
     call: [mdevRecord, uuid],
     first: [`mdev start -u ${uuid} -p mtty -t mtty-1`],
+  },
+  'hugepages set': {
+    call: 'hugepages set 8M --mount /mnt/huge',
+    tweak: withHugePages,
+    inverse: 'hugepages clear',
+  },
+  'hugepages set that fails': {
+    call: 'hugepages set 8M --mount /mnt/huge',
+    tweak: withHugePages,
+    fails: (host) => host.failCommand('systemctl start *', 1),
+  },
+  'hugepages clear': {
+    call: 'hugepages clear',
+    tweak: withHugePages,
+    first: ['hugepages set 8M --mount /mnt/huge'],
+    inverse: 'hugepages set 8M --mount /mnt/huge',
   },
   'completion --install': {call: 'completion bash --install'},
 };

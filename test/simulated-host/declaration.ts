@@ -23,6 +23,8 @@ export interface MachineDeclaration {
   displayManager?: string;
   /** A framebuffer of the firmware that still has the console: the platform driver's name. */
   firmwareFramebuffer?: 'efi-framebuffer' | 'simple-framebuffer' | 'vesa-framebuffer';
+  /** Huge pages; a kernel without them has none. */
+  hugePages?: HugePagesDeclaration[];
   /** Devices that mediated devices are made of. */
   mdevParents: ParentDeclaration[];
   /** The mediated devices at the start: by UUID, `<parent>/<type>`. */
@@ -194,6 +196,8 @@ export interface ProcessDeclaration {
   takes?: number;
   /** Files it has mapped, as /proc/<pid>/maps shows them. */
   maps?: string[];
+  /** Kilobytes that it has in huge pages. */
+  hugePages?: number;
 }
 
 export interface MountDeclaration {
@@ -263,4 +267,21 @@ export interface MdevTypeDeclaration {
   description?: string;
   /** The attributes of its devices, each with the values that it takes. */
   attributes?: Record<string, RegExp>;
+}
+
+/** Huge pages of one size on one node. */
+export interface HugePagesDeclaration {
+  /** A NUMA node; without one, the kernel has no nodes. */
+  node?: number;
+  /** Kilobytes of one page. */
+  size: number;
+  /** How many there are, including those in use. */
+  pages?: number;
+  used?: number;
+  /** Pages beyond the number that was set. */
+  surplus?: number;
+  /** Free pages that processes have reserved; for all nodes together. */
+  reserved?: number;
+  /** How many the kernel can have at most: further memory is fragmented. */
+  room?: number;
 }

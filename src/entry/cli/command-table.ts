@@ -180,6 +180,18 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     hidden: true,
     load: () => import('./commands/mdev/remove-mdev.js'),
   },
+  'hugepages:set': {
+    summary: 'Set how many huge pages there are, now and at each boot',
+    load: () => import('./commands/hugepages/set.js'),
+  },
+  'hugepages:show': {
+    summary: 'Show the huge pages of each NUMA node',
+    load: () => import('./commands/hugepages/show.js'),
+  },
+  'hugepages:clear': {
+    summary: 'Free unused huge pages, and undo `hugepages set`',
+    load: () => import('./commands/hugepages/clear.js'),
+  },
   completion: {
     summary: 'Print or install the completion script for your shell',
     load: () => import('./commands/completion.js'),
@@ -191,5 +203,6 @@ export const topics: Readonly<Record<string, string>> = {
   service: 'Claim devices at boot and at each hot-add',
   boot: 'Let claims take effect in the initramfs',
   guest: 'Give devices to virtual machines while they run',
+  hugepages: 'Allocate huge pages, now and at each boot',
   mdev: 'Manage mediated devices: parents, types, definitions, start and stop',
 };

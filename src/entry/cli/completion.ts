@@ -36,6 +36,7 @@ const kindOfOption: Readonly<Record<string, Kind>> = {
   group: 'group',
   root: 'folder',
   prefix: 'folder',
+  mount: 'folder',
   set: 'setting',
 };
 const kindOfArgument: Readonly<Record<string, Kind>> = {

@@ -125,6 +125,10 @@ export const answers: readonly Answer[] = [
     path: new RegExp(`^/sys/devices/.+/(${uuidText})/([^/]+)$`),
     write: (w) => w.machine.mdevs.setAttribute(word(w), word(w, 1), w.value),
   },
+  {
+    path: /^(\/sys\/.*\/hugepages-\d+kB)\/nr_hugepages$/,
+    write: (w) => w.machine.hugePages.setPages(word(w), w.value),
+  },
   {path: /^\/(?:sys\/module\/[^/]+\/parameters|proc\/sys)\//, write: (w) => w.machine.store(w.real, w.value)},
   {
     path: device('(.+)'),

@@ -73,6 +73,7 @@ export function build(machine: SimulatedMachine): void {
   buildInterfaces(machine);
   buildStacks(machine);
   for (const process of declaration.processes) machine.processes.addProcess(process);
+  machine.hugePages.build();
   machine.hostUse.renderMounts();
   machine.hostUse.renderRoutes();
   buildFiles(machine);

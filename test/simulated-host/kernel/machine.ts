@@ -11,6 +11,7 @@ import {Console} from './console.js';
 import {Drivers} from './drivers.js';
 import {Events, type KernelEvent} from './events.js';
 import {HostUse} from './host-use.js';
+import {HugePagePools} from './huge-pages.js';
 import {build} from './initial-tree.js';
 import {SimulatedMdevs, type MdevMachine} from './mdevs.js';
 import {Modules} from './modules.js';
@@ -49,6 +50,7 @@ export class SimulatedMachine {
   readonly sriov: VirtualFunctions;
   readonly classDevices: ClassDevices;
   readonly console: Console;
+  readonly hugePages: HugePagePools;
   /** While the tree is built: nobody is told of events, and interfaces are as declared. */
   booting = true;
   readonly #later: {readonly at: number; readonly happen: () => void}[] = [];
@@ -67,6 +69,7 @@ export class SimulatedMachine {
     this.sriov = new VirtualFunctions(this);
     this.classDevices = new ClassDevices(this);
     this.console = new Console(this);
+    this.hugePages = new HugePagePools(this, declaration.hugePages ?? []);
     build(this);
     this.mdevs = new SimulatedMdevs(this.#forMdevs(), declaration.mdevParents);
     for (const [uuid, type] of Object.entries(declaration.mdevs)) this.#createMdev(uuid, type);

@@ -36,7 +36,8 @@ export class Processes {
     this.#machine.tree.file(
       `${folder}/status`,
       `Name:\t${process.comm}\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t${process.pid}\nPid:\t${process.pid}\n` +
-        `PPid:\t${process.parent ?? 1}\nUid:\t${Array(4).fill(uid).join('\t')}\nGid:\t${Array(4).fill(uid).join('\t')}\n`,
+        `PPid:\t${process.parent ?? 1}\nUid:\t${Array(4).fill(uid).join('\t')}\nGid:\t${Array(4).fill(uid).join('\t')}\n` +
+        `HugetlbPages:\t${String(process.hugePages ?? 0).padStart(8)} kB\n`,
     );
     this.#machine.tree.file(
       `${folder}/stat`,

@@ -105,9 +105,10 @@ export function resourceOf(device: FunctionDeclaration): string {
 export function mountLine(mount: MountDeclaration, id: number, device: string): string {
   const escape = (text: string) =>
     text.replace(/[\\ \t\n]/g, (character) => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`);
+  const size = /(?:^|,)pagesize=\w+/.exec(mount.options ?? '')?.[0].replace(',', '');
   return (
     `${id} 1 ${device} / ${escape(mount.target)} ${mount.options ?? 'rw,relatime'} shared:${id} - ` +
-    `${mount.type} ${escape(mount.source)} rw`
+    `${mount.type} ${escape(mount.source)} rw${size === undefined ? '' : `,${size}`}`
   );
 }
 

@@ -304,6 +304,7 @@ export class Manager {
     for (const process of this.#ended.get(unit) ?? [])
       if (!this.#machine.tree.has(`/proc/${process.pid}`)) this.#machine.addProcess(process);
     this.#ended.delete(unit);
+    if (unit.endsWith('.mount')) this.#mount(file);
     const oneshot = file.values.get('Service.Type')?.at(-1) === 'oneshot';
     const remains = ['yes', 'true', '1', 'on'].includes(
       file.values.get('Service.RemainAfterExit')?.at(-1) ?? 'no',
@@ -312,8 +313,18 @@ export class Manager {
     return done;
   }
 
+  #mount({values}: UnitFile): void {
+    const [target, source, type, options] = ['Where', 'What', 'Type', 'Options'].map(
+      (key) => values.get(`Mount.${key}`)?.at(-1) ?? '',
+    ) as [string, string, string, string];
+    this.#machine.tree.directory(target);
+    this.#machine.mount({target, source, type, options: `rw,${options}`});
+  }
+
   async #stop(unit: string): Promise<JobResult> {
     this.jobs.push(`stop ${unit}`);
+    const mounted = unit.endsWith('.mount') ? this.files.unitFile(unit)?.values.get('Mount.Where') : [];
+    for (const target of mounted ?? []) this.#machine.hostUse.unmount(target);
     let state: UnitState = 'inactive';
     try {
       // A failing ExecStop= leaves the unit failed, and systemctl stop content all the same.
