@@ -15,7 +15,7 @@ const kinds = {
 } as const;
 
 /** The kind of a file. */
-type DesiredKind = keyof typeof kinds;
+export type DesiredKind = keyof typeof kinds;
 
 /** A file that describes a desired state. */
 interface DesiredFile {

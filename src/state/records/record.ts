@@ -9,7 +9,13 @@ import {parseDriver, type Driver} from '../../devices/pci/driver.js';
 import {asId, sysfsIds, type DeviceId} from '../../devices/pci/id.js';
 import {isIdentity, type Identity} from '../../devices/pci/identity.js';
 import {asSlot, cardOf, expectedSlot, type Slot} from '../../devices/pci/slot.js';
-import {isIgnored, readDesired, type IgnoredFile, type UnknownKey, type WantedFile} from '../desired.js';
+import {
+  readDesired,
+  type DesiredKind,
+  type IgnoredFile,
+  type UnknownKey,
+  type WantedFile,
+} from '../desired.js';
 import {
   isSettingKey,
   parseSettings,
@@ -46,13 +52,7 @@ export interface DeviceRecord extends RecordContent, WantedFile {
 }
 
 /** The content of the folder of records. */
-export interface Records {
-  readonly records: readonly DeviceRecord[];
-  /** Files that are ignored and not changed. */
-  readonly problems: readonly IgnoredFile[];
-  /** Why the whole folder is ignored; undefined if it can be trusted. */
-  readonly folderProblem: IgnoredFile | undefined;
-}
+export type Records = RecordFolder<DeviceRecord>;
 
 const keys = {
   slot: 'PEARASYS_SLOT',
@@ -89,7 +89,8 @@ export function recordPath(layout: Layout, record: Pick<RecordContent, 'slot' | 
   return `${recordsFolder(layout)}/${recordName(record)}`;
 }
 
-function recordName({slot, id}: Pick<RecordContent, 'slot' | 'id'>): string {
+/** The name of a record's file. */
+export function recordName({slot, id}: Pick<RecordContent, 'slot' | 'id'>): string {
   return `${slot}-${sysfsIds(id).join('-')}`;
 }
 
@@ -108,13 +109,16 @@ export function printRecord(record: RecordContent): string {
     `${keys.id}=${record.id}`,
     `${keys.driver}=${record.driver}`,
     ...(record.together.length > 1 ? [`${keys.together}=${record.together.join(',')}`] : []),
-    ...parts.flatMap((part) =>
-      record.identity[part] === undefined ? [] : [`${keys[part]}=${record.identity[part]}`],
-    ),
+    ...printIdentity(record.identity),
     ...printSettings(record.settings ?? []),
     ...record.unknown.map(({key, value}) => `${key}=${value}`),
     '',
   ].join('\n');
+}
+
+/** The lines of a record that identify its card. */
+export function printIdentity(identity: Identity): string[] {
+  return parts.flatMap((part) => (identity[part] === undefined ? [] : [`${keys[part]}=${identity[part]}`]));
 }
 
 /**
@@ -198,6 +202,41 @@ const mostBytes = 64 * 1024;
  * @throws PearasysError `bad-record`: which line is invalid and what was expected.
  */
 export function parseRecord(path: string, text: string): RecordContent {
+  const values = readLines(path, text, Object.values(keys));
+  const unknown = [...values]
+    .filter(([key]) => !Object.values<string>(keys).includes(key) && !isSettingKey(key))
+    .map(([key, value]) => ({key, value}));
+  const {slot, id} = parseCard(path, values);
+  const driver = requireValue(path, values, keys.driver);
+  const together = (values.get(keys.together)?.split(',') ?? (slot === 'any' ? [] : [slot])).map((word) => {
+    const one = asSlot(word);
+    if (one !== word)
+      throw badRecord(
+        path,
+        `${keys.together} names '${word}', which is not a slot: expected ${expectedSlot(word)}`,
+      );
+    return one;
+  });
+  if (slot !== 'any' && !together.includes(slot))
+    throw badRecord(path, `${keys.together} does not include ${slot} itself`);
+  const settings = parseSettings(values, (reason) => badRecord(path, reason));
+  return {
+    slot,
+    id,
+    driver: parseRecordedDriver(path, keys.driver, driver),
+    together,
+    identity: parseIdentity(path, values),
+    ...(settings.length === 0 ? {} : {settings}),
+    unknown,
+  };
+}
+
+/**
+ * The keys and values of a record's file.
+ * @param expected the keys that an error names.
+ * @throws PearasysError `bad-record`
+ */
+export function readLines(path: string, text: string, expected: readonly string[]): Map<string, string> {
   const values = new Map<string, string>();
   const lines = text.split('\n');
   if (lines.length > mostLines) throw badRecord(path, `it has more than ${mostLines} lines`);
@@ -208,59 +247,49 @@ export function parseRecord(path: string, text: string): RecordContent {
     if (match === null)
       throw badRecord(
         path,
-        `line ${index + 1} is '${line}', expected KEY=VALUE with one of the keys ${Object.values(keys).join(', ')}`,
+        `line ${index + 1} is '${line}', expected KEY=VALUE with one of the keys ${expected.join(', ')}`,
       );
     const [, key = '', value = ''] = match;
     if (values.has(key)) throw badRecord(path, `line ${index + 1} repeats ${key}`);
     values.set(key, value);
   }
-  const unknown = [...values]
-    .filter(([key]) => !Object.values<string>(keys).includes(key) && !isSettingKey(key))
-    .map(([key, value]) => ({key, value}));
-  const [slot, id, driver] = [keys.slot, keys.id, keys.driver].map((key) => {
-    const value = values.get(key);
-    if (value === undefined) throw badRecord(path, `the line ${key}= is missing`);
-    return value;
-  }) as [string, string, string];
-  const parsedSlot = slot === 'any' ? slot : asSlot(slot);
-  const parsedId = asId(id);
-  // udev and the shell compare texts: to them a shortened slot or id is a different one.
-  if (parsedSlot !== slot)
-    throw badRecord(path, `${keys.slot}=${slot} is not a slot: expected ${expectedSlot(slot)}`);
-  if (parsedId !== id)
-    throw badRecord(path, `${keys.id}=${id} is not an id: expected vendor:device in small letters`);
-  const together = (values.get(keys.together)?.split(',') ?? (parsedSlot === 'any' ? [] : [parsedSlot])).map(
-    (word) => {
-      const one = asSlot(word);
-      if (one !== word)
-        throw badRecord(
-          path,
-          `${keys.together} names '${word}', which is not a slot: expected ${expectedSlot(word)}`,
-        );
-      return one;
-    },
-  );
-  if (parsedSlot !== 'any' && !together.includes(parsedSlot))
-    throw badRecord(path, `${keys.together} does not include ${parsedSlot} itself`);
-  let parsedDriver: Driver;
-  try {
-    parsedDriver = parseDriver(driver);
-  } catch (error) {
-    throw badRecord(path, `${keys.driver}=${driver} is not a driver's name`, error);
-  }
-  const settings = parseSettings(values, (reason) => badRecord(path, reason));
-  return {
-    slot: parsedSlot,
-    id: parsedId,
-    driver: parsedDriver,
-    together,
-    identity: parseIdentity(path, values),
-    ...(settings.length === 0 ? {} : {settings}),
-    unknown,
-  };
+  return values;
 }
 
-function parseIdentity(path: string, values: ReadonlyMap<string, string>): Identity {
+/** @throws PearasysError `bad-record` if the key is missing. */
+export function requireValue(path: string, values: ReadonlyMap<string, string>, key: string): string {
+  const value = values.get(key);
+  if (value === undefined) throw badRecord(path, `the line ${key}= is missing`);
+  return value;
+}
+
+/** The slot and id in a record. @throws PearasysError `bad-record` */
+export function parseCard(
+  path: string,
+  values: ReadonlyMap<string, string>,
+): Pick<RecordContent, 'slot' | 'id'> {
+  const [slotText, idText] = [requireValue(path, values, keys.slot), requireValue(path, values, keys.id)];
+  const slot = slotText === 'any' ? slotText : asSlot(slotText);
+  const id = asId(idText);
+  // udev and the shell compare texts: to them a shortened slot or id is a different one.
+  if (slot !== slotText)
+    throw badRecord(path, `${keys.slot}=${slotText} is not a slot: expected ${expectedSlot(slotText)}`);
+  if (id !== idText)
+    throw badRecord(path, `${keys.id}=${idText} is not an id: expected vendor:device in small letters`);
+  return {slot, id};
+}
+
+/** The driver in a line of a record. @throws PearasysError `bad-record` */
+export function parseRecordedDriver(path: string, key: string, text: string): Driver {
+  try {
+    return parseDriver(text);
+  } catch (error) {
+    throw badRecord(path, `${key}=${text} is not a driver's name`, error);
+  }
+}
+
+/** What identifies the card of a record. @throws PearasysError `bad-record` */
+export function parseIdentity(path: string, values: ReadonlyMap<string, string>): Identity {
   const identity: {-readonly [Part in keyof Identity]: Identity[Part]} = {};
   for (const part of parts) {
     const value = values.get(keys[part]);
@@ -277,11 +306,11 @@ function parseIdentity(path: string, values: ReadonlyMap<string, string>): Ident
  * precedence over one that was written for this boot.
  */
 export function readRecords(host: HostReader, layout: Layout): Records {
-  const configured = readFolder(host, recordsFolder(layout));
+  const configured = readFolder(host, recordsFolder(layout), 'record', readRecord);
   const named = new Set(
     [...configured.records, ...configured.problems].map(({path}) => posix.basename(path)),
   );
-  const forBoot = readFolder(host, bootRecordsFolder, (name) => !named.has(name));
+  const forBoot = readFolder(host, bootRecordsFolder, 'record', readRecord, (name) => !named.has(name));
   return {
     records: [...configured.records, ...forBoot.records],
     problems: [...configured.problems, ...forBoot.problems],
@@ -289,26 +318,42 @@ export function readRecords(host: HostReader, layout: Layout): Records {
   };
 }
 
-function readFolder(
+/** A folder of records of any kind. */
+export interface RecordFolder<One extends WantedFile> {
+  readonly records: readonly One[];
+  /** Files that are ignored and not changed. */
+  readonly problems: readonly IgnoredFile[];
+  /** Why the whole folder is ignored; undefined if it can be trusted. */
+  readonly folderProblem: IgnoredFile | undefined;
+}
+
+/**
+ * Reads a folder of records.
+ * @param read reads one of its files; throws a PearasysError for an invalid one.
+ * @param wanted which names are read.
+ */
+export function readFolder<One extends WantedFile>(
   host: HostReader,
   folder: string,
+  kind: DesiredKind,
+  read: (host: HostReader, path: string) => One,
   wanted: (name: string) => boolean = () => true,
-): Records {
-  const records: DeviceRecord[] = [];
+): RecordFolder<One> {
+  const records: One[] = [];
   const problems: IgnoredFile[] = [];
   const reason = distrust(host, folder, 'directory');
   for (const name of host.list(folder).filter(wanted)) {
     const path = `${folder}/${name}`;
-    const file = readDesired({kind: 'record', path}, reason ?? distrust(host, path, 'file'), () =>
-      readRecord(host, path),
+    const file = readDesired<One>({kind, path}, reason ?? distrust(host, path, 'file'), () =>
+      read(host, path),
     );
-    if (isIgnored(file)) problems.push(file);
+    if (file.reason !== undefined) problems.push(file);
     else records.push(file);
   }
   return {
     records,
     problems,
-    folderProblem: reason === undefined ? undefined : {kind: 'record', path: folder, reason},
+    folderProblem: reason === undefined ? undefined : {kind, path: folder, reason},
   };
 }
 
@@ -332,7 +377,8 @@ export function readRecordOf(
   return undefined;
 }
 
-function readRecord(host: HostReader, path: string): DeviceRecord {
+/** The text of a record's file. @throws PearasysError `bad-record` if it is too large or truncated. */
+export function readRecordText(host: HostReader, path: string): string {
   const size = host.info(path)?.size ?? 0;
   if (size > mostBytes) throw badRecord(path, `it is too large; expected at most ${mostBytes / 1024} KiB`);
   const text = host.readText(path);
@@ -340,16 +386,27 @@ function readRecord(host: HostReader, path: string): DeviceRecord {
   // A complete record ends with a newline: if the text is as long as the file, the file is truncated.
   if (host.info(path)?.size === Buffer.byteLength(text))
     throw badRecord(path, 'it is truncated: its last line has no newline');
+  return text;
+}
+
+/** @throws PearasysError `bad-record` if the file has the name of another card. */
+export function checkName(path: string, card: Pick<RecordContent, 'slot' | 'id'>): void {
+  if (recordName(card) !== posix.basename(path))
+    throw badRecord(path, `its content (slot ${card.slot}, id ${card.id}) does not match its name`);
+}
+
+function readRecord(host: HostReader, path: string): DeviceRecord {
+  const text = readRecordText(host, path);
   const record = parseRecord(path, text);
-  if (recordName(record) !== posix.basename(path))
-    throw badRecord(path, `its content (slot ${record.slot}, id ${record.id}) does not match its name`);
+  checkName(path, record);
   const forBoot = posix.dirname(path) === bootRecordsFolder;
   const fromCredential = new RegExp(`^${keys.source}=credential$`, 'm').test(text);
   const source = !forBoot ? 'record' : fromCredential ? 'credential' : 'kernel-command-line';
   return {kind: 'record', path, source, ...record};
 }
 
-function badRecord(path: string, reason: string, cause?: unknown): PearasysError {
+/** The error for a record that is ignored. */
+export function badRecord(path: string, reason: string, cause?: unknown): PearasysError {
   return new PearasysError({
     code: 'bad-record',
     exitCode: ExitCode.failed,
