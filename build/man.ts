@@ -97,6 +97,14 @@ export async function manualPage(config: string): Promise<string> {
       'Definitions of mediated devices, shared with mdevctl. Its scripts in /etc/mdevctl.d/scripts.d/ are called.',
     ),
     ...item(
+      `${config}/vgpu/`,
+      'Records: which virtual function gets which vGPU type. One file per function.',
+    ),
+    ...item(
+      'vgpu@SLOT.service',
+      'The unit of a virtual function with a vGPU. It sets the recorded type when the function appears.',
+    ),
+    ...item(
       '/etc/tmpfiles.d/pearasys-hugepages.conf',
       'How many huge pages are allocated at boot, written by hugepages set.',
     ),

@@ -7,6 +7,7 @@ import {PearasysError} from '../host/errors.js';
 /** The kinds, each with the text that precedes a path in messages. */
 const kinds = {
   record: 'the record',
+  vgpu: 'the vGPU record',
   driverctl: "driverctl's file",
   definition: 'the definition',
   guest: "the guest's file",

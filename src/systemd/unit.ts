@@ -65,6 +65,11 @@ export function mountUnitName(path: string): string {
   return `${escaped.replaceAll('/', '-')}.mount`;
 }
 
+/** The unit of a virtual function with an NVIDIA vGPU: active while the function is there and has its type. */
+export function vgpuUnit(slot: Slot): string {
+  return `vgpu@${slot}.service`;
+}
+
 /** The link that `systemctl enable` creates and the rule checks: it alone decides about claims at boot and hot-add. */
 export function enabledLink(unit: UnitIdentity, folder: string = systemdUnits): string {
   return `${folder}/${deviceUnit(unit.slot)}.wants/${unitName(unit)}`;

@@ -9,7 +9,7 @@ import {record} from '../../src/entry/handlers/record.js';
 import {release} from '../../src/entry/handlers/release.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
-import {addParents} from '../simulated-host/standard-machine.js';
+import {addNvidia, addParents} from '../simulated-host/standard-machine.js';
 import {runOn, runUnits, withProduct} from '../unit/services.js';
 import {typed} from './runs.js';
 
@@ -80,6 +80,7 @@ function stateOf(host: SimulatedHost): MachineState {
       host.readText(`/sys/devices/system/node/node${node}/hugepages/hugepages-2048kB/nr_hugepages`),
     ),
     mounts: host.readText('/proc/self/mountinfo'),
+    vgpu: host.readText(`/sys/bus/pci/devices/${vgpu}/nvidia/current_vgpu_type`),
     modules: host.list('/sys/module').filter((module) => machine.isLoaded(module)),
     mdevs: host.list('/sys/bus/mdev/devices').map((name) => {
       const folder = `/sys/bus/mdev/devices/${name}`;
@@ -178,6 +179,22 @@ const withInitramfs = (declaration: MachineDeclaration): void => {
 };
 const withHugePages = (declaration: MachineDeclaration): void => {
   declaration.hugePages = [0, 1].map((node) => ({node, size: 2048}));
+};
+const vgpu = '0000:07:00.4';
+const withVgpu = (declaration: MachineDeclaration): void => {
+  addNvidia(declaration);
+  const nvidia = declaration.modules.find(({name}) => name === 'nvidia');
+  if (nvidia !== undefined) nvidia.loaded = true;
+  declaration.functions.push({
+    slot: vgpu,
+    id: '10de:26b9',
+    class: '030200',
+    driver: 'nvidia',
+    attributes: {
+      'nvidia/current_vgpu_type': '0',
+      'nvidia/creatable_vgpu_types': 'ID    : vGPU Name\n588   : NVIDIA L40-1B\n589   : NVIDIA L40-2B',
+    },
+  });
 };
 const installed = `-s ${card} service install vfio-pci --siblings`;
 const withSettings = `${installed} --set reset=bus --set d3cold_allowed=0 --set power/control=on`;
@@ -306,6 +323,13 @@ const operations: Record<string, Operation> = {
     tweak: withHugePages,
     first: ['hugepages set 8M --mount /mnt/huge'],
     inverse: 'hugepages set 8M --mount /mnt/huge',
+  },
+  'vgpu set': {call: `vgpu set ${vgpu} 588`, tweak: withVgpu, inverse: `vgpu set ${vgpu} 0`},
+  'vgpu set of another type': {
+    call: `vgpu set ${vgpu} 589`,
+    tweak: withVgpu,
+    first: [`vgpu set ${vgpu} 588`],
+    inverse: `vgpu set ${vgpu} 588`,
   },
   'completion --install': {call: 'completion bash --install'},
 };

@@ -69,8 +69,8 @@ describe('a planner of switches', () => {
         stays('nvidia'),
         'it has no vGPU type yet',
         nothing,
-        'set a type: echo TYPE > /sys/bus/pci/devices/0000:02:00.0/nvidia/current_vgpu_type' +
-          ` (\`pearasys show 0000:02:00.0\` lists the types); ${assign}`,
+        'set a type: pearasys vgpu set 0000:02:00.0 TYPE' +
+          ` (\`pearasys vgpu types 0000:02:00.0\` lists the types); ${assign}`,
       ],
     ]);
     assert.deepEqual(

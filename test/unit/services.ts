@@ -6,6 +6,8 @@ import {guestStop} from '../../src/entry/handlers/guest-stop.js';
 import {report, type Handler, type HandlerContext} from '../../src/entry/handlers/handler.js';
 import {record} from '../../src/entry/handlers/record.js';
 import {release} from '../../src/entry/handlers/release.js';
+import {vgpuSet} from '../../src/entry/handlers/vgpu-set.js';
+import {vgpuStop} from '../../src/entry/handlers/vgpu-stop.js';
 import {defaultLayout} from '../../src/config/layout.js';
 import {render} from '../../src/systemd/templates.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
@@ -58,7 +60,14 @@ export function putPrograms(folder: string, node: string): void {
 /** Puts the rule file and the units that are the same everywhere on the machine. */
 export function withProduct(declaration: MachineDeclaration): void {
   declaration.files['/usr/lib/udev/rules.d/60-pearasys.rules'] = shipped('udev/60-pearasys.rules');
-  for (const unit of ['pearasys-record@.service', 'pearasys-guest@.service', 'pearasys-awake@.service'])
+  declaration.files['/usr/lib/udev/rules.d/60-pearasys-vgpu.rules'] = shipped('udev/60-pearasys-vgpu.rules');
+  for (const unit of [
+    'pearasys-record@.service',
+    'pearasys-guest@.service',
+    'pearasys-awake@.service',
+    'vgpu@.service',
+    'vgpu_set@.service',
+  ])
     declaration.files[`/usr/lib/systemd/system/${unit}`] = render(unit, defaultLayout);
 }
 
@@ -117,6 +126,8 @@ const handlers: ReadonlyMap<string, Handler> = new Map([
   ['record', record],
   ['guest-start', guestStart],
   ['guest-stop', guestStop],
+  ['vgpu-set', vgpuSet],
+  ['vgpu-stop', vgpuStop],
 ]);
 
 /** Lets the units of this machine run the product's handlers, each as a process of its own. */

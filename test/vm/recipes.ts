@@ -3,7 +3,8 @@ import {chosenSuite, type Recipe} from './image.js';
 
 /**
  * An image with the kernel's sample parents, `mtty`, `mdpy` and `mbochs`, and Debian's mdevctl: 1.2 in bookworm. The
- * parent `mtty` supports 24 devices `mtty-1` or 12 devices `mtty-2`.
+ * parent `mtty` supports 24 devices `mtty-1` or 12 devices `mtty-2`. The module `nvidia_sample` has the attributes of
+ * NVIDIA's vGPUs on the edu devices: two units for all of them, types 588 of one unit and 589 of two.
  */
 export function mdevRecipe(): Recipe {
   return {

@@ -307,6 +307,12 @@ export function isVirtualFunction(host: HostReader, slot: Slot): boolean {
   return host.readLink(devicePath(slot, 'physfn')) !== undefined;
 }
 
+/** The physical function of a virtual one; undefined for all other devices. */
+export function readPhysicalFunction(host: HostReader, slot: Slot): Slot | undefined {
+  const link = host.readLink(devicePath(slot, 'physfn'));
+  return link === undefined ? undefined : asSlot(posix.basename(link));
+}
+
 /** All members of a device's group, itself included, in slot order; only the device without an IOMMU. */
 export function readGroupMembers(host: HostReader, device: Device): Device[] {
   if (device.group === undefined) return [device];

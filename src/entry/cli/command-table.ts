@@ -180,6 +180,18 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     hidden: true,
     load: () => import('./commands/mdev/remove-mdev.js'),
   },
+  'vgpu:types': {
+    summary: 'List the vGPU types that virtual functions can have',
+    load: () => import('./commands/vgpu/types.js'),
+  },
+  'vgpu:set': {
+    summary: 'Set the vGPU type of a virtual function',
+    load: () => import('./commands/vgpu/set.js'),
+  },
+  'vgpu:list': {
+    summary: 'List the virtual functions for NVIDIA vGPUs',
+    load: () => import('./commands/vgpu/list.js'),
+  },
   'hugepages:set': {
     summary: 'Set how many huge pages there are, now and at each boot',
     load: () => import('./commands/hugepages/set.js'),
@@ -203,6 +215,7 @@ export const topics: Readonly<Record<string, string>> = {
   service: 'Claim devices at boot and at each hot-add',
   boot: 'Let claims take effect in the initramfs',
   guest: 'Give devices to virtual machines while they run',
+  vgpu: 'NVIDIA vGPUs on virtual functions, without mediated devices',
   hugepages: 'Allocate huge pages, now and at each boot',
   mdev: 'Manage mediated devices: parents, types, definitions, start and stop',
 };

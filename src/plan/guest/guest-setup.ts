@@ -17,7 +17,7 @@ import {guestUnit, type Guest} from '../../state/guests/guest-name.js';
 import {editCards, settingsPath} from '../../state/guests/guest-settings.js';
 import {statePath} from '../../state/guests/guest-state.js';
 import {dependentsOf, readDependents} from '../../devices/pci/dependents.js';
-import {devicePath, isBridge, readGroupMembers, servesVfio, type Device} from '../../devices/pci/device.js';
+import {isBridge, readGroupMembers, servesVfio, type Device} from '../../devices/pci/device.js';
 import {refuseBridges} from '../switch/refusals.js';
 import {
   plan,
@@ -138,7 +138,7 @@ function vgpuNotes({slot, driver = 'nvidia', vgpuType}: Device): string[] {
   const stays = `${slot} stays on ${driver}: a guest uses its vGPU there`;
   return [
     vgpuType === 0
-      ? `${stays}, and it has no type yet: echo TYPE > ${devicePath(slot, 'nvidia/current_vgpu_type')} (\`pearasys show ${slot}\` lists the types)`
+      ? `${stays}, and it has no type yet: pearasys vgpu set ${slot} TYPE (\`pearasys vgpu types ${slot}\` lists the types)`
       : `${stays} (type ${vgpuType})`,
   ];
 }

@@ -41,7 +41,7 @@ export function refuseVgpus(devices: readonly Device[], force: boolean): Refusal
   const vgpu = force ? undefined : devices.find(({vgpuType}) => vgpuType !== undefined);
   if (vgpu === undefined) return undefined;
   const {slot, id, driver = 'nvidia', vgpuType = 0} = vgpu;
-  const set = `set a type: echo TYPE > ${devicePath(slot, 'nvidia/current_vgpu_type')} (\`pearasys show ${slot}\` lists the types); `;
+  const set = `set a type: pearasys vgpu set ${slot} TYPE (\`pearasys vgpu types ${slot}\` lists the types); `;
   return refuse({
     code: 'not-switchable',
     exitCode: ExitCode.refused,

@@ -1,6 +1,7 @@
 import {Errno} from '../errno.js';
 import {wholeNumber} from './input.js';
 import type {SimulatedMachine} from './machine.js';
+import {setVgpuType} from './vgpu.js';
 
 /** One write as the table sees it. */
 interface Write {
@@ -87,6 +88,10 @@ export const answers: readonly Answer[] = [
   {
     path: device('sriov_drivers_autoprobe'),
     write: (w) => w.machine.sriov.setVirtualAutoprobe(word(w), w.value),
+  },
+  {
+    path: device('nvidia/current_vgpu_type'),
+    write: (w) => setVgpuType(w.machine, word(w), w.real, w.value),
   },
   {path: device('enable'), write: (w) => w.machine.pci.enable(word(w), w.value)},
   {path: device('power/control'), write: (w) => w.machine.pci.setPowerControl(word(w), w.value)},

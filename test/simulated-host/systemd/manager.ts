@@ -95,7 +95,9 @@ export class Manager {
     if (onlyStock && event.subsystem === 'pci') names.add(deviceUnit(`/sys/bus/pci/devices/${slot}`));
     const ready = (result.tags.has('systemd') || onlyStock) && result.properties['SYSTEMD_READY'] !== '0';
     if (!ready) {
-      if (this.#devices.has(path)) this.#untagged.add(path);
+      // Without the tag systemd does not hear of the event at all.
+      if (result.tags.has('systemd')) this.#forget(path);
+      else if (this.#devices.has(path)) this.#untagged.add(path);
       return;
     }
     this.#untagged.delete(path);
@@ -281,10 +283,16 @@ export class Manager {
       this.#states.set(unit, 'inactive');
       return done;
     }
+    // Exit codes from 1 to 254 skip the unit, see ExecCondition= in systemd.service(5).
+    const condition = await this.#run(unit, 'ExecCondition');
+    if (condition > 0 && condition < 255) {
+      this.#states.set(unit, 'inactive');
+      return done;
+    }
     this.jobs.push(`start ${unit}`);
     let status: number;
     try {
-      status = await this.#run(unit, 'ExecStart');
+      status = condition > 0 ? condition : await this.#run(unit, 'ExecStart');
     } catch (error) {
       this.#states.set(unit, 'failed');
       throw error;

@@ -19,6 +19,7 @@ import {
 import {findDevices} from '../../../devices/pci/find.js';
 import {asSlot, cardOf} from '../../../devices/pci/slot.js';
 import {moduleOfDriver, modulesFor} from '../../../devices/pci/modules.js';
+import {readVgpus} from '../../../devices/pci/vgpu.js';
 import {leavesGroupViable} from '../../../plan/switch/switch.js';
 import {wayOut} from '../../../state/quarantine.js';
 import {desiredNotes} from '../../../state/desired.js';
@@ -230,7 +231,9 @@ function showDevice(
     overrideState: device.overrideState,
     module: (device.driver === undefined ? undefined : moduleOfDriver(host, device.driver)) ?? null,
     modules: modulesFor(host, device),
-    vgpuTypes: report.vgpu === null ? [] : readVgpuTypes(host, device),
+    vgpuTypes: readVgpus(host, [device]).flatMap(({creatable}) =>
+      creatable.map(({id, name}) => ({type: id, name})),
+    ),
     siblings: siblingsOf(host, device, all).map(companion),
     members: group.filter(({slot}) => slot !== device.slot).map(companion),
     viable: device.group === undefined ? null : inTheWay.length === 0,
@@ -243,16 +246,6 @@ function showDevice(
     },
     unreadable,
   };
-}
-
-/** The lines `588 : NVIDIA L40-1B` of the attribute; its first one is a heading. */
-function readVgpuTypes(host: HostReader, {slot}: Device): ShownDevice['vgpuTypes'] {
-  return (host.readText(devicePath(slot, 'nvidia/creatable_vgpu_types')) ?? '')
-    .split('\n')
-    .flatMap((line) => {
-      const [, type, name = ''] = /^\s*(\d+)\s*:\s*(.*\S)/.exec(line) ?? [];
-      return type === undefined ? [] : [{type: Number(type), name}];
-    });
 }
 
 /** The device for people: one fact per line. */

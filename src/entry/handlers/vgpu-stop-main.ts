@@ -1,0 +1,4 @@
+import {runHandler} from './handler.js';
+import {vgpuStop} from './vgpu-stop.js';
+
+void runHandler(vgpuStop);
