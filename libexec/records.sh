@@ -1,6 +1,8 @@
 # Sourced by the programs in this folder: decides which record the shell uses. Node applies the same rule
 # (src/state/records) and handles every case that is not simple. Builtins and ls(1) only, for dash and busybox.
 records=@SYSCONFDIR@/pearasys/pci
+# The kind of records that read_record reads, and the keys that each must have besides slot and id.
+kind=claim needed=DRIVER
 . "@LIBEXECDIR@/trust.sh"
 . "@LIBEXECDIR@/reserve.sh"
 
@@ -8,9 +10,10 @@ records=@SYSCONFDIR@/pearasys/pci
 # ("any": for this id), $wanted to its driver, and $subsystem, $path and $serial to what else is known of the card, as in
 # a line of a list of claims; $settings to the lines of its settings, and $by_unit to "yes" if they need more than the
 # plain writes of the udev rule. The rest are the fields of its line of `ls -ln`. Fails unless the record is trusted and all
-# its lines are valid and complete.
+# its lines are valid and complete. With $kind "sriov" the record is that of a physical function: see read_count.
 read_record() {
   record=$records/$1-$2-$3 wanted='' subsystem=- path=- serial=- settings='' by_unit=no
+  vfs='' autoprobe=yes vf_driver=- vf_drivers=-
   is_trusted - "$4" "$5" "$6" || return 1
   [ "$8" -le 65536 ] || return 1
   seen=' ' count=0 size=0 line=''
@@ -23,7 +26,7 @@ read_record() {
       PEARASYS_SLOT="$1" | PEARASYS_ID="${2#0x}:${3#0x}") ;;
       PEARASYS_DRIVER=*)
         wanted=${line#PEARASYS_DRIVER=}
-        case $wanted in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | *..*) return 1 ;; esac
+        is_driver "$wanted" || return 1
         ;;
       PEARASYS_TOGETHER=*)
         case ${line#PEARASYS_TOGETHER=} in *[!0-9a-f:.,]*) return 1 ;; esac
@@ -50,16 +53,57 @@ read_record() {
         ;;
       *) return 1 ;;
     esac
-    case $line in PEARASYS_SET_*) read_setting "$line" || return 1 ;; esac
+    case $kind,$line in
+      sriov,*) read_count "$line" || return 1 ;;
+      *,PEARASYS_SET_*) read_setting "$line" || return 1 ;;
+    esac
     # Each key may occur once.
     case $seen in *" ${line%%=*} "*) return 1 ;; esac
     seen="$seen${line%%=*} "
   done <"$record"
   # The last line has no newline: the file is truncated. Or it has NUL bytes, which read drops.
   [ -z "$line" ] && [ "$size" = "$8" ] || return 1
-  for key in SLOT ID DRIVER; do
+  for key in SLOT ID $needed; do
     case $seen in *" PEARASYS_$key "*) ;; *) return 1 ;; esac
   done
+  [ "$vf_drivers" = - ] || check_numbers
+}
+
+# read_count LINE: reads a line of a physical function's record: $vfs (how many virtual functions), $autoprobe, $vf_driver
+# (for all of them) and $vf_drivers (NUMBER:DRIVER,... for single ones). Fails if it is invalid.
+# shellcheck disable=SC2034 # $autoprobe is for libexec/early
+read_count() {
+  case $1 in
+    PEARASYS_DRIVER=* | PEARASYS_TOGETHER=* | PEARASYS_SET_*) return 1 ;;
+    PEARASYS_VFS=*)
+      vfs=${1#*=}
+      case $vfs in '' | 0* | *[!0-9]* | ??????*) return 1 ;; esac
+      [ "$vfs" -le 65535 ] || return 1
+      ;;
+    PEARASYS_VF_AUTOPROBE=yes | PEARASYS_VF_AUTOPROBE=no) autoprobe=${1#*=} ;;
+    PEARASYS_VF_AUTOPROBE=*) return 1 ;;
+    PEARASYS_VF_DRIVER=*) vf_driver=${1#*=} && is_driver "$vf_driver" ;;
+    PEARASYS_VF_DRIVERS=*) vf_drivers=${1#*=} ;;
+  esac
+}
+
+# check_numbers: whether $vf_drivers is valid for $vfs virtual functions.
+check_numbers() {
+  rest=$vf_drivers, seen=' '
+  case $rest in *,,* | ,*) return 1 ;; esac
+  while [ -n "$rest" ]; do
+    one=${rest%%,*} rest=${rest#*,}
+    case $one in *:*) ;; *) return 1 ;; esac
+    case ${one%%:*} in '' | 0?* | *[!0-9]* | ??????*) return 1 ;; esac
+    [ "${one%%:*}" -lt "$vfs" ] && is_driver "${one#*:}" || return 1
+    case $seen in *" ${one%%:*} "*) return 1 ;; esac
+    seen="$seen${one%%:*} "
+  done
+}
+
+# is_driver NAME
+is_driver() {
+  case $1 in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | *..*) return 1 ;; esac
 }
 
 # read_setting LINE: adds the line to $settings if this version knows the setting. Fails if its value is invalid.

@@ -25,26 +25,30 @@ on_card() {
 # known by their serial numbers, then those by their paths, then those by their slots: a card belongs to the first claim
 # that finds it. Sets $failed to 1 if an override could not be written.
 reserve_claims() {
-  taken=' ' by_serial=' ' numbered=' ' placed=' ' serials='' cards=''
+  taken=' ' cards=''
   read_rescue
   if [ "$off" = yes ]; then return 0; fi
-  if [ -e "$1" ]; then
-    while read -r slot ids driver subsystem path serial _; do
-      case $serial in pcie:*) by_serial="$by_serial$ids " numbered="$numbered${slot%.*} " ;; esac
-    done <"$1"
-    if [ "$by_serial" != ' ' ]; then read_serials; fi
-    for kind in serial path slot; do
-      while read -r slot ids driver subsystem path serial _; do
-        case $slot in '' | *[!0-9a-f:.]*) continue ;; esac
-        case $kind,$serial,$path in
-          serial,pcie:* | path,[!p]*,[!-]* | slot,[!p]*,-) take_card "$kind" ;;
-        esac
-      done <"$1"
-    done
-  fi
+  if [ -e "$1" ]; then find_cards "$1"; fi
   subsystem=-
   for word in $claimed; do
     if read_claim "$word"; then take_card slot; fi
+  done
+}
+
+# find_cards FILE: calls found_card for each line of the list whose card is found.
+find_cards() {
+  by_serial=' ' numbered=' ' placed=' ' serials=''
+  while read -r slot ids driver subsystem path serial _; do
+    case $serial in pcie:*) by_serial="$by_serial$ids " numbered="$numbered${slot%.*} " ;; esac
+  done <"$1"
+  if [ "$by_serial" != ' ' ]; then read_serials; fi
+  for by in serial path slot; do
+    while read -r slot ids driver subsystem path serial _; do
+      case $slot in '' | *[!0-9a-f:.]*) continue ;; esac
+      case $by,$serial,$path in
+        serial,pcie:* | path,[!p]*,[!-]* | slot,[!p]*,-) take_card "$by" ;;
+      esac
+    done <"$1"
   done
 }
 
@@ -59,14 +63,19 @@ read_claim() {
   case $driver in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | *..*) return 1 ;; esac
 }
 
-# take_card KIND: finds the card of the claim, and writes its override.
+# take_card serial|path|slot: finds the card of a line.
 take_card() {
   if find_card "$1"; then
     taken="$taken$card "
     if [ "$1" = serial ]; then placed="$placed${slot%.*}@${card%.*} "; fi
-    reserve "$card" "$slot" "$driver"
-    on_card "$card" "$slot" "$ids" "$driver"
+    found_card
   fi
+}
+
+# found_card: is called for each line whose card, $card, is found. Writes its override.
+found_card() {
+  reserve "$card" "$slot" "$driver"
+  on_card "$card" "$slot" "$ids" "$driver"
 }
 
 # find_card serial|path|slot: sets $card to the slot of the claim's card. Fails if it is absent or not certain.

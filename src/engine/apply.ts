@@ -19,7 +19,7 @@ import {mdevPath, readMdev} from '../devices/mdev/mdev.js';
 import {waitForParent} from '../devices/mdev/parent.js';
 import type {Uuid} from '../devices/mdev/uuid.js';
 import {readDevice, type Device} from '../devices/pci/device.js';
-import {driversFolder} from '../devices/pci/driver.js';
+import {driversFolder, noDriver} from '../devices/pci/driver.js';
 import {driversOfModule, hasDevices, readDefaultDrivers} from '../devices/pci/modules.js';
 import {readModuleUsers} from '../usage/module-users.js';
 import {describeVfioUsers} from '../usage/processes.js';
@@ -38,6 +38,7 @@ import {
   type DefineActiveStep,
   type ExpectDefaultStep,
   type ExpectHugePagesStep,
+  type ExpectVirtualStep,
   type Plan,
   type RebuildInitramfsStep,
   type Step,
@@ -276,6 +277,9 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       await host.findLocked(run.options.limit);
       checkUnlocked(host, step.slots);
       return true;
+    case 'expect-virtual':
+      await awaitVirtual(run, step);
+      return true;
     case 'expect-registered':
       if (!host.exists(`${driversFolder}/${step.driver}`))
         throw new PearasysError({
@@ -384,7 +388,7 @@ async function defineActive(run: Run, {subject, path, config, callouts}: DefineA
 const interval = 50;
 
 async function write({host, options: {limit, onNote}}: Run, step: WriteAttributeStep): Promise<boolean> {
-  const {path, value, accept, again = [], within, hint} = step;
+  const {path, value, accept, again = [], within, hint, hints} = step;
   if (within !== undefined) checkWithin(host, path, within);
   const answers: WriteError[] = [];
   const attempt = async () => {
@@ -406,7 +410,8 @@ async function write({host, options: {limit, onNote}}: Run, step: WriteAttribute
   const refused = answers.at(-1);
   if (refused === undefined) return true;
   if (accept.includes(refused.errno)) return false;
-  throw hint === undefined ? refused : new WriteError(path, value, refused.errno, hint);
+  const next = hints?.[refused.errno] ?? hint;
+  throw next === undefined ? refused : new WriteError(path, value, refused.errno, next);
 }
 
 /** A link below a device's folder may lead to another device. */
@@ -418,6 +423,34 @@ function checkWithin(host: Host, path: string, folder: string): void {
     exitCode: ExitCode.failed,
     message: `refusing to write ${path}: it leads to ${real}, outside the device's folder`,
     hint: "name a file in the device's own folder",
+  });
+}
+
+/** @throws PearasysError `not-bound`, with each virtual function that is missing or not on its driver. */
+async function awaitVirtual({host, options}: Run, {slot: pf, virtual}: ExpectVirtualStep): Promise<void> {
+  const wrong = () =>
+    virtual.flatMap(({slot, driver}) => {
+      const device = readDevice(host, slot);
+      if (device === undefined) return [`${slot} does not exist`];
+      const isRight =
+        driver === undefined ||
+        (driver === noDriver
+          ? device.driver === undefined && device.override === noDriver
+          : device.driver === driver);
+      if (isRight) return [];
+      return [
+        `${slot} should be on ${driver}, but ${device.driver === undefined ? 'has no driver' : `is on ${device.driver}`}`,
+      ];
+    });
+  const {limit, signal} = options;
+  if (await poll(host, () => wrong().length === 0, {limit, interval, signal})) return;
+  if (signal?.aborted === true) throw interrupted();
+  throw new PearasysError({
+    code: 'not-bound',
+    exitCode: ExitCode.failed,
+    message: `not all virtual functions of ${pf} are as recorded after ${limit / 1000} s`,
+    details: wrong(),
+    hint: `the kernel's reason is in its log: journalctl -k --grep '${pf.slice(0, pf.lastIndexOf(':'))}'`,
   });
 }
 

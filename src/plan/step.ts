@@ -17,7 +17,7 @@ import type {ParentName, TypeName} from '../devices/mdev/mdev-name.js';
 import {typePath} from '../devices/mdev/parent.js';
 import type {Uuid} from '../devices/mdev/uuid.js';
 import {devicePath, type Device} from '../devices/pci/device.js';
-import {driversFolder} from '../devices/pci/driver.js';
+import {driversFolder, noDriver} from '../devices/pci/driver.js';
 import type {Slot} from '../devices/pci/slot.js';
 
 /** Common to all steps. */
@@ -43,6 +43,8 @@ export interface WriteAttributeStep extends StepBase {
   readonly within?: string;
   /** What to do next when the kernel does not accept it. */
   readonly hint?: string;
+  /** The same for single answers of the kernel, by errno name. */
+  readonly hints?: Readonly<Record<string, string>>;
 }
 
 /** modprobe(8) of a module, or of a modalias. */
@@ -209,6 +211,17 @@ interface ExpectRegisteredStep extends StepBase {
   readonly module: string;
 }
 
+/**
+ * A wait until the virtual functions (VFs) of a physical function exist, each on its driver: the udev rule gives it to
+ * them as they appear.
+ */
+export interface ExpectVirtualStep extends StepBase {
+  readonly kind: 'expect-virtual';
+  readonly slot: Slot;
+  /** The VFs; a driver is undefined for any or none. */
+  readonly virtual: readonly {readonly slot: Slot; readonly driver: string | undefined}[];
+}
+
 /** A wait until a mediated device exists, or is gone: its folder may appear after the write that creates it. */
 interface ExpectMdevStep extends StepBase {
   readonly kind: 'expect-mdev';
@@ -296,6 +309,7 @@ export type Step =
   | ExpectWorkingStep
   | ExpectRegisteredStep
   | ExpectUnlockedStep
+  | ExpectVirtualStep
   | ExpectMdevStep
   | ExpectCreatableStep
   | ExpectHugePagesStep
@@ -338,7 +352,7 @@ export function refuse(error: ErrorDetails, tell: readonly CalloutStep[] = []): 
 /** Settings of {@link writeAttribute}. */
 interface WriteAttributeOptions extends Pick<
   WriteAttributeStep,
-  'slot' | 'uuid' | 'again' | 'within' | 'hint'
+  'slot' | 'uuid' | 'again' | 'within' | 'hint' | 'hints'
 > {
   readonly undo?: readonly Step[];
   readonly accept?: readonly string[];
@@ -624,6 +638,14 @@ export function shellLine(step: Step): string {
       return `test -n "$(head -c 64 ${devicePath(step.slot, 'config')} | tr -d '\\0\\377')"  # does it respond?`;
     case 'expect-unlocked':
       return `cat ${step.slots.map((slot) => devicePath(slot, 'driver_override')).join(' ')} >/dev/null`;
+    case 'expect-virtual':
+      return `udevadm settle; ls -d ${step.virtual
+        .map(({slot, driver}) =>
+          driver === undefined || driver === noDriver
+            ? devicePath(slot)
+            : `${driversFolder}/${driver}/${slot}`,
+        )
+        .join(' ')}`;
     case 'expect-registered':
       return `test -d ${driversFolder}/${step.driver}`;
     case 'expect-mdev':

@@ -8,6 +8,7 @@ import {PearasysError} from '../host/errors.js';
 const kinds = {
   record: 'the record',
   vgpu: 'the vGPU record',
+  sriov: 'the SR-IOV record',
   driverctl: "driverctl's file",
   definition: 'the definition',
   guest: "the guest's file",

@@ -155,6 +155,7 @@ describe('pearasys list', () => {
           override: null,
           group: 11,
           numaNode: null,
+          physicalFunction: null,
           responds: true,
           quarantined: null,
           bootDisplay: false,

@@ -34,6 +34,7 @@ describe('pearasys show', () => {
       override: null,
       group: 10,
       numaNode: 0,
+      physicalFunction: null,
       bootDisplay: false,
       vgpu: null,
       vgpuTypes: [],

@@ -51,6 +51,8 @@ export interface FunctionDeclaration {
   override?: string;
   /** The bridge it is behind; without one it is on the root bus. */
   behind?: string;
+  /** For a bridge: the last bus number that it passes on; default that of the bus behind it. */
+  lastBus?: number;
   /** Its IOMMU group. */
   group?: number;
   /** Default -1, as on a machine with one node. */
@@ -94,6 +96,10 @@ export interface SriovDeclaration {
   /** How far the first one's routing id is from the physical function's; default 128. */
   offset?: number;
   stride?: number;
+  /** Whether it tells offset and stride only while it has virtual functions. */
+  hidesPlaces?: boolean;
+  /** Whether the bridge above has no memory space for their BARs. */
+  noSpace?: boolean;
   /** The IOMMU group of the first one; the others follow. */
   group?: number;
 }

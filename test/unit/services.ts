@@ -8,6 +8,7 @@ import {record} from '../../src/entry/handlers/record.js';
 import {release} from '../../src/entry/handlers/release.js';
 import {vgpuSet} from '../../src/entry/handlers/vgpu-set.js';
 import {vgpuStop} from '../../src/entry/handlers/vgpu-stop.js';
+import {vfs} from '../../src/entry/handlers/vfs.js';
 import {defaultLayout} from '../../src/config/layout.js';
 import {render} from '../../src/systemd/templates.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
@@ -35,6 +36,7 @@ export function putPrograms(folder: string, node: string): void {
     'claim',
     'release',
     'record',
+    'vfs',
     'early',
     'records.sh',
     'reserve.sh',
@@ -59,14 +61,16 @@ export function putPrograms(folder: string, node: string): void {
 
 /** Puts the rule file and the units that are the same everywhere on the machine. */
 export function withProduct(declaration: MachineDeclaration): void {
-  declaration.files['/usr/lib/udev/rules.d/60-pearasys.rules'] = shipped('udev/60-pearasys.rules');
-  declaration.files['/usr/lib/udev/rules.d/60-pearasys-vgpu.rules'] = shipped('udev/60-pearasys-vgpu.rules');
+  for (const rules of ['60-pearasys.rules', '60-pearasys-sriov.rules', '60-pearasys-vgpu.rules'])
+    declaration.files[`/usr/lib/udev/rules.d/${rules}`] = shipped(`udev/${rules}`);
   for (const unit of [
     'pearasys-record@.service',
     'pearasys-guest@.service',
     'pearasys-awake@.service',
     'vgpu@.service',
     'vgpu_set@.service',
+    'pearasys-sriov@.target',
+    'pearasys-vfs@.service',
   ])
     declaration.files[`/usr/lib/systemd/system/${unit}`] = render(unit, defaultLayout);
 }
@@ -124,6 +128,7 @@ const handlers: ReadonlyMap<string, Handler> = new Map([
   ['claim', claim],
   ['release', release],
   ['record', record],
+  ['vfs', vfs],
   ['guest-start', guestStart],
   ['guest-stop', guestStop],
   ['vgpu-set', vgpuSet],

@@ -1,5 +1,5 @@
 import type {HostReader} from '../../host/host.js';
-import {devicePath, isBridge, readDevice, type Device} from './device.js';
+import {devicePath, isBridge, readBridge, readDevice, type Device} from './device.js';
 import {slotsInPath} from './find.js';
 import {asSlot, type Slot} from './slot.js';
 
@@ -53,9 +53,45 @@ export function dependentsOf({virtual, below}: Dependents): Device[] {
   return [...virtual, ...below];
 }
 
+/** The physical function of a virtual one; undefined for all other devices. */
+export function readPhysicalFunction(host: HostReader, slot: Slot): Slot | undefined {
+  return slotsInPath(host.readLink(devicePath(slot, 'physfn')) ?? '').at(-1);
+}
+
+/** A device in an order in which others come after the one that they belong to. */
+export interface ArrangedDevice {
+  readonly device: Device;
+  /** How many of the devices it is below. */
+  readonly depth: number;
+}
+
+/**
+ * The devices in slot order, but each virtual function after its physical function.
+ * @param bridges whether also each device after the bridge above it.
+ */
+export function arrangeDevices(
+  host: HostReader,
+  devices: readonly Device[],
+  bridges: boolean,
+): ArrangedDevice[] {
+  const slots = new Set(devices.map(({slot}) => slot));
+  const below = new Map<Slot | undefined, Device[]>();
+  for (const device of devices) {
+    const {slot} = device;
+    const above = readPhysicalFunction(host, slot) ?? (bridges ? readBridge(host, slot) : undefined);
+    const parent = above !== undefined && above !== slot && slots.has(above) ? above : undefined;
+    const siblings = below.get(parent);
+    if (siblings === undefined) below.set(parent, [device]);
+    else siblings.push(device);
+  }
+  const arrange = (parent: Slot | undefined, depth: number): ArrangedDevice[] =>
+    (below.get(parent) ?? []).flatMap((device) => [{device, depth}, ...arrange(device.slot, depth + 1)]);
+  return arrange(undefined, 0);
+}
+
 /** The devices whose drivers this one needs to exist: its PF, and those on the path to it, including bridges. */
 export function carriersOf(host: HostReader, slot: Slot): Slot[] {
-  const physical = slotsInPath(host.readLink(devicePath(slot, 'physfn')) ?? '').at(-1);
+  const physical = readPhysicalFunction(host, slot);
   const onTheWay = slotsInPath(host.readLink(devicePath(slot)) ?? '').filter((one) => one !== slot);
   return physical === undefined ? onTheWay : [...onTheWay, physical];
 }

@@ -76,6 +76,18 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'Let claims take effect only after the root file system is mounted',
     load: () => import('./commands/boot/disable.js'),
   },
+  'sriov:set': {
+    summary: 'Set how many virtual functions a device has, and their drivers',
+    load: () => import('./commands/sriov/set.js'),
+  },
+  'sriov:list': {
+    summary: 'List the devices that can have virtual functions, with these',
+    load: () => import('./commands/sriov/list.js'),
+  },
+  'sriov:unset': {
+    summary: 'Undo `sriov set`',
+    load: () => import('./commands/sriov/unset.js'),
+  },
   'guest:setup': {
     summary: 'Set which devices a guest takes when it starts',
     load: () => import('./commands/guest/setup.js'),
@@ -214,6 +226,7 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
 export const topics: Readonly<Record<string, string>> = {
   service: 'Claim devices at boot and at each hot-add',
   boot: 'Let claims take effect in the initramfs',
+  sriov: 'Create virtual functions at each boot, and give them to their drivers',
   guest: 'Give devices to virtual machines while they run',
   vgpu: 'NVIDIA vGPUs on virtual functions, without mediated devices',
   hugepages: 'Allocate huge pages, now and at each boot',

@@ -43,6 +43,7 @@ const kindOfArgument: Readonly<Record<string, Kind>> = {
   device: 'device',
   driver: 'driver',
   guest: 'guest',
+  pf: 'device',
   shell: 'shell',
   slot: 'slot',
   setting: 'setting',

@@ -1,5 +1,6 @@
 import type {Host, HostReader} from '../../host/host.js';
 import type {Layout} from '../../config/layout.js';
+import {readPhysicalFunction} from '../../devices/pci/dependents.js';
 import {readDevices, readNumaNode, readResponds, type Device} from '../../devices/pci/device.js';
 import {readHolders, seesAllProcesses} from '../../usage/holders.js';
 import type {Holder} from '../../usage/holder.js';
@@ -67,6 +68,8 @@ export interface DeviceReport {
   /** IOMMU group; null without an IOMMU. */
   readonly group: number | null;
   readonly numaNode: number | null;
+  /** The physical function of a virtual one; null for all other devices. */
+  readonly physicalFunction: string | null;
   readonly bootDisplay: boolean;
   /** For a virtual function on which NVIDIA's driver makes vGPUs without mediated devices. */
   readonly vgpu: {
@@ -101,6 +104,8 @@ export interface Surroundings {
   /** Read only for reports of single devices: lists do not show it. */
   readonly numaNode: (slot: Slot) => number | undefined;
   /** As {@link numaNode}. */
+  readonly physicalFunction: (slot: Slot) => Slot | undefined;
+  /** As {@link numaNode}. */
   readonly responds: (slot: Slot) => boolean | undefined;
   readonly quarantined: ReadonlyMap<Slot, Quarantine>;
 }
@@ -131,6 +136,7 @@ export async function readSurroundings(
     units: bySlot(await readUnitStates(host)),
     holders: bySlot(readHolders(host, devices, {alone: true, complete})),
     numaNode: (slot) => readNumaNode(host, slot),
+    physicalFunction: (slot) => readPhysicalFunction(host, slot),
     responds: (slot) => readResponds(host, slot),
     quarantined: new Map(readQuarantines(host).map((one) => [one.slot, one])),
   };
@@ -161,6 +167,7 @@ export function reportDevice(device: Device, surroundings: Surroundings): Device
     override: device.override ?? null,
     group: device.group ?? null,
     numaNode: surroundings.numaNode(device.slot) ?? null,
+    physicalFunction: surroundings.physicalFunction(device.slot) ?? null,
     bootDisplay: device.bootDisplay,
     vgpu: device.vgpuType === undefined ? null : {type: device.vgpuType === 0 ? null : device.vgpuType},
     responds: surroundings.responds(device.slot) ?? null,

@@ -6,6 +6,7 @@ import type {Slot} from '../../devices/pci/slot.js';
 import {quarantinePath} from '../../state/quarantine.js';
 import {settingOf, type DeviceSettings} from '../../state/records/device-settings.js';
 import {checkedPath, printChecked, type DeviceRecord} from '../../state/records/record.js';
+import {isVirtualClaim} from '../../state/sriov/sriov-record.js';
 import {hasUnits, unitName, type UnitIdentity} from '../../systemd/unit.js';
 import {withoutDependents} from './leaving.js';
 import {plan, readFileState, removeFile, systemctl, writeFile, type Planned, type Step} from '../step.js';
@@ -26,12 +27,12 @@ export function pendingMark(slot: Slot): string {
 }
 
 /**
- * The marks for devices that a user leaves without a driver although they have a unit: `udevadm trigger` and the like
- * must not claim them again.
+ * The marks for devices that a user leaves without a driver although they have a unit, or are virtual functions with a
+ * recorded driver: `udevadm trigger` and the like must not claim them again.
  */
 export function markReleased(host: HostReader, devices: readonly Device[]): Step[] {
   return devices
-    .filter(({slot}) => hasUnits(host, slot))
+    .filter(({slot}) => hasUnits(host, slot) || isVirtualClaim(host, slot))
     .map(({slot}) => releasedMark(slot))
     .filter((mark) => !host.exists(mark))
     .map((mark) => writeFile(mark, '', undefined));

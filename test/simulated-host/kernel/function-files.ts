@@ -63,6 +63,8 @@ export function renderDevice(machine: SimulatedMachine, device: LiveFunction): v
     if (bus !== undefined) {
       tree.file(`${path}/pci_bus/${bus}/rescan`, '', 0o200);
       tree.link(`/sys/class/pci_bus/${bus}`, `${path}/pci_bus/${bus}`);
+      tree.file(`${path}/secondary_bus_number`, `${parseInt(bus.slice(5), 16)}\n`);
+      tree.file(`${path}/subordinate_bus_number`, `${declaration.lastBus ?? parseInt(bus.slice(5), 16)}\n`);
     }
   }
 }
@@ -78,7 +80,11 @@ export function renderConfig(
 }
 
 export function renderRegions({tree}: SimulatedMachine, {path, declaration, regions}: LiveFunction): void {
-  tree.file(`${path}/resource`, `${resourceOf({...declaration, regions})}\n`);
+  const lines = resourceOf({...declaration, regions}).split('\n');
+  // The BARs of virtual functions come after the ROM; IORESOURCE_UNSET.
+  if (declaration.sriov?.noSpace === true)
+    lines[7] = `0x${'0'.repeat(16)} 0x${'3fff'.padStart(16, '0')} 0x20140204`;
+  tree.file(`${path}/resource`, `${lines.join('\n')}\n`);
   for (const [bar, {sizes}] of Object.entries(declaration.resizable ?? {})) {
     const bits = sizes.reduce((sum, size) => sum + 2 ** size, 0);
     tree.file(`${path}/resource${bar}_resize`, `${bits.toString(16).padStart(16, '0')}\n`, 0o644);
@@ -108,8 +114,12 @@ export function renderSriov(machine: SimulatedMachine, device: LiveFunction): vo
   const {path} = device;
   machine.tree.file(`${path}/sriov_totalvfs`, `${sriov.total}\n`);
   machine.tree.file(`${path}/sriov_numvfs`, `${device.virtualFunctions}\n`, 0o644);
-  machine.tree.file(`${path}/sriov_offset`, `${sriov.offset ?? 128}\n`);
-  machine.tree.file(`${path}/sriov_stride`, `${sriov.stride ?? 1}\n`);
-  machine.tree.file(`${path}/sriov_vf_device`, `${sriov.virtualId.split(':')[1] ?? ''}\n`);
+  const isKnown = sriov.hidesPlaces !== true || device.virtualFunctions > 0;
+  machine.tree.file(`${path}/sriov_offset`, `${isKnown ? (sriov.offset ?? 128) : 0}\n`);
+  machine.tree.file(`${path}/sriov_stride`, `${isKnown ? (sriov.stride ?? 1) : 0}\n`);
+  machine.tree.file(
+    `${path}/sriov_vf_device`,
+    `${parseInt(sriov.virtualId.split(':')[1] ?? '', 16).toString(16)}\n`,
+  );
   machine.tree.file(`${path}/sriov_drivers_autoprobe`, device.virtualAutoprobe ? '1\n' : '0\n', 0o644);
 }

@@ -46,6 +46,13 @@ export class VirtualFunctions {
     const sriov = device.declaration.sriov;
     if (sriov === undefined) return;
     const routing = routingId(device.slot) + (sriov.offset ?? 128);
+    const lastBus = Number(
+      this.#machine.tree.read(
+        `${device.path.slice(0, device.path.lastIndexOf('/'))}/subordinate_bus_number`,
+      ) ?? 0xff,
+    );
+    const last = routing + (count - 1) * (sriov.stride ?? 1);
+    if (last >> 8 > lastBus || sriov.noSpace === true) throw new Errno('ENOMEM');
     device.virtualFunctions = count;
     for (let index = 0; index < count; index++) {
       const slot = slotOf(device.slot, routing + index * (sriov.stride ?? 1));

@@ -1,6 +1,7 @@
 import {posix} from 'node:path';
-import {string} from '@oclif/core/flags';
+import {boolean, string} from '@oclif/core/flags';
 import {ExitCode, PearasysError, usageError, type FileError} from '../../../host/errors.js';
+import {arrangeDevices, type ArrangedDevice} from '../../../devices/pci/dependents.js';
 import {classWords, readDevices, type Device} from '../../../devices/pci/device.js';
 import {parseDriver} from '../../../devices/pci/driver.js';
 import {asId} from '../../../devices/pci/id.js';
@@ -66,11 +67,14 @@ export default class List extends BaseCommand {
     'line per device, tab-separated: slot, id, class code, driver, override, IOMMU group, `boot-display`, ' +
     'recorded driver (followed by `!` if the card is another one), units, holders, class, name; - stands for ' +
     'none. A device must match all filters; the same filter given twice matches either value. Names come from ' +
-    "the system's pci.ids. If there are parents of mediated devices, they and their devices follow.";
+    "the system's pci.ids. If there are parents of mediated devices, they and their devices follow. " +
+    'In a table, virtual functions are below their physical function; with --tree, all devices are below their ' +
+    'bridges, too, and lines begin with two blanks for each level.';
   static override examples = [
     '<%= config.bin %> list --class display',
     '<%= config.bin %> list --driver none --id 10de',
     '<%= config.bin %> list --group 14 --json',
+    '<%= config.bin %> list --tree',
   ];
   static override flags = {
     class: string({
@@ -97,6 +101,7 @@ export default class List extends BaseCommand {
       multiple: true,
       multipleNonGreedy: true,
     }),
+    tree: boolean({summary: 'Print devices below their bridges and physical functions'}),
   };
 
   async run(): Promise<ListResult> {
@@ -120,7 +125,13 @@ export default class List extends BaseCommand {
       ...unreadable.map(({path, message}) => ({path: posix.dirname(path), reason: message})),
     ];
     const inventory = await readMdevs(host, filters.length > 0 ? devices : undefined);
-    if (!this.jsonEnabled()) await this.#print(devices, surroundings, inventory);
+    if (!this.jsonEnabled()) {
+      const arranged =
+        flags.tree || this.context.stdout.isTerminal
+          ? arrangeDevices(host, devices, flags.tree)
+          : devices.map((device) => ({device, depth: 0}));
+      await this.#print(arranged, surroundings, inventory);
+    }
     for (const problem of surroundings.namesProblems) this.warn(problem);
     for (const file of surroundings.problems) this.warn(ignoredNote(file));
     for (const {path, message} of unreadable)
@@ -149,15 +160,15 @@ export default class List extends BaseCommand {
   }
 
   async #print(
-    devices: readonly Device[],
+    devices: readonly ArrangedDevice[],
     surroundings: Surroundings,
     inventory: MdevInventory | undefined,
   ): Promise<void> {
     const {stdout, environment} = this.context;
     if (!stdout.isTerminal) {
       let text = '';
-      for (const device of devices) {
-        text += line(device, surroundings);
+      for (const {device, depth} of devices) {
+        text += indent(depth) + line(device, surroundings);
         if (text.length < chunk) continue;
         stdout.write(text);
         text = '';
@@ -189,7 +200,10 @@ export default class List extends BaseCommand {
         stdout,
         hasColors(stdout, environment),
         columns,
-        devices.map((device) => row(reportDevice(device, surroundings))),
+        devices.map(({device, depth}) => {
+          const [slot = '', ...cells] = row(reportDevice(device, surroundings));
+          return [indent(depth) + slot, ...cells];
+        }),
       ),
     );
     if (inventory === undefined) return;
@@ -223,6 +237,11 @@ function missingCards({records, cards}: Pick<Surroundings, 'records' | 'cards'>)
     const elsewhere = slot === undefined ? candidates.filter((one) => !records.has(one)) : [slot];
     return [{slot: record.slot, id: record.id, elsewhere}];
   });
+}
+
+/** How a device below others is shown. */
+function indent(depth: number): string {
+  return '  '.repeat(depth);
 }
 
 /** The stable line for programs. It has the content of the report without creating one, because there may be thousands. */

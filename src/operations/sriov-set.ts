@@ -1,0 +1,147 @@
+import type {Layout} from '../config/layout.js';
+import {readDevice, type Device} from '../devices/pci/device.js';
+import {readSriov} from '../devices/pci/sriov.js';
+import type {Slot} from '../devices/pci/slot.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {Host, HostReader} from '../host/host.js';
+import {planRepair, planSriov, planUnset, type SriovWish} from '../plan/sriov/sriov.js';
+import {readSriovState, recordsFor, type PhysicalFunction} from '../plan/sriov/sriov-state.js';
+import {type Planned} from '../plan/step.js';
+import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
+import {unknownNotes} from '../state/desired.js';
+import {driversIn, readSriovRecords, sriovPath, type SriovRecord} from '../state/sriov/sriov-record.js';
+
+/**
+ * Records how many virtual functions (VFs) a physical function (PF) has, and creates them.
+ * @param device for an image, which has no devices, slot and id.
+ * @throws PearasysError the refusal, or what failed.
+ */
+export async function setSriov(
+  host: Host,
+  layout: Layout,
+  device: PhysicalFunction,
+  wish: SriovWish,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  const drivers = driversIn(wish.wanted);
+  const read = () => ('classCode' in device ? reread(host, device.slot) : device);
+  const wereKnown = readSriov(host, device.slot, device.id)?.places !== undefined;
+  const outcome = await carryOut(
+    host,
+    [device.slot],
+    () => planSriov(host, wish, readSriovState(host, layout, read(), drivers)),
+    options,
+  );
+  if (wereKnown || !outcome.changed || wish.when === 'later' || host.root !== '/') return outcome;
+  // Now that there are VFs, the device tells where.
+  const {outcome: more} = await repairSriov(host, layout, device.slot, options);
+  return {
+    plan: more.plan,
+    lines: [...outcome.lines, ...more.lines],
+    changed: true,
+  };
+}
+
+/** The result of {@link repairSriov}. */
+export interface RepairOutcome {
+  readonly outcome: Outcome;
+  /** How many VFs the record asks for. */
+  readonly count: number;
+  /** The notes on what the record has that this version does not know. */
+  readonly unknown: readonly string[];
+}
+
+/**
+ * Makes a PF and its VFs as recorded, where the udev rules could not.
+ * @throws PearasysError `switched-off`, `no-device`, `bad-record`: nothing is changed; the refusal; what failed.
+ */
+export async function repairSriov(
+  host: Host,
+  layout: Layout,
+  slot: Slot,
+  options: CarryOutOptions,
+): Promise<RepairOutcome> {
+  const off = switchedOffBy(readRescue(host), slot);
+  if (off !== undefined) throw new PearasysError(switchedOffError(`${slot} gets no virtual functions`, off));
+  const record = recordOf(host, layout, reread(host, slot));
+  const planAgain = (): Planned => {
+    const device = reread(host, slot);
+    const now = recordOf(host, layout, device);
+    return planRepair(host, now, device, readSriovState(host, layout, device, driversIn(now)));
+  };
+  const wereKnown = readSriov(host, slot, record.id)?.places !== undefined;
+  const outcome = await carryOut(host, [slot], planAgain, options);
+  const more = wereKnown || !outcome.changed ? undefined : await carryOut(host, [slot], planAgain, options);
+  return {
+    outcome:
+      more === undefined ? outcome : {...more, lines: [...outcome.lines, ...more.lines], changed: true},
+    count: record.count,
+    unknown: unknownNotes(record),
+  };
+}
+
+/**
+ * Forgets the number of VFs of a PF, and removes them.
+ * @param later whether they stay until the next boot.
+ * @throws PearasysError `no-device` if none is recorded; the refusal; what failed.
+ */
+export async function unsetSriov(
+  host: Host,
+  layout: Layout,
+  device: PhysicalFunction,
+  later: boolean,
+  options: CarryOutOptions,
+): Promise<Outcome> {
+  return await carryOut(
+    host,
+    [device.slot],
+    () => {
+      const now = 'classCode' in device ? reread(host, device.slot) : device;
+      return planUnset(readSriovState(host, layout, now, []), later);
+    },
+    options,
+  );
+}
+
+/** A PF as it is now; the record's slot and id if it is absent. */
+export function findRecordedPf(host: HostReader, layout: Layout, slot: Slot): PhysicalFunction {
+  const device = host.exists('/sys/bus/pci/devices') ? readDevice(host, slot) : undefined;
+  const record = readSriovRecords(host, layout).records.find((one) => one.slot === slot);
+  if (device !== undefined) return device;
+  if (record !== undefined) return {slot, id: record.id};
+  throw noDevice(slot);
+}
+
+/** @throws PearasysError `bad-record` if it is ignored; `no-device` without one, or if the card is another one. */
+function recordOf(host: HostReader, layout: Layout, device: Device): SriovRecord {
+  const {records, problems} = readSriovRecords(host, layout);
+  const [record] = recordsFor(host, records, device);
+  if (record?.id === device.id) return record;
+  const ignored = problems.find((problem) => problem.path === sriovPath(layout, device));
+  throw new PearasysError({
+    code: ignored === undefined ? 'no-device' : 'bad-record',
+    exitCode: ignored === undefined ? ExitCode.noDevice : ExitCode.failed,
+    message:
+      ignored === undefined
+        ? `no number of virtual functions is recorded for ${device.slot} (${device.id})`
+        : `${device.slot} (${device.id}) gets no virtual functions: its record ${ignored.path} is ignored`,
+    details: ignored === undefined ? [] : [ignored.reason],
+    hint: `pearasys sriov set ${device.slot} COUNT`,
+  });
+}
+
+function reread(host: HostReader, slot: Slot): Device {
+  const device = readDevice(host, slot);
+  if (device === undefined) throw noDevice(slot);
+  return device;
+}
+
+function noDevice(slot: Slot): PearasysError {
+  return new PearasysError({
+    code: 'no-device',
+    exitCode: ExitCode.noDevice,
+    message: `there is no device in slot ${slot}`,
+    hint: '`pearasys sriov list` lists the devices that can have virtual functions',
+  });
+}

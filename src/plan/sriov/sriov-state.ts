@@ -1,0 +1,137 @@
+import type {Layout} from '../../config/layout.js';
+import {readDependents} from '../../devices/pci/dependents.js';
+import {
+  devicePath,
+  isVirtualFunction,
+  readBridge,
+  readDevices,
+  type Device,
+} from '../../devices/pci/device.js';
+import type {Driver} from '../../devices/pci/driver.js';
+import type {DeviceId} from '../../devices/pci/id.js';
+import {readLastingIdentity, type Identity} from '../../devices/pci/identity.js';
+import {findDriver, type DriverSource} from '../../devices/pci/modules.js';
+import {readNoIommuMode, type NoIommuMode} from '../../devices/pci/no-iommu.js';
+import type {Slot} from '../../devices/pci/slot.js';
+import {lacksVirtualSpace, readLastBus, readSriov, type Sriov} from '../../devices/pci/sriov.js';
+import type {HostReader} from '../../host/host.js';
+import {readCards} from '../../state/records/locate.js';
+import type {RecordFolder} from '../../state/records/record.js';
+import {readRescue, switchedOffBy} from '../../state/rescue.js';
+import {readCopies, readSriovRecords, sriovPath, type SriovRecord} from '../../state/sriov/sriov-record.js';
+import type {Holder} from '../../usage/holder.js';
+import {readHolders} from '../../usage/holders.js';
+import {readFileState, type FileState} from '../step.js';
+
+/** A physical function (PF); in an image, which has no devices, only its slot and id. */
+export type PhysicalFunction = Device | Pick<Device, 'slot' | 'id'>;
+
+/** What the planners in sriov.ts need to know of a PF. */
+export interface SriovState {
+  readonly layout: Layout;
+  readonly device: PhysicalFunction;
+  /** Undefined if the device cannot have virtual functions (VFs), or is absent. */
+  readonly sriov: Sriov | undefined;
+  /** Whether the device is itself a VF. */
+  readonly isVirtual: boolean;
+  readonly identity: Identity;
+  readonly bridge: Slot | undefined;
+  /** The last bus number that the bridge above it passes on; undefined if it is not known. */
+  readonly lastBus: number | undefined;
+  /** Whether the bridge above it has no memory space for its VFs. */
+  readonly lacksSpace: boolean;
+  readonly records: RecordFolder<SriovRecord>;
+  /** The records of this card, also for the slot in which it was before, and those of other cards for its slot. */
+  readonly own: readonly SriovRecord[];
+  /** The VFs that exist now, by number. */
+  readonly virtual: readonly Device[];
+  /** The holders of these. */
+  readonly holders: readonly Holder[];
+  /** The existing files that a plan may write or remove, by path. */
+  readonly files: ReadonlyMap<string, FileState>;
+  /** Where each wanted driver comes from. */
+  readonly sources: ReadonlyMap<Driver, DriverSource>;
+  readonly noIommu: NoIommuMode;
+  /** The folders of its network interfaces, if a .link file has settings for VFs: udev applies them at an add event. */
+  readonly interfaces: readonly string[];
+  /** Whether udev runs for this host; false for an image. */
+  readonly running: boolean;
+  /** The word of the kernel command line that switches it off for this boot. */
+  readonly off: string | undefined;
+}
+
+/** Reads {@link SriovState}. @param drivers those that VFs shall get. */
+export function readSriovState(
+  host: HostReader,
+  layout: Layout,
+  device: PhysicalFunction,
+  drivers: readonly Driver[],
+): SriovState {
+  const {slot, id} = device;
+  const isPresent = 'classCode' in device;
+  const records = readSriovRecords(host, layout);
+  const own = recordsFor(host, records.records, device);
+  const sriov = isPresent ? readSriov(host, slot, id) : undefined;
+  const virtual = sriov === undefined ? [] : readDependents(host, slot).virtual;
+  const copies = host.root === '/' ? readCopies(host, slot) : [];
+  const files = new Map<string, FileState>();
+  const paths = [sriovPath(layout, device), ...own.map(({path}) => path), ...copies];
+  for (const path of paths) {
+    const state = readFileState(host, path, !records.problems.some((problem) => problem.path === path));
+    if (state !== undefined) files.set(path, state);
+  }
+  return {
+    layout,
+    device,
+    sriov,
+    isVirtual: isVirtualFunction(host, slot),
+    identity: isPresent ? readLastingIdentity(host, device) : {},
+    bridge: readBridge(host, slot),
+    lastBus: readLastBus(host, slot),
+    lacksSpace: lacksVirtualSpace(host, slot),
+    records,
+    own,
+    virtual,
+    holders: readHolders(host, virtual),
+    files,
+    sources: new Map(drivers.map((driver) => [driver, findDriver(host, driver)])),
+    noIommu: readNoIommuMode(host),
+    interfaces: hasLinkSettings(host)
+      ? host.list(devicePath(slot, 'net')).map((name) => devicePath(slot, `net/${name}`))
+      : [],
+    running: host.root === '/',
+    off: host.root === '/' ? switchedOffBy(readRescue(host), slot) : undefined,
+  };
+}
+
+/** Whether a .link file has settings for VFs, see systemd.link(5). */
+function hasLinkSettings(host: HostReader): boolean {
+  return ['/etc/systemd/network', '/run/systemd/network', '/usr/lib/systemd/network'].some((folder) =>
+    host
+      .list(folder)
+      .filter((name) => name.endsWith('.link'))
+      .map((name) => `${folder}/${name}`)
+      .some((path) => host.info(path)?.kind === 'file' && /^\[SR-IOV\]/m.test(host.readText(path) ?? '')),
+  );
+}
+
+/** The records of the card in a slot, and those for the slot. */
+export function recordsFor(
+  host: HostReader,
+  records: readonly SriovRecord[],
+  {slot, id}: {readonly slot: Slot; readonly id: DeviceId},
+): SriovRecord[] {
+  if (records.length === 0) return [];
+  const {where} = readCards(
+    host,
+    records,
+    host.exists('/sys/bus/pci/devices') ? readDevices(host) : [],
+    true,
+  );
+  const isIts = (record: SriovRecord) => where.get(record)?.slot === slot && record.id === id;
+  return [
+    ...records.filter(isIts),
+    ...records.filter((record) => !isIts(record) && record.slot === slot && record.id === id),
+    ...records.filter((record) => !isIts(record) && record.slot === slot && record.id !== id),
+  ];
+}

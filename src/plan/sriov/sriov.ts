@@ -1,0 +1,346 @@
+/** Plans for the number of virtual functions (VFs) of a physical function (PF). */
+import {removeVirtualFunctions} from '../switch/leaving.js';
+import {bringDriver, harmlessNotes, refuseHeld} from '../switch/refusals.js';
+import {planSwitch, readSwitch, type Target} from '../switch/switch.js';
+import {devicePath, type Device} from '../../devices/pci/device.js';
+import {isVfio, noDriver} from '../../devices/pci/driver.js';
+import type {Slot} from '../../devices/pci/slot.js';
+import {virtualSlot, type Sriov} from '../../devices/pci/sriov.js';
+import {ExitCode, type ErrorDetails} from '../../host/errors.js';
+import type {HostReader} from '../../host/host.js';
+import {
+  driverOf,
+  driversIn,
+  placesOf,
+  printCopies,
+  printSriov,
+  sriovPath,
+  type SriovContent,
+  type VirtualFunctions,
+} from '../../state/sriov/sriov-record.js';
+import {
+  plan,
+  refuse,
+  removeFile,
+  systemctl,
+  udevadm,
+  writeAttribute,
+  writeFile,
+  type Planned,
+  type Refusal,
+  type Step,
+} from '../step.js';
+import type {SriovState} from './sriov-state.js';
+
+/** The unit of a PF: active while its VFs have been created. */
+export function sriovUnit(slot: Slot): string {
+  return `pearasys-sriov@${slot}.target`;
+}
+
+/** What {@link planSriov} does besides the record. */
+export interface SriovWish {
+  readonly wanted: VirtualFunctions;
+  /** `now`: the VFs are created and given to their drivers; `later`: at the next boot. */
+  readonly when: 'now' | 'later';
+}
+
+/**
+ * The plan that records a number of VFs, and creates them. The udev rule claims each VF as it appears, so the files that
+ * it reads come before the number. Where the VFs exist already, each that is not on its driver is switched.
+ */
+export function planSriov(host: HostReader, {wanted, when}: SriovWish, state: SriovState): Planned {
+  const {device, layout, own, records, running} = state;
+  const path = sriovPath(layout, device);
+  const ignored = records.problems.find((problem) => problem.path === path);
+  const problem = records.folderProblem ?? (state.files.has(path) ? undefined : ignored);
+  if (problem !== undefined)
+    return refuse({
+      code: 'bad-record',
+      exitCode: ExitCode.refused,
+      message: `refusing to write a record: ${problem.path} is not trusted`,
+      details: [problem.reason, 'nothing was changed'],
+    });
+  const refusal = running && 'classCode' in device ? refuseNumber(device, wanted, state) : undefined;
+  if (refusal !== undefined) return refusal;
+  const stale = own.filter((record) => record.path !== path);
+  const record: SriovContent = {
+    ...wanted,
+    slot: device.slot,
+    id: device.id,
+    identity: 'classCode' in device ? state.identity : (own[0]?.identity ?? {}),
+    unknown: own.find(({id}) => id === device.id)?.unknown ?? [],
+  };
+  const steps = [
+    ...put(path, printSriov(record), state, ignored === undefined ? {} : {mode: 0o644}),
+    ...stale.flatMap((one) => drop(one.path, state)),
+  ];
+  const notes = [
+    ...stale.map((one) => `replacing the record of ${one.slot} (${one.id})`),
+    ...(ignored === undefined ? [] : [`replacing ${path}, which was ignored: ${ignored.reason}`]),
+  ];
+  if (!running || !('classCode' in device)) return plan(steps, {notes});
+  const live = planLive(host, record, {device, isLater: when === 'later'}, state);
+  return live.kind === 'refusal' ? live : plan([...steps, ...live.steps], {notes: [...notes, ...live.notes]});
+}
+
+/** The plan of the unit of a PF: what {@link planSriov} does for an existing record, which stays as it is. */
+export function planRepair(
+  host: HostReader,
+  record: SriovContent,
+  device: Device,
+  state: SriovState,
+): Planned {
+  return refuseNumber(device, record, state) ?? planLive(host, record, {device, isLater: false}, state);
+}
+
+/** The files for the rule, and what makes the machine as recorded. */
+function planLive(
+  host: HostReader,
+  record: SriovContent,
+  {device, isLater}: {readonly device: Device; readonly isLater: boolean},
+  state: SriovState,
+): Planned {
+  const {sriov, off, bridge} = state;
+  if (sriov === undefined) return plan([]);
+  const copies = printCopies(record, device, sriov, bridge);
+  const names = new Set(copies.map(({path}) => path));
+  const files = [
+    ...[...state.files.keys()]
+      .filter((path) => path.startsWith('/run/') && !names.has(path))
+      .flatMap((path) => drop(path, state)),
+    ...copies.flatMap(({path, content}) => put(path, content, state)),
+  ];
+  if (isLater)
+    return plan(files, {notes: ['takes effect at the next boot, or when the device gets its driver again']});
+  if (off !== undefined)
+    return plan(files, {
+      notes: [`recorded for later boots: ${off} on the kernel command line switches this off`],
+    });
+  const live =
+    sriov.count === record.count
+      ? planDrivers(host, record, device, state)
+      : planNumber(record, {device, sriov}, state);
+  return live.kind === 'refusal' ? live : {...live, steps: [...files, ...live.steps]};
+}
+
+/** Creates the VFs, through 0 if there are some. */
+function planNumber(
+  record: SriovContent,
+  {device, sriov}: {readonly device: Device; readonly sriov: Sriov},
+  state: SriovState,
+): Planned {
+  const {slot} = device;
+  const {virtual, holders} = state;
+  const bringing: Step[] = [];
+  for (const driver of driversIn(record)) {
+    const source = state.sources.get(driver);
+    const steps = driver === noDriver || source === undefined ? [] : bringDriver(driver, source);
+    if ('kind' in steps) return steps;
+    bringing.push(...steps);
+  }
+  const held = refuseHeld(virtual, holders, false);
+  if (held !== undefined)
+    return refuse({
+      ...held.error,
+      message: `the number of virtual functions of ${slot} (${device.id}) can be changed only by removing all ${virtual.length}, but ${held.error.message}`,
+      hint: `${held.error.hint ?? ''}; or let the change take effect at the next boot: --later`,
+    });
+  const path = devicePath(slot, 'sriov_numvfs');
+  const created = writeAttribute(path, String(record.count), {
+    slot,
+    hint: `the driver's reason is in the kernel's log: journalctl -k --grep '${slot}'`,
+    hints: hintsFor(device),
+    undo: [writeAttribute(path, '0', {slot, accept: ['ENOENT']})],
+  });
+  const places = placesOf(record, slot, sriov);
+  return plan(
+    [
+      ...bringing,
+      ...removeVirtualFunctions(device, {virtual, below: [], autoprobe: sriov.autoprobe}),
+      ...setAutoprobe(slot, sriov, record.autoprobe),
+      created,
+      ...(state.interfaces.length === 0
+        ? []
+        : [udevadm(['trigger', '--action=add', '--settle', ...state.interfaces])]),
+      ...(places.length === 0
+        ? []
+        : [
+            {
+              kind: 'expect-virtual' as const,
+              slot,
+              virtual: places.map(({slot: own, driver}) => ({slot: own, driver})),
+              undo: [],
+            },
+          ]),
+    ],
+    {notes: harmlessNotes(holders)},
+  );
+}
+
+/** Gives the VFs that exist to their drivers. */
+function planDrivers(host: HostReader, record: SriovContent, device: Device, state: SriovState): Planned {
+  const {sriov, virtual, own} = state;
+  const steps = sriov === undefined ? [] : setAutoprobe(device.slot, sriov, record.autoprobe);
+  const notes: string[] = [];
+  const targets = new Map<string, {target: Target; devices: Device[]}>();
+  for (const [index, one] of virtual.entries()) {
+    const driver = driverOf(record, index);
+    // What the record gave it before is taken back.
+    const before = own[0] === undefined ? undefined : driverOf(own[0], index);
+    if (driver === undefined && (before === undefined || one.override !== before)) continue;
+    const target: Target =
+      driver !== undefined ? {kind: 'claim', driver} : {kind: record.autoprobe ? 'default' : 'release'};
+    const key = driver ?? '';
+    const known = targets.get(key);
+    if (known === undefined) targets.set(key, {target, devices: [one]});
+    else known.devices.push(one);
+  }
+  for (const {target, devices} of targets.values()) {
+    const planned = planSwitch(readSwitch(host, devices, target, {force: false, wholeGroup: false}));
+    if (planned.kind === 'refusal') return planned;
+    steps.push(...planned.steps);
+    notes.push(...planned.notes);
+  }
+  return plan(steps, {notes});
+}
+
+function setAutoprobe(slot: Slot, {autoprobe}: Sriov, wanted: boolean): Step[] {
+  if (autoprobe === wanted) return [];
+  const path = devicePath(slot, 'sriov_drivers_autoprobe');
+  const text = (on: boolean) => (on ? '1' : '0');
+  return [writeAttribute(path, text(wanted), {slot, undo: [writeAttribute(path, text(autoprobe), {slot})]})];
+}
+
+/** The plan that forgets a number of VFs and removes them. @param later whether they stay until the next boot. */
+export function planUnset(state: SriovState, later: boolean): Planned {
+  const {device, own, sriov, virtual, holders, running} = state;
+  const {slot, id} = device;
+  if (own.length === 0)
+    return refuse({
+      code: 'no-device',
+      exitCode: ExitCode.noDevice,
+      message: `no number of virtual functions is recorded for ${slot} (${id})`,
+      hint:
+        virtual.length === 0
+          ? '`pearasys sriov list` lists the records'
+          : `to remove the ${virtual.length} that exist: echo 0 > ${devicePath(slot, 'sriov_numvfs')}`,
+    });
+  const files = [
+    ...[...state.files.keys()]
+      .filter((path) => path.startsWith('/run/'))
+      .flatMap((path) => drop(path, state)),
+    ...own.flatMap(({path}) => drop(path, state)),
+  ];
+  if (!running) return plan(files);
+  // systemd does not know the unit of a PF that was absent since the boot.
+  const stop = {
+    ...systemctl(['stop', sriovUnit(slot)], [systemctl(['start', sriovUnit(slot)])]),
+    accept: [0, 5],
+  };
+  if (later || sriov === undefined || !('classCode' in device) || sriov.count === 0)
+    return plan([stop, ...files]);
+  const held = refuseHeld(virtual, holders, false);
+  if (held !== undefined)
+    return refuse({
+      ...held.error,
+      hint: `${held.error.hint ?? ''}; or only forget the number, and let them stay until the next boot: --later`,
+    });
+  return plan(
+    [
+      ...removeVirtualFunctions(device, {virtual, below: [], autoprobe: sriov.autoprobe}),
+      ...setAutoprobe(slot, sriov, true),
+      stop,
+      ...files,
+    ],
+    {notes: harmlessNotes(holders)},
+  );
+}
+
+/** Refuses what cannot work on this device, as far as that is known before the write. */
+function refuseNumber(device: Device, wanted: VirtualFunctions, state: SriovState): Refusal | undefined {
+  const {slot, id, driver} = device;
+  const {sriov, isVirtual, lastBus, lacksSpace, noIommu} = state;
+  const refused = (error: Pick<ErrorDetails, 'message' | 'hint'> & Partial<ErrorDetails>) =>
+    refuse({code: 'not-switchable', exitCode: ExitCode.refused, details: ['nothing was changed'], ...error});
+  if (isVirtual)
+    return refused({
+      message: `${slot} (${id}) is itself a virtual function`,
+      hint: '`pearasys sriov list` shows the device that it belongs to',
+    });
+  if (sriov === undefined)
+    return refused({
+      message: `${slot} (${id}) has no SR-IOV: the kernel offers no ${devicePath(slot, 'sriov_totalvfs')}`,
+      hint: 'SR-IOV may be switched off in the firmware of the machine or of the card; `pearasys sriov list` lists the devices that have it',
+    });
+  if (wanted.count > sriov.total)
+    return refused({
+      code: 'bad-settings',
+      message: `${slot} (${id}) can have at most ${sriov.total} virtual functions, not ${wanted.count}`,
+      hint: `pearasys sriov set ${slot} ${Math.max(sriov.total, 1)}`,
+    });
+  if (driver === undefined)
+    return refused({
+      message: `${slot} (${id}) has no driver, and its driver creates the virtual functions`,
+      hint: `pearasys bind default ${slot}`,
+    });
+  const fitting = countOnBuses(slot, wanted.count, sriov, lastBus);
+  if (sriov.count !== wanted.count && fitting < wanted.count)
+    return refused({
+      code: 'bad-settings',
+      message: `not enough bus numbers for ${wanted.count} virtual functions of ${slot} (${id}): the bridge above it has them for ${fitting}`,
+      hint: `boot with pci=assign-busses, or with fewer: pearasys sriov set ${slot} ${Math.max(fitting, 1)}`,
+    });
+  if (lacksSpace && sriov.count === 0)
+    return refused({
+      message: `there is no memory space for the BARs of the virtual functions of ${slot} (${id})`,
+      hint: 'enable SR-IOV and "above 4G decoding" in the firmware, or boot with pci=realloc',
+    });
+  const vfio = driversIn(wanted).find(isVfio);
+  if (vfio !== undefined && device.group === undefined && noIommu !== 'on')
+    return refused({
+      code: 'no-iommu',
+      message: `${slot} (${id}) has no IOMMU group, and ${vfio} needs one for its virtual functions`,
+      hint: 'enable the IOMMU in the firmware and boot with intel_iommu=on (AMD: enabled by default)',
+    });
+  return undefined;
+}
+
+/** How many of the VFs have a bus number. */
+function countOnBuses(pf: Slot, count: number, {places}: Sriov, lastBus: number | undefined): number {
+  if (places === undefined) return count;
+  for (let index = 0; index < count; index++) {
+    const slot = virtualSlot(pf, places, index);
+    const bus = slot === undefined ? undefined : Number.parseInt(slot.slice(-7, -5), 16);
+    if (bus === undefined || (lastBus !== undefined && bus > lastBus)) return index;
+  }
+  return count;
+}
+
+/** What the kernel's answers mean (sriov_numvfs_store and sriov_enable in drivers/pci). */
+function hintsFor({slot, driver = 'its driver'}: Device): Record<string, string> {
+  const space =
+    'there are not enough bus numbers or memory for the BARs: enable SR-IOV in the firmware, or boot with pci=realloc or pci=assign-busses';
+  return {
+    ENOENT: `${driver} cannot create virtual functions in this way: use the option of its module (such as max_vfs=) or devlink(8), or another driver`,
+    ENOMEM: space,
+    ENOSPC: space,
+    ERANGE: `${driver} creates fewer: cat ${devicePath(slot, 'sriov_totalvfs')}`,
+  };
+}
+
+function put(
+  path: string,
+  content: string,
+  {files}: SriovState,
+  options: {readonly mode?: number} = {},
+): Step[] {
+  const previous = files.get(path);
+  return previous?.content === content && options.mode === undefined
+    ? []
+    : [writeFile(path, content, previous, options)];
+}
+
+function drop(path: string, {files}: SriovState): Step[] {
+  const previous = files.get(path);
+  return previous === undefined ? [] : [removeFile(path, previous)];
+}
