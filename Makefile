@@ -5,6 +5,7 @@
 # make coverage   how much of src the unit and command-line tests run
 # make mutation   changes src in small ways and tells which changes no test notices (FILES, TESTS)
 # make test-node  runs the built program on other versions of Node (VERSIONS)
+# make update-device-types  compares our table of device types with dpdk-devbind.py of Debian, and updates it
 # make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
 # make uninstall  removes all of it; records, definitions and changed settings stay
@@ -66,7 +67,7 @@ initramfsparts = $(INITRAMFSTOOLSDIR)/hooks/pearasys $(INITRAMFSTOOLSDIR)/script
 	$(INITCPIODIR)/install/pearasys $(INITCPIODIR)/hooks/pearasys /etc/mkinitcpio.conf.d/pearasys.conf
 claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 
-.PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node bench install install-mdevctl uninstall clean
+.PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -121,7 +122,7 @@ test-vm-%: SHELL = /bin/bash
 test-vm-%: .SHELLFLAGS = -o pipefail -c
 named = 2>&1 | sed --unbuffered 's/^/[$(@:test-vm-%=%)] /'
 suites = $(addsuffix .test.ts,$(addprefix test/vm/,$(1)))
-product_suites = $(call suites,service switch settings guest drivers setup holders sriov)
+product_suites = $(call suites,service switch settings guest drivers setup holders sriov userspace)
 boot_suites = $(wildcard $(call suites,boot initramfs identity sleep))
 
 # What shares the machine that the product is installed in.
@@ -151,6 +152,11 @@ test-node: all
 			{ rm -rf "$$folder"; exit 1; }; \
 		rm -rf "$$folder"; \
 	done
+
+# Not a part of `all`: it needs Debian's archive. SUITE is the release that has the newest DPDK.
+update-device-types: SUITE = trixie
+update-device-types:
+	$(bare) SUITE=$(SUITE) node --import tsx build/update-device-types.ts
 
 bench: all
 	$(bare) MODULES='$(MODULES)' unshare --mount node --import tsx test/bench/bench.ts
