@@ -26,6 +26,7 @@ import {describeVfioUsers} from '../usage/processes.js';
 import {adviseOnNodeUser, describeNodeUser} from '../usage/words.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {checkCreatable} from '../plan/mdev/mdev-start.js';
+import {awaitParts, checkBlank} from './expect-parts.js';
 import {checkWorking, probeAfterReset} from './expect-working.js';
 import {awaitUnused, endProcesses, endedProcesses, waitUntilFree} from './end-processes.js';
 import {refuseLocked} from '../plan/switch/refusals.js';
@@ -66,17 +67,55 @@ export interface ApplyOptions {
 export async function applyPlan(host: Host, plan: Plan, options: ApplyOptions): Promise<void> {
   const run: Run = {host, options, callouts: new Map()};
   const done: Step[] = [];
-  for (const step of plan.steps) {
-    try {
-      if (options.signal?.aborted === true) throw interrupted();
-      tell(options, step, false);
-      if (await applyStep(run, step)) done.push(step);
-      // Only whole plans are made to survive a power cut: each file is old or new at any time.
-      if (step === plan.steps.at(-1)) await host.syncFiles();
-    } catch (error) {
-      throw await undoAll(run, plan, {done, failed: step, error});
-    }
+  for (const steps of batches(plan.steps)) {
+    const [failure, ...others] = await applyBatch(run, steps, done);
+    if (failure !== undefined) throw await undoAll(run, plan, {done, ...failure, others});
   }
+  const last = plan.steps.at(-1);
+  try {
+    // Only whole plans are made to survive a power cut: each file is old or new at any time.
+    if (last !== undefined) await host.syncFiles();
+  } catch (error) {
+    if (last !== undefined) throw await undoAll(run, plan, {done, failed: last, error, others: []});
+  }
+}
+
+/** Steps that follow each other and may be done side by side, by lane; every other step alone. */
+function batches(steps: readonly Step[]): Step[][] {
+  const found: Step[][] = [];
+  for (const step of steps) {
+    const batch = found.at(-1);
+    if (step.lane !== undefined && batch?.[0]?.lane !== undefined) batch.push(step);
+    else found.push([step]);
+  }
+  return found;
+}
+
+/** How many lanes are used at a time. */
+const mostLanes = 16;
+
+/** Does the steps of each lane in order, the lanes side by side. After a failure no lane begins another step. */
+async function applyBatch(run: Run, steps: readonly Step[], done: Step[]): Promise<StepFailure[]> {
+  const {options} = run;
+  const lanes = [...new Set(steps.map(({lane}) => lane))].map((name) =>
+    steps.filter(({lane}) => lane === name),
+  );
+  const failures: StepFailure[] = [];
+  const follow = async (): Promise<void> => {
+    for (let lane = lanes.shift(); lane !== undefined; lane = lanes.shift())
+      for (const step of lane) {
+        if (failures.length > 0) return;
+        try {
+          if (options.signal?.aborted === true) throw interrupted();
+          tell(options, step, false);
+          if (await applyStep(run, step)) done.push(step);
+        } catch (error) {
+          failures.push({failed: step, error});
+        }
+      }
+  };
+  await Promise.all(Array.from({length: Math.min(lanes.length, mostLanes)}, follow));
+  return failures;
 }
 
 /** One run of a plan. */
@@ -90,15 +129,22 @@ interface Run {
   readonly callouts: Map<string, string>;
 }
 
-/** Where a plan stopped. */
-interface Failure {
-  readonly done: readonly Step[];
+/** A step that failed. */
+interface StepFailure {
   readonly failed: Step;
   /** A {@link PearasysError}, unless it is an internal error. */
   readonly error: unknown;
 }
 
-async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Promise<unknown> {
+/** Where a plan stopped. */
+interface Failure extends StepFailure {
+  readonly done: readonly Step[];
+  /** Failures of steps that were done at the same time. */
+  readonly others: readonly StepFailure[];
+}
+
+async function undoAll(run: Run, plan: Plan, failure: Failure): Promise<unknown> {
+  const {done, failed, error, others} = failure;
   const {host, options} = run;
   // The kernel holds the device's lock while a write to it is stuck: any other write would block as well.
   const stuck = new Set<Slot | Uuid>();
@@ -109,8 +155,10 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
     const device = step.slot ?? step.uuid;
     if (device !== undefined) stuck.add(device);
   };
-  noteStuck(error, failed);
+  for (const each of [failure, ...others]) noteStuck(each.error, each.failed);
+  const internal = [failure, ...others].find((each) => !(each.error instanceof PearasysError))?.error;
   const details = error instanceof PearasysError ? [...error.details] : [];
+  for (const other of others) if (other.error instanceof Error) details.push(other.error.message);
   let undone = 0;
   // Its driver would fail, or give it to a guest again.
   const quarantined =
@@ -118,7 +166,7 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
   // A failed request to systemd may have had some effect; a failed write had none.
   const partial = failed.kind === 'systemctl' ? [failed] : [];
   // A step whose write is stuck is not among those done, and the kernel may do it yet.
-  let whole = !(error instanceof StuckError);
+  let whole = stuckWrites.length === 0;
   const undo = async (step: Step) => {
     const device = step.slot ?? step.uuid;
     if (device !== undefined && device === quarantined) return;
@@ -151,7 +199,7 @@ async function undoAll(run: Run, plan: Plan, {done, failed, error}: Failure): Pr
     if (!(problem instanceof FileError)) throw problem;
     details.push(problem.message);
   }
-  if (!(error instanceof PearasysError)) return error;
+  if (internal !== undefined || !(error instanceof PearasysError)) return internal ?? error;
   for (const step of done) if (step.kind === 'end-processes') details.push(...endedProcesses(step.processes));
   if (undone > 0) details.push(`undone: ${count(undone, 'earlier step')}`);
   const anyStuck = stuckWrites.length > 0;
@@ -226,7 +274,7 @@ async function unloadModule(host: Host, module: string, alone: boolean): Promise
 
 /** @returns whether there is anything to undo: false when the kernel said that the state was already reached. */
 async function applyStep(run: Run, step: Step): Promise<boolean> {
-  const {host} = run;
+  const {host, options} = run;
   switch (step.kind) {
     case 'write-attribute':
       return await write(run, step);
@@ -269,6 +317,12 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       return true;
     case 'expect-default':
       await reviveUnless(run, step, () => checkDefault(host, step));
+      return true;
+    case 'expect-blank':
+      await checkBlank(host, step.slot);
+      return true;
+    case 'expect-parts':
+      await awaitParts(host, step, options);
       return true;
     case 'expect-working':
       await checkWorking(host, step, run.options.limit);

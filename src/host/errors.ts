@@ -51,6 +51,8 @@ export type ErrorCode =
   | 'no-sysfs'
   | 'not-root'
   | 'in-use'
+  | 'carries-data'
+  | 'blocked'
   | 'group-not-viable'
   | 'no-iommu'
   | 'no-override'

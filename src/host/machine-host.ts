@@ -53,6 +53,12 @@ const lockConflict = 75;
 /** The default limit of a file's size in bytes. All files that are read whole are far smaller. */
 const mostBytes = 1 << 20;
 
+/** Milliseconds to wait for a child that is at work before another one is started. */
+const writerPatience = 100;
+
+/** Bytes at each end of a disk that are read to see whether it can be read. */
+const diskSample = 65_536;
+
 /** The descriptor under which flock(1) gets the file to lock. */
 const lockDescriptor = 3;
 
@@ -115,7 +121,11 @@ export class MachineHost implements Host {
   /** Folders whose entries have changed and may not be on the disk yet, where they are on this machine. */
   readonly #unsynced = new Set<string>();
   readonly #files: RootFolder;
-  #idleWriter: ChildProcess | undefined;
+  /** Children that write attributes and have nothing to do. */
+  readonly #idleWriters: ChildProcess[] = [];
+  #busyWriters = 0;
+  /** Writes that wait for a child; each gets one that has finished. */
+  #waiting: ((writer: ChildProcess) => void)[] = [];
 
   constructor(root = '/') {
     this.root = /^\/*$/.test(root) ? '/' : root.replace(/\/+$/, '');
@@ -250,6 +260,22 @@ export class MachineHost implements Host {
     return false;
   }
 
+  isReadable(node: string, size: number): boolean {
+    if (this.root !== '/') return false;
+    const length = Math.min(size, diskSample);
+    const bytes = Buffer.alloc(length);
+    try {
+      const file = fs.openSync(node, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+      try {
+        return [0, size - length].every((at) => fs.readSync(file, bytes, 0, length, at) === length);
+      } finally {
+        fs.closeSync(file);
+      }
+    } catch {
+      return false;
+    }
+  }
+
   async findLocked(limit: number): Promise<void> {
     if (this.root !== '/' || !this.#someTaskWaits()) return;
     // Known ones would cost the wait again.
@@ -287,26 +313,45 @@ export class MachineHost implements Host {
 
   async writeAttribute(path: string, value: string, limit: number): Promise<void> {
     const request = this.#writeRequest(path, value);
-    let writer = this.#idleWriter;
-    this.#idleWriter = undefined;
-    if (writer?.connected !== true) {
-      try {
-        writer = startWriter();
-      } catch (error) {
-        throw new WriteError(path, value, errnoOf(error));
-      }
-      // On a busy machine the child may need longer to start than a write may take.
-      const failed = await nextAnswer(writer);
-      if (failed !== '') throw new WriteError(path, value, failed ?? 'ECHILD');
-    }
+    const writer = (await this.#freeWriter()) ?? (await newWriter(path, value));
+    this.#busyWriters += 1;
     writer.send(request);
     const answer = await nextAnswer(writer, limit);
+    this.#busyWriters -= 1;
     if (answer === undefined) {
       writer.disconnect();
       throw new StuckError(path, value, limit, writer.pid);
     }
-    this.#idleWriter = writer;
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#idleWriters.push(writer);
+    else next(writer);
     if (answer !== '') throw new WriteError(path, value, answer);
+  }
+
+  /**
+   * A child that is ready to write; undefined to start another. If all are at work, waits a moment for one: most writes
+   * take less time than the start of a child.
+   */
+  async #freeWriter(): Promise<ChildProcess | undefined> {
+    const idle = this.#idleWriters.pop();
+    if (idle !== undefined || this.#busyWriters === 0) return idle?.connected === true ? idle : undefined;
+    const patience = new AbortController();
+    let given: ChildProcess | undefined;
+    let take: (writer: ChildProcess) => void = () => undefined;
+    const free = new Promise<void>((resolve) => {
+      take = (writer) => {
+        given = writer;
+        resolve();
+      };
+      this.#waiting.push(take);
+    });
+    await Promise.race([
+      free,
+      wait(writerPatience, undefined, {signal: patience.signal}).catch(() => undefined),
+    ]);
+    patience.abort();
+    this.#waiting = this.#waiting.filter((one) => one !== take);
+    return given?.connected === true ? given : undefined;
   }
 
   /** In an image the path must lead to the attribute itself, and to a file. */
@@ -510,16 +555,7 @@ export class MachineHost implements Host {
   }
 
   async close(): Promise<void> {
-    const writer = this.#idleWriter;
-    this.#idleWriter = undefined;
-    // A child that has already ended emits no second event.
-    if (writer === undefined || writer.exitCode !== null || writer.signalCode !== null) return;
-    // Between two writes it can be killed safely. If it exited normally, it would outlive this process, and systemd
-    // would find it left over from the service.
-    const ended = new Promise((resolve) => writer.once('exit', resolve));
-    writer.ref();
-    writer.kill('SIGKILL');
-    await ended;
+    await Promise.all(this.#idleWriters.splice(0).map(endWriter));
   }
 
   /**
@@ -680,6 +716,34 @@ function nextAnswer(writer: ChildProcess, limit?: number): Promise<string | unde
     writer.once('error', (error) => end(errnoOf(error)));
     writer.once('exit', () => end('ECHILD'));
   });
+}
+
+/**
+ * Starts a child that writes attributes, and waits until it is ready.
+ * @throws WriteError of the write that it was to make.
+ */
+async function newWriter(path: string, value: string): Promise<ChildProcess> {
+  let writer: ChildProcess;
+  try {
+    writer = startWriter();
+  } catch (error) {
+    throw new WriteError(path, value, errnoOf(error));
+  }
+  // On a busy machine the child may need longer to start than a write may take.
+  const failed = await nextAnswer(writer);
+  if (failed !== '') throw new WriteError(path, value, failed ?? 'ECHILD');
+  return writer;
+}
+
+async function endWriter(writer: ChildProcess): Promise<void> {
+  // A child that has already ended emits no second event.
+  if (writer.exitCode !== null || writer.signalCode !== null) return;
+  // Between two writes it can be killed safely. If it exited normally, it would outlive this process, and systemd
+  // would find it left over from the service.
+  const ended = new Promise((resolve) => writer.once('exit', resolve));
+  writer.ref();
+  writer.kill('SIGKILL');
+  await ended;
 }
 
 function startWriter(): ChildProcess {

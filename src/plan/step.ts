@@ -26,6 +26,8 @@ interface StepBase {
   readonly slot?: Slot;
   /** The mediated device of the step, like {@link slot} for a PCI device. */
   readonly uuid?: Uuid;
+  /** Steps in different lanes that follow each other are done at the same time; those of one lane in order. */
+  readonly lane?: string;
   /** The steps of its undo, in order; empty if there is nothing to undo. */
   readonly undo: readonly Step[];
 }
@@ -197,6 +199,29 @@ export interface ExpectWorkingStep extends StepBase {
   readonly reset: string | undefined;
 }
 
+/**
+ * A search of a device's disks for data. It comes right before their driver leaves them: somebody may have written to
+ * them since the plan was made.
+ */
+export interface ExpectBlankStep extends StepBase {
+  readonly kind: 'expect-blank';
+  readonly slot: Slot;
+  /** The nodes of its disks. */
+  readonly nodes: readonly string[];
+}
+
+/**
+ * A wait until what a driver provides exists, and udev has handled it. It may appear long after the driver has taken the
+ * device. What is missing after the limit is reported as a note, and the plan continues.
+ */
+export interface ExpectPartsStep extends StepBase {
+  readonly kind: 'expect-parts';
+  readonly slot: Slot;
+  /** The least numbers of disks and of network interfaces. */
+  readonly disks: number;
+  readonly interfaces: number;
+}
+
 /** A check whether the kernel keeps a device locked: a unit's stop may have left a write that does not return. */
 interface ExpectUnlockedStep extends StepBase {
   readonly kind: 'expect-unlocked';
@@ -307,6 +332,8 @@ export type Step =
   | ExpectDriverStep
   | ExpectDefaultStep
   | ExpectWorkingStep
+  | ExpectBlankStep
+  | ExpectPartsStep
   | ExpectRegisteredStep
   | ExpectUnlockedStep
   | ExpectVirtualStep
@@ -636,6 +663,10 @@ export function shellLine(step: Step): string {
       );
     case 'expect-working':
       return `test -n "$(head -c 64 ${devicePath(step.slot, 'config')} | tr -d '\\0\\377')"  # does it respond?`;
+    case 'expect-blank':
+      return step.nodes.map((node) => `! blkid -p -o export ${shellWord(node)}`).join(' && ');
+    case 'expect-parts':
+      return `udevadm settle  # wait for ${step.disks} disks and ${step.interfaces} interfaces of ${step.slot}`;
     case 'expect-unlocked':
       return `cat ${step.slots.map((slot) => devicePath(slot, 'driver_override')).join(' ')} >/dev/null`;
     case 'expect-virtual':

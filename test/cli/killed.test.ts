@@ -14,6 +14,7 @@ import {runOn, runUnits, withProduct} from '../unit/services.js';
 import {typed} from './runs.js';
 
 const [card, sound] = ['0000:02:00.0', '0000:02:00.1'];
+const [disk, net] = ['0000:04:00.0', '0000:05:00.0'];
 const uuid = '11111111-1111-4111-8111-111111111111';
 const home = {HOME: '/home/u', SHELL: '/bin/bash'};
 
@@ -258,6 +259,15 @@ const operations: Record<string, Operation> = {
     call: `bind default ${card} ${sound}`,
     first: [`${withSettings} --now`],
   },
+  'userspace config': {
+    call: `userspace config ${disk} ${net}`,
+    inverse: `userspace reset ${disk} ${net}`,
+  },
+  'userspace config that fails': {
+    call: `userspace config ${disk} ${net}`,
+    fails: (host) => host.failWrite('*/e1000e/unbind', 'EIO'),
+  },
+  'userspace reset': {call: 'userspace reset', first: [`userspace config ${disk} ${net}`]},
   'the record handler': {
     call: [record, card],
     first: ['-d 10de:1b80 service install vfio-pci --any-slot'],

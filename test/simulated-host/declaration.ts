@@ -19,6 +19,11 @@ export interface MachineDeclaration {
   virtualInterfaces: VirtualInterfaceDeclaration[];
   /** Further device nodes that the kernel holds for itself (a ZFS pool): open(2) with O_EXCL answers EBUSY. */
   claimed: string[];
+  /**
+   * What libblkid finds on disks, by node: its values such as `{TYPE: 'ext4', USAGE: 'filesystem'}`, several signatures
+   * that contradict each other, or a disk that cannot be read. The others are blank.
+   */
+  signatures?: Record<string, Record<string, string> | 'ambiguous' | 'unreadable'>;
   /** The display manager's unit name, linked as display-manager.service. Its sessions' users' processes end after it. */
   displayManager?: string;
   /** A framebuffer of the firmware that still has the console: the platform driver's name. */

@@ -493,4 +493,72 @@ describe('applyPlan', () => {
       assert.deepEqual(ended, ['end']);
     });
   });
+
+  describe('steps in lanes', () => {
+    const [a, b, c] = ['0000:02:00.0', '0000:04:00.0', '0000:05:00.0'].map(
+      (slot) => `/sys/bus/pci/devices/${slot}/driver_override`,
+    ) as [string, string, string];
+
+    /** A host on which each write lasts until as many are under way as given. */
+    function meeting(width: number): {readonly host: SimulatedHost; readonly most: () => number} {
+      const host = made();
+      let [current, most] = [0, 0];
+      let all: () => void = () => undefined;
+      const met = new Promise<void>((resolve) => (all = resolve));
+      host.beforeEffect(async ({kind}) => {
+        if (kind !== 'write') return;
+        current += 1;
+        most = Math.max(most, current);
+        if (most === width) all();
+        await met;
+      });
+      host.afterEffect(({kind}) => {
+        if (kind === 'write') current -= 1;
+      });
+      return {host, most: () => most};
+    }
+
+    const write = (path: string, lane?: string): Step => ({
+      ...writeAttribute(path, 'x', {undo: [writeAttribute(path, 'y')]}),
+      ...(lane === undefined ? {} : {lane}),
+    });
+
+    it('are done at the same time, those of one lane in order', async () => {
+      const {host, most} = meeting(2);
+      await apply(host, plan([write(a, '1'), write(b, '1'), write(c, '2')]));
+      assert.equal(most(), 2);
+      const order = host.effects();
+      assert.equal(order.length, 3);
+      assert.ok(order.findIndex((line) => line.includes(a)) < order.findIndex((line) => line.includes(b)));
+    });
+
+    it('wait for the steps before them, and those after them wait', async () => {
+      const {host, most} = meeting(1);
+      await apply(host, plan([write(a), write(b, '1'), write(c)]));
+      assert.equal(most(), 1);
+      assert.deepEqual(
+        host.effects().map((line) => [a, b, c].find((path) => line.includes(path))),
+        [a, b, c],
+      );
+    });
+
+    it('are undone together when one fails, and no lane goes on', async () => {
+      const {host} = meeting(2);
+      host.failWrite(a, 'EIO');
+      const error = await failure(apply(host, plan([write(a, '1'), write(b, '2'), write(c, '2')])));
+      assert.match(error.message, /0000:02:00\.0\/driver_override failed: /);
+      assert.equal(host.readText(b), 'y');
+      assert.equal(host.readText(c), '(null)');
+    });
+
+    it('tell all failures, and none of the stuck devices is touched again', async () => {
+      const {host} = meeting(2);
+      host.neverReturn(a);
+      host.neverReturn(b);
+      const stuck = (path: string, slot: string): Step => ({...write(path, slot), slot: parseSlot(slot)});
+      const error = await failure(apply(host, plan([stuck(a, '02:00.0'), stuck(b, '04:00.0')]), {limit: 5}));
+      assert.equal(error.exitCode, 5);
+      assert.match(error.details.join('\n'), /0000:04:00\.0\/driver_override/);
+    });
+  });
 });

@@ -168,6 +168,26 @@ describe('MachineHost', function () {
       assert.deepEqual(children(), others);
     });
 
+    it('by one child if each waits for the one before it, and by several if they take long', async () => {
+      const children = () => fs.readFileSync('/proc/thread-self/children', 'utf8').split(' ').filter(Boolean);
+      const others = children();
+      fs.writeFileSync(real('/etc/a'), '');
+      fs.writeFileSync(real('/etc/b'), '');
+      await Promise.all(['/etc/a', '/etc/b'].map((path) => host.writeAttribute(path, 'x', 5000)));
+      await host.writeAttribute('/etc/a', 'y', 5000);
+      const writers = children().filter((pid) => !others.includes(pid));
+      for (const pid of writers) process.kill(Number(pid), 'SIGSTOP');
+      const slow = writers.map(() => host.writeAttribute('/etc/a', 'z', 20_000));
+      await host.writeAttribute('/etc/b', 'z', 20_000);
+      assert.equal(host.readText('/etc/b'), 'z');
+      assert.equal(host.readText('/etc/a'), 'y');
+      for (const pid of writers) process.kill(Number(pid), 'SIGCONT');
+      await Promise.all(slow);
+      assert.equal(host.readText('/etc/a'), 'z');
+      await host.close();
+      assert.deepEqual(children(), others);
+    });
+
     it('one that does not return is left behind, and the next goes to another child', async () => {
       const children = () => fs.readFileSync('/proc/thread-self/children', 'utf8').split(' ').filter(Boolean);
       const others = children();

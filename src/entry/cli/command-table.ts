@@ -216,6 +216,18 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'Free unused huge pages, and undo `hugepages set`',
     load: () => import('./commands/hugepages/clear.js'),
   },
+  'userspace:status': {
+    summary: 'Show which devices programs have, and which they could have',
+    load: () => import('./commands/userspace/status.js'),
+  },
+  'userspace:config': {
+    summary: 'Give devices to programs, as with DPDK and SPDK',
+    load: () => import('./commands/userspace/config.js'),
+  },
+  'userspace:reset': {
+    summary: 'Return devices from programs to the host',
+    load: () => import('./commands/userspace/reset.js'),
+  },
   completion: {
     summary: 'Print or install the completion script for your shell',
     load: () => import('./commands/completion.js'),
@@ -230,5 +242,6 @@ export const topics: Readonly<Record<string, string>> = {
   guest: 'Give devices to virtual machines while they run',
   vgpu: 'NVIDIA vGPUs on virtual functions, without mediated devices',
   hugepages: 'Allocate huge pages, now and at each boot',
+  userspace: 'Give devices to programs: disks, network cards, accelerators',
   mdev: 'Manage mediated devices: parents, types, definitions, start and stop',
 };

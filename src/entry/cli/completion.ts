@@ -1,6 +1,7 @@
 import type {Command} from '@oclif/core/command';
 import {shellWord} from '../../host/shell.js';
 import {settingKinds} from '../../state/records/device-settings.js';
+import {deviceTypes} from '../../devices/pci/device-types.js';
 import {classWords} from '../../devices/pci/device.js';
 import {chainWords} from './chain-words.js';
 import {name} from './version.js';
@@ -22,6 +23,7 @@ const kinds = [
   'shell',
   'guest',
   'setting',
+  'device-type',
 ] as const;
 type Kind = (typeof kinds)[number];
 
@@ -38,6 +40,7 @@ const kindOfOption: Readonly<Record<string, Kind>> = {
   prefix: 'folder',
   mount: 'folder',
   set: 'setting',
+  take: 'slot',
 };
 const kindOfArgument: Readonly<Record<string, Kind>> = {
   device: 'device',
@@ -91,13 +94,18 @@ function describe(id: string, summary: string, command: Command.Class): Complete
     words: id.replaceAll(':', ' '),
     summary,
     places,
-    options: flags.map(([flag, {char, type, summary: text = ''}]) => ({
+    options: flags.map(([flag, {char, type, summary: text = '', ...rest}]) => ({
       names: [`--${flag}`, ...(char === undefined ? [] : [`-${char}`])],
       summary: text,
       takesValue: type === 'option',
-      kind: type === 'option' ? kindOfOption[flag] : undefined,
+      kind: type === 'option' ? kindOfValue(flag, rest) : undefined,
     })),
   };
+}
+
+/** Of several options with one name, such as `--type`, only one is for types of devices. */
+function kindOfValue(flag: string, rest: object): Kind | undefined {
+  return 'options' in rest && rest.options === deviceTypes ? 'device-type' : kindOfOption[flag];
 }
 
 /**
@@ -123,6 +131,7 @@ _${name}_words() {
     group) _${name}_entries /sys/kernel/iommu_groups ;;
     chain) printf '%s\\n' ${chainWords.join(' ')} ;;
     setting) printf '%s\\n' ${settingKinds.map((kind) => `${kind.name}=`).join(' ')} ;;
+    device-type) printf '%s\\n' ${deviceTypes.join(' ')} ;;
     shell) printf '%s\\n' ${shells.join(' ')} ;;
     guest) _${name}_entries ${shellWord(`${config}/guests`)} /etc/libvirt/qemu | sed -n 's/\\.conf$//p; s/\\.xml$//p' | grep -v -e '-passthrough-guests$' | sort -u ;;
   esac 2>/dev/null

@@ -94,6 +94,8 @@ export interface SwitchInput {
   readonly silent?: ReadonlySet<Slot>;
   /** Devices to be changed that are quarantined; default none. */
   readonly quarantined?: readonly Quarantine[];
+  /** Devices that another part of the same plan gives to VFIO; default none. */
+  readonly elsewhere?: ReadonlySet<Slot>;
   /** The steps for the settings of each device: to apply those of a claim, or to restore what was before one. */
   readonly settings?: SettingsOf;
 }
@@ -345,10 +347,15 @@ function noIommuNotes(changing: readonly Device[], {noIommu, target}: SwitchInpu
  * The members that keep a group from VFIO when these devices are switched: a group is viable when each member
  * except bridges is on a vfio driver, on pci-stub, or on none (Documentation/driver-api/vfio.rst).
  */
-function membersInTheWay({devices, members, target, dependents}: SwitchInput): Device[] {
+export function membersInTheWay(input: SwitchInput): Device[] {
+  const {devices, members, target, dependents, elsewhere = []} = input;
   if (target.kind !== 'claim' || !isVfio(target.driver)) return [];
   // Devices that disappear with these devices' drivers do not count; if they are in use, they are among the holders.
-  const switched = new Set([...devices.map((device) => device.slot), ...goingSlots(dependents)]);
+  const switched = new Set([
+    ...devices.map((device) => device.slot),
+    ...goingSlots(dependents),
+    ...elsewhere,
+  ]);
   return members.filter((member) => !switched.has(member.slot) && !leavesGroupViable(member));
 }
 

@@ -74,7 +74,7 @@ const expectedParts = {
 const parts = ['subsystem', 'path', 'serial'] as const;
 
 /** The folder of the records. */
-function recordsFolder(layout: Layout): string {
+export function recordsFolder(layout: Layout): string {
   return `${layout.config}/pci`;
 }
 

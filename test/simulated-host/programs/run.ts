@@ -1,6 +1,7 @@
 import {posix} from 'node:path';
 import type {CommandResult} from '../../../src/host/host.js';
 import type {SimulatedMachine} from '../kernel/machine.js';
+import {blkid} from './blkid.js';
 import {chmod, no, touch, yes} from './coreutils.js';
 import {dracut, initramfsClaims, mkinitcpio, updateInitramfs} from './initramfs.js';
 import {modprobe, rmmod} from './modprobe.js';
@@ -31,6 +32,7 @@ const programs = new Map<string, Program>([
   ['chmod', chmod],
   ['true', yes],
   ['false', no],
+  ['blkid', blkid],
   ['modprobe', modprobe],
   ['rmmod', rmmod],
   ['udevadm', udevadm],

@@ -70,9 +70,11 @@ export class Manager {
     const {displayManager} = machine.declaration;
     if (displayManager !== undefined) this.#states.set(displayManager, 'active');
     // What is in the machine at the start went through udev when it booted.
-    for (const {path, slot} of machine.functions.values()) {
+    for (const {path, slot, parts} of machine.functions.values()) {
       this.#devices.set(path, new Set([deviceUnit(path), deviceUnit(`/sys/bus/pci/devices/${slot}`)]));
-      this.#initialize(slot);
+      this.#initialize(`+pci:${slot}`);
+      for (const {subsystem, files} of parts)
+        this.#initialize(databaseName(subsystem, {number: files['dev'], index: files['ifindex']}));
     }
   }
 
@@ -82,12 +84,17 @@ export class Manager {
   follow(event: KernelEvent, result: UdevResult, onlyStock: boolean): void {
     const path = `/sys${event.devpath}`;
     const slot = posix.basename(path);
+    const {MAJOR, MINOR, IFINDEX} = event.properties;
+    const database =
+      event.subsystem === 'pci'
+        ? `+pci:${slot}`
+        : databaseName(event.subsystem, {number: `${MAJOR ?? ''}:${MINOR ?? ''}`, index: IFINDEX});
     if (event.action === 'remove') {
-      if (event.subsystem === 'pci') this.#machine.tree.remove(`/run/udev/data/+pci:${slot}`);
+      if (database !== undefined) this.#machine.tree.remove(`/run/udev/data/${database}`);
       this.#forget(path);
       return;
     }
-    if (event.subsystem === 'pci') this.#initialize(slot);
+    this.#initialize(database);
     const names = new Set([deviceUnit(path)]);
     for (const alias of (result.properties['SYSTEMD_ALIAS'] ?? '').split(' ').filter(Boolean))
       names.add(deviceUnit(alias));
@@ -109,8 +116,9 @@ export class Manager {
   }
 
   /** udev's record of a device keeps when it was first seen. */
-  #initialize(slot: string): void {
-    const path = `/run/udev/data/+pci:${slot}`;
+  #initialize(name: string | undefined): void {
+    if (name === undefined) return;
+    const path = `/run/udev/data/${name}`;
     if (!this.#machine.tree.has(path)) this.#machine.tree.file(path, `I:${++this.#clock}\n`, 0o644);
   }
 
@@ -430,4 +438,13 @@ export class Manager {
     this.files.reload();
     for (const path of this.#untagged) this.#forget(path);
   }
+}
+
+/** The name of udev's file about a disk or an interface (sd_device(3), device ID); undefined for others. */
+function databaseName(
+  subsystem: string,
+  {number, index}: {readonly number: string | undefined; readonly index: string | undefined},
+): string | undefined {
+  if (subsystem === 'block') return number === undefined ? undefined : `b${number}`;
+  return subsystem === 'net' && index !== undefined ? `n${index}` : undefined;
 }

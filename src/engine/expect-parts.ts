@@ -1,0 +1,63 @@
+import {ExitCode, PearasysError} from '../host/errors.js';
+import type {Host} from '../host/host.js';
+import {poll} from '../host/poll.js';
+import {readDevice} from '../devices/pci/device.js';
+import {readNvmeState, readParts} from '../devices/pci/parts.js';
+import type {Slot} from '../devices/pci/slot.js';
+import type {ExpectPartsStep} from '../plan/step.js';
+import {describeContents, readContents, readDisks} from '../usage/contents.js';
+import type {ApplyOptions} from './apply.js';
+
+/**
+ * Searches the disks of a device.
+ * @throws PearasysError `carries-data` for one that is not blank.
+ */
+export async function checkBlank(host: Host, slot: Slot): Promise<void> {
+  const device = readDevice(host, slot);
+  const disks = device === undefined ? [] : readDisks(host, [device]);
+  for (const disk of await readContents(host, disks)) {
+    const text = describeContents(disk);
+    if (text === undefined) continue;
+    throw new PearasysError({
+      code: 'carries-data',
+      exitCode: ExitCode.refused,
+      message: `${slot}: ${text}`,
+      hint: `to take it anyway, add: --take ${slot}`,
+    });
+  }
+}
+
+/** Milliseconds between two looks. */
+const interval = 50;
+
+/** Waits for the parts of a device, and reports what is missing. */
+export async function awaitParts(
+  host: Host,
+  {slot, disks, interfaces}: ExpectPartsStep,
+  {limit, signal, onNote}: ApplyOptions,
+): Promise<void> {
+  const look = () => {
+    const parts = readParts(host, new Set([slot])).get(slot);
+    const found = {disks: parts?.disks.length ?? 0, interfaces: parts?.interfaces.length ?? 0};
+    const state = readNvmeState(host, slot);
+    return {
+      ...found,
+      // Interfaces are renamed, and links to disks made, by udev.
+      handled: found.disks + found.interfaces === (parts?.handled ?? 0),
+      starting: state !== undefined && /^(?:new|resetting|connecting)$/.test(state),
+    };
+  };
+  const isThere = () => {
+    const now = look();
+    return !now.starting && now.handled && now.disks >= disks && now.interfaces >= interfaces;
+  };
+  if (await poll(host, isThere, {limit, interval, signal})) return;
+  const now = look();
+  const missing = [
+    ...(now.starting ? ['its controller is still starting'] : []),
+    ...(now.disks < disks ? [`${now.disks} of ${disks} disks`] : []),
+    ...(now.interfaces < interfaces ? [`${now.interfaces} of ${interfaces} interfaces`] : []),
+    ...(now.handled ? [] : ['udev has not handled all of them']),
+  ];
+  onNote?.(`${slot} is on its driver, but after ${limit / 1000} s: ${missing.join(', ')}`);
+}

@@ -1,0 +1,67 @@
+import {option, string} from '@oclif/core/flags';
+import {readDevices} from '../../../../devices/pci/device.js';
+import {parseDriver} from '../../../../devices/pci/driver.js';
+import {findSlot} from '../../../../devices/pci/find.js';
+import {usageError} from '../../../../host/errors.js';
+import {configureUserspace, selectForConfig} from '../../../../operations/userspace.js';
+import {BaseCommand, writeFlags} from '../../base-command.js';
+import {withChanges} from '../../switching.js';
+import {readUserspaceEnvironment} from '../../userspace-environment.js';
+import {selectionOf, showUserspace, typeFlag, userspaceArgs, type UserspaceResult} from '../../userspace.js';
+
+/** `pearasys userspace config`: gives devices to programs. */
+export default class UserspaceConfig extends BaseCommand {
+  static override description =
+    'Gives devices to userspace drivers until the next boot, all or none of them: vfio-pci, or the variant driver ' +
+    'that the modules of the kernel prefer for the device; without an IOMMU vfio-pci in no-IOMMU mode if that is ' +
+    'on, otherwise uio_pci_generic. Without DEVICE and --type, takes what SPDK takes: NVMe disks, virtio disks, ' +
+    'I/OAT, DSA and IAA. A device in use is skipped, and so is a disk that is mounted, held or carries data: a ' +
+    'partition table, or a signature that libblkid finds. PCI_ALLOWED, PCI_BLOCKED and DRIVER_OVERRIDE are read ' +
+    'from the environment as by SPDK; options override them, except PCI_BLOCKED.';
+  static override examples = [
+    '<%= config.bin %> userspace config --dry-run',
+    '<%= config.bin %> userspace config 03:00.0 --take 03:00.0',
+    '<%= config.bin %> userspace config --type net --type crypto',
+  ];
+  static override args = userspaceArgs;
+  static override flags = {
+    ...writeFlags,
+    type: typeFlag,
+    driver: string({summary: 'Use this driver for all devices', helpValue: 'NAME'}),
+    variant: option({
+      summary: 'Whether to use the variant driver of VFIO for a device that has one',
+      helpValue: 'yes|no',
+      options: ['yes', 'no'] as const,
+      default: 'yes' as const,
+    })(),
+    take: string({
+      summary: 'Take this disk although it carries data; not if it is in use',
+      helpValue: 'SLOT',
+      multiple: true,
+      multipleNonGreedy: true,
+    }),
+  };
+
+  async run(): Promise<UserspaceResult> {
+    const {args, flags} = await this.parse(UserspaceConfig);
+    const {allowed, blocked, driver: override} = readUserspaceEnvironment(this.context.environment);
+    const host = await this.openHost();
+    const selection = selectionOf(args.device, flags.type, allowed);
+    const devices = selectForConfig(host, selection);
+    const take = new Set((flags.take ?? []).map((word) => findSlot(host, () => readDevices(host), word)));
+    const stray = [...take].find((slot) => !devices.some((device) => device.slot === slot));
+    if (stray !== undefined)
+      throw usageError(`--take ${stray}: this device is not selected`, `name it: userspace config ${stray}`);
+    const wish = {
+      driver: flags.driver === undefined ? override : parseDriver(flags.driver),
+      variant: flags.variant === 'yes',
+      take,
+      blocked,
+    };
+    const notes: string[] = [];
+    const done = await withChanges(this, flags, notes, (options) =>
+      configureUserspace(host, devices, wish, selection.words.length > 0, options),
+    );
+    return showUserspace(this, host, done, flags, notes);
+  }
+}

@@ -1,0 +1,166 @@
+import {isBridge, readDevices, type Device} from '../devices/pci/device.js';
+import {spdkKindOf, typesOf, type DeviceType} from '../devices/pci/device-types.js';
+import {isStandIn} from '../devices/pci/driver.js';
+import type {Slot} from '../devices/pci/slot.js';
+import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import type {Host, HostReader} from '../host/host.js';
+import {
+  decide,
+  decideReset,
+  devicesToSearch,
+  planReset,
+  planUserspace,
+  readReset,
+  readUserspace,
+  withSkipped,
+  type Decision,
+  type UserspaceWish,
+} from '../plan/userspace/userspace.js';
+import {readTakenParts} from '../state/userspace/taken.js';
+import {hasUnits} from '../systemd/unit.js';
+import {readContents, readDisks} from '../usage/contents.js';
+import {reread, selectDevices} from './devices.js';
+
+/** Which devices are meant. */
+export interface UserspaceSelection {
+  /** Names of devices; if there are any, nothing else selects. */
+  readonly words: readonly string[];
+  /** Types of devices; if there are any, instead of the default. */
+  readonly types: readonly DeviceType[];
+  /** The only ones that may be selected without a name; undefined for all. */
+  readonly allowed: ReadonlySet<Slot> | undefined;
+}
+
+/** What a run has done. */
+export interface UserspaceOutcome {
+  readonly outcome: Outcome;
+  readonly decision: Decision;
+}
+
+/**
+ * The devices for `userspace config`: those that are named, or of these types; without either those that SPDK takes: NVMe
+ * controllers, virtio disks, I/OAT, DSA and IAA, and VMD if it is allowed by name, because all disks behind it go away.
+ */
+export function selectForConfig(
+  host: HostReader,
+  {words, types, allowed}: UserspaceSelection,
+): readonly Device[] {
+  if (words.length > 0) return selectDevices(host, words, {all: true});
+  return readDevices(host).filter((device) => {
+    if (isBridge(device) || allowed?.has(device.slot) === false) return false;
+    if (types.length > 0) return typesOf(device).some((type) => types.includes(type));
+    const kind = spdkKindOf(device);
+    return kind !== undefined && (kind !== 'vmd' || allowed !== undefined);
+  });
+}
+
+/**
+ * The devices for `userspace reset`: those that are named, or all on userspace drivers, of these types if there are any,
+ * that no claim has put there: the next boot would put those there again.
+ */
+export function selectForReset(
+  host: HostReader,
+  {words, types, allowed}: UserspaceSelection,
+): readonly Device[] {
+  if (words.length > 0) return selectDevices(host, words, {all: true});
+  return readDevices(host).filter(
+    (device) =>
+      // A run that was killed may have left one without a driver.
+      (isForUserspace(device.driver) || readTakenParts(host, device) !== undefined) &&
+      allowed?.has(device.slot) !== false &&
+      !isClaimed(host, device.slot) &&
+      (types.length === 0 || typesOf(device).some((type) => types.includes(type))),
+  );
+}
+
+/** The devices for `userspace status`. */
+export function selectForStatus(
+  host: HostReader,
+  {words, types}: Pick<UserspaceSelection, 'words' | 'types'>,
+): readonly Device[] {
+  if (words.length > 0) return selectDevices(host, words, {all: true});
+  return readDevices(host).filter((device) => {
+    const own = typesOf(device);
+    return types.length === 0 ? own.length > 0 : own.some((type) => types.includes(type));
+  });
+}
+
+/** Whether this driver gives a device to programs: VFIO's and UIO's do. */
+export function isForUserspace(driver: string | undefined): boolean {
+  return isStandIn(driver) && driver !== 'pci-stub' && driver !== 'pciback';
+}
+
+function isClaimed(host: HostReader, slot: Slot): boolean {
+  return hasUnits(host, slot);
+}
+
+/**
+ * Gives devices to userspace drivers, in one plan. Those that cannot be taken are skipped.
+ * @param named whether the user named them: then it is refused if all are skipped.
+ * @throws PearasysError the refusal, or what failed.
+ */
+export async function configureUserspace(
+  host: Host,
+  devices: readonly Device[],
+  wish: UserspaceWish,
+  named: boolean,
+  options: CarryOutOptions,
+): Promise<UserspaceOutcome> {
+  const early = readUserspace(host, devices, wish);
+  const contents = await readContents(host, readDisks(host, devicesToSearch(early)));
+  const first = decide(early, contents);
+  let decision = first;
+  const chosen = first.switched.map(({device}) => device);
+  const outcome = await carryOut(
+    host,
+    chosen.map(({slot}) => slot),
+    (when) => {
+      if (when === 'early') return withSkipped(planUserspace(host, early, first, contents), first, named);
+      // Only these are locked.
+      const input = readUserspace(host, reread(host, chosen), wish);
+      decision = after(first, decide(input, contents));
+      return withSkipped(planUserspace(host, input, decision, contents), decision, named);
+    },
+    options,
+  );
+  return {outcome, decision};
+}
+
+/**
+ * Returns devices to the drivers that the kernel chooses, in one plan, and waits for their disks and interfaces.
+ * @param named as for {@link configureUserspace}.
+ * @throws PearasysError the refusal, or what failed.
+ */
+export async function resetUserspace(
+  host: Host,
+  devices: readonly Device[],
+  blocked: ReadonlySet<Slot>,
+  named: boolean,
+  options: CarryOutOptions,
+): Promise<UserspaceOutcome> {
+  const early = readReset(host, devices, blocked);
+  const first = decideReset(early);
+  let decision = first;
+  const chosen = [...first.switched.map(({device}) => device), ...first.already];
+  const outcome = await carryOut(
+    host,
+    chosen.map(({slot}) => slot),
+    (when) => {
+      if (when === 'early') return withSkipped(planReset(host, early, first), first, named);
+      const input = readReset(host, reread(host, chosen), blocked);
+      decision = after({...first, already: []}, decideReset(input));
+      return withSkipped(planReset(host, input, decision), decision, named);
+    },
+    options,
+  );
+  return {outcome, decision};
+}
+
+/** What was decided under the locks about some of the devices, with what was decided before about the others. */
+function after(first: Decision, second: Decision): Decision {
+  return {
+    switched: second.switched,
+    already: [...first.already, ...second.already],
+    skipped: [...first.skipped, ...second.skipped],
+  };
+}

@@ -1,0 +1,464 @@
+import assert from 'node:assert/strict';
+import type {UserspaceStatusResult} from '../../src/entry/cli/commands/userspace/status.js';
+import type {UserspaceResult} from '../../src/entry/cli/userspace.js';
+import {noIommuParameter} from '../../src/devices/pci/no-iommu.js';
+import type {MachineDeclaration} from '../simulated-host/declaration.js';
+import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {functionOf} from '../simulated-host/standard-machine.js';
+import {run, succeeds, Terminal, typed} from './runs.js';
+
+const system = '0000:03:00.0';
+const spare = '0000:04:00.0';
+const spareNode = '/dev/nvme1n1';
+const idleNet = '0000:05:00.0';
+const usedNet = '0000:00:1f.6';
+
+const ext4 = {TYPE: 'ext4', USAGE: 'filesystem'};
+
+describe('pearasys userspace', () => {
+  const hosts: SimulatedHost[] = [];
+  afterEach(() => {
+    for (const host of hosts.splice(0)) host.dispose();
+  });
+
+  function made(tweak?: (machine: MachineDeclaration) => void): SimulatedHost {
+    const host = SimulatedHost.standard(tweak);
+    hosts.push(host);
+    return host;
+  }
+
+  const driverOf = (host: SimulatedHost, slot: string) => host.machine.device(slot).driver;
+
+  /** Runs a command line with `--json`, and these variables. */
+  async function json<T>(host: SimulatedHost, line: string, environment: NodeJS.ProcessEnv = {}): Promise<T> {
+    const {exitCode, stdout, stderr} = await typed(host, `--json ${line}`, {environment});
+    assert.equal(exitCode, 0, stderr);
+    return JSON.parse(stdout) as T;
+  }
+
+  const config = (host: SimulatedHost, words = '', environment: NodeJS.ProcessEnv = {}) =>
+    json<UserspaceResult>(host, `userspace config${words === '' ? '' : ` ${words}`}`, environment);
+
+  const skips = ({skipped}: UserspaceResult) =>
+    skipped.map(({slot, code, reasons}) => [slot, code, ...reasons]);
+  const taken = ({devices}: UserspaceResult) => devices.map(({slot, driver}) => [slot, driver]);
+
+  describe('config', () => {
+    it('takes a blank disk, and skips the one that is mounted, with its reasons', async () => {
+      const host = made();
+      const result = await config(host);
+      assert.deepEqual(taken(result), [[spare, 'vfio-pci']]);
+      assert.deepEqual(skips(result), [
+        [
+          system,
+          'in-use',
+          '/dev/nvme0n1p1 is mounted at /boot/efi',
+          '/dev/nvme0n1p2 is mounted at /',
+          '/dev/nvme0n1p3 is used as swap',
+        ],
+      ]);
+      assert.equal(driverOf(host, spare), 'vfio-pci');
+      assert.equal(driverOf(host, system), 'nvme');
+      assert.deepEqual(host.machine.harm, []);
+      assert.match(result.notes[0] ?? '', /^0000:03:00\.0 \(144d:a808\) is skipped: .*mounted at \/;/s);
+    });
+
+    it('needs nothing the second time', async () => {
+      const host = made();
+      await config(host);
+      const result = await config(host);
+      assert.equal(result.changed, false);
+      assert.deepEqual(taken(result), [[spare, 'vfio-pci']]);
+    });
+
+    it('skips a disk that carries data; --take takes it, and no other', async () => {
+      const host = made((machine) => {
+        machine.signatures = {[spareNode]: ext4};
+      });
+      const skipped = await config(host);
+      assert.deepEqual(skips(skipped).at(-1), [
+        spare,
+        'carries-data',
+        `${spareNode} carries a file system (ext4)`,
+      ]);
+      assert.equal(skipped.skipped.at(-1)?.hint, `to take it anyway, add: --take ${spare}`);
+      assert.equal(driverOf(host, spare), 'nvme');
+      assert.deepEqual(taken(await config(host, `--take ${spare}`)), [[spare, 'vfio-pci']]);
+    });
+
+    it('--take does not take a disk that is in use', async () => {
+      const host = made();
+      const result = await config(host, `--take ${system}`);
+      assert.equal(skips(result)[0]?.[1], 'in-use');
+      assert.equal(driverOf(host, system), 'nvme');
+    });
+
+    it('skips a disk that could not be searched', async () => {
+      const host = made((machine) => {
+        machine.signatures = {[spareNode]: 'unreadable'};
+      });
+      assert.deepEqual(skips(await config(host)).at(-1), [
+        spare,
+        'carries-data',
+        `${spareNode} could not be searched for data: it cannot be read`,
+      ]);
+    });
+
+    it('skips a disk without a driver: nothing can search it', async () => {
+      const host = made((machine) => {
+        delete functionOf(machine, spare).driver;
+      });
+      assert.match(skips(await config(host)).at(-1)?.[2] ?? '', /^it has no driver/);
+      assert.deepEqual(taken(await config(host, `--take ${spare}`)), [[spare, 'vfio-pci']]);
+    });
+
+    it('searches the disk again under the lock, and undoes what was done for others', async () => {
+      const host = made();
+      let searched = 0;
+      host.beforeEffect((effect) => {
+        if (effect.kind !== 'run' || effect.file !== 'blkid' || ++searched < 2) return;
+        host.machine.declaration.signatures = {[spareNode]: ext4};
+      });
+      const {exitCode, stderr} = await typed(host, `userspace config ${idleNet} ${spare}`);
+      assert.equal(exitCode, 3);
+      assert.match(stderr, /0000:04:00\.0: \/dev\/nvme1n1 carries a file system \(ext4\)/);
+      assert.equal(driverOf(host, spare), 'nvme');
+      assert.equal(driverOf(host, idleNet), 'e1000e');
+    });
+
+    it('takes devices of a type; those that are in use are skipped', async () => {
+      const host = made();
+      const result = await config(host, '--type net');
+      assert.deepEqual(taken(result), [[idleNet, 'vfio-pci']]);
+      assert.deepEqual(skips(result)[0]?.slice(0, 2), [usedNet, 'in-use']);
+    });
+
+    it('is refused if none of the named devices can be taken', async () => {
+      const host = made();
+      const one = await typed(host, `userspace config ${usedNet}`);
+      assert.equal(one.exitCode, 3);
+      assert.match(one.stderr, /0000:00:1f\.6 \(8086:15bb\) is left as it is: eth0 carries the last route/);
+      const {exitCode, stderr} = await typed(host, `userspace config ${usedNet} ${system}`);
+      assert.equal(exitCode, 3);
+      assert.match(stderr, /none of these devices can be switched/);
+      assert.match(stderr, /^ *0000:03:00\.0 \(144d:a808\): .*mounted/m);
+      assert.equal((await typed(host, `userspace config ${usedNet} ${idleNet}`)).exitCode, 0);
+      assert.equal(driverOf(host, idleNet), 'vfio-pci');
+    });
+
+    it('takes all or none: if one does not take the driver, all are undone', async () => {
+      const host = made();
+      host.refuseProbe(spare, 'vfio-pci');
+      const before = host.machine.bindings();
+      const {exitCode} = await typed(host, `userspace config ${idleNet} ${spare}`);
+      assert.equal(exitCode, 1);
+      assert.deepEqual(host.machine.bindings(), before);
+      assert.equal(host.exists('/run/pearasys/userspace'), false);
+    });
+
+    it('--dry-run shows the steps, and changes nothing', async () => {
+      const host = made();
+      const {stdout} = await typed(host, `userspace config ${spare} --dry-run`);
+      assert.equal(
+        stdout,
+        [
+          `! blkid -p -o export ${spareNode}`,
+          `cat > /run/pearasys/userspace/${spare} <<'EOF'`,
+          '{"id":"144d:a80a","disks":1,"interfaces":0}',
+          'EOF',
+          'modprobe vfio-pci',
+          'test -d /sys/bus/pci/drivers/vfio-pci',
+          `echo 'vfio-pci' > /sys/bus/pci/devices/${spare}/driver_override`,
+          `echo '${spare}' > /sys/bus/pci/drivers/nvme/unbind`,
+          `echo '${spare}' > /sys/bus/pci/drivers_probe`,
+          `test -e /sys/bus/pci/drivers/vfio-pci/${spare}`,
+          '',
+        ].join('\n'),
+      );
+      assert.equal(driverOf(host, spare), 'nvme');
+    });
+
+    describe('chooses the driver', () => {
+      const twins = (machine: MachineDeclaration) => {
+        machine.functions.push({
+          slot: '0000:05:00.1',
+          id: '8086:10d3',
+          class: '020000',
+          driver: 'e1000e',
+          behind: '0000:00:1c.4',
+          group: 11,
+          net: [{name: 'eth3', address: '52:54:00:00:00:13'}],
+        });
+      };
+
+      it('vfio-pci only if the group allows it', async () => {
+        const host = made(twins);
+        const {exitCode, stderr} = await typed(host, `userspace config ${idleNet}`);
+        assert.equal(exitCode, 3);
+        assert.match(
+          stderr,
+          /IOMMU group 11 would not be viable for VFIO: 0000:05:00\.1 \(8086:10d3\) is on e1000e\n.*try: name the whole group: 0000:05:00\.0 0000:05:00\.1/s,
+        );
+        assert.deepEqual(taken(await config(host, '05:00.*')), [
+          [idleNet, 'vfio-pci'],
+          ['0000:05:00.1', 'vfio-pci'],
+        ]);
+      });
+
+      it('uio_pci_generic for a group that VFIO cannot use, where the IOMMU does not translate', async () => {
+        const host = made((machine) => {
+          twins(machine);
+          machine.files['/sys/kernel/iommu_groups/11/type'] = 'identity\n';
+        });
+        assert.deepEqual(taken(await config(host, idleNet)), [[idleNet, 'uio_pci_generic']]);
+      });
+
+      it('uio_pci_generic without an IOMMU, and vfio-pci in no-IOMMU mode', async () => {
+        const withoutIommu = (machine: MachineDeclaration) => {
+          machine.iommu = false;
+          for (const each of machine.functions) delete each.group;
+        };
+        assert.deepEqual(taken(await config(made(withoutIommu), idleNet)), [[idleNet, 'uio_pci_generic']]);
+        const host = made(withoutIommu);
+        host.machine.loadModule('vfio');
+        await host.writeAttribute(noIommuParameter, 'Y', 1000);
+        const result = await config(host, idleNet);
+        assert.deepEqual(taken(result), [[idleNet, 'vfio-pci']]);
+        assert.match(result.notes.join('\n'), /no-IOMMU mode, without DMA isolation/);
+      });
+
+      it('the variant driver that modalias prefers, unless --variant no', async () => {
+        const variant = (machine: MachineDeclaration) => {
+          const card = functionOf(machine, idleNet);
+          card.id = '15b3:101e';
+          delete card.driver;
+        };
+        assert.deepEqual(taken(await config(made(variant), idleNet)), [[idleNet, 'mlx5_vfio_pci']]);
+        const host = made(variant);
+        assert.deepEqual(taken(await config(host, `${idleNet} --variant no`)), [[idleNet, 'vfio-pci']]);
+        assert.deepEqual(taken(await config(host, idleNet)), [[idleNet, 'vfio-pci']]);
+      });
+
+      it('--driver, or DRIVER_OVERRIDE, which may be the path of a module', async () => {
+        const host = made();
+        assert.deepEqual(taken(await config(host, `${idleNet} --driver uio_pci_generic`)), [
+          [idleNet, 'uio_pci_generic'],
+        ]);
+        const other = made();
+        const environment = {DRIVER_OVERRIDE: '/opt/dpdk/kmod/uio_pci_generic.ko'};
+        assert.deepEqual(taken(await config(other, idleNet, environment)), [[idleNet, 'uio_pci_generic']]);
+        assert.deepEqual(taken(await config(other, `${idleNet} --driver vfio-pci`, environment)), [
+          [idleNet, 'vfio-pci'],
+        ]);
+      });
+    });
+
+    describe('reads the environment as SPDK does', () => {
+      it('PCI_ALLOWED limits what is selected; none selects nothing', async () => {
+        const host = made();
+        const result = await config(host, '', {PCI_ALLOWED: system});
+        assert.deepEqual(taken(result), []);
+        assert.deepEqual(
+          skips(result).map(([slot]) => slot),
+          [system],
+        );
+        const none = await typed(host, 'userspace config', {environment: {PCI_ALLOWED: 'none'}});
+        assert.deepEqual(none, {exitCode: 0, stdout: '', stderr: 'no such device\n'});
+      });
+
+      it('PCI_BLOCKED wins over PCI_ALLOWED and over names', async () => {
+        const host = made();
+        const environment = {PCI_ALLOWED: ` ${spare} ${system}`, PCI_BLOCKED: `0000:09:00.0 ${spare}`};
+        assert.deepEqual(skips(await config(host, '', environment)).at(-1), [
+          spare,
+          'blocked',
+          'PCI_BLOCKED names it',
+        ]);
+        const named = await typed(host, `userspace config ${spare}`, {environment});
+        assert.equal(named.exitCode, 3);
+        assert.match(named.stderr, /PCI_BLOCKED names it/);
+        assert.equal(driverOf(host, spare), 'nvme');
+      });
+
+      it('empty variables are not set; a wrong word is refused, because it would mean another device', async () => {
+        const host = made();
+        const {exitCode, stderr} = await typed(host, 'userspace config', {
+          environment: {PCI_BLOCKED: '04:00'},
+        });
+        assert.equal(exitCode, 2);
+        assert.match(stderr, /PCI_BLOCKED: '04:00' is not a slot/);
+        const environment = {PCI_ALLOWED: '', PCI_BLOCKED: '', DRIVER_OVERRIDE: ''};
+        assert.deepEqual(taken(await config(host, '', environment)), [[spare, 'vfio-pci']]);
+      });
+
+      it('takes VMD only if PCI_ALLOWED names it', async () => {
+        const vmd = (machine: MachineDeclaration) => {
+          machine.functions.push({slot: '0000:06:00.0', id: '8086:28c0', class: '010400', group: 30});
+        };
+        const host = made(vmd);
+        assert.deepEqual(taken(await config(host, '--dry-run')), [[spare, 'nvme']]);
+        const allowed = await config(host, '', {PCI_ALLOWED: '0000:06:00.0'});
+        assert.deepEqual(
+          skips(allowed).map(([slot]) => slot),
+          ['0000:06:00.0'],
+        );
+      });
+    });
+
+    it('refuses a wrong command line with 2', async () => {
+      const host = made();
+      for (const [line, message] of [
+        [`userspace config ${idleNet} --type net`, /--type selects devices, and so do their names/],
+        ['userspace config --type disk', /Expected --type=disk to be one of|--type/],
+        [`userspace config ${idleNet} --take ${spare}`, /--take 0000:04:00\.0: this device is not selected/],
+        ['userspace config --driver 04:00.0', /is not a driver's name/],
+      ] as const) {
+        const {exitCode, stderr} = await typed(host, line);
+        assert.equal(exitCode, 2, line);
+        assert.match(stderr, message);
+      }
+    });
+  });
+
+  describe('reset', () => {
+    const reset = (host: SimulatedHost, words = '') =>
+      json<UserspaceResult>(host, `userspace reset${words === '' ? '' : ` ${words}`}`);
+
+    it('returns what config has taken, when its disks and interfaces are there', async () => {
+      const host = made();
+      const before = host.machine.bindings();
+      await config(host, `${spare} ${idleNet}`);
+      assert.deepEqual(host.list('/run/pearasys/userspace'), [spare, idleNet]);
+      const result = await reset(host);
+      assert.deepEqual(taken(result), [
+        [spare, 'nvme'],
+        [idleNet, 'e1000e'],
+      ]);
+      assert.deepEqual(host.machine.bindings(), before);
+      assert.ok(result.steps.includes(`udevadm settle  # wait for 1 disks and 0 interfaces of ${spare}`));
+      assert.ok(result.steps.includes(`udevadm settle  # wait for 0 disks and 1 interfaces of ${idleNet}`));
+      assert.deepEqual(result.notes, []);
+      assert.equal(host.exists('/run/pearasys/userspace'), false);
+    });
+
+    it('says what has not appeared in time, and leaves the device on its driver', async () => {
+      const host = made();
+      await config(host, spare);
+      host.userland.pauseEvents(true);
+      const result = await reset(host, spare);
+      assert.deepEqual(taken(result), [[spare, 'nvme']]);
+      assert.deepEqual(result.notes, [
+        `${spare} is on its driver, but after 15 s: udev has not handled all of them`,
+      ]);
+    });
+
+    it('leaves devices with a claim alone, unless they are named', async () => {
+      const host = made();
+      await succeeds(host, `-s ${spare} service install vfio-pci`);
+      await succeeds(host, `bind vfio-pci ${spare}`);
+      await config(host, idleNet);
+      assert.deepEqual(taken(await reset(host)), [[idleNet, 'e1000e']]);
+      assert.equal(driverOf(host, spare), 'vfio-pci');
+      assert.deepEqual(taken(await reset(host, spare)), [[spare, 'nvme']]);
+    });
+
+    it('skips a device that a program has open', async () => {
+      const host = made();
+      await config(host, `${spare} ${idleNet}`);
+      host.machine.processes.addProcess({pid: 77, comm: 'spdk_tgt', holds: ['/dev/vfio/10']});
+      const result = await reset(host);
+      assert.deepEqual(taken(result), [[idleNet, 'e1000e']]);
+      assert.match(skips(result)[0]?.[2] ?? '', /process 77 \(spdk_tgt\)/);
+    });
+
+    it('PCI_BLOCKED wins', async () => {
+      const host = made();
+      await config(host, spare);
+      const {exitCode} = await typed(host, 'userspace reset', {environment: {PCI_BLOCKED: spare}});
+      assert.equal(exitCode, 0);
+      assert.equal(driverOf(host, spare), 'vfio-pci');
+    });
+  });
+
+  describe('status', () => {
+    const status = (host: SimulatedHost, words = '') =>
+      json<UserspaceStatusResult>(host, `userspace status${words === '' ? '' : ` ${words}`}`);
+
+    it('tells what is where, and why it cannot be taken', async () => {
+      const host = made((machine) => {
+        machine.signatures = {[spareNode]: ext4};
+        delete functionOf(machine, idleNet).driver;
+      });
+      const {devices} = await status(host);
+      assert.deepEqual(
+        devices.map(({slot, types, state, driver, interfaces, disks, wouldGet, skipped}) => [
+          slot,
+          types.join(),
+          state,
+          driver,
+          [...interfaces, ...disks].join(),
+          wouldGet,
+          skipped?.code ?? null,
+        ]),
+        [
+          [usedNet, 'net', 'kernel', 'e1000e', 'eth0', null, 'in-use'],
+          [system, 'storage', 'kernel', 'nvme', 'nvme0n1', null, 'in-use'],
+          [spare, 'storage', 'kernel', 'nvme', 'nvme1n1', null, 'carries-data'],
+          [idleNet, 'net', 'unused', null, '', 'vfio-pci', null],
+        ],
+      );
+      const disk = devices.find(({slot}) => slot === spare);
+      assert.equal(disk?.kind, 'nvme');
+      assert.equal(disk.numaNode, 0);
+      assert.deepEqual(disk.contents, [
+        {
+          node: spareNode,
+          kind: 'data',
+          type: 'ext4',
+          usage: 'filesystem',
+          partitionTable: null,
+          reason: null,
+        },
+      ]);
+    });
+
+    it('tells which devices programs have', async () => {
+      const host = made();
+      await config(host, `${spare} ${idleNet}`);
+      const {devices} = await status(host, '--type net');
+      assert.deepEqual(
+        devices.map(({slot, state, driver, wouldGet}) => [slot, state, driver, wouldGet]),
+        [
+          [usedNet, 'kernel', 'e1000e', null],
+          [idleNet, 'userspace', 'vfio-pci', null],
+        ],
+      );
+    });
+
+    it('prints lines for programs in slot order, and a table for people', async () => {
+      const host = made();
+      const {stdout} = await typed(host, 'userspace status');
+      assert.deepEqual(
+        stdout.split('\n').map((line) => line.split('\t').slice(0, 7)),
+        [
+          [usedNet, 'net', '8086:15bb', '-', 'e1000e', 'kernel', 'eth0'],
+          [system, 'storage', '144d:a808', '0', 'nvme', 'kernel', 'nvme0n1'],
+          [spare, 'storage', '144d:a80a', '0', 'nvme', 'kernel', 'nvme1n1'],
+          [idleNet, 'net', '8086:10d3', '-', 'e1000e', 'kernel', 'eth1'],
+          [''],
+        ],
+      );
+      const terminal = new Terminal(200);
+      assert.equal(
+        await run(host, ['userspace', 'status'], {stdout: terminal, environment: {NO_COLOR: '1'}}).then(
+          ({exitCode}) => exitCode,
+        ),
+        0,
+      );
+      assert.match(
+        terminal.text,
+        /^SLOT +TYPE +ID +NODE +DRIVER +STATE +PROVIDES +CANNOT BE TAKEN BECAUSE\n/,
+      );
+    });
+  });
+});
