@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import type {ErrorDocument} from '../../src/entry/cli/report-error.js';
 import type {ListResult} from '../../src/entry/cli/commands/list.js';
+import type {UserspaceStatusResult} from '../../src/entry/cli/commands/userspace/status.js';
 import type {ShowResult} from '../../src/entry/cli/commands/show.js';
 import type {ChangeResult} from '../../src/entry/cli/switching.js';
 import {capturedTrees, hostOfTree, readTree} from '../simulated-host/captured-tree.js';
@@ -26,6 +27,24 @@ describe('on the device trees of real machines', () => {
         assert.doesNotMatch(stderr, /internal error|is locked/, argv.join(' '));
         return {exitCode, result: JSON.parse(stdout) as T & Partial<ErrorDocument>};
       }
+
+      it('userspace status describes each device that has a type', async () => {
+        const {exitCode, result} = await json<UserspaceStatusResult>('userspace', 'status');
+        assert.equal(exitCode, 0);
+        const classes = new Map([...declared].map(([slot, [, , code = '']]) => [slot, code.slice(0, 2)]));
+        const expected = [...classes]
+          .filter(([, base]) => base === '01' || base === '02')
+          .map(([slot]) => slot);
+        const found = result.devices.map(({slot}) => slot);
+        assert.deepEqual(
+          expected.filter((slot) => !found.includes(slot)),
+          [],
+        );
+        for (const {slot, state, driver, skipped, wouldGet} of result.devices) {
+          assert.equal(state === 'unused', driver === null, slot);
+          if (skipped !== null) assert.equal(wouldGet, null, slot);
+        }
+      });
 
       it('list describes each device correctly', async () => {
         const {exitCode, result} = await json<ListResult>('list');
