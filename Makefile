@@ -123,7 +123,7 @@ test-vm-%: .SHELLFLAGS = -o pipefail -c
 named = 2>&1 | sed --unbuffered 's/^/[$(@:test-vm-%=%)] /'
 suites = $(addsuffix .test.ts,$(addprefix test/vm/,$(1)))
 product_suites = $(call suites,service switch settings guest drivers setup holders sriov userspace)
-boot_suites = $(wildcard $(call suites,boot initramfs identity sleep))
+boot_suites = $(wildcard $(call suites,boot initramfs identity sleep permissions))
 
 # What shares the machine that the product is installed in.
 test-vm-product: all
@@ -232,6 +232,7 @@ uninstall:
 	rm -rf $(DESTDIR)$(slotunits)/pearasys-*:*@* $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants/pearasys-*:*@*
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants 2>/dev/null || true
 	rm -rf $(DESTDIR)/run/pearasys
+	rm -f $(DESTDIR)/etc/udev/rules.d/61-pearasys-access*.rules $(DESTDIR)/run/udev/rules.d/62-pearasys-access*.rules
 	if cmp -s etc/pearasys.conf $(settings); then rm $(settings); fi
 	for name in mdevctl lsmdev; do \
 		[ "$$(readlink $(DESTDIR)$(sbindir)/$$name)" != pearasys ] || rm -f $(DESTDIR)$(sbindir)/$$name; \

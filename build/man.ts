@@ -93,6 +93,14 @@ export async function manualPage(config: string): Promise<string> {
       'The unit of a device. Enabled, it claims the device at boot and at each hot-add.',
     ),
     ...item(
+      '/etc/udev/rules.d/61-pearasys-access.rules',
+      'Who may open the nodes of claimed devices, derived from the records.',
+    ),
+    ...item(
+      '/etc/modprobe.d/pearasys-no-iommu.conf',
+      'Turns no-IOMMU mode of VFIO on at each boot. Written by driver no-iommu on --permanent.',
+    ),
+    ...item(
       '/etc/mdevctl.d/PARENT/UUID',
       'Definitions of mediated devices, shared with mdevctl. Its scripts in /etc/mdevctl.d/scripts.d/ are called.',
     ),

@@ -44,7 +44,10 @@ read_record() {
         serial=${line#PEARASYS_SERIAL=}
         case $serial in *[!A-Za-z0-9:._-]*) return 1 ;; esac
         ;;
-      PEARASYS_SLOT=* | PEARASYS_ID=* | PEARASYS_SUBSYSTEM=* | PEARASYS_PATH=* | PEARASYS_SERIAL=*) return 1 ;;
+      # Who may open its nodes: the rules for that are derived by pearasys.
+      PEARASYS_USER=* | PEARASYS_GROUP=*) is_account "${line#*=}" || return 1 ;;
+      PEARASYS_MODE=06[0246][0246]) ;;
+      PEARASYS_MODE=* | PEARASYS_SLOT=* | PEARASYS_ID=* | PEARASYS_SUBSYSTEM=* | PEARASYS_PATH=* | PEARASYS_SERIAL=*) return 1 ;;
       # A setting, or a key of a newer version.
       PEARASYS_*=*)
         key=${line%%=*}
@@ -104,6 +107,18 @@ check_numbers() {
 # is_driver NAME
 is_driver() {
   case $1 in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | *..*) return 1 ;; esac
+}
+
+# is_account TEXT: whether it is a name or number that a record may have for a user or group.
+is_account() {
+  case $1 in
+    '' | *[!A-Za-z0-9_.-]* | [.-]* | 0?*) return 1 ;;
+    [0-9]*)
+      case $1 in *[!0-9]*) return 1 ;; esac
+      [ ${#1} -le 10 ] && [ "$1" -lt 4294967295 ]
+      ;;
+    *) [ ${#1} -le 32 ] ;;
+  esac
 }
 
 # read_setting LINE: adds the line to $settings if this version knows the setting. Fails if its value is invalid.

@@ -21,6 +21,12 @@ export const defaultLayout: Layout = {
 /** The folder of the administrator's units, see systemd.unit(5). */
 export const systemdUnits = '/etc/systemd/system';
 
+/** The folder of the administrator's udev rules, see udev(7). */
+export const udevRules = '/etc/udev/rules.d';
+
+/** The folder of the udev rules that last until the next boot. A file in {@link udevRules} replaces one of the same name. */
+export const udevRulesForBoot = '/run/udev/rules.d';
+
 /** The folder of the units that generators write for this boot, see systemd.generator(7). */
 export const generatedUnits = '/run/systemd/generator';
 

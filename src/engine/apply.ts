@@ -298,6 +298,9 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
     case 'remove-file':
       await host.removeFile(step.path, {prune: step.prune ?? 1});
       return true;
+    case 'set-owner':
+      // A node that has gone gets its owner from the rule when it is there again.
+      return await host.setOwner(step.path, step.owner, step.mode);
     case 'systemctl':
     case 'udevadm':
       return await ask(run, step);

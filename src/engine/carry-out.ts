@@ -20,6 +20,7 @@ const liveSteps: ReadonlySet<Step['kind']> = new Set([
   'load-module',
   'unload-module',
   'end-processes',
+  'set-owner',
   'udevadm',
   'run-later',
   'rebuild-initramfs',

@@ -164,6 +164,12 @@ export interface Host extends HostQuery {
    */
   removeFile(path: string, options?: {readonly prune?: number}): Promise<void>;
   /**
+   * Sets owner and permission bits of a device node.
+   * @returns whether there is a node at this path. Nothing else gets another owner.
+   * @throws FileError
+   */
+  setOwner(path: string, owner: FileOwner, mode: number): Promise<boolean>;
+  /**
    * Removes the unfinished files of a killed run from a folder, and the folder itself when it is empty.
    * @param options.prune how many empty folders are removed, including this one; default none.
    */

@@ -19,6 +19,7 @@ import {
 import type {
   CommandResult,
   FileInfo,
+  FileOwner,
   Host,
   Lock,
   ProcessIdentity,
@@ -382,6 +383,21 @@ export class MachineHost implements Host {
 
   removeFile(path: string, {prune = 0}: {readonly prune?: number} = {}): Promise<void> {
     return this.#change('removing', path, () => this.#remove(path, prune));
+  }
+
+  async setOwner(path: string, {uid, gid}: FileOwner, mode: number): Promise<boolean> {
+    // A device node in an image is one of this machine's devices.
+    if (this.root !== '/' || this.info(path, false)?.kind !== 'device') return false;
+    try {
+      await this.#change('changing the owner of', path, () => {
+        fs.lchownSync(path, uid, gid);
+        fs.chmodSync(path, mode);
+      });
+    } catch (error) {
+      if (error instanceof FileError && error.errno === 'ENOENT') return false;
+      throw error;
+    }
+    return true;
   }
 
   tidyFolder(folder: string, {prune = 0}: {readonly prune?: number} = {}): Promise<void> {

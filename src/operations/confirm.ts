@@ -77,13 +77,13 @@ export async function confirmSwitch(
   const kept = await carryOut(host, [unconfirmedLock], () => planConfirm(readUnconfirmed(host)), options);
   const devices = pending?.devices ?? [];
   if (pending?.claim === undefined) return {outcomes: [kept], devices};
-  const {driver, folder, group, rebuild, changes = [], devices: claimed} = pending.claim;
+  const {driver, folder, group, rebuild, changes = [], accessChange, devices: claimed} = pending.claim;
   const present = claimed.map(({slot, id}) => {
     const device = readDevice(host, slot);
     return device?.id === id ? device : {slot, id};
   });
   const rules = {now: true, force: true, accepted: true, rebuild};
-  const wish = {devices: present, driver, folder, group, changes, ...rules};
+  const wish = {devices: present, driver, folder, group, changes, accessChange, ...rules};
   return {outcomes: [kept, await installServices(host, layout, wish, options)], devices};
 }
 

@@ -54,8 +54,8 @@ export async function recordDevices(
           : planInstall(
               {
                 claims: claimsOf(host, wished, driver).map((claim) => {
-                  const {settings = [], unknown = []} = wishes.find(({id}) => id === claim.id) ?? {};
-                  return {...claim, changes: settings, unknown};
+                  const {settings = [], access, unknown = []} = wishes.find(({id}) => id === claim.id) ?? {};
+                  return {...claim, changes: settings, accessChange: access, unknown};
                 }),
                 folder: systemdUnits,
                 start: 'queue',

@@ -20,6 +20,7 @@ import {
 } from '../plan/switch/refusals.js';
 import {isClaimed, planSwitch, readSwitch} from '../plan/switch/switch.js';
 import type {SettingChange} from '../state/records/device-settings.js';
+import type {NodeAccessChange} from '../state/records/node-access.js';
 import {offWord, readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {readActiveUnits, unitName} from '../systemd/unit.js';
 import {isSystemDisk} from '../usage/holder.js';
@@ -41,6 +42,8 @@ interface InstallWish {
   readonly group: boolean;
   /** Changes of the devices' settings; default none. */
   readonly changes?: readonly SettingChange[];
+  /** A change of who may open the devices' nodes; default none. */
+  readonly accessChange?: NodeAccessChange | undefined;
   /** Whether the units are started immediately. */
   readonly now: boolean;
   /** Whether a group may be left with members on host drivers. */
@@ -70,7 +73,7 @@ export async function installServices(
   wish: InstallWish,
   options: CarryOutOptions,
 ): Promise<Outcome> {
-  const {devices, driver, folder, group, changes = []} = wish;
+  const {devices, driver, folder, group, changes = [], accessChange} = wish;
   const present = devices.filter((device) => 'classCode' in device);
   const active = new Set((await readActiveUnits(host)).map(unitName));
   const outcome = await carryOut(
@@ -85,7 +88,7 @@ export async function installServices(
         now.length > 0
           ? claimsOf(host, now, driver, group)
           : devices.map(({slot, id}) => ({slot, id, driver, together: [slot]}));
-      const claims = plain.map((claim) => ({...claim, changes}));
+      const claims = plain.map((claim) => ({...claim, changes, accessChange}));
       const names = readNames(
         host,
         devices.map((device) => ({classCode: 0, ...device})),
@@ -113,7 +116,7 @@ export async function installServices(
 export async function installForAnySlot(
   host: Host,
   layout: Layout,
-  {id, driver, changes = []}: Pick<WishedClaim, 'id' | 'driver' | 'changes'>,
+  {id, driver, changes = [], accessChange}: Pick<WishedClaim, 'id' | 'driver' | 'changes' | 'accessChange'>,
   options: CarryOutOptions,
 ): Promise<Outcome> {
   return await carryOut(
@@ -124,7 +127,7 @@ export async function installForAnySlot(
       if ('kind' in bringing) return bringing;
       return (
         refuseSettings(host, undefined, driver, changes) ??
-        planInstallAnySlot(id, driver, readServices(host, layout, []), changes)
+        planInstallAnySlot(id, driver, readServices(host, layout, []), {changes, accessChange})
       );
     },
     options,

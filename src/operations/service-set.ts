@@ -4,10 +4,10 @@ import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, HostReader} from '../host/host.js';
-import {planSettings} from '../plan/service/device-settings.js';
+import {planSettings, type RecordChange} from '../plan/service/device-settings.js';
 import {readServices} from '../plan/service/service-state.js';
 import {servicesLock} from '../plan/service/service.js';
-import {readSetting, settingKinds, settingOf, type SettingChange} from '../state/records/device-settings.js';
+import {readSetting, settingKinds, settingOf} from '../state/records/device-settings.js';
 import {isNamedFor, readRecords, type DeviceRecord} from '../state/records/record.js';
 
 /** A record, with its device if that is in the slot. */
@@ -17,14 +17,14 @@ interface RecordedDevice {
 }
 
 /**
- * Changes settings in the record of a slot. They are applied at the next claim.
+ * Changes the record of a slot. Settings are applied at the next claim; who may open the device's nodes, at once.
  * @throws PearasysError `no-device` without a record; the refusal of a setting that cannot work; what failed.
  */
 export async function setSettings(
   host: Host,
   layout: Layout,
   slot: Slot,
-  changes: readonly SettingChange[],
+  change: RecordChange,
   options: CarryOutOptions,
 ): Promise<Outcome> {
   return await carryOut(
@@ -32,7 +32,7 @@ export async function setSettings(
     [servicesLock],
     () => {
       const {record, device} = findRecorded(host, layout, slot);
-      return planSettings(host, record, device, changes, readServices(host, layout, [slot]));
+      return planSettings(host, record, device, change, readServices(host, layout, [slot]));
     },
     options,
   );

@@ -97,6 +97,15 @@ interface RemoveFileStep extends StepBase {
   readonly prune?: number;
 }
 
+/** Sets owner and mode of a device node that exists. udev's rules do the same for nodes that appear later. */
+export interface SetOwnerStep extends StepBase {
+  readonly kind: 'set-owner';
+  readonly path: string;
+  readonly owner: FileOwner;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
 /** A request to systemd or udev. */
 export interface AskStep extends StepBase {
   readonly kind: 'systemctl' | 'udevadm';
@@ -324,6 +333,7 @@ export type Step =
   | MakeLinkStep
   | TidyFolderStep
   | RemoveFileStep
+  | SetOwnerStep
   | AskStep
   | RunLaterStep
   | RebuildInitramfsStep
@@ -576,6 +586,16 @@ export function removeLink(path: string, target: string): RemoveFileStep {
   return {kind: 'remove-file', path, prune: 1, undo: [{kind: 'make-link', path, target, undo: []}]};
 }
 
+/** Sets owner and mode of a device node. Undone by setting what they were before. */
+export function setOwner(
+  path: string,
+  {owner, mode}: Pick<SetOwnerStep, 'owner' | 'mode'>,
+  previous: Pick<SetOwnerStep, 'owner' | 'mode'>,
+): SetOwnerStep {
+  const undo: Step = {kind: 'set-owner', path, owner: previous.owner, mode: previous.mode, undo: []};
+  return {kind: 'set-owner', path, owner, mode, undo: [undo]};
+}
+
 /** Asks systemd. */
 export function systemctl(args: readonly string[], undo: readonly Step[] = [], hint?: string): AskStep {
   return {kind: 'systemctl', args, accept: [0], undo, ...(hint === undefined ? {} : {hint})};
@@ -635,6 +655,11 @@ export function shellLine(step: Step): string {
     }
     case 'remove-file':
       return `rm ${shellWord(step.path)}`;
+    case 'set-owner': {
+      const path = shellWord(step.path);
+      const mode = step.mode.toString(8).padStart(4, '0');
+      return `chown ${step.owner.uid}:${step.owner.gid} ${path} && chmod ${mode} ${path}`;
+    }
     case 'systemctl':
     case 'udevadm':
       return [step.kind, ...step.args.map(shellWord)].join(' ');

@@ -5,6 +5,7 @@ import {parseDriver, type Driver} from '../devices/pci/driver.js';
 import {asId, type DeviceId} from '../devices/pci/id.js';
 import {asSlot, type Slot} from '../devices/pci/slot.js';
 import {parseSettingChange, type SettingChange} from './records/device-settings.js';
+import {parseAccessWords, printAccessWords, type NodeAccessChange} from './records/node-access.js';
 import {parseTaken, plainTaken, type TakenDevice} from './taken-device.js';
 
 /** A claim that `pearasys confirm` makes permanent. */
@@ -16,6 +17,8 @@ export interface UnconfirmedClaim {
   readonly rebuild: boolean;
   /** The changes of the devices' settings; default none. */
   readonly changes?: readonly SettingChange[];
+  /** A change of who may open the devices' nodes; default none. */
+  readonly accessChange?: NodeAccessChange | undefined;
   readonly devices: readonly {readonly slot: Slot; readonly id: DeviceId}[];
 }
 
@@ -32,7 +35,14 @@ export const unconfirmedPath = `${runState}/unconfirmed`;
 
 /** The file's text. */
 export function printUnconfirmed({devices, claim}: Unconfirmed): string {
-  return `${JSON.stringify({devices: devices.map(plainTaken), claim: claim ?? null}, null, 2)}\n`;
+  return `${JSON.stringify({devices: devices.map(plainTaken), claim: plainClaim(claim)}, null, 2)}\n`;
+}
+
+/** The claim as JSON can have it, which knows no undefined value. */
+function plainClaim(claim: UnconfirmedClaim | undefined): object | null {
+  if (claim?.accessChange === undefined) return claim ?? null;
+  const {accessChange, ...rest} = claim;
+  return {...rest, access: printAccessWords(accessChange)};
 }
 
 /**
@@ -73,9 +83,18 @@ function parseChange(value: unknown): SettingChange {
   return parseSettingChange(`${name}=${text}`);
 }
 
+/** @throws TypeError if it is not a change of access. */
+function parseAccess(value: unknown): NodeAccessChange {
+  const words = value as Record<string, unknown>;
+  for (const word of Object.values(words)) if (typeof word !== 'string') throw new TypeError('not a word');
+  const change = parseAccessWords(words);
+  if (change === undefined) throw new TypeError('not a change of access');
+  return change;
+}
+
 /** @throws TypeError or PearasysError if it is not a claim. */
 function parseClaim(value: unknown): UnconfirmedClaim {
-  const {driver, folder, group, rebuild, changes, devices} = value as Record<string, unknown>;
+  const {driver, folder, group, rebuild, changes, access, devices} = value as Record<string, unknown>;
   if (typeof driver !== 'string' || typeof folder !== 'string' || !Array.isArray(devices))
     throw new TypeError('not a claim');
   return {
@@ -84,6 +103,7 @@ function parseClaim(value: unknown): UnconfirmedClaim {
     group: group === true,
     rebuild: rebuild !== false,
     changes: Array.isArray(changes) ? changes.map(parseChange) : [],
+    ...(access === undefined ? {} : {accessChange: parseAccess(access)}),
     devices: devices.map((each: unknown) => {
       const {slot, id} = each as Record<string, unknown>;
       const own = typeof slot === 'string' ? asSlot(slot) : undefined;

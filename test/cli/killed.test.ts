@@ -87,6 +87,10 @@ function stateOf(host: SimulatedHost): MachineState {
       const folder = `/sys/bus/mdev/devices/${name}`;
       return [name, ...host.list(folder).map((one) => `${one}=${host.readLink(`${folder}/${one}`) ?? ''}`)];
     }),
+    nodes: host.list('/dev/vfio').map((name) => {
+      const {uid, gid, mode} = host.info(`/dev/vfio/${name}`) ?? {};
+      return [name, uid, gid, mode];
+    }),
     processes: host.list('/proc').filter((name) => /^\d+$/.test(name)),
     consoles: host
       .list('/sys/class/vtconsole')
@@ -197,6 +201,10 @@ const withVgpu = (declaration: MachineDeclaration): void => {
     },
   });
 };
+const withUsers = (declaration: MachineDeclaration): void => {
+  declaration.files['/etc/passwd'] = 'root:x:0:0::/:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n';
+  declaration.files['/etc/group'] = 'root:x:0:\nvfio:x:990:\n';
+};
 const installed = `-s ${card} service install vfio-pci --siblings`;
 const withSettings = `${installed} --set reset=bus --set d3cold_allowed=0 --set power/control=on`;
 const defined = `mdev define -u ${uuid} -p 0000:02:00.0 -t nvidia-1 --auto`;
@@ -234,6 +242,24 @@ const operations: Record<string, Operation> = {
     first: [`${installed} --now`],
     tweak: withInitramfs,
     inverse: `${installed} --now`,
+  },
+  'service install with a user': {
+    call: `${installed} --user alice`,
+    tweak: withUsers,
+    inverse: `-s ${card} -s ${sound} service uninstall`,
+  },
+  'service install --now with a user': {call: `${installed} --user alice --now`, tweak: withUsers},
+  'service set of a user, and back': {
+    call: `service set ${card} --user alice --user-group vfio`,
+    first: [`-s ${card} service install vfio-pci --group --now`],
+    tweak: withUsers,
+    inverse: `service set ${card} --user= --user-group=`,
+  },
+  'driver new-id': {call: 'driver new-id vfio-pci 10de:1b80 --force', first: [`unbind ${card}`]},
+  'driver no-iommu on': {
+    call: 'driver no-iommu on --permanent --force',
+    tweak: (declaration) => (declaration.iommu = false),
+    inverse: 'driver no-iommu off --force',
   },
   'boot disable': {call: 'boot disable', first: [installed], tweak: withInitramfs},
   'service uninstall': {

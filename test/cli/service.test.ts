@@ -615,6 +615,7 @@ describe('pearasys service', () => {
             unit: null,
             enabled: true,
             active: null,
+            access: null,
             unknown: [],
             source: 'record',
             switchedOff: false,

@@ -53,6 +53,7 @@ describe('pearasys show', () => {
       quarantined: null,
       unreadable: [],
       inTheWay: ['0000:04:00.0'],
+      nodes: [],
       resetMethods: ['flr', 'bus'],
       power: {state: 'D0', control: 'on', d3coldAllowed: true},
     });

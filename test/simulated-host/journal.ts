@@ -10,6 +10,13 @@ export type Effect =
     }
   | {readonly kind: 'link'; readonly path: string; readonly target: string; answer: string}
   | {readonly kind: 'remove'; readonly path: string; answer: string}
+  | {
+      readonly kind: 'owner';
+      readonly path: string;
+      readonly owner: string;
+      readonly mode: number;
+      answer: string;
+    }
   | {readonly kind: 'signal'; readonly pid: number; readonly signal: string; answer: string}
   | {readonly kind: 'run'; readonly file: string; readonly args: readonly string[]; answer: string};
 
@@ -28,6 +35,8 @@ export function effectText(effect: Effect): string {
       return `ln -s ${effect.target} ${effect.path}${answer}`;
     case 'remove':
       return `rm ${effect.path}${answer}`;
+    case 'owner':
+      return `chown ${effect.owner} ${effect.path} (${effect.mode.toString(8)})${answer}`;
     case 'signal':
       return `kill -${effect.signal} ${effect.pid}`;
     case 'run':

@@ -354,6 +354,15 @@ export class SimulatedHost implements Host {
     });
   }
 
+  async setOwner(path: string, {uid, gid}: FileOwner, mode: number): Promise<boolean> {
+    const effect: Effect = {kind: 'owner', path, owner: `${uid}:${gid}`, mode, answer: ''};
+    return await this.#perform(effect, () => {
+      if (!this.machine.tree.nodes.has(path)) return false;
+      this.machine.setNodeOwner(path, {uid, gid, mode});
+      return true;
+    });
+  }
+
   async tidyFolder(folder: string, options: {readonly prune?: number} = {}): Promise<void> {
     this.#live();
     const real = this.machine.tree.resolve(folder);

@@ -142,6 +142,32 @@ describe('MachineHost', function () {
     });
   });
 
+  describe('sets owners', () => {
+    it('of device nodes', async function () {
+      const node = real('/etc/null');
+      // mknod needs a capability that root of a container may not have.
+      if (spawnSync('mknod', [node, 'c', '1', '3']).status !== 0) this.skip();
+      const machine = new MachineHost();
+      assert.equal(await machine.setOwner(node, {uid: 12, gid: 34}, 0o640), true);
+      const {uid, gid, mode} = fs.statSync(node);
+      assert.deepEqual([uid, gid, mode & 0o7777], [12, 34, 0o640]);
+      await machine.close();
+    });
+
+    it('of nothing else, and of no node in an image, which would be one of this machine', async () => {
+      const machine = new MachineHost();
+      fs.writeFileSync(real('/etc/file'), '', {mode: 0o600});
+      fs.symlinkSync('/dev/null', real('/etc/link'));
+      for (const name of ['file', 'link', 'missing', 'no/folder'])
+        assert.equal(await machine.setOwner(real(`/etc/${name}`), {uid: 12, gid: 34}, 0o666), false, name);
+      const {uid, mode} = fs.statSync(real('/etc/file'));
+      assert.deepEqual([uid === 12, mode & 0o777], [false, 0o600]);
+      spawnSync('mknod', [real('/etc/null'), 'c', '1', '3']);
+      assert.equal(await host.setOwner('/etc/null', {uid: 12, gid: 34}, 0o666), false);
+      await machine.close();
+    });
+  });
+
   describe('writes attributes', () => {
     it('in one write, without creating or truncating files', async () => {
       fs.writeFileSync(real('/etc/a'), 'a longer text');

@@ -13,7 +13,7 @@ import {
 import type {FileState, Planned} from '../../src/plan/step.js';
 import {checkedPath, printRecord, recordPath, type DeviceRecord} from '../../src/state/records/record.js';
 import {enabledLink, unitName, type UnitIdentity} from '../../src/systemd/unit.js';
-import {aDriver, linesOf, undoLines} from './values.js';
+import {aDriver, linesOf, noAccess, undoLines} from './values.js';
 
 const slot = parseSlot('02:00.0');
 const id = parseId('10de:1b80');
@@ -47,6 +47,7 @@ function state(rest: Partial<ServiceState> = {}): ServiceState {
     wants: new Map(),
     untidy: [],
     claimList: {takesPart: false, file: undefined},
+    access: noAccess,
     running: true,
     present: new Set([slot]),
     names: new Map([[slot, 'GP104']]),

@@ -2,6 +2,7 @@ import type {Device} from '../../src/devices/pci/device.js';
 import {parseDriver, type Driver} from '../../src/devices/pci/driver.js';
 import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
+import type {AccessState} from '../../src/plan/service/access.js';
 import {shellLine, type Planned, type Step} from '../../src/plan/step.js';
 
 /** A device with what a test says of it, and nothing special otherwise. */
@@ -42,3 +43,14 @@ export function undoLines(steps: readonly Step[]): string[] {
     .flatMap((step) => step.undo)
     .map(shellLine);
 }
+
+/** No rules that give nodes to users, and no nodes. */
+export const noAccess: AccessState = {
+  source: 'records',
+  file: undefined,
+  devices: new Map(),
+  nodes: new Map(),
+  users: new Map(),
+  groups: new Map(),
+  running: true,
+};

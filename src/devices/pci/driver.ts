@@ -46,3 +46,11 @@ const standIns: ReadonlySet<string> = new Set(['uio_pci_generic', 'igb_uio', 'pc
 export function isStandIn(driver: string | undefined): boolean {
   return driver !== undefined && (standIns.has(driver) || isVfio(driver));
 }
+
+/** Drivers of UIO, whose devices have nodes /dev/uio<N>. */
+const uioDrivers: ReadonlySet<string> = new Set(['uio_pci_generic', 'igb_uio', 'uio_hv_generic']);
+
+/** Whether a device on this driver has nodes in /dev through which a program of a user can drive it: VFIO and UIO. */
+export function hasUserNodes(driver: string): boolean {
+  return isVfio(driver) || uioDrivers.has(driver);
+}

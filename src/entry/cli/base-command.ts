@@ -28,6 +28,12 @@ export const writeFlags = {
   }),
 };
 
+/** Flags of commands that ask on a terminal before they affect further devices. */
+export const forceFlags = {
+  ...writeFlags,
+  force: boolean({summary: 'Continue without a question if other devices are affected'}),
+};
+
 /** Flags of commands that switch drivers. */
 export const switchFlags = {
   ...writeFlags,

@@ -88,6 +88,18 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'Undo `sriov set`',
     load: () => import('./commands/sriov/unset.js'),
   },
+  'driver:new-id': {
+    summary: 'Give a driver every device with an id',
+    load: () => import('./commands/driver/new-id.js'),
+  },
+  'driver:remove-id': {
+    summary: 'Undo `driver new-id`',
+    load: () => import('./commands/driver/remove-id.js'),
+  },
+  'driver:no-iommu': {
+    summary: 'Let VFIO take devices without an IOMMU group, unsafely',
+    load: () => import('./commands/driver/no-iommu.js'),
+  },
   'guest:setup': {
     summary: 'Set which devices a guest takes when it starts',
     load: () => import('./commands/guest/setup.js'),
@@ -239,6 +251,7 @@ export const topics: Readonly<Record<string, string>> = {
   service: 'Claim devices at boot and at each hot-add',
   boot: 'Let claims take effect in the initramfs',
   sriov: 'Create virtual functions at each boot, and give them to their drivers',
+  driver: 'Change what a driver takes besides what it is given',
   guest: 'Give devices to virtual machines while they run',
   vgpu: 'NVIDIA vGPUs on virtual functions, without mediated devices',
   hugepages: 'Allocate huge pages, now and at each boot',

@@ -24,6 +24,9 @@ const kinds = [
   'guest',
   'setting',
   'device-type',
+  'user',
+  'user-group',
+  'switch',
 ] as const;
 type Kind = (typeof kinds)[number];
 
@@ -41,6 +44,8 @@ const kindOfOption: Readonly<Record<string, Kind>> = {
   mount: 'folder',
   set: 'setting',
   take: 'slot',
+  user: 'user',
+  'user-group': 'user-group',
 };
 const kindOfArgument: Readonly<Record<string, Kind>> = {
   device: 'device',
@@ -50,6 +55,7 @@ const kindOfArgument: Readonly<Record<string, Kind>> = {
   shell: 'shell',
   slot: 'slot',
   setting: 'setting',
+  state: 'switch',
 };
 
 interface CompletedOption {
@@ -132,6 +138,9 @@ _${name}_words() {
     chain) printf '%s\\n' ${chainWords.join(' ')} ;;
     setting) printf '%s\\n' ${settingKinds.map((kind) => `${kind.name}=`).join(' ')} ;;
     device-type) printf '%s\\n' ${deviceTypes.join(' ')} ;;
+    user) cut -d: -f1 /etc/passwd ;;
+    user-group) cut -d: -f1 /etc/group ;;
+    switch) printf '%s\\n' on off ;;
     shell) printf '%s\\n' ${shells.join(' ')} ;;
     guest) _${name}_entries ${shellWord(`${config}/guests`)} /etc/libvirt/qemu | sed -n 's/\\.conf$//p; s/\\.xml$//p' | grep -v -e '-passthrough-guests$' | sort -u ;;
   esac 2>/dev/null

@@ -17,6 +17,7 @@ import {
 } from '../../state/records/locate.js';
 import type {IgnoredFile, UnknownKey} from '../../state/desired.js';
 import {readUnitStates, type UnitState} from '../../systemd/unit.js';
+import {reportAccess, type AccessReport} from './access-report.js';
 
 /** A holder as `--json` prints it: the fields of its kind, a text for people, and how to end its use. */
 export type HolderReport = Told<Holder> & {readonly text: string; readonly advice: string};
@@ -36,6 +37,8 @@ export interface RecordReport {
   readonly matches: boolean;
   /** Which parts of the recorded identity the card has; null for a record by id alone. */
   readonly identity: IdentityReport | null;
+  /** Who may open its nodes; null for root only. */
+  readonly access: AccessReport | null;
   /** What the record has that this version does not know. */
   readonly unknown: readonly UnknownKey[];
 }
@@ -255,6 +258,7 @@ export function reportRecord(
     id: record.id,
     matches: record.slot === 'any' ? record.id === device.id : cards.where.get(record)?.slot === device.slot,
     identity: record.slot === 'any' || there === undefined ? null : compareIdentity(record, there),
+    access: reportAccess(record.access),
     unknown: record.unknown,
   };
 }

@@ -12,8 +12,10 @@ import {
   type DeviceSetting,
   type SettingChange,
 } from '../../state/records/device-settings.js';
+import {changeNodeAccess, type NodeAccessChange} from '../../state/records/node-access.js';
 import {checkedPath, printChecked, printRecord, type DeviceRecord} from '../../state/records/record.js';
 import {plan, refuse, writeFile, type Planned, type Refusal} from '../step.js';
+import {accessNotes, grantsOf, planAccess, refuseAccess, refuseWithoutNodes} from './access.js';
 import type {ServiceState} from './service-state.js';
 
 /**
@@ -95,17 +97,37 @@ function whyNoReset(host: HostReader, device: Device, value: string): WhyNot | u
       };
 }
 
-/** The plan that changes the settings in a record. They are applied at the next claim. */
+/** What is changed in a record besides its driver. */
+export interface RecordChange {
+  readonly settings: readonly SettingChange[];
+  /** Who may open the device's nodes; undefined for no change. */
+  readonly access?: NodeAccessChange | undefined;
+}
+
+/** The plan that changes a record. Settings are applied at the next claim, access at once. */
 export function planSettings(
   host: HostReader,
   record: DeviceRecord,
   device: Device | undefined,
-  changes: readonly SettingChange[],
+  change: RecordChange,
   state: ServiceState,
 ): Planned {
-  const refusal = refuseSettings(host, device, record.driver, changes);
+  const refusal = refuseSettings(host, device, record.driver, change.settings);
   if (refusal !== undefined) return refusal;
-  const changed = {...record, settings: changeSettings(record.settings ?? [], changes)};
+  if (change.access !== undefined && record.source !== 'record') return refuseForBoot(record);
+  const {access: before, ...rest} = record;
+  const access = changeNodeAccess(before, change.access ?? {});
+  const changed: DeviceRecord = {
+    ...rest,
+    settings: changeSettings(record.settings ?? [], change.settings),
+    ...(access === undefined ? {} : {access}),
+  };
+  const nodeless = refuseWithoutNodes(record.driver, access, change.access);
+  if (nodeless !== undefined) return nodeless;
+  const grants = grantsOf(state.records.records.map((one) => (one.path === record.path ? changed : one)));
+  const own = record.slot === 'any' ? [] : [record.slot];
+  const conflict = refuseAccess(grants, change.access === undefined ? [] : own, state.access);
+  if (conflict !== undefined) return conflict;
   const put = (path: string, content: string) => {
     const previous = state.files.get(path);
     return previous?.content === content ? [] : [writeFile(path, content, previous)];
@@ -114,5 +136,20 @@ export function planSettings(
   const copy =
     state.running && record.slot !== 'any' ? checkedPath(record, state.bridges.get(record.slot)) : undefined;
   const copies = copy === undefined ? [] : put(copy, printChecked(changed, state.records.records));
-  return plan([...steps, ...copies]);
+  return plan([...steps, ...copies, ...planAccess(grants, state.access)], {
+    notes: accessNotes(grants, change.access === undefined ? [] : own, state.access),
+  });
+}
+
+function refuseForBoot({slot}: DeviceRecord): Refusal {
+  return refuse({
+    code: 'boot-claim',
+    exitCode: ExitCode.refused,
+    message: `who may open ${slot} cannot be recorded: its claim is not from a record`,
+    details: [
+      'it is claimed for this boot only, by the kernel command line or a credential',
+      'nothing was changed',
+    ],
+    hint: `pearasys -s ${slot} service install DRIVER --user USER writes a record`,
+  });
 }

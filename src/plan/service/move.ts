@@ -26,6 +26,7 @@ import {
   type Planned,
   type Step,
 } from '../step.js';
+import {grantsOf, planAccess} from './access.js';
 import {enabledClaims, planClaimList} from './claim-list.js';
 import {
   checkedOf,
@@ -245,11 +246,14 @@ export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Pla
   const remaining = state.records.records.filter(
     (record) => !left.includes(record) && (record.slot === 'any' || !written.has(record.slot)),
   );
-  if (steps.length > 0) {
+  const changes = steps.length > 0;
+  if (changes) {
     const claims = enabledClaims([...remaining, ...written.values()], (link) => draft.wants.has(link));
     steps.push(...planClaimList(claims, layout, state.claimList));
   }
-  if (!state.running || steps.length === 0) return plan([...tidy(state), ...steps], {notes: notesOf(wish)});
+  // Also without a move: a run that was killed may have left the rules as they were.
+  steps.push(...planAccess(grantsOf([...remaining, ...written.values()]), state.access));
+  if (!state.running || !changes) return plan([...tidy(state), ...steps], {notes: notesOf(wish)});
   steps.push(systemctl(['daemon-reload']));
   for (const record of written.values()) draft.putChecked(record, [...remaining, ...written.values()]);
   const here = [...arrivals].filter((slot) => state.present.has(slot));

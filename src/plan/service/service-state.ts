@@ -8,6 +8,7 @@ import {readLastingIdentity, type Identity} from '../../devices/pci/identity.js'
 import type {Slot} from '../../devices/pci/slot.js';
 import type {UnknownKey} from '../../state/desired.js';
 import type {SettingChange} from '../../state/records/device-settings.js';
+import type {NodeAccessChange} from '../../state/records/node-access.js';
 import {
   checkedFolder,
   checkedPath,
@@ -28,6 +29,7 @@ import {
 } from '../../systemd/unit.js';
 import {readInitramfs} from '../../state/initramfs/generator.js';
 import {readFileState, type FileState, type Step} from '../step.js';
+import {grantsOf, readAccess, type AccessState} from './access.js';
 import {readClaimList, type ClaimListState} from './claim-list.js';
 
 /** A device to claim at each boot. */
@@ -39,6 +41,8 @@ export interface WishedClaim {
   readonly together: readonly Slot[];
   /** Changes of the settings that an existing record for this card has. */
   readonly changes?: readonly SettingChange[];
+  /** A change of who may open its nodes. */
+  readonly accessChange?: NodeAccessChange | undefined;
   /** What identifies the card; undefined if there is no device to read it from. */
   readonly identity?: Identity;
   /** Additional keys of its record. The keys that an existing record for this card has are kept. */
@@ -62,6 +66,8 @@ export interface ServiceState {
   readonly untidy: readonly string[];
   /** The list of claims for the initramfs. */
   readonly claimList: ClaimListState;
+  /** The rules that give nodes to users. */
+  readonly access: AccessState;
   /** Whether systemd and udev run for this host; false for an image. */
   readonly running: boolean;
   /** The requested slots whose device is present. */
@@ -201,6 +207,7 @@ export function readServices(
       ...units.map((unit) => dropInFolder(unit)),
     ].filter((place) => host.exists(`${place}/${draftFolder}`)),
     claimList: readClaimList(host, layout, readInitramfs(host)),
+    access: readAccess(host, 'records', [...slots, ...grantsOf(records.records).map(({slot}) => slot)]),
     running: host.root === '/',
     present: new Set(slots.filter((slot) => host.exists(devicePath(slot)))),
     bridges,

@@ -18,7 +18,8 @@ import {
   type RecordContent,
   type RecordSource,
 } from '../../state/records/record.js';
-import {changeSettings, type SettingChange} from '../../state/records/device-settings.js';
+import {changeSettings} from '../../state/records/device-settings.js';
+import {changeNodeAccess} from '../../state/records/node-access.js';
 import {mergeUnknown, type IgnoredFile} from '../../state/desired.js';
 import {claimTemplate, slotTemplate, unitSettings} from '../../systemd/unit-texts.js';
 import {
@@ -42,6 +43,7 @@ import {
   type Refusal,
   type Step,
 } from '../step.js';
+import {accessNotes, grantsOf, planAccess, refuseAccess, refuseWithoutNodes} from './access.js';
 import {enabledClaims, planClaimList} from './claim-list.js';
 import {pendingMark} from '../switch/claim.js';
 import {
@@ -174,6 +176,17 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
     }
   const enabled = [...enabledClaims(others, (link) => state.wants.has(link)), ...recorded];
   steps.push(...planClaimList(enabled, state.layout, state.claimList));
+  // Before the driver makes the nodes.
+  const grants = grantsOf([...others, ...recorded]);
+  const conflict =
+    claims
+      .map(({accessChange}, index) =>
+        refuseWithoutNodes(recorded[index]?.driver ?? '', recorded[index]?.access, accessChange),
+      )
+      .find((one) => one !== undefined) ?? refuseAccess(grants, slots, state.access);
+  if (conflict !== undefined) return conflict;
+  steps.push(...planAccess(grants, state.access));
+  notes.push(...accessNotes(grants, slots, state.access));
   if (wish.start === 'now')
     steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state), whereTheReasonIs(claims)));
   if (wish.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
@@ -287,6 +300,7 @@ export function planUninstall(slots: readonly Slot[], state: ServiceState): Plan
   const left = state.records.records.filter((record) => !records.includes(record));
   const enabled = enabledClaims(left, (link) => state.wants.has(link));
   steps.push(...planClaimList(enabled, state.layout, state.claimList));
+  steps.push(...planAccess(grantsOf(left), state.access));
   steps.push(...checked.flatMap((path) => dropFile(path, state)), ...files);
   if (state.running) steps.push(systemctl(['daemon-reload']));
   return plan([...tidy(state), ...steps], {
@@ -300,12 +314,15 @@ export function planInstallAnySlot(
   id: DeviceId,
   driver: Driver,
   state: ServiceState,
-  changes: readonly SettingChange[] = [],
+  {changes = [], accessChange}: Pick<WishedClaim, 'changes' | 'accessChange'> = {},
 ): Planned {
-  const record = recordOf({slot: 'any', id, driver, together: [], changes}, state.records.records);
+  const record = recordOf(
+    {slot: 'any', id, driver, together: [], changes, accessChange},
+    state.records.records,
+  );
   const path = recordPath(state.layout, record);
   const ignored = problemsAt([path], state);
-  const refusal = refuseRecords(ignored, state);
+  const refusal = refuseRecords(ignored, state) ?? refuseWithoutNodes(driver, record.access, accessChange);
   if (refusal !== undefined) return refusal;
   const previous = state.files.get(path);
   const content = printRecord(record);
@@ -360,17 +377,20 @@ function restoreActive(own: ReadonlySet<string>, rivals: readonly string[], stat
 function recordOf(
   {
     changes = [],
+    accessChange = {},
     unknown = [],
     ...claim
-  }: Omit<RecordContent, 'identity' | 'unknown' | 'settings'> &
-    Pick<WishedClaim, 'identity' | 'unknown' | 'changes'>,
+  }: Omit<RecordContent, 'identity' | 'unknown' | 'settings' | 'access'> &
+    Pick<WishedClaim, 'identity' | 'unknown' | 'changes' | 'accessChange'>,
   records: readonly DeviceRecord[],
 ): RecordContent {
   const previous = records.find(({slot, id}) => slot === claim.slot && id === claim.id);
+  const access = changeNodeAccess(previous?.access, accessChange);
   return {
     ...claim,
     identity: keepSerial(previous?.identity ?? {}, claim.identity),
     settings: changeSettings(previous?.settings ?? [], changes),
+    ...(access === undefined ? {} : {access}),
     unknown: mergeUnknown(previous?.unknown ?? [], unknown),
   };
 }

@@ -314,7 +314,7 @@ function refuseWithoutIommu(
   }[noIommu ?? 'off'];
   const cost = 'without DMA isolation: the device can then write to all memory, and the kernel is tainted';
   const ways = {
-    off: [`echo 1 > ${noIommuParameter}, ${cost}`],
+    off: [`pearasys driver no-iommu on (echo 1 > ${noIommuParameter}), ${cost}`],
     'not-loaded': [
       `modprobe vfio enable_unsafe_noiommu_mode=1, or for each boot \`options vfio enable_unsafe_noiommu_mode=1\` in /etc/modprobe.d/vfio.conf, ${cost}`,
     ],

@@ -6,6 +6,7 @@ import {driversFolder, type Driver} from '../../devices/pci/driver.js';
 import {readHolders} from '../../usage/holders.js';
 import {findDriver} from '../../devices/pci/modules.js';
 import {markReleased} from './claim.js';
+import {takenByNewId} from './ids.js';
 import {dependentNotes, leaveDriver, removeVirtualFunctions, withoutDependents} from './leaving.js';
 import {plan, refuse, setOverride, writeAttribute, type Planned, type Refusal, type Step} from '../step.js';
 import {
@@ -164,7 +165,7 @@ function planIds(
       if (!brought.has(driver)) steps.push(...bringing);
       brought.add(driver);
       const opposite = `${driversFolder}/${driver}/${verb === 'new-id' ? 'remove_id' : 'new_id'}`;
-      const taken = verb === 'new-id' ? readUnbound(host, device) : [];
+      const taken = verb === 'new-id' ? takenByNewId(driver, device.id, readDevices(host)) : [];
       steps.push(
         writeAttribute(path, value, {
           // It is not a failure if the driver already knows the id; the next write then binds the device.
@@ -251,9 +252,4 @@ function refuseInUse(host: HostReader, devices: readonly Device[], force: boolea
 
 function skipDriverless({slot}: Device): string {
   return `Skipping device ${slot}, no driver bound`;
-}
-
-/** new_id makes the driver probe every unbound device with this id, not only the named one. */
-function readUnbound(host: HostReader, {id}: Device): Device[] {
-  return readDevices(host).filter((other) => other.id === id && other.driver === undefined);
 }

@@ -23,6 +23,7 @@ import {
   printSettings,
   type DeviceSettings,
 } from './device-settings.js';
+import {isNodeAccessKey, parseNodeAccess, printNodeAccess, type NodeAccess} from './node-access.js';
 
 /** The content of a record. */
 export interface RecordContent {
@@ -36,6 +37,8 @@ export interface RecordContent {
   readonly identity: Identity;
   /** What is set at each claim besides the driver; absent for nothing. */
   readonly settings?: DeviceSettings;
+  /** Who may open its nodes; absent if only root may. */
+  readonly access?: NodeAccess;
   /** Keys written by a newer version: kept unchanged, and reported. */
   readonly unknown: readonly UnknownKey[];
 }
@@ -111,6 +114,7 @@ export function printRecord(record: RecordContent): string {
     ...(record.together.length > 1 ? [`${keys.together}=${record.together.join(',')}`] : []),
     ...printIdentity(record.identity),
     ...printSettings(record.settings ?? []),
+    ...printNodeAccess(record.access),
     ...record.unknown.map(({key, value}) => `${key}=${value}`),
     '',
   ].join('\n');
@@ -204,7 +208,9 @@ const mostBytes = 64 * 1024;
 export function parseRecord(path: string, text: string): RecordContent {
   const values = readLines(path, text, Object.values(keys));
   const unknown = [...values]
-    .filter(([key]) => !Object.values<string>(keys).includes(key) && !isSettingKey(key))
+    .filter(
+      ([key]) => !Object.values<string>(keys).includes(key) && !isSettingKey(key) && !isNodeAccessKey(key),
+    )
     .map(([key, value]) => ({key, value}));
   const {slot, id} = parseCard(path, values);
   const driver = requireValue(path, values, keys.driver);
@@ -220,6 +226,7 @@ export function parseRecord(path: string, text: string): RecordContent {
   if (slot !== 'any' && !together.includes(slot))
     throw badRecord(path, `${keys.together} does not include ${slot} itself`);
   const settings = parseSettings(values, (reason) => badRecord(path, reason));
+  const access = parseNodeAccess(values, (reason) => badRecord(path, reason));
   return {
     slot,
     id,
@@ -227,6 +234,7 @@ export function parseRecord(path: string, text: string): RecordContent {
     together,
     identity: parseIdentity(path, values),
     ...(settings.length === 0 ? {} : {settings}),
+    ...(access === undefined ? {} : {access}),
     unknown,
   };
 }

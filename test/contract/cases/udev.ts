@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
 import {DEVICES} from '../../vm/devices.js';
 import type {ContractArea, ContractMachine} from '../machine.js';
-import {attribute, driverOf, edu, nic, overrideOf, succeeds, twin, write} from './pci.js';
+import {
+  attribute,
+  driverOf,
+  drivers,
+  edu,
+  give,
+  nic,
+  overrideOf,
+  probe,
+  succeeds,
+  twin,
+  write,
+} from './pci.js';
 
 const rescan = '/sys/bus/pci/rescan';
 const values = '/run/contract/values';
@@ -204,6 +216,39 @@ export const udev: ContractArea = {
           await triggered(on, nic, 'KERNELS=="0000:00:*", ENV{C_PARENT}="$id", ENV{C_NUMBER}="$number"'),
           {C_PARENT: '0000:00:10.0', C_NUMBER: '0'},
         );
+      },
+    },
+    {
+      title:
+        'OWNER, GROUP and MODE apply to the node of a group with a certain member, and outlast their rule, but not the node',
+      check: async (on) => {
+        const rules = '/etc/udev/rules.d/61-contract.rules';
+        const member = (slot: string, vendor: string) =>
+          `SUBSYSTEM=="vfio", TEST=="/sys/kernel/iommu_groups/$kernel/devices/${slot}", ATTR{[pci/${slot}]vendor}=="${vendor}", `;
+        await on.put(
+          rules,
+          ['OWNER="12"', 'GROUP="34"', 'MODE="0640"']
+            .map((part) => `${member(edu, '0x1234')}${part}\n`)
+            .join('') +
+            `${member(twin, '0x8086')}OWNER="56"\n${member(edu, '0x1234')}OWNER="nobody-of-this-name"\n`,
+        );
+        await succeeds(on, 'udevadm', 'control', '--reload');
+        await succeeds(on, 'modprobe', 'vfio-pci');
+        const nodeOf = async (slot: string) =>
+          `/dev/vfio/${(await on.link(attribute(slot, 'iommu_group'))) ?? ''}`;
+        const ownerOf = async (slot: string) => succeeds(on, 'stat', '-c', '%u:%g %a', await nodeOf(slot));
+        for (const slot of [edu, twin]) await give(on, slot, 'vfio-pci');
+        await on.settle();
+        assert.deepEqual([await ownerOf(edu), await ownerOf(twin)], ['12:34 640', '0:0 600']);
+        await on.remove(rules);
+        await succeeds(on, 'udevadm', 'control', '--reload');
+        const group = (await nodeOf(edu)).replace('/dev/', '/sys/class/');
+        await succeeds(on, 'udevadm', 'trigger', '--action=change', group);
+        await on.settle();
+        assert.equal(await ownerOf(edu), '12:34 640');
+        await write(on, [`${drivers}/vfio-pci/unbind`, edu], [probe, edu]);
+        await on.settle();
+        assert.equal(await ownerOf(edu), '0:0 600');
       },
     },
     {

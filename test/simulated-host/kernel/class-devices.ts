@@ -6,6 +6,8 @@ import type {LiveFunction} from './pci.js';
 export class ClassDevices {
   readonly #machine: SimulatedMachine;
   readonly #numbers = new Set<string>();
+  /** The groups of devices without an IOMMU that VFIO has, by slot. */
+  readonly #withoutIommu = new Map<string, number>();
   #nextInterface = 2;
 
   constructor(machine: SimulatedMachine) {
@@ -65,6 +67,9 @@ export class ClassDevices {
     if (part.node !== undefined) {
       this.#machine.processes.loseNode(part.node.path);
       this.#machine.tree.removeNode(part.node.path);
+      // A new node is root's again.
+      this.#machine.owners.delete(part.node.path);
+      this.#machine.groups.delete(part.node.path);
     }
     for (const number of part.numbers ?? []) this.#numbers.delete(number);
     this.#machine.tree.remove(part.path);
@@ -76,10 +81,32 @@ export class ClassDevices {
   }
 
   vfioGroup(device: LiveFunction): string {
-    return device.group ?? `noiommu-${device.slot.replace(/[^0-9a-f]/g, '')}`;
+    return device.group ?? `noiommu-${this.#withoutIommu.get(device.slot) ?? ''}`;
+  }
+
+  /** In no-IOMMU mode, VFIO makes a group for each device (vfio_noiommu_group_alloc in drivers/vfio/group.c). */
+  #joinGroup(device: LiveFunction): void {
+    if (device.group !== undefined) return;
+    const number = this.allocate('iommu group');
+    const {tree} = this.#machine;
+    const folder = `/sys/kernel/iommu_groups/${number}`;
+    this.#withoutIommu.set(device.slot, number);
+    tree.link(`${folder}/devices/${device.slot}`, device.path);
+    tree.file(`${folder}/name`, 'vfio-noiommu\n');
+    tree.link(`${device.path}/iommu_group`, folder);
+  }
+
+  #leaveGroup(device: LiveFunction): void {
+    const number = this.#withoutIommu.get(device.slot);
+    if (number === undefined) return;
+    this.#withoutIommu.delete(device.slot);
+    this.#numbers.delete(`iommu group ${number}`);
+    this.#machine.tree.remove(`${device.path}/iommu_group`);
+    this.#machine.tree.remove(`/sys/kernel/iommu_groups/${number}`);
   }
 
   openVfio(device: LiveFunction): void {
+    this.#joinGroup(device);
     const group = this.vfioGroup(device);
     const folder = `/sys/devices/virtual/vfio/${group}`;
     if (!this.#machine.tree.has(folder)) {
@@ -118,5 +145,6 @@ export class ClassDevices {
       numbers: [`vfio group ${minor}`],
       files: {},
     });
+    this.#leaveGroup(device);
   }
 }

@@ -81,6 +81,26 @@ export class SimulatedMachine {
     return this.tree.folder;
   }
 
+  /** Gives a node in /dev another owner, group or mode: what is undefined stays as it is. */
+  setNodeOwner(
+    path: string,
+    {
+      uid,
+      gid,
+      mode,
+    }: {
+      readonly uid?: number | undefined;
+      readonly gid?: number | undefined;
+      readonly mode?: number | undefined;
+    },
+  ): void {
+    const node = this.tree.nodes.get(path);
+    if (node === undefined) return;
+    if (uid !== undefined) this.owners.set(path, uid);
+    if (gid !== undefined) this.groups.set(path, gid);
+    if (mode !== undefined) this.tree.nodes.set(path, {...node, mode});
+  }
+
   /** Removes the folder. */
   dispose(): void {
     this.tree.dispose();

@@ -18,3 +18,14 @@ export const chmod: Program = (machine, _userId, [mode = '', ...paths]) => {
 
 export const yes: Program = () => ok;
 export const no: Program = () => said('', 1);
+
+/** Owner and mode of nodes, in one format. */
+export const stat: Program = (machine, _userId, [option = '', format = '', ...paths]) => {
+  if (option !== '-c' || format !== '%u:%g %a') unsupported('stat', `${option} ${format}`);
+  const lines = paths.map((path) => {
+    const node = machine.tree.nodes.get(path);
+    if (node === undefined) return unsupported('stat', path);
+    return `${machine.owners.get(path) ?? 0}:${machine.groups.get(path) ?? 0} ${node.mode.toString(8)}`;
+  });
+  return said(`${lines.join('\n')}\n`);
+};

@@ -2,7 +2,8 @@ import {posix} from 'node:path';
 import type {CommandResult} from '../../../src/host/host.js';
 import type {SimulatedMachine} from '../kernel/machine.js';
 import {blkid} from './blkid.js';
-import {chmod, no, touch, yes} from './coreutils.js';
+import {chmod, no, stat, touch, yes} from './coreutils.js';
+import {getent} from './getent.js';
 import {dracut, initramfsClaims, mkinitcpio, updateInitramfs} from './initramfs.js';
 import {modprobe, rmmod} from './modprobe.js';
 import type {Program} from './program.js';
@@ -30,9 +31,11 @@ const programs = new Map<string, Program>([
   ['unshare', unshare],
   ['touch', touch],
   ['chmod', chmod],
+  ['stat', stat],
   ['true', yes],
   ['false', no],
   ['blkid', blkid],
+  ['getent', getent],
   ['modprobe', modprobe],
   ['rmmod', rmmod],
   ['udevadm', udevadm],

@@ -365,9 +365,10 @@ function subState(userland: Userland, unit: string): string {
   return {inactive: 'dead', failed: 'failed', activating: 'start', deactivating: 'stop'}[state];
 }
 
-function show({userland, units, options}: Call): Answer {
+function show({machine, userland, units, options}: Call): Answer {
   const wanted = options.get('--property')?.split(',');
   if (wanted === undefined) return unsupported('systemctl show', 'without --property');
+  if (units.length === 0) return showManager(machine, wanted, options.has('--value'));
   const blocks = units.map((named) => {
     const unit = userland.systemd.files.nameOf(named);
     const file = userland.unitFile(unit);
@@ -407,4 +408,18 @@ function show({userland, units, options}: Call): Answer {
       .join('\n');
   });
   return said(blocks.join('\n\n'));
+}
+
+/** Properties of systemd itself, some of which are set in system.conf. */
+function showManager(machine: SimulatedMachine, wanted: readonly string[], bare: boolean): Answer {
+  const settings = machine.tree.read('/etc/systemd/system.conf') ?? '';
+  const all: Readonly<Record<string, string>> = {
+    DefaultLimitMEMLOCK: /^DefaultLimitMEMLOCK=(.*)$/m.exec(settings)?.[1] ?? '8388608',
+  };
+  const lines = wanted.map((name) => {
+    const value = all[name];
+    if (value === undefined) return unsupported('systemctl show', name);
+    return bare ? value : `${name}=${value}`;
+  });
+  return said(`${lines.join('\n')}\n`);
 }

@@ -17,6 +17,8 @@ export interface UdevResult {
   readonly writes: string[];
   /** `kmod load pci:…`, run after all rules. */
   readonly builtins: string[];
+  /** What rules say about the device's node; users and groups that do not exist are left out. */
+  readonly node: {uid?: number; gid?: number; mode?: number};
   /** What would have been started as a process of its own: each one costs a fork for each event. */
   readonly processes: string[];
   /** What the worker would have logged. */
@@ -38,6 +40,7 @@ export function applyRules(
     symlinks: new Set(),
     writes: [],
     builtins: [],
+    node: {},
     processes: [],
     log: [],
     stuck: false,
@@ -49,6 +52,9 @@ export function applyRules(
     const label = worker.apply(rule);
     index = label === undefined ? index + 1 : findLabel(rules, rule, label) + 1;
   }
+  // At the end of the rules, whatever the action, unless the node is going.
+  const name = event.properties['DEVNAME'];
+  if (name !== undefined && event.action !== 'remove') machine.setNodeOwner(name, result.node);
   return result;
 }
 
@@ -194,7 +200,7 @@ class Worker {
 
   #assign(token: Token): void {
     const {key, attribute = '', operator, value} = token;
-    const {properties, tags, symlinks, builtins, processes} = this.#result;
+    const {properties, tags, symlinks, builtins, node, processes, log} = this.#result;
     switch (key) {
       case 'ENV': {
         if (value === '') {
@@ -230,15 +236,31 @@ class Worker {
         if (value !== '') list.push(this.#format(value));
         return;
       }
-      case 'OPTIONS':
       case 'OWNER':
-      case 'GROUP':
+      case 'GROUP': {
+        const number = this.#account(key === 'OWNER' ? '/etc/passwd' : '/etc/group', this.#format(value));
+        if (number === undefined)
+          log.push(`Unknown ${key === 'OWNER' ? 'user' : 'group'} '${value}', ignoring.`);
+        else node[key === 'OWNER' ? 'uid' : 'gid'] = number;
+        return;
+      }
       case 'MODE':
+        node.mode = parseInt(this.#format(value), 8);
+        return;
+      case 'OPTIONS':
       case 'LABEL':
         return;
       default:
         throw new Error(`udev: ${key} is not in this subset`);
     }
+  }
+
+  /** The number of a user or group, which may be given as such. */
+  #account(file: string, name: string): number | undefined {
+    if (/^\d+$/.test(name)) return Number(name);
+    const line = (this.#machine.tree.read(file) ?? '').split('\n').find((one) => one.startsWith(`${name}:`));
+    const number = line?.split(':')[2];
+    return number === undefined ? undefined : Number(number);
   }
 
   /** A plain write by the worker, without a newline; what the kernel refuses is logged and nothing more. */

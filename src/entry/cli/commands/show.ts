@@ -35,6 +35,7 @@ import {
   type DeviceReport,
   type Surroundings,
 } from '../device-report.js';
+import {accessInWords, reportNodes, type NodeReport} from '../access-report.js';
 import type {MdevInventory} from '../mdev-inventory.js';
 import type {MdevReport, ParentReport} from '../mdev-report.js';
 
@@ -75,6 +76,8 @@ export interface ShownDevice extends DeviceReport {
   readonly viable: boolean | null;
   /** Members, including this device, whose drivers make the group not viable. */
   readonly inTheWay: readonly string[];
+  /** The nodes through which programs can drive it while it is on a driver for userspace. */
+  readonly nodes: readonly NodeReport[];
   /** Its reset methods, in the order in which the kernel tries them. */
   readonly resetMethods: readonly string[];
   readonly power: {
@@ -129,7 +132,12 @@ export default class Show extends BaseCommand {
     );
     if (!this.jsonEnabled()) {
       const {printParent} = await import('../mdev-inventory.js');
-      this.log([...devices.map(print), ...parents.map((parent) => printParent(parent, mdevs))].join('\n\n'));
+      this.log(
+        [
+          ...devices.map((device) => print(host, device)),
+          ...parents.map((parent) => printParent(parent, mdevs)),
+        ].join('\n\n'),
+      );
     }
     for (const problem of surroundings.namesProblems) this.warn(problem);
     const files = [
@@ -238,6 +246,7 @@ function showDevice(
     members: group.filter(({slot}) => slot !== device.slot).map(companion),
     viable: device.group === undefined ? null : inTheWay.length === 0,
     inTheWay,
+    nodes: reportNodes(host, device.slot),
     resetMethods: (attribute('reset_method') ?? '').split(' ').filter((method) => method !== ''),
     power: {
       state: attribute('power_state'),
@@ -249,7 +258,7 @@ function showDevice(
 }
 
 /** The device for people: one fact per line. */
-function print(device: ShownDevice): string {
+function print(host: HostReader, device: ShownDevice): string {
   const lines: string[] = [`${device.slot} ${device.name}`];
   const fact = (name: string, ...values: (string | null | undefined)[]) => {
     for (const [index, value] of values.filter((one) => one !== null && one !== undefined).entries())
@@ -281,6 +290,9 @@ function print(device: ShownDevice): string {
   fact('unreadable', device.unreadable.join(' ') || undefined);
   fact('record', record === null ? 'none' : recordWords(record, device));
   fact('identity', record === null || record.identity === null ? undefined : identityWords(record.identity));
+  const access = record?.access ?? null;
+  fact('access', access === null ? undefined : accessInWords(host, access));
+  fact('nodes', ...device.nodes.map(({path, user, group, mode}) => `${path} ${user}:${group} ${mode}`));
   fact(
     'units',
     ...device.units.map(

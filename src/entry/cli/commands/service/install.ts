@@ -19,6 +19,7 @@ import {parseSettingChange, type SettingChange} from '../../../../state/records/
 import {templateName, unitName} from '../../../../systemd/unit.js';
 import {BaseCommand, switchFlags} from '../../base-command.js';
 import {chooseDevices} from '../../choose.js';
+import {accessWords, nodeAccessFlags, readAccessChange} from '../../node-access-flags.js';
 import {
   acceptRisks,
   changeResult,
@@ -44,11 +45,13 @@ export default class ServiceInstall extends BaseCommand {
     'device is claimed at the next boot or hot-add, with --now immediately. From then on, `systemctl disable` ' +
     'and `systemctl enable` of the unit control whether it is claimed; another card in the slot is never ' +
     'touched. Before the only display, the last route to the machine or all keyboards are claimed, it asks; ' +
-    'without a terminal it refuses, unless --force or --confirm is given.';
+    'without a terminal it refuses, unless --force or --confirm is given. With --user and --user-group, programs ' +
+    'without root can open the device: its nodes in /dev get this owner and group each time the driver has it.';
   static override examples = [
     '<%= config.bin %> -s 04:00.0 service install vfio-pci --siblings --now',
     '<%= config.bin %> service install vfio-pci -s 04:00.0 --set reset_method=flr --set d3cold_allowed=0',
     '<%= config.bin %> service install vfio-pci -d 10de:1b80 --any-slot',
+    '<%= config.bin %> -s 04:00.0 service install vfio-pci --user alice --user-group vfio --now',
   ];
   static override args = {
     driver: stringArg({
@@ -74,6 +77,7 @@ export default class ServiceInstall extends BaseCommand {
       multiple: true,
       multipleNonGreedy: true,
     }),
+    ...nodeAccessFlags,
     now: boolean({summary: 'Start the units now'}),
     confirm: {...confirmFlag, dependsOn: ['now']},
     'no-initramfs': noInitramfsFlag,
@@ -94,6 +98,7 @@ export default class ServiceInstall extends BaseCommand {
     const units = slots.map((slot) => unitName({slot, driver}));
     const {group, now, force} = flags;
     const notes: string[] = [];
+    const accessChange = await readAccessChange(this, host, accessWords(flags), notes);
     const present = devices.filter((device) => 'classCode' in device);
     const taken = present.filter((device) => device.driver !== driver);
     const {layout} = this.context;
@@ -101,12 +106,12 @@ export default class ServiceInstall extends BaseCommand {
     // If all devices are on the driver already, there is nothing to undo.
     const trial = seconds !== undefined && taken.length > 0;
     const accepted = !trial && (await acceptRisks(this, host, taken, flags));
-    const wish = {devices, driver, folder, group, changes, now};
+    const wish = {devices, driver, folder, group, changes, accessChange, now};
     const outcome = await withChanges(this, flags, notes, (options) => {
       const rebuild = !flags['no-initramfs'];
       if (!trial) return installServices(host, layout, {...wish, force, accepted, rebuild}, options);
       const cards = devices.map(({slot, id}) => ({slot, id}));
-      const claim = {driver, folder, group, rebuild, changes, devices: cards};
+      const claim = {driver, folder, group, rebuild, changes, accessChange, devices: cards};
       const target = {kind: 'claim', driver} as const;
       return switchUnconfirmed(
         host,
@@ -155,6 +160,9 @@ export default class ServiceInstall extends BaseCommand {
     flags: {
       readonly slot?: string[] | undefined;
       readonly id?: string[] | undefined;
+      readonly user?: string | undefined;
+      readonly 'user-group'?: string | undefined;
+      readonly mode?: string | undefined;
       readonly now: boolean;
       readonly 'dry-run': boolean;
       readonly timeout: number;
@@ -169,8 +177,9 @@ export default class ServiceInstall extends BaseCommand {
         'also install it for the slot, with -s',
       );
     const notes: string[] = [];
+    const accessChange = await readAccessChange(this, host, accessWords(flags), notes);
     const outcome = await withChanges(this, flags, notes, (options) =>
-      installForAnySlot(host, this.context.layout, {id, driver, changes}, options),
+      installForAnySlot(host, this.context.layout, {id, driver, changes, accessChange}, options),
     );
     const result = {...changeResult(host, [outcome], flags, notes, []), units: []};
     if (result.dryRun) for (const line of result.steps) this.log(line);

@@ -11,6 +11,7 @@ import {desiredNotes, type UnknownKey} from '../../../../state/desired.js';
 import {quarantineNote, readQuarantines, type Quarantine} from '../../../../state/quarantine.js';
 import {describeRescue, readRescue, switchedOffBy} from '../../../../state/rescue.js';
 import {readUnitStates} from '../../../../systemd/unit.js';
+import {reportAccess, type AccessReport} from '../../access-report.js';
 import {BaseCommand} from '../../base-command.js';
 import {hasColors} from '../../context.js';
 
@@ -34,6 +35,8 @@ export interface ServiceEntry {
   readonly elsewhere: readonly string[];
   /** Where the claim comes from: a record, or for this boot the kernel command line or a credential. */
   readonly source: RecordSource;
+  /** Who may open its nodes; null for root only. */
+  readonly access: AccessReport | null;
   /** What the record has that this version does not know. */
   readonly unknown: readonly UnknownKey[];
   /** Whether the kernel command line switches the claim off for this boot. */
@@ -141,9 +144,17 @@ export default class ServiceList extends BaseCommand {
 function describeMatch(
   record: DeviceRecord | undefined,
   cards: LocatedCards<DeviceRecord>,
-): Pick<ServiceEntry, 'id' | 'card' | 'identity' | 'elsewhere' | 'source' | 'unknown'> {
+): Pick<ServiceEntry, 'id' | 'card' | 'identity' | 'elsewhere' | 'source' | 'access' | 'unknown'> {
   if (record === undefined)
-    return {id: null, card: 'unrecorded', identity: null, elsewhere: [], source: 'record', unknown: []};
+    return {
+      id: null,
+      card: 'unrecorded',
+      identity: null,
+      elsewhere: [],
+      source: 'record',
+      access: null,
+      unknown: [],
+    };
   const place = cards.where.get(record);
   const found = place?.kind === 'matches' || place?.slot === undefined ? [] : [place.slot];
   return {
@@ -153,6 +164,7 @@ function describeMatch(
     identity: reportIdentity(record, cards),
     elsewhere: [...found, ...(place?.candidates ?? [])],
     source: record.source,
+    access: reportAccess(record.access),
     unknown: record.unknown,
   };
 }

@@ -6,6 +6,14 @@ import {findRecorded, readSettingReports, type SettingReport} from '../../../../
 import {valueWords} from '../../../../state/records/device-settings.js';
 import {readRecords, type DeviceRecord} from '../../../../state/records/record.js';
 import {desiredNotes} from '../../../../state/desired.js';
+import type {HostReader} from '../../../../host/host.js';
+import {
+  accessInWords,
+  reportAccess,
+  reportNodes,
+  type AccessReport,
+  type NodeReport,
+} from '../../access-report.js';
 import {BaseCommand} from '../../base-command.js';
 
 /** The settings of one record, as `--json` prints them. */
@@ -18,6 +26,10 @@ export interface ShownService {
   readonly present: boolean;
   /** Those of the record, and those that the device supports. */
   readonly settings: readonly SettingReport[];
+  /** Who may open its nodes; null for root only. */
+  readonly access: AccessReport | null;
+  /** The nodes through which programs can drive the device now. */
+  readonly nodes: readonly NodeReport[];
 }
 
 /** What `--json` prints. */
@@ -31,8 +43,8 @@ export interface ServiceShowResult {
 export default class ServiceShow extends BaseCommand {
   static override description =
     'Shows the settings of the record for a slot, or of all records: the value that each claim sets, and the ' +
-    'value that the kernel has now. Also shows the parameters of vfio-pci, which apply to all of its devices and ' +
-    'are set in /etc/modprobe.d or on the kernel command line.';
+    'value that the kernel has now; and who may open the nodes in /dev. Also shows the parameters of vfio-pci, ' +
+    'which apply to all of its devices and are set in /etc/modprobe.d or on the kernel command line.';
   static override examples = ['<%= config.bin %> service show 04:00.0'];
   static override args = {slot: string({description: 'the slot', ignoreStdin: true})};
 
@@ -62,10 +74,12 @@ export default class ServiceShow extends BaseCommand {
         driver,
         present: device !== undefined,
         settings: readSettingReports(host, record, device),
+        access: reportAccess(record.access),
+        nodes: device === undefined ? [] : reportNodes(host, device.slot),
       };
     });
     const machineWide = readVfioParameters(host);
-    for (const service of services) this.#print(service);
+    for (const service of services) this.#print(host, service);
     if (services.length === 0) this.log('There are no records.');
     this.log(
       `parameters of vfio-pci for all of its devices (options vfio-pci NAME=VALUE in /etc/modprobe.d):`,
@@ -80,11 +94,14 @@ export default class ServiceShow extends BaseCommand {
     return {services, machineWide};
   }
 
-  #print({slot, id, driver, present, settings}: ShownService): void {
+  #print(host: HostReader, {slot, id, driver, present, settings, access, nodes}: ShownService): void {
     this.log(`${slot} (${id}), driver ${driver}${present || slot === 'any' ? '' : ', absent'}`);
     for (const {name, value, current} of settings)
       this.log(
         `  ${name.padEnd(16)} ${value === null ? 'not set' : `set to ${valueWords({name, value})}`}${current === null ? '' : `, now ${valueWords({name, value: current})}`}`,
       );
+    if (access !== null) this.log(`  ${'access'.padEnd(16)} ${accessInWords(host, access)}`);
+    for (const {path, user, group, mode} of nodes)
+      this.log(`  ${'node'.padEnd(16)} ${path} ${user}:${group} ${mode}`);
   }
 }

@@ -1,0 +1,140 @@
+import {parseAccountLine, readGroups, readGroupsOf, readUsers} from '../config/accounts.js';
+import {printLimit, readMemlock, type MemoryLimit} from '../config/memlock.js';
+import {CommandError, usageError} from '../host/errors.js';
+import type {HostQuery} from '../host/host.js';
+import {
+  expectedAccount,
+  parseAccount,
+  readMode,
+  type Account,
+  type NodeAccessChange,
+  type NodeAccessWords,
+} from '../state/records/node-access.js';
+
+/** A change of who may open the nodes of devices, with users and groups that exist. */
+export interface ResolvedAccess {
+  readonly change: NodeAccessChange;
+  readonly notes: readonly string[];
+}
+
+/** The databases of getent(1) and the words for their entries. */
+const databases = {user: 'passwd', group: 'group'} as const;
+
+/**
+ * The change that a user typed. A user or group that only a directory service knows (LDAP, SSSD) becomes its number,
+ * because udev reads its rules before the network is up.
+ * @throws PearasysError `usage` for a user or group that does not exist, or cannot be one, and for a wrong mode.
+ */
+export async function resolveAccess(host: HostQuery, words: NodeAccessWords): Promise<ResolvedAccess> {
+  const notes: string[] = [];
+  const change: {-readonly [Part in keyof NodeAccessChange]: NodeAccessChange[Part]} = {};
+  if (words.mode !== undefined) change.mode = readMode(words.mode);
+  for (const kind of ['user', 'group'] as const) {
+    const word = words[kind];
+    if (word !== undefined) change[kind] = word === '' ? undefined : await find(host, kind, word, notes);
+  }
+  return {change, notes: [...notes, ...(await noteOnSystemUsers(host, change))]};
+}
+
+/** The highest number of a system user or group, as systemd is built by the distributions. */
+const lastSystemAccount = 999;
+
+/** Versions of systemd whose udev ignores other users in rules (its pull requests 36123 and 40612). */
+const strictVersions = /^(?:258|259)$/;
+
+async function noteOnSystemUsers(host: HostQuery, {user, group}: NodeAccessChange): Promise<string[]> {
+  const others = [
+    ...(user !== undefined && !isSystem(user, readUsers(host)) ? [`user ${user}`] : []),
+    ...(group !== undefined && !isSystem(group, readGroups(host)) ? [`group ${group}`] : []),
+  ];
+  if (others.length === 0 || host.root !== '/') return [];
+  const {stdout} = await host.ask('udevadm', ['--version'], {accept: 'any'});
+  const version = stdout.trim();
+  if (!strictVersions.test(version)) return [];
+  return [
+    `${others.join(' and ')} may lose the nodes at the next boot: udev of systemd ${version} ignores users that are not system users; use a group made with groupadd --system`,
+  ];
+}
+
+function isSystem(account: Account, accounts: ReadonlyMap<string, number>): boolean {
+  return (/^\d/.test(account) ? Number(account) : (accounts.get(account) ?? 0)) <= lastSystemAccount;
+}
+
+async function find(
+  host: HostQuery,
+  kind: 'user' | 'group',
+  word: string,
+  notes: string[],
+): Promise<Account> {
+  const account = parseAccount(word);
+  const isNumber = /^\d/.test(word);
+  const local = kind === 'user' ? readUsers(host) : readGroups(host);
+  if (account !== undefined && (isNumber || local.has(account))) return account;
+  const number = isNumber ? undefined : (local.get(word) ?? (await lookUp(host, kind, word)));
+  const parsed = number === undefined ? undefined : parseAccount(String(number));
+  if (parsed === undefined)
+    throw usageError(
+      `there is no ${kind} '${word}'`,
+      isNumber ? `expected ${expectedAccount}` : `\`getent ${databases[kind]}\` lists them`,
+    );
+  const reason = local.has(word) ? 'a udev rule cannot name it' : `it is not in /etc/${databases[kind]}`;
+  notes.push(`${kind} ${word} is recorded by its number ${parsed}: ${reason}`);
+  return parsed;
+}
+
+/** The number of a user or group of a directory service; undefined if there is none. An image has only its files. */
+async function lookUp(host: HostQuery, kind: 'user' | 'group', word: string): Promise<number | undefined> {
+  if (host.root !== '/' || !/^[^\s:-][^\s:]*$/.test(word)) return undefined;
+  try {
+    const {stdout} = await host.ask('getent', [databases[kind], '--', word], {accept: 'any', limit: 10_000});
+    return parseAccountLine(stdout.split('\n')[0] ?? '')?.number;
+  } catch (error) {
+    // A machine without getent has no directory service. One that does not answer in time is not one without the user.
+    if (error instanceof CommandError && error.ended === undefined) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * How much memory these users may lock, in sentences: VFIO locks all memory that the device may access, and a program of
+ * a user fails with ENOMEM beyond the limit (RLIMIT_MEMLOCK).
+ */
+export async function describeMemlock(host: HostQuery, {user, group}: NodeAccessChange): Promise<string[]> {
+  const who = user ?? (group === undefined ? undefined : `@${group}`);
+  if (who === undefined) return [];
+  const groups = user === undefined ? [group ?? ''] : readGroupsOf(host, user);
+  const {limit, from} = readMemlock(host, user, groups);
+  const given = limit === undefined ? await readDefaultMemlock(host) : {limit, from: from ?? ''};
+  const subject = user === undefined ? `members of group ${group ?? ''}` : `user ${user}`;
+  if (given?.limit === 'unlimited') return [`${subject} may lock any amount of memory (${given.from})`];
+  const has = given === undefined ? 'the default' : `${printLimit(given.limit)} (${given.from})`;
+  return [
+    `${subject} may lock ${has} of memory in a new session; VFIO locks all memory that the device may access: ` +
+      `the whole memory of a guest, the huge pages of DPDK and SPDK${hugeWords(host)}`,
+    `to raise the limit: echo '${who} - memlock unlimited' > /etc/security/limits.d/90-vfio.conf, and log in again; ` +
+      'for a service: LimitMEMLOCK=infinity in its unit',
+  ];
+}
+
+/** The huge pages that are reserved now. */
+function hugeWords(host: HostQuery): string {
+  const folder = '/sys/kernel/mm/hugepages';
+  const bytes = host.list(folder).map((name) => {
+    const size = Number(/^hugepages-(\d+)kB$/.exec(name)?.[1] ?? 0);
+    return size * 1024 * Number(host.readText(`${folder}/${name}/nr_hugepages`) ?? 0);
+  });
+  const total = bytes.reduce((sum, one) => sum + one, 0);
+  return total === 0 ? '' : ` (now ${printLimit(total)})`;
+}
+
+/** systemd's limit for services and sessions; undefined where systemd does not run. */
+async function readDefaultMemlock(
+  host: HostQuery,
+): Promise<{readonly limit: MemoryLimit; readonly from: string} | undefined> {
+  if (host.root !== '/') return undefined;
+  const name = 'DefaultLimitMEMLOCK';
+  const {stdout} = await host.ask('systemctl', ['show', `--property=${name}`, '--value'], {accept: 'any'});
+  const text = stdout.trim();
+  if (text === 'infinity') return {limit: 'unlimited', from: `${name} of systemd`};
+  return /^\d+$/.test(text) ? {limit: Number(text), from: `${name} of systemd`} : undefined;
+}

@@ -1,0 +1,99 @@
+/** The udev rules that give the nodes of devices to their users. They are derived: what they say is recorded elsewhere. */
+import {udevRules, udevRulesForBoot} from '../config/layout.js';
+import {asId, sysfsIds, type DeviceId} from '../devices/pci/id.js';
+import {asSlot, type Slot} from '../devices/pci/slot.js';
+import {runState} from '../host/paths.js';
+import {parseAccount, parseMode, printMode, type NodeAccess} from './records/node-access.js';
+
+/**
+ * What the rules are derived from. Each source has a file of its own, so that none has to read the others: the records of
+ * claims, the counts of virtual functions, and what lasts until the next boot. For one slot, the last one applies.
+ */
+export type AccessSource = 'records' | 'sriov' | 'boot';
+
+/** Who may open the nodes of the device in a slot. */
+export interface Grant {
+  readonly slot: Slot;
+  /** The card that must be in the slot; undefined for any. */
+  readonly id?: DeviceId | undefined;
+  readonly access: NodeAccess;
+}
+
+const files = {
+  records: `${udevRules}/61-pearasys-access.rules`,
+  sriov: `${udevRules}/61-pearasys-access-sriov.rules`,
+  boot: `${udevRulesForBoot}/62-pearasys-access-boot.rules`,
+} as const satisfies Readonly<Record<AccessSource, string>>;
+
+const origins = {
+  records: ['the records of claims', 'pearasys service set SLOT --user USER --user-group GROUP'],
+  sriov: ['the counts of virtual functions', 'pearasys sriov set'],
+  boot: ['the last commands, until the next boot', 'pearasys userspace config'],
+} as const satisfies Readonly<Record<AccessSource, readonly [from: string, command: string]>>;
+
+/** The path of the rules. */
+export function accessPath(source: AccessSource): string {
+  return files[source];
+}
+
+/** The text of the rules. For nodes of several devices of a group, the last one of them applies. */
+export function printAccessRules(source: AccessSource, grants: readonly Grant[]): string {
+  const [from, command] = origins[source];
+  const label = `pearasys_access_${source}_end`;
+  return [
+    `# Written by pearasys: who may open the nodes of devices. Derived from ${from}.`,
+    `# It is written again with each change. To change it: ${command}`,
+    `ACTION=="remove", GOTO="${label}"`,
+    `SUBSYSTEM!="vfio|vfio-dev|uio", GOTO="${label}"`,
+    ...grants.flatMap((grant) => ['', ...printGrant(grant)]),
+    '',
+    `LABEL="${label}"`,
+    '',
+  ].join('\n');
+}
+
+/**
+ * The lines for a device. The number of an IOMMU group changes from boot to boot: the group is found by its member.
+ * Owner, group and mode have a line each, because udev ignores a line with a user or group that it does not know.
+ */
+function printGrant({slot, id, access}: Grant): string[] {
+  const {user, group, mode} = access;
+  const is = `ENV{PEARASYS_ACCESS}="${slot}"`;
+  const ids = id === undefined ? [] : sysfsIds(id);
+  const when = [
+    `ENV{PEARASYS_ACCESS}=="${slot}"`,
+    // The card of another record is in the slot: it has not got its own slot yet.
+    `TEST!="${runState}/moved/${slot}"`,
+    ...ids.map((number, index) => `ATTR{[pci/${slot}]${index === 0 ? 'vendor' : 'device'}}=="${number}"`),
+  ].join(', ');
+  return [
+    `# ${printGrantLine({slot, id, access})}`,
+    `SUBSYSTEM=="vfio", TEST=="/sys/kernel/iommu_groups/$kernel/devices/${slot}", ${is}`,
+    `SUBSYSTEM=="vfio", KERNEL=="noiommu-*", TEST=="/sys/kernel/iommu_groups/$number/devices/${slot}", ${is}`,
+    `SUBSYSTEM=="vfio-dev", TEST=="/sys/bus/pci/devices/${slot}/vfio-dev/$kernel", ${is}`,
+    `SUBSYSTEM=="uio", TEST=="/sys/bus/pci/devices/${slot}/uio/$kernel", ${is}`,
+    `${when}, OWNER="${user ?? 'root'}"`,
+    `${when}, GROUP="${group ?? 'root'}"`,
+    `${when}, MODE="${printMode(mode)}"`,
+  ];
+}
+
+/** Slot, id, user, group and mode in one line, with `-` for what is not given. */
+function printGrantLine({slot, id, access: {user, group, mode}}: Grant): string {
+  return [slot, id ?? '-', user ?? '-', group ?? '-', printMode(mode)].join(' ');
+}
+
+/** What rules written by {@link printAccessRules} grant. Lines that are not of this form are left out. */
+export function parseAccessRules(text: string): Grant[] {
+  return text.split('\n').flatMap((line) => {
+    const [, slotWord = '', idWord = '', userWord = '', groupWord = '', modeWord = ''] =
+      /^# (\S+) (\S+) (\S+) (\S+) (\S+)$/.exec(line) ?? [];
+    const slot = asSlot(slotWord);
+    const mode = parseMode(modeWord);
+    if (slot === undefined || mode === undefined) return [];
+    const user = parseAccount(userWord);
+    const group = parseAccount(groupWord);
+    const access = {...(user === undefined ? {} : {user}), ...(group === undefined ? {} : {group}), mode};
+    return [{slot, id: asId(idWord), access}];
+  });
+}
