@@ -129,8 +129,10 @@ static void remove(struct pci_dev *pdev)
 }
 
 static const struct pci_device_id ids[] = {{PCI_DEVICE(0x1234, 0x11e8)}, {}};
-static struct pci_driver driver = {.name = "nvidia-sample", .id_table = ids, .probe = probe, .remove = remove};
-module_pci_driver(driver);
+static struct pci_driver nvidia_sample_driver = {
+	.name = "nvidia-sample", .id_table = ids, .probe = probe, .remove = remove,
+};
+module_pci_driver(nvidia_sample_driver);
 MODULE_LICENSE("GPL");
 C
 echo 'obj-m := mtty.o mdpy.o mbochs.o nvidia_sample.o' >Makefile
