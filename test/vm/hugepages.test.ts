@@ -91,7 +91,7 @@ WantedBy=basic.target
 
   it('are not changed by a later run of systemd-tmpfiles', async () => {
     await product.sh('hugepages', 'set', '32M:2M', '--until-reboot');
-    await machine.sh('systemd-tmpfiles --create');
+    await machine.sh(`systemd-tmpfiles --create ${file}`);
     assert.deepEqual(await pages(), [16, 16]);
     assert.match(await machine.sh(`cat ${file}`), / - - - - 32$/m);
     await product.sh('hugepages', 'set', '64M:2M');
