@@ -85,6 +85,11 @@ export async function manualPage(config: string): Promise<string> {
     '.SH FILES',
     ...item(`${config}/pci/`, 'Records: which driver gets which device. One file per device.'),
     ...item(
+      `${config}/sriov/`,
+      'How many virtual functions a device has, and which drivers get them. One file per device.',
+    ),
+    ...item('pearasys-sriov@SLOT.target', 'Active while a device has its recorded virtual functions.'),
+    ...item(
       `${config}/initramfs-claims`,
       'The enabled claims, for the initramfs, which reserves these devices before udev starts.',
     ),
