@@ -7,14 +7,16 @@ import type {Handler} from '../../src/entry/handlers/handler.js';
 import {mdevRecord} from '../../src/entry/handlers/mdev-record.js';
 import {record} from '../../src/entry/handlers/record.js';
 import {release} from '../../src/entry/handlers/release.js';
+import {vfs} from '../../src/entry/handlers/vfs.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
-import {addNvidia, addParents} from '../simulated-host/standard-machine.js';
+import {addNvidia, addParents, sriovCard} from '../simulated-host/standard-machine.js';
 import {runOn, runUnits, withProduct} from '../unit/services.js';
 import {typed} from './runs.js';
 
 const [card, sound] = ['0000:02:00.0', '0000:02:00.1'];
 const [disk, net] = ['0000:04:00.0', '0000:05:00.0'];
+const pf = '0000:06:00.0';
 const uuid = '11111111-1111-4111-8111-111111111111';
 const home = {HOME: '/home/u', SHELL: '/bin/bash'};
 
@@ -82,6 +84,9 @@ function stateOf(host: SimulatedHost): MachineState {
     ),
     mounts: host.readText('/proc/self/mountinfo'),
     vgpu: host.readText(`/sys/bus/pci/devices/${vgpu}/nvidia/current_vgpu_type`),
+    virtual: ['sriov_numvfs', 'sriov_drivers_autoprobe'].map((name) =>
+      host.readText(`/sys/bus/pci/devices/${pf}/${name}`),
+    ),
     modules: host.list('/sys/module').filter((module) => machine.isLoaded(module)),
     mdevs: host.list('/sys/bus/mdev/devices').map((name) => {
       const folder = `/sys/bus/mdev/devices/${name}`;
@@ -176,6 +181,10 @@ const withGuest = (declaration: MachineDeclaration): void => {
 const withDisplayManager = (declaration: MachineDeclaration): void => {
   withGuest(declaration);
   declaration.files['/etc/pearasys/guests/g.settings'] = 'StopServices=gdm.service\n';
+};
+const withSriov = (declaration: MachineDeclaration): void => {
+  declaration.functions.push({...sriovCard(pf), driver: 'igb'});
+  for (const module of declaration.modules) if (module.name === 'igb') module.loaded = true;
 };
 const image = '/boot/initrd.img-6.1.0-18-amd64';
 const withInitramfs = (declaration: MachineDeclaration): void => {
@@ -300,6 +309,38 @@ const operations: Record<string, Operation> = {
   },
   'the claim handler': {call: [claim, card, 'vfio-pci'], first: [installed]},
   'the release handler': {call: [release, card, 'vfio-pci'], first: [`${installed} --now`]},
+  'sriov set': {
+    call: `sriov set ${pf} 2 --driver vfio-pci`,
+    tweak: withSriov,
+    inverse: `sriov unset ${pf}`,
+  },
+  'sriov set with another number': {
+    call: `sriov set ${pf} 1 --driver igbvf`,
+    first: [`sriov set ${pf} 2 --driver vfio-pci`],
+    tweak: withSriov,
+    inverse: `sriov set ${pf} 2 --driver vfio-pci`,
+  },
+  'sriov set that fails': {
+    call: `sriov set ${pf} 1 --driver vfio-pci`,
+    first: [`sriov set ${pf} 2 --driver vfio-pci`],
+    tweak: withSriov,
+    fails: (host) => host.failWrite('*/sriov_numvfs', 'EIO', 1),
+  },
+  'sriov unset': {
+    call: `sriov unset ${pf}`,
+    first: [`sriov set ${pf} 2 --driver vfio-pci`],
+    tweak: withSriov,
+    inverse: `sriov set ${pf} 2 --driver vfio-pci`,
+  },
+  'the handler for virtual functions': {
+    call: [vfs, pf],
+    first: [`sriov set ${pf} 2 --driver vfio-pci`],
+    tweak: withSriov,
+    prepare: ({machine}) => {
+      machine.write(`/sys/bus/pci/devices/${pf}/sriov_numvfs`, '0');
+      for (const folder of ['sriov', 'vfs']) machine.tree.remove(`/run/pearasys/${folder}`);
+    },
+  },
   'guest setup': {call: `guest setup g --device ${card} --device ${sound}`, inverse: 'guest remove g'},
   'guest remove': {
     call: 'guest remove g --yes',

@@ -237,8 +237,7 @@ export function planUnset(state: SriovState, later: boolean): Planned {
     ...systemctl(['stop', sriovUnit(slot)], [systemctl(['start', sriovUnit(slot)])]),
     accept: [0, 5],
   };
-  if (later || sriov === undefined || !('classCode' in device) || sriov.count === 0)
-    return plan([stop, ...files]);
+  if (later || sriov === undefined || !('classCode' in device)) return plan([stop, ...files]);
   const held = refuseHeld(virtual, holders, false);
   if (held !== undefined)
     return refuse({
