@@ -23,6 +23,12 @@ describe('virtual functions on a real kernel', function () {
   const driversOf = async (slots: readonly string[] = all) =>
     Promise.all(slots.map((slot) => product().driverOf(slot)));
 
+  /** What the handler has logged in this boot; systemd says when it has skipped its unit. */
+  const logged = async () =>
+    product().machine.sh(
+      "journalctl --no-pager -b -o cat -u 'pearasys-vfs@*' | grep -v 'was skipped because' || true",
+    );
+
   /** What udev announces of disks while something is done: lines with their paths in sysfs. */
   async function watch(work: () => Promise<void>): Promise<string[]> {
     const {machine} = product();
@@ -54,7 +60,7 @@ describe('virtual functions on a real kernel', function () {
     assert.deepEqual(ofVirtual(events), []);
     await product().untilState(target, 'active');
     assert.ok(await product().wasSkipped(service));
-    assert.equal(await product().journalOf(service), '');
+    assert.equal(await logged(), '');
   });
 
   it('are the same after a reboot', async () => {
@@ -65,7 +71,7 @@ describe('virtual functions on a real kernel', function () {
     assert.deepEqual(await driversOf(), ['vfio-pci', 'vfio-pci', 'vfio-pci', 'vfio-pci']);
     assert.equal(await product().driverOf(pf), 'nvme');
     assert.ok(await product().wasSkipped(service));
-    assert.doesNotMatch(await product().journalOf('pearasys-vfs@*'), /./);
+    assert.equal(await logged(), '');
     // Their host driver has not seen them.
     for (const slot of all)
       assert.equal(await machine.sh(`dmesg | grep -F 'nvme ${slot}' || true`), '', slot);
@@ -99,7 +105,7 @@ describe('virtual functions on a real kernel', function () {
     assert.equal(await machine.sh(`cat ${attributes}/sriov_numvfs`), '0');
     await product().sh('bind', 'default', pf);
     for (const slot of all) await product().untilDriver(slot, 'vfio-pci');
-    assert.equal(await product().journalOf('pearasys-vfs@*'), '');
+    assert.equal(await logged(), '');
     assert.doesNotMatch(await machine.sh('dmesg'), /kernel BUG|sriov_release/);
   });
 
@@ -180,7 +186,7 @@ describe('virtual functions on a real kernel', function () {
         `cd /sys/bus/pci/devices/${port.slot}; for vf in virtfn*; do basename $(readlink $vf); done`,
       );
       for (const slot of slots.split('\n')) await product().untilDriver(slot, 'vfio-pci');
-      assert.equal(await product().journalOf('pearasys-vfs@*'), '');
+      assert.equal(await logged(), '');
       await product().sh('sriov', 'unset', port.slot);
     } finally {
       await machine.sh('rm /etc/systemd/network/10-sriov.link');

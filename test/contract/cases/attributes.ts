@@ -150,6 +150,25 @@ export const virtualFunctions: ContractArea = {
       },
     },
     {
+      title: 'have slots and an id that the device tells before they exist',
+      check: async (on) => {
+        const read = (name: string) => on.read(attribute(sriov, `sriov_${name}`));
+        const [offset, stride, device] = [
+          await read('offset'),
+          await read('stride'),
+          await read('vf_device'),
+        ];
+        await write(on, [autoprobe, '0'], [count, '2']);
+        const routing = (slot: string) => parseInt(slot.slice(-4, -2), 16) * 8 + Number(slot.slice(-1));
+        assert.equal(routing(virtual(1)), routing(sriov) + Number(offset));
+        assert.equal(routing(virtual(2)), routing(virtual(1)) + Number(stride));
+        // Without the zeros that it has there.
+        assert.equal(device, '10');
+        assert.equal(await on.read(attribute(virtual(1), 'device')), '0x0010');
+        await write(on, [count, '0'], [autoprobe, '1']);
+      },
+    },
+    {
       title: 'are announced one after the other, followed by a change of their PF',
       check: async (on) => {
         await write(on, [autoprobe, '0'], [count, '2']);
