@@ -4,6 +4,9 @@ import {isStandIn} from '../devices/pci/driver.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host, HostReader} from '../host/host.js';
+import {hugePagesLock, planHugePages, readHugePagesState} from '../plan/hugepages/huge-pages.js';
+import {plan, type Planned} from '../plan/step.js';
+import {wishFor, type HugePageVariables} from '../plan/userspace/huge-variables.js';
 import {
   decide,
   decideReset,
@@ -94,18 +97,25 @@ function isClaimed(host: HostReader, slot: Slot): boolean {
   return hasUnits(host, slot);
 }
 
+/** Settings of {@link configureUserspace}. */
+export interface ConfigureOptions extends CarryOutOptions {
+  /** Whether the user named the devices: then it is refused if all are skipped. */
+  readonly named: boolean;
+  /** The huge pages that are allocated in the same plan; undefined for none. */
+  readonly hugePages: HugePageVariables | undefined;
+}
+
 /**
  * Gives devices to userspace drivers, in one plan. Those that cannot be taken are skipped.
- * @param named whether the user named them: then it is refused if all are skipped.
  * @throws PearasysError the refusal, or what failed.
  */
 export async function configureUserspace(
   host: Host,
   devices: readonly Device[],
   wish: UserspaceWish,
-  named: boolean,
-  options: CarryOutOptions,
+  options: ConfigureOptions,
 ): Promise<UserspaceOutcome> {
+  const {named, hugePages} = options;
   const early = readUserspace(host, devices, wish);
   const contents = await readContents(host, readDisks(host, devicesToSearch(early)));
   const first = decide(early, contents);
@@ -113,17 +123,39 @@ export async function configureUserspace(
   const chosen = first.switched.map(({device}) => device);
   const outcome = await carryOut(
     host,
-    chosen.map(({slot}) => slot),
+    [...chosen.map(({slot}) => slot), ...(hugePages === undefined ? [] : [hugePagesLock])],
     (when) => {
-      if (when === 'early') return withSkipped(planUserspace(host, early, first, contents), first, named);
+      if (when === 'early')
+        return withPages(
+          host,
+          withSkipped(planUserspace(host, early, first, contents), first, named),
+          hugePages,
+        );
       // Only these are locked.
       const input = readUserspace(host, reread(host, chosen), wish);
       decision = after(first, decide(input, contents));
-      return withSkipped(planUserspace(host, input, decision, contents), decision, named);
+      return withPages(
+        host,
+        withSkipped(planUserspace(host, input, decision, contents), decision, named),
+        hugePages,
+      );
     },
     options,
   );
   return {outcome, decision};
+}
+
+/** Adds the huge pages to a plan: after the devices, as with SPDK. */
+function withPages(host: HostReader, planned: Planned, variables: HugePageVariables | undefined): Planned {
+  if (planned.kind === 'refusal' || variables === undefined) return planned;
+  const state = readHugePagesState(host);
+  const {wish, notes} = wishFor(variables, state);
+  const pages = planHugePages(wish, state);
+  if (pages.kind === 'refusal') return pages;
+  return plan([...planned.steps, ...pages.steps], {
+    afterUndo: [...planned.afterUndo, ...pages.afterUndo],
+    notes: [...planned.notes, ...notes, ...pages.notes],
+  });
 }
 
 /**

@@ -305,6 +305,78 @@ describe('pearasys userspace', () => {
       });
     });
 
+    describe('allocates huge pages in the same plan, as SPDK does', () => {
+      const withPages = (machine: MachineDeclaration) => {
+        machine.hugePages = [
+          {node: 0, size: 2048},
+          {node: 1, size: 2048},
+        ];
+      };
+      const pagesOf = (host: SimulatedHost) =>
+        [0, 1].map((node) =>
+          Number(
+            host.readText(`/sys/devices/system/node/node${node}/hugepages/hugepages-2048kB/nr_hugepages`),
+          ),
+        );
+
+      for (const [environment, expected] of [
+        [{HUGEMEM: '63'}, [32, 0]],
+        [{HUGEMEM: '64', HUGENODE: '0,1'}, [32, 32]],
+        [{HUGEMEM: '64', NRHUGE: '5', HUGENODE: '1'}, [0, 5]],
+        [{HUGEMEM: '64', HUGENODE: 'nodes_hp[0]=3,1'}, [3, 32]],
+        [{NRHUGE: '4', HUGEPGSZ: '2048', HUGENODE: '0,9'}, [4, 0]],
+        [{HUGENODE: '0'}, [0, 0]],
+      ] as const)
+        it(JSON.stringify(environment), async () => {
+          const host = made(withPages);
+          const {notes, devices} = await config(host, spare, environment);
+          assert.deepEqual(pagesOf(host), expected);
+          assert.deepEqual(
+            devices.map(({driver}) => driver),
+            ['vfio-pci'],
+          );
+          assert.equal(host.exists('/etc/tmpfiles.d'), false);
+          const ignored = 'HUGENODE names node 9, which this machine does not have: it is ignored';
+          assert.equal(notes.includes(ignored), 'HUGEPGSZ' in environment);
+        });
+
+      it('keeps more pages unless SHRINK_HUGE, frees them with CLEAR_HUGE, and sets them for each boot with PERSIST_HUGE', async () => {
+        const host = made(withPages);
+        await config(host, spare, {NRHUGE: '8'});
+        await config(host, spare, {NRHUGE: '4'});
+        assert.deepEqual(pagesOf(host), [8, 0]);
+        await config(host, spare, {NRHUGE: '4', SHRINK_HUGE: 'yes'});
+        assert.deepEqual(pagesOf(host), [4, 0]);
+        await config(host, spare, {CLEAR_HUGE: 'yes'});
+        assert.deepEqual(pagesOf(host), [0, 0]);
+        await config(host, spare, {NRHUGE: '2', PERSIST_HUGE: 'yes'});
+        assert.match(
+          host.readText('/etc/tmpfiles.d/pearasys-hugepages.conf') ?? '',
+          /node0\/.*nr_hugepages - - - - 2$/m,
+        );
+      });
+
+      it('undoes both if the pages cannot be allocated', async () => {
+        const host = made(withPages);
+        host.failWrite('*/nr_hugepages', 'EINVAL');
+        const {exitCode} = await typed(host, `userspace config ${spare}`, {environment: {NRHUGE: '4'}});
+        assert.equal(exitCode, 1);
+        assert.equal(driverOf(host, spare), 'nvme');
+      });
+
+      it('refuses a word that is not a number or a node', async () => {
+        const host = made(withPages);
+        for (const [environment, message] of [
+          [{HUGEMEM: '2G'}, /HUGEMEM: '2G' is not a number/],
+          [{NRHUGE: '4', HUGENODE: 'all'}, /HUGENODE: 'all' is not a node/],
+        ] as const) {
+          const {exitCode, stderr} = await typed(host, 'userspace config', {environment});
+          assert.equal(exitCode, 2);
+          assert.match(stderr, message);
+        }
+      });
+    });
+
     it('refuses a wrong command line with 2', async () => {
       const host = made();
       for (const [line, message] of [
@@ -420,6 +492,21 @@ describe('pearasys userspace', () => {
           reason: null,
         },
       ]);
+    });
+
+    it('tells the huge pages of each node', async () => {
+      const host = made((machine) => {
+        machine.hugePages = [{node: 0, size: 2048}];
+      });
+      await config(host, spare, {NRHUGE: '3'});
+      const {hugePages} = await status(host);
+      assert.deepEqual(
+        hugePages.map(({node, pages, free}) => [node, pages, free]),
+        [[0, 3, 3]],
+      );
+      const terminal = new Terminal(200);
+      await run(host, ['userspace', 'status'], {stdout: terminal, environment: {NO_COLOR: '1'}});
+      assert.match(terminal.text, /\n\nHUGE PAGES OF NODE +SIZE +FREE +TOTAL\n0 +2M +3 +3\n$/);
     });
 
     it('tells which devices programs have', async () => {

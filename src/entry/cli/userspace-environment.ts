@@ -2,6 +2,7 @@ import {posix} from 'node:path';
 import {parseDriver, type Driver} from '../../devices/pci/driver.js';
 import {asSlot, type Slot} from '../../devices/pci/slot.js';
 import {usageError} from '../../host/errors.js';
+import type {HugePageVariables} from '../../plan/userspace/huge-variables.js';
 
 /** What the variables of SPDK's scripts/setup.sh say about devices. An empty variable counts as not set, as there. */
 export interface UserspaceEnvironment {
@@ -15,10 +16,7 @@ export interface UserspaceEnvironment {
 
 /** @throws PearasysError `bad-slot` or `bad-driver`, exit code 2: a list with a wrong word would mean other devices. */
 export function readUserspaceEnvironment(environment: NodeJS.ProcessEnv): UserspaceEnvironment {
-  const value = (name: string) => {
-    const text = environment[name] ?? '';
-    return text === '' ? undefined : text;
-  };
+  const value = (name: string) => valueOf(environment, name);
   const slots = (name: string) => {
     const text = value(name);
     return text === undefined
@@ -38,6 +36,11 @@ export function readUserspaceEnvironment(environment: NodeJS.ProcessEnv): Usersp
   };
 }
 
+function valueOf(environment: NodeJS.ProcessEnv, name: string): string | undefined {
+  const text = environment[name] ?? '';
+  return text === '' ? undefined : text;
+}
+
 function slotOf(name: string, word: string): Slot {
   const slot = asSlot(word);
   if (slot !== undefined) return slot;
@@ -45,5 +48,43 @@ function slotOf(name: string, word: string): Slot {
     `${name}: '${word}' is not a slot`,
     `slots separated by blanks, as in ${name}='0000:01:00.0 0000:02:00.0'`,
     'bad-slot',
+  );
+}
+
+/**
+ * Reads the variables; undefined if none of them asks for anything. Unlike setup.sh, which then allocates 2 GiB.
+ * @throws PearasysError `usage`, exit code 2.
+ */
+export function readHugePageVariables(environment: NodeJS.ProcessEnv): HugePageVariables | undefined {
+  const value = (name: string) => valueOf(environment, name);
+  const number = (name: string) => {
+    const text = value(name);
+    if (text === undefined) return undefined;
+    if (!/^\d{1,9}$/.test(text))
+      throw usageError(`${name}: '${text}' is not a number`, `a number, as in ${name}=1024`);
+    return Number(text);
+  };
+  const [memory, pages, kilobytes] = [number('HUGEMEM'), number('NRHUGE'), number('HUGEPGSZ')];
+  const clear = value('CLEAR_HUGE') === 'yes';
+  if (memory === undefined && pages === undefined && !clear) return undefined;
+  return {
+    memory,
+    pages,
+    pageSize: kilobytes === undefined ? undefined : kilobytes * 1024,
+    nodes: (value('HUGENODE') ?? '').split(',').flatMap(parseNode),
+    clear,
+    shrink: value('SHRINK_HUGE') === 'yes',
+    persist: value('PERSIST_HUGE') === 'yes',
+  };
+}
+
+function parseNode(word: string): HugePageVariables['nodes'] {
+  if (word === '') return [];
+  const [, own, pages, plain] = /^(?:nodes_hp\[(\d{1,6})\]=(\d{1,9})|(\d{1,6}))$/.exec(word.trim()) ?? [];
+  if (own !== undefined) return [{node: Number(own), pages: Number(pages)}];
+  if (plain !== undefined) return [{node: Number(plain), pages: undefined}];
+  throw usageError(
+    `HUGENODE: '${word}' is not a node`,
+    'nodes separated by commas, as in HUGENODE=0,1 or HUGENODE=nodes_hp[0]=2048,1',
   );
 }

@@ -6,7 +6,7 @@ import {usageError} from '../../../../host/errors.js';
 import {configureUserspace, selectForConfig} from '../../../../operations/userspace.js';
 import {BaseCommand, writeFlags} from '../../base-command.js';
 import {withChanges} from '../../switching.js';
-import {readUserspaceEnvironment} from '../../userspace-environment.js';
+import {readHugePageVariables, readUserspaceEnvironment} from '../../userspace-environment.js';
 import {selectionOf, showUserspace, typeFlag, userspaceArgs, type UserspaceResult} from '../../userspace.js';
 
 /** `pearasys userspace config`: gives devices to programs. */
@@ -16,8 +16,9 @@ export default class UserspaceConfig extends BaseCommand {
     'that the modules of the kernel prefer for the device; without an IOMMU vfio-pci in no-IOMMU mode if that is ' +
     'on, otherwise uio_pci_generic. Without DEVICE and --type, takes what SPDK takes: NVMe disks, virtio disks, ' +
     'I/OAT, DSA and IAA. A device in use is skipped, and so is a disk that is mounted, held or carries data: a ' +
-    'partition table, or a signature that libblkid finds. PCI_ALLOWED, PCI_BLOCKED and DRIVER_OVERRIDE are read ' +
-    'from the environment as by SPDK; options override them, except PCI_BLOCKED.';
+    'partition table, or a signature that libblkid finds. PCI_ALLOWED, PCI_BLOCKED, DRIVER_OVERRIDE, ' +
+    'HUGEMEM, NRHUGE, HUGEPGSZ, HUGENODE, CLEAR_HUGE, SHRINK_HUGE and PERSIST_HUGE are read from the environment ' +
+    'as by SPDK; options override them, except PCI_BLOCKED.';
   static override examples = [
     '<%= config.bin %> userspace config --dry-run',
     '<%= config.bin %> userspace config 03:00.0 --take 03:00.0',
@@ -44,7 +45,9 @@ export default class UserspaceConfig extends BaseCommand {
 
   async run(): Promise<UserspaceResult> {
     const {args, flags} = await this.parse(UserspaceConfig);
-    const {allowed, blocked, driver: override} = readUserspaceEnvironment(this.context.environment);
+    const {environment} = this.context;
+    const {allowed, blocked, driver: override} = readUserspaceEnvironment(environment);
+    const hugePages = readHugePageVariables(environment);
     const host = await this.openHost();
     const selection = selectionOf(args.device, flags.type, allowed);
     const devices = selectForConfig(host, selection);
@@ -60,7 +63,7 @@ export default class UserspaceConfig extends BaseCommand {
     };
     const notes: string[] = [];
     const done = await withChanges(this, flags, notes, (options) =>
-      configureUserspace(host, devices, wish, selection.words.length > 0, options),
+      configureUserspace(host, devices, wish, {...options, named: selection.words.length > 0, hugePages}),
     );
     return showUserspace(this, host, done, flags, notes);
   }

@@ -1,6 +1,8 @@
 import {printName, readDeviceNames} from '../../../../devices/pci/names.js';
 import {blindSpot} from '../../device-report.js';
 import {hasColors} from '../../context.js';
+import {printSize} from '../../../../devices/memory/size.js';
+import {readHugePagesReport, type PoolReport} from '../../../../operations/hugepages.js';
 import {selectForStatus} from '../../../../operations/userspace.js';
 import {readUserspaceStatus, type UserspaceDevice} from '../../../../operations/userspace-status.js';
 import {BaseCommand} from '../../base-command.js';
@@ -44,6 +46,8 @@ export interface UserspaceReport {
 /** What `--json` prints. */
 export interface UserspaceStatusResult {
   readonly devices: readonly UserspaceReport[];
+  /** The huge pages of each NUMA node and size. */
+  readonly hugePages: readonly PoolReport[];
 }
 
 /** `pearasys userspace status`: which devices programs have, and which they could have. */
@@ -69,14 +73,15 @@ export default class UserspaceStatus extends BaseCommand {
     const problems: string[] = [];
     const names = readDeviceNames(host, devices, (problem) => problems.push(problem));
     const reports = status.map((one) => report(one, printName(one.device.id, names.get(one.device.slot))));
-    if (!this.jsonEnabled()) await this.#print(reports);
+    const hugePages = readHugePagesReport(host).pools;
+    if (!this.jsonEnabled()) await this.#print(reports, hugePages);
     for (const problem of problems) this.warn(problem);
     const blind = blindSpot(host);
     if (blind !== undefined) this.note(blind);
-    return {devices: reports};
+    return {devices: reports, hugePages};
   }
 
-  async #print(reports: readonly UserspaceReport[]): Promise<void> {
+  async #print(reports: readonly UserspaceReport[], hugePages: readonly PoolReport[]): Promise<void> {
     const {stdout, environment} = this.context;
     if (!stdout.isTerminal) {
       for (const each of reports)
@@ -102,7 +107,17 @@ export default class UserspaceStatus extends BaseCommand {
       {head: 'PROVIDES', shrinks: true},
       {head: 'CANNOT BE TAKEN BECAUSE', shrinks: true},
     ];
-    this.logTable(await printTable(stdout, hasColors(stdout, environment), columns, reports.map(cells)));
+    const colors = hasColors(stdout, environment);
+    this.logTable(await printTable(stdout, colors, columns, reports.map(cells)));
+    if (hugePages.length === 0) return;
+    const heads = ['HUGE PAGES OF NODE', 'SIZE', 'FREE', 'TOTAL'].map((head) => ({head}));
+    const rows = hugePages.map(({node, pageSize, free, pages}) => [
+      String(node ?? '-'),
+      printSize(pageSize),
+      String(free),
+      String(pages),
+    ]);
+    this.logTable(`\n${await printTable(stdout, colors, heads, rows)}`);
   }
 }
 

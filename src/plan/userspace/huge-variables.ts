@@ -1,0 +1,53 @@
+import type {HugePagesState, HugePagesWish, PageCount} from '../hugepages/huge-pages.js';
+
+/** What the variables of SPDK's scripts/setup.sh say about huge pages. */
+export interface HugePageVariables {
+  /** `HUGEMEM`: megabytes for each node. */
+  readonly memory: number | undefined;
+  /** `NRHUGE`: pages for each node, instead of the former. */
+  readonly pages: number | undefined;
+  /** `HUGEPGSZ`: bytes of a page; undefined for the kernel's default. */
+  readonly pageSize: number | undefined;
+  /** `HUGENODE`: nodes, some with a number of pages of their own; empty for the first node. */
+  readonly nodes: readonly {readonly node: number; readonly pages: number | undefined}[];
+  /** `CLEAR_HUGE=yes`: unused pages are freed first. */
+  readonly clear: boolean;
+  /** `SHRINK_HUGE=yes`: a node that has more pages loses them. */
+  readonly shrink: boolean;
+  /** `PERSIST_HUGE=yes`: at each boot too. */
+  readonly persist: boolean;
+}
+
+/** What the variables mean on this machine, with notes on nodes that it does not have: they are ignored, as by SPDK. */
+export function wishFor(
+  variables: HugePageVariables,
+  {nodes, huge}: Pick<HugePagesState, 'nodes' | 'huge'>,
+): {readonly wish: HugePagesWish; readonly notes: readonly string[]} {
+  const pageSize = variables.pageSize ?? huge.defaultSize;
+  const count =
+    variables.pages ??
+    (variables.memory === undefined || pageSize === undefined
+      ? undefined
+      : Math.ceil((variables.memory * 1024 * 1024) / pageSize));
+  const [first] = nodes;
+  const wanted: readonly {readonly node: number | undefined; readonly pages: number | undefined}[] =
+    nodes.length === 0 || variables.nodes.length === 0 ? [{node: first, pages: undefined}] : variables.nodes;
+  const counts = wanted.flatMap(({node, pages = count}): PageCount[] =>
+    pages === undefined || (node !== undefined && !nodes.includes(node)) ? [] : [{node, pages}],
+  );
+  return {
+    wish: {
+      pageSize: variables.pageSize,
+      counts,
+      keepMore: !variables.shrink,
+      clear: variables.clear,
+      partial: false,
+      persistent: variables.persist,
+      mount: undefined,
+    },
+    notes: wanted
+      .map(({node}) => node)
+      .filter((node) => node !== undefined && !nodes.includes(node))
+      .map((node) => `HUGENODE names node ${node ?? ''}, which this machine does not have: it is ignored`),
+  };
+}
