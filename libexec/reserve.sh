@@ -31,25 +31,50 @@ reserve_claims() {
   if [ -e "$1" ]; then find_cards "$1"; fi
   subsystem=-
   for word in $claimed; do
-    if read_claim "$word"; then take_card slot; fi
+    if read_claim "$word"; then take_card slot || :; fi
   done
 }
 
 # find_cards FILE: calls found_card for each line of the list whose card is found.
 find_cards() {
-  by_serial=' ' numbered=' ' placed=' ' serials=''
+  list=$1 by_serial=' ' numbered=' ' placed=' '
+  # Serial numbers are read in the recorded slots first. Usually all cards are there, and no other card has to be read.
+  set --
   while read -r slot ids driver subsystem path serial _; do
-    case $serial in pcie:*) by_serial="$by_serial$ids " numbered="$numbered${slot%.*} " ;; esac
-  done <"$1"
-  if [ "$by_serial" != ' ' ]; then read_serials; fi
-  for by in serial path slot; do
-    while read -r slot ids driver subsystem path serial _; do
-      case $slot in '' | *[!0-9a-f:.]*) continue ;; esac
-      case $by,$serial,$path in
-        serial,pcie:* | path,[!p]*,[!-]* | slot,[!p]*,-) take_card "$by" ;;
-      esac
-    done <"$1"
-  done
+    case $slot,$serial in
+      ,* | *[!0-9a-f:.]*,*) ;;
+      *,pcie:*)
+        numbered="$numbered${slot%.*} "
+        if is_kind "$slot"; then set -- "$@" "$devices/$slot/config"; fi
+        ;;
+    esac
+  done <"$list"
+  read_serials "$@"
+  take_cards here
+  if [ "$by_serial" != ' ' ]; then
+    set --
+    for device in "$devices"/*; do
+      if read_ids "${device##*/}"; then
+        case $by_serial in *" $vendor-$product "*) set -- "$@" "$device/config" ;; esac
+      fi
+    done
+    read_serials "$@"
+    take_cards serial
+  fi
+  take_cards path
+  take_cards slot
+}
+
+# take_cards here|serial|path|slot: takes the cards of the lines that are known in this way. Adds the ids of those that
+# are not where their serial number was recorded to $by_serial.
+take_cards() {
+  while read -r slot ids driver subsystem path serial _; do
+    case $slot in '' | *[!0-9a-f:.]*) continue ;; esac
+    case $1,$serial,$path in
+      here,pcie:*) take_card here || by_serial="$by_serial$ids " ;;
+      serial,pcie:* | path,[!p]*,[!-]* | slot,[!p]*,-) take_card "$1" || : ;;
+    esac
+  done <"$list"
 }
 
 # read_claim SLOT,ID,DRIVER: sets $slot, $ids and $driver as in a list. Fails if it is not a claim.
@@ -63,13 +88,12 @@ read_claim() {
   case $driver in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | *..*) return 1 ;; esac
 }
 
-# take_card serial|path|slot: finds the card of a line.
+# take_card here|serial|path|slot: finds the card of a line. Fails if it is not found.
 take_card() {
-  if find_card "$1"; then
-    taken="$taken$card "
-    if [ "$1" = serial ]; then placed="$placed${slot%.*}@${card%.*} "; fi
-    found_card
-  fi
+  find_card "$1" || return 1
+  taken="$taken$card "
+  case $1 in here | serial) placed="$placed${slot%.*}@${card%.*} " ;; esac
+  found_card
 }
 
 # found_card: is called for each line whose card, $card, is found. Writes its override.
@@ -78,12 +102,12 @@ found_card() {
   on_card "$card" "$slot" "$ids" "$driver"
 }
 
-# find_card serial|path|slot: sets $card to the slot of the claim's card. Fails if it is absent or not certain.
+# find_card here|serial|path|slot: sets $card to the slot of the claim's card. Fails if it is absent or not certain.
 find_card() {
   card=''
   # The functions of a card are beside each other: the serial number of one of them decides for all.
   case $1,$numbered in
-    serial,*) ;;
+    here,* | serial,*) ;;
     *" ${slot%.*} "*)
       case $placed in *" ${slot%.*}@"*) ;; *) return 1 ;; esac
       card=${placed#*" ${slot%.*}@"}
@@ -94,6 +118,11 @@ find_card() {
       ;;
   esac
   case $1 in
+    here)
+      # At the recorded path too: no other card with this number can be it.
+      case $path,$serials in -,*) return 1 ;; *" ${serial#pcie:}@$slot "*) ;; *) return 1 ;; esac
+      if is_kind "$slot" && is_at "$slot"; then card=$slot; fi
+      ;;
     serial)
       # All functions of a card have its serial number, and some makers give one to all their cards: then the path
       # decides.
@@ -172,15 +201,10 @@ read_paths() {
   done
 }
 
-# read_serials: sets $serials to the serial number and the slot of each device whose ids are in $by_serial, as
-# SERIAL@SLOT.
+# read_serials FILE...: sets $serials to the serial number and the slot of each device with such a configuration space,
+# as SERIAL@SLOT.
 read_serials() {
-  set --
-  for device in "$devices"/*; do
-    if read_ids "${device##*/}"; then
-      case $by_serial in *" $vendor-$product "*) set -- "$@" "$device/config" ;; esac
-    fi
-  done
+  serials=' ' files=$*
   if [ "$#" = 0 ]; then return 0; fi
   # One process for all of them. A device without extended configuration space would shift what follows: then each
   # line does not begin with the ids of its device, and there is a process for each.
@@ -195,19 +219,13 @@ read_serials() {
     shift
   done
   unset IFS
-  if [ "$#" = 0 ] && [ "$whole" = yes ]; then
-    serials=$found
-    return 0
+  if [ "$#" != 0 ] || [ "$whole" = no ]; then
+    found=''
+    for file in $files; do
+      read_serial "$file" "$(od -An -v -tx4 -w4096 "$file" 2>/dev/null)" || :
+    done
   fi
-  found=''
-  for device in "$devices"/*; do
-    if read_ids "${device##*/}"; then
-      case $by_serial in
-        *" $vendor-$product "*) read_serial "$device/config" "$(od -An -v -tx4 -w4096 "$device/config" 2>/dev/null)" || : ;;
-      esac
-    fi
-  done
-  serials=$found
+  serials="$found "
 }
 
 # read_serial FILE WORDS: adds the Device Serial Number in the words of a configuration space to $found, printed as in

@@ -542,6 +542,16 @@ describe('the programs in libexec', () => {
         assert.deepEqual(overrides(), [`${card} (null)`, `${away} vfio-pci`]);
       });
 
+      it('by its serial number where it was recorded, and reads no other card then', () => {
+        claims(card, {path: '0000:00/01.1/00.0', serial: `pcie:${serials[0]}`});
+        show({slot: card, serial: serials[0]});
+        show({slot: twin});
+        // A read of it fails.
+        fs.mkdirSync(join(folder, `sys/bus/pci/devices/${twin}/config`));
+        started('early');
+        assert.deepEqual(overrides(), [`${card} vfio-pci`, `${twin} (null)`]);
+      });
+
       it('whose number the copies of all its functions have, so that the rule claims none of another card', () => {
         const audio = card.replace(/0$/, '1');
         claims(card, {path: '0000:00/01.1/00.0', serial: `pcie:${serials[0]}`});
