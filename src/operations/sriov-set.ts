@@ -27,21 +27,17 @@ export async function setSriov(
   const drivers = driversIn(wish.wanted);
   const read = () => ('classCode' in device ? reread(host, device.slot) : device);
   const wereKnown = readSriov(host, device.slot, device.id)?.places !== undefined;
-  const outcome = await carryOut(
-    host,
-    [device.slot],
-    () => planSriov(host, wish, readSriovState(host, layout, read(), drivers)),
-    options,
-  );
+  const names = [device.slot, sriovLock];
+  const planAgain = () => planSriov(host, wish, readSriovState(host, layout, read(), drivers));
+  const outcome = await carryOut(host, names, planAgain, options);
   if (wereKnown || !outcome.changed || wish.when === 'later' || host.root !== '/') return outcome;
   // Now that there are VFs, the device tells where.
-  const {outcome: more} = await repairSriov(host, layout, device.slot, options);
-  return {
-    plan: more.plan,
-    lines: [...outcome.lines, ...more.lines],
-    changed: true,
-  };
+  const more = await carryOut(host, names, planAgain, options);
+  return {...more, lines: [...outcome.lines, ...more.lines], changed: true};
 }
+
+/** The lock for the rules about nodes, which are in one file for all PFs. */
+const sriovLock = 'sriov';
 
 /** The result of {@link repairSriov}. */
 export interface RepairOutcome {
@@ -95,7 +91,7 @@ export async function unsetSriov(
 ): Promise<Outcome> {
   return await carryOut(
     host,
-    [device.slot],
+    [device.slot, sriovLock],
     () => {
       const now = 'classCode' in device ? reread(host, device.slot) : device;
       return planUnset(readSriovState(host, layout, now, []), later);

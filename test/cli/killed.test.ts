@@ -92,10 +92,14 @@ function stateOf(host: SimulatedHost): MachineState {
       const folder = `/sys/bus/mdev/devices/${name}`;
       return [name, ...host.list(folder).map((one) => `${one}=${host.readLink(`${folder}/${one}`) ?? ''}`)];
     }),
-    nodes: host.list('/dev/vfio').map((name) => {
-      const {uid, gid, mode} = host.info(`/dev/vfio/${name}`) ?? {};
-      return [name, uid, gid, mode];
-    }),
+    nodes: host
+      .list('/dev/vfio')
+      // That of the module itself: what is loaded is compared below.
+      .filter((name) => name !== 'vfio')
+      .map((name) => {
+        const {uid, gid, mode} = host.info(`/dev/vfio/${name}`) ?? {};
+        return [name, uid, gid, mode];
+      }),
     processes: host.list('/proc').filter((name) => /^\d+$/.test(name)),
     consoles: host
       .list('/sys/class/vtconsole')
@@ -311,6 +315,11 @@ const operations: Record<string, Operation> = {
   'the release handler': {call: [release, card, 'vfio-pci'], first: [`${installed} --now`]},
   'sriov set': {
     call: `sriov set ${pf} 2 --driver vfio-pci`,
+    tweak: withSriov,
+    inverse: `sriov unset ${pf}`,
+  },
+  'sriov set with users': {
+    call: `sriov set ${pf} 2 --driver vfio-pci --user-group 990`,
     tweak: withSriov,
     inverse: `sriov unset ${pf}`,
   },

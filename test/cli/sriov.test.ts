@@ -333,6 +333,61 @@ describe('pearasys sriov', () => {
       assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', 'vfio-pci']);
     });
 
+    describe('with users', () => {
+      const rules = '/etc/udev/rules.d/61-pearasys-access-sriov.rules';
+      const users = (_card: FunctionDeclaration, {files}: MachineDeclaration): void => {
+        files['/etc/passwd'] = 'root:x:0:0::/:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n';
+        files['/etc/group'] = 'root:x:0:\nvfio:x:990:\n';
+      };
+      const nodeOf = (host: SimulatedHost, slot: string) => {
+        const info = host.info(`/dev/vfio/${host.machine.device(slot).group ?? ''}`);
+        return info === undefined ? undefined : `${info.uid}:${info.gid} ${info.mode.toString(8)}`;
+      };
+
+      it('gives them the nodes of functions on drivers for user space, also when the card comes back', async () => {
+        const {host} = machine(users);
+        await succeeds(
+          host,
+          `sriov set ${pf} 3 --driver vfio-pci --vf 1:driver=igbvf --user alice --user-group vfio`,
+        );
+        assert.deepEqual([nodeOf(host, vfs[0]), nodeOf(host, vfs[2])], ['1000:990 660', '1000:990 660']);
+        assert.doesNotMatch(host.readText(rules) ?? '', new RegExp(vfs[1]));
+        assert.match(
+          host.readText(record) ?? '',
+          /PEARASYS_USER=alice\nPEARASYS_GROUP=vfio\nPEARASYS_MODE=0660/,
+        );
+        await replug(host);
+        assert.deepEqual([nodeOf(host, vfs[0]), nodeOf(host, vfs[2])], ['1000:990 660', '1000:990 660']);
+        assert.deepEqual((await list(host)).physical[0]?.record?.access, {
+          user: 'alice',
+          group: 'vfio',
+          mode: '0660',
+        });
+      });
+
+      it('keeps them with another number, takes nodes back, and leaves nothing', async () => {
+        const {host} = machine(users);
+        await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci --user alice`);
+        await succeeds(host, `sriov set ${pf} 3 --driver vfio-pci`);
+        assert.equal(nodeOf(host, vfs[2]), '1000:0 660');
+        await succeeds(host, `sriov set ${pf} 3 --driver vfio-pci --user=`);
+        assert.equal(nodeOf(host, vfs[2]), '0:0 600');
+        assert.equal(host.exists(rules), false);
+        await succeeds(host, `sriov set ${pf} 3 --driver vfio-pci --user alice`);
+        assert.equal(nodeOf(host, vfs[2]), '1000:0 660');
+        await succeeds(host, `sriov unset ${pf}`);
+        assert.equal(host.exists(rules), false);
+      });
+
+      it('are refused where no function has nodes for them', async () => {
+        const {host} = machine(users);
+        const {exitCode, stderr} = await typed(host, `sriov set ${pf} 2 --driver igbvf --user alice`);
+        assert.equal(exitCode, 3);
+        assert.match(stderr, /igbvf is not a driver for userspace/);
+        assert.equal(host.exists(record), false);
+      });
+    });
+
     it('accepts the name of an interface', async () => {
       const {host} = machine();
       await succeeds(host, 'sriov set eth2 1 --driver vfio-pci');
@@ -600,6 +655,7 @@ describe('pearasys sriov', () => {
         count: 2,
         autoprobe: false,
         driver: 'vfio-pci',
+        access: null,
         drivers: {1: 'igbvf'},
       });
       assert.equal(one.state, 'right');

@@ -7,7 +7,7 @@ import {planSriov, planUnset} from '../../src/plan/sriov/sriov.js';
 import type {SriovState} from '../../src/plan/sriov/sriov-state.js';
 import type {Planned} from '../../src/plan/step.js';
 import type {SriovRecord, VirtualFunctions} from '../../src/state/sriov/sriov-record.js';
-import {aDevice, aDriver, linesOf, undoLines} from './values.js';
+import {aDevice, aDriver, linesOf, noAccess, undoLines} from './values.js';
 
 const slot = '0000:06:00.0';
 const attributes = `/sys/bus/pci/devices/${slot}`;
@@ -52,6 +52,8 @@ function state(rest: Partial<SriovState> = {}): SriovState {
     own: [],
     virtual: [],
     holders: [],
+    access: noAccess,
+    claimed: [],
     files: new Map(),
     sources: new Map([[aDriver('vfio-pci'), {kind: 'module', module: 'vfio-pci'}]]),
     noIommu: 'off',

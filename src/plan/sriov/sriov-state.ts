@@ -18,9 +18,17 @@ import type {HostReader} from '../../host/host.js';
 import {readCards} from '../../state/records/locate.js';
 import type {RecordFolder} from '../../state/records/record.js';
 import {readRescue, switchedOffBy} from '../../state/rescue.js';
-import {readCopies, readSriovRecords, sriovPath, type SriovRecord} from '../../state/sriov/sriov-record.js';
+import {
+  readCopies,
+  readSriovRecords,
+  slotIn,
+  sriovPath,
+  virtualCopies,
+  type SriovRecord,
+} from '../../state/sriov/sriov-record.js';
 import type {Holder} from '../../usage/holder.js';
 import {readHolders} from '../../usage/holders.js';
+import {readAccess, type AccessState} from '../service/access.js';
 import {readFileState, type FileState} from '../step.js';
 
 /** A physical function (PF); in an image, which has no devices, only its slot and id. */
@@ -49,6 +57,10 @@ export interface SriovState {
   readonly holders: readonly Holder[];
   /** The existing files that a plan may write or remove, by path. */
   readonly files: ReadonlyMap<string, FileState>;
+  /** Who may open nodes now, and those of the VFs that exist. */
+  readonly access: AccessState;
+  /** The slots of VFs of this PF for which the udev rule has a file. */
+  readonly claimed: readonly Slot[];
   /** Where each wanted driver comes from. */
   readonly sources: ReadonlyMap<Driver, DriverSource>;
   readonly noIommu: NoIommuMode;
@@ -94,6 +106,15 @@ export function readSriovState(
     virtual,
     holders: readHolders(host, virtual),
     files,
+    access: readAccess(
+      host,
+      'sriov',
+      virtual.map((one) => one.slot),
+    ),
+    claimed: copies
+      .filter((path) => path.startsWith(virtualCopies))
+      .map((path) => slotIn(path))
+      .filter((one) => one !== undefined),
     sources: new Map(drivers.map((driver) => [driver, findDriver(host, driver)])),
     noIommu: readNoIommuMode(host),
     interfaces: hasLinkSettings(host)

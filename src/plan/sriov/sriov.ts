@@ -3,11 +3,12 @@ import {removeVirtualFunctions} from '../switch/leaving.js';
 import {bringDriver, harmlessNotes, refuseHeld} from '../switch/refusals.js';
 import {planSwitch, readSwitch, type Target} from '../switch/switch.js';
 import {devicePath, type Device} from '../../devices/pci/device.js';
-import {isVfio, noDriver} from '../../devices/pci/driver.js';
+import {hasUserNodes, isVfio, noDriver} from '../../devices/pci/driver.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import {virtualSlot, type Sriov} from '../../devices/pci/sriov.js';
 import {ExitCode, type ErrorDetails} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
+import {changeNodeAccess, type NodeAccessChange} from '../../state/records/node-access.js';
 import {
   driverOf,
   driversIn,
@@ -18,6 +19,14 @@ import {
   type SriovContent,
   type VirtualFunctions,
 } from '../../state/sriov/sriov-record.js';
+import {
+  accessNotes,
+  granted,
+  planAccess,
+  refuseAccess,
+  refuseWithoutNodes,
+  type Grant,
+} from '../service/access.js';
 import {
   plan,
   refuse,
@@ -40,6 +49,8 @@ export function sriovUnit(slot: Slot): string {
 /** What {@link planSriov} does besides the record. */
 export interface SriovWish {
   readonly wanted: VirtualFunctions;
+  /** A change of who may open the nodes of VFs; undefined for none. */
+  readonly access?: NodeAccessChange | undefined;
   /** `now`: the VFs are created and given to their drivers; `later`: at the next boot. */
   readonly when: 'now' | 'later';
 }
@@ -48,7 +59,11 @@ export interface SriovWish {
  * The plan that records a number of VFs, and creates them. The udev rule claims each VF as it appears, so the files that
  * it reads come before the number. Where the VFs exist already, each that is not on its driver is switched.
  */
-export function planSriov(host: HostReader, {wanted, when}: SriovWish, state: SriovState): Planned {
+export function planSriov(
+  host: HostReader,
+  {wanted, when, access: change}: SriovWish,
+  state: SriovState,
+): Planned {
   const {device, layout, own, records, running} = state;
   const path = sriovPath(layout, device);
   const ignored = records.problems.find((problem) => problem.path === path);
@@ -63,24 +78,75 @@ export function planSriov(host: HostReader, {wanted, when}: SriovWish, state: Sr
   const refusal = running && 'classCode' in device ? refuseNumber(device, wanted, state) : undefined;
   if (refusal !== undefined) return refusal;
   const stale = own.filter((record) => record.path !== path);
+  const same = own.find(({id}) => id === device.id);
+  const access = changeNodeAccess(same?.access, change ?? {});
   const record: SriovContent = {
     ...wanted,
     slot: device.slot,
     id: device.id,
     identity: 'classCode' in device ? state.identity : (own[0]?.identity ?? {}),
-    unknown: own.find(({id}) => id === device.id)?.unknown ?? [],
+    ...(access === undefined ? {} : {access}),
+    unknown: same?.unknown ?? [],
   };
+  const granting = planGrants(record, change, state);
+  if (granting.kind === 'refusal') return granting;
   const steps = [
     ...put(path, printSriov(record), state, ignored === undefined ? {} : {mode: 0o644}),
     ...stale.flatMap((one) => drop(one.path, state)),
+    ...granting.steps,
   ];
   const notes = [
     ...stale.map((one) => `replacing the record of ${one.slot} (${one.id})`),
     ...(ignored === undefined ? [] : [`replacing ${path}, which was ignored: ${ignored.reason}`]),
+    ...granting.notes,
   ];
   if (!running || !('classCode' in device)) return plan(steps, {notes});
   const live = planLive(host, record, {device, isLater: when === 'later'}, state);
   return live.kind === 'refusal' ? live : plan([...steps, ...live.steps], {notes: [...notes, ...live.notes]});
+}
+
+/** Who may open the nodes of the VFs: rules for their slots, and the owners of nodes that exist. */
+function planGrants(record: SriovContent, change: NodeAccessChange | undefined, state: SriovState): Planned {
+  const {device, sriov, running, access} = state;
+  const drivers = driversIn(record);
+  const suitable = drivers.find(hasUserNodes);
+  const nodeless =
+    suitable === undefined
+      ? refuseWithoutNodes(drivers[0] ?? 'its default driver', record.access, change)
+      : undefined;
+  if (nodeless !== undefined) return nodeless;
+  const places = sriov === undefined ? [] : placesOf(record, device.slot, sriov);
+  if (change !== undefined && record.access !== undefined && !running)
+    return refuse({
+      code: 'bad-access',
+      exitCode: ExitCode.refused,
+      message: `who may open the virtual functions of ${device.slot} cannot be set in an image: their slots are not known`,
+      details: ['nothing was changed'],
+      hint: 'set it on the running machine',
+    });
+  const wanted = places.flatMap(({slot, id, driver}) =>
+    record.access === undefined || driver === undefined || !hasUserNodes(driver)
+      ? []
+      : [{slot, id, access: record.access}],
+  );
+  const grants = [...grantsOfOthers(state, places), ...wanted];
+  const slots = change === undefined ? [] : wanted.map(({slot}) => slot);
+  return (
+    refuseAccess(grants, slots, access) ??
+    plan(running ? planAccess(grants, access) : [], {notes: accessNotes(grants, slots, access)})
+  );
+}
+
+/** What the rules grant of the VFs of other PFs. */
+function grantsOfOthers(
+  {access, claimed, virtual, records, own, device, sriov}: SriovState,
+  places: readonly {readonly slot: Slot}[],
+): Grant[] {
+  if (records.records.every((record) => own.includes(record))) return [];
+  // The copies for the rule may be missing, after a run that was killed.
+  const before = sriov === undefined ? [] : own.flatMap((record) => placesOf(record, device.slot, sriov));
+  const its = new Set([...claimed, ...[...virtual, ...before, ...places].map(({slot}) => slot)]);
+  return granted(access).filter(({slot}) => !its.has(slot));
 }
 
 /** The plan of the unit of a PF: what {@link planSriov} does for an existing record, which stays as it is. */
@@ -229,6 +295,7 @@ export function planUnset(state: SriovState, later: boolean): Planned {
     ...[...state.files.keys()]
       .filter((path) => path.startsWith('/run/'))
       .flatMap((path) => drop(path, state)),
+    ...(running ? planAccess(grantsOfOthers(state, []), state.access) : []),
     ...own.flatMap(({path}) => drop(path, state)),
   ];
   if (!running) return plan(files);

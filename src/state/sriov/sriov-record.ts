@@ -4,11 +4,12 @@ import type {Device} from '../../devices/pci/device.js';
 import {noDriver, type Driver} from '../../devices/pci/driver.js';
 import {sysfsIds, type DeviceId} from '../../devices/pci/id.js';
 import type {Identity} from '../../devices/pci/identity.js';
-import type {Slot} from '../../devices/pci/slot.js';
+import {asSlot, type Slot} from '../../devices/pci/slot.js';
 import {virtualSlot, type Sriov} from '../../devices/pci/sriov.js';
 import type {HostReader} from '../../host/host.js';
 import {runState} from '../../host/paths.js';
 import type {UnknownKey, WantedFile} from '../desired.js';
+import {isNodeAccessKey, parseNodeAccess, printNodeAccess, type NodeAccess} from '../records/node-access.js';
 import {
   badRecord,
   checkName,
@@ -43,6 +44,8 @@ export interface SriovContent extends VirtualFunctions {
   readonly id: DeviceId;
   /** What identifies the card in addition to {@link id}. */
   readonly identity: Identity;
+  /** Who may open the nodes of VFs on drivers for user space; absent for root alone. */
+  readonly access?: NodeAccess;
   /** Keys written by a newer version: kept unchanged, and reported. */
   readonly unknown: readonly UnknownKey[];
 }
@@ -106,6 +109,7 @@ export function printSriov(record: SriovContent): string {
     `${keys.autoprobe}=${autoprobe ? 'yes' : 'no'}`,
     ...(driver === undefined ? [] : [`${keys.driver}=${driver}`]),
     ...(single.length === 0 ? [] : [`${keys.drivers}=${single.join(',')}`]),
+    ...printNodeAccess(record.access),
     ...record.unknown.map(({key, value}) => `${key}=${value}`),
     '',
   ].join('\n');
@@ -132,6 +136,7 @@ export function parseSriov(path: string, text: string): SriovContent {
     throw badRecord(path, `${keys.autoprobe}=${autoprobe} is invalid: expected yes or no`);
   const driver = values.get(keys.driver);
   const drivers = parseDrivers(path, values.get(keys.drivers), count);
+  const access = parseNodeAccess(values, (reason) => badRecord(path, reason));
   return {
     slot,
     id,
@@ -141,8 +146,11 @@ export function parseSriov(path: string, text: string): SriovContent {
     autoprobe: autoprobe === 'yes' && driver === undefined && drivers.size === 0,
     ...(driver === undefined ? {} : {driver: parseRecordedDriver(path, keys.driver, driver)}),
     drivers,
+    ...(access === undefined ? {} : {access}),
     unknown: [...values]
-      .filter(([key]) => !Object.values<string>(keys).includes(key) && !cardKeys.test(key))
+      .filter(
+        ([key]) => !Object.values<string>(keys).includes(key) && !cardKeys.test(key) && !isNodeAccessKey(key),
+      )
       .map(([key, value]) => ({key, value})),
   };
 }
@@ -269,6 +277,11 @@ export function readCopies(host: HostReader, pf: Slot): string[] {
     .map((name) => `${virtualCopies}/${name}`)
     .filter((path) => new RegExp(`^PEARASYS_PF=${pf}$`, 'm').test(host.readText(path) ?? ''));
   return [...own, ...virtual];
+}
+
+/** The slot in the name of a file for the udev rule. */
+export function slotIn(path: string): Slot | undefined {
+  return asSlot(path.slice(path.lastIndexOf('/') + 1).split('-', 1)[0] ?? '');
 }
 
 /** Whether the udev rule claims this VF for the record of its PF. */

@@ -13,6 +13,7 @@ import {readActiveStates} from '../../../../systemd/unit.js';
 import {sriovUnit} from '../../../../plan/sriov/sriov.js';
 import {readHolders} from '../../../../usage/holders.js';
 import {describeHolder} from '../../../../usage/words.js';
+import {reportAccess, type AccessReport} from '../../access-report.js';
 import {BaseCommand} from '../../base-command.js';
 import {hasColors} from '../../context.js';
 
@@ -48,6 +49,8 @@ export interface PhysicalEntry {
     readonly autoprobe: boolean;
     readonly driver: string | null;
     readonly drivers: Readonly<Record<string, string>>;
+    /** Who may open the nodes of virtual functions; null for root alone. */
+    readonly access: AccessReport | null;
   } | null;
   readonly state: SriovStateWord;
   /** Its unit and systemd's name of its state; null without a record, or if systemd is not running. */
@@ -189,6 +192,7 @@ function physicalEntry(
             count: record.count,
             autoprobe: record.autoprobe,
             driver: record.driver ?? null,
+            access: reportAccess(record.access),
             drivers: Object.fromEntries(
               [...record.drivers].map(([index, driver]) => [String(index), driver]),
             ),

@@ -12,6 +12,7 @@ import {readDependents} from '../../../../devices/pci/dependents.js';
 import type {PhysicalFunction} from '../../../../plan/sriov/sriov-state.js';
 import {parseCount, type VirtualFunctions} from '../../../../state/sriov/sriov-record.js';
 import {BaseCommand, writeFlags} from '../../base-command.js';
+import {accessWords, nodeAccessFlags, readAccessChange} from '../../node-access-flags.js';
 import {changeResult, showChange, withChanges, type ChangeResult} from '../../switching.js';
 
 /** `pearasys sriov set`: how many virtual functions a device has, from now on and at each boot. */
@@ -20,7 +21,8 @@ export default class SriovSet extends BaseCommand {
     'Records how many virtual functions (VFs) a physical function (PF) has and which drivers get them, and creates ' +
     'them. udev does the same at each boot and whenever the PF gets its driver. If any VF has a driver, the kernel ' +
     'offers the VFs to no other driver, so that a claimed VF never appears as an interface or disk of the host. ' +
-    'The number can be changed only by removing all VFs first, which is refused while one is in use.';
+    'The number can be changed only by removing all VFs first, which is refused while one is in use. With --user and ' +
+    '--user-group, programs without root can open the VFs.';
   static override examples = [
     '<%= config.bin %> sriov set 04:00.0 4 --driver vfio-pci',
     '<%= config.bin %> sriov set eth2 7 --driver iavf --vf 0:driver=vfio-pci',
@@ -32,6 +34,7 @@ export default class SriovSet extends BaseCommand {
   };
   static override flags = {
     ...writeFlags,
+    ...nodeAccessFlags,
     driver: string({summary: 'The driver of all virtual functions', helpValue: 'NAME'}),
     vf: string({
       summary: 'The driver of a single virtual function, by its number from 0',
@@ -53,8 +56,9 @@ export default class SriovSet extends BaseCommand {
     const host = await this.openHost();
     const device = findPf(host, args.pf, flags.id);
     const notes: string[] = [];
+    const access = await readAccessChange(this, host, accessWords(flags), notes);
     const outcome = await withChanges(this, flags, notes, (options) =>
-      setSriov(host, this.layout, device, {wanted, when: flags.later ? 'later' : 'now'}, options),
+      setSriov(host, this.layout, device, {wanted, access, when: flags.later ? 'later' : 'now'}, options),
     );
     const {virtual} = readDependents(host, device.slot);
     const result = changeResult(host, [outcome], flags, notes, [device, ...virtual]);
