@@ -137,10 +137,10 @@ test-vm-boots: all
 test-vm-machines: all
 	$(vm) $(filter-out $(product_suites) $(boot_suites),$(wildcard test/vm/*.test.ts)) $(named)
 
-# What depends on udev and systemd, on Debian 13.
+# What depends on udev, systemd and dracut, on Debian 13.
 test-vm-trixie: SUITE = trixie
 test-vm-trixie: all
-	$(vm) test/vm/service.test.ts test/vm/setup.test.ts $(named)
+	$(vm) $(call suites,service setup initramfs) $(named)
 
 # The command-line tests of what is built, on other versions of Node; each is fetched from npm into a scratch folder.
 test-node: all
