@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import {dirname} from 'node:path';
 import {defaultLayout} from '../../src/config/layout.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
+import {accessPath} from '../../src/state/access-rules.js';
 import {claimTemplate, slotTemplate, unitSettings} from '../../src/systemd/unit-texts.js';
 import {render} from '../../src/systemd/templates.js';
 import {
@@ -149,6 +151,16 @@ WantedBy=sys-bus-pci-devices-%j.device
   it('a missing value is an error, not an empty text', () => {
     assert.throws(() => render('pearasys-record@.service', {config: '/etc/pearasys'}), /libexec/);
   });
+});
+
+describe('the units that move records and create virtual functions', () => {
+  for (const name of ['pearasys-record@.service', 'pearasys-vfs@.service'])
+    it(`${name} may write the rules for nodes, and set the owners of nodes`, () => {
+      const text = render(name, defaultLayout);
+      const folder = dirname(accessPath('records'));
+      assert.match(text, new RegExp(`^ReadWritePaths=(?:.* )?-${folder}(?: .*)?$`, 'm'));
+      assert.match(text, /^CapabilityBoundingSet=.*CAP_CHOWN CAP_FOWNER/m);
+    });
 });
 
 describe('the settings of a unit', () => {
