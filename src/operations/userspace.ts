@@ -1,10 +1,18 @@
 import {isBridge, readDevices, type Device} from '../devices/pci/device.js';
 import {spdkKindOf, typesOf, type DeviceType} from '../devices/pci/device-types.js';
-import {isStandIn} from '../devices/pci/driver.js';
+import {isStandIn, noDriver} from '../devices/pci/driver.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host, HostReader} from '../host/host.js';
 import {hugePagesLock, planHugePages, readHugePagesState} from '../plan/hugepages/huge-pages.js';
+import {
+  accessNotes,
+  granted,
+  planAccess,
+  readAccess,
+  refuseAccess,
+  refuseWithoutNodes,
+} from '../plan/service/access.js';
 import {plan, type Planned} from '../plan/step.js';
 import {wishFor, type HugePageVariables} from '../plan/userspace/huge-variables.js';
 import {
@@ -19,6 +27,7 @@ import {
   type Decision,
   type UserspaceWish,
 } from '../plan/userspace/userspace.js';
+import {changeNodeAccess, type NodeAccessChange} from '../state/records/node-access.js';
 import {readTakenParts} from '../state/userspace/taken.js';
 import {hasUnits} from '../systemd/unit.js';
 import {readContents, readDisks} from '../usage/contents.js';
@@ -103,7 +112,12 @@ export interface ConfigureOptions extends CarryOutOptions {
   readonly named: boolean;
   /** The huge pages that are allocated in the same plan; undefined for none. */
   readonly hugePages: HugePageVariables | undefined;
+  /** Who may open the devices; undefined to leave that as it is. */
+  readonly access: NodeAccessChange | undefined;
 }
+
+/** The lock for what lasts until the next boot: who may open devices. */
+const accessLock = 'userspace';
 
 /**
  * Gives devices to userspace drivers, in one plan. Those that cannot be taken are skipped.
@@ -115,7 +129,7 @@ export async function configureUserspace(
   wish: UserspaceWish,
   options: ConfigureOptions,
 ): Promise<UserspaceOutcome> {
-  const {named, hugePages} = options;
+  const {named, hugePages, access} = options;
   const early = readUserspace(host, devices, wish);
   const contents = await readContents(host, readDisks(host, devicesToSearch(early)));
   const first = decide(early, contents);
@@ -123,26 +137,63 @@ export async function configureUserspace(
   const chosen = first.switched.map(({device}) => device);
   const outcome = await carryOut(
     host,
-    [...chosen.map(({slot}) => slot), ...(hugePages === undefined ? [] : [hugePagesLock])],
+    [
+      ...chosen.map(({slot}) => slot),
+      ...(hugePages === undefined ? [] : [hugePagesLock]),
+      ...(access === undefined ? [] : [accessLock]),
+    ],
     (when) => {
-      if (when === 'early')
-        return withPages(
-          host,
-          withSkipped(planUserspace(host, early, first, contents), first, named),
-          hugePages,
-        );
+      const finish = (planned: Planned) =>
+        withPages(host, withAccess(host, withSkipped(planned, decision, named), decision, access), hugePages);
+      if (when === 'early') return finish(planUserspace(host, early, first, contents));
       // Only these are locked.
       const input = readUserspace(host, reread(host, chosen), wish);
       decision = after(first, decide(input, contents));
-      return withPages(
-        host,
-        withSkipped(planUserspace(host, input, decision, contents), decision, named),
-        hugePages,
-      );
+      return finish(planUserspace(host, input, decision, contents));
     },
     options,
   );
   return {outcome, decision};
+}
+
+/**
+ * Adds who may open the devices to a plan, before the devices are switched: udev applies the rules to the nodes that
+ * appear then.
+ */
+function withAccess(
+  host: HostReader,
+  planned: Planned,
+  {switched, already}: Decision,
+  change: NodeAccessChange | undefined,
+): Planned {
+  const access = change === undefined ? undefined : changeNodeAccess(undefined, change);
+  if (planned.kind === 'refusal' || access === undefined) return planned;
+  const devices = [...switched.map(({device}) => device), ...already];
+  const slots = devices.map(({slot}) => slot);
+  const state = readAccess(host, 'boot', slots);
+  const wanted = [
+    ...granted(state).filter(({slot}) => !slots.includes(slot)),
+    ...devices.map(({slot, id}) => ({slot, id, access})),
+  ];
+  const refusal =
+    switched
+      .map(({driver}) => refuseWithoutNodes(driver ?? noDriver, access, change))
+      .find((one) => one !== undefined) ?? refuseAccess(wanted, slots, state);
+  if (refusal !== undefined) return refusal;
+  return {
+    ...planned,
+    steps: [...planAccess(wanted, state), ...planned.steps],
+    notes: [...planned.notes, ...accessNotes(wanted, slots, state)],
+  };
+}
+
+/** Adds to the plan of a reset that nobody is given these devices any more. */
+function withoutAccess(host: HostReader, planned: Planned, {switched, already}: Decision): Planned {
+  if (planned.kind === 'refusal') return planned;
+  const slots = [...switched.map(({device}) => device), ...already].map(({slot}) => slot);
+  const state = readAccess(host, 'boot', []);
+  const left = granted(state).filter(({slot}) => !slots.includes(slot));
+  return {...planned, steps: [...planned.steps, ...planAccess(left, state)]};
 }
 
 /** Adds the huge pages to a plan: after the devices, as with SPDK. */
@@ -176,12 +227,14 @@ export async function resetUserspace(
   const chosen = [...first.switched.map(({device}) => device), ...first.already];
   const outcome = await carryOut(
     host,
-    chosen.map(({slot}) => slot),
+    [...chosen.map(({slot}) => slot), accessLock],
     (when) => {
-      if (when === 'early') return withSkipped(planReset(host, early, first), first, named);
+      const finish = (planned: Planned) =>
+        withoutAccess(host, withSkipped(planned, decision, named), decision);
+      if (when === 'early') return finish(planReset(host, early, first));
       const input = readReset(host, reread(host, chosen), blocked);
       decision = after({...first, already: []}, decideReset(input));
-      return withSkipped(planReset(host, input, decision), decision, named);
+      return finish(planReset(host, input, decision));
     },
     options,
   );

@@ -48,6 +48,7 @@ async function perform(host: SimulatedHost, call: Call): Promise<number> {
 interface MachineState {
   readonly files: Readonly<Record<string, string>>;
   readonly modules: readonly string[];
+  readonly nodes: readonly (readonly unknown[])[];
   readonly [name: string]: unknown;
 }
 
@@ -119,7 +120,9 @@ function withoutTraces(state: MachineState): object {
       // Without claims, it has only comments.
       !(path === '/etc/pearasys/initramfs-claims' && !/^[0-9]/m.test(text.replace(/^\d+ /, ''))),
   );
-  return {...state, files: Object.fromEntries(files), modules: []};
+  // VFIO's own node comes with its module.
+  const nodes = state.nodes.filter(([name]) => name !== 'vfio');
+  return {...state, files: Object.fromEntries(files), modules: [], nodes};
 }
 
 async function machineFor({first = [], tweak, prepare}: Operation): Promise<SimulatedHost> {
@@ -300,6 +303,10 @@ const operations: Record<string, Operation> = {
   },
   'userspace config': {
     call: `userspace config ${disk} ${net}`,
+    inverse: `userspace reset ${disk} ${net}`,
+  },
+  'userspace config that gives the devices to a user': {
+    call: `userspace config ${disk} ${net} --user 1000`,
     inverse: `userspace reset ${disk} ${net}`,
   },
   'userspace config that fails': {

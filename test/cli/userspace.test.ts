@@ -377,6 +377,63 @@ describe('pearasys userspace', () => {
       });
     });
 
+    describe('gives the devices to users until the next boot', () => {
+      const rules = '/run/udev/rules.d/62-pearasys-access-boot.rules';
+      const withUsers = (machine: MachineDeclaration) => {
+        machine.files['/etc/passwd'] =
+          'root:x:0:0::/:/bin/sh\nalice:x:1000:1000::/:/bin/sh\nbob:x:1001:1001::/:/bin/sh\n';
+        machine.files['/etc/group'] = 'root:x:0:\nvfio:x:990:\n';
+      };
+      const ownerOf = (host: SimulatedHost, path: string) => {
+        const info = host.info(path);
+        return info === undefined ? undefined : `${info.uid}:${info.gid} ${info.mode.toString(8)}`;
+      };
+
+      it('by --user and --user-group, as soon as the nodes appear, and no more after a reset', async () => {
+        const host = made(withUsers);
+        const {notes} = await config(host, `${spare} ${idleNet} --user alice --user-group vfio`);
+        assert.equal(ownerOf(host, '/dev/vfio/10'), '1000:990 660');
+        assert.equal(ownerOf(host, '/dev/vfio/11'), '1000:990 660');
+        assert.match(notes.join('\n'), /user alice may lock/);
+        const {stdout} = await typed(host, '--json userspace status --type storage');
+        const {devices} = JSON.parse(stdout) as UserspaceStatusResult;
+        assert.deepEqual(devices.find(({slot}) => slot === spare)?.nodes[0], {
+          path: '/dev/vfio/10',
+          user: 'alice',
+          group: 'vfio',
+          mode: '0660',
+        });
+        await succeeds(host, `userspace reset ${spare}`);
+        assert.doesNotMatch(host.readText(rules) ?? '', new RegExp(spare));
+        assert.match(host.readText(rules) ?? '', new RegExp(idleNet));
+        await succeeds(host, 'userspace reset');
+        assert.equal(host.exists(rules), false);
+        await config(host, spare);
+        assert.equal(ownerOf(host, '/dev/vfio/10'), '0:0 600');
+      });
+
+      it('by TARGET_USER, unless an option says otherwise; also devices that are on the driver already', async () => {
+        const host = made(withUsers);
+        await config(host, spare);
+        await config(host, spare, {TARGET_USER: 'alice'});
+        assert.equal(ownerOf(host, '/dev/vfio/10'), '1000:0 660');
+        await config(host, spare);
+        assert.equal(ownerOf(host, '/dev/vfio/10'), '1000:0 660');
+        await config(host, `${spare} --user bob`, {TARGET_USER: 'alice'});
+        assert.equal(ownerOf(host, '/dev/vfio/10'), '1001:0 660');
+      });
+
+      it('refuses a user that does not exist, and a driver without nodes', async () => {
+        const host = made(withUsers);
+        const unknown = await typed(host, `userspace config ${spare} --user mallory`);
+        assert.equal(unknown.exitCode, 2);
+        assert.match(unknown.stderr, /there is no user 'mallory'/);
+        const stub = await typed(host, `userspace config ${spare} --driver pci-stub --user alice`);
+        assert.equal(stub.exitCode, 3);
+        assert.equal(driverOf(host, spare), 'nvme');
+      });
+    });
+
     it('refuses a wrong command line with 2', async () => {
       const host = made();
       for (const [line, message] of [
@@ -544,7 +601,7 @@ describe('pearasys userspace', () => {
       );
       assert.match(
         terminal.text,
-        /^SLOT +TYPE +ID +NODE +DRIVER +STATE +PROVIDES +CANNOT BE TAKEN BECAUSE\n/,
+        /^SLOT +TYPE +ID +NODE +DRIVER +STATE +PROVIDES +CANNOT BE TAKEN BECAUSE +OPENED BY\n/,
       );
     });
   });

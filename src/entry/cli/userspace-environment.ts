@@ -12,6 +12,8 @@ export interface UserspaceEnvironment {
   readonly blocked: ReadonlySet<Slot>;
   /** `DRIVER_OVERRIDE`: a driver, or the path of its module. */
   readonly driver: Driver | undefined;
+  /** `TARGET_USER`: who may open the devices. */
+  readonly user: string | undefined;
 }
 
 /** @throws PearasysError `bad-slot` or `bad-driver`, exit code 2: a list with a wrong word would mean other devices. */
@@ -33,6 +35,7 @@ export function readUserspaceEnvironment(environment: NodeJS.ProcessEnv): Usersp
     allowed: slots('PCI_ALLOWED'),
     blocked: slots('PCI_BLOCKED') ?? new Set(),
     driver: driver === undefined ? undefined : parseDriver(posix.basename(driver, '.ko')),
+    user: value('TARGET_USER'),
   };
 }
 

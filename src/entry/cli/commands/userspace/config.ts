@@ -5,6 +5,7 @@ import {findSlot} from '../../../../devices/pci/find.js';
 import {usageError} from '../../../../host/errors.js';
 import {configureUserspace, selectForConfig} from '../../../../operations/userspace.js';
 import {BaseCommand, writeFlags} from '../../base-command.js';
+import {accessWords, nodeAccessFlags, readAccessChange} from '../../node-access-flags.js';
 import {withChanges} from '../../switching.js';
 import {readHugePageVariables, readUserspaceEnvironment} from '../../userspace-environment.js';
 import {selectionOf, showUserspace, typeFlag, userspaceArgs, type UserspaceResult} from '../../userspace.js';
@@ -17,7 +18,7 @@ export default class UserspaceConfig extends BaseCommand {
     'on, otherwise uio_pci_generic. Without DEVICE and --type, takes what SPDK takes: NVMe disks, virtio disks, ' +
     'I/OAT, DSA and IAA. A device in use is skipped, and so is a disk that is mounted, held or carries data: a ' +
     'partition table, or a signature that libblkid finds. PCI_ALLOWED, PCI_BLOCKED, DRIVER_OVERRIDE, ' +
-    'HUGEMEM, NRHUGE, HUGEPGSZ, HUGENODE, CLEAR_HUGE, SHRINK_HUGE and PERSIST_HUGE are read from the environment ' +
+    'TARGET_USER, HUGEMEM, NRHUGE, HUGEPGSZ, HUGENODE, CLEAR_HUGE, SHRINK_HUGE and PERSIST_HUGE are read from the environment ' +
     'as by SPDK; options override them, except PCI_BLOCKED.';
   static override examples = [
     '<%= config.bin %> userspace config --dry-run',
@@ -27,6 +28,7 @@ export default class UserspaceConfig extends BaseCommand {
   static override args = userspaceArgs;
   static override flags = {
     ...writeFlags,
+    ...nodeAccessFlags,
     type: typeFlag,
     driver: string({summary: 'Use this driver for all devices', helpValue: 'NAME'}),
     variant: option({
@@ -46,7 +48,7 @@ export default class UserspaceConfig extends BaseCommand {
   async run(): Promise<UserspaceResult> {
     const {args, flags} = await this.parse(UserspaceConfig);
     const {environment} = this.context;
-    const {allowed, blocked, driver: override} = readUserspaceEnvironment(environment);
+    const {allowed, blocked, driver: override, user} = readUserspaceEnvironment(environment);
     const hugePages = readHugePageVariables(environment);
     const host = await this.openHost();
     const selection = selectionOf(args.device, flags.type, allowed);
@@ -62,8 +64,15 @@ export default class UserspaceConfig extends BaseCommand {
       blocked,
     };
     const notes: string[] = [];
+    const words = accessWords(flags) ?? (user === undefined ? undefined : {user});
+    const access = await readAccessChange(this, host, words, notes);
     const done = await withChanges(this, flags, notes, (options) =>
-      configureUserspace(host, devices, wish, {...options, named: selection.words.length > 0, hugePages}),
+      configureUserspace(host, devices, wish, {
+        ...options,
+        named: selection.words.length > 0,
+        hugePages,
+        access,
+      }),
     );
     return showUserspace(this, host, done, flags, notes);
   }

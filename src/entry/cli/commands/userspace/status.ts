@@ -1,4 +1,5 @@
 import {printName, readDeviceNames} from '../../../../devices/pci/names.js';
+import {reportNodes, type NodeReport} from '../../access-report.js';
 import {blindSpot} from '../../device-report.js';
 import {hasColors} from '../../context.js';
 import {printSize} from '../../../../devices/memory/size.js';
@@ -41,6 +42,8 @@ export interface UserspaceReport {
   readonly skipped: SkippedDevice | null;
   /** Modules of other drivers for it. */
   readonly unused: readonly string[];
+  /** The nodes that programs open now, and who may. */
+  readonly nodes: readonly NodeReport[];
 }
 
 /** What `--json` prints. */
@@ -56,7 +59,8 @@ export default class UserspaceStatus extends BaseCommand {
     'Shows the devices that userspace drivers are for: their types, whether they are on a userspace driver, on the ' +
     "kernel's, or on none, their NUMA nodes, network interfaces and disks, and why a device cannot be taken. " +
     'Without --json, and if standard output is not a terminal: one line per device in slot order, tab-separated: ' +
-    'slot, types, id, NUMA node, driver, state, interfaces and disks, reasons; - stands for none.';
+    'slot, types, id, NUMA node, driver, state, interfaces and disks, reasons, nodes with owner, group and mode; - stands for ' +
+    'none.';
   static override examples = [
     '<%= config.bin %> userspace status',
     '<%= config.bin %> userspace status --type storage --json',
@@ -72,7 +76,9 @@ export default class UserspaceStatus extends BaseCommand {
     const status = await readUserspaceStatus(host, devices, blocked);
     const problems: string[] = [];
     const names = readDeviceNames(host, devices, (problem) => problems.push(problem));
-    const reports = status.map((one) => report(one, printName(one.device.id, names.get(one.device.slot))));
+    const reports = status.map((one) =>
+      report(one, printName(one.device.id, names.get(one.device.slot)), reportNodes(host, one.device.slot)),
+    );
     const hugePages = readHugePagesReport(host).pools;
     if (!this.jsonEnabled()) await this.#print(reports, hugePages);
     for (const problem of problems) this.warn(problem);
@@ -106,6 +112,7 @@ export default class UserspaceStatus extends BaseCommand {
       {head: 'STATE'},
       {head: 'PROVIDES', shrinks: true},
       {head: 'CANNOT BE TAKEN BECAUSE', shrinks: true},
+      {head: 'OPENED BY', shrinks: true},
     ];
     const colors = hasColors(stdout, environment);
     this.logTable(await printTable(stdout, colors, columns, reports.map(cells)));
@@ -124,6 +131,7 @@ export default class UserspaceStatus extends BaseCommand {
 function report(
   {device, types, kind, state, numaNode, interfaces, disks, contents, driver, skip, unused}: UserspaceDevice,
   name: string,
+  nodes: readonly NodeReport[],
 ): UserspaceReport {
   return {
     slot: device.slot,
@@ -148,6 +156,7 @@ function report(
     wouldGet: driver ?? null,
     skipped: skip === undefined ? null : reportSkip(skip),
     unused,
+    nodes,
   };
 }
 
@@ -161,5 +170,6 @@ function cells(one: UserspaceReport): string[] {
     one.state,
     [...one.interfaces, ...one.disks].join(' '),
     one.skipped?.reasons.join('; ') ?? '',
+    one.nodes.map(({path, user, group, mode}) => `${path}:${user}:${group}:${mode}`).join(' '),
   ];
 }
