@@ -57,6 +57,7 @@ function state(rest: Partial<SriovState> = {}): SriovState {
     files: new Map(),
     sources: new Map([[aDriver('vfio-pci'), {kind: 'module', module: 'vfio-pci'}]]),
     noIommu: 'off',
+    vfioCreates: false,
     interfaces: [],
     running: true,
     off: undefined,
@@ -155,6 +156,17 @@ describe('the plan for virtual functions', () => {
     const folderProblem = {kind: 'sriov', path: '/etc/pearasys/sriov', reason: 'writable'} as const;
     const planned = set(four, {records: {records: [], problems: [folderProblem], folderProblem}});
     assert.equal(planned.kind === 'refusal' && planned.error.code, 'bad-record');
+  });
+
+  it('refuses a device on a driver that creates none, unless vfio-pci was told to', () => {
+    const device = {...pf, driver: 'vfio-pci'};
+    const refused = set(four, {device});
+    assert.match(
+      refused.kind === 'refusal' ? refused.error.message : '',
+      /is on vfio-pci, which creates no virtual functions/,
+    );
+    assert.equal(set(four, {device, vfioCreates: true}).kind, 'plan');
+    assert.equal(set(four, {device: {...pf, driver: 'pci-stub'}, vfioCreates: true}).kind, 'refusal');
   });
 
   const buses: readonly [

@@ -1,4 +1,5 @@
 import type {Layout} from '../../config/layout.js';
+import {readVfioParameters} from '../../devices/pci/attributes.js';
 import {readDependents} from '../../devices/pci/dependents.js';
 import {
   devicePath,
@@ -64,6 +65,8 @@ export interface SriovState {
   /** Where each wanted driver comes from. */
   readonly sources: ReadonlyMap<Driver, DriverSource>;
   readonly noIommu: NoIommuMode;
+  /** Whether vfio-pci was told to create VFs (its parameter enable_sriov). */
+  readonly vfioCreates: boolean;
   /** The folders of its network interfaces, if a .link file has settings for VFs: udev applies them at an add event. */
   readonly interfaces: readonly string[];
   /** Whether udev runs for this host; false for an image. */
@@ -117,6 +120,7 @@ export function readSriovState(
       .filter((one) => one !== undefined),
     sources: new Map(drivers.map((driver) => [driver, findDriver(host, driver)])),
     noIommu: readNoIommuMode(host),
+    vfioCreates: readVfioParameters(host).some(({name, value}) => name === 'enable_sriov' && value === 'Y'),
     interfaces: hasLinkSettings(host)
       ? host.list(devicePath(slot, 'net')).map((name) => devicePath(slot, `net/${name}`))
       : [],

@@ -3,7 +3,7 @@ import {removeVirtualFunctions} from '../switch/leaving.js';
 import {bringDriver, harmlessNotes, refuseHeld} from '../switch/refusals.js';
 import {planSwitch, readSwitch, type Target} from '../switch/switch.js';
 import {devicePath, type Device} from '../../devices/pci/device.js';
-import {hasUserNodes, isVfio, noDriver} from '../../devices/pci/driver.js';
+import {hasUserNodes, isStandIn, isVfio, noDriver, vfioPci} from '../../devices/pci/driver.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import {virtualSlot, type Sriov} from '../../devices/pci/sriov.js';
 import {ExitCode, type ErrorDetails} from '../../host/errors.js';
@@ -348,6 +348,11 @@ function refuseNumber(device: Device, wanted: VirtualFunctions, state: SriovStat
     return refused({
       message: `${slot} (${id}) has no driver, and its driver creates the virtual functions`,
       hint: `pearasys bind default ${slot}`,
+    });
+  if (isStandIn(driver) && !(driver === vfioPci && state.vfioCreates))
+    return refused({
+      message: `${slot} (${id}) is on ${driver}, which creates no virtual functions`,
+      hint: `pearasys bind default ${slot}; vfio-pci creates some if it is loaded with enable_sriov=1`,
     });
   const fitting = countOnBuses(slot, wanted.count, sriov, lastBus);
   if (sriov.count !== wanted.count && fitting < wanted.count)
