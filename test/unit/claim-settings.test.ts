@@ -373,6 +373,8 @@ describe('the settings of a device', () => {
             {name: 'reset', value: 'flr', current: null},
             {name: 'resource1_resize', value: null, current: '8'},
           ],
+          access: null,
+          nodes: [{path: '/dev/vfio/2', user: 'root', group: 'root', mode: '0600'}],
         },
       ]);
       assert.deepEqual(machineWide, readVfioParameters(host));
