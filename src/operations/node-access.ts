@@ -100,12 +100,14 @@ async function lookUp(host: HostQuery, kind: 'user' | 'group', word: string): Pr
  * a user fails with ENOMEM beyond the limit (RLIMIT_MEMLOCK).
  */
 export async function describeMemlock(host: HostQuery, {user, group}: NodeAccessChange): Promise<string[]> {
-  const who = user ?? (group === undefined ? undefined : `@${group}`);
+  // limits.conf has names.
+  const [owner, members] = [nameOf(user, readUsers(host)), nameOf(group, readGroups(host))];
+  const who = owner ?? (members === undefined ? undefined : `@${members}`);
   if (who === undefined) return [];
-  const groups = user === undefined ? [group ?? ''] : readGroupsOf(host, user);
-  const {limit, from} = readMemlock(host, user, groups);
+  const groups = owner === undefined ? [members ?? ''] : readGroupsOf(host, owner);
+  const {limit, from} = readMemlock(host, owner, groups);
   const given = limit === undefined ? await readDefaultMemlock(host) : {limit, from: from ?? ''};
-  const subject = user === undefined ? `members of group ${group ?? ''}` : `user ${user}`;
+  const subject = owner === undefined ? `members of group ${members ?? ''}` : `user ${owner}`;
   if (given?.limit === 'unlimited') return [`${subject} may lock any amount of memory (${given.from})`];
   const has = given === undefined ? 'the default' : `${printLimit(given.limit)} (${given.from})`;
   return [
@@ -137,4 +139,10 @@ async function readDefaultMemlock(
   const text = stdout.trim();
   if (text === 'infinity') return {limit: 'unlimited', from: `${name} of systemd`};
   return /^\d+$/.test(text) ? {limit: Number(text), from: `${name} of systemd`} : undefined;
+}
+
+/** The name of a user or group that is given by number, if its file has one. */
+function nameOf(account: Account | undefined, accounts: ReadonlyMap<string, number>): string | undefined {
+  if (account === undefined || accounts.has(account)) return account;
+  return [...accounts].find(([, number]) => String(number) === account)?.[0] ?? account;
 }

@@ -244,6 +244,10 @@ describe('the users and groups of a machine', () => {
     assert.match(first, /the huge pages of DPDK and SPDK \(now 1 GiB\)$/);
     assert.match(second, /echo 'alice - memlock unlimited' > \/etc\/security\/limits\.d\/90-vfio\.conf/);
     assert.match(second, /LimitMEMLOCK=infinity/);
+    const [byNumber = ''] = await describeMemlock(host(), {user: account('1000')});
+    assert.match(byNumber, /^user alice may lock/);
+    const [unknown = ''] = await describeMemlock(host(), {user: account('70000')});
+    assert.match(unknown, /^user 70000 may lock/);
     const [ofGroup = '', raise = ''] = await describeMemlock(host(), {group: account('vfio')});
     assert.match(ofGroup, /^members of group vfio may lock 8 MiB/);
     assert.match(raise, /echo '@vfio - memlock unlimited'/);
