@@ -491,6 +491,14 @@ describe('pearasys userspace', () => {
       assert.deepEqual(taken(await reset(host, spare)), [[spare, 'nvme']]);
     });
 
+    it('leaves virtual functions with a claim alone', async () => {
+      const host = made();
+      await config(host, idleNet);
+      host.machine.tree.file(`/run/pearasys/vfs/${idleNet}`, 'PEARASYS_DRIVER=vfio-pci\n', 0o644);
+      assert.deepEqual(taken(await reset(host)), []);
+      assert.equal(driverOf(host, idleNet), 'vfio-pci');
+    });
+
     it('skips a device that a program has open', async () => {
       const host = made();
       await config(host, `${spare} ${idleNet}`);
