@@ -133,6 +133,21 @@ describe('pearasys service with --user, --user-group and --mode', () => {
     );
   });
 
+  it('gives a node to the user that appears while the rules are written', async () => {
+    const host = machine();
+    await succeeds(host, `-s ${disk} service install vfio-pci --now`);
+    const driver = '/sys/bus/pci/drivers/vfio-pci';
+    host.machine.write(`${driver}/unbind`, disk);
+    host.beforeEffect((effect) => {
+      if (effect.kind !== 'file' || effect.path !== rules) return;
+      host.machine.write(`${driver}/bind`, disk);
+      host.userland.handleEvents();
+      assert.equal(nodeOf(host, '/dev/vfio/10'), '0:0 600');
+    });
+    await succeeds(host, `service set ${disk} --user alice`);
+    assert.equal(nodeOf(host, '/dev/vfio/10'), '1000:0 660');
+  });
+
   it('keeps it when the record is written again', async () => {
     const host = machine();
     await succeeds(host, install);

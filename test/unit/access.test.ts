@@ -95,12 +95,18 @@ describe('the rules that give nodes to users', () => {
   });
 });
 
+/** What udev is asked for after each change of the rules. */
+const asked = [
+  'udevadm control --reload',
+  'udevadm trigger --action=change --subsystem-match=vfio --subsystem-match=vfio-dev --subsystem-match=uio',
+];
+
 describe('planAccess', () => {
   it('writes the rules and has udev read them; nodes that exist get their owner at once', () => {
     const steps = planAccess([toAlice], state(onVfio));
     assert.deepEqual(lines(steps), [
       `cat > ${path} <<'EOF'`,
-      'udevadm control --reload',
+      ...asked,
       `chown 1000:990 ${node} && chmod 0660 ${node}`,
     ]);
     assert.deepEqual(undoLines(steps), [`chown 0:0 ${node} && chmod 0600 ${node}`, `rm ${path}`]);
@@ -121,11 +127,7 @@ describe('planAccess', () => {
   it('takes a node away before its rule goes', () => {
     const nodes = new Map([[node, {owner: {uid: 1000, gid: 990}, mode: 0o660}]]);
     const steps = planAccess([], state({...onVfio, nodes, file: file([toAlice])}));
-    assert.deepEqual(lines(steps), [
-      `chown 0:0 ${node} && chmod 0600 ${node}`,
-      `rm ${path}`,
-      'udevadm control --reload',
-    ]);
+    assert.deepEqual(lines(steps), [`chown 0:0 ${node} && chmod 0600 ${node}`, `rm ${path}`, ...asked]);
     assert.equal(undoLines(steps)[0], `cat > ${path} <<'EOF'\n${file([toAlice]).content}EOF`);
   });
 
@@ -133,14 +135,14 @@ describe('planAccess', () => {
     const nodes = new Map([[node, {owner: {uid: 1000, gid: 990}, mode: 0o660}]]);
     const other = {slot: sound, id: parseId('10de:10f0'), access: toAlice.access};
     const steps = planAccess([other], state({...onVfio, nodes, file: file([toAlice, other])}));
-    assert.deepEqual(lines(steps), [`cat > ${path} <<'EOF'`, 'udevadm control --reload']);
+    assert.deepEqual(lines(steps), [`cat > ${path} <<'EOF'`, ...asked]);
   });
 
   it('leaves the nodes of another card in the slot alone', () => {
     const devices = new Map([[card, {ids: '0x10de 0x1b81', nodes: [node], group: [card]}]]);
     assert.deepEqual(lines(planAccess([toAlice], state({...onVfio, devices}))), [
       `cat > ${path} <<'EOF'`,
-      'udevadm control --reload',
+      ...asked,
     ]);
   });
 

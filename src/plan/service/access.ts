@@ -160,9 +160,17 @@ function planRules(grants: readonly Grant[], {source, file, running}: AccessStat
         ? []
         : [removeFile(path, file, {prune: 0})]
       : [writeFile(path, text, file, {prune: 0})];
-  // Otherwise udev would look for changed rules only some seconds later.
-  return running ? [...change, udevadm(['control', '--reload'])] : change;
+  // udev itself would look for changed rules only some seconds later. A node that has appeared since this was read has
+  // its owner by the rules as they were.
+  return running ? [...change, udevadm(['control', '--reload']), udevadm(triggerNodes)] : change;
 }
+
+/** Has udev apply the rules to all nodes of VFIO and UIO. */
+const triggerNodes = [
+  'trigger',
+  '--action=change',
+  ...['vfio', 'vfio-dev', 'uio'].map((subsystem) => `--subsystem-match=${subsystem}`),
+];
 
 /** Refuses to record users for a driver whose devices have no nodes that they could open. */
 export function refuseWithoutNodes(

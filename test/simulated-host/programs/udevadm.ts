@@ -83,10 +83,13 @@ function trigger(machine: SimulatedMachine, userId: number, args: readonly strin
   return ok;
 }
 
-/** Every device that has an event, the functions first. */
+/** Every device that has an event, the functions first, and VFIO's groups last. */
 function allDevices(machine: SimulatedMachine): string[] {
-  return [...machine.functions.values()].flatMap(({path, parts}) => [
-    path,
-    ...parts.map((part) => part.path),
-  ]);
+  const groups = machine.tree
+    .list('/sys/class/vfio')
+    .map((name) => machine.tree.resolve(`/sys/class/vfio/${name}`));
+  return [
+    ...[...machine.functions.values()].flatMap(({path, parts}) => [path, ...parts.map((part) => part.path)]),
+    ...groups.filter((path) => path !== undefined),
+  ];
 }
