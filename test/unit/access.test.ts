@@ -12,7 +12,8 @@ import {
 } from '../../src/plan/service/access.js';
 import {accessPath, parseAccessRules, printAccessRules} from '../../src/state/access-rules.js';
 import {parseAccount, type NodeAccess} from '../../src/state/records/node-access.js';
-import {noAccess, undoLines} from './values.js';
+import {aDriver, noAccess, undoLines} from './values.js';
+import type {RecordContent} from '../../src/state/records/record.js';
 import {shellLine, type Step} from '../../src/plan/step.js';
 
 const card = parseSlot('0000:02:00.0');
@@ -203,21 +204,20 @@ describe('one IOMMU group', () => {
 });
 
 describe('what records grant', () => {
-  const record = {
+  const plain = {
     slot: card,
     id,
-    driver: 'vfio-pci',
+    driver: aDriver('vfio-pci'),
     together: [card],
     identity: {},
     unknown: [],
-    access: toAlice.access,
-  } as unknown as Parameters<typeof grantsOf>[0][number];
+  };
+  const record: RecordContent = {...plain, access: toAlice.access};
 
   it('is what those of the administrator say for a slot', () => {
     assert.deepEqual(grantsOf([record]), [toAlice]);
     assert.deepEqual(grantsOf([{...record, source: 'credential'}]), []);
     assert.deepEqual(grantsOf([{...record, slot: 'any'}]), []);
-    const {access: _, ...plain} = record;
     assert.deepEqual(grantsOf([plain]), []);
   });
 
