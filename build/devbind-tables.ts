@@ -1,6 +1,6 @@
 /** The tables of dpdk-devbind.py: how they are read, and how they are written as a module of src. */
 import {format} from 'prettier';
-import type {DpdkType, TypeRule} from '../src/devices/pci/device-types.js';
+import type {DpdkType, TypeRule} from '../src/devices/pci/device-type.js';
 import config from '../.prettierrc.json' with {type: 'json'};
 
 /** Its names of tables, without `_devices`, and the words of `--status-dev` for them. */
@@ -75,7 +75,7 @@ export interface DevbindSource {
 export async function printTables(tables: DevbindTables, source: DevbindSource): Promise<string> {
   const lines = Object.values(tableNames).map((type) => `${type}: ${JSON.stringify(tables[type])},`);
   const text = `// Written by \`make update-device-types\`; do not edit.
-import type {DpdkType, TypeRule} from './device-types.js';
+import type {DpdkType, TypeRule} from './device-type.js';
 
 /** Where the tables are from. */
 export const dpdkSource = {

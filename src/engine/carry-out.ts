@@ -1,6 +1,7 @@
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, Lock} from '../host/host.js';
-import {applyPlan, type ApplyOptions} from './apply.js';
+import {applyPlan} from './apply.js';
+import type {ApplyOptions} from './apply-options.js';
 import {plan, shellLine, type Plan, type Planned, type Step} from '../plan/step.js';
 import {describeUnfinished, isUnfinished, planFinish, readUnfinished} from '../plan/unfinished.js';
 

@@ -6,7 +6,7 @@ import {readNvmeState, readParts} from '../devices/pci/parts.js';
 import type {Slot} from '../devices/pci/slot.js';
 import type {ExpectPartsStep} from '../plan/step.js';
 import {describeContents, readContents, readDisks} from '../usage/contents.js';
-import type {ApplyOptions} from './apply.js';
+import type {ApplyOptions} from './apply-options.js';
 
 /**
  * Searches the disks of a device.

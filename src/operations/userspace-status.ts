@@ -1,5 +1,6 @@
 import {readNumaNode, type Device} from '../devices/pci/device.js';
-import {spdkKindOf, typesOf, type DeviceType, type SpdkKind} from '../devices/pci/device-types.js';
+import type {DeviceType} from '../devices/pci/device-type.js';
+import {spdkKindOf, typesOf, type SpdkKind} from '../devices/pci/device-types.js';
 import {modulesFor} from '../devices/pci/modules.js';
 import {readParts} from '../devices/pci/parts.js';
 import type {Slot} from '../devices/pci/slot.js';

@@ -1,5 +1,6 @@
 import {isBridge, readDevices, type Device} from '../devices/pci/device.js';
-import {spdkKindOf, typesOf, type DeviceType} from '../devices/pci/device-types.js';
+import type {DeviceType} from '../devices/pci/device-type.js';
+import {spdkKindOf, typesOf} from '../devices/pci/device-types.js';
 import {isStandIn, noDriver} from '../devices/pci/driver.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';

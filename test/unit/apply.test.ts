@@ -3,7 +3,8 @@ import {PearasysError} from '../../src/host/errors.js';
 import {readDevice, readDevices, type Device} from '../../src/devices/pci/device.js';
 import {findDriver} from '../../src/devices/pci/modules.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
-import {applyPlan, type ApplyOptions} from '../../src/engine/apply.js';
+import {applyPlan} from '../../src/engine/apply.js';
+import type {ApplyOptions} from '../../src/engine/apply-options.js';
 import {bringDriver} from '../../src/plan/switch/refusals.js';
 import {
   loadModule,

@@ -1,5 +1,5 @@
 // Written by `make update-device-types`; do not edit.
-import type {DpdkType, TypeRule} from './device-types.js';
+import type {DpdkType, TypeRule} from './device-type.js';
 
 /** Where the tables are from. */
 export const dpdkSource = {

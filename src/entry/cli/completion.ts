@@ -1,7 +1,7 @@
 import type {Command} from '@oclif/core/command';
 import {shellWord} from '../../host/shell.js';
 import {settingKinds} from '../../state/records/device-settings.js';
-import {deviceTypes} from '../../devices/pci/device-types.js';
+import {deviceTypes} from '../../devices/pci/device-type.js';
 import {classWords} from '../../devices/pci/device.js';
 import {chainWords} from './chain-words.js';
 import {name} from './version.js';

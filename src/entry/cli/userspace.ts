@@ -1,7 +1,7 @@
 import {string} from '@oclif/core/args';
 import {option} from '@oclif/core/flags';
 import type {Device} from '../../devices/pci/device.js';
-import {deviceTypes, type DeviceType} from '../../devices/pci/device-types.js';
+import {deviceTypes, type DeviceType} from '../../devices/pci/device-type.js';
 import {usageError} from '../../host/errors.js';
 import type {Host} from '../../host/host.js';
 import type {Skip} from '../../plan/userspace/userspace.js';
