@@ -146,7 +146,7 @@ describe('virtual functions on a real kernel', function () {
     assert.equal(await product().driverOf(virtual(0)), 'vfio-pci');
   });
 
-  it('are gone after unset, also after a reboot', async () => {
+  it('are gone after unset, also when their device comes back', async () => {
     const {machine} = product();
     await product().sh('sriov', 'unset', pf);
     assert.equal(
