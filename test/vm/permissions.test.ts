@@ -115,7 +115,7 @@ install -m 755 ${CHECKOUT}/test/vm/open.pl /usr/local/bin/open.pl`);
 
   it('also after three boots with other numbers of groups and buses', async () => {
     const groups = new Set([await groupOf(firstSlot)]);
-    const [one, other] = ['edu,addr=7', 'edu,addr=b'];
+    const [one, other] = ['pci-testdev,addr=7', 'pci-testdev,addr=b'];
     const bridge = 'pcie-pci-bridge,bus=hotplug0';
     for (const [devices, slot] of [
       [[one], firstSlot],
