@@ -180,7 +180,9 @@ describe('userspace on a real kernel', function () {
             [kind, slot, driver ?? '-', ...(slot === DEVICES.sriov.slot ? [] : disks)].join(' '),
           ),
         // A multipath disk is not below its controller: SPDK has another name for it.
-        spdk.split('\n').map((line) => line.replace(/ nvme\d+c\d+n1$/, '')),
+        spdk
+          .split('\n')
+          .map((line) => (line.includes(DEVICES.sriov.slot) ? line.split(' ').slice(0, 3).join(' ') : line)),
       );
     } finally {
       await product().sh('bind', 'default', DEVICES.legacy1.slot);
