@@ -40,9 +40,8 @@ describe('NVIDIA vGPUs on a real kernel', function () {
     machine.waitUntil(`test "$(cat ${typePath(slot)})" = ${type}`);
 
   it('has units that pass systemd-analyze verify', async () => {
-    const {stdout, stderr} = await machine.run(
-      `systemd-analyze verify ${unitOf(first)} vgpu_set@${first}.service`,
-    );
+    // In the name of a slot, a colon would separate a file from its alias.
+    const {stdout, stderr} = await machine.run('systemd-analyze verify vgpu@x.service vgpu_set@x.service');
     // systemd-analyze calls man to check the documentation, which the machine does not have.
     assert.equal((stdout + stderr).replaceAll(/^.*Command 'man .*\n/gm, ''), '');
   });
