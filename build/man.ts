@@ -51,8 +51,8 @@ export async function manualPage(config: string): Promise<string> {
     '.SH RECOVERY',
     text(
       'If a claim has taken the device that you need to use the machine, add one of these words to the kernel command ' +
-        'line in the boot menu. Then remove the claim with service uninstall. Records and units are not changed by ' +
-        'the words: at the next boot without them, the devices are claimed again.',
+        'line in the boot menu. Then remove the claim with service uninstall. The words do not change records and ' +
+        'units: at the next boot without them, the devices are claimed again.',
     ),
     ...item(
       'pearasys=off',
@@ -61,7 +61,7 @@ export async function manualPage(config: string): Promise<string> {
     ),
     ...item(
       'pearasys.skip=SLOT[,SLOT]',
-      'Does the same for single devices. A slot is written in full, or without domain 0000.',
+      'Does the same for single devices. Write each slot in full, or without domain 0000.',
     ),
     '.SH CLAIMS WITHOUT A RECORD',
     text('If /etc is part of an image, claims can be passed from outside. They last for one boot.'),
@@ -88,7 +88,10 @@ export async function manualPage(config: string): Promise<string> {
       `${config}/sriov/`,
       'How many virtual functions a device has, and which drivers get them. One file per device.',
     ),
-    ...item('pearasys-sriov@SLOT.target', 'Active while a device has its recorded virtual functions.'),
+    ...item(
+      'pearasys-sriov@SLOT.target',
+      'The unit of a device with virtual functions. While it is active, they exist as recorded.',
+    ),
     ...item(
       `${config}/initramfs-claims`,
       'The enabled claims, for the initramfs, which reserves these devices before udev starts.',
@@ -98,12 +101,12 @@ export async function manualPage(config: string): Promise<string> {
       'The unit of a device. Enabled, it claims the device at boot and at each hot-add.',
     ),
     ...item(
-      '/etc/udev/rules.d/61-pearasys-access.rules',
-      'Who may open the nodes of claimed devices, derived from the records.',
+      '/etc/udev/rules.d/61-pearasys-access.rules, 61-pearasys-access-sriov.rules',
+      'Who may open the nodes of claimed devices and of virtual functions, generated from the records.',
     ),
     ...item(
       '/etc/modprobe.d/pearasys-no-iommu.conf',
-      'Turns no-IOMMU mode of VFIO on at each boot. Written by driver no-iommu on --permanent.',
+      'Turns the no-IOMMU mode of VFIO on at each boot. Written by driver no-iommu on --permanent.',
     ),
     ...item(
       '/etc/mdevctl.d/PARENT/UUID',
@@ -119,7 +122,7 @@ export async function manualPage(config: string): Promise<string> {
     ),
     ...item(
       '/etc/tmpfiles.d/pearasys-hugepages.conf',
-      'How many huge pages are allocated at boot, written by hugepages set.',
+      'How many huge pages to allocate at boot. Written by hugepages set.',
     ),
     ...item(`${config}/pearasys.conf`, 'Settings.'),
     ...item(`${config}/guests/GUEST.conf`, 'The slots of the devices that a guest takes, one per line.'),
