@@ -81,7 +81,7 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/sriov/set.js'),
   },
   'sriov:list': {
-    summary: 'List the devices that can have virtual functions, with these',
+    summary: 'List the devices that can have virtual functions, and those they have',
     load: () => import('./commands/sriov/list.js'),
   },
   'sriov:unset': {
@@ -229,11 +229,11 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/hugepages/clear.js'),
   },
   'userspace:status': {
-    summary: 'Show which devices programs have, and which they could have',
+    summary: 'Show which devices userspace drivers have or could have',
     load: () => import('./commands/userspace/status.js'),
   },
   'userspace:config': {
-    summary: 'Give devices to programs, as with DPDK and SPDK',
+    summary: 'Give devices to programs such as DPDK and SPDK',
     load: () => import('./commands/userspace/config.js'),
   },
   'userspace:reset': {
@@ -251,10 +251,10 @@ export const topics: Readonly<Record<string, string>> = {
   service: 'Claim devices at boot and at each hot-add',
   boot: 'Let claims take effect in the initramfs',
   sriov: 'Create virtual functions at each boot, and give them to their drivers',
-  driver: 'Change what a driver takes besides what it is given',
+  driver: 'Change which devices a driver takes by itself',
   guest: 'Give devices to virtual machines while they run',
   vgpu: 'NVIDIA vGPUs on virtual functions, without mediated devices',
   hugepages: 'Allocate huge pages, now and at each boot',
-  userspace: 'Give devices to programs: disks, network cards, accelerators',
+  userspace: 'Give disks, network cards and accelerators to DPDK and SPDK',
   mdev: 'Manage mediated devices: parents, types, definitions, start and stop',
 };

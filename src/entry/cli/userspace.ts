@@ -32,7 +32,7 @@ export const userspaceArgs = {
 
 /** The flag that selects devices by their types. */
 export const typeFlag = option({
-  summary: 'Select the devices of this type',
+  summary: 'Select devices of this type',
   helpValue: 'TYPE',
   options: deviceTypes,
   multiple: true,

@@ -362,11 +362,11 @@ function refuseInUse(
 ): Refusal | undefined {
   const lowered = targets.filter((target) => growth(target) < 0);
   const taken = lowered.find((target) => -growth(target) > target.pool.free);
-  const hint = 'end what uses them, or set at least as many';
+  const hint = 'end the processes that use them, or set at least as many';
   if (taken !== undefined) {
     const {pool} = taken;
     return refuseUse(
-      `${nodeInWords(pool)}: ${pagesInWords(pool.pages - pool.free, pageSize)} are in use, more than the ${taken.pages} that were to stay`,
+      `${nodeInWords(pool)}: ${pagesInWords(pool.pages - pool.free, pageSize)} are in use, more than the ${taken.pages} requested`,
       hint,
       users,
     );
@@ -405,9 +405,9 @@ function refuseWithoutMemory(
   return refuse({
     code: 'no-memory',
     exitCode: ExitCode.refused,
-    message: `these huge pages need another ${inMegabytes(needed)} of memory, and only ${inMegabytes(available)} are available`,
+    message: `these huge pages need ${inMegabytes(needed)} more memory, but only ${inMegabytes(available)} is available`,
     details: ['nothing was changed'],
-    hint: 'SIZE is for each node: name fewer nodes, or a smaller SIZE; --partial allocates what is possible',
+    hint: 'fewer nodes or a smaller SIZE, which is per node; --partial allocates what is possible',
   });
 }
 
@@ -446,7 +446,7 @@ function gigantic(
   if (pageSize < giganticSize || !wanted || isReserved || !changes) return [];
   const total = targets.reduce((sum, {pages}) => sum + pages, 0);
   return [
-    `pages of ${size} need memory in one piece, which a running system may not have: ` +
+    `pages of ${size} need contiguous memory, which a running system may not have; ` +
       `reserve them on the kernel command line: hugepagesz=${size} hugepages=${total === 0 ? 'N' : total}`,
   ];
 }

@@ -48,7 +48,7 @@ interface Present {
   readonly ids: string;
   /** Its nodes now. */
   readonly nodes: readonly string[];
-  /** The slots of its IOMMU group, itself included, without bridges, which no driver for userspace takes. */
+  /** The slots of its IOMMU group, itself included, without bridges, which no userspace driver takes. */
   readonly group: readonly string[];
 }
 

@@ -309,7 +309,7 @@ export function planUnset(state: SriovState, later: boolean): Planned {
   if (held !== undefined)
     return refuse({
       ...held.error,
-      hint: `${held.error.hint ?? ''}; or only forget the number, and let them stay until the next boot: --later`,
+      hint: `${held.error.hint ?? ''}; or remove only the record, and keep them until the next boot: --later`,
     });
   return plan(
     [
@@ -335,7 +335,7 @@ function refuseNumber(device: Device, wanted: VirtualFunctions, state: SriovStat
     });
   if (sriov === undefined)
     return refused({
-      message: `${slot} (${id}) has no SR-IOV: the kernel offers no ${devicePath(slot, 'sriov_totalvfs')}`,
+      message: `${slot} (${id}) has no SR-IOV: ${devicePath(slot, 'sriov_totalvfs')} does not exist`,
       hint: 'SR-IOV may be switched off in the firmware of the machine or of the card; `pearasys sriov list` lists the devices that have it',
     });
   if (wanted.count > sriov.total)
@@ -395,7 +395,7 @@ function hintsFor({slot, driver = 'its driver'}: Device): Record<string, string>
     ENOENT: `${driver} cannot create virtual functions in this way: use the option of its module (such as max_vfs=) or devlink(8), or another driver`,
     ENOMEM: space,
     ENOSPC: space,
-    ERANGE: `${driver} creates fewer: cat ${devicePath(slot, 'sriov_totalvfs')}`,
+    ERANGE: `fewer virtual functions; this prints how many ${driver} allows: cat ${devicePath(slot, 'sriov_totalvfs')}`,
   };
 }
 

@@ -98,7 +98,7 @@ function steps(verb: IdWish['verb'], driver: Driver, id: DeviceId, devices: read
   if (verb === 'remove-id')
     return [
       writeAttribute(file('remove_id'), value, {
-        hint: `${driver} has the id from its own table or not at all: only ids that were added can be removed`,
+        hint: `only ids that were added can be removed, not those in the table of ${driver} itself`,
         undo: [writeAttribute(file('new_id'), value, {accept: ['EEXIST']})],
       }),
     ];
@@ -138,7 +138,7 @@ function refuseUnregistered(driver: Driver): Refusal {
   return refuse({
     code: 'no-driver',
     exitCode: ExitCode.usage,
-    message: `no PCI driver ${driver} is registered, so it has no ids that were added`,
+    message: `no PCI driver ${driver} is registered, so there are no added ids to remove`,
     details: ['nothing was changed'],
     hint: `\`ls ${driversFolder}\` lists the drivers`,
   });

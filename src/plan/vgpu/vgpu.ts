@@ -111,7 +111,7 @@ export function planVgpu({slot, id, type: text}: VgpuWish, state: VgpuState): Pl
     return refuse({
       code: 'bad-path',
       exitCode: ExitCode.refused,
-      message: `refusing to overwrite ${inTheWay}: it is not a file of root`,
+      message: `refusing to overwrite ${inTheWay}: it is not a file owned by root`,
       details: ['nothing was changed'],
       hint: 'remove it',
     });
@@ -150,7 +150,7 @@ export function planRecordedVgpu(slot: Slot, state: VgpuState): Planned {
       message:
         device === undefined
           ? `there is no device in slot ${slot}`
-          : `${slot} (${device.id}) has no vGPU type in a record that can be used`,
+          : `${slot} (${device.id}) has no valid record of a vGPU type`,
       details: ['nothing was changed'],
       hint: `pearasys vgpu list`,
     });
@@ -202,7 +202,7 @@ function refuseType(slot: Slot, text: string, vgpu: Vgpu | undefined): Refusal {
         ? `it can have ${types.join(', ')}`
         : vgpu.type === 0
           ? 'it can have none now: the other vGPUs of this GPU use all of it, or nvidia-vgpud has not run'
-          : `it has type ${vgpu.type}, and the driver names no others until that is cleared: pearasys vgpu set ${slot} 0`;
+          : `it has type ${vgpu.type}, and the driver lists no others until you clear it: pearasys vgpu set ${slot} 0`;
   return refuse({
     code: 'no-type',
     exitCode: ExitCode.noDevice,
@@ -218,6 +218,6 @@ function refuseOther({slot, id, driver}: Device): Refusal {
     exitCode: ExitCode.refused,
     message: `${slot} (${id}) is not a virtual function for NVIDIA vGPUs: it has no ${vgpuTypePath(slot)}`,
     details: [driver === undefined ? 'it has no driver' : `it is on driver ${driver}`, 'nothing was changed'],
-    hint: "the GPU's own function needs NVIDIA's vGPU driver and virtual functions, see sriov-manage of that driver",
+    hint: "name a virtual function that is on NVIDIA's vGPU driver; sriov-manage of that driver creates them",
   });
 }

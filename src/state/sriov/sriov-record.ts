@@ -44,7 +44,7 @@ export interface SriovContent extends VirtualFunctions {
   readonly id: DeviceId;
   /** What identifies the card in addition to {@link id}. */
   readonly identity: Identity;
-  /** Who may open the nodes of VFs on drivers for user space; absent for root alone. */
+  /** Who may open the nodes of VFs on userspace drivers; absent for root alone. */
   readonly access?: NodeAccess;
   /** Keys written by a newer version: kept unchanged, and reported. */
   readonly unknown: readonly UnknownKey[];

@@ -76,7 +76,7 @@ export interface ShownDevice extends DeviceReport {
   readonly viable: boolean | null;
   /** Members, including this device, whose drivers make the group not viable. */
   readonly inTheWay: readonly string[];
-  /** The nodes through which programs can drive it while it is on a driver for userspace. */
+  /** The nodes through which programs can drive it while it is on a userspace driver. */
   readonly nodes: readonly NodeReport[];
   /** Its reset methods, in the order in which the kernel tries them. */
   readonly resetMethods: readonly string[];

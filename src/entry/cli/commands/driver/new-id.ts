@@ -5,9 +5,9 @@ import {changeDriverIds, idArguments, type IdResult} from '../../ids.js';
 export default class DriverNewId extends BaseCommand {
   static override description =
     'Writes the id to new_id of the driver, until the next boot or until the driver is unloaded. The kernel then ' +
-    'gives the driver every device with the id that has no driver, now and at each hot-add; a device with an ' +
-    'override for another driver is left alone. Other devices that are affected are listed first: on a terminal it ' +
-    'asks, otherwise it needs --force. `bind` takes one device only, and is what you usually need.';
+    'gives the driver every device with this id that has no driver, now and at each hot-add; a device with an ' +
+    'override for another driver is left alone. Lists other affected devices first, and asks on a terminal; ' +
+    'otherwise it needs --force. `bind` takes a single device, and is usually what you need.';
   static override examples = [
     '<%= config.bin %> driver new-id vfio-pci 8086:10d3 --dry-run',
     '<%= config.bin %> driver new-id vfio-pci 04:00.0',

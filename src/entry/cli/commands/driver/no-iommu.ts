@@ -36,11 +36,11 @@ const modeWords = {
 /** `pearasys driver no-iommu`: VFIO for devices without an IOMMU group. */
 export default class DriverNoIommu extends BaseCommand {
   static override description =
-    'With `on`, VFIO also takes devices without an IOMMU group. There is no DMA isolation then: such a device, and ' +
-    'each program that drives it, can write to all memory, and the kernel is tainted when one is used; a program ' +
-    'needs CAP_SYS_RAWIO to open it. The devices that this affects are listed first: on a terminal it asks, otherwise ' +
-    `it needs --force. It lasts until the next boot, with --permanent for each boot (${noIommuFile}). \`off\` undoes ` +
-    'both. Without an argument, it shows the mode.';
+    'With `on`, VFIO also takes devices without an IOMMU group. This mode has no DMA isolation: such a device, and ' +
+    'every program that drives it, can write to all memory. The kernel is tainted when such a device is used, and a ' +
+    'program needs CAP_SYS_RAWIO to open it. Lists the affected devices first, and asks on a terminal; otherwise it ' +
+    `needs --force. The mode is on until the next boot, or at each boot with --permanent (${noIommuFile}). \`off\` ` +
+    'undoes both. Without an argument, shows the mode.';
   static override examples = [
     '<%= config.bin %> driver no-iommu',
     '<%= config.bin %> driver no-iommu on --dry-run',

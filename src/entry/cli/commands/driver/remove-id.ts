@@ -4,9 +4,8 @@ import {changeDriverIds, idArguments, type IdResult} from '../../ids.js';
 /** `pearasys driver remove-id`: the kernel's remove_id, with the devices that it affects. */
 export default class DriverRemoveId extends BaseCommand {
   static override description =
-    'Removes an id that new_id has added to the driver. Devices that the driver has because of it stay on the ' +
-    'driver until they are unbound. Other devices that are affected are listed first: on a terminal it asks, ' +
-    'otherwise it needs --force.';
+    'Removes an id that new_id has added to the driver. Devices that the driver has because of this id stay on it ' +
+    'until they are unbound. Lists other affected devices first, and asks on a terminal; otherwise it needs --force.';
   static override examples = ['<%= config.bin %> driver remove-id vfio-pci 8086:10d3'];
   static override args = idArguments;
   static override flags = forceFlags;

@@ -28,8 +28,8 @@ export default class HugepagesSet extends BaseCommand {
   static override flags = {
     ...pageFlags,
     mount: text({summary: 'Mount the pages here, now and at each boot', helpValue: 'DIR'}),
-    partial: boolean({summary: 'Keep what can be allocated if it is less than SIZE'}),
-    'until-reboot': boolean({summary: 'Do not set it for each boot'}),
+    partial: boolean({summary: 'Keep the pages that can be allocated, even if fewer than SIZE'}),
+    'until-reboot': boolean({summary: 'Set the pages only until the next boot'}),
     node: integer({
       char: 'n',
       summary: 'Only this NUMA node; default: each node with memory',
@@ -50,7 +50,7 @@ export default class HugepagesSet extends BaseCommand {
     // The kernel that an image will run may have another default.
     const defaultSize = host.root === '/' ? readDefaultPageSize(host) : undefined;
     const pageSize = pageText === undefined ? defaultSize : parseSize(pageText);
-    if (pageSize === 0) throw usageError('pages of no size do not exist', 'as in 4G:2M');
+    if (pageSize === 0) throw usageError('the page size cannot be 0', 'as in 4G:2M');
     if (pageSize !== undefined && size % pageSize !== 0)
       throw usageError(
         `${printSize(size)} is not a multiple of the page size ${printSize(pageSize)}`,
@@ -58,7 +58,10 @@ export default class HugepagesSet extends BaseCommand {
       );
     if (flags.mount !== undefined) checkFolder(flags.mount);
     if (flags['until-reboot'] && flags.mount !== undefined)
-      throw usageError('--mount is for each boot, and --until-reboot is not', 'use one of them');
+      throw usageError(
+        '--mount cannot be used with --until-reboot: the mount is for each boot',
+        'omit one of them',
+      );
     const nodes = [...new Set(flags.node ?? [])];
     const pages = pageSize === undefined ? 0 : size / pageSize;
     const notes: string[] = [];

@@ -37,13 +37,13 @@ export default class SriovSet extends BaseCommand {
     ...nodeAccessFlags,
     driver: string({summary: 'The driver of all virtual functions', helpValue: 'NAME'}),
     vf: string({
-      summary: 'The driver of a single virtual function, by its number from 0',
+      summary: 'The driver of one virtual function; N counts from 0',
       helpValue: 'N:driver=NAME',
       multiple: true,
       multipleNonGreedy: true,
     }),
     autoprobe: string({
-      summary: 'Whether the kernel offers them to drivers; default yes without drivers',
+      summary: 'Whether the kernel offers them to drivers; default: no with a driver',
       options: ['yes', 'no'],
     }),
     later: boolean({summary: 'Leave the virtual functions as they are until the next boot'}),

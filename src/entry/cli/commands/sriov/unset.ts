@@ -9,8 +9,8 @@ import {changeResult, withChanges, type ChangeResult} from '../../switching.js';
 /** `pearasys sriov unset`: forgets how many virtual functions a device has, and removes them. */
 export default class SriovUnset extends BaseCommand {
   static override description =
-    'Forgets the number of virtual functions of a device and removes them, which is refused while one of them is in ' +
-    'use. The device need not be present.';
+    'Removes the record of a device, and its virtual functions. This is refused while one of them is in use. The ' +
+    'device need not be present.';
   static override examples = ['<%= config.bin %> sriov unset 04:00.0'];
   static override args = {
     pf: string({description: 'the device, by its slot or name', required: true, ignoreStdin: true}),

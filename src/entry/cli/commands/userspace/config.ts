@@ -13,13 +13,13 @@ import {selectionOf, showUserspace, typeFlag, userspaceArgs, type UserspaceResul
 /** `pearasys userspace config`: gives devices to programs. */
 export default class UserspaceConfig extends BaseCommand {
   static override description =
-    'Gives devices to userspace drivers until the next boot, all or none of them: vfio-pci, or the variant driver ' +
-    'that the modules of the kernel prefer for the device; without an IOMMU vfio-pci in no-IOMMU mode if that is ' +
-    'on, otherwise uio_pci_generic. Without DEVICE and --type, takes what SPDK takes: NVMe disks, virtio disks, ' +
-    'I/OAT, DSA and IAA. A device in use is skipped, and so is a disk that is mounted, held or carries data: a ' +
-    'partition table, or a signature that libblkid finds. PCI_ALLOWED, PCI_BLOCKED, DRIVER_OVERRIDE, ' +
-    'TARGET_USER, HUGEMEM, NRHUGE, HUGEPGSZ, HUGENODE, CLEAR_HUGE, SHRINK_HUGE and PERSIST_HUGE are read from the environment ' +
-    'as by SPDK; options override them, except PCI_BLOCKED.';
+    'Gives devices to userspace drivers until the next boot, all or none: to vfio-pci, or to the variant driver ' +
+    'that modules.alias prefers for the device; without an IOMMU, to vfio-pci if no-IOMMU mode is on, and ' +
+    'otherwise to uio_pci_generic. Without DEVICE and --type, selects what SPDK selects: NVMe disks, virtio disks, ' +
+    'I/OAT, DSA and IAA engines. Skips a device in use, and a disk that carries data: a partition table, or a ' +
+    'signature that libblkid finds. Reads PCI_ALLOWED, PCI_BLOCKED, DRIVER_OVERRIDE, TARGET_USER, HUGEMEM, NRHUGE, ' +
+    'HUGEPGSZ, HUGENODE, CLEAR_HUGE, SHRINK_HUGE and PERSIST_HUGE from the environment, as SPDK does; options ' +
+    'override them, except PCI_BLOCKED.';
   static override examples = [
     '<%= config.bin %> userspace config --dry-run',
     '<%= config.bin %> userspace config 03:00.0 --take 03:00.0',
@@ -32,13 +32,13 @@ export default class UserspaceConfig extends BaseCommand {
     type: typeFlag,
     driver: string({summary: 'Use this driver for all devices', helpValue: 'NAME'}),
     variant: option({
-      summary: 'Whether to use the variant driver of VFIO for a device that has one',
+      summary: 'Whether to use VFIO variant drivers for devices that have one',
       helpValue: 'yes|no',
       options: ['yes', 'no'] as const,
       default: 'yes' as const,
     })(),
     take: string({
-      summary: 'Take this disk although it carries data; not if it is in use',
+      summary: 'Take this disk even if it carries data, but not if it is in use',
       helpValue: 'SLOT',
       multiple: true,
       multipleNonGreedy: true,

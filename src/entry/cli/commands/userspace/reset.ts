@@ -7,10 +7,10 @@ import {selectionOf, showUserspace, typeFlag, userspaceArgs, type UserspaceResul
 /** `pearasys userspace reset`: returns devices to the host. */
 export default class UserspaceReset extends BaseCommand {
   static override description =
-    'Returns devices to the drivers that the kernel chooses, all or none of them, and waits until their disks and ' +
-    'network interfaces exist and udev has handled them. Without DEVICE, returns all devices on userspace drivers ' +
-    'that have no record: `service uninstall` ends a permanent claim. A device that a program has open is skipped. ' +
-    'PCI_ALLOWED and PCI_BLOCKED are read from the environment as by SPDK.';
+    'Returns devices to the drivers that the kernel chooses, all or none, and waits until their disks and network ' +
+    'interfaces exist and udev has handled them. Without DEVICE, returns all devices on userspace drivers that have ' +
+    'no record; `service uninstall` ends a permanent claim. Skips a device that a program has open. Reads ' +
+    'PCI_ALLOWED and PCI_BLOCKED from the environment, as SPDK does.';
   static override examples = [
     '<%= config.bin %> userspace reset',
     '<%= config.bin %> userspace reset 03:00.0',

@@ -56,11 +56,11 @@ export interface UserspaceStatusResult {
 /** `pearasys userspace status`: which devices programs have, and which they could have. */
 export default class UserspaceStatus extends BaseCommand {
   static override description =
-    'Shows the devices that userspace drivers are for: their types, whether they are on a userspace driver, on the ' +
-    "kernel's, or on none, their NUMA nodes, network interfaces and disks, and why a device cannot be taken. " +
+    'Shows the devices that userspace drivers can drive: their types, whether they are on a userspace driver, a ' +
+    'kernel driver or none, their NUMA nodes, network interfaces and disks, and why a device cannot be taken. ' +
     'Without --json, and if standard output is not a terminal: one line per device in slot order, tab-separated: ' +
-    'slot, types, id, NUMA node, driver, state, interfaces and disks, reasons, nodes with owner, group and mode; - stands for ' +
-    'none.';
+    'slot, types, id, NUMA node, driver, state, interfaces and disks, reasons, nodes with owner, group and mode; ' +
+    '- stands for none.';
   static override examples = [
     '<%= config.bin %> userspace status',
     '<%= config.bin %> userspace status --type storage --json',

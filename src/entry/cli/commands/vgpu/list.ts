@@ -14,7 +14,7 @@ export interface VgpuListResult {
 export default class VgpuList extends BaseCommand {
   static override description =
     "Lists the virtual functions on which NVIDIA's driver provides vGPUs without mediated devices: slot, id, the " +
-    "GPU's own function, the type that is set, the recorded type, and the state of the unit.";
+    "GPU's physical function, the type that is set, the recorded type, and the state of the unit.";
   static override examples = ['<%= config.bin %> vgpu list'];
 
   async run(): Promise<VgpuListResult> {

@@ -13,7 +13,7 @@ export interface VgpuTypesResult {
 export default class VgpuTypes extends BaseCommand {
   static override description =
     "Prints the vGPU types that NVIDIA's driver offers on virtual functions now: on all, or on those named. They " +
-    'depend on the other vGPUs of the same GPU. While a function has a type, the driver offers no other.';
+    'depend on the other vGPUs of the same GPU. While a function has a type, the driver offers no others.';
   static override examples = ['<%= config.bin %> vgpu types', '<%= config.bin %> vgpu types 07:00.4 --json'];
   static override args = {
     device: string({description: 'a device', multiple: true, ignoreStdin: true}),
@@ -31,7 +31,7 @@ export default class VgpuTypes extends BaseCommand {
         this.note(
           type === 0
             ? `${slot} can have no type now: the other vGPUs of its GPU use all of it, or nvidia-vgpud has not run`
-            : `${slot} has type ${type}; it offers others after: pearasys vgpu set ${slot} 0`,
+            : `${slot} has type ${type}; to see other types, clear it: pearasys vgpu set ${slot} 0`,
         );
       for (const {id, name} of creatable) this.log(`${slot}\t${id}\t${name}`);
     }
