@@ -27,8 +27,8 @@ const files = {
 
 const origins = {
   records: ['the records of claims', 'pearasys service set SLOT --user USER --user-group GROUP'],
-  sriov: ['the counts of virtual functions', 'pearasys sriov set'],
-  boot: ['the last commands, until the next boot', 'pearasys userspace config'],
+  sriov: ['the records of virtual functions', 'pearasys sriov set'],
+  boot: ['commands since the last boot', 'pearasys userspace config'],
 } as const satisfies Readonly<Record<AccessSource, readonly [from: string, command: string]>>;
 
 /** The path of the rules. */
@@ -41,8 +41,8 @@ export function printAccessRules(source: AccessSource, grants: readonly Grant[])
   const [from, command] = origins[source];
   const label = `pearasys_access_${source}_end`;
   return [
-    `# Written by pearasys: who may open the nodes of devices. Derived from ${from}.`,
-    `# It is written again with each change. To change it: ${command}`,
+    `# Written by pearasys: who may open the nodes of devices. Generated from ${from}.`,
+    `# Edits are lost at the next change. To change who may open a device: ${command}`,
     `ACTION=="remove", GOTO="${label}"`,
     `SUBSYSTEM!="vfio|vfio-dev|uio", GOTO="${label}"`,
     ...grants.flatMap((grant) => ['', ...printGrant(grant)]),

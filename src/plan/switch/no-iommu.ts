@@ -31,9 +31,9 @@ import {
 export const noIommuFile = '/etc/modprobe.d/pearasys-no-iommu.conf';
 
 const fileText = [
-  '# Written by pearasys: VFIO gives devices without an IOMMU group to programs (no-IOMMU mode).',
-  '# There is no DMA isolation: such a device, and each program that drives it, can write to all memory. The kernel is',
-  '# tainted when one is used.',
+  '# Written by pearasys: lets VFIO take devices without an IOMMU group (no-IOMMU mode).',
+  '# This mode has no DMA isolation: such a device, and every program that drives it, can write to all memory. The kernel',
+  '# is tainted when such a device is used.',
   '# To undo: pearasys driver no-iommu off',
   'options vfio enable_unsafe_noiommu_mode=1',
   '',

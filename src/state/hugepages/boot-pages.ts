@@ -18,7 +18,7 @@ export const bootPagesPath = '/etc/tmpfiles.d/pearasys-hugepages.conf';
 
 const header = [
   '# Written by `pearasys hugepages set`: allocates huge pages at boot, see tmpfiles.d(5).',
-  '# w! is for the boot alone: later runs of systemd-tmpfiles do not change the pages of a running system.',
+  '# w! applies only at boot: later runs of systemd-tmpfiles do not change the pages of a running system.',
   '# To undo: pearasys hugepages clear',
 ];
 
