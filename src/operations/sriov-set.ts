@@ -50,7 +50,8 @@ export interface RepairOutcome {
 
 /**
  * Makes a PF and its VFs as recorded, where the udev rules could not.
- * @throws PearasysError `switched-off`, `no-device`, `bad-record`: nothing is changed; the refusal; what failed.
+ * @throws PearasysError `switched-off`, `no-device`, `identity-mismatch`, `bad-record`: nothing is changed; the refusal; what
+ * failed.
  */
 export async function repairSriov(
   host: Host,
@@ -109,21 +110,39 @@ export function findRecordedPf(host: HostReader, layout: Layout, slot: Slot): Ph
   throw noDevice(slot);
 }
 
-/** @throws PearasysError `bad-record` if it is ignored; `no-device` without one, or if the card is another one. */
+/** @throws PearasysError `bad-record` if it is ignored; `identity-mismatch` if it is of another card; `no-device` without one. */
 function recordOf(host: HostReader, layout: Layout, device: Device): SriovRecord {
   const {records, problems} = readSriovRecords(host, layout);
-  const [record] = recordsFor(host, records, device);
-  if (record?.id === device.id) return record;
-  const ignored = problems.find((problem) => problem.path === sriovPath(layout, device));
+  const {its, own, elsewhere} = recordsFor(host, records, device);
+  if (its !== undefined) return its;
+  const {slot, id} = device;
+  const path = sriovPath(layout, device);
+  const ignored = problems.find((problem) => problem.path === path);
+  const hint = `pearasys sriov set ${slot} COUNT`;
+  if (ignored !== undefined)
+    throw new PearasysError({
+      code: 'bad-record',
+      exitCode: ExitCode.failed,
+      message: `${slot} (${id}) gets no virtual functions: its record ${path} is ignored`,
+      details: [ignored.reason],
+      hint,
+    });
+  if (own.some((record) => record.path === path))
+    throw new PearasysError({
+      code: 'identity-mismatch',
+      exitCode: ExitCode.refused,
+      message: `${slot} (${id}) gets no virtual functions: the card in the slot is not the recorded one`,
+      details: elsewhere === undefined ? [] : [`the recorded card is in ${elsewhere}`],
+      hint:
+        elsewhere === undefined
+          ? `to give them to this card: ${hint}`
+          : `to record the card for the slot in which it is: pearasys sriov set ${elsewhere} COUNT`,
+    });
   throw new PearasysError({
-    code: ignored === undefined ? 'no-device' : 'bad-record',
-    exitCode: ignored === undefined ? ExitCode.noDevice : ExitCode.failed,
-    message:
-      ignored === undefined
-        ? `no number of virtual functions is recorded for ${device.slot} (${device.id})`
-        : `${device.slot} (${device.id}) gets no virtual functions: its record ${ignored.path} is ignored`,
-    details: ignored === undefined ? [] : [ignored.reason],
-    hint: `pearasys sriov set ${device.slot} COUNT`,
+    code: 'no-device',
+    exitCode: ExitCode.noDevice,
+    message: `no number of virtual functions is recorded for ${slot} (${id})`,
+    hint,
   });
 }
 

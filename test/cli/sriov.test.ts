@@ -15,6 +15,9 @@ import {run, succeeds, Terminal, typed} from './runs.js';
 
 const pf = '0000:06:00.0';
 const port = '0000:00:1b.0';
+/** Another slot for such a card, and the port above it. */
+const otherPf = '0000:07:00.0';
+const otherPort = '0000:00:1b.4';
 const record = `/etc/pearasys/sriov/${pf}-0x8086-0x10c9`;
 const copy = `/run/pearasys/sriov/${pf}-0x8086-0x10c9@${port}`;
 const copyOf = (slot: string) => `/run/pearasys/vfs/${slot}-0x8086-0x10ca@${port}`;
@@ -571,6 +574,41 @@ describe('pearasys sriov', () => {
       assert.equal(units.runs.get(service)?.exitCode, 3);
       assert.match(units.runs.get(service)?.journal[0] ?? '', /at most 2 virtual functions, not 7/);
       assert.equal(host.userland.state(target), 'inactive');
+    });
+
+    it('leaves another card of the same kind in the slot alone', async () => {
+      const {host, units} = machine((card) => {
+        card.dsn = '00-11-22-33-44-55-66-77';
+      });
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
+      host.machine.hotRemove(pf);
+      await host.userland.idle();
+      host.machine.hotAdd({...sriovCard(pf), behind: port, dsn: '00-11-22-33-44-55-66-88'});
+      await host.userland.idle();
+      assert.equal(countOf(host), 0);
+      assert.equal(units.runs.get(service)?.exitCode, 3);
+      assert.match(units.runs.get(service)?.journal.join('\n') ?? '', /is not the recorded one/);
+      assert.equal(host.userland.state(target), 'inactive');
+    });
+
+    it('leaves the card that has the slot since the buses were renumbered alone', async () => {
+      const {host, units} = machine((card, {functions}) => {
+        card.net = [];
+        functions.push({slot: otherPort, id: '8086:a32d', class: '060400', driver: 'pcieport', group: 29});
+      });
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
+      host.machine.hotRemove(pf);
+      await host.userland.idle();
+      const card = {...sriovCard(pf), net: []};
+      host.machine.hotAdd({...card, slot: otherPf, behind: port});
+      host.machine.hotAdd({...card, behind: otherPort});
+      await host.userland.idle();
+      assert.equal(countOf(host), 0);
+      assert.equal(units.runs.get(service)?.exitCode, 3);
+      assert.match(
+        units.runs.get(service)?.journal.join('\n') ?? '',
+        new RegExp(`the recorded card is in ${otherPf}`),
+      );
     });
 
     it('reports a function that its driver does not take', async () => {

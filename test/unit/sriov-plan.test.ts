@@ -49,7 +49,9 @@ function state(rest: Partial<SriovState> = {}): SriovState {
     lastBus: 6,
     lacksSpace: false,
     records: {records: [], problems: [], folderProblem: undefined},
+    its: undefined,
     own: [],
+    elsewhere: undefined,
     virtual: [],
     holders: [],
     access: noAccess,
@@ -104,7 +106,12 @@ describe('the plan for virtual functions', () => {
   });
 
   it('goes through 0, and its undo restores the functions with their drivers', () => {
-    const planned = set(four, {sriov: {...sriov!, count: 2, autoprobe: false}, virtual, own: [record()]});
+    const planned = set(four, {
+      sriov: {...sriov!, count: 2, autoprobe: false},
+      virtual,
+      its: record(),
+      own: [record()],
+    });
     assert.equal(planned.kind, 'plan');
     assert.deepEqual(live(planned).slice(0, 3), [
       `echo '0' > ${attributes}/sriov_numvfs || true`,
@@ -143,7 +150,11 @@ describe('the plan for virtual functions', () => {
       path: elsewhere,
       unknown: [{key: 'PEARASYS_X', value: '1'}],
     });
-    const planned = set(four, {own: [old], files: new Map([[elsewhere, {content: 'old', mode: 0o644}]])});
+    const planned = set(four, {
+      its: old,
+      own: [old],
+      files: new Map([[elsewhere, {content: 'old', mode: 0o644}]]),
+    });
     assert.equal(planned.kind, 'plan');
     const [first, second] = planned.steps;
     assert.ok(first?.kind === 'write-file' && first.path === path);
@@ -194,7 +205,13 @@ describe('the plan for virtual functions', () => {
       [path, {content: 'x', mode: 0o644}],
       ['/run/pearasys/sriov/x', {content: 'x', mode: 0o644}],
     ]);
-    const with2 = {own: [record()], sriov: {...sriov!, count: 2, autoprobe: false}, virtual, files};
+    const with2 = {
+      its: record(),
+      own: [record()],
+      sriov: {...sriov!, count: 2, autoprobe: false},
+      virtual,
+      files,
+    };
     assert.deepEqual(linesOf(planUnset(state(with2), false)), [
       `echo '0' > ${attributes}/sriov_numvfs || true`,
       `echo '1' > ${attributes}/sriov_drivers_autoprobe`,

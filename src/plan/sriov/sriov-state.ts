@@ -9,7 +9,6 @@ import {
   type Device,
 } from '../../devices/pci/device.js';
 import type {Driver} from '../../devices/pci/driver.js';
-import type {DeviceId} from '../../devices/pci/id.js';
 import {readLastingIdentity, type Identity} from '../../devices/pci/identity.js';
 import {findDriver, type DriverSource} from '../../devices/pci/modules.js';
 import {readNoIommuMode, type NoIommuMode} from '../../devices/pci/no-iommu.js';
@@ -36,7 +35,7 @@ import {readFileState, type FileState} from '../step.js';
 export type PhysicalFunction = Device | Pick<Device, 'slot' | 'id'>;
 
 /** What the planners in sriov.ts need to know of a PF. */
-export interface SriovState {
+export interface SriovState extends CardRecords {
   readonly layout: Layout;
   readonly device: PhysicalFunction;
   /** Undefined if the device cannot have virtual functions (VFs), or is absent. */
@@ -50,8 +49,6 @@ export interface SriovState {
   /** Whether the bridge above it has no memory space for its VFs. */
   readonly lacksSpace: boolean;
   readonly records: RecordFolder<SriovRecord>;
-  /** The records of this card, also for the slot in which it was before, and those of other cards for its slot. */
-  readonly own: readonly SriovRecord[];
   /** The VFs that exist now, by number. */
   readonly virtual: readonly Device[];
   /** The holders of these. */
@@ -85,12 +82,12 @@ export function readSriovState(
   const {slot, id} = device;
   const isPresent = 'classCode' in device;
   const records = readSriovRecords(host, layout);
-  const own = recordsFor(host, records.records, device);
+  const found = recordsFor(host, records.records, device);
   const sriov = isPresent ? readSriov(host, slot, id) : undefined;
   const virtual = sriov === undefined ? [] : readDependents(host, slot).virtual;
   const copies = host.root === '/' ? readCopies(host, slot) : [];
   const files = new Map<string, FileState>();
-  const paths = [sriovPath(layout, device), ...own.map(({path}) => path), ...copies];
+  const paths = [sriovPath(layout, device), ...found.own.map(({path}) => path), ...copies];
   for (const path of paths) {
     const state = readFileState(host, path, !records.problems.some((problem) => problem.path === path));
     if (state !== undefined) files.set(path, state);
@@ -105,7 +102,7 @@ export function readSriovState(
     lastBus: readLastBus(host, slot),
     lacksSpace: lacksVirtualSpace(host, slot),
     records,
-    own,
+    ...found,
     virtual,
     holders: readHolders(host, virtual),
     files,
@@ -140,23 +137,40 @@ function hasLinkSettings(host: HostReader): boolean {
   );
 }
 
-/** The records of the card in a slot, and those for the slot. */
+/** The records that concern a PF. */
+export interface CardRecords {
+  /** The record of this card, also for the slot in which it was before. */
+  readonly its: SriovRecord | undefined;
+  /** All records of this card, and those of other cards for its slot. */
+  readonly own: readonly SriovRecord[];
+  /** Where the card is now that the record for this slot and id is of, if it is in another slot. */
+  readonly elsewhere: Slot | undefined;
+}
+
+/** Finds the records of the card in a slot, and those for the slot. */
 export function recordsFor(
   host: HostReader,
   records: readonly SriovRecord[],
-  {slot, id}: {readonly slot: Slot; readonly id: DeviceId},
-): SriovRecord[] {
-  if (records.length === 0) return [];
-  const {where} = readCards(
-    host,
-    records,
-    host.exists('/sys/bus/pci/devices') ? readDevices(host) : [],
-    true,
-  );
-  const isIts = (record: SriovRecord) => where.get(record)?.slot === slot && record.id === id;
-  return [
-    ...records.filter(isIts),
-    ...records.filter((record) => !isIts(record) && record.slot === slot && record.id === id),
-    ...records.filter((record) => !isIts(record) && record.slot === slot && record.id !== id),
-  ];
+  device: PhysicalFunction,
+): CardRecords {
+  if (records.length === 0) return {its: undefined, own: [], elsewhere: undefined};
+  const {slot, id} = device;
+  const forSlot = records.filter((record) => record.slot === slot);
+  const named = forSlot.find((record) => record.id === id);
+  // A card that is absent is known only by its record's name.
+  if (!('classCode' in device))
+    return {
+      its: named,
+      own: [...(named === undefined ? [] : [named]), ...forSlot.filter((record) => record !== named)],
+      elsewhere: undefined,
+    };
+  const {where} = readCards(host, records, readDevices(host), true);
+  const whose = records.filter((record) => where.get(record)?.slot === slot && record.id === id);
+  const its = named !== undefined && whose.includes(named) ? named : whose[0];
+  const others = [...whose, ...(named === undefined ? [] : [named]), ...forSlot];
+  return {
+    its,
+    own: [...new Set([...(its === undefined ? [] : [its]), ...others])],
+    elsewhere: named === undefined || whose.includes(named) ? undefined : where.get(named)?.slot,
+  };
 }

@@ -64,7 +64,7 @@ export function planSriov(
   {wanted, when, access: change}: SriovWish,
   state: SriovState,
 ): Planned {
-  const {device, layout, own, records, running} = state;
+  const {device, layout, its, own, records, running} = state;
   const path = sriovPath(layout, device);
   const ignored = records.problems.find((problem) => problem.path === path);
   const problem = records.folderProblem ?? (state.files.has(path) ? undefined : ignored);
@@ -78,15 +78,14 @@ export function planSriov(
   const refusal = running && 'classCode' in device ? refuseNumber(device, wanted, state) : undefined;
   if (refusal !== undefined) return refusal;
   const stale = own.filter((record) => record.path !== path);
-  const same = own.find(({id}) => id === device.id);
-  const access = changeNodeAccess(same?.access, change ?? {});
+  const access = changeNodeAccess(its?.access, change ?? {});
   const record: SriovContent = {
     ...wanted,
     slot: device.slot,
     id: device.id,
     identity: 'classCode' in device ? state.identity : (own[0]?.identity ?? {}),
     ...(access === undefined ? {} : {access}),
-    unknown: same?.unknown ?? [],
+    unknown: its?.unknown ?? [],
   };
   const granting = planGrants(record, change, state);
   if (granting.kind === 'refusal') return granting;
