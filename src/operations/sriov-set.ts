@@ -10,7 +10,7 @@ import {readSriovState, recordsFor, type PhysicalFunction} from '../plan/sriov/s
 import {type Planned} from '../plan/step.js';
 import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {unknownNotes} from '../state/desired.js';
-import {driversIn, readSriovRecords, sriovPath, type SriovRecord} from '../state/sriov/sriov-record.js';
+import {readSriovRecords, sriovPath, type SriovRecord} from '../state/sriov/sriov-record.js';
 
 /**
  * Records how many virtual functions (VFs) a physical function (PF) has, and creates them.
@@ -24,11 +24,10 @@ export async function setSriov(
   wish: SriovWish,
   options: CarryOutOptions,
 ): Promise<Outcome> {
-  const drivers = driversIn(wish.wanted);
   const read = () => ('classCode' in device ? reread(host, device.slot) : device);
   const wereKnown = readSriov(host, device.slot, device.id)?.places !== undefined;
   const names = [device.slot, sriovLock];
-  const planAgain = () => planSriov(host, wish, readSriovState(host, layout, read(), drivers));
+  const planAgain = () => planSriov(host, wish, readSriovState(host, layout, read(), wish.wanted));
   const outcome = await carryOut(host, names, planAgain, options);
   if (wereKnown || !outcome.changed || wish.when === 'later' || host.root !== '/') return outcome;
   // Now that there are VFs, the device tells where.
@@ -65,7 +64,7 @@ export async function repairSriov(
   const planAgain = (): Planned => {
     const device = reread(host, slot);
     const now = recordOf(host, layout, device);
-    return planRepair(host, now, device, readSriovState(host, layout, device, driversIn(now)));
+    return planRepair(host, now, device, readSriovState(host, layout, device, now));
   };
   const wereKnown = readSriov(host, slot, record.id)?.places !== undefined;
   const outcome = await carryOut(host, [slot], planAgain, options);
@@ -95,7 +94,7 @@ export async function unsetSriov(
     [device.slot, sriovLock],
     () => {
       const now = 'classCode' in device ? reread(host, device.slot) : device;
-      return planUnset(readSriovState(host, layout, now, []), later);
+      return planUnset(readSriovState(host, layout, now, undefined), later);
     },
     options,
   );

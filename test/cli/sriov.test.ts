@@ -531,6 +531,10 @@ describe('pearasys sriov', () => {
       await succeeds(host, `-s ${vfs[0]} service install vfio-pci`);
       await replug(host);
       assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', 'igbvf']);
+      await succeeds(host, `sriov set ${pf} 2 --driver igbvf`);
+      assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', 'igbvf']);
+      await succeeds(host, `sriov set ${pf} 3 --driver igbvf`);
+      assert.deepEqual(driversOf(host, ...vfs.slice(0, 3)), ['vfio-pci', 'igbvf', 'igbvf']);
     });
 
     for (const [what, path, mode] of [
@@ -623,6 +627,41 @@ describe('pearasys sriov', () => {
         new RegExp(`driver vfio-pci did not take ${vfs[1]}`),
       );
       assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', undefined]);
+    });
+
+    it('and set leave a function alone that is skipped, quarantined, or has a record of its own', async () => {
+      const {host, units} = machine((_card, declaration) => {
+        declaration.cmdline += ` pearasys.skip=${vfs[0]}`;
+      });
+      host.machine.tree.file(`/run/pearasys/skipped/${vfs[0]}`, '');
+      const wanted = [undefined, 'igbvf', 'vfio-pci'];
+      await succeeds(host, `sriov set ${pf} 3 --driver vfio-pci --vf 1:driver=igbvf`);
+      assert.deepEqual(driversOf(host, ...vfs.slice(0, 3)), wanted);
+      await succeeds(host, `-s ${vfs[1]} service install igbvf`);
+      await succeeds(host, `unbind ${vfs[2]}`);
+      host.machine.tree.file(`/run/pearasys/quarantined/${vfs[2]}`, '{}\n');
+      for (let again = 0; again < 2; again++) {
+        await succeeds(host, `sriov set ${pf} 3 --driver vfio-pci`);
+        assert.deepEqual(driversOf(host, ...vfs.slice(0, 3)), [undefined, 'igbvf', undefined]);
+      }
+      for (const name of host.list('/run/pearasys/sriov'))
+        host.machine.tree.remove(`/run/pearasys/sriov/${name}`);
+      await replug(host);
+      assert.equal(units.runs.get(service)?.exitCode, 0);
+      assert.deepEqual(driversOf(host, ...vfs.slice(0, 3)), [undefined, 'igbvf', undefined]);
+    });
+
+    it('leaves a function alone that was released manually, which set claims again', async () => {
+      const {host, units} = machine();
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
+      await succeeds(host, `unbind ${vfs[0]}`);
+      const unit = `pearasys-vfs@${pf}-count.service`;
+      await host.run('systemctl', ['start', unit]);
+      assert.equal(units.runs.get(unit)?.exitCode, 0);
+      assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), [undefined, 'vfio-pci']);
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
+      assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', 'vfio-pci']);
+      assert.equal(host.exists(`/run/pearasys/released/${vfs[0]}`), false);
     });
 
     it('changes the number that the driver has created by itself', async () => {

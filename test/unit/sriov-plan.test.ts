@@ -53,6 +53,8 @@ function state(rest: Partial<SriovState> = {}): SriovState {
     own: [],
     elsewhere: undefined,
     virtual: [],
+    exempt: new Set(),
+    released: new Map(),
     holders: [],
     access: noAccess,
     claimed: [],

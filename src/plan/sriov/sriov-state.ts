@@ -17,19 +17,25 @@ import {lacksVirtualSpace, readLastBus, readSriov, type Sriov} from '../../devic
 import type {HostReader} from '../../host/host.js';
 import {readCards} from '../../state/records/locate.js';
 import type {RecordFolder} from '../../state/records/record.js';
-import {readRescue, switchedOffBy} from '../../state/rescue.js';
+import {quarantinePath} from '../../state/quarantine.js';
+import {readRescue, switchedOffBy, type Rescue} from '../../state/rescue.js';
 import {
+  driversIn,
+  placesOf,
   readCopies,
   readSriovRecords,
   slotIn,
   sriovPath,
   virtualCopies,
   type SriovRecord,
+  type VirtualFunctions,
 } from '../../state/sriov/sriov-record.js';
+import {hasUnits} from '../../systemd/unit.js';
 import type {Holder} from '../../usage/holder.js';
 import {readHolders} from '../../usage/holders.js';
 import {readAccess, type AccessState} from '../service/access.js';
 import {readFileState, type FileState} from '../step.js';
+import {releasedMark} from '../switch/claim.js';
 
 /** A physical function (PF); in an image, which has no devices, only its slot and id. */
 export type PhysicalFunction = Device | Pick<Device, 'slot' | 'id'>;
@@ -51,6 +57,10 @@ export interface SriovState extends CardRecords {
   readonly records: RecordFolder<SriovRecord>;
   /** The VFs that exist now, by number. */
   readonly virtual: readonly Device[];
+  /** The slots of VFs that keep the driver that they have: as in the udev rule, the record of the PF is not for them. */
+  readonly exempt: ReadonlySet<Slot>;
+  /** The marks of VFs that were released by hand, by slot. */
+  readonly released: ReadonlyMap<Slot, FileState>;
   /** The holders of these. */
   readonly holders: readonly Holder[];
   /** The existing files that a plan may write or remove, by path. */
@@ -72,12 +82,12 @@ export interface SriovState extends CardRecords {
   readonly off: string | undefined;
 }
 
-/** Reads {@link SriovState}. @param drivers those that VFs shall get. */
+/** Reads {@link SriovState}. @param wanted the VFs that the PF shall have; undefined for none. */
 export function readSriovState(
   host: HostReader,
   layout: Layout,
   device: PhysicalFunction,
-  drivers: readonly Driver[],
+  wanted: VirtualFunctions | undefined,
 ): SriovState {
   const {slot, id} = device;
   const isPresent = 'classCode' in device;
@@ -85,6 +95,10 @@ export function readSriovState(
   const found = recordsFor(host, records.records, device);
   const sriov = isPresent ? readSriov(host, slot, id) : undefined;
   const virtual = sriov === undefined ? [] : readDependents(host, slot).virtual;
+  const places = wanted === undefined || sriov === undefined ? [] : placesOf(wanted, slot, sriov);
+  const slots = [...new Set([...virtual, ...places].map((one) => one.slot))];
+  const rescue = readRescue(host);
+  const drivers = wanted === undefined ? [] : driversIn(wanted);
   const copies = host.root === '/' ? readCopies(host, slot) : [];
   const files = new Map<string, FileState>();
   const paths = [sriovPath(layout, device), ...found.own.map(({path}) => path), ...copies];
@@ -104,6 +118,8 @@ export function readSriovState(
     records,
     ...found,
     virtual,
+    exempt: new Set(slots.filter((one) => isExempt(host, rescue, one))),
+    released: readReleased(host, slots),
     holders: readHolders(host, virtual),
     files,
     access: readAccess(
@@ -122,8 +138,24 @@ export function readSriovState(
       ? host.list(devicePath(slot, 'net')).map((name) => devicePath(slot, `net/${name}`))
       : [],
     running: host.root === '/',
-    off: host.root === '/' ? switchedOffBy(readRescue(host), slot) : undefined,
+    off: host.root === '/' ? switchedOffBy(rescue, slot) : undefined,
   };
+}
+
+/** Whether the udev rule does not claim a VF for the record of its PF. */
+function isExempt(host: HostReader, rescue: Rescue, slot: Slot): boolean {
+  return (
+    hasUnits(host, slot) || switchedOffBy(rescue, slot) !== undefined || host.exists(quarantinePath(slot))
+  );
+}
+
+function readReleased(host: HostReader, slots: readonly Slot[]): Map<Slot, FileState> {
+  const marks = new Map<Slot, FileState>();
+  for (const slot of slots) {
+    const state = readFileState(host, releasedMark(slot));
+    if (state !== undefined) marks.set(slot, state);
+  }
+  return marks;
 }
 
 /** Whether a .link file has settings for VFs, see systemd.link(5). */

@@ -1,4 +1,5 @@
 /** Plans for the number of virtual functions (VFs) of a physical function (PF). */
+import {releasedMark} from '../switch/claim.js';
 import {removeVirtualFunctions} from '../switch/leaving.js';
 import {bringDriver, harmlessNotes, refuseHeld} from '../switch/refusals.js';
 import {planSwitch, readSwitch, type Target} from '../switch/switch.js';
@@ -100,7 +101,7 @@ export function planSriov(
     ...granting.notes,
   ];
   if (!running || !('classCode' in device)) return plan(steps, {notes});
-  const live = planLive(host, record, {device, isLater: when === 'later'}, state);
+  const live = planLive(host, record, {device, when}, state);
   return live.kind === 'refusal' ? live : plan([...steps, ...live.steps], {notes: [...notes, ...live.notes]});
 }
 
@@ -155,14 +156,20 @@ export function planRepair(
   device: Device,
   state: SriovState,
 ): Planned {
-  return refuseNumber(device, record, state) ?? planLive(host, record, {device, isLater: false}, state);
+  return refuseNumber(device, record, state) ?? planLive(host, record, {device, when: 'unit'}, state);
+}
+
+/** The PF, and what the plan is for: a command whose effect is now or later, or the unit. */
+interface LivePurpose {
+  readonly device: Device;
+  readonly when: SriovWish['when'] | 'unit';
 }
 
 /** The files for the rule, and what makes the machine as recorded. */
 function planLive(
   host: HostReader,
   record: SriovContent,
-  {device, isLater}: {readonly device: Device; readonly isLater: boolean},
+  {device, when}: LivePurpose,
   state: SriovState,
 ): Planned {
   const {sriov, off, bridge} = state;
@@ -175,7 +182,7 @@ function planLive(
       .flatMap((path) => drop(path, state)),
     ...copies.flatMap(({path, content}) => put(path, content, state)),
   ];
-  if (isLater)
+  if (when === 'later')
     return plan(files, {notes: ['takes effect at the next boot, or when the device gets its driver again']});
   if (off !== undefined)
     return plan(files, {
@@ -183,7 +190,7 @@ function planLive(
     });
   const live =
     sriov.count === record.count
-      ? planDrivers(host, record, device, state)
+      ? planDrivers(host, record, {device, when}, state)
       : planNumber(record, {device, sriov}, state);
   return live.kind === 'refusal' ? live : {...live, steps: [...files, ...live.steps]};
 }
@@ -195,7 +202,7 @@ function planNumber(
   state: SriovState,
 ): Planned {
   const {slot} = device;
-  const {virtual, holders} = state;
+  const {virtual, holders, exempt} = state;
   const bringing: Step[] = [];
   for (const driver of driversIn(record)) {
     const source = state.sources.get(driver);
@@ -233,7 +240,10 @@ function planNumber(
             {
               kind: 'expect-virtual' as const,
               slot,
-              virtual: places.map(({slot: own, driver}) => ({slot: own, driver})),
+              virtual: places.map(({slot: own, driver}) => ({
+                slot: own,
+                driver: exempt.has(own) ? undefined : driver,
+              })),
               undo: [],
             },
           ]),
@@ -242,17 +252,26 @@ function planNumber(
   );
 }
 
-/** Gives the VFs that exist to their drivers. */
-function planDrivers(host: HostReader, record: SriovContent, device: Device, state: SriovState): Planned {
-  const {sriov, virtual, own} = state;
+/** Gives the VFs that exist to their drivers. Only a command does that also with those that were released by hand. */
+function planDrivers(
+  host: HostReader,
+  record: SriovContent,
+  {device, when}: LivePurpose,
+  state: SriovState,
+): Planned {
+  const {sriov, virtual, own, exempt, released} = state;
   const steps = sriov === undefined ? [] : setAutoprobe(device.slot, sriov, record.autoprobe);
   const notes: string[] = [];
+  const marks: Step[] = [];
   const targets = new Map<string, {target: Target; devices: Device[]}>();
   for (const [index, one] of virtual.entries()) {
+    const mark = released.get(one.slot);
+    if (exempt.has(one.slot) || (when === 'unit' && mark !== undefined)) continue;
     const driver = driverOf(record, index);
     // What the record gave it before is taken back.
     const before = own[0] === undefined ? undefined : driverOf(own[0], index);
     if (driver === undefined && (before === undefined || one.override !== before)) continue;
+    if (driver !== undefined && mark !== undefined) marks.push(removeFile(releasedMark(one.slot), mark));
     const target: Target =
       driver !== undefined ? {kind: 'claim', driver} : {kind: record.autoprobe ? 'default' : 'release'};
     const key = driver ?? '';
@@ -266,7 +285,7 @@ function planDrivers(host: HostReader, record: SriovContent, device: Device, sta
     steps.push(...planned.steps);
     notes.push(...planned.notes);
   }
-  return plan(steps, {notes});
+  return plan([...steps, ...marks], {notes});
 }
 
 function setAutoprobe(slot: Slot, {autoprobe}: Sriov, wanted: boolean): Step[] {
