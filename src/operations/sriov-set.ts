@@ -112,7 +112,7 @@ export function findRecordedPf(host: HostReader, layout: Layout, slot: Slot): Ph
 /** @throws PearasysError `bad-record` if it is ignored; `identity-mismatch` if it is of another card; `no-device` without one. */
 function recordOf(host: HostReader, layout: Layout, device: Device): SriovRecord {
   const {records, problems} = readSriovRecords(host, layout);
-  const {its, own, elsewhere} = recordsFor(host, records, device);
+  const {its, elsewhere} = recordsFor(host, records, device);
   if (its !== undefined) return its;
   const {slot, id} = device;
   const path = sriovPath(layout, device);
@@ -126,7 +126,7 @@ function recordOf(host: HostReader, layout: Layout, device: Device): SriovRecord
       details: [ignored.reason],
       hint,
     });
-  if (own.some((record) => record.path === path))
+  if (records.some((record) => record.path === path))
     throw new PearasysError({
       code: 'identity-mismatch',
       exitCode: ExitCode.refused,

@@ -678,6 +678,90 @@ describe('pearasys sriov', () => {
     });
   });
 
+  describe('with two cards of one kind', () => {
+    const otherRecord = record.replace(pf, otherPf);
+    const one = {...sriovCard(pf), net: [], behind: port, dsn: '00-11-22-33-44-55-66-77'};
+    const other: FunctionDeclaration = {
+      ...one,
+      slot: otherPf,
+      behind: otherPort,
+      group: 30,
+      dsn: '00-11-22-33-44-55-66-88',
+    };
+
+    /** The first card has VFs for a user. */
+    async function both(): Promise<SimulatedHost> {
+      const {host} = machine((card, {files, functions}) => {
+        files['/etc/passwd'] = 'root:x:0:0::/:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n';
+        Object.assign(card, one);
+        functions.push(
+          {slot: otherPort, id: '8086:a32d', class: '060400', driver: 'pcieport', group: 29},
+          {...other, driver: 'igb'},
+        );
+      });
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci --user alice`);
+      return host;
+    }
+
+    async function exchange(host: SimulatedHost): Promise<void> {
+      host.machine.hotRemove(pf);
+      host.machine.hotRemove(otherPf);
+      await host.userland.idle();
+      host.machine.hotAdd({...other, slot: pf, behind: port});
+      host.machine.hotAdd({...one, slot: otherPf, behind: otherPort});
+      await host.userland.idle();
+    }
+
+    it('keeps the record of the first one when they were exchanged', async () => {
+      const host = await both();
+      await succeeds(host, `sriov set ${otherPf} 3`);
+      const before = host.readText(record);
+      await exchange(host);
+      const refused = await typed(host, `sriov set ${pf} 1`);
+      assert.equal(refused.exitCode, 3);
+      assert.match(refused.stderr, new RegExp(`its card is in ${otherPf} now`));
+      assert.match(
+        refused.stderr,
+        new RegExp(`sriov unset ${pf} --later; pearasys sriov set ${otherPf} COUNT`),
+      );
+      assert.equal(host.readText(record), before);
+      assert.equal(host.exists(otherRecord), true);
+
+      await succeeds(host, `sriov unset ${pf} --later`);
+      assert.equal(host.readText(record), before);
+      assert.equal(host.exists(otherRecord), false);
+      const last = await typed(host, `sriov set ${pf} 1`);
+      assert.match(last.stderr, new RegExp(`try: .*: pearasys sriov set ${otherPf} COUNT`));
+      await succeeds(host, `sriov set ${otherPf} 2 --driver vfio-pci`);
+      assert.equal(host.exists(record), false);
+      assert.match(host.readText(otherRecord) ?? '', /PEARASYS_SERIAL=pcie:\S+77\n[^]*PEARASYS_USER=alice/);
+      await succeeds(host, `sriov set ${pf} 1`);
+      assert.match(host.readText(record) ?? '', /PEARASYS_SERIAL=pcie:\S+88\n/);
+    });
+
+    it('does not forget the record of a card that is in another slot', async () => {
+      const host = await both();
+      const before = host.readText(record);
+      await exchange(host);
+      const {exitCode} = await typed(host, `sriov unset ${pf}`);
+      assert.equal(exitCode, 4);
+      assert.equal(host.readText(record), before);
+    });
+
+    it('replaces the record of a card that is gone, without its users', async () => {
+      const host = await both();
+      host.machine.hotRemove(pf);
+      host.machine.hotRemove(otherPf);
+      await host.userland.idle();
+      host.machine.hotAdd({...other, slot: pf, behind: port});
+      await host.userland.idle();
+      const {stderr} = await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
+      assert.match(stderr, new RegExp(`replacing the record of another card for ${pf}`));
+      assert.match(host.readText(record) ?? '', /PEARASYS_SERIAL=pcie:\S+88\n/);
+      assert.doesNotMatch(host.readText(record) ?? '', /PEARASYS_USER/);
+    });
+  });
+
   describe('unset', () => {
     it('removes the functions and the record, and nothing comes back', async () => {
       const {host} = machine();

@@ -173,7 +173,7 @@ function hasLinkSettings(host: HostReader): boolean {
 export interface CardRecords {
   /** The record of this card, also for the slot in which it was before. */
   readonly its: SriovRecord | undefined;
-  /** All records of this card, and those of other cards for its slot. */
+  /** All records of this card, and those for its slot of cards that are in no other one. */
   readonly own: readonly SriovRecord[];
   /** Where the card is now that the record for this slot and id is of, if it is in another slot. */
   readonly elsewhere: Slot | undefined;
@@ -197,12 +197,12 @@ export function recordsFor(
       elsewhere: undefined,
     };
   const {where} = readCards(host, records, readDevices(host), true);
+  const replaceable = forSlot.filter((record) => [undefined, slot].includes(where.get(record)?.slot));
   const whose = records.filter((record) => where.get(record)?.slot === slot && record.id === id);
   const its = named !== undefined && whose.includes(named) ? named : whose[0];
-  const others = [...whose, ...(named === undefined ? [] : [named]), ...forSlot];
   return {
     its,
-    own: [...new Set([...(its === undefined ? [] : [its]), ...others])],
+    own: [...new Set([...(its === undefined ? [] : [its]), ...whose, ...replaceable])],
     elsewhere: named === undefined || whose.includes(named) ? undefined : where.get(named)?.slot,
   };
 }

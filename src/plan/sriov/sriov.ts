@@ -65,7 +65,7 @@ export function planSriov(
   {wanted, when, access: change}: SriovWish,
   state: SriovState,
 ): Planned {
-  const {device, layout, its, own, records, running} = state;
+  const {device, layout, its, own, elsewhere, records, running} = state;
   const path = sriovPath(layout, device);
   const ignored = records.problems.find((problem) => problem.path === path);
   const problem = records.folderProblem ?? (state.files.has(path) ? undefined : ignored);
@@ -76,6 +76,7 @@ export function planSriov(
       message: `refusing to write a record: ${problem.path} is not trusted`,
       details: [problem.reason, 'nothing was changed'],
     });
+  if (elsewhere !== undefined) return refuseToReplace(elsewhere, state);
   const refusal = running && 'classCode' in device ? refuseNumber(device, wanted, state) : undefined;
   if (refusal !== undefined) return refusal;
   const stale = own.filter((record) => record.path !== path);
@@ -84,7 +85,7 @@ export function planSriov(
     ...wanted,
     slot: device.slot,
     id: device.id,
-    identity: 'classCode' in device ? state.identity : (own[0]?.identity ?? {}),
+    identity: 'classCode' in device ? state.identity : (its?.identity ?? {}),
     ...(access === undefined ? {} : {access}),
     unknown: its?.unknown ?? [],
   };
@@ -96,6 +97,9 @@ export function planSriov(
     ...granting.steps,
   ];
   const notes = [
+    ...(own.some((one) => one.path === path && one !== its)
+      ? [`replacing the record of another card for ${device.slot}`]
+      : []),
     ...stale.map((one) => `replacing the record of ${one.slot} (${one.id})`),
     ...(ignored === undefined ? [] : [`replacing ${path}, which was ignored: ${ignored.reason}`]),
     ...granting.notes,
@@ -103,6 +107,19 @@ export function planSriov(
   if (!running || !('classCode' in device)) return plan(steps, {notes});
   const live = planLive(host, record, {device, when}, state);
   return live.kind === 'refusal' ? live : plan([...steps, ...live.steps], {notes: [...notes, ...live.notes]});
+}
+
+/** The refusal to write over the record of a card that is in another slot now. */
+function refuseToReplace(elsewhere: Slot, {device: {slot, id}, its}: SriovState): Refusal {
+  const first = `pearasys sriov set ${elsewhere} COUNT`;
+  return refuse({
+    code: 'identity-mismatch',
+    exitCode: ExitCode.refused,
+    message: `refusing to replace the record for ${slot} (${id}): its card is in ${elsewhere} now`,
+    details: ['nothing was changed'],
+    // The record of this card may be in the way of the other card's.
+    hint: `first record that card for its slot: ${its === undefined ? '' : `pearasys sriov unset ${slot} --later; `}${first}`,
+  });
 }
 
 /** Who may open the nodes of the VFs: rules for their slots, and the owners of nodes that exist. */
