@@ -29,7 +29,7 @@ import {
   type UserspaceWish,
 } from '../plan/userspace/userspace.js';
 import {changeNodeAccess, type NodeAccessChange} from '../state/records/node-access.js';
-import {virtualCopies} from '../state/sriov/sriov-record.js';
+import {isVirtualClaim} from '../state/sriov/sriov-record.js';
 import {readTakenParts} from '../state/userspace/taken.js';
 import {hasUnits} from '../systemd/unit.js';
 import {readContents, readDisks} from '../usage/contents.js';
@@ -106,7 +106,7 @@ export function isForUserspace(driver: string | undefined): boolean {
 
 /** Whether a record claims the device, also as a virtual function. */
 function isClaimed(host: HostReader, slot: Slot): boolean {
-  return hasUnits(host, slot) || host.exists(`${virtualCopies}/${slot}`);
+  return hasUnits(host, slot) || isVirtualClaim(host, slot);
 }
 
 /** Settings of {@link configureUserspace}. */

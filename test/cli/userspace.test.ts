@@ -4,7 +4,8 @@ import type {UserspaceResult} from '../../src/entry/cli/userspace.js';
 import {noIommuParameter} from '../../src/devices/pci/no-iommu.js';
 import type {MachineDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
-import {functionOf} from '../simulated-host/standard-machine.js';
+import {functionOf, sriovCard} from '../simulated-host/standard-machine.js';
+import {withProduct} from '../unit/services.js';
 import {run, succeeds, Terminal, typed} from './runs.js';
 
 const system = '0000:03:00.0';
@@ -492,11 +493,19 @@ describe('pearasys userspace', () => {
     });
 
     it('leaves virtual functions with a claim alone', async () => {
-      const host = made();
+      const pf = '0000:06:00.0';
+      const host = made((machine) => {
+        withProduct(machine);
+        machine.functions.push({...sriovCard(pf), driver: 'igb'});
+        for (const module of machine.modules) if (module.name === 'igb') module.loaded = true;
+      });
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
       await config(host, idleNet);
-      host.machine.tree.file(`/run/pearasys/vfs/${idleNet}`, 'PEARASYS_DRIVER=vfio-pci\n', 0o644);
-      assert.deepEqual(taken(await reset(host)), []);
-      assert.equal(driverOf(host, idleNet), 'vfio-pci');
+      assert.deepEqual(taken(await reset(host)), [[idleNet, 'e1000e']]);
+      assert.deepEqual(
+        ['0000:06:10.0', '0000:06:10.2'].map((slot) => driverOf(host, slot)),
+        ['vfio-pci', 'vfio-pci'],
+      );
     });
 
     it('skips a device that a program has open', async () => {
