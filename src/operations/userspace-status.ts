@@ -1,13 +1,13 @@
 import {readNumaNode, type Device} from '../devices/pci/device.js';
 import type {DeviceType} from '../devices/pci/device-type.js';
 import {spdkKindOf, typesOf, type SpdkKind} from '../devices/pci/device-types.js';
+import {isForUserspace} from '../devices/pci/driver.js';
 import {modulesFor} from '../devices/pci/modules.js';
 import {readParts} from '../devices/pci/parts.js';
 import type {Slot} from '../devices/pci/slot.js';
 import type {Host} from '../host/host.js';
 import {decide, devicesToSearch, readUserspace, type Skip} from '../plan/userspace/userspace.js';
 import {readContents, readDisks, type DiskContents} from '../usage/contents.js';
-import {isForUserspace} from './userspace.js';
 
 /** A device as far as userspace drivers are concerned. */
 export interface UserspaceDevice {

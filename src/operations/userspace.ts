@@ -1,7 +1,7 @@
 import {isBridge, readDevices, type Device} from '../devices/pci/device.js';
 import type {DeviceType} from '../devices/pci/device-type.js';
 import {spdkKindOf, typesOf} from '../devices/pci/device-types.js';
-import {isStandIn, noDriver} from '../devices/pci/driver.js';
+import {isForUserspace, noDriver} from '../devices/pci/driver.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host, HostReader} from '../host/host.js';
@@ -97,11 +97,6 @@ export function selectForStatus(
     const own = typesOf(device);
     return types.length === 0 ? own.length > 0 : own.some((type) => types.includes(type));
   });
-}
-
-/** Whether this driver gives a device to programs: VFIO's and UIO's do. */
-export function isForUserspace(driver: string | undefined): boolean {
-  return isStandIn(driver) && driver !== 'pci-stub' && driver !== 'pciback';
 }
 
 /** Whether a record claims the device, also as a virtual function. */

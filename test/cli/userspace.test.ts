@@ -113,6 +113,16 @@ describe('pearasys userspace', () => {
       assert.deepEqual(taken(await config(host, `--take ${spare}`)), [[spare, 'vfio-pci']]);
     });
 
+    it('skips a disk on pci-stub: nothing can search it', async () => {
+      const host = made((machine) => {
+        Object.assign(functionOf(machine, spare), {driver: 'pci-stub', override: 'pci-stub'});
+        for (const module of machine.modules) if (module.name === 'pci_stub') module.loaded = true;
+      });
+      assert.match(skips(await config(host)).at(-1)?.[2] ?? '', /^it is on pci-stub, so its disks cannot/);
+      assert.equal(driverOf(host, spare), 'pci-stub');
+      assert.deepEqual(taken(await config(host, `--take ${spare}`)), [[spare, 'vfio-pci']]);
+    });
+
     it('searches the disk again under the lock, and undoes what was done for others', async () => {
       const host = made();
       let searched = 0;

@@ -160,6 +160,13 @@ describe('userspace config', () => {
     );
   });
 
+  it('does not take what Xen holds, even with --take', () => {
+    const [one, card] = [disk('01:00.0', {driver: 'pciback'}), net('02:00.0', {driver: 'pciback'})];
+    const decision = decide(inputOf([one, card], {take: [one]}), []);
+    assert.deepEqual(skippedBy(decision), ['0000:01:00.0 in-use', '0000:02:00.0 in-use']);
+    assert.deepEqual(decision.skipped[0]?.reasons, ['it is on pciback, so a Xen guest may have it']);
+  });
+
   it('leaves out a group when one of its members is left out', () => {
     const [one, two, alone] = [disk('01:00.0'), disk('01:00.1', {group: 1}), net('02:00.0')];
     const decision = decide(inputOf([one, two, alone]), [carries(two, ext4)]);

@@ -47,6 +47,11 @@ export function isStandIn(driver: string | undefined): boolean {
   return driver !== undefined && (standIns.has(driver) || isVfio(driver));
 }
 
+/** Whether this driver gives a device to programs: VFIO's and UIO's do. */
+export function isForUserspace(driver: string | undefined): boolean {
+  return isStandIn(driver) && driver !== 'pci-stub' && driver !== 'pciback';
+}
+
 /** Drivers of UIO, whose devices have nodes /dev/uio<N>. */
 const uioDrivers: ReadonlySet<string> = new Set(['uio_pci_generic', 'igb_uio', 'uio_hv_generic']);
 

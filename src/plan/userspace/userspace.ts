@@ -6,7 +6,7 @@ import {ExitCode, type ErrorCode} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
 import {isBridge, type Device} from '../../devices/pci/device.js';
 import {spdkKindOf, typesOf} from '../../devices/pci/device-types.js';
-import {isStandIn, isVfio, noDriver, vfioPci, type Driver} from '../../devices/pci/driver.js';
+import {isForUserspace, isStandIn, isVfio, noDriver, vfioPci, type Driver} from '../../devices/pci/driver.js';
 import {findDriver, preferredVariant} from '../../devices/pci/modules.js';
 import {readNoIommuMode, type NoIommuMode} from '../../devices/pci/no-iommu.js';
 import {readNvmeState, readParts, type Parts} from '../../devices/pci/parts.js';
@@ -199,9 +199,12 @@ function readUnsearchable(host: HostReader, devices: readonly Device[]): Map<Slo
   const found = new Map<Slot, string>();
   for (const device of devices) {
     const {slot, driver} = device;
-    if (!typesOf(device).includes('storage') || isStandIn(driver)) continue;
+    if (!typesOf(device).includes('storage') || isForUserspace(driver)) continue;
     const state = readNvmeState(host, slot);
-    if (driver === undefined) found.set(slot, 'it has no driver, so its disks cannot be searched for data');
+    if (isStandIn(driver))
+      found.set(slot, `it is on ${driver ?? ''}, so its disks cannot be searched for data`);
+    else if (driver === undefined)
+      found.set(slot, 'it has no driver, so its disks cannot be searched for data');
     else if (state !== undefined && state !== 'live')
       found.set(slot, `its controller is in state ${state}, so its disks cannot be searched for data`);
   }
@@ -215,7 +218,7 @@ export function devicesToSearch(input: UserspaceInput): Device[] {
 }
 
 function mustBeBlank({wish, begun}: UserspaceInput, {slot, driver}: Device): boolean {
-  return !wish.take.has(slot) && !isStandIn(driver) && !begun.has(slot);
+  return !wish.take.has(slot) && !isForUserspace(driver) && !begun.has(slot);
 }
 
 /**
@@ -236,6 +239,7 @@ export function decide(input: UserspaceInput, contents: readonly DiskContents[])
     else {
       const stops =
         whyNot(switches.get(choice.driver), device) ??
+        whyXen(device) ??
         (risk === undefined ? undefined : {code: 'in-use' as const, reasons: risk, hint: undefined}) ??
         whyData(input, device, contents);
       if (stops === 'already') already.push(device);
@@ -256,6 +260,17 @@ export function decide(input: UserspaceInput, contents: readonly DiskContents[])
 type Reasons = Omit<Skip, 'slot' | 'id'>;
 
 const isBlocked: Reasons = {code: 'blocked', reasons: ['PCI_BLOCKED names it'], hint: undefined};
+
+/** Which guest has a device, and whether one has it, only Xen knows. */
+function whyXen({slot, driver}: Device): Reasons | undefined {
+  return driver === 'pciback'
+    ? {
+        code: 'in-use',
+        reasons: ['it is on pciback, so a Xen guest may have it'],
+        hint: `detach it from the guest, then: xl pci-assignable-remove ${slot}`,
+      }
+    : undefined;
+}
 
 function withSlots(devices: readonly Device[], skipped: ReadonlyMap<Slot, Reasons>): Skip[] {
   return devices.flatMap(({slot, id}) => {
