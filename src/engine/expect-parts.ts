@@ -5,26 +5,27 @@ import {readDevice} from '../devices/pci/device.js';
 import {readNvmeState, readParts} from '../devices/pci/parts.js';
 import type {Slot} from '../devices/pci/slot.js';
 import type {ExpectPartsStep} from '../plan/step.js';
-import {describeContents, readContents, readDisks} from '../usage/contents.js';
+import {describeContents, readContents, readDisks, readUnsearchable} from '../usage/contents.js';
 import type {ApplyOptions} from './apply-options.js';
 
 /**
  * Searches the disks of a device.
- * @throws PearasysError `carries-data` for one that is not blank.
+ * @throws PearasysError `carries-data` if not all of them are known to be blank.
  */
 export async function checkBlank(host: Host, slot: Slot): Promise<void> {
   const device = readDevice(host, slot);
-  const disks = device === undefined ? [] : readDisks(host, [device]);
-  for (const disk of await readContents(host, disks)) {
-    const text = describeContents(disk);
-    if (text === undefined) continue;
-    throw new PearasysError({
-      code: 'carries-data',
-      exitCode: ExitCode.refused,
-      message: `${slot}: ${text}`,
-      hint: `to take it anyway, add: --take ${slot}`,
-    });
-  }
+  if (device === undefined) return;
+  const contents = await readContents(host, readDisks(host, [device]));
+  const [reason] = [readUnsearchable(host, device), ...contents.map(describeContents)].filter(
+    (text) => text !== undefined,
+  );
+  if (reason === undefined) return;
+  throw new PearasysError({
+    code: 'carries-data',
+    exitCode: ExitCode.refused,
+    message: `${slot}: ${reason}`,
+    hint: `to take it anyway, add: --take ${slot}`,
+  });
 }
 
 /** Milliseconds between two looks. */

@@ -215,7 +215,7 @@ export interface ExpectWorkingStep extends StepBase {
 export interface ExpectBlankStep extends StepBase {
   readonly kind: 'expect-blank';
   readonly slot: Slot;
-  /** The nodes of its disks. */
+  /** The nodes of its disks; there may be more by then. */
   readonly nodes: readonly string[];
 }
 
@@ -689,7 +689,9 @@ export function shellLine(step: Step): string {
     case 'expect-working':
       return `test -n "$(head -c 64 ${devicePath(step.slot, 'config')} | tr -d '\\0\\377')"  # does it respond?`;
     case 'expect-blank':
-      return step.nodes.map((node) => `! blkid -p -o export ${shellWord(node)}`).join(' && ');
+      return step.nodes.length === 0
+        ? `! ls /dev/disk/by-path/pci-${step.slot}-*`
+        : step.nodes.map((node) => `! blkid -p -o export ${shellWord(node)}`).join(' && ');
     case 'expect-parts':
       return `udevadm settle  # wait for ${step.disks} disks and ${step.interfaces} interfaces of ${step.slot}`;
     case 'expect-unlocked':

@@ -1,6 +1,9 @@
 import {CommandError} from '../host/errors.js';
-import type {HostQuery} from '../host/host.js';
+import type {HostQuery, HostReader} from '../host/host.js';
 import type {Device} from '../devices/pci/device.js';
+import {typesOf} from '../devices/pci/device-types.js';
+import {isForUserspace, isStandIn} from '../devices/pci/driver.js';
+import {readBareNamespaces, readNvmeState} from '../devices/pci/parts.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {readBlocks, type BlockDevice, type Blocks} from './blocks.js';
 
@@ -61,6 +64,24 @@ function diskOf(host: HostQuery, blocks: Blocks, block: BlockDevice): Disk {
     size: Number.isSafeInteger(sectors) ? sectors * sector : 0,
     partitioned: blocks.partitionsOf(block).length > 0,
   };
+}
+
+/**
+ * Why the disks of a storage controller cannot be searched: a disk behind one that provides none now is not known to be
+ * blank. Undefined if they can, and for all other devices.
+ */
+export function readUnsearchable(host: HostReader, device: Device): string | undefined {
+  const {slot, driver} = device;
+  if (!typesOf(device).includes('storage') || isForUserspace(driver)) return undefined;
+  const tail = 'so its disks cannot be searched for data';
+  if (driver === undefined) return `it has no driver, ${tail}`;
+  if (isStandIn(driver)) return `it is on ${driver}, ${tail}`;
+  const state = readNvmeState(host, slot);
+  if (state !== undefined && state !== 'live') return `its controller is in state ${state}, ${tail}`;
+  const bare = readBareNamespaces(host, slot);
+  return bare.length === 0
+    ? undefined
+    : `${bare.join(', ')} cannot be searched for data: the kernel has no disk for it`;
 }
 
 /** How many disks are searched at a time. */

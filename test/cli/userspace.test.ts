@@ -137,6 +137,74 @@ describe('pearasys userspace', () => {
       assert.equal(driverOf(host, idleNet), 'e1000e');
     });
 
+    /** The folder of the spare disk's controller. */
+    const controller = '/sys/bus/pci/devices/0000:04:00.0/nvme/nvme1';
+
+    function hideDisk(host: SimulatedHost): {path: string; link: string} {
+      for (const number of host.list('/sys/dev/block')) {
+        const path = `/sys/dev/block/${number}`;
+        const link = host.readLink(path) ?? '';
+        if (!link.endsWith('/nvme1n1')) continue;
+        host.machine.tree.remove(path);
+        return {path, link};
+      }
+      return assert.fail('there is no such disk');
+    }
+
+    it('searches a disk that appears only after its controller is live', async () => {
+      const host = made((machine) => {
+        machine.signatures = {[spareNode]: ext4};
+      });
+      const {tree} = host.machine;
+      const {path, link} = hideDisk(host);
+      host.beforeEffect((effect) => {
+        if (effect.kind === 'run' && effect.file === 'modprobe') tree.textLink(path, link);
+      });
+      const {exitCode, stderr} = await typed(host, `userspace config ${idleNet} ${spare}`);
+      assert.equal(exitCode, 3);
+      assert.match(stderr, /0000:04:00\.0: \/dev\/nvme1n1 carries a file system \(ext4\)/);
+      assert.equal(driverOf(host, spare), 'nvme');
+    });
+
+    it('takes a controller without a namespace', async () => {
+      const host = made();
+      hideDisk(host);
+      const {steps, devices} = await config(host, spare);
+      assert.deepEqual(
+        devices.map(({driver}) => driver),
+        ['vfio-pci'],
+      );
+      assert.ok(steps.includes(`! ls /dev/disk/by-path/pci-${spare}-*`));
+    });
+
+    it('skips a namespace that the kernel has no disk for', async () => {
+      const host = made();
+      host.machine.tree.file(`${controller}/ng1n1/dev`, '240:1\n');
+      assert.deepEqual(skips(await config(host, '--dry-run')).slice(1), []);
+      host.machine.tree.file(`${controller}/ng1n2/dev`, '240:2\n');
+      assert.deepEqual(skips(await config(host)).at(-1), [
+        spare,
+        'carries-data',
+        'ng1n2 cannot be searched for data: the kernel has no disk for it',
+      ]);
+    });
+
+    it('refuses a namespace without a disk that appears after the search', async () => {
+      const host = made();
+      host.beforeEffect((effect) => {
+        if (effect.kind === 'run' && effect.file === 'blkid')
+          for (const [name, text] of [
+            ['nvme1n1/hidden', '1\n'],
+            ['ng1n1/dev', '240:1\n'],
+          ] as const)
+            host.machine.tree.file(`${controller}/${name}`, text);
+      });
+      const {exitCode, stderr} = await typed(host, `userspace config ${spare}`);
+      assert.equal(exitCode, 3);
+      assert.match(stderr, /ng1n1 cannot be searched/);
+      assert.equal(driverOf(host, spare), 'nvme');
+    });
+
     it('takes devices of a type; those that are in use are skipped', async () => {
       const host = made();
       const result = await config(host, '--type net');
@@ -173,12 +241,12 @@ describe('pearasys userspace', () => {
       assert.equal(
         stdout,
         [
-          `! blkid -p -o export ${spareNode}`,
           `cat > /run/pearasys/userspace/${spare} <<'EOF'`,
           '{"id":"144d:a80a","disks":1,"interfaces":0}',
           'EOF',
           'modprobe vfio-pci',
           'test -d /sys/bus/pci/drivers/vfio-pci',
+          `! blkid -p -o export ${spareNode}`,
           `echo 'vfio-pci' > /sys/bus/pci/devices/${spare}/driver_override`,
           `echo '${spare}' > /sys/bus/pci/drivers/nvme/unbind`,
           `echo '${spare}' > /sys/bus/pci/drivers_probe`,

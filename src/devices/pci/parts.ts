@@ -43,7 +43,36 @@ export function readParts(host: HostReader, slots: ReadonlySet<Slot>): Map<Slot,
  * there.
  */
 export function readNvmeState(host: HostReader, slot: Slot): string | undefined {
-  const folder = devicePath(slot, 'nvme');
-  const [name] = host.list(folder).filter((one) => /^nvme\d+$/.test(one));
-  return name === undefined ? undefined : host.readText(`${folder}/${name}/state`);
+  const name = readNvmeController(host, slot);
+  return name === undefined ? undefined : host.readText(`${devicePath(slot, 'nvme')}/${name}/state`);
+}
+
+function readNvmeController(host: HostReader, slot: Slot): string | undefined {
+  return host.list(devicePath(slot, 'nvme')).find((name) => /^nvme\d+$/.test(name));
+}
+
+/**
+ * The namespaces of the NVMe controller in a slot that are no disks, such as `ng0n1`: the kernel gives a namespace whose
+ * command set it does not know only a character device, and at most a hidden disk.
+ */
+export function readBareNamespaces(host: HostReader, slot: Slot): string[] {
+  const controller = readNvmeController(host, slot);
+  if (controller === undefined) return [];
+  const subsystems = '/sys/class/nvme-subsystem';
+  const folders = [
+    `${devicePath(slot, 'nvme')}/${controller}`,
+    ...host
+      .list(subsystems)
+      .map((name) => `${subsystems}/${name}`)
+      .filter((folder) => host.exists(`${folder}/${controller}`)),
+  ];
+  return folders.flatMap((folder) => {
+    const names = host.list(folder);
+    const disks = names.filter(
+      (name) => /^nvme\d+n\d+$/.test(name) && host.readText(`${folder}/${name}/hidden`) !== '1',
+    );
+    // With multipath, the first number of the two may differ.
+    const numbers = new Set(disks.map((name) => name.replace(/^nvme\d+/, '')));
+    return names.filter((name) => /^ng\d+n\d+$/.test(name) && !numbers.has(name.replace(/^ng\d+/, '')));
+  });
 }

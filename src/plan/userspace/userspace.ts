@@ -9,10 +9,10 @@ import {spdkKindOf, typesOf} from '../../devices/pci/device-types.js';
 import {isForUserspace, isStandIn, isVfio, noDriver, vfioPci, type Driver} from '../../devices/pci/driver.js';
 import {findDriver, preferredVariant} from '../../devices/pci/modules.js';
 import {readNoIommuMode, type NoIommuMode} from '../../devices/pci/no-iommu.js';
-import {readNvmeState, readParts, type Parts} from '../../devices/pci/parts.js';
+import {readParts, type Parts} from '../../devices/pci/parts.js';
 import type {Slot} from '../../devices/pci/slot.js';
 import {printTakenParts, readTakenParts, takenPath} from '../../state/userspace/taken.js';
-import {describeContents, type DiskContents} from '../../usage/contents.js';
+import {describeContents, readUnsearchable, type DiskContents} from '../../usage/contents.js';
 import type {Holder} from '../../usage/holder.js';
 import {readRisks} from '../../usage/risks.js';
 import {adviseOnHolder, describeHolder} from '../../usage/words.js';
@@ -22,6 +22,7 @@ import {
   refuse,
   removeFile,
   writeFile,
+  type ExpectBlankStep,
   type Plan,
   type Planned,
   type Step,
@@ -134,7 +135,12 @@ export function readUserspace(
     switches,
     begun: new Set(open.filter((device) => isBegun(host, device)).map(({slot}) => slot)),
     risks: readRiskOfEach(host, open, holders),
-    unsearchable: readUnsearchable(host, open),
+    unsearchable: new Map(
+      open.flatMap((device) => {
+        const reason = readUnsearchable(host, device);
+        return reason === undefined ? [] : [[device.slot, reason] as const];
+      }),
+    ),
   };
 }
 
@@ -192,23 +198,6 @@ function chooseDriver(
 /** The type of the default domain of an IOMMU group (Documentation/ABI/testing/sysfs-kernel-iommu_groups). */
 function readDomain(host: HostReader, group: number): string | undefined {
   return host.readText(`/sys/kernel/iommu_groups/${group}/type`);
-}
-
-/** A disk behind a controller that provides none now cannot be searched, and so is not known to be blank. */
-function readUnsearchable(host: HostReader, devices: readonly Device[]): Map<Slot, string> {
-  const found = new Map<Slot, string>();
-  for (const device of devices) {
-    const {slot, driver} = device;
-    if (!typesOf(device).includes('storage') || isForUserspace(driver)) continue;
-    const state = readNvmeState(host, slot);
-    if (isStandIn(driver))
-      found.set(slot, `it is on ${driver ?? ''}, so its disks cannot be searched for data`);
-    else if (driver === undefined)
-      found.set(slot, 'it has no driver, so its disks cannot be searched for data');
-    else if (state !== undefined && state !== 'live')
-      found.set(slot, `its controller is in state ${state}, so its disks cannot be searched for data`);
-  }
-  return found;
 }
 
 /** The devices whose disks must be searched before they can be taken: all that would be taken otherwise. */
@@ -447,16 +436,33 @@ export function planUserspace(
     parts.push(planned);
     if (driver === noDriver) parts.push(plan(markReleased(host, its)));
   }
-  const blank = devices
-    .filter((device) => mustBeBlank(input, device))
-    .flatMap(({slot}): Step[] => {
-      const nodes = contents.filter(({slots}) => slots.includes(slot)).map(({node}) => node);
-      return nodes.length === 0 ? [] : [{kind: 'expect-blank', slot, nodes, lane: slot, undo: []}];
-    });
-  return plan(
-    [...blank, ...rememberParts(host, devices), ...parts.flatMap(({steps}) => inLanes(steps, devices))],
-    {notes: parts.flatMap(({notes}) => notes)},
+  const checks = new Map(
+    devices
+      .filter((device) => mustBeBlank(input, device))
+      .flatMap((device): [Slot, ExpectBlankStep][] => {
+        const {slot} = device;
+        const nodes = contents.filter(({slots}) => slots.includes(slot)).map(({node}) => node);
+        // A disk may appear long after its controller is live.
+        return nodes.length === 0 && !typesOf(device).includes('storage')
+          ? []
+          : [[slot, {kind: 'expect-blank', slot, nodes, undo: []}]];
+      }),
   );
+  const steps = parts.flatMap((part) => withChecks(part.steps, checks));
+  return plan([...rememberParts(host, devices), ...inLanes(steps, devices)], {
+    notes: parts.flatMap(({notes}) => notes),
+  });
+}
+
+/** Puts the check of each device before the first step that changes the device. */
+function withChecks(steps: readonly Step[], checks: ReadonlyMap<Slot, ExpectBlankStep>): Step[] {
+  const left = new Map(checks);
+  return steps.flatMap((step) => {
+    const check = step.slot === undefined ? undefined : left.get(step.slot);
+    if (check === undefined) return [step];
+    left.delete(check.slot);
+    return [check, step];
+  });
 }
 
 /**
