@@ -1,7 +1,8 @@
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host} from '../host/host.js';
 import {poll} from '../host/poll.js';
-import {readDevice} from '../devices/pci/device.js';
+import {dependentsOf, readDependents} from '../devices/pci/dependents.js';
+import {isBridge, readDevice} from '../devices/pci/device.js';
 import {readNvmeState, readParts} from '../devices/pci/parts.js';
 import type {Slot} from '../devices/pci/slot.js';
 import type {ExpectPartsStep} from '../plan/step.js';
@@ -15,8 +16,9 @@ import type {ApplyOptions} from './apply-options.js';
 export async function checkBlank(host: Host, slot: Slot): Promise<void> {
   const device = readDevice(host, slot);
   if (device === undefined) return;
-  const contents = await readContents(host, readDisks(host, [device]));
-  const [reason] = [readUnsearchable(host, device), ...contents.map(describeContents)].filter(
+  const dependents = isBridge(device) ? [] : dependentsOf(readDependents(host, slot));
+  const contents = await readContents(host, readDisks(host, [device, ...dependents]));
+  const [reason] = [readUnsearchable(host, device, dependents), ...contents.map(describeContents)].filter(
     (text) => text !== undefined,
   );
   if (reason === undefined) return;

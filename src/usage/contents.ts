@@ -67,10 +67,25 @@ function diskOf(host: HostQuery, blocks: Blocks, block: BlockDevice): Disk {
 }
 
 /**
- * Why the disks of a storage controller cannot be searched: a disk behind one that provides none now is not known to be
- * blank. Undefined if they can, and for all other devices.
+ * Why disks that go away with a device cannot be searched: a disk behind a storage controller that provides none now is
+ * not known to be blank. Undefined if they can be searched, or if there can be none.
+ * @param dependents what exists only through its driver, such as the disks behind Intel VMD.
  */
-export function readUnsearchable(host: HostReader, device: Device): string | undefined {
+export function readUnsearchable(
+  host: HostReader,
+  device: Device,
+  dependents: readonly Device[],
+): string | undefined {
+  const own = readUnsearchableController(host, device);
+  if (own !== undefined) return own;
+  for (const one of dependents) {
+    const reason = readUnsearchableController(host, one);
+    if (reason !== undefined) return `${one.slot} goes away with it: ${reason}`;
+  }
+  return undefined;
+}
+
+function readUnsearchableController(host: HostReader, device: Device): string | undefined {
   const {slot, driver} = device;
   if (!typesOf(device).includes('storage') || isForUserspace(driver)) return undefined;
   const tail = 'so its disks cannot be searched for data';

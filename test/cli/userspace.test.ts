@@ -205,6 +205,24 @@ describe('pearasys userspace', () => {
       assert.equal(driverOf(host, spare), 'nvme');
     });
 
+    it('skips a device with which a disk goes away that could not be searched', async () => {
+      const host = made((machine) => {
+        functionOf(machine, idleNet).sriov = {total: 2, virtualId: '144d:a824'};
+        machine.functions.push({slot: '0000:06:00.0', id: '144d:a824', class: '010802', group: 30});
+      });
+      host.machine.tree.link(
+        `/sys/devices/pci0000:00/0000:00:1c.4/${idleNet}/virtfn0`,
+        host.realPath('/sys/bus/pci/devices/0000:06:00.0') ?? '',
+      );
+      assert.deepEqual(skips(await config(host, `${idleNet} ${spare}`)), [
+        [
+          idleNet,
+          'carries-data',
+          '0000:06:00.0 goes away with it: it has no driver, so its disks cannot be searched for data',
+        ],
+      ]);
+    });
+
     it('takes devices of a type; those that are in use are skipped', async () => {
       const host = made();
       const result = await config(host, '--type net');

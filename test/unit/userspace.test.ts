@@ -61,13 +61,19 @@ interface Said {
   readonly silent?: readonly Device[];
   readonly members?: readonly Device[];
   readonly unsearchable?: ReadonlyMap<Slot, string>;
+  readonly dependents?: SwitchInput['dependents'];
 }
 
 function inputOf(devices: readonly Device[], said: Said = {}): UserspaceInput {
   const {otherwise, take = [], blocked = [], holders = [], silent = [], members = devices} = said;
   const slots = (list: readonly Device[]) => new Set(list.map(({slot}) => slot));
   const open = devices.filter((device) => !blocked.includes(device));
-  const rest = {holders, members, silent: slots(silent)};
+  const rest = {
+    holders,
+    members,
+    silent: slots(silent),
+    dependents: said.dependents ?? new Map<Slot, never>(),
+  };
   return {
     devices,
     wish: {driver: undefined, variant: true, take: slots(take), blocked: slots(blocked)},
@@ -165,6 +171,22 @@ describe('userspace config', () => {
     const decision = decide(inputOf([one, card], {take: [one]}), []);
     assert.deepEqual(skippedBy(decision), ['0000:01:00.0 in-use', '0000:02:00.0 in-use']);
     assert.deepEqual(decision.skipped[0]?.reasons, ['it is on pciback, so a Xen guest may have it']);
+  });
+
+  it('does not take a device with which one goes away that PCI_BLOCKED names, or that Xen holds', () => {
+    const one = net('01:00.0');
+    for (const [virtual, code, reason] of [
+      [net('01:10.0', {driver: undefined}), 'blocked', 'PCI_BLOCKED names it'],
+      [net('01:10.1', {driver: 'pciback'}), 'in-use', 'it is on pciback, so a Xen guest may have it'],
+    ] as const) {
+      const blocked = code === 'blocked' ? [virtual] : [];
+      const dependents = new Map([[one.slot, {virtual: [virtual], below: [], autoprobe: true}]]);
+      const {skipped} = decide(inputOf([one], {blocked, dependents}), []);
+      assert.deepEqual(
+        skipped.map((skip) => [skip.code, ...skip.reasons]),
+        [[code, `${virtual.slot} goes away with it: ${reason}`]],
+      );
+    }
   });
 
   it('leaves out a group when one of its members is left out', () => {

@@ -4,6 +4,7 @@
  */
 import {ExitCode, type ErrorCode} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
+import {dependentsOf} from '../../devices/pci/dependents.js';
 import {isBridge, type Device} from '../../devices/pci/device.js';
 import {spdkKindOf, typesOf} from '../../devices/pci/device-types.js';
 import {isForUserspace, isStandIn, isVfio, noDriver, vfioPci, type Driver} from '../../devices/pci/driver.js';
@@ -137,11 +138,25 @@ export function readUserspace(
     risks: readRiskOfEach(host, open, holders),
     unsearchable: new Map(
       open.flatMap((device) => {
-        const reason = readUnsearchable(host, device);
+        const reason = readUnsearchable(host, device, goingWith(device, choices, switches));
         return reason === undefined ? [] : [[device.slot, reason] as const];
       }),
     ),
   };
+}
+
+/** What exists only through the driver that the device would leave. */
+function goingWith(
+  {slot}: Device,
+  choices: UserspaceInput['choices'],
+  switches: UserspaceInput['switches'],
+): Device[] {
+  const choice = choices.get(slot);
+  const dependents =
+    choice !== undefined && 'driver' in choice
+      ? switches.get(choice.driver)?.dependents.get(slot)
+      : undefined;
+  return dependents === undefined ? [] : dependentsOf(dependents);
 }
 
 function isBegun(host: HostReader, device: Device): boolean {
@@ -229,6 +244,7 @@ export function decide(input: UserspaceInput, contents: readonly DiskContents[])
       const stops =
         whyNot(switches.get(choice.driver), device) ??
         whyXen(device) ??
+        whyDependents(input, device) ??
         (risk === undefined ? undefined : {code: 'in-use' as const, reasons: risk, hint: undefined}) ??
         whyData(input, device, contents);
       if (stops === 'already') already.push(device);
@@ -259,6 +275,16 @@ function whyXen({slot, driver}: Device): Reasons | undefined {
         hint: `detach it from the guest, then: xl pci-assignable-remove ${slot}`,
       }
     : undefined;
+}
+
+/** Why what goes away with a device must stay. What the host knows to be in use is among the holders of the device. */
+function whyDependents({wish, choices, switches}: UserspaceInput, device: Device): Reasons | undefined {
+  for (const one of goingWith(device, choices, switches)) {
+    const stops = wish.blocked.has(one.slot) ? isBlocked : whyXen(one);
+    if (stops !== undefined)
+      return {...stops, reasons: stops.reasons.map((reason) => `${one.slot} goes away with it: ${reason}`)};
+  }
+  return undefined;
 }
 
 function withSlots(devices: readonly Device[], skipped: ReadonlyMap<Slot, Reasons>): Skip[] {
