@@ -3,10 +3,12 @@ import {readDevice, readDevices} from '../devices/pci/device.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {readVgpus, type VgpuType} from '../devices/pci/vgpu.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
+import {PearasysError} from '../host/errors.js';
 import type {Host, HostQuery, HostReader} from '../host/host.js';
 import {poll} from '../host/poll.js';
 import {planRecordedVgpu, planVgpu, planVgpuStop, readVgpuState, type VgpuWish} from '../plan/vgpu/vgpu.js';
 import type {IgnoredFile} from '../state/desired.js';
+import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {readVgpuRecords, type VgpuRecord} from '../state/vgpu/vgpu-record.js';
 import {readActiveStates, vgpuUnit} from '../systemd/unit.js';
 
@@ -34,6 +36,7 @@ export async function setVgpu(
 /**
  * Sets the recorded type, for the start of a unit. The driver offers types only after nvidia-vgpud has run.
  * @param options.patience milliseconds to wait for the type.
+ * @throws PearasysError `switched-off`; the refusal; what failed.
  */
 export async function setRecordedVgpu(
   host: Host,
@@ -42,6 +45,8 @@ export async function setRecordedVgpu(
   options: CarryOutOptions & {readonly patience: number},
 ): Promise<Outcome> {
   const {signal, patience: limit} = options;
+  const off = switchedOffBy(readRescue(host), slot);
+  if (off !== undefined) throw new PearasysError(switchedOffError(`${slot} gets no vGPU type`, off));
   await poll(host, () => !mayYetBeOffered(host, layout, slot), {limit, signal});
   return await carryOut(
     host,

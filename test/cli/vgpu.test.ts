@@ -282,6 +282,28 @@ describe('pearasys vgpu', () => {
       assert.equal(typeOf(host), '588');
     });
 
+    for (const word of ['pearasys=off', 'pearasys.skip=07:00.4'])
+      it(`refuses with ${word}, also if no file in /run says so`, async () => {
+        const host = machine((declaration) => (declaration.cmdline += ` ${word}`));
+        await succeeds(host, `vgpu set ${first} 588`);
+        host.machine.write(typePath, '0');
+        const {exitCode, journal} = await runOn(host, vgpuSet, first);
+        assert.equal(exitCode, 3);
+        assert.match(
+          journal[0] ?? '',
+          /^<3>0000:07:00\.4 gets no vGPU type: pearasys\S+ on the kernel command line/,
+        );
+        assert.equal(typeOf(host), '0');
+      });
+
+    it('is preceded by the service that saves the skipped slots, also if there are only records of vGPUs', () => {
+      const {config} = defaultLayout;
+      assert.match(
+        render('pearasys-early.service', defaultLayout),
+        new RegExp(`^ConditionDirectoryNotEmpty=\\|${config}/vgpu$`, 'm'),
+      );
+    });
+
     it("fails if the type cannot be set, or the record is another user's", async () => {
       const host = machine();
       await succeeds(host, `vgpu set ${first} 588`);
