@@ -29,16 +29,16 @@ read_record() {
         is_driver "$wanted" || return 1
         ;;
       PEARASYS_TOGETHER=*)
-        case ${line#PEARASYS_TOGETHER=} in *[!0-9a-f:.,]*) return 1 ;; esac
+        all_are is_slot , "${line#PEARASYS_TOGETHER=}" || return 1
         case ,${line#PEARASYS_TOGETHER=}, in *,"$1",*) ;; *) return 1 ;; esac
         ;;
       PEARASYS_SUBSYSTEM=[0-9a-f][0-9a-f][0-9a-f][0-9a-f]:[0-9a-f][0-9a-f][0-9a-f][0-9a-f])
         subsystem=${line#PEARASYS_SUBSYSTEM=}
         subsystem=0x${subsystem%:*}-0x${subsystem#*:}
         ;;
-      PEARASYS_PATH=[0-9a-f][0-9a-f][0-9a-f][0-9a-f]*:[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f].[0-7]*)
+      PEARASYS_PATH=*)
         path=${line#PEARASYS_PATH=}
-        case $path in *[!0-9a-f:./]* | */ | *//*) return 1 ;; esac
+        is_path "$path" || return 1
         ;;
       PEARASYS_SERIAL=pcie:?* | PEARASYS_SERIAL=nvme:?* | PEARASYS_SERIAL=mac:?*)
         serial=${line#PEARASYS_SERIAL=}
@@ -47,7 +47,7 @@ read_record() {
       # Who may open its nodes: the rules for that are derived by pearasys.
       PEARASYS_USER=* | PEARASYS_GROUP=*) is_account "${line#*=}" || return 1 ;;
       PEARASYS_MODE=06[0246][0246]) ;;
-      PEARASYS_MODE=* | PEARASYS_SLOT=* | PEARASYS_ID=* | PEARASYS_SUBSYSTEM=* | PEARASYS_PATH=* | PEARASYS_SERIAL=*) return 1 ;;
+      PEARASYS_MODE=* | PEARASYS_SLOT=* | PEARASYS_ID=* | PEARASYS_SUBSYSTEM=* | PEARASYS_SERIAL=*) return 1 ;;
       # A setting, or a key of a newer version.
       PEARASYS_*=*)
         key=${line%%=*}
@@ -107,6 +107,35 @@ check_numbers() {
 # is_driver NAME
 is_driver() {
   case $1 in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9_.-]* | *..*) return 1 ;; esac
+  [ ${#1} -le 64 ]
+}
+
+# all_are TEST SEPARATOR TEXT: whether each part of the text passes the test.
+all_are() {
+  rest=$3$2
+  while [ -n "$rest" ]; do
+    "$1" "${rest%%"$2"*}" || return 1
+    rest=${rest#*"$2"}
+  done
+}
+
+# is_slot TEXT: whether it is a slot in full, as the kernel prints it.
+is_slot() {
+  case ${1%%:*} in '' | ? | ?? | ??? | 0????* | ?????????* | *[!0-9a-f]*) return 1 ;; esac
+  case ${1#*:} in [0-9a-f][0-9a-f]:[01][0-9a-f].[0-7]) ;; *) return 1 ;; esac
+}
+
+# is_path TEXT: whether it is a root bus and the functions below it.
+is_path() {
+  root=${1%%/*}
+  case ${root%%:*} in '' | ? | ?? | ??? | *[!0-9a-f]*) return 1 ;; esac
+  case ${root#*:} in [0-9a-f][0-9a-f]) ;; *) return 1 ;; esac
+  all_are is_function / "${1#*/}"
+}
+
+# is_function TEXT: whether it is a part of a path.
+is_function() {
+  case $1 in [0-9a-f][0-9a-f].[0-7]) ;; *) return 1 ;; esac
 }
 
 # is_account TEXT: whether it is a name or number that a record may have for a user or group.

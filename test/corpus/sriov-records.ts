@@ -66,6 +66,11 @@ export const sriovCases: readonly SriovCase[] = [
     drivers: ['vfio-pci', 'none', 'vfio-pci'],
   },
   {
+    name: 'with the longest name of a driver',
+    content: `${whole}PEARASYS_VF_DRIVERS=0:${'x'.repeat(64)}\n`,
+    drivers: ['x'.repeat(64), '-', '-'],
+  },
+  {
     name: 'with an identity',
     content: `${vfio}PEARASYS_SUBSYSTEM=${physical.subsystem}\nPEARASYS_PATH=${physical.path}\n`,
     drivers: ['vfio-pci', 'vfio-pci', 'vfio-pci'],
@@ -87,6 +92,8 @@ export const sriovCases: readonly SriovCase[] = [
   bad('with another word than yes and no', `${whole}PEARASYS_VF_AUTOPROBE=on\n`),
   bad('with an empty driver', `${whole}PEARASYS_VF_DRIVER=\n`),
   bad('with a driver that is a path', `${whole}PEARASYS_VF_DRIVER=../vfio-pci\n`),
+  bad('with a driver of 65 letters', `${whole}PEARASYS_VF_DRIVER=${'x'.repeat(65)}\n`),
+  bad('with a driver of 65 letters in the list', `${whole}PEARASYS_VF_DRIVERS=0:${'x'.repeat(65)}\n`),
   bad('with an empty list of drivers', `${whole}PEARASYS_VF_DRIVERS=\n`),
   bad('with a list that ends with a comma', `${whole}PEARASYS_VF_DRIVERS=0:iavf,\n`),
   bad('with a list that begins with a comma', `${whole}PEARASYS_VF_DRIVERS=,0:iavf\n`),
