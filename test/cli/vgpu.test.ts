@@ -262,6 +262,22 @@ describe('pearasys vgpu', () => {
       assert.equal(host.userland.state(unit), 'active');
     });
 
+    for (const folder of ['/etc/systemd/system', '/run/systemd/generator'])
+      it(`keeps the device unit of a function with a claim in ${folder}, without NVIDIA's driver`, async () => {
+        const host = machine();
+        await succeeds(host, `vgpu set ${first} 588`);
+        const readyOf = async () => {
+          await host.run('udevadm', ['trigger', '--action=change', `/sys/bus/pci/devices/${first}`]);
+          const {properties} =
+            host.userland.results.findLast(({event}) => event.devpath.endsWith(first)) ?? {};
+          return properties?.['SYSTEMD_READY'];
+        };
+        host.machine.tree.remove(typePath);
+        assert.equal(await readyOf(), '0');
+        host.machine.tree.file(`${folder}/pearasys-${first}@.service`, '[Unit]\n');
+        assert.equal(await readyOf(), undefined);
+      });
+
     it('clears the type when it is stopped', async () => {
       const host = machine();
       await succeeds(host, `vgpu set ${first} 588`);
