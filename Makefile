@@ -44,6 +44,8 @@ libdir = $(PREFIX)/lib/pearasys
 libexecdir = $(PREFIX)/libexec/pearasys
 # Where `pearasys service install` puts its units, see systemd.unit(5).
 slotunits = /etc/systemd/system
+# What `pearasys driver no-iommu on --permanent` writes.
+noiommufile = $(DESTDIR)/etc/modprobe.d/pearasys-no-iommu.conf
 mandir = $(PREFIX)/share/man/man8
 settings = $(DESTDIR)$(SYSCONFDIR)/pearasys/pearasys.conf
 bashdir = $(PREFIX)/share/bash-completion/completions
@@ -246,6 +248,7 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR),$(initramfsparts))
 	rmdir $(DESTDIR)$(dracutmodule) 2>/dev/null || true
 	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir)
+	@[ ! -e $(noiommufile) ] || echo "$(noiommufile) stays: it turns VFIO's no-IOMMU mode on at each boot" >&2
 	$(reload)
 	$(rebuild)
 

@@ -10,9 +10,10 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs';
 import {tmpdir} from 'node:os';
-import {join} from 'node:path';
+import {dirname, join} from 'node:path';
 import {setTimeout as wait} from 'node:timers/promises';
 import {commands} from '../../src/entry/cli/command-table.js';
 import {MachineHost} from '../../src/host/machine-host.js';
@@ -307,6 +308,30 @@ describe('the built program', () => {
       assert.equal(stdout, 'false\n', stderr);
     } finally {
       rmSync(prefix, {recursive: true});
+    }
+  });
+
+  it("is uninstalled with a warning if a file turns VFIO's no-IOMMU mode on at each boot", () => {
+    const image = mkdtempSync(join(tmpdir(), 'pearasys-image-'));
+    try {
+      const uninstall = () =>
+        spawnSync('make', ['-C', join(import.meta.dirname, '../..'), 'uninstall', `DESTDIR=${image}`], {
+          encoding: 'utf8',
+          // The outer make's settings are none of this one's.
+          env: {PATH: process.env['PATH']},
+        });
+      const before = uninstall();
+      assert.equal(before.status, 0, before.stderr);
+      assert.doesNotMatch(before.stderr, /no-iommu/);
+      const file = join(image, 'etc/modprobe.d/pearasys-no-iommu.conf');
+      mkdirSync(dirname(file), {recursive: true});
+      writeFileSync(file, '');
+      const {status, stderr} = uninstall();
+      assert.equal(status, 0, stderr);
+      assert.ok(stderr.includes(`${file} stays: it turns VFIO's no-IOMMU mode on at each boot`), stderr);
+      assert.ok(existsSync(file));
+    } finally {
+      rmSync(image, {recursive: true});
     }
   });
 });
