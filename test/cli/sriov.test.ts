@@ -481,6 +481,59 @@ describe('pearasys sriov', () => {
       }
     });
 
+    it('leave functions to the kernel that appear before the driver of a card with a serial number has bound', async () => {
+      const {host, units} = machine((_card, {modules}) => {
+        for (const module of modules) if (module.name === 'igbvf') module.loaded = true;
+      });
+      await succeeds(host, `sriov set ${pf} 4`);
+      host.machine.tree.file(copy, `${host.readText(copy) ?? ''}\nPEARASYS_SRIOV_SERIAL=pcie:1\n`);
+      host.machine.hotRemove(pf);
+      await host.userland.idle();
+      await host.run('modprobe', ['-r', 'igb']);
+      host.userland.results.length = 0;
+      // As the driver does with max_vfs=.
+      host.machine.subscribe(({action, devpath}) => {
+        if (action === 'bind' && devpath === real.replace('/sys', ''))
+          host.machine.write(`${real}/sriov_numvfs`, '4');
+      });
+      host.machine.hotAdd(pf);
+      // early has found the card.
+      host.machine.write(`${real}/sriov_drivers_autoprobe`, '0');
+      await host.userland.idle();
+      assert.deepEqual(driversOf(host, ...vfs), ['igbvf', 'igbvf', 'igbvf', 'igbvf', undefined]);
+      const [add, bind] = eventsOf(host, pf).filter(({event}) => ['add', 'bind'].includes(event.action));
+      assert.deepEqual([add?.writes, bind?.writes], [[`${real}/sriov_drivers_autoprobe=1`], []]);
+      assert.equal(host.userland.state(target), 'active');
+      assert.equal(units.runs.size, 0);
+    });
+
+    it('create them for a card with a serial number if it was found, otherwise its unit does', async () => {
+      const {host} = machine();
+      await succeeds(host, `sriov set ${pf} 2`);
+      const withNumber = `${host.readText(copy) ?? ''}\nPEARASYS_SRIOV_SERIAL=pcie:1\n`;
+      const autoprobe = `${real}/sriov_drivers_autoprobe`;
+      // Nothing that was known of the first card holds for the second.
+      for (const [found, expected] of [
+        [true, [`${autoprobe}=1`, `${autoprobe}=1`, `${real}/sriov_numvfs=2`]],
+        [false, []],
+      ] as const) {
+        host.machine.hotRemove(pf);
+        await host.userland.idle();
+        await host.run('modprobe', ['-r', 'igb']);
+        host.userland.results.length = 0;
+        host.machine.tree.file(copy, withNumber);
+        host.machine.hotAdd(pf);
+        // As early does.
+        if (found) host.machine.write(autoprobe, '0');
+        await host.userland.idle();
+        assert.deepEqual(
+          eventsOf(host, pf).flatMap(({writes}) => writes),
+          expected,
+        );
+        assert.equal(countOf(host), 2);
+      }
+    });
+
     it('create them when the card returns from a guest', async () => {
       const {host} = machine();
       await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);

@@ -141,6 +141,17 @@ export const udev: ContractArea = {
       },
     },
     {
+      title: 'a property of the last event can be imported from the database, until the device is removed',
+      check: async (on) => {
+        const keeps = 'IMPORT{db}="C_KEPT"\nIMPORT{db}="C_NOTHING", ENV{C_ABSENT}="1"';
+        assert.deepEqual(await triggered(on, edu, 'ENV{C_KEPT}="yes"'), {C_KEPT: 'yes'});
+        for (let time = 0; time < 2; time++)
+          assert.deepEqual(await triggered(on, edu, keeps), {C_KEPT: 'yes'});
+        await replug(on, edu);
+        assert.deepEqual(await triggered(on, edu, keeps), {});
+      },
+    },
+    {
       title: 'a file name may contain attributes of the device: no process is needed to identify it',
       check: async (on) => {
         await on.put(`/run/contract/${edu}-0x1234-0x11e8`, 'C_RECORD=yes\n');

@@ -26,6 +26,8 @@ export class UdevDaemon {
   readonly #follow: Follower;
   readonly #queue: KernelEvent[] = [];
   readonly #parsed = new Map<string, Rule[]>();
+  /** The properties of each device at its last event, by path. */
+  readonly #database = new Map<string, Readonly<Record<string, string>>>();
   #paused = false;
   #busy = false;
 
@@ -75,8 +77,10 @@ export class UdevDaemon {
   #handle(event: KernelEvent): () => void {
     const files = this.#ruleFiles();
     const rules = files.flatMap(([path, text]) => this.#parse(path, text));
-    const result = applyRules(this.#machine, event, rules);
+    const result = applyRules(this.#machine, event, rules, this.#database.get(event.devpath));
     this.results.push(result);
+    if (event.action === 'remove') this.#database.delete(event.devpath);
+    else this.#database.set(event.devpath, result.properties);
     return () => {
       for (const builtin of result.builtins) this.#builtin(builtin, result);
       this.#follow(

@@ -34,6 +34,7 @@ const order = [
   'match PROGRAM',
   'IMPORT file',
   'IMPORT program',
+  'IMPORT db',
   'IMPORT cmdline',
   'match RESULT',
   'set OPTIONS',

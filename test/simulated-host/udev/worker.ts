@@ -27,11 +27,15 @@ export interface UdevResult {
   stuck: boolean;
 }
 
-/** Applies rules to one event of a machine, with the writes they make. Loading modules is the caller's, by {@link UdevResult.builtins}. */
+/**
+ * Applies rules to one event of a machine, with the writes they make. Loading modules is the caller's, by {@link UdevResult.builtins}.
+ * @param stored the properties that udev's database has of the device, from its last event.
+ */
 export function applyRules(
   machine: SimulatedMachine,
   event: KernelEvent,
   rules: readonly Rule[],
+  stored: Readonly<Record<string, string>> = {},
 ): UdevResult {
   const result: UdevResult = {
     event,
@@ -45,7 +49,7 @@ export function applyRules(
     log: [],
     stuck: false,
   };
-  const worker = new Worker(machine, result);
+  const worker = new Worker(machine, result, stored);
   for (let index = 0; index < rules.length && !result.stuck;) {
     const rule = rules[index];
     if (rule === undefined) break;
@@ -61,15 +65,17 @@ export function applyRules(
 class Worker {
   readonly #machine: SimulatedMachine;
   readonly #result: UdevResult;
+  readonly #stored: Readonly<Record<string, string>>;
   readonly #syspath: string;
   readonly #kernel: string;
   #program = '';
   /** The name of the device that the last match of KERNELS and the like was found at. */
   #matchedParent = '';
 
-  constructor(machine: SimulatedMachine, result: UdevResult) {
+  constructor(machine: SimulatedMachine, result: UdevResult, stored: Readonly<Record<string, string>>) {
     this.#machine = machine;
     this.#result = result;
+    this.#stored = stored;
     this.#syspath = `/sys${result.event.devpath}`;
     this.#kernel = posix.basename(result.event.devpath).replaceAll('!', '/');
   }
@@ -175,6 +181,11 @@ class Worker {
       if (found === undefined) return false;
       this.#result.properties[text] = found === text ? '1' : found.slice(text.length + 1);
       return true;
+    }
+    if (attribute === 'db') {
+      const found = this.#stored[text];
+      if (found !== undefined) this.#result.properties[text] = found;
+      return found !== undefined;
     }
     const content = this.#machine.tree.read(text);
     if (content === undefined) return false;
