@@ -673,7 +673,7 @@ describe('pearasys sriov', () => {
       await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
       host.refuseProbe(vfs[1], 'vfio-pci', 'EINVAL');
       await replug(host);
-      const unit = `pearasys-vfs@${pf}-${vfs[1]}.service`;
+      const unit = `pearasys-vfs@${pf}-driver.service`;
       assert.equal(host.userland.state(unit), 'failed');
       assert.match(
         units.runs.get(unit)?.journal.join('\n') ?? '',
@@ -715,6 +715,19 @@ describe('pearasys sriov', () => {
       await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
       assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', 'vfio-pci']);
       assert.equal(host.exists(`/run/pearasys/released/${vfs[0]}`), false);
+    });
+
+    it('runs once for all functions that their driver does not take', async () => {
+      const {host} = machine();
+      await succeeds(host, `sriov set ${pf} 7 --driver vfio-pci`);
+      for (let index = 0; index < 7; index++)
+        host.refuseProbe(`0000:06:1${index >> 2}.${(index & 3) * 2}`, 'vfio-pci', 'EINVAL');
+      await replug(host);
+      assert.equal(countOf(host), 7);
+      assert.deepEqual(
+        host.userland.jobs.filter((job) => job.startsWith('start pearasys-vfs@')),
+        [`start pearasys-vfs@${pf}-driver.service`],
+      );
     });
 
     it('changes the number that the driver has created by itself', async () => {
