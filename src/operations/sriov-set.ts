@@ -67,8 +67,10 @@ export async function repairSriov(
     return planRepair(host, now, device, readSriovState(host, layout, device, now));
   };
   const wereKnown = readSriov(host, slot, record.id)?.places !== undefined;
-  const outcome = await carryOut(host, [slot], planAgain, options);
-  const more = wereKnown || !outcome.changed ? undefined : await carryOut(host, [slot], planAgain, options);
+  const names = () =>
+    recordOf(host, layout, reread(host, slot)).access === undefined ? [slot] : [slot, sriovLock];
+  const outcome = await carryOut(host, names, planAgain, options);
+  const more = wereKnown || !outcome.changed ? undefined : await carryOut(host, names, planAgain, options);
   return {
     outcome:
       more === undefined ? outcome : {...more, lines: [...outcome.lines, ...more.lines], changed: true},

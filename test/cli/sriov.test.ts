@@ -382,6 +382,20 @@ describe('pearasys sriov', () => {
         assert.equal(host.exists(rules), false);
       });
 
+      it('get nodes from the unit if the device tells only then where its functions are', async () => {
+        const {host, units} = machine((card, declaration) => {
+          users(card, declaration);
+          if (card.sriov !== undefined) card.sriov.hidesPlaces = true;
+        });
+        await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci --user alice --later`);
+        assert.equal(host.exists(rules), false);
+        for (let again = 0; again < 2; again++) {
+          await replug(host);
+          assert.equal(units.runs.get(service)?.exitCode, 0);
+          assert.deepEqual([nodeOf(host, vfs[0]), nodeOf(host, vfs[1])], ['1000:0 660', '1000:0 660']);
+        }
+      });
+
       it('are refused where no function has nodes for them', async () => {
         const {host} = machine(users);
         const {exitCode, stderr} = await typed(host, `sriov set ${pf} 2 --driver igbvf --user alice`);

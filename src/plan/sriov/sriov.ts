@@ -173,7 +173,16 @@ export function planRepair(
   device: Device,
   state: SriovState,
 ): Planned {
-  return refuseNumber(device, record, state) ?? planLive(host, record, {device, when: 'unit'}, state);
+  const refusal = refuseNumber(device, record, state);
+  if (refusal !== undefined) return refusal;
+  // Without places, the grants would be taken away until the functions exist.
+  const granting =
+    record.access === undefined || state.sriov?.places === undefined
+      ? plan([])
+      : planGrants(record, undefined, state);
+  if (granting.kind === 'refusal') return granting;
+  const live = planLive(host, record, {device, when: 'unit'}, state);
+  return live.kind === 'refusal' ? live : {...live, steps: [...granting.steps, ...live.steps]};
 }
 
 /** The PF, and what the plan is for: a command whose effect is now or later, or the unit. */
