@@ -729,6 +729,10 @@ describe('pearasys sriov', () => {
       await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
       assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', 'vfio-pci']);
       assert.equal(host.exists(`/run/pearasys/released/${vfs[0]}`), false);
+      await succeeds(host, `unbind ${vfs[0]}`);
+      await succeeds(host, `sriov set ${pf} 3 --driver vfio-pci`);
+      assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', 'vfio-pci']);
+      assert.equal(host.exists(`/run/pearasys/released/${vfs[0]}`), false);
     });
 
     it('runs once for all functions that their driver does not take', async () => {

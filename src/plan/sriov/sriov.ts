@@ -228,7 +228,7 @@ function planNumber(
   state: SriovState,
 ): Planned {
   const {slot} = device;
-  const {virtual, holders, exempt} = state;
+  const {virtual, holders, exempt, released} = state;
   const bringing: Step[] = [];
   for (const driver of driversIn(record)) {
     const source = state.sources.get(driver);
@@ -273,6 +273,7 @@ function planNumber(
               undo: [],
             },
           ]),
+      ...[...released].map(([one, mark]) => removeFile(releasedMark(one), mark)),
     ],
     {notes: harmlessNotes(holders)},
   );
