@@ -36,7 +36,7 @@ export async function readUserspaceStatus(
   devices: readonly Device[],
   blocked: ReadonlySet<Slot>,
 ): Promise<UserspaceDevice[]> {
-  const wish = {driver: undefined, variant: true, take: new Set<Slot>(), blocked};
+  const wish = {driver: undefined, variant: true, take: new Set<Slot>(), blocked, claimed: new Set<Slot>()};
   const input = readUserspace(host, devices, wish);
   const contents = await readContents(host, readDisks(host, devicesToSearch(input)));
   const {switched, skipped} = decide(input, contents);

@@ -124,10 +124,12 @@ const accessLock = 'userspace';
 export async function configureUserspace(
   host: Host,
   devices: readonly Device[],
-  wish: UserspaceWish,
+  choice: Omit<UserspaceWish, 'claimed'>,
   options: ConfigureOptions,
 ): Promise<UserspaceOutcome> {
   const {named, hugePages, access} = options;
+  const kept = named ? [] : devices.map(({slot}) => slot).filter((slot) => isClaimed(host, slot));
+  const wish = {...choice, claimed: new Set(kept)};
   const early = readUserspace(host, devices, wish);
   const contents = await readContents(host, readDisks(host, devicesToSearch(early)));
   const first = decide(early, contents);

@@ -230,6 +230,25 @@ describe('pearasys userspace', () => {
       assert.deepEqual(skips(result)[0]?.slice(0, 2), [usedNet, 'in-use']);
     });
 
+    it('skips a device with a claim, also for TARGET_USER, unless it is named', async () => {
+      const host = made((machine) => {
+        machine.files['/etc/passwd'] = 'root:x:0:0::/:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n';
+      });
+      await succeeds(host, `-s ${spare} service install vfio-pci`);
+      const environment = {TARGET_USER: 'alice'};
+      assert.deepEqual(skips(await config(host, '', environment)).at(-1), [
+        spare,
+        'blocked',
+        'it is permanently claimed',
+      ]);
+      assert.equal(driverOf(host, spare), 'nvme');
+      await succeeds(host, `bind vfio-pci ${spare}`);
+      await config(host, '', environment);
+      assert.equal(host.info('/dev/vfio/10')?.uid, 0);
+      await config(host, spare, environment);
+      assert.equal(host.info('/dev/vfio/10')?.uid, 1000);
+    });
+
     it('is refused if none of the named devices can be taken', async () => {
       const host = made();
       const one = await typed(host, `userspace config ${usedNet}`);

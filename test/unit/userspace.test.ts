@@ -76,7 +76,7 @@ function inputOf(devices: readonly Device[], said: Said = {}): UserspaceInput {
   };
   return {
     devices,
-    wish: {driver: undefined, variant: true, take: slots(take), blocked: slots(blocked)},
+    wish: {driver: undefined, variant: true, take: slots(take), blocked: slots(blocked), claimed: new Set()},
     choices: new Map(
       open.map(({slot}) => [slot, {driver: vfio, ...(otherwise === undefined ? {} : {otherwise})}]),
     ),

@@ -49,6 +49,8 @@ export interface UserspaceWish {
   readonly take: ReadonlySet<Slot>;
   /** Devices that are never touched. */
   readonly blocked: ReadonlySet<Slot>;
+  /** Devices with a record that are not touched, because the user did not name them. */
+  readonly claimed: ReadonlySet<Slot>;
 }
 
 /** Why a device stays on its driver. */
@@ -107,7 +109,7 @@ export function readUserspace(
   devices: readonly Device[],
   wish: UserspaceWish,
 ): UserspaceInput {
-  const open = devices.filter(({slot}) => !wish.blocked.has(slot));
+  const open = devices.filter(({slot}) => !wish.blocked.has(slot) && !wish.claimed.has(slot));
   const noIommu = open.some(({group}) => group === undefined) ? readNoIommuMode(host) : undefined;
   const choices = new Map(open.map((device) => [device.slot, chooseDriver(host, device, wish, noIommu)]));
   const drivers = new Set(
@@ -230,7 +232,7 @@ function mustBeBlank({wish, begun}: UserspaceInput, {slot, driver}: Device): boo
  * @param contents what the disks of {@link devicesToSearch} carry.
  */
 export function decide(input: UserspaceInput, contents: readonly DiskContents[]): Decision {
-  const {devices, choices, switches, risks} = input;
+  const {devices, wish, choices, switches, risks} = input;
   const drivers = new Map<Slot, Driver>();
   const already: Device[] = [];
   const skipped = new Map<Slot, Reasons>();
@@ -238,7 +240,7 @@ export function decide(input: UserspaceInput, contents: readonly DiskContents[])
     const {slot} = device;
     const choice = choices.get(slot);
     const risk = risks.get(slot);
-    if (choice === undefined) skipped.set(slot, isBlocked);
+    if (choice === undefined) skipped.set(slot, wish.blocked.has(slot) ? isBlocked : hasClaim(device));
     else if ('skip' in choice) skipped.set(slot, choice.skip);
     else {
       const stops =
@@ -265,6 +267,15 @@ export function decide(input: UserspaceInput, contents: readonly DiskContents[])
 type Reasons = Omit<Skip, 'slot' | 'id'>;
 
 const isBlocked: Reasons = {code: 'blocked', reasons: ['PCI_BLOCKED names it'], hint: undefined};
+
+/** Its record says which driver it gets and who may open it, also at the next boot. */
+function hasClaim({slot}: Device): Reasons {
+  return {
+    code: 'blocked',
+    reasons: ['it is permanently claimed'],
+    hint: `to change it until the next boot, name it: userspace config ${slot}`,
+  };
+}
 
 /** Which guest has a device, and whether one has it, only Xen knows. */
 function whyXen({slot, driver}: Device): Reasons | undefined {
