@@ -123,6 +123,15 @@ describe('pearasys userspace', () => {
       assert.deepEqual(taken(await config(host, `--take ${spare}`)), [[spare, 'vfio-pci']]);
     });
 
+    it('skips a disk without a driver that was given back since config took it', async () => {
+      const host = made();
+      await config(host, spare);
+      await succeeds(host, `bind default ${spare}`);
+      await succeeds(host, `unbind ${spare}`);
+      assert.equal(host.exists(`/run/pearasys/userspace/${spare}`), true);
+      assert.match(skips(await config(host)).at(-1)?.[2] ?? '', /^it has no driver/);
+    });
+
     it('searches the disk again under the lock, and undoes what was done for others', async () => {
       const host = made();
       let searched = 0;

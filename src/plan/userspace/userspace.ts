@@ -161,8 +161,10 @@ function goingWith(
   return dependents === undefined ? [] : dependentsOf(dependents);
 }
 
+/** Without the override, the device was given back since, and may have been written to. */
 function isBegun(host: HostReader, device: Device): boolean {
-  return device.driver === undefined && readTakenParts(host, device) !== undefined;
+  const {driver, override} = device;
+  return driver === undefined && isForUserspace(override) && readTakenParts(host, device) !== undefined;
 }
 
 /** What is lost with each single device. The last route is among the holders already. */
