@@ -474,6 +474,9 @@ describe('pearasys userspace', () => {
         assert.deepEqual(pagesOf(host), [4, 0]);
         await config(host, spare, {CLEAR_HUGE: 'yes'});
         assert.deepEqual(pagesOf(host), [0, 0]);
+        await config(host, spare, {NRHUGE: '8'});
+        await config(host, spare, {NRHUGE: '4', CLEAR_HUGE: 'yes'});
+        assert.deepEqual(pagesOf(host), [4, 0]);
         await config(host, spare, {NRHUGE: '2', PERSIST_HUGE: 'yes'});
         assert.match(
           host.readText('/etc/tmpfiles.d/pearasys-hugepages.conf') ?? '',

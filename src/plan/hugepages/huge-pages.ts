@@ -197,13 +197,13 @@ export function planHugePages(wish: HugePagesWish, state: HugePagesState): Plann
     );
   const unknown = state.running ? refuseUnknown(wish, pageSize, state) : undefined;
   if (unknown !== undefined) return unknown;
-  const targets = targetsOf(wish, pageSize, state);
+  const cleared = wish.clear ? clearSteps(state.huge.pools, state.huge) : {steps: [], kept: []};
+  const before = new Map(cleared.steps.map(({pool, pages}) => [pool, pages]));
+  const targets = targetsOf(wish, pageSize, state, before);
   const refusal =
     refuseInUse(targets, pageSize, state) ??
     (wish.partial ? undefined : refuseWithoutMemory(targets, wish, state));
   if (refusal !== undefined) return refusal;
-  const cleared = wish.clear ? clearSteps(state.huge.pools, state.huge) : {steps: [], kept: []};
-  const before = new Map(cleared.steps.map(({pool, pages}) => [pool, pages]));
   const changes = targets.filter(({pool, pages}) => pages !== (before.get(pool) ?? pagesSet(pool)));
   // Pages that are freed first can be allocated on another node, or in another size.
   const ordered = [...changes].sort((a, b) => growth(a) - growth(b));
@@ -266,14 +266,21 @@ interface Target {
   readonly pages: number;
 }
 
-function targetsOf(wish: HugePagesWish, pageSize: number, {huge}: HugePagesState): Target[] {
+/** @param before how many pages the pools have that are cleared first. */
+function targetsOf(
+  wish: HugePagesWish,
+  pageSize: number,
+  {huge}: HugePagesState,
+  before: ReadonlyMap<PagePool, number>,
+): Target[] {
   return huge.pools
     .filter((pool) => pool.pageSize === pageSize)
     .flatMap((pool) => {
       const count =
         wish.counts.find(({node}) => node === pool.node) ?? wish.counts.find(({node}) => node === undefined);
       if (count === undefined) return [];
-      return [{pool, pages: wish.keepMore ? Math.max(count.pages, pagesSet(pool)) : count.pages}];
+      const least = wish.keepMore ? (before.get(pool) ?? pagesSet(pool)) : 0;
+      return [{pool, pages: Math.max(count.pages, least)}];
     });
 }
 
