@@ -15,14 +15,17 @@ export interface Memlock {
 const folder = '/etc/security/limits.d';
 
 /**
- * The hard limit that pam_limits gives the sessions of a user, see limits.conf(5). A line for the user comes before one
- * for a group, and that before one for everybody; of several, the last one counts.
+ * The limit that pam_limits gives the sessions of a user, see limits.conf(5): the soft one, which is what VFIO checks,
+ * but no more than the hard one. A line for the user comes before one for a group, and that before one for everybody;
+ * of several, the last one counts.
  * @param user undefined for any member of the group.
  * @param groups the groups whose lines apply.
  */
 export function readMemlock(host: HostReader, user: string | undefined, groups: readonly string[]): Memlock {
-  let found: Memlock = {limit: undefined, from: undefined};
-  let best = 0;
+  const found = {
+    soft: {memlock: unset, weight: 0},
+    hard: {memlock: unset, weight: 0},
+  };
   const files = [
     '/etc/security/limits.conf',
     ...host
@@ -34,14 +37,22 @@ export function readMemlock(host: HostReader, user: string | undefined, groups: 
     for (const line of (host.info(path)?.kind === 'file' ? (host.readText(path) ?? '') : '').split('\n')) {
       const [domain = '', type = '', item = '', value = ''] = line.replace(/#.*/, '').trim().split(/\s+/);
       const limit = parseLimit(value);
-      if (item !== 'memlock' || !['hard', '-'].includes(type) || limit === undefined) continue;
+      if (item !== 'memlock' || limit === undefined) continue;
       const weight =
         domain === user ? 3 : groups.some((one) => domain === `@${one}`) ? 2 : domain === '*' ? 1 : 0;
-      if (weight < best || weight === 0) continue;
-      best = weight;
-      found = {limit, from: path};
+      for (const kind of ['soft', 'hard'] as const)
+        if ([kind, '-'].includes(type) && weight > 0 && weight >= found[kind].weight)
+          found[kind] = {memlock: {limit, from: path}, weight};
     }
-  return found;
+  const [soft, hard] = [found.soft.memlock, found.hard.memlock];
+  return inBytes(soft) < inBytes(hard) || hard.limit === undefined ? soft : hard;
+}
+
+const unset: Memlock = {limit: undefined, from: undefined};
+
+/** For a comparison: a limit that is not set is not lower than one that is. */
+function inBytes({limit}: Memlock): number {
+  return limit === undefined || limit === 'unlimited' ? Infinity : limit;
 }
 
 /** In limits.conf a number is in KiB; `-1`, `unlimited` and `infinity` are no limit. */

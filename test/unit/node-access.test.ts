@@ -212,13 +212,16 @@ describe('the users and groups of a machine', () => {
     await assert.rejects(resolveAccess(machine, {user: 'dora'}), /there is no user 'dora'/);
   });
 
-  it('have a limit of locked memory: the most specific hard one of limits.conf', () => {
+  it('have a limit of locked memory: the most specific one of limits.conf, soft or hard', () => {
     const limits = (text: string, more: Readonly<Record<string, string>> = {}) =>
       host({'/etc/security/limits.conf': text, ...more});
     const limitOf = (machine: ReturnType<typeof host>) => readMemlock(machine, 'alice', ['vfio']).limit;
     assert.equal(limitOf(host()), undefined);
     assert.equal(limitOf(limits('* hard memlock 64\n')), 65_536);
-    assert.equal(limitOf(limits('* soft memlock 64\n@other - memlock 1\nbob - memlock 1\n')), undefined);
+    assert.equal(limitOf(limits('@other - memlock 1\nbob - memlock 1\n')), undefined);
+    assert.equal(limitOf(limits('* soft memlock 64\n@other - memlock 1\nbob - memlock 1\n')), 65_536);
+    assert.equal(limitOf(limits('alice soft memlock 64\nalice hard memlock unlimited\n')), 65_536);
+    assert.equal(limitOf(limits('alice soft memlock 64\nalice hard memlock 32\n')), 32_768);
     assert.equal(limitOf(limits('alice - memlock unlimited\n* - memlock 64 # all\n')), 'unlimited');
     assert.equal(limitOf(limits('@vfio hard memlock 1024\n* hard memlock 64\n')), 1_048_576);
     assert.equal(limitOf(limits('* - memlock 1\n* - memlock 2\n')), 2048);
