@@ -31,6 +31,9 @@ const origins = {
   boot: ['commands since the last boot', 'pearasys userspace config'],
 } as const satisfies Readonly<Record<AccessSource, readonly [from: string, command: string]>>;
 
+/** All sources. */
+export const accessSources = ['records', 'sriov', 'boot'] as const satisfies readonly AccessSource[];
+
 /** The path of the rules. */
 export function accessPath(source: AccessSource): string {
   return files[source];

@@ -551,6 +551,19 @@ describe('pearasys userspace', () => {
         assert.equal(ownerOf(host, '/dev/vfio/10'), '1001:0 660');
       });
 
+      it('refuses a user when a record gives another device of the group to another one', async () => {
+        const host = made((machine) => {
+          withUsers(machine);
+          functionOf(machine, idleNet).group = 10;
+        });
+        await succeeds(host, `-s ${idleNet} service install vfio-pci --user bob`);
+        const {exitCode, stderr} = await typed(host, `userspace config ${spare} ${idleNet} --take ${spare}`);
+        assert.equal(exitCode, 0, stderr);
+        const refused = await typed(host, `userspace config ${spare} --user alice`);
+        assert.equal(refused.exitCode, 3);
+        assert.match(refused.stderr, /0000:04:00\.0 and 0000:05:00\.0 are in one IOMMU group/);
+      });
+
       it('refuses a user that does not exist, and a driver without nodes', async () => {
         const host = made(withUsers);
         const unknown = await typed(host, `userspace config ${spare} --user mallory`);

@@ -183,6 +183,13 @@ describe('one IOMMU group', () => {
     );
   });
 
+  it('is not given to two users by two sources', () => {
+    const refusal = refuseAccess([toAlice], [card], state({...onVfio, others: [other]}));
+    assert.match(refusal?.error.message ?? '', /0000:02:00\.0 and 0000:02:00\.1 are in one IOMMU group/);
+    const again = {...other, access: toAlice.access};
+    assert.equal(refuseAccess([toAlice, again], [card], state({...onVfio, others: [other]})), undefined);
+  });
+
   it('does not stop changes of other devices', () => {
     assert.equal(refuseAccess([toAlice, other], [disk], state(onVfio)), undefined);
     assert.equal(

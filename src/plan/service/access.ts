@@ -9,6 +9,7 @@ import {ExitCode} from '../../host/errors.js';
 import type {FileOwner, HostReader} from '../../host/host.js';
 import {
   accessPath,
+  accessSources,
   parseAccessRules,
   printAccessRules,
   type AccessSource,
@@ -57,6 +58,8 @@ export interface AccessState {
   readonly source: AccessSource;
   /** The rules; undefined if there are none. */
   readonly file: FileState | undefined;
+  /** What the rules of the other sources grant; default nothing. */
+  readonly others?: readonly Grant[];
   /** The devices that are present, by slot. */
   readonly devices: ReadonlyMap<Slot, Present>;
   /** Owner and mode of the nodes of {@link devices}, by path. */
@@ -90,7 +93,10 @@ export function readAccess(host: HostReader, source: AccessSource, slots: readon
       if (info !== undefined) nodes.set(path, {owner: {uid: info.uid, gid: info.gid}, mode: info.mode});
     }
   }
-  return {source, file, devices, nodes, users: readUsers(host), groups: readGroups(host), running};
+  const others = accessSources
+    .filter((one) => one !== source)
+    .flatMap((one) => parseAccessRules(host.readText(accessPath(one)) ?? ''));
+  return {source, file, others, devices, nodes, users: readUsers(host), groups: readGroups(host), running};
 }
 
 /** What the rules grant now. */
@@ -195,12 +201,13 @@ export function refuseWithoutNodes(
 export function refuseAccess(
   wanted: readonly Grant[],
   changed: readonly Slot[],
-  {devices}: AccessState,
+  {devices, others = []}: AccessState,
 ): Refusal | undefined {
+  const all = [...wanted, ...others.filter(({slot}) => !wanted.some((one) => one.slot === slot))];
   for (const {slot, access} of wanted) {
     if (!changed.includes(slot)) continue;
     const group = devices.get(slot)?.group ?? [];
-    const other = wanted.find(
+    const other = all.find(
       (one) => one.slot !== slot && group.includes(one.slot) && !isSameAccess(one.access, access),
     );
     if (other === undefined) continue;
