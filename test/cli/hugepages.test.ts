@@ -220,11 +220,11 @@ describe('pearasys hugepages', () => {
       ['64', /not a size/],
       ['64M:', /SIZE\[:PAGESIZE\]/],
       ['64M:2M:0', /SIZE\[:PAGESIZE\]/],
-      ['64M:0', /no size/],
+      ['64M:0', /cannot be 0/],
       ['64M --mount mnt', /full path/],
       ['64M --mount /', /full path/],
       ['64M --mount /mnt/../etc', /full path/],
-      ['64M --until-reboot --mount /mnt/huge', /use one of them/],
+      ['64M --until-reboot --mount /mnt/huge', /omit one of them/],
     ] as const)
       it(`refuses \`set ${words}\``, async () => {
         const {exitCode, stderr} = await typed(machine(), `hugepages set ${words}`);
