@@ -161,10 +161,13 @@ function goingWith(
   return dependents === undefined ? [] : dependentsOf(dependents);
 }
 
-/** Without the override, the device was given back since, and may have been written to. */
+/**
+ * Whether a run was killed while it took the device, or gave it back: then it has an override. Without one, the device was
+ * given back since by other means, and may have been written to.
+ */
 function isBegun(host: HostReader, device: Device): boolean {
   const {driver, override} = device;
-  return driver === undefined && isForUserspace(override) && readTakenParts(host, device) !== undefined;
+  return driver === undefined && override !== undefined && readTakenParts(host, device) !== undefined;
 }
 
 /** What is lost with each single device. The last route is among the holders already. */
