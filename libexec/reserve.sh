@@ -11,8 +11,8 @@ quarantined=/run/pearasys/quarantined
 . "@LIBEXECDIR@/rescue.sh"
 
 # on_card CARD SLOT IDS DRIVER: is called for each claim whose card is present; $written is "yes" if the override was
-# written now. In the initramfs: notes it for libexec/early, which clears the override if the image is older than the records and no
-# claim needs it any more.
+# written now. In the initramfs: notes it for libexec/early, which clears the override if the image is older than the
+# records and no claim needs it any more.
 on_card() {
   if [ "$written" = no ]; then return 0; fi
   # shellcheck disable=SC2174 # /run/pearasys itself is 0755, as RuntimeDirectory= makes it

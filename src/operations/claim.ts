@@ -42,18 +42,19 @@ export async function claimDevice(
       ...switchedOffError(`${slot} is not claimed`, off),
       hint: `boot without ${off}, or switch it manually: pearasys bind ${driver} ${slot}`,
     });
-  const own = identify(host, layout, [slot]);
+  const own = identify(host, layout, [slot], readRecords(host, layout).records);
   const slots = () => claimedTogether(host, layout, unit);
   const outcome = await carryOut(
     host,
     slots,
     () => {
-      const identified = identify(host, layout, slots());
+      const {records: recorded} = readRecords(host, layout);
+      const identified = identify(host, layout, slots(), recorded);
       const planned = planClaim(host, {
         devices: identified.map(({device}) => device),
         driver,
         records: identified.map((one) => one.record),
-        recorded: readRecords(host, layout).records,
+        recorded,
       });
       if (planned.kind === 'refusal' || planned.steps.length === 0) return planned;
       return {...planned, steps: [...planned.steps, ...completeRecords(host, identified)]};
@@ -103,10 +104,15 @@ function isIncomplete(host: HostReader, device: Device, {identity}: DeviceRecord
 
 /**
  * The devices in these slots, with their records.
+ * @param records all records.
  * @throws PearasysError `no-device`, `identity-mismatch` or `bad-record`: the device does not change.
  */
-function identify(host: HostReader, layout: Layout, slots: readonly Slot[]): Identified[] {
-  const {records} = readRecords(host, layout);
+function identify(
+  host: HostReader,
+  layout: Layout,
+  slots: readonly Slot[],
+  records: readonly DeviceRecord[],
+): Identified[] {
   const {present, where} = findCards(host, records);
   return slots.map((slot) => {
     const device = readDevice(host, slot);
