@@ -164,7 +164,8 @@ bench: all
 	$(bare) MODULES='$(MODULES)' unshare --mount node --import tsx test/bench/bench.ts
 	$(bare) SUITE=$(SUITE) node --import tsx test/bench/parents.ts
 	$(bare) SUITE=$(SUITE) node --import tsx test/bench/claims.ts
-	$(bare) node --import tsx test/bench/userspace.ts
+	$(bare) SUITE=$(SUITE) node --import tsx test/bench/virtual-functions.ts
+	$(bare) SUITE=$(SUITE) node --import tsx test/bench/userspace.ts
 
 substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g' \
 	-e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@NODE@|$(NODE)|g'
