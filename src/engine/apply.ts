@@ -26,7 +26,7 @@ import {describeVfioUsers} from '../usage/processes.js';
 import {adviseOnNodeUser, describeNodeUser} from '../usage/words.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {checkCreatable} from '../plan/mdev/mdev-start.js';
-import {awaitParts, checkBlank} from './expect-parts.js';
+import {awaitParts, checkDisks} from './expect-parts.js';
 import {checkWorking, probeAfterReset} from './expect-working.js';
 import {awaitUnused, endProcesses, endedProcesses, waitUntilFree} from './end-processes.js';
 import {refuseLocked} from '../plan/switch/refusals.js';
@@ -308,8 +308,8 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
     case 'expect-default':
       await reviveUnless(run, step, () => checkDefault(host, step));
       return true;
-    case 'expect-blank':
-      await checkBlank(host, step.slot);
+    case 'expect-disks':
+      await checkDisks(host, step);
       return true;
     case 'expect-parts':
       await awaitParts(host, step, options);

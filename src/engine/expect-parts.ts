@@ -4,19 +4,31 @@ import {poll} from '../host/poll.js';
 import {dependentsOf, readDependents} from '../devices/pci/dependents.js';
 import {isBridge, readDevice} from '../devices/pci/device.js';
 import {readNvmeState, readParts} from '../devices/pci/parts.js';
-import type {Slot} from '../devices/pci/slot.js';
-import type {ExpectPartsStep} from '../plan/step.js';
+import type {ExpectDisksStep, ExpectPartsStep} from '../plan/step.js';
+import {readBlocks} from '../usage/blocks.js';
 import {describeContents, readContents, readDisks, readUnsearchable} from '../usage/contents.js';
+import {readStorageHolders} from '../usage/storage.js';
+import {adviseOnHolder, describeHolder} from '../usage/words.js';
 import type {ApplyOptions} from './apply-options.js';
 
 /**
- * Searches the disks of a device.
- * @throws PearasysError `carries-data` if not all of them are known to be blank.
+ * Checks that the disks of a device are not in use, and searches them if they must be blank.
+ * @throws PearasysError `in-use`; `carries-data` if not all of them are known to be blank.
  */
-export async function checkBlank(host: Host, slot: Slot): Promise<void> {
+export async function checkDisks(host: Host, {slot, blank}: ExpectDisksStep): Promise<void> {
   const device = readDevice(host, slot);
   if (device === undefined) return;
   const dependents = isBridge(device) ? [] : dependentsOf(readDependents(host, slot));
+  const devices = new Map([device, ...dependents].map((one) => [one.slot, one]));
+  const holders = readStorageHolders(host, readBlocks({host, devices}));
+  if (holders.length > 0)
+    throw new PearasysError({
+      code: 'in-use',
+      exitCode: ExitCode.refused,
+      message: `${slot}: ${[...new Set(holders.map(describeHolder))].join('; ')}`,
+      hint: [...new Set(holders.map(adviseOnHolder))].join('; '),
+    });
+  if (!blank) return;
   const contents = await readContents(host, readDisks(host, [device, ...dependents]));
   const [reason] = [readUnsearchable(host, device, dependents), ...contents.map(describeContents)].filter(
     (text) => text !== undefined,

@@ -209,12 +209,14 @@ export interface ExpectWorkingStep extends StepBase {
 }
 
 /**
- * A search of a device's disks for data. It comes right before their driver leaves them: somebody may have written to
+ * A check of a device's disks. It comes right before their driver leaves them: somebody may have mounted or written to
  * them since the plan was made.
  */
-export interface ExpectBlankStep extends StepBase {
-  readonly kind: 'expect-blank';
+export interface ExpectDisksStep extends StepBase {
+  readonly kind: 'expect-disks';
   readonly slot: Slot;
+  /** Whether they must carry no data; they must never be in use. */
+  readonly blank: boolean;
   /** The nodes of its disks; there may be more by then. */
   readonly nodes: readonly string[];
 }
@@ -342,7 +344,7 @@ export type Step =
   | ExpectDriverStep
   | ExpectDefaultStep
   | ExpectWorkingStep
-  | ExpectBlankStep
+  | ExpectDisksStep
   | ExpectPartsStep
   | ExpectRegisteredStep
   | ExpectUnlockedStep
@@ -688,7 +690,8 @@ export function shellLine(step: Step): string {
       );
     case 'expect-working':
       return `test -n "$(head -c 64 ${devicePath(step.slot, 'config')} | tr -d '\\0\\377')"  # does it respond?`;
-    case 'expect-blank':
+    case 'expect-disks':
+      if (!step.blank) return `pearasys show ${step.slot}  # its disks must not be in use`;
       return step.nodes.length === 0
         ? `! ls /dev/disk/by-path/pci-${step.slot}-*`
         : step.nodes.map((node) => `! blkid -p -o export ${shellWord(node)}`).join(' && ');

@@ -84,7 +84,9 @@ describe('pearasys userspace', () => {
       ]);
       assert.equal(skipped.skipped.at(-1)?.hint, `to take it anyway, add: --take ${spare}`);
       assert.equal(driverOf(host, spare), 'nvme');
-      assert.deepEqual(taken(await config(host, `--take ${spare}`)), [[spare, 'vfio-pci']]);
+      const result = await config(host, `--take ${spare}`);
+      assert.deepEqual(taken(result), [[spare, 'vfio-pci']]);
+      assert.ok(result.steps.includes(`pearasys show ${spare}  # its disks must not be in use`));
     });
 
     it('--take does not take a disk that is in use', async () => {
@@ -145,6 +147,27 @@ describe('pearasys userspace', () => {
       assert.equal(driverOf(host, spare), 'nvme');
       assert.equal(driverOf(host, idleNet), 'e1000e');
     });
+
+    for (const [words, signature] of [
+      [`--take ${spare}`, ext4],
+      ['', undefined],
+    ] as const)
+      it(`looks again under the lock whether the disk is in use${words === '' ? '' : ', also with --take'}`, async () => {
+        const host = made((machine) => {
+          if (signature !== undefined) machine.signatures = {[spareNode]: signature};
+        });
+        host.beforeEffect((effect) => {
+          if (effect.kind !== 'run' || effect.file !== 'modprobe') return;
+          const path = '/proc/self/mountinfo';
+          const line = `99 1 ${host.info(spareNode)?.deviceNumber ?? ''} / /data rw - ext4 ${spareNode} rw`;
+          host.machine.tree.file(path, `${host.readText(path) ?? ''}\n${line}\n`);
+        });
+        const {exitCode, stderr} = await typed(host, `userspace config ${idleNet} ${spare} ${words}`.trim());
+        assert.equal(exitCode, 3);
+        assert.match(stderr, /0000:04:00\.0: \/dev\/nvme1n1 is mounted at \/data\n.*try: umount \/data\n/s);
+        assert.equal(driverOf(host, spare), 'nvme');
+        assert.equal(driverOf(host, idleNet), 'e1000e');
+      });
 
     /** The folder of the spare disk's controller. */
     const controller = '/sys/bus/pci/devices/0000:04:00.0/nvme/nvme1';

@@ -23,7 +23,7 @@ import {
   refuse,
   removeFile,
   writeFile,
-  type ExpectBlankStep,
+  type ExpectDisksStep,
   type Plan,
   type Planned,
   type Step,
@@ -228,8 +228,13 @@ export function devicesToSearch(input: UserspaceInput): Device[] {
   return switched.map(({device}) => device).filter((device) => mustBeBlank(input, device));
 }
 
-function mustBeBlank({wish, begun}: UserspaceInput, {slot, driver}: Device): boolean {
-  return !wish.take.has(slot) && !isForUserspace(driver) && !begun.has(slot);
+function mustBeBlank(input: UserspaceInput, device: Device): boolean {
+  return !input.wish.take.has(device.slot) && mayHaveDisks(input, device);
+}
+
+/** Whether the device may have disks that the host could use. */
+function mayHaveDisks({begun}: UserspaceInput, {slot, driver}: Device): boolean {
+  return !isForUserspace(driver) && !begun.has(slot);
 }
 
 /**
@@ -480,14 +485,15 @@ export function planUserspace(
   }
   const checks = new Map(
     devices
-      .filter((device) => mustBeBlank(input, device))
-      .flatMap((device): [Slot, ExpectBlankStep][] => {
+      .filter((device) => mayHaveDisks(input, device))
+      .flatMap((device): [Slot, ExpectDisksStep][] => {
         const {slot} = device;
+        const blank = mustBeBlank(input, device);
         const nodes = contents.filter(({slots}) => slots.includes(slot)).map(({node}) => node);
         // A disk may appear long after its controller is live.
-        return nodes.length === 0 && !typesOf(device).includes('storage')
+        return blank && nodes.length === 0 && !typesOf(device).includes('storage')
           ? []
-          : [[slot, {kind: 'expect-blank', slot, nodes, undo: []}]];
+          : [[slot, {kind: 'expect-disks', slot, blank, nodes, undo: []}]];
       }),
   );
   const steps = parts.flatMap((part) => withChecks(part.steps, checks));
@@ -497,7 +503,7 @@ export function planUserspace(
 }
 
 /** Puts the check of each device before the first step that changes the device. */
-function withChecks(steps: readonly Step[], checks: ReadonlyMap<Slot, ExpectBlankStep>): Step[] {
+function withChecks(steps: readonly Step[], checks: ReadonlyMap<Slot, ExpectDisksStep>): Step[] {
   const left = new Map(checks);
   return steps.flatMap((step) => {
     const check = step.slot === undefined ? undefined : left.get(step.slot);
