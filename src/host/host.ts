@@ -95,12 +95,6 @@ export interface HostReader {
    * then returns EBUSY. False where this cannot be checked (no such node, not root, an image).
    */
   isClaimedByKernel(node: string): boolean;
-  /**
-   * Whether both ends of a block device can be read. False where this cannot be checked (no such node, not root, an
-   * image).
-   * @param size its size in bytes.
-   */
-  isReadable(node: string, size: number): boolean;
 }
 
 /** The owner of a file. */

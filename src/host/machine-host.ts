@@ -57,9 +57,6 @@ const mostBytes = 1 << 20;
 /** Milliseconds to wait for a child that is at work before another one is started. */
 const writerPatience = 100;
 
-/** Bytes at each end of a disk that are read to see whether it can be read. */
-const diskSample = 65_536;
-
 /** The descriptor under which flock(1) gets the file to lock. */
 const lockDescriptor = 3;
 
@@ -259,22 +256,6 @@ export class MachineHost implements Host {
     }
     fs.closeSync(file);
     return false;
-  }
-
-  isReadable(node: string, size: number): boolean {
-    if (this.root !== '/') return false;
-    const length = Math.min(size, diskSample);
-    const bytes = Buffer.alloc(length);
-    try {
-      const file = fs.openSync(node, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
-      try {
-        return [0, size - length].every((at) => fs.readSync(file, bytes, 0, length, at) === length);
-      } finally {
-        fs.closeSync(file);
-      }
-    } catch {
-      return false;
-    }
   }
 
   async findLocked(limit: number): Promise<void> {

@@ -1,5 +1,5 @@
 import {CommandError} from '../host/errors.js';
-import type {HostQuery, HostReader} from '../host/host.js';
+import type {CommandResult, HostQuery, HostReader} from '../host/host.js';
 import type {Device} from '../devices/pci/device.js';
 import {typesOf} from '../devices/pci/device-types.js';
 import {isForUserspace, isStandIn} from '../devices/pci/driver.js';
@@ -128,7 +128,8 @@ const exits = {found: 0, nothing: 2, ambiguous: 8};
 
 /**
  * Has blkid(8) search one disk. It stops at the first disk of several on which it finds nothing, skips a node that is
- * missing, and is silent about a read error: in all three cases it would exit as for a blank disk.
+ * missing, and is silent about a read error: in all three cases it would exit as for a blank disk. So what it has read
+ * is read again.
  */
 async function search(host: HostQuery, {node, number, size, partitioned}: Disk): Promise<Contents> {
   const unknown = (reason: string): Contents => ({kind: 'unknown', reason});
@@ -136,17 +137,33 @@ async function search(host: HostQuery, {node, number, size, partitioned}: Disk):
   if (host.info(node)?.deviceNumber !== number) return unknown(`${node} is not its node`);
   if (size === 0) return unknown('it has no size yet');
   if (host.userId !== 0) return unknown('only root can search it');
-  let answer;
+  const ask = (program: string, args: readonly string[]) =>
+    host.ask(program, args, {accept: 'any', limit: searchLimit});
   try {
-    answer = await host.ask('blkid', ['-p', '-o', 'export', '--', node], {
-      accept: 'any',
-      limit: searchLimit,
-    });
+    const found = contentsFrom(await ask('blkid', ['-p', '-o', 'export', '--', node]), partitioned);
+    if (found.kind !== 'blank') return found;
+    for (const range of signatureRanges(size)) {
+      const {status} = await ask('dd', [`if=${node}`, 'of=/dev/null', 'bs=1M', ...range, 'status=none']);
+      if (status !== 0) return unknown('it cannot be read');
+    }
+    return found;
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     return unknown([error.message, ...error.details].join(': '));
   }
-  const {status, stdout, stderr} = answer;
+}
+
+/** Mebibytes at each end of a disk that have all that libblkid reads: LUKS has headers up to 4 MiB, RAID near the end. */
+const searched = 8;
+
+/** The operands of dd(1) for these parts of a disk, in blocks of 1 MiB. @param size bytes. */
+function signatureRanges(size: number): string[][] {
+  const blocks = Math.floor(size / 1024 ** 2);
+  return blocks <= 2 * searched ? [[]] : [[`count=${searched}`], [`skip=${blocks - searched}`]];
+}
+
+/** What blkid's answer means. */
+function contentsFrom({status, stdout, stderr}: CommandResult, partitioned: boolean): Contents {
   const values = new Map(
     stdout.split('\n').map((line): [string, string] => {
       const [key = '', value = ''] = line.split(/=(.*)/s);
@@ -161,9 +178,9 @@ async function search(host: HostQuery, {node, number, size, partitioned}: Disk):
   };
   if (status === exits.found || status === exits.ambiguous || partitioned) return data;
   const [problem = ''] = stderr.trim().split('\n');
-  if (status !== exits.nothing || problem !== '')
-    return unknown(problem === '' ? `blkid ended with exit code ${status}` : problem);
-  return host.isReadable(node, size) ? {kind: 'blank'} : unknown('it cannot be read');
+  return status === exits.nothing && problem === ''
+    ? {kind: 'blank'}
+    : {kind: 'unknown', reason: problem === '' ? `blkid ended with exit code ${status}` : problem};
 }
 
 /** What a disk carries, as text: `/dev/nvme1n1 carries a file system (ext4)`. Undefined for a blank disk. */

@@ -24,6 +24,8 @@ export interface MachineDeclaration {
    * that contradict each other, or a disk that cannot be read. The others are blank.
    */
   signatures?: Record<string, Record<string, string> | 'ambiguous' | 'unreadable'>;
+  /** Disks with one sector that cannot be read, by node: the byte where it begins. */
+  damaged?: Record<string, number>;
   /** The display manager's unit name, linked as display-manager.service. Its sessions' users' processes end after it. */
   displayManager?: string;
   /** A framebuffer of the firmware that still has the console: the platform driver's name. */

@@ -277,11 +277,6 @@ export class SimulatedHost implements Host {
     return this.machine.hostUse.isClaimed(real);
   }
 
-  isReadable(node: string): boolean {
-    const isBlock = this.machine.tree.nodes.get(this.machine.tree.resolve(node) ?? '')?.type === 'block';
-    return this.userId === 0 && isBlock && this.machine.declaration.signatures?.[node] !== 'unreadable';
-  }
-
   /** As on a machine: a device that keeps its lock for more than the limit is as if it were not there. */
   findLocked(limit: number): Promise<void> {
     for (const slot of this.machine.functions.keys()) {

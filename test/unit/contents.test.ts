@@ -80,6 +80,37 @@ describe('what a disk carries', () => {
     it('if the disk cannot be read: blkid is silent about that', () =>
       unknown(made(signed('unreadable')), /cannot be read/));
 
+    const mebibyte = 1024 ** 2;
+    /** A disk of 64 MiB with one sector that cannot be read. */
+    const damagedAt = (at: number) =>
+      made((machine) => {
+        machine.damaged = {[node]: at};
+        const {nvme} = functionOf(machine, spare);
+        if (nvme !== undefined) nvme.size = (64 * mebibyte) / 512;
+      });
+
+    for (const [place, at] of [
+      ['where LUKS has its last header', 4 * mebibyte],
+      ['where RAID controllers keep theirs', 64 * mebibyte - 3087 * 512],
+      ['at the end', 64 * mebibyte - 512],
+    ] as const)
+      it(`if a sector cannot be read ${place}: blkid is silent about that`, () =>
+        unknown(damagedAt(at), /cannot be read/));
+
+    it('but a sector that no signature can be in does not count', async () => {
+      const {contents} = await contentsOf(damagedAt(32 * mebibyte));
+      assert.deepEqual(contents, {kind: 'blank'});
+    });
+
+    it('if a sector of a small disk cannot be read', async () => {
+      const host = made((machine) => {
+        machine.damaged = {[node]: 3 * mebibyte};
+        const {nvme} = functionOf(machine, spare);
+        if (nvme !== undefined) nvme.size = (4 * mebibyte) / 512;
+      });
+      await unknown(host, /cannot be read/);
+    });
+
     it('if there is no blkid', async () => {
       const host = made();
       host.failCommand(/^blkid /, 127, 'not found');

@@ -112,6 +112,32 @@ describe('userspace on a real kernel', function () {
     assert.match(stderr, /is mounted at \/mnt\/data\n/);
   });
 
+  it('skips an empty disk with a bad sector where a signature can be', async () => {
+    const {machine} = product();
+    const port = machine.ports.take();
+    const damaged = 'damaged';
+    // LUKS has its last header at 4 MiB.
+    await machine.monitor('blockdev-add', {
+      'node-name': damaged,
+      driver: 'blkdebug',
+      image: port.place.drive,
+      'inject-error': [{event: 'none', iotype: 'read', sector: 8192, errno: 5}],
+    });
+    try {
+      await port.plug('nvme', {drive: damaged});
+      const disk = await diskOf(port.slot);
+      await product().untilDriver(port.slot, 'nvme');
+      const blkid = await machine.run(`blkid -p /dev/${disk}`);
+      assert.deepEqual([blkid.code, blkid.stderr], [2, '']);
+      assert.deepEqual(await reasonsOf(port.slot), [
+        `/dev/${disk} could not be searched for data: it cannot be read`,
+      ]);
+    } finally {
+      await port.unplug();
+      await machine.monitor('blockdev-del', {'node-name': damaged});
+    }
+  });
+
   it('of twins takes the one that is not in use; PCI_BLOCKED wins', async () => {
     const {machine} = product();
     await machine.sh('ip link set enp0s6 up && ip address add 10.0.2.15/24 dev enp0s6');

@@ -2,6 +2,7 @@ import {posix} from 'node:path';
 import type {CommandResult} from '../../../src/host/host.js';
 import type {SimulatedMachine} from '../kernel/machine.js';
 import {blkid} from './blkid.js';
+import {dd} from './dd.js';
 import {chmod, no, stat, touch, yes} from './coreutils.js';
 import {getent} from './getent.js';
 import {dracut, initramfsClaims, mkinitcpio, updateInitramfs} from './initramfs.js';
@@ -35,6 +36,7 @@ const programs = new Map<string, Program>([
   ['true', yes],
   ['false', no],
   ['blkid', blkid],
+  ['dd', dd],
   ['getent', getent],
   ['modprobe', modprobe],
   ['rmmod', rmmod],
