@@ -342,7 +342,8 @@ async function applyStep(run: Run, step: Step): Promise<boolean> {
       return true;
     case 'expect-huge-pages':
       checkHugePages(run, step);
-      return true;
+      // Also a check of an undo, where it is not one of the steps that were undone.
+      return false;
     case 'expect-unused':
       await awaitUnused(host, step.uuid);
       return true;

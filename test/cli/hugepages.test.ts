@@ -158,6 +158,15 @@ describe('pearasys hugepages', () => {
       );
     });
 
+    it('counts freed pages when it restores them: the kernel may have given the memory away', async () => {
+      const host = machine({pages: 40, room: 20});
+      host.failFile(file, 'ENOSPC');
+      const {exitCode, stderr} = await typed(host, 'hugepages set 32M');
+      assert.equal(exitCode, 1);
+      assert.deepEqual(numbers(host), [20, 0]);
+      assert.match(stderr, /could not be undone: .*NUMA node 0: 20 of 40 pages of 2M/);
+    });
+
     it('undoes the numbers if a later step fails', async () => {
       const host = machine();
       host.failFile(file, 'ENOSPC');

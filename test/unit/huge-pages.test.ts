@@ -233,13 +233,23 @@ describe('the plan for huge pages', () => {
     ]);
   });
 
-  it('with clear frees unused pages of all nodes and sizes first', () => {
-    const host = machine({pages: 30, used: 2}, {node: 1, size: 1_048_576, pages: 1});
+  it('with clear frees unused pages of the default size on all nodes first, as SPDK', () => {
+    const host = machine(
+      {pages: 30, used: 2},
+      {node: 1, pages: 4},
+      {node: 0, size: 1_048_576, pages: 2},
+      {node: 1, size: 1_048_576, pages: 1},
+    );
+    const cleared = [`echo '2' > ${folder(0)}/nr_hugepages`, `echo '0' > ${folder(1)}/nr_hugepages`];
     assert.deepEqual(lines(planned(host, {clear: true, counts: [{node: 0, pages: 16}]})), [
-      `echo '2' > ${folder(0)}/nr_hugepages`,
-      `echo '0' > ${folder(1, 1_048_576)}/nr_hugepages`,
+      ...cleared,
       `echo '16' > ${folder(0)}/nr_hugepages`,
       `test "$(cat ${folder(0)}/nr_hugepages)" -ge 16`,
+    ]);
+    const large1 = {clear: true, pageSize: large, counts: [{node: 0, pages: 3}]};
+    assert.deepEqual(lines(planned(host, large1)).slice(0, 3), [
+      ...cleared,
+      `echo '3' > ${folder(0, 1_048_576)}/nr_hugepages`,
     ]);
   });
 

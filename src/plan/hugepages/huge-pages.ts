@@ -40,6 +40,7 @@ import {
   systemctl,
   writeAttribute,
   writeFile,
+  type ExpectHugePagesStep,
   type FileState,
   type PoolTarget,
   type Planned,
@@ -65,7 +66,7 @@ export interface HugePagesWish {
   readonly counts: readonly PageCount[];
   /** Whether a node that has more pages keeps them. */
   readonly keepMore: boolean;
-  /** Whether the unused pages of all nodes and sizes are freed first. */
+  /** Whether the unused pages of the kernel's default size are freed first, on all nodes: as with SPDK. */
   readonly clear: boolean;
   /** Whether it is enough to get some of the pages; otherwise the plan fails and is undone. */
   readonly partial: boolean;
@@ -197,7 +198,7 @@ export function planHugePages(wish: HugePagesWish, state: HugePagesState): Plann
     );
   const unknown = state.running ? refuseUnknown(wish, pageSize, state) : undefined;
   if (unknown !== undefined) return unknown;
-  const cleared = wish.clear ? clearSteps(state.huge.pools, state.huge) : {steps: [], kept: []};
+  const cleared = clearFirst(wish, state.huge);
   const before = new Map(cleared.steps.map(({pool, pages}) => [pool, pages]));
   const targets = targetsOf(wish, pageSize, state, before);
   const refusal =
@@ -323,6 +324,14 @@ function refuseUnknownNodes(named: readonly number[], {nodes}: HugePagesState): 
       );
 }
 
+/** What a wish frees before it allocates. */
+function clearFirst({clear}: HugePagesWish, huge: HugePages): ReturnType<typeof clearSteps> {
+  return clearSteps(
+    huge.pools.filter(({pageSize}) => clear && pageSize === huge.defaultSize),
+    huge,
+  );
+}
+
 /**
  * How far pools can be reduced: a page in use would turn into a surplus page, which the process could not get again,
  * and a reserved page would be missing when its process first writes to it.
@@ -400,13 +409,12 @@ function refuseUse(message: string, hint: string, users: readonly PageUser[] = [
 
 function refuseWithoutMemory(
   targets: readonly Target[],
-  {clear}: HugePagesWish,
+  wish: HugePagesWish,
   {available, huge}: HugePagesState,
 ): Refusal | undefined {
-  const final = new Map<PagePool, number>([
-    ...(clear ? clearSteps(huge.pools, huge).steps : []).map(({pool, pages}) => [pool, pages] as const),
-    ...targets.map(({pool, pages}) => [pool, pages] as const),
-  ]);
+  const final = new Map<PagePool, number>(
+    [...clearFirst(wish, huge).steps, ...targets].map(({pool, pages}) => [pool, pages] as const),
+  );
   const needed = [...final].reduce((sum, [pool, pages]) => sum + (pages - pagesSet(pool)) * pool.pageSize, 0);
   if (available === undefined || needed <= available) return undefined;
   return refuse({
@@ -424,10 +432,17 @@ function inMegabytes(bytes: number): string {
 
 function setPages(pool: PagePool, pages: number, previous: number): Step {
   const path = `${pool.folder}/nr_hugepages`;
-  return writeAttribute(path, String(pages), {undo: [writeAttribute(path, String(previous))]});
+  const restored = {pool, pages: previous};
+  return writeAttribute(path, String(pages), {
+    undo: [
+      writeAttribute(path, String(previous)),
+      // The memory of freed pages may be in use, or in pieces, by then.
+      ...(pages < previous ? [expectPages([restored], false)] : []),
+    ],
+  });
 }
 
-function expectPages(targets: readonly Target[], partial: boolean): Step {
+function expectPages(targets: readonly Target[], partial: boolean): ExpectHugePagesStep {
   const wanted = targets.map(({pool: {node, pageSize, folder}, pages}): PoolTarget => ({
     node,
     pageSize,
