@@ -1,5 +1,6 @@
 import {parseAccountLine, readGroups, readGroupsOf, readUsers} from '../config/accounts.js';
 import {printLimit, readMemlock, type MemoryLimit} from '../config/memlock.js';
+import {readHugePages} from '../devices/memory/huge-pages.js';
 import {CommandError, usageError} from '../host/errors.js';
 import type {HostQuery} from '../host/host.js';
 import {
@@ -98,8 +99,13 @@ async function lookUp(host: HostQuery, kind: 'user' | 'group', word: string): Pr
 /**
  * How much memory these users may lock, in sentences: VFIO locks all memory that the device may access, and a program of
  * a user fails with ENOMEM beyond the limit (RLIMIT_MEMLOCK).
+ * @param pages bytes of huge pages after the command; default as many as now.
  */
-export async function describeMemlock(host: HostQuery, {user, group}: NodeAccessChange): Promise<string[]> {
+export async function describeMemlock(
+  host: HostQuery,
+  {user, group}: NodeAccessChange,
+  pages?: number,
+): Promise<string[]> {
   // limits.conf has names.
   const [owner, members] = [nameOf(user, readUsers(host)), nameOf(group, readGroups(host))];
   const who = owner ?? (members === undefined ? undefined : `@${members}`);
@@ -112,21 +118,17 @@ export async function describeMemlock(host: HostQuery, {user, group}: NodeAccess
   const has = given === undefined ? 'the default' : `${printLimit(given.limit)} (${given.from})`;
   return [
     `${subject} may lock ${has} of memory in a new session; VFIO locks all memory that the device may access: ` +
-      `the whole memory of a guest, the huge pages of DPDK and SPDK${hugeWords(host)}`,
+      `the whole memory of a guest, the huge pages of DPDK and SPDK${hugeWords(host, pages)}`,
     `to raise the limit: echo '${who} - memlock unlimited' > /etc/security/limits.d/90-vfio.conf, and log in again; ` +
       'for a service: LimitMEMLOCK=infinity in its unit',
   ];
 }
 
-/** The huge pages that are reserved now. */
-function hugeWords(host: HostQuery): string {
-  const folder = '/sys/kernel/mm/hugepages';
-  const bytes = host.list(folder).map((name) => {
-    const size = Number(/^hugepages-(\d+)kB$/.exec(name)?.[1] ?? 0);
-    return size * 1024 * Number(host.readText(`${folder}/${name}/nr_hugepages`) ?? 0);
-  });
-  const total = bytes.reduce((sum, one) => sum + one, 0);
-  return total === 0 ? '' : ` (now ${printLimit(total)})`;
+/** The huge pages that there are, or will be. */
+function hugeWords(host: HostQuery, after: number | undefined): string {
+  const now = readHugePages(host).pools.reduce((sum, {pages, pageSize}) => sum + pages * pageSize, 0);
+  if (after !== undefined && after !== now) return ` (${printLimit(after)} after this command)`;
+  return now === 0 ? '' : ` (now ${printLimit(now)})`;
 }
 
 /** systemd's limit for services and sessions; undefined where systemd does not run. */

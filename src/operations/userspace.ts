@@ -5,7 +5,7 @@ import {isForUserspace, noDriver} from '../devices/pci/driver.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host, HostReader} from '../host/host.js';
-import {hugePagesLock, planHugePages, readHugePagesState} from '../plan/hugepages/huge-pages.js';
+import {bytesAfter, hugePagesLock, planHugePages, readHugePagesState} from '../plan/hugepages/huge-pages.js';
 import {
   accessNotes,
   granted,
@@ -194,6 +194,12 @@ function withoutAccess(host: HostReader, planned: Planned, {switched, already}: 
   const state = readAccess(host, 'boot', []);
   const left = granted(state).filter(({slot}) => !slots.includes(slot));
   return {...planned, steps: [...planned.steps, ...planAccess(left, state)]};
+}
+
+/** How many bytes of huge pages there will be; undefined if they cannot be set. */
+export function readBytesAfter(host: HostReader, variables: HugePageVariables): number | undefined {
+  const state = readHugePagesState(host);
+  return bytesAfter(wishFor(variables, state).wish, state);
 }
 
 /** Adds the huge pages to a plan: after the devices, as with SPDK. */

@@ -574,6 +574,26 @@ describe('pearasys userspace', () => {
         assert.equal(ownerOf(host, '/dev/vfio/10'), '1001:0 660');
       });
 
+      it('says how much memory the user may lock for the huge pages that there will be', async () => {
+        const host = made((machine) => {
+          withUsers(machine);
+          machine.hugePages = [
+            {node: 0, size: 2048, pages: 4},
+            {node: 1, size: 2048, pages: 3},
+            {node: 0, size: 1_048_576, pages: 1},
+          ];
+        });
+        const words = `${spare} --user alice --dry-run`;
+        const said = async (environment: NodeJS.ProcessEnv) =>
+          /huge pages of DPDK and SPDK(.*)$/m.exec(
+            (await config(host, words, environment)).notes.join('\n'),
+          )?.[1];
+        assert.equal(await said({}), ' (now 1038 MiB)');
+        assert.equal(await said({HUGEMEM: '64'}), ' (1094 MiB after this command)');
+        assert.equal(await said({HUGEMEM: '64', CLEAR_HUGE: 'yes'}), ' (1088 MiB after this command)');
+        assert.equal(await said({NRHUGE: '2', HUGENODE: '0,1'}), ' (now 1038 MiB)');
+      });
+
       it('refuses a user when a record gives another device of the group to another one', async () => {
         const host = made((machine) => {
           withUsers(machine);

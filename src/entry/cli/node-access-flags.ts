@@ -27,6 +27,7 @@ export function accessWords(flags: {
 /**
  * The change that the words mean; undefined without any. Says how much memory the users may lock.
  * @param notes gets what is said, for `--json`.
+ * @param pages bytes of huge pages after the command; default as many as now.
  * @throws PearasysError `usage` for a user or group that does not exist, and for a wrong mode.
  */
 export async function readAccessChange(
@@ -34,10 +35,11 @@ export async function readAccessChange(
   host: Host,
   words: NodeAccessWords | undefined,
   notes: string[],
+  pages?: number,
 ): Promise<NodeAccessChange | undefined> {
   if (words === undefined) return undefined;
   const {change, notes: said} = await resolveAccess(host, words);
-  for (const note of [...said, ...(await describeMemlock(host, change))]) {
+  for (const note of [...said, ...(await describeMemlock(host, change, pages))]) {
     notes.push(note);
     command.note(note);
   }

@@ -198,9 +198,7 @@ export function planHugePages(wish: HugePagesWish, state: HugePagesState): Plann
     );
   const unknown = state.running ? refuseUnknown(wish, pageSize, state) : undefined;
   if (unknown !== undefined) return unknown;
-  const cleared = clearFirst(wish, state.huge);
-  const before = new Map(cleared.steps.map(({pool, pages}) => [pool, pages]));
-  const targets = targetsOf(wish, pageSize, state, before);
+  const {cleared, before, targets} = changesOf(wish, pageSize, state);
   const refusal =
     refuseInUse(targets, pageSize, state) ??
     (wish.partial ? undefined : refuseWithoutMemory(targets, wish, state));
@@ -259,6 +257,26 @@ export function planClearHugePages(wish: ClearWish, state: HugePagesState): Plan
     notes: keptNotes(kept),
     afterUndo: mounts.length > 0 && state.running ? [systemctl(['daemon-reload'])] : [],
   });
+}
+
+/** What is freed first, how many pages the pools have then, and how many they shall have in the end. */
+function changesOf(wish: HugePagesWish, pageSize: number, state: HugePagesState) {
+  const cleared = clearFirst(wish, state.huge);
+  const before = new Map(cleared.steps.map(({pool, pages}) => [pool, pages]));
+  return {cleared, before, targets: targetsOf(wish, pageSize, state, before)};
+}
+
+/** How many bytes of huge pages there are when {@link planHugePages} is carried out; undefined if it is refused. */
+export function bytesAfter(wish: HugePagesWish, state: HugePagesState): number | undefined {
+  const pageSize = wish.pageSize ?? state.huge.defaultSize;
+  if (pageSize === undefined || planHugePages(wish, state).kind === 'refusal') return undefined;
+  const {before, targets} = changesOf(wish, pageSize, state);
+  const changed = new Map([...before, ...targets.map(({pool, pages}) => [pool, pages] as const)]);
+  return state.huge.pools.reduce(
+    (sum, pool) =>
+      sum + (pool.pages + (changed.get(pool) ?? pagesSet(pool)) - pagesSet(pool)) * pool.pageSize,
+    0,
+  );
 }
 
 /** A pool, and how many pages it shall have. */
