@@ -158,8 +158,8 @@ export interface Host extends HostQuery {
    */
   removeFile(path: string, options?: {readonly prune?: number}): Promise<void>;
   /**
-   * Sets owner and permission bits of a device node.
-   * @returns whether there is a node at this path. Nothing else gets another owner.
+   * Sets owner and permission bits of a device node, or of a folder where huge pages are mounted.
+   * @returns whether there is one at this path. Nothing else gets another owner.
    * @throws FileError
    */
   setOwner(path: string, owner: FileOwner, mode: number): Promise<boolean>;

@@ -57,6 +57,9 @@ const mostBytes = 1 << 20;
 /** Milliseconds to wait for a child that is at work before another one is started. */
 const writerPatience = 100;
 
+/** The type of the file system of huge pages in statfs(2). */
+const hugePagesMagic = 0x958458f6;
+
 /** The descriptor under which flock(1) gets the file to lock. */
 const lockDescriptor = 3;
 
@@ -368,8 +371,10 @@ export class MachineHost implements Host {
 
   async setOwner(path: string, {uid, gid}: FileOwner, mode: number): Promise<boolean> {
     // A device node in an image is one of this machine's devices.
-    if (this.root !== '/' || this.info(path, false)?.kind !== 'device') return false;
+    const kind = this.root === '/' ? this.info(path, false)?.kind : undefined;
+    if (kind !== 'device' && kind !== 'directory') return false;
     try {
+      if (kind === 'directory') return await this.#setFolderOwner(path, {uid, gid}, mode);
       await this.#change('changing the owner of', path, () => {
         fs.lchownSync(path, uid, gid);
         fs.chmodSync(path, mode);
@@ -379,6 +384,26 @@ export class MachineHost implements Host {
       throw error;
     }
     return true;
+  }
+
+  /** @returns whether huge pages are mounted there. */
+  async #setFolderOwner(path: string, {uid, gid}: FileOwner, mode: number): Promise<boolean> {
+    let isMounted = false;
+    await this.#change('changing the owner of', path, () => {
+      const folder = fs.openSync(
+        path,
+        fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW,
+      );
+      try {
+        isMounted = fs.statfsSync(`/proc/self/fd/${folder}`).type === hugePagesMagic;
+        if (!isMounted) return;
+        fs.fchownSync(folder, uid, gid);
+        fs.fchmodSync(folder, mode);
+      } finally {
+        fs.closeSync(folder);
+      }
+    });
+    return isMounted;
   }
 
   tidyFolder(folder: string, {prune = 0}: {readonly prune?: number} = {}): Promise<void> {

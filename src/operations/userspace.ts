@@ -6,6 +6,7 @@ import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host, HostReader} from '../host/host.js';
 import {bytesAfter, hugePagesLock, planHugePages, readHugePagesState} from '../plan/hugepages/huge-pages.js';
+import {planMountAccess, readMountAccess} from '../plan/hugepages/mount-access.js';
 import {
   accessNotes,
   granted,
@@ -139,7 +140,7 @@ export async function configureUserspace(
     host,
     [
       ...chosen.map(({slot}) => slot),
-      ...(hugePages === undefined ? [] : [hugePagesLock]),
+      ...(hugePages === undefined && access === undefined ? [] : [hugePagesLock]),
       ...(access === undefined ? [] : [accessLock]),
     ],
     (when) => {
@@ -158,7 +159,7 @@ export async function configureUserspace(
 
 /**
  * Adds who may open the devices to a plan, before the devices are switched: udev applies the rules to the nodes that
- * appear then.
+ * appear then. The same users get the mounted huge pages, as with SPDK.
  */
 function withAccess(
   host: HostReader,
@@ -180,10 +181,11 @@ function withAccess(
       .map(({driver}) => refuseWithoutNodes(driver ?? noDriver, access, change))
       .find((one) => one !== undefined) ?? refuseAccess(wanted, slots, state);
   if (refusal !== undefined) return refusal;
+  const mounts = planMountAccess(access, readMountAccess(host));
   return {
     ...planned,
-    steps: [...planAccess(wanted, state), ...planned.steps],
-    notes: [...planned.notes, ...accessNotes(wanted, slots, state)],
+    steps: [...planAccess(wanted, state), ...mounts.steps, ...planned.steps],
+    notes: [...planned.notes, ...accessNotes(wanted, slots, state), ...mounts.notes],
   };
 }
 

@@ -97,7 +97,10 @@ interface RemoveFileStep extends StepBase {
   readonly prune?: number;
 }
 
-/** Sets owner and mode of a device node that exists. udev's rules do the same for nodes that appear later. */
+/**
+ * Sets owner and mode of a device node that exists, or of a folder where huge pages are mounted. udev's rules do the same
+ * for nodes that appear later.
+ */
 export interface SetOwnerStep extends StepBase {
   readonly kind: 'set-owner';
   readonly path: string;
@@ -588,7 +591,7 @@ export function removeLink(path: string, target: string): RemoveFileStep {
   return {kind: 'remove-file', path, prune: 1, undo: [{kind: 'make-link', path, target, undo: []}]};
 }
 
-/** Sets owner and mode of a device node. Undone by setting what they were before. */
+/** Sets owner and mode of a device node or of mounted huge pages. Undone by setting what they were before. */
 export function setOwner(
   path: string,
   {owner, mode}: Pick<SetOwnerStep, 'owner' | 'mode'>,

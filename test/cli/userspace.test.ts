@@ -574,6 +574,46 @@ describe('pearasys userspace', () => {
         assert.equal(ownerOf(host, '/dev/vfio/10'), '1001:0 660');
       });
 
+      describe('with the folders where huge pages are mounted, as SPDK does', () => {
+        const folder = '/dev/hugepages';
+        const mounted = (options = 'rw,pagesize=2M') => {
+          const host = made(withUsers);
+          host.machine.mount({source: 'hugetlbfs', target: folder, type: 'hugetlbfs', options});
+          return host;
+        };
+
+        it('to the owner and the group, without taking rights from others', async () => {
+          const host = mounted();
+          await config(host, spare, {TARGET_USER: 'alice'});
+          assert.equal(ownerOf(host, folder), '1000:0 775');
+          await config(host, `${spare} --user alice --user-group vfio`);
+          assert.equal(ownerOf(host, folder), '1000:990 775');
+          assert.equal((await config(host, `${spare} --user alice --user-group vfio`)).changed, false);
+        });
+
+        it('as the only owner if the mode says so', async () => {
+          const host = mounted('rw,pagesize=2M,mode=0700');
+          await config(host, `${spare} --user alice --mode 0600`);
+          assert.equal(ownerOf(host, folder), '1000:0 700');
+        });
+
+        it('unless they belong to another user', async () => {
+          const host = mounted('rw,pagesize=2M,uid=1001');
+          const {notes} = await config(host, spare, {TARGET_USER: 'alice'});
+          assert.equal(ownerOf(host, folder), '1001:0 755');
+          assert.ok(notes.includes('/dev/hugepages belongs to user bob and is left unchanged'));
+          assert.equal(ownerOf(host, '/dev/vfio/10'), '1000:0 660');
+        });
+
+        it('and undoes it when a device does not take its driver', async () => {
+          const host = mounted();
+          host.refuseProbe(spare, 'vfio-pci');
+          const {exitCode} = await typed(host, `userspace config ${spare} --user alice`);
+          assert.equal(exitCode, 1);
+          assert.equal(ownerOf(host, folder), '0:0 755');
+        });
+      });
+
       it('says how much memory the user may lock for the huge pages that there will be', async () => {
         const host = made((machine) => {
           withUsers(machine);

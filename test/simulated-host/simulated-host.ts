@@ -263,6 +263,7 @@ export class SimulatedHost implements Host {
       ...(node === undefined
         ? {}
         : {kind: 'device' as const, mode: node.mode, deviceNumber: node.number, size: 0}),
+      ...this.machine.hostUse.pageFolders.get(real),
     };
   }
 
@@ -352,6 +353,11 @@ export class SimulatedHost implements Host {
   async setOwner(path: string, {uid, gid}: FileOwner, mode: number): Promise<boolean> {
     const effect: Effect = {kind: 'owner', path, owner: `${uid}:${gid}`, mode, answer: ''};
     return await this.#perform(effect, () => {
+      const {pageFolders} = this.machine.hostUse;
+      if (pageFolders.has(path)) {
+        pageFolders.set(path, {uid, gid, mode});
+        return true;
+      }
       if (!this.machine.tree.nodes.has(path)) return false;
       this.machine.setNodeOwner(path, {uid, gid, mode});
       return true;

@@ -158,10 +158,12 @@ describe('MachineHost', function () {
       const machine = new MachineHost();
       fs.writeFileSync(real('/etc/file'), '', {mode: 0o600});
       fs.symlinkSync('/dev/null', real('/etc/link'));
-      for (const name of ['file', 'link', 'missing', 'no/folder'])
+      fs.mkdirSync(real('/etc/folder'), {mode: 0o700});
+      for (const name of ['file', 'link', 'missing', 'no/folder', 'folder'])
         assert.equal(await machine.setOwner(real(`/etc/${name}`), {uid: 12, gid: 34}, 0o666), false, name);
       const {uid, mode} = fs.statSync(real('/etc/file'));
       assert.deepEqual([uid === 12, mode & 0o777], [false, 0o600]);
+      assert.equal(fs.statSync(real('/etc/folder')).mode & 0o777, 0o700);
       spawnSync('mknod', [real('/etc/null'), 'c', '1', '3']);
       assert.equal(await host.setOwner('/etc/null', {uid: 12, gid: 34}, 0o666), false);
       await machine.close();

@@ -151,7 +151,8 @@ function own(
   return same ? [] : [setOwner(path, target, now)];
 }
 
-function numberOf(account: string | undefined, accounts: Accounts): number | undefined {
+/** The number of a user or group; undefined for none, and for one that does not exist. */
+export function numberOf(account: string | undefined, accounts: Accounts): number | undefined {
   if (account === undefined) return undefined;
   return /^\d+$/.test(account) ? Number(account) : accounts.get(account);
 }

@@ -30,6 +30,11 @@ export interface NodeAccessChange {
 /** The mode of nodes with an owner if nothing else is recorded: for owner and group, as VFIO needs both rights. */
 export const defaultMode = 0o660;
 
+/** The mode of a folder whose files these users may use and create: who may read may also enter. */
+export function folderMode(mode: number): number {
+  return mode | ((mode & 0o444) >> 2);
+}
+
 /** The keys in a record, and in every other file that has the access to a device. */
 export const nodeAccessKeys = {
   user: 'PEARASYS_USER',

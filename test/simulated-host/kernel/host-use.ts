@@ -12,6 +12,11 @@ export class HostUse {
   readonly #machine: SimulatedMachine;
   /** Addresses of each interface that is up. */
   readonly addresses = new Map<string, readonly string[]>();
+  /** The folders where huge pages are mounted: the file system keeps their owner and mode. */
+  readonly pageFolders = new Map<
+    string,
+    {readonly uid: number; readonly gid: number; readonly mode: number}
+  >();
   #routes: MachineDeclaration['routes'];
   #mounts: MachineDeclaration['mounts'];
   #swaps: MachineDeclaration['swaps'];
@@ -26,11 +31,25 @@ export class HostUse {
 
   mount(mount: MachineDeclaration['mounts'][number]): void {
     this.#mounts.push(mount);
+    if (mount.type === 'hugetlbfs') {
+      const number = (key: string, radix: number, usual: number) =>
+        parseInt(
+          new RegExp(`(?:^|,)${key}=(\\d+)`).exec(mount.options ?? '')?.[1] ?? usual.toString(radix),
+          radix,
+        );
+      this.#machine.tree.directory(mount.target);
+      this.pageFolders.set(mount.target, {
+        uid: number('uid', 10, 0),
+        gid: number('gid', 10, 0),
+        mode: number('mode', 8, 0o755),
+      });
+    }
     this.renderMounts();
   }
 
   unmount(target: string): void {
     this.#mounts = this.#mounts.filter((mount) => mount.target !== target);
+    this.pageFolders.delete(target);
     this.renderMounts();
   }
 
