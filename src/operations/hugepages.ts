@@ -2,6 +2,7 @@ import {pagesSet, readHugePages, type PoolNode} from '../devices/memory/huge-pag
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host, HostReader} from '../host/host.js';
 import {
+  bytesAfter,
   hugePagesLock,
   nodeInWords,
   planClearHugePages,
@@ -38,6 +39,11 @@ export async function setHugePages(
     () => planHugePages(wish, readHugePagesState(host, wish.mount)),
     options,
   );
+}
+
+/** How many bytes of huge pages there will be; undefined if the wish is refused. */
+export function readBytesAfter(host: HostReader, wish: HugePagesWish): number | undefined {
+  return bytesAfter(wish, readHugePagesState(host, wish.mount));
 }
 
 /**

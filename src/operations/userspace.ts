@@ -199,7 +199,7 @@ function withoutAccess(host: HostReader, planned: Planned, {switched, already}: 
 }
 
 /** How many bytes of huge pages there will be; undefined if they cannot be set. */
-export function readBytesAfter(host: HostReader, variables: HugePageVariables): number | undefined {
+export function readBytesAfterConfig(host: HostReader, variables: HugePageVariables): number | undefined {
   const state = readHugePagesState(host);
   return bytesAfter(wishFor(variables, state).wish, state);
 }

@@ -91,6 +91,76 @@ describe('pearasys hugepages', () => {
       assert.match((await succeeds(host, 'hugepages set 64M --mount /mnt/huge')).stderr, /nothing to do/);
     });
 
+    describe('gives the mounted folder to a user', () => {
+      const withUsers = () => {
+        const host = machine();
+        host.machine.tree.file('/etc/passwd', 'root:x:0:0::/:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n', 0o644);
+        host.machine.tree.file('/etc/group', 'root:x:0:\nvfio:x:990:\n', 0o644);
+        return host;
+      };
+      const optionsIn = (host: SimulatedHost) => /^Options=(.*)$/m.exec(host.readText(unit) ?? '')?.[1];
+      const ownerOf = (host: SimulatedHost) => {
+        const {uid, gid, mode} = host.info('/mnt/huge') ?? {};
+        return `${uid ?? ''}:${gid ?? ''} ${mode?.toString(8) ?? ''}`;
+      };
+      const set = 'hugepages set 64M --mount /mnt/huge';
+
+      it('now and at each boot', async () => {
+        const host = withUsers();
+        await succeeds(host, `${set} --user alice`);
+        assert.equal(optionsIn(host), 'nosuid,nodev,pagesize=2M,uid=1000,mode=0770');
+        assert.equal(ownerOf(host), '1000:0 770');
+        await host.setOwner('/mnt/huge', {uid: 1001, gid: 0}, 0o700);
+        assert.match((await succeeds(host, set)).stderr, /nothing to do/);
+        assert.equal(ownerOf(host), '1001:0 700');
+        await succeeds(host, 'hugepages clear');
+        assert.equal(host.exists(unit), false);
+      });
+
+      it('also if it is mounted already; what is not said stays as it is', async () => {
+        const host = withUsers();
+        await succeeds(host, set);
+        assert.equal(ownerOf(host), '0:0 755');
+        await succeeds(host, `${set} --user-group vfio --mode 0640`);
+        assert.equal(optionsIn(host), 'nosuid,nodev,pagesize=2M,gid=990,mode=0750');
+        assert.equal(ownerOf(host), '0:990 750');
+        await succeeds(host, `${set} --user alice`);
+        assert.equal(optionsIn(host), 'nosuid,nodev,pagesize=2M,uid=1000,gid=990,mode=0750');
+        assert.equal(ownerOf(host), '1000:990 750');
+        await succeeds(host, `${set} --user= --user-group=`);
+        assert.equal(optionsIn(host), 'nosuid,nodev,pagesize=2M');
+        assert.equal(ownerOf(host), '0:0 755');
+      });
+
+      it('but not one that others mount, which they would own again at the next boot', async () => {
+        const host = withUsers();
+        host.machine.mount({
+          source: 'hugetlbfs',
+          target: '/dev/hugepages',
+          type: 'hugetlbfs',
+          options: 'rw,pagesize=2M',
+        });
+        const {exitCode, stderr} = await typed(host, 'hugepages set 64M --mount /dev/hugepages --user alice');
+        assert.equal(exitCode, 3);
+        assert.match(
+          stderr,
+          /\/dev\/hugepages is mounted by another unit.*systemctl edit dev-hugepages\.mount/s,
+        );
+        assert.equal(host.info('/dev/hugepages')?.uid, 0);
+        assert.deepEqual(numbers(host), [0, 0]);
+      });
+
+      it('if there is one, and such a user', async () => {
+        const host = withUsers();
+        const noMount = await typed(host, 'hugepages set 64M --user alice');
+        assert.equal(noMount.exitCode, 2);
+        assert.match(noMount.stderr, /--mount/);
+        const noUser = await typed(host, `${set} --user mallory`);
+        assert.equal(noUser.exitCode, 2);
+        assert.match(noUser.stderr, /there is no user 'mallory'/);
+      });
+    });
+
     it('leaves a folder alone where others have mounted pages of this size', async () => {
       const host = machine();
       host.machine.mount({

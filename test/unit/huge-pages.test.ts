@@ -16,6 +16,7 @@ import {
   withBootPages,
 } from '../../src/state/hugepages/boot-pages.js';
 import {parseMountUnit, printMountUnit} from '../../src/state/hugepages/mount-units.js';
+import {parseAccount} from '../../src/state/records/node-access.js';
 import {mountUnitName} from '../../src/systemd/unit.js';
 import type {HugePagesDeclaration} from '../simulated-host/declaration.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
@@ -112,6 +113,8 @@ describe('units of mounts', () => {
     for (const mount of [
       {where: '/mnt/huge', pageSize: small},
       {where: '/mnt/100%', pageSize: large},
+      {where: '/mnt/huge', pageSize: small, access: {user: parseAccount('991')!, mode: 0o660}},
+      {where: '/mnt/huge', pageSize: small, access: {group: parseAccount('992')!, mode: 0o640}},
     ]) {
       assert.deepEqual(parseMountUnit(printMountUnit(mount)), mount);
       assert.match(printMountUnit(mount), /# To undo: pearasys hugepages clear/);

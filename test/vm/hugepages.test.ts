@@ -141,6 +141,21 @@ WantedBy=basic.target
     await clear();
   });
 
+  it('belong to the user of their mount, at once and whenever it is mounted', async () => {
+    const set = ['hugepages', 'set', '32M:2M', '--mount', '/mnt/huge'];
+    const owner = () => machine.sh('stat -c "%U %G %a" /mnt/huge');
+    await product.sh(...set);
+    assert.equal(await owner(), 'root root 755');
+    await product.sh(...set, '--user', 'nobody');
+    assert.equal(await owner(), 'nobody root 770');
+    await machine.sh(`systemctl restart ${unit}`);
+    assert.equal(await owner(), 'nobody root 770');
+    await machine.sh(
+      'setpriv --reuid=nobody --clear-groups fallocate -l 2M /mnt/huge/file && rm /mnt/huge/file',
+    );
+    await clear();
+  });
+
   it('leave nothing when they are cleared', async () => {
     await product.sh('hugepages', 'set', '32M:2M', '--mount', '/mnt/huge');
     await clear();

@@ -138,6 +138,19 @@ describe('userspace on a real kernel', function () {
     }
   });
 
+  it('gives the mounted huge pages to the user of the devices', async () => {
+    const {machine} = product();
+    const owner = () => machine.sh('stat -c "%U %G %a" /dev/hugepages');
+    await machine.sh('findmnt -t hugetlbfs /dev/hugepages');
+    assert.equal(await owner(), 'root root 755');
+    try {
+      await config(disk1.slot, '--user', 'nobody');
+      assert.equal(await owner(), 'nobody root 775');
+    } finally {
+      await machine.sh('chown root /dev/hugepages && chmod 0755 /dev/hugepages');
+    }
+  });
+
   it('of twins takes the one that is not in use; PCI_BLOCKED wins', async () => {
     const {machine} = product();
     await machine.sh('ip link set enp0s6 up && ip address add 10.0.2.15/24 dev enp0s6');

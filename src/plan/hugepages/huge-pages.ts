@@ -1,6 +1,7 @@
 import {ExitCode} from '../../host/errors.js';
-import type {HostReader} from '../../host/host.js';
+import type {FileOwner, HostReader} from '../../host/host.js';
 import {shellWord} from '../../host/shell.js';
+import {readGroups, readUsers, type Accounts} from '../../config/accounts.js';
 import {
   pagesSet,
   readAvailable,
@@ -26,10 +27,18 @@ import {
   readPageMounts,
   type PageMount,
 } from '../../state/hugepages/mount-units.js';
+import {
+  changeNodeAccess,
+  folderMode,
+  parseAccount,
+  type NodeAccess,
+  type NodeAccessChange,
+} from '../../state/records/node-access.js';
 import {mountUnitName} from '../../systemd/unit.js';
 import {readMounts} from '../../usage/mounts.js';
 import {readPageUsers, type PageUser} from '../../usage/page-users.js';
 import {describePageUser} from '../../usage/words.js';
+import {numberOf} from '../service/access.js';
 import {
   makeLink,
   plan,
@@ -37,6 +46,7 @@ import {
   refuse,
   removeFile,
   removeLink,
+  setOwner,
   systemctl,
   writeAttribute,
   writeFile,
@@ -74,6 +84,8 @@ export interface HugePagesWish {
   readonly persistent: boolean;
   /** Where the pages are mounted, at each boot; undefined for no mount. */
   readonly mount: string | undefined;
+  /** Who may create files in that mount; default no change. */
+  readonly mountAccess?: NodeAccessChange | undefined;
 }
 
 /** What `hugepages clear` frees. */
@@ -119,9 +131,14 @@ export interface MountTarget {
   readonly empty: boolean;
   /** The type of the file system that is mounted exactly there. */
   readonly type: string | undefined;
+  readonly owner: FileOwner;
+  /** Permission bits. */
+  readonly mode: number;
   /** The unit's file; `foreign` if pearasys did not write it. */
   readonly unit: FileState | 'foreign' | undefined;
   readonly linked: boolean;
+  readonly users: Accounts;
+  readonly groups: Accounts;
 }
 
 /** Reads {@link HugePagesState}. @param mount the folder of the wish's mount. */
@@ -172,8 +189,11 @@ export function readMountedPages(host: HostReader): MountedPages[] {
 function readTarget(host: HostReader, where: string, running: boolean): MountTarget {
   const path = mountUnitPath({where});
   const unit = readOwn(host, path);
+  const {kind, uid = 0, gid = 0, mode = 0} = host.info(where) ?? {};
   return {
-    kind: host.info(where)?.kind,
+    kind,
+    owner: {uid, gid},
+    mode,
     empty: host.list(where).length === 0,
     // The last of several mounts on one folder is the visible one.
     type: running ? readMounts(host).findLast(({target}) => target === where)?.type : undefined,
@@ -182,6 +202,8 @@ function readTarget(host: HostReader, where: string, running: boolean): MountTar
         ? unit
         : 'foreign',
     linked: host.readLink(mountUnitLink({where})) !== undefined,
+    users: readUsers(host),
+    groups: readGroups(host),
   };
 }
 
@@ -213,7 +235,8 @@ export function planHugePages(wish: HugePagesWish, state: HugePagesState): Plann
   const grown = ordered.filter(({pool, pages}) => pages > (before.get(pool) ?? pagesSet(pool)));
   const file = wish.persistent ? planFile(bootPagesOf(wish, pageSize, state), state) : [];
   if ('kind' in file) return file;
-  const mount = wish.mount === undefined ? [] : planMount({where: wish.mount, pageSize}, state);
+  const mount =
+    wish.mount === undefined ? [] : planMount({where: wish.mount, pageSize}, wish.mountAccess, state);
   if ('kind' in mount) return mount;
   return plan(
     [...writes, ...(grown.length === 0 ? [] : [expectPages(grown, wish.partial)]), ...file, ...mount],
@@ -541,14 +564,23 @@ function rewrite(list: readonly BootPages[], {file}: HugePagesState): Step[] {
   return text === file?.content ? [] : [writeFile(bootPagesPath, text, file)];
 }
 
-function planMount(mount: PageMount, {running, mounted, target}: HugePagesState): readonly Step[] | Refusal {
-  const {where, pageSize} = mount;
+function planMount(
+  {where, pageSize}: PageMount,
+  change: NodeAccessChange | undefined,
+  {running, mounted, target}: HugePagesState,
+): readonly Step[] | Refusal {
   const unit = mountUnitName(where);
-  const path = mountUnitPath(mount);
+  const path = mountUnitPath({where});
   const now = mounted.findLast((one) => one.where === where);
   const isMounted = target?.type === 'hugetlbfs' && now?.pageSize === pageSize;
   // Such as systemd's own dev-hugepages.mount.
-  if (isMounted && target.unit === undefined) return [];
+  if (isMounted && target.unit === undefined)
+    return change === undefined
+      ? []
+      : refuseUse(
+          `${where} is mounted by another unit, which gives it its owner at each boot`,
+          `name another folder, or add uid= and gid= to the options of that mount: systemctl edit ${shellWord(unit)}`,
+        );
   if (target?.unit === 'foreign') return refuseForeign(path);
   if (!isMounted && target?.type !== undefined)
     return refuseUse(
@@ -562,6 +594,8 @@ function planMount(mount: PageMount, {running, mounted, target}: HugePagesState)
         : `${where} is not a folder`,
       'name another folder',
     );
+  const access = mountAccess(change, target);
+  const mount: PageMount = {where, pageSize, ...(access === undefined ? {} : {access})};
   const text = printMountUnit(mount);
   const files = [
     ...(target?.unit?.content === text ? [] : [writeFile(path, text, target?.unit)]),
@@ -572,9 +606,41 @@ function planMount(mount: PageMount, {running, mounted, target}: HugePagesState)
   return [
     ...files,
     ...(files.length === 0 ? [] : [systemctl(['daemon-reload'])]),
-    ...(isMounted ? [] : [start]),
+    ...(isMounted ? (change === undefined ? [] : ownFolder(where, access, target)) : [start]),
   ];
 }
+
+/** Who may use the mount: what the unit says, with the change, by number. */
+function mountAccess(
+  change: NodeAccessChange | undefined,
+  target: MountTarget | undefined,
+): NodeAccess | undefined {
+  const text = typeof target?.unit === 'object' ? target.unit.content : '';
+  const access = changeNodeAccess(parseMountUnit(text)?.access, change ?? {});
+  if (access === undefined) return undefined;
+  const [user, group] = [
+    numberOf(access.user, target?.users ?? new Map<string, number>()),
+    numberOf(access.group, target?.groups ?? new Map<string, number>()),
+  ].map((number) => (number === undefined ? undefined : parseAccount(String(number))));
+  return {
+    ...(user === undefined ? {} : {user}),
+    ...(group === undefined ? {} : {group}),
+    mode: access.mode,
+  };
+}
+
+/** What a new mount would get from its options: the mount that exists does not read them again. */
+function ownFolder(where: string, access: NodeAccess | undefined, {owner, mode}: MountTarget): Step[] {
+  const wanted = {
+    owner: {uid: Number(access?.user ?? 0), gid: Number(access?.group ?? 0)},
+    mode: access === undefined ? usualFolderMode : folderMode(access.mode),
+  };
+  const same = wanted.owner.uid === owner.uid && wanted.owner.gid === owner.gid && wanted.mode === mode;
+  return same ? [] : [setOwner(where, wanted, {owner, mode})];
+}
+
+/** The mode of a mount whose options name none. */
+const usualFolderMode = 0o755;
 
 function planUnmounts(
   units: HugePagesState['units'],

@@ -4,9 +4,10 @@ import {posix} from 'node:path';
 import {parseSize, printSize} from '../../../../devices/memory/size.js';
 import {usageError} from '../../../../host/errors.js';
 import {isPrintableLine} from '../../../../host/printable.js';
-import {setHugePages} from '../../../../operations/hugepages.js';
+import {readBytesAfter, setHugePages} from '../../../../operations/hugepages.js';
 import {readDefaultPageSize} from '../../../../devices/memory/huge-pages.js';
 import {BaseCommand} from '../../base-command.js';
+import {accessWords, readAccessChange} from '../../node-access-flags.js';
 import {hugePagesResult, pageFlags, showHugePages, type HugePagesResult} from '../../hugepages.js';
 import {withChanges} from '../../switching.js';
 
@@ -28,6 +29,17 @@ export default class HugepagesSet extends BaseCommand {
   static override flags = {
     ...pageFlags,
     mount: text({summary: 'Mount the pages here, now and at each boot', helpValue: 'DIR'}),
+    user: text({summary: 'The owner of the mounted folder', helpValue: 'USER', dependsOn: ['mount']}),
+    'user-group': text({
+      summary: 'The group of the mounted folder',
+      helpValue: 'GROUP',
+      dependsOn: ['mount'],
+    }),
+    mode: text({
+      summary: 'The mode of the mounted folder without x; default 0660',
+      helpValue: 'MODE',
+      dependsOn: ['mount'],
+    }),
     partial: boolean({summary: 'Keep the pages that can be allocated, even if fewer than SIZE'}),
     'until-reboot': boolean({summary: 'Set the pages only until the next boot'}),
     node: integer({
@@ -65,20 +77,19 @@ export default class HugepagesSet extends BaseCommand {
     const nodes = [...new Set(flags.node ?? [])];
     const pages = pageSize === undefined ? 0 : size / pageSize;
     const notes: string[] = [];
+    const wish = {
+      pageSize,
+      counts: nodes.length === 0 ? [{node: undefined, pages}] : nodes.map((node) => ({node, pages})),
+      keepMore: false,
+      clear: false,
+      partial: flags.partial,
+      persistent: !flags['until-reboot'],
+      mount: flags.mount,
+    };
+    const words = accessWords(flags);
+    const mountAccess = await readAccessChange(this, host, words, notes, readBytesAfter(host, wish));
     const outcome = await withChanges(this, flags, notes, (options) =>
-      setHugePages(
-        host,
-        {
-          pageSize,
-          counts: nodes.length === 0 ? [{node: undefined, pages}] : nodes.map((node) => ({node, pages})),
-          keepMore: false,
-          clear: false,
-          partial: flags.partial,
-          persistent: !flags['until-reboot'],
-          mount: flags.mount,
-        },
-        options,
-      ),
+      setHugePages(host, {...wish, mountAccess}, options),
     );
     const result = hugePagesResult(host, outcome, flags, notes);
     showHugePages(this, result);

@@ -3,7 +3,7 @@ import {readDevices} from '../../../../devices/pci/device.js';
 import {parseDriver} from '../../../../devices/pci/driver.js';
 import {findSlot} from '../../../../devices/pci/find.js';
 import {usageError} from '../../../../host/errors.js';
-import {configureUserspace, readBytesAfter, selectForConfig} from '../../../../operations/userspace.js';
+import {configureUserspace, readBytesAfterConfig, selectForConfig} from '../../../../operations/userspace.js';
 import {BaseCommand, writeFlags} from '../../base-command.js';
 import {accessWords, nodeAccessFlags, readAccessChange} from '../../node-access-flags.js';
 import {withChanges} from '../../switching.js';
@@ -70,7 +70,7 @@ export default class UserspaceConfig extends BaseCommand {
       host,
       words,
       notes,
-      hugePages === undefined ? undefined : readBytesAfter(host, hugePages),
+      hugePages === undefined ? undefined : readBytesAfterConfig(host, hugePages),
     );
     const done = await withChanges(this, flags, notes, (options) =>
       configureUserspace(host, devices, wish, {
