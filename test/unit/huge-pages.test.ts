@@ -290,6 +290,78 @@ describe('the plan for huge pages', () => {
     assert.deepEqual(notes(machine(), {}), []);
   });
 
+  describe('on arm64', () => {
+    const kilobytes = 1024;
+    const megabytes = 1024 ** 2;
+
+    /** A kernel with pages of these sizes; its allocator has blocks of up to 2^order base pages. */
+    function arm(base: number, order: number, sizes: readonly number[], usual: number): SimulatedHost {
+      const host = SimulatedHost.standard((declaration) => {
+        declaration.hugePages = sizes.map((size) => ({node: 0, size: size / kilobytes}));
+      });
+      hosts.push(host);
+      const {tree} = host.machine;
+      const meminfo = host.readText('/proc/meminfo') ?? '';
+      tree.file(
+        '/proc/meminfo',
+        `${meminfo.replace(/(?<=Hugepagesize: +)\d+/, String(usual / kilobytes))}\n`,
+      );
+      const counts = Array.from({length: order + 1}, () => ' 1').join('');
+      tree.file('/proc/buddyinfo', `Node 0, zone      DMA ${counts}\nNode 0, zone   Normal ${counts}\n`);
+      const auxv = new BigUint64Array([16n, 255n, 6n, BigInt(base), 0n, 0n]);
+      tree.file('/proc/self/auxv', new Uint8Array(auxv.buffer));
+      return host;
+    }
+
+    const small4 = () =>
+      arm(4096, 10, [64 * kilobytes, 2 * megabytes, 32 * megabytes, 1024 * megabytes], 2 * megabytes);
+    const small64 = () =>
+      arm(65_536, 13, [2 * megabytes, 512 * megabytes, 16 * 1024 * megabytes], 512 * megabytes);
+
+    for (const [name, host, usual, size, count, folderName] of [
+      ['64K', small4, '2M', 64 * kilobytes, 1024, 'hugepages-64kB'],
+      ['32M', small4, '2M', 32 * megabytes, 2, 'hugepages-32768kB'],
+      ['512M', small64, '512M', 512 * megabytes, 1, 'hugepages-524288kB'],
+      ['16G', small64, '512M', 16 * 1024 * megabytes, 0, 'hugepages-16777216kB'],
+    ] as const)
+      it(`sets pages of ${name}, where ${usual} is the default`, () => {
+        const machine = host();
+        assert.equal(printSize(readHugePages(machine).defaultSize ?? 0), usual);
+        const wanted = {pageSize: size, counts: [{node: 0, pages: count}], persistent: true};
+        const path = `/sys/devices/system/node/node0/hugepages/${folderName}/nr_hugepages`;
+        const said = lines(planned(machine, wanted));
+        assert.equal(said.includes(`echo '${count}' > ${path}`), count > 0);
+        assert.match(said.join('\n'), new RegExp(`^w! ${path} - - - - ${count}$`, 'm'));
+        assert.equal(parseMountUnit(printMountUnit({where: '/mnt/huge', pageSize: size}))?.pageSize, size);
+      });
+
+    it('says which sizes there are', () =>
+      assert.match(
+        refusal(planned(small64(), {pageSize: large})).hint ?? '',
+        /it has pages of 2M, 512M, 16G/,
+      ));
+
+    it('advises the command line for pages that are larger than the blocks of the allocator', () => {
+      const advised = (host: SimulatedHost) =>
+        readHugePages(host)
+          .pools.map(({pageSize}) => pageSize)
+          .filter((pageSize) => {
+            const answer = planned(host, {pageSize, counts: [{node: 0, pages: 1}], partial: true});
+            return answer.kind === 'plan' && answer.notes.join().includes('kernel command line');
+          })
+          .map(printSize);
+      assert.deepEqual(advised(small4()), ['32M', '1G']);
+      assert.deepEqual(advised(small64()), ['16G']);
+    });
+
+    it('knows a reservation on the command line in any unit', () => {
+      const host = small4();
+      host.machine.tree.file('/proc/cmdline', 'quiet hugepagesz=32768K hugepages=2\n');
+      const answer = planned(host, {pageSize: 32 * megabytes, counts: [{node: 0, pages: 1}]});
+      assert.deepEqual(answer.kind === 'plan' && answer.notes, []);
+    });
+  });
+
   it('without NUMA nodes uses the pools of the machine', () => {
     const host = SimulatedHost.standard((declaration) => {
       declaration.hugePages = [{size: 2048, pages: 1}];

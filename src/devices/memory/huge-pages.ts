@@ -113,6 +113,28 @@ export function readAvailable(host: HostReader): number | undefined {
   return readMemory(host, 'MemAvailable');
 }
 
+/**
+ * Bytes of the largest block that the kernel's allocator keeps: /proc/buddyinfo has a column for each power of two of base
+ * pages. Larger pages are put together from free memory that happens to be contiguous. Undefined if that is not known.
+ */
+export function readLargestBlock(host: HostReader): number | undefined {
+  const columns = /^Node +\d+, +zone +\S+((?: +\d+)+)/m.exec(host.readText('/proc/buddyinfo') ?? '')?.[1];
+  const base = readBasePageSize(host);
+  if (columns === undefined || base === undefined) return undefined;
+  return base * 2 ** (columns.trim().split(/ +/).length - 1);
+}
+
+/** AT_PAGESZ, see getauxval(3). */
+const pageSizeEntry = 6n;
+
+/** Bytes of an ordinary page, from the entries that the kernel gives each process: a type and a value each. */
+function readBasePageSize(host: HostReader): number | undefined {
+  const bytes = host.readBytes('/proc/self/auxv') ?? Buffer.alloc(0);
+  for (let at = 0; at + 16 <= bytes.length; at += 16)
+    if (bytes.readBigUInt64LE(at) === pageSizeEntry) return Number(bytes.readBigUInt64LE(at + 8));
+  return undefined;
+}
+
 function readMemory(host: HostReader, key: string): number | undefined {
   const text = host.readText('/proc/meminfo') ?? '';
   const kilobytes = new RegExp(`^${key}:\\s*(\\d+) kB$`, 'm').exec(text)?.[1];

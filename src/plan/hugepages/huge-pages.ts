@@ -6,6 +6,7 @@ import {
   pagesSet,
   readAvailable,
   readHugePages,
+  readLargestBlock,
   readMemoryNodes,
   type HugePages,
   type PagePool,
@@ -113,6 +114,8 @@ export interface HugePagesState {
   readonly users: readonly PageUser[];
   /** Bytes that are available without swapping. */
   readonly available: number | undefined;
+  /** Bytes of the largest block of the kernel's allocator; undefined if that is not known. */
+  readonly largestBlock: number | undefined;
   /** The kernel's command line. */
   readonly commandLine: string;
   /** {@link bootPagesPath}; `foreign` if it is not a file of root. */
@@ -154,6 +157,7 @@ export function readHugePagesState(host: HostReader, mount?: string): HugePagesS
     users: isUsed(huge) ? readPageUsers(host) : [],
     nodes: running ? readMemoryNodes(host) : [],
     available: running ? readAvailable(host) : undefined,
+    largestBlock: running ? readLargestBlock(host) : undefined,
     commandLine: running ? (host.readText('/proc/cmdline') ?? '') : '',
     file: readOwn(host, bootPagesPath),
     units: readPageMounts(host).flatMap((one) => {
@@ -493,25 +497,33 @@ function expectPages(targets: readonly Target[], partial: boolean): ExpectHugePa
   return {kind: 'expect-huge-pages', wanted, partial, undo: []};
 }
 
-/** Bytes of the pages that the kernel allocates as one piece of memory too large for its usual allocator on x86. */
+/** The smallest size of pages that no kernel's usual allocator has blocks for. */
 const giganticSize = 1024 ** 3;
 
 function gigantic(
   wish: HugePagesWish,
   pageSize: number,
   targets: readonly Target[],
-  {commandLine}: HugePagesState,
+  {commandLine, largestBlock}: HugePagesState,
 ): string[] {
   const size = printSize(pageSize);
   const wanted = wish.counts.some(({pages}) => pages > 0);
-  const isReserved = commandLine.split(/\s/).includes(`hugepagesz=${size}`);
+  const isGigantic = largestBlock === undefined ? pageSize >= giganticSize : pageSize > largestBlock;
+  const isReserved = sizesOn(commandLine).includes(pageSize);
   const changes = wish.persistent || targets.some((target) => growth(target) > 0);
-  if (pageSize < giganticSize || !wanted || isReserved || !changes) return [];
+  if (!isGigantic || !wanted || isReserved || !changes) return [];
   const total = targets.reduce((sum, {pages}) => sum + pages, 0);
   return [
     `pages of ${size} need contiguous memory, which a running system may not have; ` +
       `reserve them on the kernel command line: hugepagesz=${size} hugepages=${total === 0 ? 'N' : total}`,
   ];
+}
+
+/** The sizes of pages that the kernel's command line reserves. */
+function sizesOn(commandLine: string): number[] {
+  return [...commandLine.matchAll(/(?:^|\s)hugepagesz=(\d{1,9}[KM]|\d{1,6}G)(?=\s|$)/gi)].map(
+    ([, size = '']) => parseSize(size),
+  );
 }
 
 function bootPagesOf(wish: HugePagesWish, pageSize: number, {running, nodes}: HugePagesState): BootPages[] {
