@@ -1,6 +1,6 @@
 import {isBridge, readDevices, type Device} from '../devices/pci/device.js';
 import type {DeviceType} from '../devices/pci/device-type.js';
-import {spdkKindOf, typesOf} from '../devices/pci/device-types.js';
+import {spdkKindOf, typesOf, type SpdkKind} from '../devices/pci/device-types.js';
 import {isForUserspace, noDriver} from '../devices/pci/driver.js';
 import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
@@ -54,7 +54,7 @@ export interface UserspaceOutcome {
 
 /**
  * The devices for `userspace config`: those that are named, or of these types; without either those that SPDK takes: NVMe
- * controllers, virtio disks, I/OAT, DSA and IAA, and VMD if it is allowed by name, because all disks behind it go away.
+ * controllers, virtio disks and I/OAT, and DSA, IAA and VMD if they are allowed by name.
  */
 export function selectForConfig(
   host: HostReader,
@@ -65,9 +65,12 @@ export function selectForConfig(
     if (isBridge(device) || allowed?.has(device.slot) === false) return false;
     if (types.length > 0) return typesOf(device).some((type) => types.includes(type));
     const kind = spdkKindOf(device);
-    return kind !== undefined && (kind !== 'vmd' || allowed !== undefined);
+    return kind !== undefined && (!onlyByName.has(kind) || allowed !== undefined);
   });
 }
+
+/** All disks behind a VMD go away with it. Hosts use DSA and IAA engines themselves, which does not count as in use. */
+const onlyByName: ReadonlySet<SpdkKind> = new Set(['vmd', 'dsa', 'iaa']);
 
 /**
  * The devices for `userspace reset`: those that are named, or all on userspace drivers, of these types if there are any,

@@ -439,6 +439,37 @@ describe('pearasys userspace', () => {
         assert.deepEqual(taken(await config(host, '', environment)), [[spare, 'vfio-pci']]);
       });
 
+      it('NVME_ALLOWED adds to PCI_ALLOWED; SKIP_PCI selects nothing', async () => {
+        const host = made();
+        const selected = async (environment: NodeJS.ProcessEnv) => {
+          const result = await config(host, '--dry-run', environment);
+          return [...result.devices, ...result.skipped].map(({slot}) => slot);
+        };
+        assert.deepEqual(await selected({NVME_ALLOWED: spare}), [spare]);
+        assert.deepEqual(await selected({PCI_ALLOWED: 'none', NVME_ALLOWED: spare}), [spare]);
+        assert.deepEqual(await selected({SKIP_PCI: '1'}), []);
+        assert.deepEqual(await selected({SKIP_PCI: '1', PCI_ALLOWED: spare}), []);
+      });
+
+      for (const [kind, id] of [
+        ['DSA', '8086:0b25'],
+        ['IAA', '8086:0cfe'],
+      ] as const)
+        it(`takes ${kind} only if PCI_ALLOWED names it, or by its name or type`, async () => {
+          const engine = '0000:06:00.0';
+          const host = made((machine) => {
+            machine.functions.push({slot: engine, id, class: '088000', group: 30});
+          });
+          const takes = async (words: string, environment: NodeJS.ProcessEnv = {}) =>
+            taken(await config(host, `${words} --dry-run`.trim(), environment)).some(
+              ([slot]) => slot === engine,
+            );
+          assert.equal(await takes(''), false);
+          assert.equal(await takes('', {PCI_ALLOWED: engine}), true);
+          assert.equal(await takes(engine), true);
+          assert.equal(await takes('--type dma'), true);
+        });
+
       it('takes VMD only if PCI_ALLOWED names it', async () => {
         const vmd = (machine: MachineDeclaration) => {
           machine.functions.push({slot: '0000:06:00.0', id: '8086:28c0', class: '010400', group: 30});
@@ -474,6 +505,10 @@ describe('pearasys userspace', () => {
         [{HUGEMEM: '64', HUGENODE: 'nodes_hp[0]=3,1'}, [3, 32]],
         [{NRHUGE: '4', HUGEPGSZ: '2048', HUGENODE: '0,9'}, [4, 0]],
         [{HUGENODE: '0'}, [0, 0]],
+        [{NRHUGE: '4', HUGENODE: 'nodes_hp[0]=3,0,nodes_hp[1]=1,nodes_hp[1]=2'}, [4, 2]],
+        [{NRHUGE: '9', HUGE_EVEN_ALLOC: 'yes'}, [5, 4]],
+        [{NRHUGE: '9', HUGE_EVEN_ALLOC: 'yes', HUGENODE: '1'}, [5, 4]],
+        [{NRHUGE: '9', SKIP_HUGE: 'yes', CLEAR_HUGE: 'yes'}, [0, 0]],
       ] as const)
         it(JSON.stringify(environment), async () => {
           const host = made(withPages);
@@ -500,6 +535,8 @@ describe('pearasys userspace', () => {
         await config(host, spare, {NRHUGE: '8'});
         await config(host, spare, {NRHUGE: '4', CLEAR_HUGE: 'yes'});
         assert.deepEqual(pagesOf(host), [4, 0]);
+        await config(host, spare, {NRHUGE: '4', HUGE_EVEN_ALLOC: 'yes'});
+        assert.deepEqual(pagesOf(host), [2, 2]);
         await config(host, spare, {NRHUGE: '2', PERSIST_HUGE: 'yes'});
         assert.match(
           host.readText('/etc/tmpfiles.d/pearasys-hugepages.conf') ?? '',

@@ -6,7 +6,10 @@ import type {HugePageVariables} from '../../plan/userspace/huge-variables.js';
 
 /** What the variables of SPDK's scripts/setup.sh say about devices. An empty variable counts as not set, as there. */
 export interface UserspaceEnvironment {
-  /** `PCI_ALLOWED`: the only devices that are selected; none for `none`; undefined for all. */
+  /**
+   * `PCI_ALLOWED`, and `NVME_ALLOWED` as its other name: the only devices that are selected; none for `none`, and with
+   * `SKIP_PCI`; undefined for all.
+   */
   readonly allowed: ReadonlySet<Slot> | undefined;
   /** `PCI_BLOCKED`: devices that are never touched, even if they are allowed or named. */
   readonly blocked: ReadonlySet<Slot>;
@@ -31,8 +34,10 @@ export function readUserspaceEnvironment(environment: NodeJS.ProcessEnv): Usersp
         );
   };
   const driver = value('DRIVER_OVERRIDE');
+  const lists = [slots('PCI_ALLOWED'), slots('NVME_ALLOWED')].filter((list) => list !== undefined);
+  const allowed = lists.length === 0 ? undefined : new Set(lists.flatMap((list) => [...list]));
   return {
-    allowed: slots('PCI_ALLOWED'),
+    allowed: value('SKIP_PCI') === undefined ? allowed : new Set(),
     blocked: slots('PCI_BLOCKED') ?? new Set(),
     driver: driver === undefined ? undefined : parseDriver(posix.basename(driver, '.ko')),
     user: value('TARGET_USER'),
@@ -68,16 +73,18 @@ export function readHugePageVariables(environment: NodeJS.ProcessEnv): HugePageV
     return Number(text);
   };
   const [memory, pages, kilobytes] = [number('HUGEMEM'), number('NRHUGE'), number('HUGEPGSZ')];
-  const clear = value('CLEAR_HUGE') === 'yes';
-  if (memory === undefined && pages === undefined && !clear) return undefined;
+  const isSet = (name: string) => value(name) === 'yes';
+  const clear = isSet('CLEAR_HUGE');
+  if (isSet('SKIP_HUGE') || (memory === undefined && pages === undefined && !clear)) return undefined;
   return {
     memory,
     pages,
     pageSize: kilobytes === undefined ? undefined : kilobytes * 1024,
     nodes: (value('HUGENODE') ?? '').split(',').flatMap(parseNode),
+    even: isSet('HUGE_EVEN_ALLOC'),
     clear,
-    shrink: value('SHRINK_HUGE') === 'yes',
-    persist: value('PERSIST_HUGE') === 'yes',
+    shrink: isSet('SHRINK_HUGE'),
+    persist: isSet('PERSIST_HUGE'),
   };
 }
 

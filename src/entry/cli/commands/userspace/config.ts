@@ -15,11 +15,11 @@ export default class UserspaceConfig extends BaseCommand {
   static override description =
     'Gives devices to userspace drivers until the next boot, all or none: to vfio-pci, or to the variant driver ' +
     'that modules.alias prefers for the device; without an IOMMU, to vfio-pci if no-IOMMU mode is on, and ' +
-    'otherwise to uio_pci_generic. Without DEVICE and --type, selects what SPDK selects: NVMe disks, virtio disks, ' +
-    'I/OAT, DSA and IAA engines. Skips a device in use, and a disk that carries data: a partition table, or a ' +
-    'signature that libblkid finds. Reads PCI_ALLOWED, PCI_BLOCKED, DRIVER_OVERRIDE, TARGET_USER, HUGEMEM, NRHUGE, ' +
-    'HUGEPGSZ, HUGENODE, CLEAR_HUGE, SHRINK_HUGE and PERSIST_HUGE from the environment, as SPDK does; options ' +
-    'override them, except PCI_BLOCKED.';
+    'otherwise to uio_pci_generic. Without DEVICE and --type, selects what SPDK selects: NVMe disks, virtio disks and ' +
+    'I/OAT engines. Skips a device in use, and a disk that carries data: a partition table, or a ' +
+    'signature that libblkid finds. Reads PCI_ALLOWED, PCI_BLOCKED, SKIP_PCI, DRIVER_OVERRIDE, TARGET_USER, HUGEMEM, ' +
+    'NRHUGE, HUGEPGSZ, HUGENODE, HUGE_EVEN_ALLOC, CLEAR_HUGE, SHRINK_HUGE, SKIP_HUGE and PERSIST_HUGE from the ' +
+    'environment, as SPDK does; options override them, except PCI_BLOCKED.';
   static override examples = [
     '<%= config.bin %> userspace config --dry-run',
     '<%= config.bin %> userspace config 03:00.0 --take 03:00.0',
