@@ -403,7 +403,19 @@ describe('pearasys hugepages', () => {
         'w! /sys/devices/system/node/node5/hugepages/hugepages-2048kB/nr_hugepages - - - - 3\n',
         0o644,
       );
-      assert.match((await succeeds(host, 'hugepages show')).stderr, /3 pages of 2M are set for NUMA node 5/);
+      assert.match(
+        (await succeeds(host, 'hugepages show')).stderr,
+        /3 pages of 2M are set for NUMA node 5, but this machine has no such node with memory/,
+      );
+      host.machine.tree.file(
+        file,
+        'w! /sys/devices/system/node/node*/hugepages/hugepages-64kB/nr_hugepages - - - - 1\n',
+        0o644,
+      );
+      assert.match(
+        (await succeeds(host, 'hugepages show')).stderr,
+        /1 page of 64K is set for each NUMA node, but this machine has no huge pages of 64K/,
+      );
     });
 
     it('says that a kernel has no huge pages', async () => {

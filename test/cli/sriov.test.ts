@@ -400,7 +400,7 @@ describe('pearasys sriov', () => {
         const {host} = machine(users);
         const {exitCode, stderr} = await typed(host, `sriov set ${pf} 2 --driver igbvf --user alice`);
         assert.equal(exitCode, 3);
-        assert.match(stderr, /igbvf is not a driver for userspace/);
+        assert.match(stderr, /igbvf is not a userspace driver/);
         assert.equal(host.exists(record), false);
       });
     });

@@ -285,7 +285,7 @@ describe('pearasys userspace', () => {
       const host = made();
       const one = await typed(host, `userspace config ${usedNet}`);
       assert.equal(one.exitCode, 3);
-      assert.match(one.stderr, /0000:00:1f\.6 \(8086:15bb\) is left as it is: eth0 carries the last route/);
+      assert.match(one.stderr, /0000:00:1f\.6 \(8086:15bb\) cannot be taken: eth0 carries the last route/);
       const {exitCode, stderr} = await typed(host, `userspace config ${usedNet} ${system}`);
       assert.equal(exitCode, 3);
       assert.match(stderr, /none of these devices can be switched/);
@@ -698,7 +698,7 @@ describe('pearasys userspace', () => {
     it('refuses a wrong command line with 2', async () => {
       const host = made();
       for (const [line, message] of [
-        [`userspace config ${idleNet} --type net`, /--type selects devices, and so do their names/],
+        [`userspace config ${idleNet} --type net`, /--type cannot be used with device names/],
         ['userspace config --type disk', /Expected --type=disk to be one of|--type/],
         [`userspace config ${idleNet} --take ${spare}`, /--take 0000:04:00\.0: this device is not selected/],
         ['userspace config --driver 04:00.0', /is not a driver's name/],
@@ -878,7 +878,7 @@ describe('pearasys userspace', () => {
       );
       assert.match(
         terminal.text,
-        /^SLOT +TYPE +ID +NODE +DRIVER +STATE +PROVIDES +CANNOT BE TAKEN BECAUSE +OPENED BY\n/,
+        /^SLOT +TYPE +ID +NODE +DRIVER +STATE +PROVIDES +CANNOT BE TAKEN BECAUSE +NODES\n/,
       );
     });
   });

@@ -204,7 +204,7 @@ describe('one IOMMU group', () => {
     const [note = ''] = accessNotes([toAlice], [card], state(onVfio));
     assert.match(
       note,
-      /^who opens 0000:02:00\.0 \(user alice.*\) can use all devices .*: 0000:02:00\.1 too$/,
+      /^users of 0000:02:00\.0 \(user alice.*\) can also use the other devices .*: 0000:02:00\.1$/,
     );
     assert.deepEqual(accessNotes([toAlice, other], [card], state(onVfio)), []);
   });

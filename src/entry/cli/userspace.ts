@@ -46,7 +46,7 @@ export function selectionOf(
   allowed: UserspaceSelection['allowed'],
 ): UserspaceSelection {
   if (words !== undefined && words.length > 0 && types !== undefined && types.length > 0)
-    throw usageError('--type selects devices, and so do their names', 'omit one of them');
+    throw usageError('--type cannot be used with device names', 'omit one of them');
   return {words: words ?? [], types: types ?? [], allowed};
 }
 

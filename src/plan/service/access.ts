@@ -179,7 +179,7 @@ const triggerNodes = [
   ...['vfio', 'vfio-dev', 'uio'].map((subsystem) => `--subsystem-match=${subsystem}`),
 ];
 
-/** Refuses to record users for a driver whose devices have no nodes that they could open. */
+/** Refuses a user for a driver that provides no nodes. */
 export function refuseWithoutNodes(
   driver: string,
   access: NodeAccess | undefined,
@@ -189,9 +189,9 @@ export function refuseWithoutNodes(
   return refuse({
     code: 'bad-access',
     exitCode: ExitCode.refused,
-    message: `a device on ${driver} has no nodes that could be given to a user: ${driver} is not a driver for userspace`,
+    message: `a device on ${driver} cannot be given to a user: ${driver} is not a userspace driver and provides no nodes`,
     details: ['nothing was changed'],
-    hint: 'drivers for userspace are vfio-pci and its variants, and uio_pci_generic',
+    hint: 'userspace drivers are vfio-pci and its variants, and uio_pci_generic',
   });
 }
 
@@ -244,7 +244,7 @@ export function accessNotes(
     return others.length === 0
       ? []
       : [
-          `who opens ${slot} (${describeAccess(access)}) can use all devices of its IOMMU group that are on VFIO drivers: ${others.join(' ')} too`,
+          `users of ${slot} (${describeAccess(access)}) can also use the other devices of its IOMMU group that are on VFIO drivers: ${others.join(' ')}`,
         ];
   });
 }

@@ -438,7 +438,7 @@ export function withSkipped(
       exitCode: ExitCode.refused,
       message:
         more.length === 0
-          ? `${first.slot} (${first.id}) is left as it is: ${first.reasons.join('; ')}`
+          ? `${first.slot} (${first.id}) cannot be taken: ${first.reasons.join('; ')}`
           : 'none of these devices can be switched',
       details: [
         ...(more.length === 0

@@ -4,6 +4,22 @@ import {pagesInWords} from '../../../../state/hugepages/boot-pages.js';
 import {BaseCommand} from '../../base-command.js';
 import {hasColors} from '../../context.js';
 
+/** Why a setting for the boot does not apply. */
+function describeElsewhere(
+  {node, pageSize, pages}: HugePagesReport['elsewhere'][number],
+  pools: HugePagesReport['pools'],
+): string {
+  const [place, missing] =
+    node === 'each'
+      ? ['each NUMA node', 'has no NUMA nodes']
+      : node === 'machine'
+        ? ['a machine without NUMA nodes', 'has NUMA nodes']
+        : [`NUMA node ${node}`, 'has no such node with memory'];
+  const hasSize = pools.some((pool) => pool.pageSize === pageSize);
+  const reason = hasSize ? missing : `has no huge pages of ${printSize(pageSize)}`;
+  return `${pagesInWords(pages, pageSize)} ${pages === 1 ? 'is' : 'are'} set for ${place}, but this machine ${reason}`;
+}
+
 /** `pearasys hugepages show`: the huge pages of each node, and what is set for the boot. */
 export default class HugepagesShow extends BaseCommand {
   static override description =
@@ -17,10 +33,7 @@ export default class HugepagesShow extends BaseCommand {
     const report = readHugePagesReport(host);
     await this.#print(report);
     for (const note of report.notes) this.warn(note);
-    for (const {node, pageSize, pages} of report.elsewhere)
-      this.warn(
-        `${pagesInWords(pages, pageSize)} are set for ${node === 'each' ? 'each node' : node === 'machine' ? 'a machine without NUMA nodes' : `NUMA node ${node}`}, which this machine does not have`,
-      );
+    for (const one of report.elsewhere) this.warn(describeElsewhere(one, report.pools));
     return report;
   }
 

@@ -112,7 +112,7 @@ export default class UserspaceStatus extends BaseCommand {
       {head: 'STATE'},
       {head: 'PROVIDES', shrinks: true},
       {head: 'CANNOT BE TAKEN BECAUSE', shrinks: true},
-      {head: 'OPENED BY', shrinks: true},
+      {head: 'NODES', shrinks: true},
     ];
     const colors = hasColors(stdout, environment);
     this.logTable(await printTable(stdout, colors, columns, reports.map(cells)));
