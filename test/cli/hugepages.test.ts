@@ -127,7 +127,10 @@ describe('pearasys hugepages', () => {
         await succeeds(host, `${set} --user alice`);
         assert.equal(optionsIn(host), 'nosuid,nodev,pagesize=2M,uid=1000,gid=990,mode=0750');
         assert.equal(ownerOf(host), '1000:990 750');
-        await succeeds(host, `${set} --user= --user-group=`);
+        await succeeds(host, `${set} --user= --user-group= --mode 0666`);
+        assert.equal(optionsIn(host), 'nosuid,nodev,pagesize=2M,mode=0777');
+        assert.match((await succeeds(host, set)).stderr, /nothing to do/);
+        await succeeds(host, `${set} --mode=`);
         assert.equal(optionsIn(host), 'nosuid,nodev,pagesize=2M');
         assert.equal(ownerOf(host), '0:0 755');
       });

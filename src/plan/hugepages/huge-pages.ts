@@ -628,7 +628,8 @@ function mountAccess(
   target: MountTarget | undefined,
 ): NodeAccess | undefined {
   const text = typeof target?.unit === 'object' ? target.unit.content : '';
-  const access = changeNodeAccess(parseMountUnit(text)?.access, change ?? {});
+  const before = parseMountUnit(text)?.access;
+  const access = change === undefined ? before : changeNodeAccess(before, change);
   if (access === undefined) return undefined;
   const [user, group] = [
     numberOf(access.user, target?.users ?? new Map<string, number>()),
