@@ -432,8 +432,10 @@ async function defineActive(run: Run, {subject, path, config, callouts}: DefineA
 /** Milliseconds between two checks of work in the kernel. */
 const interval = 50;
 
-async function write({host, options: {limit, onNote}}: Run, step: WriteAttributeStep): Promise<boolean> {
-  const {path, value, accept, again = [], within, hint, hints} = step;
+async function write({host, options}: Run, step: WriteAttributeStep): Promise<boolean> {
+  const {path, value, accept, again = [], extraTime = 0, within, hint, hints} = step;
+  const {onNote} = options;
+  const limit = options.limit + extraTime;
   if (within !== undefined) checkWithin(host, path, within);
   const answers: WriteError[] = [];
   const attempt = async () => {
@@ -472,7 +474,10 @@ function checkWithin(host: Host, path: string, folder: string): void {
 }
 
 /** @throws PearasysError `not-bound`, with each virtual function that is missing or not on its driver. */
-async function awaitVirtual({host, options}: Run, {slot: pf, virtual}: ExpectVirtualStep): Promise<void> {
+async function awaitVirtual(
+  {host, options}: Run,
+  {slot: pf, virtual, extraTime}: ExpectVirtualStep,
+): Promise<void> {
   const wrong = () =>
     virtual.flatMap(({slot, driver}) => {
       const device = readDevice(host, slot);
@@ -487,7 +492,8 @@ async function awaitVirtual({host, options}: Run, {slot: pf, virtual}: ExpectVir
         `${slot} should be on ${driver}, but ${device.driver === undefined ? 'has no driver' : `is on ${device.driver}`}`,
       ];
     });
-  const {limit, signal} = options;
+  const {signal} = options;
+  const limit = options.limit + extraTime;
   if (await poll(host, () => wrong().length === 0, {limit, interval, signal})) return;
   if (signal?.aborted === true) throw interrupted();
   throw new PearasysError({

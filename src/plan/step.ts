@@ -41,6 +41,8 @@ export interface WriteAttributeStep extends StepBase {
   readonly accept: readonly string[];
   /** Errno names that mean that the kernel is not ready yet: the write is retried within its limit. */
   readonly again?: readonly string[];
+  /** Milliseconds that the write may take beyond the limit of a write: the kernel has more work for it. */
+  readonly extraTime?: number;
   /** The folder that the attribute must be in after links are followed. */
   readonly within?: string;
   /** What to do next when the kernel does not accept it. */
@@ -259,6 +261,8 @@ export interface ExpectVirtualStep extends StepBase {
   readonly slot: Slot;
   /** The VFs; a driver is undefined for any or none. */
   readonly virtual: readonly {readonly slot: Slot; readonly driver: string | undefined}[];
+  /** Milliseconds that this may take beyond the limit of a write. */
+  readonly extraTime: number;
 }
 
 /** A wait until a mediated device exists, or is gone: its folder may appear after the write that creates it. */
@@ -394,7 +398,7 @@ export function refuse(error: ErrorDetails, tell: readonly CalloutStep[] = []): 
 /** Settings of {@link writeAttribute}. */
 interface WriteAttributeOptions extends Pick<
   WriteAttributeStep,
-  'slot' | 'uuid' | 'again' | 'within' | 'hint' | 'hints'
+  'slot' | 'uuid' | 'again' | 'extraTime' | 'within' | 'hint' | 'hints'
 > {
   readonly undo?: readonly Step[];
   readonly accept?: readonly string[];

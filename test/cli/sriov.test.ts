@@ -306,6 +306,22 @@ describe('pearasys sriov', () => {
       assert.deepEqual(host.list('/run/pearasys/sriov'), []);
     });
 
+    it('waits longer for a write that creates many functions', async () => {
+      for (const [count, seconds] of [
+        [1, 17],
+        [7, 29],
+      ] as const) {
+        const {host} = machine();
+        host.neverReturn(`${attributes}/sriov_numvfs`);
+        const {exitCode, stderr} = await typed(host, `sriov set ${pf} ${count}`);
+        assert.equal(exitCode, 5);
+        assert.match(
+          stderr,
+          new RegExp(`writing '${count}' to ${attributes}/sriov_numvfs did not return within ${seconds} s`),
+        );
+      }
+    });
+
     it('undoes all when a function is not taken by its driver', async () => {
       const {host} = machine();
       host.refuseProbe(vfs[1], 'vfio-pci', 'EINVAL');
@@ -523,12 +539,12 @@ describe('pearasys sriov', () => {
 
     it('create them for a card with a serial number if it was found, otherwise its unit does', async () => {
       const {host} = machine();
-      await succeeds(host, `sriov set ${pf} 2`);
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
       const withNumber = `${host.readText(copy) ?? ''}\nPEARASYS_SRIOV_SERIAL=pcie:1\n`;
       const autoprobe = `${real}/sriov_drivers_autoprobe`;
       // Nothing that was known of the first card holds for the second.
       for (const [found, expected] of [
-        [true, [`${autoprobe}=1`, `${autoprobe}=1`, `${real}/sriov_numvfs=2`]],
+        [true, [`${autoprobe}=0`, `${autoprobe}=0`, `${real}/sriov_numvfs=2`]],
         [false, []],
       ] as const) {
         host.machine.hotRemove(pf);
@@ -545,6 +561,28 @@ describe('pearasys sriov', () => {
           expected,
         );
         assert.equal(countOf(host), 2);
+      }
+    });
+
+    it('leave a number to the unit whose write may take longer than udev lets a worker live', async () => {
+      const cases: readonly [words: string, count: number, byRule: boolean][] = [
+        ['64 --driver vfio-pci', 64, true],
+        ['65 --driver vfio-pci', 65, false],
+        ['2 --autoprobe no', 2, true],
+        // The kernel binds each VF to its default driver within the write.
+        ['2', 2, false],
+      ];
+      for (const [words, count, byRule] of cases) {
+        const {host, units} = machine((card) => {
+          card.sriov = {total: 100, virtualId: '8086:10ca', offset: 8, stride: 1, group: 21};
+        });
+        await succeeds(host, `sriov set ${pf} ${words}`);
+        await replug(host);
+        assert.equal(countOf(host), count, words);
+        const writes = eventsOf(host, pf).flatMap((event) => event.writes);
+        assert.equal(writes.includes(`${real}/sriov_numvfs=${count}`), byRule, words);
+        assert.equal(units.runs.get(service)?.exitCode, byRule ? undefined : 0, words);
+        assert.equal(host.userland.state(target), 'active', words);
       }
     });
 

@@ -107,6 +107,24 @@ describe('the plan for virtual functions', () => {
     ]);
   });
 
+  const extra: readonly [count: number, milliseconds: number][] = [
+    [1, 2000],
+    [64, 128_000],
+    [150, 300_000],
+    [2000, 300_000],
+  ];
+  for (const [count, milliseconds] of extra)
+    it(`gives ${count} functions ${milliseconds / 1000} s more than another write`, () => {
+      const planned = set({...four, count}, {sriov: {...sriov!, total: 4000}, lastBus: 255});
+      assert.equal(planned.kind, 'plan');
+      const times = planned.steps.flatMap((step) =>
+        step.kind === 'expect-virtual' || (step.kind === 'write-attribute' && step.path.endsWith('numvfs'))
+          ? [step, ...step.undo].map((one) => ('extraTime' in one ? one.extraTime : undefined))
+          : [],
+      );
+      assert.deepEqual(times, [milliseconds, milliseconds, milliseconds]);
+    });
+
   it('goes through 0, and its undo restores the functions with their drivers', () => {
     const planned = set(four, {
       sriov: {...sriov!, count: 2, autoprobe: false},

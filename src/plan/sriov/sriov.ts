@@ -1,6 +1,6 @@
 /** Plans for the number of virtual functions (VFs) of a physical function (PF). */
 import {releasedMark} from '../switch/claim.js';
-import {removeVirtualFunctions} from '../switch/leaving.js';
+import {removeVirtualFunctions, virtualTime} from '../switch/leaving.js';
 import {bringDriver, harmlessNotes, refuseHeld} from '../switch/refusals.js';
 import {planSwitch, readSwitch, type Target} from '../switch/switch.js';
 import {devicePath, type Device} from '../../devices/pci/device.js';
@@ -244,11 +244,13 @@ function planNumber(
       hint: `${held.error.hint ?? ''}; or let the change take effect at the next boot: --later`,
     });
   const path = devicePath(slot, 'sriov_numvfs');
+  const extraTime = virtualTime(record.count);
   const created = writeAttribute(path, String(record.count), {
     slot,
+    extraTime,
     hint: `the driver's reason is in the kernel's log: journalctl -k --grep '${slot}'`,
     hints: hintsFor(device),
-    undo: [writeAttribute(path, '0', {slot, accept: ['ENOENT']})],
+    undo: [writeAttribute(path, '0', {slot, extraTime, accept: ['ENOENT']})],
   });
   const places = placesOf(record, slot, sriov);
   return plan(
@@ -270,6 +272,7 @@ function planNumber(
                 slot: own,
                 driver: exempt.has(own) ? undefined : driver,
               })),
+              extraTime,
               undo: [],
             },
           ]),

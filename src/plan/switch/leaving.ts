@@ -48,20 +48,31 @@ export function leaveDriver(device: Device, dependents?: Dependents): Step[] {
   ];
 }
 
+/**
+ * Milliseconds that the kernel may need for this number of virtual functions, in addition to the limit of a write: within
+ * one write it creates all of them, binds them to their default driver, or removes them. The largest is below
+ * TimeoutStartSec= of pearasys-vfs@.service.
+ */
+export function virtualTime(count: number): number {
+  return Math.min(count * 2000, 300_000);
+}
+
 /** Removes the device's virtual functions; no step if it has none. */
 export function removeVirtualFunctions({slot}: Device, dependents?: Dependents): Step[] {
   if (dependents === undefined || dependents.virtual.length === 0) return [];
   const {virtual, autoprobe} = dependents;
   const count = devicePath(slot, 'sriov_numvfs');
+  const extraTime = virtualTime(virtual.length);
   return [
     writeAttribute(count, '0', {
       slot,
+      extraTime,
       // A driver without sriov_configure made them itself, and removes them when it is unbound.
       accept: ['ENOENT'],
       undo: [
         // Lost if the device itself was removed.
         ...(autoprobe ? [] : [writeAttribute(devicePath(slot, 'sriov_drivers_autoprobe'), '0', {slot})]),
-        writeAttribute(count, String(virtual.length), {slot}),
+        writeAttribute(count, String(virtual.length), {slot, extraTime}),
         ...virtual.flatMap(restore),
       ],
     }),
