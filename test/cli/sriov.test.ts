@@ -511,6 +511,24 @@ describe('pearasys sriov', () => {
       }
     });
 
+    it('start no unit for a function that udev sees before the kernel lets drivers probe it', async () => {
+      const {host, units} = machine();
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
+      host.machine.write(`${real}/sriov_numvfs`, '0');
+      await host.userland.idle();
+      const early: string[] = [];
+      host.machine.subscribe(({action, devpath}) => {
+        if (action !== 'add' || !vfs.some((slot) => devpath.endsWith(`/${slot}`))) return;
+        host.userland.handleEvents();
+        early.push(...driversOf(host, devpath.slice(-12)).map((driver) => driver ?? 'none'));
+      });
+      host.machine.write(`${real}/sriov_numvfs`, '2');
+      await host.userland.idle();
+      assert.deepEqual(early, ['none', 'none']);
+      assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', 'vfio-pci']);
+      assert.deepEqual([...units.runs.keys()], []);
+    });
+
     it('leave functions to the kernel that appear before the driver of a card with a serial number has bound', async () => {
       const {host, units} = machine((_card, {modules}) => {
         for (const module of modules) if (module.name === 'igbvf') module.loaded = true;

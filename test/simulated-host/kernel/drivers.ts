@@ -107,6 +107,7 @@ export class Drivers {
 
   /** pci_match_device(): an override excludes all others and matches always; then dynamic ids; then the table. */
   #matches(driver: DriverDeclaration, device: LiveFunction): boolean {
+    if (!device.probeable) return false;
     if (device.override !== undefined) return device.override === driver.name;
     const {vendor, model, subVendor, subModel, code} = numbersOf(device.declaration);
     const dynamic = (this.#dynamicIds.get(driver.name) ?? []).some((id) => {

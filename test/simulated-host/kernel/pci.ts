@@ -18,6 +18,8 @@ export interface LiveFunction {
   resetMethods: string[];
   virtualFunctions: number;
   virtualAutoprobe: boolean;
+  /** Whether drivers may probe it: not yet while a virtual function is being added (match_driver in struct pci_dev). */
+  probeable: boolean;
   parts: Part[];
   resets: number;
   /** Sizes of its memory regions. */
@@ -172,6 +174,7 @@ export class PciFunctions {
       resetMethods: [...(declaration.resetMethods ?? [])],
       virtualFunctions: 0,
       virtualAutoprobe: true,
+      probeable: physical === undefined,
       parts: [],
       resets: 0,
       regions: [...(declaration.regions ?? [])],

@@ -81,6 +81,7 @@ export class VirtualFunctions {
       this.#machine.tree.link(`${virtual.path}/physfn`, device.path);
       this.#machine.tree.link(`${device.path}/virtfn${index}`, virtual.path);
       this.#machine.events.emitDevice('change', virtual);
+      virtual.probeable = true;
       if (this.#machine.drivers.autoprobe) this.#machine.drivers.attachAny(virtual);
     }
     renderSriov(this.#machine, device);
