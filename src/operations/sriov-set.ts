@@ -7,10 +7,10 @@ import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, HostReader} from '../host/host.js';
 import {planRepair, planSriov, planUnset, type SriovWish} from '../plan/sriov/sriov.js';
 import {readSriovState, recordsFor, type PhysicalFunction} from '../plan/sriov/sriov-state.js';
-import {type Planned} from '../plan/step.js';
+import {plan, readFileState, removeFile, type Planned} from '../plan/step.js';
 import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {unknownNotes} from '../state/desired.js';
-import {readSriovRecords, sriovPath, type SriovRecord} from '../state/sriov/sriov-record.js';
+import {readCopies, readSriovRecords, sriovPath, type SriovRecord} from '../state/sriov/sriov-record.js';
 
 /**
  * Records how many virtual functions (VFs) a physical function (PF) has, and creates them.
@@ -48,7 +48,8 @@ export interface RepairOutcome {
 }
 
 /**
- * Makes a PF and its VFs as recorded, where the udev rules could not.
+ * Makes a PF and its VFs as recorded, where the udev rules could not. For a card other than the recorded one, it removes
+ * the files with which the rules would claim its VFs.
  * @throws PearasysError `switched-off`, `no-device`, `identity-mismatch`, `bad-record`: nothing is changed; the refusal; what
  * failed.
  */
@@ -60,7 +61,11 @@ export async function repairSriov(
 ): Promise<RepairOutcome> {
   const off = switchedOffBy(readRescue(host), slot);
   if (off !== undefined) throw new PearasysError(switchedOffError(`${slot} gets no virtual functions`, off));
-  const record = recordOf(host, layout, reread(host, slot));
+  const record = findRecord(host, layout, reread(host, slot));
+  if (record instanceof PearasysError) {
+    if (record.code === 'identity-mismatch') await carryOut(host, [slot], () => forget(host, slot), options);
+    throw record;
+  }
   const planAgain = (): Planned => {
     const device = reread(host, slot);
     const now = recordOf(host, layout, device);
@@ -111,8 +116,24 @@ export function findRecordedPf(host: HostReader, layout: Layout, slot: Slot): Ph
   throw noDevice(slot);
 }
 
-/** @throws PearasysError `bad-record` if it is ignored; `identity-mismatch` if it is of another card; `no-device` without one. */
+/** Removes the files for the rules, which are for the card that had the slot before. */
+function forget(host: HostReader, slot: Slot): Planned {
+  const files = readCopies(host, slot).map((path) => ({path, state: readFileState(host, path)}));
+  return plan(files.flatMap(({path, state}) => (state === undefined ? [] : [removeFile(path, state)])));
+}
+
+/** The record of a device. @throws PearasysError see {@link findRecord}. */
 function recordOf(host: HostReader, layout: Layout, device: Device): SriovRecord {
+  const record = findRecord(host, layout, device);
+  if (record instanceof PearasysError) throw record;
+  return record;
+}
+
+/**
+ * The record of a device, or why it has none: `bad-record` if it is ignored; `identity-mismatch` if it is of another card;
+ * `no-device` without one.
+ */
+function findRecord(host: HostReader, layout: Layout, device: Device): SriovRecord | PearasysError {
   const {records, problems} = readSriovRecords(host, layout);
   const {its, elsewhere} = recordsFor(host, records, device);
   if (its !== undefined) return its;
@@ -121,7 +142,7 @@ function recordOf(host: HostReader, layout: Layout, device: Device): SriovRecord
   const ignored = problems.find((problem) => problem.path === path);
   const hint = `pearasys sriov set ${slot} COUNT`;
   if (ignored !== undefined)
-    throw new PearasysError({
+    return new PearasysError({
       code: 'bad-record',
       exitCode: ExitCode.failed,
       message: `${slot} (${id}) gets no virtual functions: its record ${path} is ignored`,
@@ -129,7 +150,7 @@ function recordOf(host: HostReader, layout: Layout, device: Device): SriovRecord
       hint,
     });
   if (records.some((record) => record.path === path))
-    throw new PearasysError({
+    return new PearasysError({
       code: 'identity-mismatch',
       exitCode: ExitCode.refused,
       message: `${slot} (${id}) gets no virtual functions: the card in the slot is not the recorded one`,
@@ -139,7 +160,7 @@ function recordOf(host: HostReader, layout: Layout, device: Device): SriovRecord
           ? `to give them to this card: ${hint}`
           : `to record the card for the slot in which it is: pearasys sriov set ${elsewhere} COUNT`,
     });
-  throw new PearasysError({
+  return new PearasysError({
     code: 'no-device',
     exitCode: ExitCode.noDevice,
     message: `no number of virtual functions is recorded for ${slot} (${id})`,

@@ -826,6 +826,7 @@ describe('pearasys sriov', () => {
       slot: otherPf,
       behind: otherPort,
       group: 30,
+      sriov: {total: 7, virtualId: '8086:10ca', offset: 128, stride: 2, group: 41},
       dsn: '00-11-22-33-44-55-66-88',
     };
 
@@ -877,6 +878,84 @@ describe('pearasys sriov', () => {
       assert.match(host.readText(otherRecord) ?? '', /PEARASYS_SERIAL=pcie:\S+77\n[^]*PEARASYS_USER=alice/);
       await succeeds(host, `sriov set ${pf} 1`);
       assert.match(host.readText(record) ?? '', /PEARASYS_SERIAL=pcie:\S+88\n/);
+    });
+
+    /** The owner of the node of the first virtual function in a slot, which is put on vfio-pci. */
+    async function ownerOf(host: SimulatedHost, slot: string): Promise<number | undefined> {
+      host.machine.write(`/sys/bus/pci/devices/${slot}/sriov_numvfs`, '1');
+      await host.userland.idle();
+      const [vf = ''] = host.machine.tree
+        .list(`/sys/bus/pci/devices/${slot}`)
+        .filter((name) => name === 'virtfn0');
+      const virtual = host.machine.tree.resolve(`/sys/bus/pci/devices/${slot}/${vf}`)?.slice(-12) ?? '';
+      await succeeds(host, `bind vfio-pci ${virtual}`);
+      return host.info(`/dev/vfio/${host.machine.device(virtual).group ?? ''}`)?.uid;
+    }
+
+    it('gives its users no functions of another card that has its slot since the buses were renumbered', async () => {
+      for (const otherIsRecorded of [false, true]) {
+        const host = await both();
+        const copies = host.list('/run/pearasys/vfs').map((name) => {
+          const path = `/run/pearasys/vfs/${name}`;
+          return {path, text: host.readText(path) ?? ''};
+        });
+        assert.equal(copies.length, 2);
+        await exchange(host);
+        // As early does at boot.
+        for (const {path, text} of copies)
+          if (otherIsRecorded)
+            host.machine.tree.file(
+              path,
+              `${text.replace(/RECORD=.*/, `RECORD=${otherRecord.slice(-27)}`)}\n`,
+            );
+          else host.machine.tree.remove(path);
+        assert.equal(await ownerOf(host, pf), 0);
+      }
+    });
+
+    it('gives its users its functions in the slot that it has since the buses were renumbered', async () => {
+      const host = await both();
+      const units = runUnits(host);
+      const text = (host.readText(copy) ?? '').replace(/^PEARASYS_VF_READY=.*$/m, '');
+      await exchange(host);
+      for (const folder of ['sriov', 'vfs'])
+        for (const name of host.list(`/run/pearasys/${folder}`))
+          host.machine.tree.remove(`/run/pearasys/${folder}/${name}`);
+      // As early does at boot for a card in another slot.
+      host.machine.tree.file(copy.replace(pf, otherPf).replace(port, otherPort), `${text}\n`);
+      host.machine.drivers.unbind('igb', otherPf);
+      host.machine.drivers.probe(otherPf);
+      await host.userland.idle();
+      assert.equal(units.runs.get(`pearasys-vfs@${otherPf}.service`)?.exitCode, 0);
+      const virtual = '0000:07:10.0';
+      assert.equal(host.info(`/dev/vfio/${host.machine.device(virtual).group ?? ''}`)?.uid, 1000);
+      assert.equal(await ownerOf(host, pf), 0);
+    });
+
+    it('neither claims the functions of a card that is plugged in instead nor gives them to users', async () => {
+      const host = await both();
+      const units = runUnits(host);
+      host.machine.hotRemove(otherPf);
+      host.machine.hotRemove(pf);
+      await host.userland.idle();
+      host.machine.hotAdd({...other, slot: pf, behind: port});
+      await host.userland.idle();
+      assert.equal(units.runs.get(service)?.exitCode, 3);
+      host.machine.write(`${real}/sriov_numvfs`, '1');
+      await host.userland.idle();
+      assert.deepEqual(driversOf(host, vfs[0]), ['igbvf']);
+      assert.equal(host.machine.device(vfs[0]).override, undefined);
+      host.machine.write(`${real}/sriov_numvfs`, '0');
+      assert.equal(await ownerOf(host, pf), 0);
+      host.machine.hotRemove(pf);
+      await host.userland.idle();
+      // The unit of the recorded card writes again what the rules need.
+      host.machine.hotAdd({...one, slot: pf, behind: port});
+      await host.userland.idle();
+      assert.equal(units.runs.get(service)?.exitCode, 0);
+      assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', 'vfio-pci']);
+      assert.equal(host.info(`/dev/vfio/${host.machine.device(vfs[0]).group ?? ''}`)?.uid, 1000);
+      assert.equal(host.list('/run/pearasys/vfs').length, 2);
     });
 
     it('does not forget the record of a card that is in another slot', async () => {

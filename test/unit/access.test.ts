@@ -31,6 +31,12 @@ function access(user: string | undefined, group: string | undefined, mode = 0o66
 }
 
 const toAlice: Grant = {slot: card, id, access: access('alice', 'vfio')};
+const ofVirtual: Grant = {
+  slot: parseSlot('0000:06:10.0'),
+  id: parseId('8086:10ca'),
+  access: access('alice', undefined),
+  virtual: {record: '0000:06:00.0-0x8086-0x10c9', bridge: parseSlot('0000:00:1b.0')},
+};
 const path = accessPath('records');
 const node = '/dev/vfio/12';
 const root = {owner: {uid: 0, gid: 0}, mode: 0o600};
@@ -64,6 +70,8 @@ describe('the rules that give nodes to users', () => {
     toAlice,
     {slot: sound, id: parseId('10de:10f0'), access: access(undefined, '990', 0o640)},
     {slot: disk, id: undefined, access: access('1000', undefined, 0o600)},
+    {...ofVirtual, virtual: {record: '0000:06:00.0-0x8086-0x10c9', bridge: undefined}},
+    ofVirtual,
   ];
 
   it('can be read back', () => {
@@ -103,6 +111,21 @@ const asked = [
 ];
 
 describe('planAccess', () => {
+  it('leaves the nodes of a virtual function of another card alone', () => {
+    const {slot} = ofVirtual;
+    const there = {
+      devices: new Map([[slot, {ids: '0x8086 0x10ca', nodes: [node], group: [slot]}]]),
+      nodes: onVfio.nodes,
+      file: file([ofVirtual]),
+    };
+    const strangers = new Set([slot]);
+    assert.deepEqual(lines(planAccess([ofVirtual], state(there))), [
+      `chown 1000:0 ${node} && chmod 0660 ${node}`,
+    ]);
+    assert.deepEqual(lines(planAccess([ofVirtual], state({...there, strangers}))), []);
+    assert.deepEqual(lines(planAccess([], state({...there, strangers})))[0], `rm ${path}`);
+  });
+
   it('writes the rules and has udev read them; nodes that exist get their owner at once', () => {
     const steps = planAccess([toAlice], state(onVfio));
     assert.deepEqual(lines(steps), [

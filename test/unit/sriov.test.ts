@@ -155,6 +155,38 @@ describe('the record of a number of virtual functions', () => {
     );
   });
 
+  it('is left to the unit of its card in another slot if its functions have users', () => {
+    const own = `sys/devices/pci0000:00/${physical.bridge}`;
+    for (const [line, isReady] of [
+      ['PEARASYS_USER=alice\nPEARASYS_MODE=0660\n', false],
+      ['PEARASYS_MODE=0666\n', false],
+      ['', true],
+    ] as const) {
+      putFile(folder, physicalPath, {
+        content: `${vfio?.content ?? ''}PEARASYS_PATH=${physical.path}\n${line}`,
+      });
+      const read = (name: string) => /^PEARASYS_VF_READY=yes$/m.test(early()[`sriov/${name}`] ?? '');
+      assert.equal(read(`${physical.name}@${physical.bridge}`), true);
+      fs.renameSync(join(folder, own, physical.slot), join(folder, own, '0000:08:00.0'));
+      fs.renameSync(
+        join(folder, 'sys/bus/pci/devices', physical.slot),
+        join(folder, 'sys/bus/pci/devices/0000:08:00.0'),
+      );
+      fs.rmSync(join(folder, 'sys/bus/pci/devices/0000:08:00.0'));
+      fs.symlinkSync(
+        `../../../${own.slice(4)}/0000:08:00.0`,
+        join(folder, 'sys/bus/pci/devices/0000:08:00.0'),
+      );
+      assert.equal(read(`0000:08:00.0-0x8086-0x10c9@${physical.bridge}`), isReady, line);
+      fs.rmSync(join(folder, 'sys/bus/pci/devices/0000:08:00.0'));
+      fs.renameSync(join(folder, own, '0000:08:00.0'), join(folder, own, physical.slot));
+      fs.symlinkSync(
+        `../../../${own.slice(4)}/${physical.slot}`,
+        join(folder, 'sys/bus/pci/devices', physical.slot),
+      );
+    }
+  });
+
   it('is forgotten when it was removed before early runs again', () => {
     putFile(folder, physicalPath, {content: vfio?.content ?? ''});
     early();

@@ -146,6 +146,37 @@ describe('virtual functions on a real kernel', function () {
     assert.equal(await product().driverOf(virtual(0)), 'vfio-pci');
   });
 
+  it('are open to their users, but not those of a card with another record', async () => {
+    const {machine} = product();
+    await product().sh('sriov', 'set', pf, '2', '--driver', 'vfio-pci', '--user', 'daemon');
+    const owner = async () => {
+      const group = await machine.sh(`basename $(readlink /sys/bus/pci/devices/${virtual(0)}/iommu_group)`);
+      return machine.sh(`stat -c '%U %a' /dev/vfio/${group}`);
+    };
+    const owned = async () => {
+      await machine.sh('udevadm settle');
+      return owner();
+    };
+    assert.equal(await owned(), 'daemon 660');
+    await replug();
+    for (const slot of all.slice(0, 2)) await product().untilDriver(slot, 'vfio-pci');
+    assert.equal(await owned(), 'daemon 660');
+    const copies = `/run/pearasys/vfs/${virtual(0)}-*`;
+    for (const [record, expected] of [
+      ['other', 'root 600'],
+      [`${pf}-`, 'daemon 660'],
+    ] as const) {
+      await machine.sh(
+        `cp ${copies} /run/copy; ${record === 'other' ? `sed -i s/RECORD=.*/RECORD=other/ ${copies};` : ''}` +
+          ' chown root /dev/vfio/[0-9]*; chmod 600 /dev/vfio/[0-9]*; udevadm trigger --action=add --subsystem-match=vfio --settle;' +
+          ` cat /run/copy > $(echo ${copies}); rm /run/copy`,
+      );
+      assert.equal(await owner(), expected, record);
+    }
+    await product().sh('sriov', 'set', pf, '2', '--driver', 'vfio-pci', '--user=');
+    assert.equal(await owned(), 'root 600');
+  });
+
   it('are gone after unset, also when their device comes back', async () => {
     const {machine} = product();
     await product().sh('sriov', 'unset', pf);

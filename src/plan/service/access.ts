@@ -12,6 +12,7 @@ import {
   accessSources,
   parseAccessRules,
   printAccessRules,
+  proofOf,
   type AccessSource,
   type Grant,
 } from '../../state/access-rules.js';
@@ -60,6 +61,10 @@ export interface AccessState {
   readonly file: FileState | undefined;
   /** What the rules of the other sources grant; default nothing. */
   readonly others?: readonly Grant[];
+  /**
+   * Slots with rules for a virtual function of a card that is not there: another card may have the slot. Default none.
+   */
+  readonly strangers?: ReadonlySet<Slot>;
   /** The devices that are present, by slot. */
   readonly devices: ReadonlyMap<Slot, Present>;
   /** Owner and mode of the nodes of {@link devices}, by path. */
@@ -79,8 +84,11 @@ export function readAccess(host: HostReader, source: AccessSource, slots: readon
   const running = host.root === '/';
   const devices = new Map<Slot, Present>();
   const nodes = new Map<string, {readonly owner: FileOwner; readonly mode: number}>();
-  const ruled = parseAccessRules(file?.content ?? '').map(({slot}) => slot);
-  for (const slot of running ? new Set([...slots, ...ruled]) : []) {
+  const ruled = parseAccessRules(file?.content ?? '');
+  const strangers = new Set(
+    ruled.filter((grant) => !slots.includes(grant.slot) && !isProven(host, grant)).map(({slot}) => slot),
+  );
+  for (const slot of running ? new Set([...slots, ...ruled.map((grant) => grant.slot)]) : []) {
     const [vendor, device] = ['vendor', 'device'].map((name) => host.readText(devicePath(slot, name)));
     if (vendor === undefined || device === undefined) continue;
     const own = userNodes(host, slot);
@@ -96,7 +104,14 @@ export function readAccess(host: HostReader, source: AccessSource, slots: readon
   const others = accessSources
     .filter((one) => one !== source)
     .flatMap((one) => parseAccessRules(host.readText(accessPath(one)) ?? ''));
-  return {source, file, others, devices, nodes, users: readUsers(host), groups: readGroups(host), running};
+  const [users, groups] = [readUsers(host), readGroups(host)];
+  return {source, file, others, strangers, devices, nodes, users, groups, running};
+}
+
+/** Whether a grant for a virtual function is for one of the recorded card, as the rules check it. */
+function isProven(host: HostReader, grant: Grant): boolean {
+  const proof = proofOf(grant);
+  return proof === undefined || (host.readText(proof.path) ?? '').split('\n').includes(proof.line);
 }
 
 /** What the rules grant now. */
@@ -132,9 +147,11 @@ export function planAccess(wanted: readonly Grant[], state: AccessState): Step[]
 }
 
 /** The nodes of the card, if it is the one that the grant is for. */
-function nodesOf({slot, id}: Grant, {devices}: AccessState): readonly string[] {
+function nodesOf({slot, id}: Grant, {devices, strangers}: AccessState): readonly string[] {
   const device = devices.get(slot);
-  return device === undefined || (id !== undefined && device.ids !== sysfsIds(id).join(' '))
+  return device === undefined ||
+    strangers?.has(slot) === true ||
+    (id !== undefined && device.ids !== sysfsIds(id).join(' '))
     ? []
     : device.nodes;
 }

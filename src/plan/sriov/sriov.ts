@@ -9,6 +9,7 @@ import type {Slot} from '../../devices/pci/slot.js';
 import {virtualSlot, type Sriov} from '../../devices/pci/sriov.js';
 import {ExitCode, type ErrorDetails} from '../../host/errors.js';
 import type {HostReader} from '../../host/host.js';
+import {recordName} from '../../state/records/record.js';
 import {changeNodeAccess, type NodeAccessChange} from '../../state/records/node-access.js';
 import {
   driverOf,
@@ -94,7 +95,6 @@ export function planSriov(
   const steps = [
     ...put(path, printSriov(record), state, ignored === undefined ? {} : {mode: 0o644}),
     ...stale.flatMap((one) => drop(one.path, state)),
-    ...granting.steps,
   ];
   const notes = [
     ...(own.some((one) => one.path === path && one !== its)
@@ -104,9 +104,13 @@ export function planSriov(
     ...(ignored === undefined ? [] : [`replacing ${path}, which was ignored: ${ignored.reason}`]),
     ...granting.notes,
   ];
-  if (!running || !('classCode' in device)) return plan(steps, {notes});
+  if (!running || !('classCode' in device)) return plan([...steps, ...granting.steps], {notes});
   const live = planLive(host, record, {device, when}, state);
-  return live.kind === 'refusal' ? live : plan([...steps, ...live.steps], {notes: [...notes, ...live.notes]});
+  return live.kind === 'refusal'
+    ? live
+    : plan([...steps, ...planCopies(record, device, state), ...granting.steps, ...live.steps], {
+        notes: [...notes, ...live.notes],
+      });
 }
 
 /** The refusal to write over the record of a card that is in another slot now. */
@@ -144,7 +148,7 @@ function planGrants(record: SriovContent, change: NodeAccessChange | undefined, 
   const wanted = places.flatMap(({slot, id, driver}) =>
     record.access === undefined || driver === undefined || !hasUserNodes(driver)
       ? []
-      : [{slot, id, access: record.access}],
+      : [{slot, id, access: record.access, virtual: {record: recordName(record), bridge: state.bridge}}],
   );
   const grants = [...grantsOfOthers(state, places), ...wanted];
   const slots = change === undefined ? [] : wanted.map(({slot}) => slot);
@@ -154,7 +158,7 @@ function planGrants(record: SriovContent, change: NodeAccessChange | undefined, 
   );
 }
 
-/** What the rules grant of the VFs of other PFs. */
+/** What the rules grant of the VFs of other PFs. Rules of earlier versions do not name the record. */
 function grantsOfOthers(
   {access, claimed, virtual, records, own, device, sriov}: SriovState,
   places: readonly {readonly slot: Slot}[],
@@ -163,7 +167,10 @@ function grantsOfOthers(
   // The copies for the rule may be missing, after a run that was killed.
   const before = sriov === undefined ? [] : own.flatMap((record) => placesOf(record, device.slot, sriov));
   const its = new Set([...claimed, ...[...virtual, ...before, ...places].map(({slot}) => slot)]);
-  return granted(access).filter(({slot}) => !its.has(slot));
+  const names = new Set<string>(own.map(recordName));
+  return granted(access).filter(
+    (grant) => !its.has(grant.slot) && (grant.virtual === undefined || !names.has(grant.virtual.record)),
+  );
 }
 
 /** The plan of the unit of a PF: what {@link planSriov} does for an existing record, which stays as it is. */
@@ -182,7 +189,9 @@ export function planRepair(
       : planGrants(record, undefined, state);
   if (granting.kind === 'refusal') return granting;
   const live = planLive(host, record, {device, when: 'unit'}, state);
-  return live.kind === 'refusal' ? live : {...live, steps: [...granting.steps, ...live.steps]};
+  return live.kind === 'refusal'
+    ? live
+    : {...live, steps: [...planCopies(record, device, state), ...granting.steps, ...live.steps]};
 }
 
 /** The PF, and what the plan is for: a command whose effect is now or later, or the unit. */
@@ -191,34 +200,38 @@ interface LivePurpose {
   readonly when: SriovWish['when'] | 'unit';
 }
 
-/** The files for the rule, and what makes the machine as recorded. */
+/** The files for the rules. Those for users compare them, so they come first. */
+function planCopies(record: SriovContent, device: Device, state: SriovState): Step[] {
+  const {sriov, bridge} = state;
+  if (sriov === undefined) return [];
+  const copies = printCopies(record, device, sriov, bridge);
+  const names = new Set(copies.map(({path}) => path));
+  return [
+    ...[...state.files.keys()]
+      .filter((path) => path.startsWith('/run/') && !names.has(path))
+      .flatMap((path) => drop(path, state)),
+    ...copies.flatMap(({path, content}) => put(path, content, state)),
+  ];
+}
+
+/** What makes the machine as recorded. */
 function planLive(
   host: HostReader,
   record: SriovContent,
   {device, when}: LivePurpose,
   state: SriovState,
 ): Planned {
-  const {sriov, off, bridge} = state;
+  const {sriov, off} = state;
   if (sriov === undefined) return plan([]);
-  const copies = printCopies(record, device, sriov, bridge);
-  const names = new Set(copies.map(({path}) => path));
-  const files = [
-    ...[...state.files.keys()]
-      .filter((path) => path.startsWith('/run/') && !names.has(path))
-      .flatMap((path) => drop(path, state)),
-    ...copies.flatMap(({path, content}) => put(path, content, state)),
-  ];
   if (when === 'later')
-    return plan(files, {notes: ['takes effect at the next boot, or when the device gets its driver again']});
+    return plan([], {notes: ['takes effect at the next boot, or when the device gets its driver again']});
   if (off !== undefined)
-    return plan(files, {
+    return plan([], {
       notes: [`recorded for later boots: ${off} on the kernel command line switches this off`],
     });
-  const live =
-    sriov.count === record.count
-      ? planDrivers(host, record, {device, when}, state)
-      : planNumber(record, {device, sriov}, state);
-  return live.kind === 'refusal' ? live : {...live, steps: [...files, ...live.steps]};
+  return sriov.count === record.count
+    ? planDrivers(host, record, {device, when}, state)
+    : planNumber(record, {device, sriov}, state);
 }
 
 /** Creates the VFs, through 0 if there are some. */
@@ -340,10 +353,10 @@ export function planUnset(state: SriovState, later: boolean): Planned {
           : `to remove the ${virtual.length} that exist: echo 0 > ${devicePath(slot, 'sriov_numvfs')}`,
     });
   const files = [
+    ...(running ? planAccess(grantsOfOthers(state, []), state.access) : []),
     ...[...state.files.keys()]
       .filter((path) => path.startsWith('/run/'))
       .flatMap((path) => drop(path, state)),
-    ...(running ? planAccess(grantsOfOthers(state, []), state.access) : []),
     ...own.flatMap(({path}) => drop(path, state)),
   ];
   if (!running) return plan(files);

@@ -195,6 +195,20 @@ export const sriovCopies = `${runState}/sriov`;
 /** The folder of what the udev rule needs to claim a VF. */
 export const virtualCopies = `${runState}/vfs`;
 
+/** The path of the file with which the udev rule claims a VF. @param bridge the one above its PF. */
+export function virtualCopy(slot: Slot, id: DeviceId, bridge: Slot | undefined): string {
+  return `${virtualCopies}/${slot}-${sysfsIds(id).join('-')}${bridgeSuffix(bridge)}`;
+}
+
+function bridgeSuffix(bridge: Slot | undefined): string {
+  return bridge === undefined ? '' : `@${bridge}`;
+}
+
+/** The line of such a file that names the record of the PF. */
+export function recordLine(record: string): string {
+  return `PEARASYS_SRIOV_RECORD=${record}`;
+}
+
 /** A file that the udev rule reads. */
 export interface RuleFile {
   readonly path: string;
@@ -211,15 +225,14 @@ export function printCopies(
   sriov: Pick<Sriov, 'places' | 'virtualId'>,
   bridge: Slot | undefined,
 ): RuleFile[] {
-  const suffix = bridge === undefined ? '' : `@${bridge}`;
   const name = recordName(record);
   const virtual = placesOf(record, slot, sriov).flatMap(({slot: own, id: virtualId, driver}) =>
     driver === undefined
       ? []
       : [
           {
-            path: `${virtualCopies}/${own}-${sysfsIds(virtualId).join('-')}${suffix}`,
-            content: `PEARASYS_DRIVER=${driver}\nPEARASYS_PF=${slot}\nPEARASYS_SRIOV_RECORD=${name}\n`,
+            path: virtualCopy(own, virtualId, bridge),
+            content: `PEARASYS_DRIVER=${driver}\nPEARASYS_PF=${slot}\n${recordLine(name)}\n`,
           },
         ],
   );
@@ -228,7 +241,7 @@ export function printCopies(
   const isReady = virtual.length === wanted.filter((driver) => driver !== undefined).length;
   const modules = drivers.filter((driver) => driver !== noDriver);
   const lines = [
-    `PEARASYS_SRIOV_RECORD=${name}`,
+    recordLine(name),
     `PEARASYS_VFS=${record.count}`,
     `PEARASYS_VF_LAST=${record.count - 1}`,
     `PEARASYS_VF_AUTOPROBE=${record.autoprobe ? '1' : '0'}`,
@@ -238,7 +251,10 @@ export function printCopies(
     '',
   ];
   return [
-    {path: `${sriovCopies}/${slot}-${sysfsIds(id).join('-')}${suffix}`, content: lines.join('\n')},
+    {
+      path: `${sriovCopies}/${slot}-${sysfsIds(id).join('-')}${bridgeSuffix(bridge)}`,
+      content: lines.join('\n'),
+    },
     ...virtual,
   ];
 }
