@@ -703,6 +703,29 @@ describe('pearasys sriov', () => {
       assert.equal(host.userland.state(target), 'inactive');
     });
 
+    it('is not needed for a card without a serial number that cannot be told from the recorded one', async () => {
+      const {host, units} = machine((card) => {
+        card.net = [];
+      });
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
+      host.machine.hotRemove(pf);
+      await host.userland.idle();
+      host.machine.hotAdd({...sriovCard(pf), behind: port, net: []});
+      await host.userland.idle();
+      assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), ['vfio-pci', 'vfio-pci']);
+      assert.equal(units.runs.size, 0);
+      assert.equal((await list(host)).physical[0]?.state, 'right');
+      host.machine.hotRemove(pf);
+      await host.userland.idle();
+      host.machine.hotAdd({
+        ...sriovCard(pf),
+        behind: port,
+        net: [{name: 'eth2', address: '52:54:00:00:00:99'}],
+      });
+      await host.userland.idle();
+      assert.equal(countOf(host), 2);
+    });
+
     it('leaves another card of the same kind in the slot alone', async () => {
       const {host, units} = machine((card) => {
         card.dsn = '00-11-22-33-44-55-66-77';
