@@ -814,6 +814,39 @@ describe('pearasys sriov', () => {
       assert.equal(host.exists(`/run/pearasys/released/${vfs[0]}`), false);
     });
 
+    it('does not mistake a function of a card that came back for the one that was released manually', async () => {
+      const {host, units} = machine();
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
+      await succeeds(host, `unbind ${vfs[0]}`);
+      host.machine.hotRemove(pf);
+      await host.userland.idle();
+      const unit = `pearasys-vfs@${pf}-driver.service`;
+      host.refuseProbe(vfs[0], 'vfio-pci', 'EINVAL');
+      host.machine.hotAdd(pf);
+      await host.userland.idle();
+      assert.equal(units.runs.get(unit)?.exitCode, 1);
+      assert.match(
+        units.runs.get(unit)?.journal.join('\n') ?? '',
+        new RegExp(`driver vfio-pci did not take ${vfs[0]}`),
+      );
+    });
+
+    it('claims it on a synthetic event, and removes the mark', async () => {
+      const {host} = machine();
+      await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);
+      await succeeds(host, `unbind ${vfs[0]}`);
+      const mark = `/run/pearasys/released/${vfs[0]}`;
+      await replug(host);
+      assert.equal(host.exists(mark), true);
+      await host.run('modprobe', ['-r', 'vfio-pci']);
+      assert.deepEqual(driversOf(host, vfs[0]), [undefined]);
+      await host.run('udevadm', ['trigger', '--action=add', `/sys/bus/pci/devices/${vfs[0]}`]);
+      await host.userland.idle();
+      assert.deepEqual(driversOf(host, vfs[0]), ['vfio-pci']);
+      await host.run('systemctl', ['start', `pearasys-vfs@${pf}-driver.service`]);
+      assert.equal(host.exists(mark), false);
+    });
+
     it('runs once for all functions that their driver does not take', async () => {
       const {host} = machine();
       await succeeds(host, `sriov set ${pf} 7 --driver vfio-pci`);

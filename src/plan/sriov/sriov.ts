@@ -309,8 +309,10 @@ function planDrivers(
   const targets = new Map<string, {target: Target; devices: Device[]}>();
   for (const [index, one] of virtual.entries()) {
     const mark = released.get(one.slot);
-    if (exempt.has(one.slot) || (when === 'unit' && mark !== undefined)) continue;
     const driver = driverOf(record, index);
+    // The mark may be of a VF that had the slot before: the rule has claimed this one since, and cannot remove marks.
+    const isReleased = mark !== undefined && (driver === undefined || one.override !== driver);
+    if (exempt.has(one.slot) || (when === 'unit' && isReleased)) continue;
     // What the record gave it before is taken back.
     const before = own[0] === undefined ? undefined : driverOf(own[0], index);
     if (driver === undefined && (before === undefined || one.override !== before)) continue;
