@@ -5,8 +5,10 @@ import type {Slot} from '../devices/pci/slot.js';
 import {readSriov, type Sriov} from '../devices/pci/sriov.js';
 import type {HostReader} from '../host/host.js';
 import {readCards, type Whereabouts} from '../state/records/locate.js';
+import {readRescue} from '../state/rescue.js';
 import type {IgnoredFile} from '../state/desired.js';
 import {driverOf, readSriovRecords, type SriovRecord} from '../state/sriov/sriov-record.js';
+import {isExempt} from '../plan/sriov/sriov-state.js';
 import {isClaimed} from '../plan/switch/switch.js';
 import type {Driver} from '../devices/pci/driver.js';
 
@@ -14,7 +16,7 @@ import type {Driver} from '../devices/pci/driver.js';
 export interface VirtualReport {
   readonly index: number;
   readonly device: Device;
-  /** The driver that the record of its PF gives it; undefined for none. */
+  /** The driver that the record of its PF gives it; undefined for none, and for a VF that the record is not for. */
   readonly wanted: Driver | undefined;
 }
 
@@ -47,6 +49,7 @@ export function readSriovReports(host: HostReader, layout: Layout): SriovReports
   const known = new Map(devices.map((device) => [device.slot, device]));
   const {records, problems} = readSriovRecords(host, layout);
   const {where} = readCards(host, records, devices, false);
+  const rescue = readRescue(host);
   const recordAt = (slot: Slot) => records.find((record) => where.get(record)?.slot === slot);
   const present = devices.flatMap((device): SriovReport[] => {
     const sriov = readSriov(host, device.slot, device.id);
@@ -56,7 +59,8 @@ export function readSriovReports(host: HostReader, layout: Layout): SriovReports
       (one, index) => ({
         index,
         device: one,
-        wanted: record === undefined ? undefined : driverOf(record, index),
+        wanted:
+          record === undefined || isExempt(host, rescue, one.slot) ? undefined : driverOf(record, index),
       }),
     );
     return [

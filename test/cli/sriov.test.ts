@@ -1123,6 +1123,28 @@ describe('pearasys sriov', () => {
       assert.deepEqual([absent?.slot, absent?.state, absent?.count], [pf, 'absent', null]);
     });
 
+    it('expects nothing of functions that are not for the record of their device', async () => {
+      const {host} = machine((_card, declaration) => {
+        declaration.cmdline += ` pearasys.skip=${vfs[0]}`;
+      });
+      host.machine.tree.file(`/run/pearasys/skipped/${vfs[0]}`, '');
+      await succeeds(host, `sriov set ${pf} 4 --driver vfio-pci`);
+      await succeeds(host, `-s ${vfs[1]} service install igbvf --now`);
+      await succeeds(host, `unbind ${vfs[2]}`);
+      host.machine.tree.file(`/run/pearasys/quarantined/${vfs[2]}`, '{}\n');
+      const [one] = (await list(host)).physical;
+      assert.deepEqual(
+        one?.virtual.map(({driver, wanted}) => [driver, wanted]),
+        [
+          [null, null],
+          ['igbvf', null],
+          [null, null],
+          ['vfio-pci', 'vfio-pci'],
+        ],
+      );
+      assert.equal(one.state, 'right');
+    });
+
     it('prints a table on a terminal', async () => {
       const {host} = machine();
       const empty = new Terminal(120);

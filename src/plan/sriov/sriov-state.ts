@@ -143,7 +143,7 @@ export function readSriovState(
 }
 
 /** Whether the udev rule does not claim a VF for the record of its PF. */
-function isExempt(host: HostReader, rescue: Rescue, slot: Slot): boolean {
+export function isExempt(host: HostReader, rescue: Rescue, slot: Slot): boolean {
   return (
     hasUnits(host, slot) || switchedOffBy(rescue, slot) !== undefined || host.exists(quarantinePath(slot))
   );
