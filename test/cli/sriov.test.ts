@@ -555,6 +555,43 @@ describe('pearasys sriov', () => {
       assert.equal(units.runs.size, 0);
     });
 
+    it('have the unit bind functions that a module has created before udev ran, with the mark of early', async () => {
+      for (const [words, expected, runs] of [
+        ['2', 'igbvf', true],
+        ['2 --autoprobe no', undefined, false],
+        ['2 --driver vfio-pci', 'vfio-pci', false],
+      ] as const) {
+        const {host, units} = machine((_card, {modules}) => {
+          for (const module of modules) if (module.name === 'igbvf') module.loaded = true;
+        });
+        await succeeds(host, `sriov set ${pf} ${words}`);
+        host.machine.tree.file(copy, `${host.readText(copy) ?? ''}\nPEARASYS_SRIOV_SERIAL=pcie:1\n`);
+        host.machine.hotRemove(pf);
+        await host.userland.idle();
+        await host.run('modprobe', ['-r', 'igb']);
+        // No rule does anything before udev runs.
+        const cmdline = host.readText('/proc/cmdline') ?? '';
+        host.machine.tree.file('/proc/cmdline', `${cmdline} pearasys=off\n`);
+        host.machine.hotAdd(pf);
+        // early has found the card; modules-load.d loads its driver, which creates the functions itself.
+        host.machine.write(`${real}/sriov_drivers_autoprobe`, '0');
+        await host.run('modprobe', ['igb']);
+        host.machine.write(`${real}/sriov_numvfs`, '2');
+        await host.userland.idle();
+        host.machine.tree.file('/proc/cmdline', `${cmdline}\n`);
+        assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), [undefined, undefined], words);
+        host.userland.coldplug();
+        await host.userland.idle();
+        assert.deepEqual(driversOf(host, ...vfs.slice(0, 2)), [expected, expected], words);
+        assert.deepEqual(
+          [...units.runs].map(([unit, {exitCode}]) => [unit, exitCode]),
+          runs ? [[`pearasys-vfs@${pf}-driver.service`, 0]] : [],
+          words,
+        );
+        assert.equal(host.userland.state(target), 'active', words);
+      }
+    });
+
     it('create them for a card with a serial number if it was found, otherwise its unit does', async () => {
       const {host} = machine();
       await succeeds(host, `sriov set ${pf} 2 --driver vfio-pci`);

@@ -31,6 +31,7 @@ import {
 } from '../service/access.js';
 import {
   plan,
+  probe,
   refuse,
   removeFile,
   systemctl,
@@ -295,7 +296,10 @@ function planNumber(
   );
 }
 
-/** Gives the VFs that exist to their drivers. Only a command does that also with those that were released by hand. */
+/**
+ * Gives the VFs that exist to their drivers, and offers those without a recorded one to all drivers if the kernel has not
+ * done so. Only a command does that also with those that were released by hand.
+ */
 function planDrivers(
   host: HostReader,
   record: SriovContent,
@@ -304,6 +308,7 @@ function planDrivers(
 ): Planned {
   const {sriov, virtual, own, exempt, released} = state;
   const steps = sriov === undefined ? [] : setAutoprobe(device.slot, sriov, record.autoprobe);
+  const isOffering = record.autoprobe && sriov?.autoprobe === false;
   const notes: string[] = [];
   const marks: Step[] = [];
   const targets = new Map<string, {target: Target; devices: Device[]}>();
@@ -315,7 +320,11 @@ function planDrivers(
     if (exempt.has(one.slot) || (when === 'unit' && isReleased)) continue;
     // What the record gave it before is taken back.
     const before = own[0] === undefined ? undefined : driverOf(own[0], index);
-    if (driver === undefined && (before === undefined || one.override !== before)) continue;
+    if (driver === undefined && (before === undefined || one.override !== before)) {
+      if (isOffering && [one.driver, one.override, mark].every((each) => each === undefined))
+        steps.push(probe(one.slot));
+      continue;
+    }
     if (driver !== undefined && mark !== undefined) marks.push(removeFile(releasedMark(one.slot), mark));
     const target: Target =
       driver !== undefined ? {kind: 'claim', driver} : {kind: record.autoprobe ? 'default' : 'release'};
