@@ -163,7 +163,7 @@ function findRecord(host: HostReader, layout: Layout, device: Device): SriovReco
   return new PearasysError({
     code: 'no-device',
     exitCode: ExitCode.noDevice,
-    message: `no number of virtual functions is recorded for ${slot} (${id})`,
+    message: `no virtual functions are recorded for ${slot} (${id})`,
     hint,
   });
 }

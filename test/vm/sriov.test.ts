@@ -116,7 +116,7 @@ describe('virtual functions on a real kernel', function () {
     await guest.printed(/held/);
     const {code, stderr} = await product().run('sriov', 'set', pf, '2', '--driver', 'vfio-pci');
     assert.equal(code, 3, stderr);
-    assert.match(stderr, new RegExp(`removing all 4, but ${virtual(2)} .* is in use`));
+    assert.match(stderr, new RegExp(`must first remove all 4, but ${virtual(2)} .* is in use`));
     assert.match(stderr, /\(perl\)/);
     const unset = await product().run('sriov', 'unset', pf);
     assert.equal(unset.code, 3, unset.stderr);

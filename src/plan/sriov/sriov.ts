@@ -75,7 +75,7 @@ export function planSriov(
     return refuse({
       code: 'bad-record',
       exitCode: ExitCode.refused,
-      message: `refusing to write a record: ${problem.path} is not trusted`,
+      message: `refusing to write the record ${path}: ${problem.path} is not trusted`,
       details: [problem.reason, 'nothing was changed'],
     });
   if (elsewhere !== undefined) return refuseToReplace(elsewhere, state);
@@ -123,7 +123,7 @@ function refuseToReplace(elsewhere: Slot, {device: {slot, id}, its}: SriovState)
     message: `refusing to replace the record for ${slot} (${id}): its card is in ${elsewhere} now`,
     details: ['nothing was changed'],
     // The record of this card may be in the way of the other card's.
-    hint: `first record that card for its slot: ${its === undefined ? '' : `pearasys sriov unset ${slot} --later; `}${first}`,
+    hint: `record that card for its present slot first: ${its === undefined ? '' : `pearasys sriov unset ${slot} --later; `}${first}`,
   });
 }
 
@@ -142,9 +142,9 @@ function planGrants(record: SriovContent, change: NodeAccessChange | undefined, 
     return refuse({
       code: 'bad-access',
       exitCode: ExitCode.refused,
-      message: `who may open the virtual functions of ${device.slot} cannot be set in an image: their slots are not known`,
+      message: `the users of the virtual functions of ${device.slot} cannot be set in an image: the slots of the functions are known only on the machine`,
       details: ['nothing was changed'],
-      hint: 'set it on the running machine',
+      hint: 'run the command with these options on the machine',
     });
   const wanted = places.flatMap(({slot, id, driver}) =>
     record.access === undefined || driver === undefined || !hasUserNodes(driver)
@@ -228,7 +228,7 @@ function planLive(
     return plan([], {notes: ['takes effect at the next boot, or when the device gets its driver again']});
   if (off !== undefined)
     return plan([], {
-      notes: [`recorded for later boots: ${off} on the kernel command line switches this off`],
+      notes: [`recorded for later boots: ${off} on the kernel command line switches this off in this boot`],
     });
   return sriov.count === record.count
     ? planDrivers(host, record, {device, when}, state)
@@ -254,8 +254,8 @@ function planNumber(
   if (held !== undefined)
     return refuse({
       ...held.error,
-      message: `the number of virtual functions of ${slot} (${device.id}) can be changed only by removing all ${virtual.length}, but ${held.error.message}`,
-      hint: `${held.error.hint ?? ''}; or let the change take effect at the next boot: --later`,
+      message: `cannot change the number of virtual functions of ${slot} (${device.id}): the kernel must first remove ${virtual.length === 1 ? 'the existing one' : `all ${virtual.length}`}, but ${held.error.message}`,
+      hint: `${held.error.hint ?? ''}; or change the number at the next boot: --later`,
     });
   const path = devicePath(slot, 'sriov_numvfs');
   const extraTime = virtualTime(record.count);
@@ -273,6 +273,7 @@ function planNumber(
       ...removeVirtualFunctions(device, {virtual, below: [], autoprobe: sriov.autoprobe}),
       ...setAutoprobe(slot, sriov, record.autoprobe),
       created,
+      // This waits only for the events of these interfaces, not for all that udev has queued at boot.
       ...(state.interfaces.length === 0
         ? []
         : [udevadm(['trigger', '--action=add', '--settle', ...state.interfaces])]),
@@ -357,7 +358,7 @@ export function planUnset(state: SriovState, later: boolean): Planned {
     return refuse({
       code: 'no-device',
       exitCode: ExitCode.noDevice,
-      message: `no number of virtual functions is recorded for ${slot} (${id})`,
+      message: `no virtual functions are recorded for ${slot} (${id})`,
       hint:
         virtual.length === 0
           ? '`pearasys sriov list` lists the records'
@@ -381,7 +382,7 @@ export function planUnset(state: SriovState, later: boolean): Planned {
   if (held !== undefined)
     return refuse({
       ...held.error,
-      hint: `${held.error.hint ?? ''}; or remove only the record, and keep them until the next boot: --later`,
+      hint: `${held.error.hint ?? ''}; or remove only the record, and keep the functions until the next boot: --later`,
     });
   return plan(
     [
@@ -402,13 +403,13 @@ function refuseNumber(device: Device, wanted: VirtualFunctions, state: SriovStat
     refuse({code: 'not-switchable', exitCode: ExitCode.refused, details: ['nothing was changed'], ...error});
   if (isVirtual)
     return refused({
-      message: `${slot} (${id}) is itself a virtual function`,
+      message: `${slot} (${id}) is itself a virtual function: it cannot have any`,
       hint: '`pearasys sriov list` shows the device that it belongs to',
     });
   if (sriov === undefined)
     return refused({
       message: `${slot} (${id}) has no SR-IOV: ${devicePath(slot, 'sriov_totalvfs')} does not exist`,
-      hint: 'SR-IOV may be switched off in the firmware of the machine or of the card; `pearasys sriov list` lists the devices that have it',
+      hint: 'if the device supports it, enable SR-IOV in the firmware of the machine and of the card; `pearasys sriov list` lists the devices that have it',
     });
   if (wanted.count > sriov.total)
     return refused({
@@ -418,24 +419,24 @@ function refuseNumber(device: Device, wanted: VirtualFunctions, state: SriovStat
     });
   if (driver === undefined)
     return refused({
-      message: `${slot} (${id}) has no driver, and its driver creates the virtual functions`,
+      message: `${slot} (${id}) has no driver: the driver of a device creates its virtual functions`,
       hint: `pearasys bind default ${slot}`,
     });
   if (isStandIn(driver) && !(driver === vfioPci && state.vfioCreates))
     return refused({
       message: `${slot} (${id}) is on ${driver}, which creates no virtual functions`,
-      hint: `pearasys bind default ${slot}; vfio-pci creates some if it is loaded with enable_sriov=1`,
+      hint: `pearasys bind default ${slot}${driver === vfioPci ? '; or load vfio-pci with enable_sriov=1' : ''}`,
     });
   const fitting = countOnBuses(slot, wanted.count, sriov, lastBus);
   if (sriov.count !== wanted.count && fitting < wanted.count)
     return refused({
       code: 'bad-settings',
-      message: `not enough bus numbers for ${wanted.count} virtual functions of ${slot} (${id}): the bridge above it has them for ${fitting}`,
-      hint: `boot with pci=assign-busses, or with fewer: pearasys sriov set ${slot} ${Math.max(fitting, 1)}`,
+      message: `not enough bus numbers for ${wanted.count} virtual functions of ${slot} (${id}): the bridge above it has enough for ${fitting}`,
+      hint: `boot with pci=assign-busses, or set fewer: pearasys sriov set ${slot} ${Math.max(fitting, 1)}`,
     });
   if (lacksSpace && sriov.count === 0)
     return refused({
-      message: `there is no memory space for the BARs of the virtual functions of ${slot} (${id})`,
+      message: `no memory space for the BARs of the virtual functions of ${slot} (${id})`,
       hint: 'enable SR-IOV and "above 4G decoding" in the firmware, or boot with pci=realloc',
     });
   const vfio = driversIn(wanted).find(isVfio);
@@ -462,12 +463,12 @@ function countOnBuses(pf: Slot, count: number, {places}: Sriov, lastBus: number 
 /** What the kernel's answers mean (sriov_numvfs_store and sriov_enable in drivers/pci). */
 function hintsFor({slot, driver = 'its driver'}: Device): Record<string, string> {
   const space =
-    'there are not enough bus numbers or memory for the BARs: enable SR-IOV in the firmware, or boot with pci=realloc or pci=assign-busses';
+    'not enough bus numbers, or no memory space for the BARs: enable SR-IOV in the firmware, or boot with pci=realloc or pci=assign-busses';
   return {
-    ENOENT: `${driver} cannot create virtual functions in this way: use the option of its module (such as max_vfs=) or devlink(8), or another driver`,
+    ENOENT: `${driver} cannot create virtual functions through sriov_numvfs: use an option of its module (such as max_vfs=), devlink(8), or another driver`,
     ENOMEM: space,
     ENOSPC: space,
-    ERANGE: `fewer virtual functions; this prints how many ${driver} allows: cat ${devicePath(slot, 'sriov_totalvfs')}`,
+    ERANGE: `set fewer; this prints how many ${driver} allows: cat ${devicePath(slot, 'sriov_totalvfs')}`,
   };
 }
 

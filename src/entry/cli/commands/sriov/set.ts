@@ -64,7 +64,9 @@ export default class SriovSet extends BaseCommand {
     const result = changeResult(host, [outcome], flags, notes, [device, ...virtual]);
     showChange(this, result);
     if (result.devices.length === 0 && !result.dryRun)
-      this.log(`${device.slot} (${device.id}): ${wanted.count} virtual functions are recorded`);
+      this.log(
+        `${device.slot} (${device.id}): ${wanted.count} virtual function${wanted.count === 1 ? ' is' : 's are'} recorded`,
+      );
     return result;
   }
 }
@@ -105,8 +107,8 @@ function parseWanted(
   const claims = driver !== undefined || drivers.size > 0;
   if (claims && autoprobe === 'yes')
     throw usageError(
-      '--autoprobe yes is not possible together with a driver: another driver could take a virtual function first',
-      'name the driver of the others too: --driver NAME for all, --vf N:driver=NAME for single ones',
+      '--autoprobe yes conflicts with --driver and --vf: the kernel would offer the functions to other drivers',
+      'omit --autoprobe; --driver NAME sets the driver of all functions, --vf N:driver=NAME that of one',
     );
   return {
     count,

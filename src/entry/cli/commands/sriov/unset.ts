@@ -31,7 +31,7 @@ export default class SriovUnset extends BaseCommand {
     );
     const result = changeResult(host, [outcome], flags, notes, [device]);
     if (result.dryRun) for (const line of result.steps) this.log(line);
-    else this.log(`${slot} (${device.id}): no number of virtual functions is recorded`);
+    else this.log(`${slot} (${device.id}): no virtual functions are recorded`);
     return result;
   }
 }
