@@ -124,7 +124,7 @@ test-vm-%: SHELL = /bin/bash
 test-vm-%: .SHELLFLAGS = -o pipefail -c
 named = 2>&1 | sed --unbuffered 's/^/[$(@:test-vm-%=%)] /'
 suites = $(addsuffix .test.ts,$(addprefix test/vm/,$(1)))
-product_suites = $(call suites,service switch settings guest drivers setup holders sriov userspace)
+product_suites = $(call suites,service switch settings guest drivers setup holders sriov userspace sequences)
 boot_suites = $(wildcard $(call suites,boot initramfs identity sleep permissions))
 
 # What shares the machine that the product is installed in.
