@@ -3,27 +3,16 @@ import {modaliasOf} from '../../src/devices/pci/device.js';
 import type {Holder} from '../../src/usage/holder.js';
 import type {DefaultDriver} from '../../src/devices/pci/modules.js';
 import {planSwitch, type SwitchInput, type Target} from '../../src/plan/switch/switch.js';
-import {aDevice, aDriver, linesOf, undoLines} from './values.js';
+import {aDevice, aDriver, aSwitch, linesOf, undoLines} from './values.js';
 
-const vfio: Target = {kind: 'claim', driver: aDriver('vfio-pci')};
+const vfio = aDriver('vfio-pci');
 const card = aDevice('01:00.0', {driver: 'nouveau'});
 const audio = aDevice('01:00.1', {id: '10de:10f0', classCode: 0x040300, driver: 'snd_hda_intel'});
 const bridge = aDevice('00:01.0', {id: '8086:1901', classCode: 0x060400, driver: 'pcieport'});
 
 function input(rest: Partial<SwitchInput>): SwitchInput {
-  const devices = rest.devices ?? [card];
-  return {
-    devices,
-    target: vfio,
-    rules: {force: false, wholeGroup: true},
-    holders: [],
-    members: devices,
-    source: {kind: 'present'},
-    defaults: new Map(),
-    dependents: new Map(),
-    carriers: new Map(),
-    ...rest,
-  };
+  const rules = {force: false, wholeGroup: true};
+  return aSwitch(vfio, rest.devices ?? [card], {rules, ...rest});
 }
 
 function aDefault(rest: Partial<DefaultDriver>): DefaultDriver {

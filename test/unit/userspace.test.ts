@@ -16,7 +16,7 @@ import {
 } from '../../src/plan/userspace/userspace.js';
 import type {Contents} from '../../src/usage/contents.js';
 import type {Holder} from '../../src/usage/holder.js';
-import {aDevice, aDriver} from './values.js';
+import {aDevice, aDriver, aSwitch} from './values.js';
 
 const vfio = aDriver('vfio-pci');
 const uio = aDriver('uio_pci_generic');
@@ -37,21 +37,6 @@ const net = (slot: string, rest: Parameters<typeof aDevice>[1] = {}) =>
     group: Number(slot.slice(0, 2)),
     ...rest,
   });
-
-function switchOf(driver: Driver, devices: readonly Device[], rest: Partial<SwitchInput> = {}): SwitchInput {
-  return {
-    devices,
-    target: {kind: 'claim', driver},
-    rules: {force: false, wholeGroup: false},
-    holders: [],
-    members: devices,
-    source: {kind: 'present'},
-    defaults: new Map(),
-    dependents: new Map(),
-    carriers: new Map(),
-    ...rest,
-  };
-}
 
 interface Said {
   readonly otherwise?: Driver;
@@ -81,8 +66,8 @@ function inputOf(devices: readonly Device[], said: Said = {}): UserspaceInput {
       open.map(({slot}) => [slot, {driver: vfio, ...(otherwise === undefined ? {} : {otherwise})}]),
     ),
     switches: new Map([
-      [vfio, switchOf(vfio, open, rest)],
-      [uio, switchOf(uio, open, rest)],
+      [vfio, aSwitch(vfio, open, rest)],
+      [uio, aSwitch(uio, open, rest)],
     ]),
     begun: new Set(),
     risks: new Map(),
@@ -223,7 +208,7 @@ describe('userspace reset', () => {
       disk('01:00.0', {driver: 'vfio-pci', override: 'vfio-pci'}),
       disk('02:00.0', {driver: 'vfio-pci', override: 'vfio-pci'}),
     ];
-    const input = switchOf(vfio, [one], {target: {kind: 'default'}});
+    const input = aSwitch(vfio, [one], {target: {kind: 'default'}});
     const decision = decideReset({devices: [one, blocked], blocked: new Set([blocked.slot]), input});
     assert.deepEqual(takenBy(decision), ['0000:01:00.0 default']);
     assert.deepEqual(skippedBy(decision), ['0000:02:00.0 blocked']);

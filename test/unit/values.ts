@@ -4,6 +4,7 @@ import {parseId} from '../../src/devices/pci/id.js';
 import {parseSlot} from '../../src/devices/pci/slot.js';
 import type {AccessState} from '../../src/plan/service/access.js';
 import {shellLine, type Planned, type Step} from '../../src/plan/step.js';
+import type {SwitchInput} from '../../src/plan/switch/switch.js';
 
 /** A device with what a test says of it, and nothing special otherwise. */
 export function aDevice(
@@ -29,6 +30,26 @@ export function aDevice(
 /** A driver's name. */
 export function aDriver(name: string): Driver {
   return parseDriver(name);
+}
+
+/** A switch of these devices to a driver that is loaded, which nothing stops, with what a test says of it. */
+export function aSwitch(
+  driver: Driver,
+  devices: readonly Device[],
+  rest: Partial<SwitchInput> = {},
+): SwitchInput {
+  return {
+    devices,
+    target: {kind: 'claim', driver},
+    rules: {force: false, wholeGroup: false},
+    holders: [],
+    members: devices,
+    source: {kind: 'present'},
+    defaults: new Map(),
+    dependents: new Map(),
+    carriers: new Map(),
+    ...rest,
+  };
 }
 
 /** The plan as shell lines; a refusal as `refused: CODE`. */
