@@ -1,9 +1,8 @@
 /** Huge pages on a machine with two NUMA nodes: now, after a reboot, and in use. */
 import assert from 'node:assert/strict';
 import type {HugePagesReport} from '../../src/operations/hugepages.js';
-import {installProduct} from './install.js';
-import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
-import {closeShared, Product} from './shared.js';
+import {BOOT_LIMIT, type Machine} from './machine.js';
+import {withOwnMachine, type Product} from './shared.js';
 
 const file = '/etc/tmpfiles.d/pearasys-hugepages.conf';
 const unit = 'mnt-huge.mount';
@@ -17,12 +16,9 @@ describe('huge pages on a real kernel', function () {
   let machine: Machine;
   let product: Product;
 
-  before(async function () {
-    this.timeout(BOOT_LIMIT);
-    await skipUnlessAvailable(this);
-    // The host may not have the resources for two machines.
-    await closeShared();
-    machine = await Machine.boot({
+  withOwnMachine(
+    this,
+    {
       memory: 2 * half,
       extraArguments: [
         ...['-cpu', 'qemu64,+pdpe1gb'],
@@ -33,12 +29,12 @@ describe('huge pages on a real kernel', function () {
       ],
       // It would only move pages between the nodes, which are alike.
       kernelParameters: 'numa_balancing=disable',
-    });
-    await installProduct(machine);
-    product = new Product(machine);
-  });
-  after(async () => (machine as Machine | undefined)?.close());
-  explainFailures(() => machine);
+    },
+    (booted) => {
+      product = booted;
+      ({machine} = product);
+    },
+  );
 
   const pages = async () =>
     (await machine.sh(`cat ${pool(0)}/nr_hugepages ${pool(1)}/nr_hugepages`)).split('\n').map(Number);

@@ -142,12 +142,7 @@ export class Machine {
    * failed. First waits until the host has a place for it.
    */
   static async boot(options: BootOptions = {}): Promise<Machine> {
-    const {suite = chosenSuite(), packages, script} = options;
-    const recipe: Recipe = {
-      suite,
-      ...(packages ? {packages} : {}),
-      ...(script === undefined ? {} : {script}),
-    };
+    const recipe = recipeOf(options);
     const image = await ensureImage(recipe);
     const folder = await mkdtemp(path.join(tmpdir(), 'pearasys-vm-'));
     const shares = {checkout, ...options.shares};
@@ -516,6 +511,11 @@ async function takePlace(): Promise<FileHandle> {
   const taken = await take(0, '--timeout', '1000');
   if (taken === undefined) throw new Error('other test machines run on this host, and do not end');
   return taken;
+}
+
+/** The recipe of the image that a machine boots. */
+export function recipeOf({suite = chosenSuite(), packages, script}: BootOptions): Recipe {
+  return {suite, ...(packages ? {packages} : {}), ...(script === undefined ? {} : {script})};
 }
 
 /** For a suite's `before`: skips the suite with the reason if no machine can run. In CI it fails instead. */

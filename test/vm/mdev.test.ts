@@ -1,9 +1,8 @@
 /** Mediated devices of real parents: events, units and records, with a real udev and systemd. */
 import assert from 'node:assert/strict';
-import {installProduct} from './install.js';
-import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
+import type {Machine} from './machine.js';
 import {mdevRecipe} from './recipes.js';
-import {closeShared, Product, rebootWhileHeld} from './shared.js';
+import {rebootWhileHeld, withOwnMachine, type Product} from './shared.js';
 
 const A = '11111111-1111-4111-8111-111111111111';
 const B = '22222222-2222-4222-8222-222222222222';
@@ -21,21 +20,13 @@ describe('mediated devices on a real kernel', function () {
   let machine: Machine;
   let product: Product;
 
-  before(async function () {
-    this.timeout(BOOT_LIMIT);
-    const recipe = mdevRecipe();
-    await skipUnlessAvailable(this, recipe);
-    // The host may not have the resources for two machines.
-    await closeShared();
-    machine = await Machine.boot(recipe);
+  withOwnMachine(this, mdevRecipe(), async (booted) => {
+    product = booted;
+    ({machine} = product);
     // Debian's rule would start the same definitions.
-    await machine.sh('ln -s /dev/null /etc/udev/rules.d/60-mdevctl.rules');
-    await installProduct(machine);
-    await machine.sh('echo mtty >/etc/modules-load.d/mtty.conf && modprobe mtty && udevadm settle');
-    product = new Product(machine);
+    await machine.sh(`ln -s /dev/null /etc/udev/rules.d/60-mdevctl.rules && udevadm control --reload &&
+  echo mtty >/etc/modules-load.d/mtty.conf && modprobe mtty && udevadm settle`);
   });
-  after(async () => (machine as Machine | undefined)?.close());
-  explainFailures(() => machine);
 
   const create = (uuid: string, type = 'mtty-1') => machine.sh(`echo ${uuid} >${types}/${type}/create`);
   const remove = (uuid: string) => machine.sh(`echo 1 >${pathOf(uuid)}/remove`);

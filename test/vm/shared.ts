@@ -1,4 +1,4 @@
-/** The machine that several suites share: booted once, with pearasys installed. */
+/** The machine that several suites share: booted once, with pearasys installed. And those of single suites. */
 import assert from 'node:assert/strict';
 import {installProduct} from './install.js';
 import {
@@ -7,7 +7,9 @@ import {
   explainFailures,
   Machine,
   quote,
+  recipeOf,
   skipUnlessAvailable,
+  type BootOptions,
   type Result,
 } from './machine.js';
 
@@ -101,6 +103,29 @@ export function withProduct(suite: Mocha.Suite): () => Product {
     if (product === undefined) throw new Error('the machine is asked for before it has booted');
     return product;
   };
+}
+
+/**
+ * For a suite with a machine of its own: boots it, and installs pearasys. It is closed after the suite.
+ * @param setUp what else the suite needs
+ */
+export function withOwnMachine(
+  suite: Mocha.Suite,
+  options: BootOptions,
+  setUp: (product: Product) => Promise<void> | void,
+): void {
+  let machine: Machine | undefined;
+  suite.beforeAll(async function () {
+    this.timeout(BOOT_LIMIT);
+    await skipUnlessAvailable(this, recipeOf(options));
+    // The host may not have the resources for two machines.
+    await closeShared();
+    machine = await Machine.boot(options);
+    await installProduct(machine);
+    await setUp(new Product(machine));
+  });
+  suite.afterAll(async () => machine?.close());
+  explainFailures(() => machine);
 }
 
 /**

@@ -3,10 +3,9 @@
  */
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
-import {installProduct} from './install.js';
-import {BOOT_LIMIT, CHECKOUT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
+import {CHECKOUT, type Machine} from './machine.js';
 import {mdevRecipe} from './recipes.js';
-import {closeShared, Product} from './shared.js';
+import {withOwnMachine, type Product} from './shared.js';
 
 const uuid = '11111111-1111-4111-8111-111111111111';
 const definition = `{"mdev_type": "mtty-1", "start": "auto", "attrs": []}`;
@@ -20,16 +19,10 @@ describe('sleep on a real kernel', function () {
   let machine: Machine;
   let product: Product;
 
-  before(async function () {
-    this.timeout(BOOT_LIMIT);
-    const recipe = mdevRecipe();
-    await skipUnlessAvailable(this, recipe);
-    // The host may not have the resources for two machines.
-    await closeShared();
-    machine = await Machine.boot(recipe);
-    product = new Product(machine);
-    await machine.sh('ln -s /dev/null /etc/udev/rules.d/60-mdevctl.rules');
-    await installProduct(machine);
+  withOwnMachine(this, mdevRecipe(), async (booted) => {
+    product = booted;
+    ({machine} = product);
+    await machine.sh('ln -s /dev/null /etc/udev/rules.d/60-mdevctl.rules && udevadm control --reload');
     for (const slot of [display.slot, spareNetwork.slot, disk0.slot])
       await product.sh('-s', slot, 'service', 'install', 'vfio-pci', '--siblings', '--now');
     await machine.writeFile(`/etc/mdevctl.d/mtty/${uuid}`, definition);
@@ -40,8 +33,6 @@ describe('sleep on a real kernel', function () {
       `cp ${CHECKOUT}/test/vm/stuck.pl ${CHECKOUT}/test/vm/register.pl /root && mkfifo /run/lines`,
     );
   });
-  after(async () => (machine as Machine | undefined)?.close());
-  explainFailures(() => machine);
 
   /** Suspends the machine, and wakes it up. Once for each machine: the second time, QEMU does not suspend. */
   const suspend = async () => {

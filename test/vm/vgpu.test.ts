@@ -2,10 +2,9 @@
 import assert from 'node:assert/strict';
 import type {VgpuListResult} from '../../src/entry/cli/commands/vgpu/list.js';
 import {DEVICES} from './devices.js';
-import {installProduct} from './install.js';
-import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
+import type {Machine} from './machine.js';
 import {mdevRecipe} from './recipes.js';
-import {closeShared, Product} from './shared.js';
+import {withOwnMachine, type Product} from './shared.js';
 
 const first = DEVICES.edu0.slot;
 const second = DEVICES.edu1.slot;
@@ -19,21 +18,13 @@ describe('NVIDIA vGPUs on a real kernel', function () {
   let machine: Machine;
   let product: Product;
 
-  before(async function () {
-    this.timeout(BOOT_LIMIT);
-    const recipe = mdevRecipe();
-    await skipUnlessAvailable(this, recipe);
-    // The host may not have the resources for two machines.
-    await closeShared();
-    machine = await Machine.boot(recipe);
-    await installProduct(machine);
+  withOwnMachine(this, mdevRecipe(), async (booted) => {
+    product = booted;
+    ({machine} = product);
     await machine.sh(
       'echo nvidia_sample >/etc/modules-load.d/nvidia_sample.conf && modprobe nvidia_sample && udevadm settle',
     );
-    product = new Product(machine);
   });
-  after(async () => (machine as Machine | undefined)?.close());
-  explainFailures(() => machine);
 
   const typeOf = (slot: string) => machine.sh(`cat ${typePath(slot)}`);
   const untilType = (slot: string, type: string) =>
