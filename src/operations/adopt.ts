@@ -86,8 +86,8 @@ export async function adoptCard(
         });
       const identities = readIdentities(host, {...cards, where});
       for (const {record, identity} of taken) identities.set(record, identity);
-      const wish = {...findMoves(where, state), identities, adopted: taken.map(({record}) => record)};
-      return planMove(wish, state, true);
+      const request = {...findMoves(where, state), identities, adopted: taken.map(({record}) => record)};
+      return planMove(request, state, true);
     },
     options,
   );

@@ -10,7 +10,7 @@ import {refreshed} from './devices.js';
 import {installServices, refuseEarly} from './service-install.js';
 
 /** A switch that is undone unless it is confirmed. */
-interface UnconfirmedWish {
+interface UnconfirmedRequest {
   /** As just read. */
   readonly devices: readonly Device[];
   readonly target: Target;
@@ -31,7 +31,7 @@ interface UnconfirmedWish {
 export async function switchUnconfirmed(
   host: Host,
   layout: Layout,
-  {devices, target, force, wholeGroup, seconds, claim}: UnconfirmedWish,
+  {devices, target, force, wholeGroup, seconds, claim}: UnconfirmedRequest,
   options: CarryOutOptions,
 ): Promise<Outcome> {
   const {command} = layout;
@@ -41,8 +41,8 @@ export async function switchUnconfirmed(
     (when) => {
       const now = refreshed(host, devices, when);
       if (claim !== undefined) {
-        const wish = {...claim, devices: now, now: true, force, accepted: true};
-        const early = refuseEarly(host, now, wish);
+        const request = {...claim, devices: now, now: true, force, accepted: true};
+        const early = refuseEarly(host, now, request);
         if (early.kind === 'refusal') return early;
       }
       const rules = {force, accepted: true, wholeGroup};
@@ -83,8 +83,8 @@ export async function confirmSwitch(
     return device?.id === id ? device : {slot, id};
   });
   const rules = {now: true, force: true, accepted: true, rebuild};
-  const wish = {devices: present, driver, folder, group, changes, accessChange, ...rules};
-  return {outcomes: [kept, await installServices(host, layout, wish, options)], devices};
+  const request = {devices: present, driver, folder, group, changes, accessChange, ...rules};
+  return {outcomes: [kept, await installServices(host, layout, request, options)], devices};
 }
 
 /**

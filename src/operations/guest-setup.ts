@@ -10,7 +10,7 @@ import type {Guest} from '../state/guests/guest-name.js';
 import {refreshed} from './devices.js';
 
 /** The set-up of a guest. */
-interface SetupWish {
+interface SetupRequest {
   readonly guest: Guest;
   readonly devices: readonly Device[];
   /** Notes for the user, in addition to those of the plan. */
@@ -26,7 +26,7 @@ interface SetupWish {
 export async function setUpGuest(
   host: Host,
   layout: Layout,
-  {guest, devices, notes, machine}: SetupWish,
+  {guest, devices, notes, machine}: SetupRequest,
   options: CarryOutOptions,
 ): Promise<Outcome> {
   const foreign = describeForeignHooks(readForeignHooks(machine, guest, domainNames(machine)), guest);

@@ -9,8 +9,8 @@ import {
   planHugePages,
   readHugePagesState,
   readMountedPages,
-  type ClearWish,
-  type HugePagesWish,
+  type ClearRequest,
+  type HugePagesRequest,
 } from '../plan/hugepages/huge-pages.js';
 import {
   bootPagesPath,
@@ -30,20 +30,20 @@ import {describePageUser} from '../usage/words.js';
  */
 export async function setHugePages(
   host: Host,
-  wish: HugePagesWish,
+  request: HugePagesRequest,
   options: CarryOutOptions,
 ): Promise<Outcome> {
   return await carryOut(
     host,
     [hugePagesLock],
-    () => planHugePages(wish, readHugePagesState(host, wish.mount)),
+    () => planHugePages(request, readHugePagesState(host, request.mount)),
     options,
   );
 }
 
-/** How many bytes of huge pages there will be; undefined if the wish is refused. */
-export function readBytesAfter(host: HostReader, wish: HugePagesWish): number | undefined {
-  return bytesAfter(wish, readHugePagesState(host, wish.mount));
+/** How many bytes of huge pages there will be; undefined if the request is refused. */
+export function readBytesAfter(host: HostReader, request: HugePagesRequest): number | undefined {
+  return bytesAfter(request, readHugePagesState(host, request.mount));
 }
 
 /**
@@ -52,13 +52,13 @@ export function readBytesAfter(host: HostReader, wish: HugePagesWish): number | 
  */
 export async function clearHugePages(
   host: Host,
-  wish: ClearWish,
+  request: ClearRequest,
   options: CarryOutOptions,
 ): Promise<Outcome> {
   return await carryOut(
     host,
     [hugePagesLock],
-    () => planClearHugePages(wish, readHugePagesState(host)),
+    () => planClearHugePages(request, readHugePagesState(host)),
     options,
   );
 }

@@ -14,7 +14,7 @@ import {
   readDefinitionState,
   type DefinitionChange,
 } from '../plan/mdev/mdev-define.js';
-import {specifyMdev, type MdevWish, type MdevWords} from '../plan/mdev/mdev-start.js';
+import {specifyMdev, type MdevRequest, type MdevWords} from '../plan/mdev/mdev-start.js';
 import {readDefinitions, type MdevConfig, type StartMode} from '../state/definitions/definition.js';
 import {type MdevOptions, subjectOf, calloutsOf, readDefinedCallouts} from './mdev-scripts.js';
 
@@ -27,7 +27,7 @@ interface DefineWords extends MdevWords {
  * The content of a definition: from the words, and for omitted ones from the existing device.
  * @throws PearasysError `usage`.
  */
-function specifyDefinition(words: DefineWords, mdev: Mdev | undefined): MdevWish {
+function specifyDefinition(words: DefineWords, mdev: Mdev | undefined): MdevRequest {
   const {uuid, config, start} = words;
   if (config !== undefined) return specifyMdev(words, {definitions: [], broken: []});
   const parent = words.parent ?? (words.type === undefined ? mdev?.parent : undefined);
@@ -43,14 +43,14 @@ function specifyDefinition(words: DefineWords, mdev: Mdev | undefined): MdevWish
 export async function defineMdev(host: Host, words: DefineWords, options: MdevOptions): Promise<Outcome> {
   const {uuid} = words;
   const mdev = readMdev(host, uuid);
-  const wish = specifyDefinition(words, mdev);
-  const callouts = await readCalloutsOf(host, wish, options.limit);
+  const request = specifyDefinition(words, mdev);
+  const callouts = await readCalloutsOf(host, request, options.limit);
   // A file contains everything.
-  const isMeant = words.config === undefined && mdev?.parent === wish.parent && mdev.type === wish.type;
+  const isMeant = words.config === undefined && mdev?.parent === request.parent && mdev.type === request.type;
   // Otherwise the script is called after `pre`, which a dry run does not call.
   const told =
-    isMeant && options.dryRun ? await readCalloutAttributes(host, callouts, wish, options.limit) : [];
-  const full = {...wish, attributes: [...wish.attributes, ...told]};
+    isMeant && options.dryRun ? await readCalloutAttributes(host, callouts, request, options.limit) : [];
+  const full = {...request, attributes: [...request.attributes, ...told]};
   const asks = isMeant && !options.dryRun;
   return await carryOut(
     host,

@@ -10,7 +10,7 @@ import {
   planMdevStart,
   readMdevStart,
   specifyMdev,
-  type MdevWish,
+  type MdevRequest,
   type MdevWords,
 } from '../plan/mdev/mdev-start.js';
 import type {CalloutSubject} from '../state/definitions/callout.js';
@@ -31,16 +31,16 @@ export interface StartOptions extends MdevOptions {
  */
 export async function startMdev(host: Host, words: MdevWords, options: StartOptions): Promise<Outcome> {
   const {asTyped} = options;
-  const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid, asTyped}));
-  const {uuid, parent} = wish;
+  const request = specifyMdev(words, readDefinitions(host, {uuid: words.uuid, asTyped}));
+  const {uuid, parent} = request;
   // If a file describes the device, no definition is read.
   const {definitions} = readDefinitions(host, {uuid, parent, asTyped});
   for (const note of words.config === undefined ? distrustNotes(host, definitions) : [])
     options.onNote?.(note);
-  const callouts = await readCalloutsOf(host, wish, options.limit);
+  const callouts = await readCalloutsOf(host, request, options.limit);
   // With scripts, the wait comes after them.
-  if (!isScripted({callouts}) && readMdev(host, wish.uuid) === undefined)
-    await waitForParent(host, wish.parent, options.patience);
+  if (!isScripted({callouts}) && readMdev(host, request.uuid) === undefined)
+    await waitForParent(host, request.parent, options.patience);
   const start = () =>
     carryOut(
       host,
@@ -52,7 +52,7 @@ export async function startMdev(host: Host, words: MdevWords, options: StartOpti
     return await start();
   } catch (error) {
     // The lock does not stop other programs, such as mdevctl's rule, from creating it. The present state decides.
-    if (!options.mayExist || !existsByNow(host, error, wish)) throw error;
+    if (!options.mayExist || !existsByNow(host, error, request)) throw error;
     return await start();
   }
 }
@@ -84,14 +84,14 @@ export async function createMdev(
   const callouts = await readCalloutsOf(host, subject, options.limit);
   if (!isScripted({callouts})) await waitForParent(host, parent, options.patience);
   const rules = {...options, callouts};
-  const wish: MdevWish = {...subject, start: 'auto', attributes: []};
+  const request: MdevRequest = {...subject, start: 'auto', attributes: []};
   return await carryOut(
     host,
     [uuid],
     () =>
       together([
-        planMdevDefine(wish, readDefinitionState(host, uuid, rules)),
-        planMdevStart(readMdevStart(host, {uuid, parent, config: wish}, rules)),
+        planMdevDefine(request, readDefinitionState(host, uuid, rules)),
+        planMdevStart(readMdevStart(host, {uuid, parent, config: request}, rules)),
       ]),
     options,
   );

@@ -38,8 +38,8 @@ export async function recordDevices(
   const begun = isUnfinished(host, servicesLock);
   const moved = await moveRecords(host, layout, slots, options);
   const recorded = new Set<Slot>();
-  const wishes = readRecords(host, layout).records.filter(({slot}) => slot === 'any');
-  for (const driver of new Set(wishes.map((wish) => wish.driver))) {
+  const requests = readRecords(host, layout).records.filter(({slot}) => slot === 'any');
+  for (const driver of new Set(requests.map((request) => request.driver))) {
     const devices: Device[] = [];
     const outcome = await carryOut(
       host,
@@ -47,14 +47,18 @@ export async function recordDevices(
       () => {
         const present = slots.map((slot) => readDevice(host, slot)).filter((device) => device !== undefined);
         const state = readServices(host, layout, slots, {names: readNames(host, present)});
-        const wished = present.filter((device) => isWished(device, driver, state.records, begun));
-        devices.splice(0, devices.length, ...wished);
-        return wished.length === 0
+        const requested = present.filter((device) => isRequested(device, driver, state.records, begun));
+        devices.splice(0, devices.length, ...requested);
+        return requested.length === 0
           ? plan([])
           : planInstall(
               {
-                claims: claimsOf(host, wished, driver).map((claim) => {
-                  const {settings = [], access, unknown = []} = wishes.find(({id}) => id === claim.id) ?? {};
+                claims: claimsOf(host, requested, driver).map((claim) => {
+                  const {
+                    settings = [],
+                    access,
+                    unknown = [],
+                  } = requests.find(({id}) => id === claim.id) ?? {};
                   return {...claim, changes: settings, accessChange: access, unknown};
                 }),
                 folder: systemdUnits,
@@ -94,11 +98,11 @@ async function moveRecords(
         .filter((one) => one !== undefined);
       const state = readServices(host, layout, [...new Set(all)], {names: readNames(host, present)});
       const cards = findCards(host, state.records.records);
-      const wish = {...findMoves(cards.where, state), identities: readIdentities(host, cards)};
-      const planned = planMove(wish, state, false);
+      const request = {...findMoves(cards.where, state), identities: readIdentities(host, cards)};
+      const planned = planMove(request, state, false);
       if (planned.kind === 'refusal') return planned;
       moved.clear();
-      for (const slot of wish.moves.values()) moved.add(slot);
+      for (const slot of request.moves.values()) moved.add(slot);
       const marks = slots.map(movedMark).flatMap((mark) => {
         const previous = readFileState(host, mark);
         return previous === undefined ? [] : [removeFile(mark, previous)];
@@ -111,7 +115,12 @@ async function moveRecords(
 }
 
 /** Whether a record by id alone matches the device. The record of another card, or an ignored one, is not replaced. */
-function isWished({slot, id}: Device, driver: Driver, {records, problems}: Records, begun: boolean): boolean {
+function isRequested(
+  {slot, id}: Device,
+  driver: Driver,
+  {records, problems}: Records,
+  begun: boolean,
+): boolean {
   return (
     records.some((one) => one.slot === 'any' && one.id === id && one.driver === driver) &&
     !records.some((one) => one.slot === slot && !(begun && one.id === id && one.driver === driver)) &&

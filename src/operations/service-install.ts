@@ -6,7 +6,7 @@ import {findDriver} from '../devices/pci/modules.js';
 import {readNames} from '../devices/pci/names.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import type {Host} from '../host/host.js';
-import {claimsOf, readServices, type WishedClaim} from '../plan/service/service-state.js';
+import {claimsOf, readServices, type RequestedClaim} from '../plan/service/service-state.js';
 import {planInstall, planInstallAnySlot, servicesLock} from '../plan/service/service.js';
 import {refuseSettings} from '../plan/service/device-settings.js';
 import {plan, refuse, type Planned, type Refusal} from '../plan/step.js';
@@ -33,7 +33,7 @@ import {withRebuild} from './initramfs.js';
 export type NamedDevice = Device | Pick<Device, 'slot' | 'id'>;
 
 /** Permanent claims. */
-interface InstallWish {
+interface InstallRequest {
   readonly devices: readonly NamedDevice[];
   readonly driver: Driver;
   /** The folder for the templates; `systemdUnits` unless the user chose another. */
@@ -70,10 +70,10 @@ export function withoutLeaving(host: Host, devices: readonly Device[], driver: D
 export async function installServices(
   host: Host,
   layout: Layout,
-  wish: InstallWish,
+  request: InstallRequest,
   options: CarryOutOptions,
 ): Promise<Outcome> {
-  const {devices, driver, folder, group, changes = [], accessChange} = wish;
+  const {devices, driver, folder, group, changes = [], accessChange} = request;
   const present = devices.filter((device) => 'classCode' in device);
   const active = new Set((await readActiveUnits(host)).map(unitName));
   const outcome = await carryOut(
@@ -81,10 +81,10 @@ export async function installServices(
     [servicesLock],
     (when) => {
       const now = refreshed(host, present, when);
-      const early = refuseEarly(host, now, wish);
+      const early = refuseEarly(host, now, request);
       if (early.kind === 'refusal') return early;
       // An image has no devices: then there is one claim, of one slot.
-      const plain: readonly WishedClaim[] =
+      const plain: readonly RequestedClaim[] =
         now.length > 0
           ? claimsOf(host, now, driver, group)
           : devices.map(({slot, id}) => ({slot, id, driver, together: [slot]}));
@@ -94,7 +94,7 @@ export async function installServices(
         devices.map((device) => ({classCode: 0, ...device})),
       );
       const planned = planInstall(
-        {claims, folder, start: wish.now ? 'now' : 'later'},
+        {claims, folder, start: request.now ? 'now' : 'later'},
         readServices(
           host,
           layout,
@@ -106,7 +106,7 @@ export async function installServices(
     },
     options,
   );
-  return await withRebuild(host, layout, outcome, wish.rebuild, options);
+  return await withRebuild(host, layout, outcome, request.rebuild, options);
 }
 
 /**
@@ -116,7 +116,12 @@ export async function installServices(
 export async function installForAnySlot(
   host: Host,
   layout: Layout,
-  {id, driver, changes = [], accessChange}: Pick<WishedClaim, 'id' | 'driver' | 'changes' | 'accessChange'>,
+  {
+    id,
+    driver,
+    changes = [],
+    accessChange,
+  }: Pick<RequestedClaim, 'id' | 'driver' | 'changes' | 'accessChange'>,
   options: CarryOutOptions,
 ): Promise<Outcome> {
   return await carryOut(
@@ -147,7 +152,7 @@ export function refuseEarly(
     force,
     accepted,
     changes = [],
-  }: Pick<InstallWish, 'driver' | 'now' | 'force' | 'accepted' | 'changes'>,
+  }: Pick<InstallRequest, 'driver' | 'now' | 'force' | 'accepted' | 'changes'>,
 ): Planned {
   const bringing = bringDriver(driver, findDriver(host, driver));
   if ('kind' in bringing) return bringing;

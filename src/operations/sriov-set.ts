@@ -5,7 +5,7 @@ import type {Slot} from '../devices/pci/slot.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import {ExitCode, PearasysError} from '../host/errors.js';
 import type {Host, HostReader} from '../host/host.js';
-import {planRepair, planSriov, planUnset, type SriovWish} from '../plan/sriov/sriov.js';
+import {planRepair, planSriov, planUnset, type SriovRequest} from '../plan/sriov/sriov.js';
 import {readSriovState, recordsFor, type PhysicalFunction} from '../plan/sriov/sriov-state.js';
 import {plan, readFileState, removeFile, type Planned} from '../plan/step.js';
 import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
@@ -21,15 +21,15 @@ export async function setSriov(
   host: Host,
   layout: Layout,
   device: PhysicalFunction,
-  wish: SriovWish,
+  request: SriovRequest,
   options: CarryOutOptions,
 ): Promise<Outcome> {
   const read = () => ('classCode' in device ? reread(host, device.slot) : device);
   const wereKnown = readSriov(host, device.slot, device.id)?.places !== undefined;
   const names = [device.slot, sriovLock];
-  const planAgain = () => planSriov(host, wish, readSriovState(host, layout, read(), wish.wanted));
+  const planAgain = () => planSriov(host, request, readSriovState(host, layout, read(), request.wanted));
   const outcome = await carryOut(host, names, planAgain, options);
-  if (wereKnown || !outcome.changed || wish.when === 'later' || host.root !== '/') return outcome;
+  if (wereKnown || !outcome.changed || request.when === 'later' || host.root !== '/') return outcome;
   // Now that there are VFs, the device tells where.
   const more = await carryOut(host, names, planAgain, options);
   return {...more, lines: [...outcome.lines, ...more.lines], changed: true};

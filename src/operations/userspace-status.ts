@@ -36,8 +36,14 @@ export async function readUserspaceStatus(
   devices: readonly Device[],
   blocked: ReadonlySet<Slot>,
 ): Promise<UserspaceDevice[]> {
-  const wish = {driver: undefined, variant: true, take: new Set<Slot>(), blocked, claimed: new Set<Slot>()};
-  const input = readUserspace(host, devices, wish);
+  const request = {
+    driver: undefined,
+    variant: true,
+    take: new Set<Slot>(),
+    blocked,
+    claimed: new Set<Slot>(),
+  };
+  const input = readUserspace(host, devices, request);
   const contents = await readContents(host, readDisks(host, devicesToSearch(input)));
   const {switched, skipped} = decide(input, contents);
   const parts = readParts(host, new Set(devices.map(({slot}) => slot)));

@@ -16,7 +16,7 @@ import {
   refuseWithoutNodes,
 } from '../plan/service/access.js';
 import {plan, type Planned} from '../plan/step.js';
-import {wishFor, type HugePageVariables} from '../plan/userspace/huge-variables.js';
+import {requestFor, type HugePageVariables} from '../plan/userspace/huge-variables.js';
 import {
   decide,
   decideReset,
@@ -27,7 +27,7 @@ import {
   readUserspace,
   withSkipped,
   type Decision,
-  type UserspaceWish,
+  type UserspaceRequest,
 } from '../plan/userspace/userspace.js';
 import {changeNodeAccess, type NodeAccessChange} from '../state/records/node-access.js';
 import {isVirtualClaim} from '../state/sriov/sriov-record.js';
@@ -128,13 +128,13 @@ const accessLock = 'userspace';
 export async function configureUserspace(
   host: Host,
   devices: readonly Device[],
-  choice: Omit<UserspaceWish, 'claimed'>,
+  choice: Omit<UserspaceRequest, 'claimed'>,
   options: ConfigureOptions,
 ): Promise<UserspaceOutcome> {
   const {named, hugePages, access} = options;
   const kept = named ? [] : devices.map(({slot}) => slot).filter((slot) => isClaimed(host, slot));
-  const wish = {...choice, claimed: new Set(kept)};
-  const early = readUserspace(host, devices, wish);
+  const request = {...choice, claimed: new Set(kept)};
+  const early = readUserspace(host, devices, request);
   const contents = await readContents(host, readDisks(host, devicesToSearch(early)));
   const first = decide(early, contents);
   let decision = first;
@@ -151,7 +151,7 @@ export async function configureUserspace(
         withPages(host, withAccess(host, withSkipped(planned, decision, named), decision, access), hugePages);
       if (when === 'early') return finish(planUserspace(host, early, first, contents));
       // Only these are locked.
-      const input = readUserspace(host, reread(host, chosen), wish);
+      const input = readUserspace(host, reread(host, chosen), request);
       decision = after(first, decide(input, contents));
       return finish(planUserspace(host, input, decision, contents));
     },
@@ -204,15 +204,15 @@ function withoutAccess(host: HostReader, planned: Planned, {switched, already}: 
 /** How many bytes of huge pages there will be; undefined if they cannot be set. */
 export function readBytesAfterConfig(host: HostReader, variables: HugePageVariables): number | undefined {
   const state = readHugePagesState(host);
-  return bytesAfter(wishFor(variables, state).wish, state);
+  return bytesAfter(requestFor(variables, state).request, state);
 }
 
 /** Adds the huge pages to a plan: after the devices, as with SPDK. */
 function withPages(host: HostReader, planned: Planned, variables: HugePageVariables | undefined): Planned {
   if (planned.kind === 'refusal' || variables === undefined) return planned;
   const state = readHugePagesState(host);
-  const {wish, notes} = wishFor(variables, state);
-  const pages = planHugePages(wish, state);
+  const {request, notes} = requestFor(variables, state);
+  const pages = planHugePages(request, state);
   if (pages.kind === 'refusal') return pages;
   return plan([...planned.steps, ...pages.steps], {
     afterUndo: [...planned.afterUndo, ...pages.afterUndo],

@@ -6,7 +6,13 @@ import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.
 import {PearasysError} from '../host/errors.js';
 import type {Host, HostQuery, HostReader} from '../host/host.js';
 import {poll} from '../host/poll.js';
-import {planRecordedVgpu, planVgpu, planVgpuStop, readVgpuState, type VgpuWish} from '../plan/vgpu/vgpu.js';
+import {
+  planRecordedVgpu,
+  planVgpu,
+  planVgpuStop,
+  readVgpuState,
+  type VgpuRequest,
+} from '../plan/vgpu/vgpu.js';
 import type {IgnoredFile} from '../state/desired.js';
 import {readRescue, switchedOffBy, switchedOffError} from '../state/rescue.js';
 import {readVgpuRecords, type VgpuRecord} from '../state/vgpu/vgpu-record.js';
@@ -19,16 +25,16 @@ import {readActiveStates, vgpuUnit} from '../systemd/unit.js';
 export async function setVgpu(
   host: Host,
   layout: Layout,
-  wish: VgpuWish,
+  request: VgpuRequest,
   options: CarryOutOptions,
 ): Promise<Outcome> {
-  const {slot, id} = wish;
+  const {slot, id} = request;
   const unit = vgpuUnit(slot);
   const active = (await readActiveStates(host, [unit])).get(unit) === 'active';
   return await carryOut(
     host,
     [slot],
-    () => planVgpu(wish, readVgpuState(host, layout, slot, {id, active})),
+    () => planVgpu(request, readVgpuState(host, layout, slot, {id, active})),
     options,
   );
 }

@@ -1146,12 +1146,12 @@ describe('pearasys service', () => {
         fs.mkdirSync(`${image}/lib/modules/${release}`, {recursive: true});
         fs.writeFileSync(`${image}/lib/modules/${release}/modules.dep`, `kernel/${module}.ko.xz:\n`);
       }
-      const wish = (driver: string) =>
+      const request = (driver: string) =>
         install(host, '-s', card, '-d', '10de:1b80', 'service', 'install', driver);
-      const {exitCode, stdout} = await wish('vfoi-pci');
+      const {exitCode, stdout} = await request('vfoi-pci');
       assert.equal(exitCode, 2, stdout);
       assert.equal(fs.existsSync(image + record), false);
-      assert.equal((await wish('vfio-pci')).exitCode, 0);
+      assert.equal((await request('vfio-pci')).exitCode, 0);
     });
 
     it('one of them alone, and --now, are refused', async () => {

@@ -6,7 +6,7 @@ import {
   planHugePages,
   readHugePagesState,
   type HugePagesState,
-  type HugePagesWish,
+  type HugePagesRequest,
 } from '../../src/plan/hugepages/huge-pages.js';
 import {shellLine, type Planned} from '../../src/plan/step.js';
 import {
@@ -147,7 +147,7 @@ describe('the plan for huge pages', () => {
     hosts.push(host);
     return host;
   };
-  const wish = (change: Partial<HugePagesWish> = {}): HugePagesWish => ({
+  const request = (change: Partial<HugePagesRequest> = {}): HugePagesRequest => ({
     pageSize: small,
     counts: [{node: undefined, pages: 16}],
     keepMore: false,
@@ -165,8 +165,8 @@ describe('the plan for huge pages', () => {
     assert.equal(planned.kind, 'refusal');
     return planned.error;
   };
-  const planned = (host: SimulatedHost, change?: Partial<HugePagesWish>) =>
-    planHugePages(wish(change), readHugePagesState(host, change?.mount));
+  const planned = (host: SimulatedHost, change?: Partial<HugePagesRequest>) =>
+    planHugePages(request(change), readHugePagesState(host, change?.mount));
 
   it('reads the pools, the nodes with memory and what is reserved', () => {
     const host = machine({pages: 9, used: 2, surplus: 1, reserved: 3});
@@ -278,7 +278,7 @@ describe('the plan for huge pages', () => {
   });
 
   it('says that pages of 1G belong on the kernel command line, unless they are there', () => {
-    const notes = (host: SimulatedHost, change: Partial<HugePagesWish>) => {
+    const notes = (host: SimulatedHost, change: Partial<HugePagesRequest>) => {
       const answer = planned(host, change);
       return answer.kind === 'plan' ? answer.notes : [];
     };

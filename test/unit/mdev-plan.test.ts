@@ -21,7 +21,7 @@ import {
   planMdevStart,
   specifyMdev,
   type MdevStartInput,
-  type MdevWish,
+  type MdevRequest,
 } from '../../src/plan/mdev/mdev-start.js';
 import {planMdevStop} from '../../src/plan/mdev/mdev-stop.js';
 import {together} from '../../src/plan/mdev/mdev-callouts.js';
@@ -39,7 +39,7 @@ const create = '/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create';
 const look = `test "$(cat ${create.replace(/create$/, 'available_instances')})" -ne 0`;
 const file = `/etc/mdevctl.d/mtty/${uuid}`;
 
-const wish = (more: Partial<MdevWish> = {}): MdevWish => ({
+const request = (more: Partial<MdevRequest> = {}): MdevRequest => ({
   uuid,
   parent: mtty,
   type,
@@ -66,7 +66,7 @@ const parent = (more: Partial<Parent> = {}): Parent => ({
 });
 
 const startInput = (more: Partial<MdevStartInput> = {}): MdevStartInput => ({
-  wish: wish(),
+  request: request(),
   existing: undefined,
   parent: parent(),
   parents: [mtty],
@@ -80,7 +80,7 @@ const startInput = (more: Partial<MdevStartInput> = {}): MdevStartInput => ({
 const definition = (more: Partial<Definition> = {}): Definition => ({
   kind: 'definition',
   unknown: [],
-  ...wish(),
+  ...request(),
   others: {},
   path: `/etc/mdevctl.d/${more.parent ?? mtty}/${more.uuid ?? uuid}`,
   ...more,
@@ -113,7 +113,7 @@ describe('planMdevStart', () => {
       {name: 'a', value: "it's"},
       {name: 'b', value: '2'},
     ];
-    const planned = planMdevStart(startInput({wish: wish({attributes})}));
+    const planned = planMdevStart(startInput({request: request({attributes})}));
     assert.deepEqual(linesOf(planned), [
       `echo '${uuid}' > ${create}`,
       `test -e ${device}`,
@@ -130,10 +130,10 @@ describe('planMdevStart', () => {
     for (const [more, code, exitCode] of [
       [{parent: undefined}, 'no-parent', 4],
       [{parent: parent({registered: false, types: []})}, 'not-registered', 3],
-      [{wish: wish({type: parseTypeName('mtty-9')})}, 'no-type', 4],
-      [{wish: wish({type: parseTypeName('mtty-2')})}, 'no-instances', 3],
+      [{request: request({type: parseTypeName('mtty-9')})}, 'no-type', 4],
+      [{request: request({type: parseTypeName('mtty-2')})}, 'no-instances', 3],
       [{existing: {uuid, parent: mtty, type}}, 'uuid-in-use', 3],
-      [{wish: wish({attributes: [{name: '../x', value: '1'}]})}, 'bad-attribute', 3],
+      [{request: request({attributes: [{name: '../x', value: '1'}]})}, 'bad-attribute', 3],
     ] as const) {
       const error = refusal(planMdevStart(startInput(more)));
       assert.deepEqual([error.code, error.exitCode], [code, exitCode]);
@@ -143,9 +143,9 @@ describe('planMdevStart', () => {
   });
 
   it('names the nearest type, and types with available instances', () => {
-    const nearType = refusal(planMdevStart(startInput({wish: wish({type: parseTypeName('mtty-11')})})));
+    const nearType = refusal(planMdevStart(startInput({request: request({type: parseTypeName('mtty-11')})})));
     assert.match(nearType.hint ?? '', /it has mtty-1, mtty-2; the nearest is mtty-1/);
-    const full = refusal(planMdevStart(startInput({wish: wish({type: parseTypeName('mtty-2')})})));
+    const full = refusal(planMdevStart(startInput({request: request({type: parseTypeName('mtty-2')})})));
     assert.match(full.details?.[0] ?? '', /other types with instances left: mtty-1/);
   });
 
@@ -243,7 +243,7 @@ describe('the device to start', () => {
   });
 
   it('or a new device of a parent and a type', () => {
-    assert.deepEqual(specifyMdev({uuid, parent: mtty, type}, of([definition({parent: other})])), wish());
+    assert.deepEqual(specifyMdev({uuid, parent: mtty, type}, of([definition({parent: other})])), request());
     assert.throws(() => specifyMdev({uuid}, of([])), isCode('not-defined'));
     assert.throws(() => specifyMdev({uuid, parent: mtty}, of([])), isCode('not-defined'));
     assert.throws(() => specifyMdev({uuid, type}, of([])), isCode('not-defined'));
@@ -251,7 +251,7 @@ describe('the device to start', () => {
 
   it('or the content of a file', () => {
     const config: MdevConfig = {type, start: 'auto', attributes: [{name: 'a', value: '1'}]};
-    assert.deepEqual(specifyMdev({uuid, parent: mtty, config}, of([])), wish(config));
+    assert.deepEqual(specifyMdev({uuid, parent: mtty, config}, of([])), request(config));
     assert.throws(() => specifyMdev({uuid, config}, of([])), isCode('usage'));
     assert.throws(() => specifyMdev({uuid, parent: mtty, type, config}, of([])), isCode('usage'));
   });
@@ -259,7 +259,7 @@ describe('the device to start', () => {
   it('is never guessed from a broken definition', () => {
     const broken = [{kind: 'definition', path: file, parent: mtty, uuid, reason: 'it is not JSON'}] as const;
     assert.throws(() => specifyMdev({uuid}, of([], broken)), isCode('bad-definition'));
-    assert.deepEqual(specifyMdev({uuid, parent: mtty, type}, of([], broken)), wish());
+    assert.deepEqual(specifyMdev({uuid, parent: mtty, type}, of([], broken)), request());
   });
 });
 
@@ -303,7 +303,7 @@ describe('planMdevStop', () => {
 
 describe('planMdevDefine', () => {
   it('writes mdevctl’s file; the undo removes it', () => {
-    const planned = planMdevDefine(wish({start: 'auto'}), state([]));
+    const planned = planMdevDefine(request({start: 'auto'}), state([]));
     assert.deepEqual(linesOf(planned), [
       `printf %s '{\n  "mdev_type": "mtty-1",\n  "start": "auto",\n  "attrs": []\n}' > ${file}`,
     ]);
@@ -311,15 +311,15 @@ describe('planMdevDefine', () => {
   });
 
   it('a definition of another parent does not change; one of this parent is not overwritten', () => {
-    assert.equal(planMdevDefine(wish(), state([definition({parent: other})])).kind, 'plan');
-    assert.equal(refusal(planMdevDefine(wish(), state([definition()]))).code, 'already-defined');
+    assert.equal(planMdevDefine(request(), state([definition({parent: other})])).kind, 'plan');
+    assert.equal(refusal(planMdevDefine(request(), state([definition()]))).code, 'already-defined');
     const broken = [{kind: 'definition', path: file, parent: mtty, uuid, reason: 'it is not JSON'}] as const;
-    const error = refusal(planMdevDefine(wish(), state([], {definitions: {definitions: [], broken}})));
+    const error = refusal(planMdevDefine(request(), state([], {definitions: {definitions: [], broken}})));
     assert.deepEqual([error.code, error.details?.[0]], ['bad-definition', 'it is not JSON']);
   });
 
   it('refuses an attribute that no device is started with, unless mdevctl would take it', () => {
-    const bad = wish({attributes: [{name: '../../x', value: '1'}]});
+    const bad = request({attributes: [{name: '../../x', value: '1'}]});
     assert.equal(refusal(planMdevDefine(bad, state([]))).code, 'bad-attribute');
     assert.equal(planMdevDefine(bad, state([], {asTyped: true})).kind, 'plan');
   });

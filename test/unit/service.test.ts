@@ -8,7 +8,7 @@ import {
   planInstallAnySlot,
   planUninstall,
   planUninstallAnySlot,
-  type ServiceWish,
+  type ServiceRequest,
 } from '../../src/plan/service/service.js';
 import type {FileState, Planned} from '../../src/plan/step.js';
 import {checkedPath, printRecord, recordPath, type DeviceRecord} from '../../src/state/records/record.js';
@@ -55,7 +55,7 @@ function state(rest: Partial<ServiceState> = {}): ServiceState {
   };
 }
 
-function wish(rest: Partial<ServiceWish> = {}): ServiceWish {
+function request(rest: Partial<ServiceRequest> = {}): ServiceRequest {
   const claims = [{slot, id, driver: aDriver('vfio-pci'), together: [slot]}];
   return {claims, folder: systemdUnits, start: 'later', ...rest};
 }
@@ -72,7 +72,7 @@ const file = (content: string): FileState => ({content, mode: 0o644});
 
 describe('planInstall', () => {
   it('tags the device before the unit is enabled, which would start it', () => {
-    const planned = planInstall(wish(), state());
+    const planned = planInstall(request(), state());
     assert.deepEqual(asked(planned), [
       `udevadm trigger --action=change /sys/bus/pci/devices/${slot}`,
       `systemctl start sys-bus-pci-devices-${slot}.device`,
@@ -94,25 +94,25 @@ describe('planInstall', () => {
   it('enables no function before all units of the card start each other', () => {
     const slots = [slot, parseSlot('0000:02:00.1')];
     const claims = slots.map((one) => ({slot: one, id, driver: aDriver('vfio-pci'), together: slots}));
-    const links = linesOf(planInstall(wish({claims}), state())).filter((line) => line.startsWith('ln '));
+    const links = linesOf(planInstall(request({claims}), state())).filter((line) => line.startsWith('ln '));
     const isEnabling = links.map((line) => line.includes('/sys-bus-pci-devices-'));
     assert.deepEqual(isEnabling, [false, false, true, true], links.join('\n'));
   });
 
   it('triggers no missing device, and nothing at all in an image', () => {
-    assert.deepEqual(asked(planInstall(wish(), state({present: new Set<Slot>()}))), [
+    assert.deepEqual(asked(planInstall(request(), state({present: new Set<Slot>()}))), [
       `ln -sfn ${template} ${link(mine)}`,
       'systemctl daemon-reload',
     ]);
-    assert.deepEqual(asked(planInstall(wish(), state({running: false}))), [
+    assert.deepEqual(asked(planInstall(request(), state({running: false}))), [
       `ln -sfn ${template} ${link(mine)}`,
     ]);
   });
 
   it('starts now, or only queues from within another unit’s start', () => {
-    assert.equal(asked(planInstall(wish({start: 'now'}), state())).at(-1), `systemctl start ${own}`);
+    assert.equal(asked(planInstall(request({start: 'now'}), state())).at(-1), `systemctl start ${own}`);
     assert.equal(
-      asked(planInstall(wish({start: 'queue'}), state())).at(-1),
+      asked(planInstall(request({start: 'queue'}), state())).at(-1),
       `systemctl start --no-block ${own}`,
     );
   });
@@ -120,9 +120,9 @@ describe('planInstall', () => {
   it('writes the checked copy for the rule, without a reload of systemd, but none in an image', () => {
     const last = (planned: Planned) => linesOf(planned).at(-1) ?? '';
     const wanted = `cat > ${copy} <<'EOF'\nPEARASYS_DRIVER=vfio-pci\nEOF`;
-    const first = planInstall(wish(), state());
+    const first = planInstall(request(), state());
     assert.equal(last(first), wanted);
-    assert.doesNotMatch(linesOf(planInstall(wish(), state({running: false}))).join('\n'), /checked/);
+    assert.doesNotMatch(linesOf(planInstall(request(), state({running: false}))).join('\n'), /checked/);
     assert.equal(first.kind, 'plan');
     const files = new Map<string, FileState>();
     for (const step of first.steps) if (step.kind === 'write-file') files.set(step.path, file(step.content));
@@ -132,17 +132,17 @@ describe('planInstall', () => {
       wants: enabled(mine),
       files,
     });
-    assert.deepEqual(linesOf(planInstall(wish(), installed)), []);
+    assert.deepEqual(linesOf(planInstall(request(), installed)), []);
     files.delete(copy);
-    assert.deepEqual(linesOf(planInstall(wish(), installed)), [wanted]);
+    assert.deepEqual(linesOf(planInstall(request(), installed)), [wanted]);
     files.set(copy, file('PEARASYS_DRIVER=pci-stub\n'));
-    assert.deepEqual(linesOf(planInstall(wish(), installed)), [wanted]);
+    assert.deepEqual(linesOf(planInstall(request(), installed)), [wanted]);
   });
 
   it('removes the checked copy for the card that was in the slot before', () => {
     const old: DeviceRecord = {...record, id: parseId('10de:1b81')};
     const planned = planInstall(
-      wish(),
+      request(),
       state({
         records: {records: [old], problems: [], folderProblem: undefined},
         files: new Map([
@@ -160,7 +160,7 @@ describe('planInstall', () => {
   it('disables an enabled rival; an undo enables it and, if it was active, starts it again', () => {
     const name = unitName(rival);
     const planned = planInstall(
-      wish({start: 'now'}),
+      request({start: 'now'}),
       state({units: [rival], wants: enabled(rival), active: new Set([name])}),
     );
     assert.equal(planned.kind, 'plan');
@@ -181,7 +181,7 @@ describe('planInstall', () => {
 
   it('does not stop a unit on undo that was active before', () => {
     const planned = planInstall(
-      wish({start: 'now'}),
+      request({start: 'now'}),
       state({units: [mine], wants: enabled(mine), active: new Set([own])}),
     );
     assert.equal(planned.kind, 'plan');
@@ -192,7 +192,7 @@ describe('planInstall', () => {
     const old = {...record, id: parseId('10de:1b81')};
     const oldPath = recordPath(defaultLayout, old);
     const planned = planInstall(
-      wish(),
+      request(),
       state({
         records: {records: [old], problems: [], folderProblem: undefined},
         files: new Map([[oldPath, file(printRecord(old))]]),
@@ -207,14 +207,14 @@ describe('planInstall', () => {
   it('is refused if the record would be ignored', () => {
     const problem = {kind: 'record', path: '/etc/pearasys/pci', reason: 'chown root'} as const;
     for (const planned of [
-      planInstall(wish(), state({records: {records: [], problems: [], folderProblem: problem}})),
+      planInstall(request(), state({records: {records: [], problems: [], folderProblem: problem}})),
       planInstallAnySlot(
         id,
         aDriver('none'),
         state({records: {records: [], problems: [], folderProblem: problem}}),
       ),
       planInstall(
-        wish(),
+        request(),
         state({
           records: {records: [], problems: [{kind: 'record', path, reason: 'x'}], folderProblem: undefined},
         }),

@@ -61,7 +61,13 @@ function inputOf(devices: readonly Device[], said: Said = {}): UserspaceInput {
   };
   return {
     devices,
-    wish: {driver: undefined, variant: true, take: slots(take), blocked: slots(blocked), claimed: new Set()},
+    request: {
+      driver: undefined,
+      variant: true,
+      take: slots(take),
+      blocked: slots(blocked),
+      claimed: new Set(),
+    },
     choices: new Map(
       open.map(({slot}) => [slot, {driver: vfio, ...(otherwise === undefined ? {} : {otherwise})}]),
     ),

@@ -123,13 +123,13 @@ WantedBy=basic.target
 
   it('are all or none, and with --partial as many as there are', async () => {
     await clear();
-    const wish = ['hugepages', 'set', '1G:1G', '--node', '0'];
-    const failed = await product.run(...wish, '--mount', '/mnt/huge');
+    const request = ['hugepages', 'set', '1G:1G', '--node', '0'];
+    const failed = await product.run(...request, '--mount', '/mnt/huge');
     assert.equal(failed.code, 1, failed.stderr);
     assert.match(failed.stderr, /NUMA node 0: 0 of 1 page of 1G/);
     await machine.sh(`test ! -e ${file} && test ! -e /etc/systemd/system/${unit} && ! findmnt /mnt/huge`);
 
-    const partial = await product.run(...wish, '--partial');
+    const partial = await product.run(...request, '--partial');
     assert.equal(partial.code, 0, partial.stderr);
     assert.match(partial.stderr, /NUMA node 0: 0 of 1 page of 1G/);
     assert.match(partial.stderr, /kernel command line: hugepagesz=1G hugepages=1/);

@@ -35,13 +35,13 @@ export async function changeDriverIds(
 ): Promise<IdResult> {
   const driver = parseDriver(args.driver);
   const {ids, named} = readIds(host, args.device);
-  const wish = {verb, driver, ids, named};
-  const others = flags.force || flags['dry-run'] === true ? [] : othersOf(host, wish);
+  const request = {verb, driver, ids, named};
+  const others = flags.force || flags['dry-run'] === true ? [] : othersOf(host, request);
   const accepted =
     flags.force || flags['dry-run'] === true || (others.length > 0 && (await command.accepts(others)));
   const notes: string[] = [];
   const outcome = await withChanges(command, flags, notes, (options) =>
-    changeIds(host, {...wish, accepted}, options),
+    changeIds(host, {...request, accepted}, options),
   );
   const alike = readDevices(host).filter(({id}) => ids.includes(id));
   const result = {...changeResult(host, [outcome], flags, notes, alike), ids};

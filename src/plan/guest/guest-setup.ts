@@ -33,7 +33,7 @@ import {
 import {leavesGroupViable} from '../switch/switch.js';
 
 /** A guest and all devices that it will take. */
-interface GuestWish {
+interface GuestRequest {
   readonly guest: Guest;
   readonly devices: readonly Device[];
   /** The members of the devices' groups. */
@@ -91,7 +91,7 @@ export function readMembers(host: HostReader, devices: readonly Device[]): Devic
  * The plan that sets a guest up with these devices, replacing the previous ones: its file, its entries in the two lists,
  * and in its settings the ids of the cards. Nothing else in these files changes.
  */
-export function planSetup({guest, devices, members, notes}: GuestWish, state: GuestFilesState): Planned {
+export function planSetup({guest, devices, members, notes}: GuestRequest, state: GuestFilesState): Planned {
   const {layout, files} = state;
   const refusal = refuseBridges(devices) ?? refuseBroken(guest, state);
   if (refusal !== undefined) return refusal;

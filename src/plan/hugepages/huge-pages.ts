@@ -70,7 +70,7 @@ export interface PageCount {
 }
 
 /** What `hugepages set` and `userspace config` want. */
-export interface HugePagesWish {
+export interface HugePagesRequest {
   /** Bytes of one page; undefined for the kernel's default. */
   readonly pageSize: number | undefined;
   /** Nodes that are not named stay as they are. */
@@ -90,7 +90,7 @@ export interface HugePagesWish {
 }
 
 /** What `hugepages clear` frees. */
-export interface ClearWish {
+export interface ClearRequest {
   /** Bytes of one page; empty for all sizes. */
   readonly pageSizes: readonly number[];
   /** NUMA nodes; empty for all nodes and the mounts. */
@@ -123,7 +123,7 @@ export interface HugePagesState {
   readonly units: readonly {readonly mount: PageMount; readonly file: FileState; readonly linked: boolean}[];
   /** What is mounted now. */
   readonly mounted: readonly MountedPages[];
-  /** The folder of the wish's mount: what is there; undefined without such a wish. */
+  /** The folder of the request's mount: what is there; undefined without such a request. */
   readonly target: MountTarget | undefined;
 }
 
@@ -144,7 +144,7 @@ export interface MountTarget {
   readonly groups: Accounts;
 }
 
-/** Reads {@link HugePagesState}. @param mount the folder of the wish's mount. */
+/** Reads {@link HugePagesState}. @param mount the folder of the request's mount. */
 export function readHugePagesState(host: HostReader, mount?: string): HugePagesState {
   const running = host.root === '/';
   const mounted = running ? readMountedPages(host) : [];
@@ -215,19 +215,19 @@ function readTarget(host: HostReader, where: string, running: boolean): MountTar
  * The plan that allocates huge pages, has them allocated at each boot, and mounts them. No page is taken from a process
  * that uses it or has reserved it.
  */
-export function planHugePages(wish: HugePagesWish, state: HugePagesState): Planned {
-  const pageSize = wish.pageSize ?? state.huge.defaultSize;
+export function planHugePages(request: HugePagesRequest, state: HugePagesState): Planned {
+  const pageSize = request.pageSize ?? state.huge.defaultSize;
   if (pageSize === undefined)
     return refused(
       state.running ? 'this kernel has no huge pages' : 'the default page size of an image is not known',
       state.running ? undefined : 'name the size of the pages: 4G:2M',
     );
-  const unknown = state.running ? refuseUnknown(wish, pageSize, state) : undefined;
+  const unknown = state.running ? refuseUnknown(request, pageSize, state) : undefined;
   if (unknown !== undefined) return unknown;
-  const {cleared, before, targets} = changesOf(wish, pageSize, state);
+  const {cleared, before, targets} = changesOf(request, pageSize, state);
   const refusal =
     refuseInUse(targets, pageSize, state) ??
-    (wish.partial ? undefined : refuseWithoutMemory(targets, wish, state));
+    (request.partial ? undefined : refuseWithoutMemory(targets, request, state));
   if (refusal !== undefined) return refusal;
   const changes = targets.filter(({pool, pages}) => pages !== (before.get(pool) ?? pagesSet(pool)));
   // Pages that are freed first can be allocated on another node, or in another size.
@@ -237,15 +237,17 @@ export function planHugePages(wish: HugePagesWish, state: HugePagesState): Plann
     ...ordered.map(({pool, pages}) => setPages(pool, pages, before.get(pool) ?? pagesSet(pool))),
   ];
   const grown = ordered.filter(({pool, pages}) => pages > (before.get(pool) ?? pagesSet(pool)));
-  const file = wish.persistent ? planFile(bootPagesOf(wish, pageSize, state), state) : [];
+  const file = request.persistent ? planFile(bootPagesOf(request, pageSize, state), state) : [];
   if ('kind' in file) return file;
   const mount =
-    wish.mount === undefined ? [] : planMount({where: wish.mount, pageSize}, wish.mountAccess, state);
+    request.mount === undefined
+      ? []
+      : planMount({where: request.mount, pageSize}, request.mountAccess, state);
   if ('kind' in mount) return mount;
   return plan(
-    [...writes, ...(grown.length === 0 ? [] : [expectPages(grown, wish.partial)]), ...file, ...mount],
+    [...writes, ...(grown.length === 0 ? [] : [expectPages(grown, request.partial)]), ...file, ...mount],
     {
-      notes: [...keptNotes(cleared.kept), ...gigantic(wish, pageSize, targets, state)],
+      notes: [...keptNotes(cleared.kept), ...gigantic(request, pageSize, targets, state)],
       afterUndo: mount.length > 0 && state.running ? [systemctl(['daemon-reload'])] : [],
     },
   );
@@ -255,11 +257,12 @@ export function planHugePages(wish: HugePagesWish, state: HugePagesState): Plann
  * The plan that frees unused huge pages, and undoes `hugepages set`. Pages in use stay, with a note; the kernel frees
  * them when nothing needs them any more only if they are surplus, so they count as set.
  */
-export function planClearHugePages(wish: ClearWish, state: HugePagesState): Planned {
-  const isMeant = (pageSize: number) => wish.pageSizes.length === 0 || wish.pageSizes.includes(pageSize);
+export function planClearHugePages(request: ClearRequest, state: HugePagesState): Planned {
+  const isMeant = (pageSize: number) =>
+    request.pageSizes.length === 0 || request.pageSizes.includes(pageSize);
   const isMeantNode = (node: BootPages['node']) =>
-    wish.nodes.length === 0 || (typeof node === 'number' && wish.nodes.includes(node));
-  const unknown = state.running ? refuseUnknownNodes(wish.nodes, state) : undefined;
+    request.nodes.length === 0 || (typeof node === 'number' && request.nodes.includes(node));
+  const unknown = state.running ? refuseUnknownNodes(request.nodes, state) : undefined;
   if (unknown !== undefined) return unknown;
   const {steps, kept} = clearSteps(
     state.huge.pools.filter(({node, pageSize}) => isMeant(pageSize) && isMeantNode(node)),
@@ -267,11 +270,11 @@ export function planClearHugePages(wish: ClearWish, state: HugePagesState): Plan
   );
   const list = readList(state);
   if ('kind' in list) return list;
-  const split = wish.nodes.length === 0 ? list : splitNodes(list, state);
+  const split = request.nodes.length === 0 ? list : splitNodes(list, state);
   if ('kind' in split) return split;
   const rest = split.filter(({node, pageSize}) => !isMeant(pageSize) || !isMeantNode(node));
   const mounts =
-    wish.nodes.length > 0
+    request.nodes.length > 0
       ? []
       : planUnmounts(
           state.units.filter((one) => isMeant(one.mount.pageSize)),
@@ -287,17 +290,17 @@ export function planClearHugePages(wish: ClearWish, state: HugePagesState): Plan
 }
 
 /** What is freed first, how many pages the pools have then, and how many they shall have in the end. */
-function changesOf(wish: HugePagesWish, pageSize: number, state: HugePagesState) {
-  const cleared = clearFirst(wish, state.huge);
+function changesOf(request: HugePagesRequest, pageSize: number, state: HugePagesState) {
+  const cleared = clearFirst(request, state.huge);
   const before = new Map(cleared.steps.map(({pool, pages}) => [pool, pages]));
-  return {cleared, before, targets: targetsOf(wish, pageSize, state, before)};
+  return {cleared, before, targets: targetsOf(request, pageSize, state, before)};
 }
 
 /** How many bytes of huge pages there are when {@link planHugePages} is carried out; undefined if it is refused. */
-export function bytesAfter(wish: HugePagesWish, state: HugePagesState): number | undefined {
-  const pageSize = wish.pageSize ?? state.huge.defaultSize;
-  if (pageSize === undefined || planHugePages(wish, state).kind === 'refusal') return undefined;
-  const {before, targets} = changesOf(wish, pageSize, state);
+export function bytesAfter(request: HugePagesRequest, state: HugePagesState): number | undefined {
+  const pageSize = request.pageSize ?? state.huge.defaultSize;
+  if (pageSize === undefined || planHugePages(request, state).kind === 'refusal') return undefined;
+  const {before, targets} = changesOf(request, pageSize, state);
   const changed = new Map([...before, ...targets.map(({pool, pages}) => [pool, pages] as const)]);
   return state.huge.pools.reduce(
     (sum, pool) =>
@@ -314,7 +317,7 @@ interface Target {
 
 /** @param before how many pages the pools have that are cleared first. */
 function targetsOf(
-  wish: HugePagesWish,
+  request: HugePagesRequest,
   pageSize: number,
   {huge}: HugePagesState,
   before: ReadonlyMap<PagePool, number>,
@@ -323,9 +326,10 @@ function targetsOf(
     .filter((pool) => pool.pageSize === pageSize)
     .flatMap((pool) => {
       const count =
-        wish.counts.find(({node}) => node === pool.node) ?? wish.counts.find(({node}) => node === undefined);
+        request.counts.find(({node}) => node === pool.node) ??
+        request.counts.find(({node}) => node === undefined);
       if (count === undefined) return [];
-      const least = wish.keepMore ? (before.get(pool) ?? pagesSet(pool)) : 0;
+      const least = request.keepMore ? (before.get(pool) ?? pagesSet(pool)) : 0;
       return [{pool, pages: Math.max(count.pages, least)}];
     });
 }
@@ -344,7 +348,11 @@ function refused(message: string, hint?: string): Refusal {
   });
 }
 
-function refuseUnknown(wish: HugePagesWish, pageSize: number, state: HugePagesState): Refusal | undefined {
+function refuseUnknown(
+  request: HugePagesRequest,
+  pageSize: number,
+  state: HugePagesState,
+): Refusal | undefined {
   const {pools} = state.huge;
   if (!pools.some((pool) => pool.pageSize === pageSize)) {
     const sizes = [...new Set(pools.map((pool) => printSize(pool.pageSize)))].join(', ');
@@ -354,7 +362,7 @@ function refuseUnknown(wish: HugePagesWish, pageSize: number, state: HugePagesSt
     );
   }
   return refuseUnknownNodes(
-    wish.counts.flatMap(({node}) => (node === undefined ? [] : [node])),
+    request.counts.flatMap(({node}) => (node === undefined ? [] : [node])),
     state,
   );
 }
@@ -369,8 +377,8 @@ function refuseUnknownNodes(named: readonly number[], {nodes}: HugePagesState): 
       );
 }
 
-/** What a wish frees before it allocates. */
-function clearFirst({clear}: HugePagesWish, huge: HugePages): ReturnType<typeof clearSteps> {
+/** What a request frees before it allocates. */
+function clearFirst({clear}: HugePagesRequest, huge: HugePages): ReturnType<typeof clearSteps> {
   return clearSteps(
     huge.pools.filter(({pageSize}) => clear && pageSize === huge.defaultSize),
     huge,
@@ -454,11 +462,11 @@ function refuseUse(message: string, hint: string, users: readonly PageUser[] = [
 
 function refuseWithoutMemory(
   targets: readonly Target[],
-  wish: HugePagesWish,
+  request: HugePagesRequest,
   {available, huge}: HugePagesState,
 ): Refusal | undefined {
   const final = new Map<PagePool, number>(
-    [...clearFirst(wish, huge).steps, ...targets].map(({pool, pages}) => [pool, pages] as const),
+    [...clearFirst(request, huge).steps, ...targets].map(({pool, pages}) => [pool, pages] as const),
   );
   const needed = [...final].reduce((sum, [pool, pages]) => sum + (pages - pagesSet(pool)) * pool.pageSize, 0);
   if (available === undefined || needed <= available) return undefined;
@@ -501,16 +509,16 @@ function expectPages(targets: readonly Target[], partial: boolean): ExpectHugePa
 const giganticSize = 1024 ** 3;
 
 function gigantic(
-  wish: HugePagesWish,
+  request: HugePagesRequest,
   pageSize: number,
   targets: readonly Target[],
   {commandLine, largestBlock}: HugePagesState,
 ): string[] {
   const size = printSize(pageSize);
-  const wanted = wish.counts.some(({pages}) => pages > 0);
+  const wanted = request.counts.some(({pages}) => pages > 0);
   const isGigantic = largestBlock === undefined ? pageSize >= giganticSize : pageSize > largestBlock;
   const isReserved = sizesOn(commandLine).includes(pageSize);
-  const changes = wish.persistent || targets.some((target) => growth(target) > 0);
+  const changes = request.persistent || targets.some((target) => growth(target) > 0);
   if (!isGigantic || !wanted || isReserved || !changes) return [];
   const total = targets.reduce((sum, {pages}) => sum + pages, 0);
   return [
@@ -526,9 +534,13 @@ function sizesOn(commandLine: string): number[] {
   );
 }
 
-function bootPagesOf(wish: HugePagesWish, pageSize: number, {running, nodes}: HugePagesState): BootPages[] {
+function bootPagesOf(
+  request: HugePagesRequest,
+  pageSize: number,
+  {running, nodes}: HugePagesState,
+): BootPages[] {
   const all = running && nodes.length === 0 ? 'machine' : 'each';
-  return wish.counts.map(({node, pages}) => ({node: node ?? all, pageSize, pages}));
+  return request.counts.map(({node, pages}) => ({node: node ?? all, pageSize, pages}));
 }
 
 function readList({file}: HugePagesState): BootPages[] | Refusal {

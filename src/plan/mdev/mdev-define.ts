@@ -19,7 +19,7 @@ import type {Mdev} from '../../devices/mdev/mdev.js';
 import type {ParentName, TypeName} from '../../devices/mdev/mdev-name.js';
 import type {Uuid} from '../../devices/mdev/uuid.js';
 import {together, withCallouts, type CalloutRules} from './mdev-callouts.js';
-import {ambiguous, type MdevWish} from './mdev-start.js';
+import {ambiguous, type MdevRequest} from './mdev-start.js';
 import {
   plan,
   refuse,
@@ -63,28 +63,28 @@ export function readDefinitionState(
  * The plan that defines a device. Neither the device nor its parent need exist.
  * @param isActive whether this device exists: then its script is asked for the attributes.
  */
-export function planMdevDefine(wish: MdevWish, state: DefinitionState, isActive = false): Planned {
+export function planMdevDefine(request: MdevRequest, state: DefinitionState, isActive = false): Planned {
   const {definitions, broken} = state.definitions;
-  const path = definitionPath(wish);
-  const problem = broken.find((one) => one.uuid === wish.uuid && one.parent === wish.parent);
+  const path = definitionPath(request);
+  const problem = broken.find((one) => one.uuid === request.uuid && one.parent === request.parent);
   if (problem !== undefined) return refuseBroken(problem.path, problem.reason);
-  if (definitions.some((one) => one.uuid === wish.uuid && one.parent === wish.parent))
+  if (definitions.some((one) => one.uuid === request.uuid && one.parent === request.parent))
     return refuse({
       code: 'already-defined',
       exitCode: ExitCode.refused,
-      message: `${wish.uuid} is already defined on ${wish.parent}`,
+      message: `${request.uuid} is already defined on ${request.parent}`,
       details: ['nothing was changed'],
-      hint: `pearasys mdev modify -u ${wish.uuid} -p ${wish.parent} changes it, undefine removes it`,
+      hint: `pearasys mdev modify -u ${request.uuid} -p ${request.parent} changes it, undefine removes it`,
     });
-  const wrong = state.asTyped === true ? undefined : refuseAttributes(wish.attributes);
+  const wrong = state.asTyped === true ? undefined : refuseAttributes(request.attributes);
   if (wrong !== undefined) return wrong;
-  const {uuid} = wish;
+  const {uuid} = request;
   const {callouts} = state;
-  const write = writeFile(path, printConfig(wish), undefined);
+  const write = writeFile(path, printConfig(request), undefined);
   const asks = isActive && callouts.scripts.length > 0 && isSupported(callouts, 'get', 'attributes');
-  return withCallouts({subject: wish, action: 'define', config: wish}, state, [
+  return withCallouts({subject: request, action: 'define', config: request}, state, [
     asks
-      ? {kind: 'define-active', uuid, subject: wish, path, config: wish, callouts, undo: write.undo}
+      ? {kind: 'define-active', uuid, subject: request, path, config: request, callouts, undo: write.undo}
       : {...write, uuid},
   ]);
 }

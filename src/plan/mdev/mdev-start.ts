@@ -18,7 +18,7 @@ import {plan, refuse, writeAttribute, type Planned, type Refusal, type Step} fro
 import {readUnfinished} from '../unfinished.js';
 
 /** A mediated device to create. */
-export interface MdevWish extends MdevConfig {
+export interface MdevRequest extends MdevConfig {
   readonly uuid: Uuid;
   readonly parent: ParentName;
 }
@@ -34,7 +34,7 @@ export interface MdevWords {
 
 /** The input of {@link planMdevStart}. */
 export interface MdevStartInput extends CalloutRules {
-  readonly wish: MdevWish;
+  readonly request: MdevRequest;
   /** The existing device with this UUID. */
   readonly existing: Mdev | undefined;
   /** Whether a killed run created it: it may not have its attributes. */
@@ -52,7 +52,7 @@ export interface MdevStartInput extends CalloutRules {
  * What the words mean: the definition that they name, or a new device that is not defined.
  * @throws PearasysError `ambiguous-definition`, `type-mismatch`, `bad-definition` or `usage`.
  */
-export function specifyMdev(words: MdevWords, {definitions, broken}: Definitions): MdevWish {
+export function specifyMdev(words: MdevWords, {definitions, broken}: Definitions): MdevRequest {
   const {uuid, parent, type, config} = words;
   if (config !== undefined) {
     if (parent === undefined)
@@ -111,13 +111,13 @@ export function readMdevStart(
   words: MdevWords,
   rules: CalloutRules & Pick<MdevStartInput, 'mayExist' | 'patience'> & Pick<DefinitionFilter, 'asTyped'>,
 ): MdevStartInput {
-  const wish = specifyMdev(words, readDefinitions(host, {uuid: words.uuid, asTyped: rules.asTyped}));
+  const request = specifyMdev(words, readDefinitions(host, {uuid: words.uuid, asTyped: rules.asTyped}));
   return {
     ...rules,
-    wish,
-    existing: readMdev(host, wish.uuid),
-    unfinished: readUnfinished(host, wish.uuid)?.made.includes(wish.uuid) === true,
-    parent: readParent(host, wish.parent),
+    request,
+    existing: readMdev(host, request.uuid),
+    unfinished: readUnfinished(host, request.uuid)?.made.includes(request.uuid) === true,
+    parent: readParent(host, request.parent),
     parents: readParentNames(host),
   };
 }
@@ -128,36 +128,42 @@ export function readMdevStart(
  * (Documentation/driver-api/vfio-mediated-device.rst).
  */
 export function planMdevStart(input: MdevStartInput): Planned {
-  const {wish, existing, patience} = input;
-  const {uuid, parent, type} = wish;
+  const {request, existing, patience} = input;
+  const {uuid, parent, type} = request;
   const same = existing?.parent === parent && (existing.type ?? type) === type;
   if (same && input.unfinished === true) return completeStart(input);
   if (same && input.mayExist) return plan([]);
   const scripted = isScripted(input);
   // A script may load the driver, make the type or free an instance, so the check comes after the script.
-  const refusal = refuseAttributes(wish) ?? (scripted ? undefined : refuseCreation(input));
+  const refusal = refuseAttributes(request) ?? (scripted ? undefined : refuseCreation(input));
   if (refusal !== undefined) return refusal;
   const look: Step[] = scripted ? [{kind: 'expect-creatable', uuid, parent, type, patience, undo: []}] : [];
-  return withCallouts({subject: wish, action: 'start', config: wish}, input, [...look, ...startSteps(wish)]);
+  return withCallouts({subject: request, action: 'start', config: request}, input, [
+    ...look,
+    ...startSteps(request),
+  ]);
 }
 
 /** The run that created the device was killed before it wrote all attributes. They are written again, from the first. */
 function completeStart(input: MdevStartInput): Planned {
-  const {wish} = input;
-  const wrong = refuseAttributes(wish);
+  const {request} = input;
+  const wrong = refuseAttributes(request);
   if (wrong !== undefined) return wrong;
-  const [, present, ...attributes] = startSteps(wish);
+  const [, present, ...attributes] = startSteps(request);
   if (present === undefined) return plan([]);
-  return withCallouts({subject: wish, action: 'start', config: wish}, input, [
-    {...present, undo: [removeMdev(wish.uuid)]},
+  return withCallouts({subject: request, action: 'start', config: request}, input, [
+    {...present, undo: [removeMdev(request.uuid)]},
     ...attributes,
   ]);
 }
 
 /** Checks whether a device can be created now. @throws PearasysError why it cannot. */
-export function checkCreatable(host: HostReader, subject: Pick<MdevWish, 'uuid' | 'parent' | 'type'>): void {
+export function checkCreatable(
+  host: HostReader,
+  subject: Pick<MdevRequest, 'uuid' | 'parent' | 'type'>,
+): void {
   const refusal = refuseCreation({
-    wish: subject,
+    request: subject,
     existing: readMdev(host, subject.uuid),
     parent: readParent(host, subject.parent),
     parents: readParentNames(host),
@@ -173,7 +179,7 @@ export function afterScripts({error}: Refusal): PearasysError {
 
 /** What decides whether a device can be created. */
 type Creation = Pick<MdevStartInput, 'existing' | 'parent' | 'parents'> & {
-  readonly wish: Pick<MdevWish, 'parent' | 'type'>;
+  readonly request: Pick<MdevRequest, 'parent' | 'type'>;
 };
 
 function refuseCreation(creation: Creation): Refusal | undefined {
@@ -182,7 +188,7 @@ function refuseCreation(creation: Creation): Refusal | undefined {
   return refuseParent(creation) ?? refuseType(creation);
 }
 
-function startSteps({uuid, parent, type, attributes}: MdevWish): Step[] {
+function startSteps({uuid, parent, type, attributes}: MdevRequest): Step[] {
   return [
     writeAttribute(typePath(parent, type, 'create'), uuid, {
       uuid,
@@ -223,39 +229,39 @@ function refuseExisting({uuid, parent, type}: Mdev): Refusal {
   });
 }
 
-function refuseParent({wish, parent, parents}: Creation): Refusal | undefined {
+function refuseParent({request, parent, parents}: Creation): Refusal | undefined {
   if (parent === undefined)
     return refuse({
       code: 'no-parent',
       exitCode: ExitCode.noDevice,
-      message: `there is no parent ${wish.parent}`,
+      message: `there is no parent ${request.parent}`,
       details: ['nothing was changed'],
       hint:
         parents.length === 0
           ? "no device offers mediated devices now: load a driver that does, as in `modprobe kvmgt`, or the vendor's driver"
-          : `\`pearasys mdev types\` shows the parents${nearest(wish.parent, parents)}`,
+          : `\`pearasys mdev types\` shows the parents${nearest(request.parent, parents)}`,
     });
   if (parent.registered) return undefined;
   return refuse({
     code: 'not-registered',
     exitCode: ExitCode.refused,
-    message: `the parent ${wish.parent} does not offer its types: it is still registering, or is being removed`,
+    message: `the parent ${request.parent} does not offer its types: it is still registering, or is being removed`,
     details: ['nothing was changed'],
     hint: 'try again; the kernel log has the messages of its driver: journalctl -k',
   });
 }
 
-function refuseType({wish, parent}: Creation): Refusal | undefined {
+function refuseType({request, parent}: Creation): Refusal | undefined {
   const types = parent?.types ?? [];
-  const type = types.find(({name}) => name === wish.type);
+  const type = types.find(({name}) => name === request.type);
   if (type === undefined)
     return refuse({
       code: 'no-type',
       exitCode: ExitCode.noDevice,
-      message: `the parent ${wish.parent} has no type ${wish.type}`,
+      message: `the parent ${request.parent} has no type ${request.type}`,
       details: ['nothing was changed'],
       hint: `it has ${types.map(({name}) => name).join(', ')}${nearest(
-        wish.type,
+        request.type,
         types.map(({name}) => name),
       )}`,
     });
@@ -264,7 +270,7 @@ function refuseType({wish, parent}: Creation): Refusal | undefined {
   return refuse({
     code: 'no-instances',
     exitCode: ExitCode.refused,
-    message: `the parent ${wish.parent} has no instances of ${wish.type} left`,
+    message: `the parent ${request.parent} has no instances of ${request.type} left`,
     details: [
       left.length === 0
         ? 'no instances of any other type either'
@@ -275,7 +281,7 @@ function refuseType({wish, parent}: Creation): Refusal | undefined {
   });
 }
 
-function refuseAttributes({uuid, attributes}: MdevWish): Refusal | undefined {
+function refuseAttributes({uuid, attributes}: MdevRequest): Refusal | undefined {
   for (const {name} of attributes)
     try {
       checkAttributeName(name);

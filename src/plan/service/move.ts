@@ -47,7 +47,7 @@ export function movedMark(slot: Slot): string {
 }
 
 /** Which records move, and what is written into them. */
-interface MoveWish {
+interface MoveRequest {
   readonly moves: Moves;
   /** Copies of records that are where they belong: a killed run has left them, or the card was recorded again. */
   readonly outdated: ReadonlySet<DeviceRecord>;
@@ -66,7 +66,7 @@ interface MoveWish {
 export function findMoves(
   where: ReadonlyMap<DeviceRecord, Whereabouts>,
   state: Pick<ServiceState, 'files' | 'links'>,
-): Omit<MoveWish, 'identities' | 'adopted'> {
+): Omit<MoveRequest, 'identities' | 'adopted'> {
   // Those of this boot only are not files of the administrator.
   const all = [...where.keys()].filter(({source}) => source === 'record');
   const outdated = new Set(
@@ -148,8 +148,8 @@ function chainTo(target: Slot, moves: Moves): Slot[] {
  * places use a slot that no device can have. Units of the old slots are not stopped: another card may be there now.
  * @param tag whether udev has to tag the devices: not within an add event, which has just done so.
  */
-export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Planned {
-  const {moves, outdated, identities, adopted = []} = wish;
+export function planMove(request: MoveRequest, state: ServiceState, tag: boolean): Planned {
+  const {moves, outdated, identities, adopted = []} = request;
   const {layout} = state;
   const records = state.records.records.filter(({slot, source}) => slot !== 'any' && source === 'record');
   const arrivals = new Set(moves.values());
@@ -253,7 +253,7 @@ export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Pla
   }
   // Also without a move: a run that was killed may have left the rules as they were.
   steps.push(...planAccess(grantsOf([...remaining, ...written.values()]), state.access));
-  if (!state.running || !changes) return plan([...tidy(state), ...steps], {notes: notesOf(wish)});
+  if (!state.running || !changes) return plan([...tidy(state), ...steps], {notes: notesOf(request)});
   steps.push(systemctl(['daemon-reload']));
   for (const record of written.values()) draft.putChecked(record, [...remaining, ...written.values()]);
   const here = [...arrivals].filter((slot) => state.present.has(slot));
@@ -268,10 +268,13 @@ export function planMove(wish: MoveWish, state: ServiceState, tag: boolean): Pla
     steps.push(systemctl(['start', ...here.map(deviceUnit)]));
   }
   if (units.length > 0) steps.push(systemctl(['start', '--no-block', ...units]));
-  return plan([...tidy(state), ...steps], {notes: notesOf(wish), afterUndo: [systemctl(['daemon-reload'])]});
+  return plan([...tidy(state), ...steps], {
+    notes: notesOf(request),
+    afterUndo: [systemctl(['daemon-reload'])],
+  });
 }
 
-function notesOf({moves, notes}: MoveWish): string[] {
+function notesOf({moves, notes}: MoveRequest): string[] {
   return [...notes, ...[...moves].map(([from, to]) => `the record of ${from} moves to ${to}`)];
 }
 

@@ -33,7 +33,7 @@ import {grantsOf, readAccess, type AccessState} from './access.js';
 import {readClaimList, type ClaimListState} from './claim-list.js';
 
 /** A device to claim at each boot. */
-export interface WishedClaim {
+export interface RequestedClaim {
   readonly slot: Slot;
   readonly id: DeviceId;
   readonly driver: Driver;
@@ -94,7 +94,7 @@ export function claimsOf(
   devices: readonly Device[],
   driver: Driver,
   group = false,
-): WishedClaim[] {
+): RequestedClaim[] {
   return devices.map((device) => {
     const siblings = new Set(siblingsOf(host, device, devices).map(({slot}) => slot));
     const together = devices.filter(

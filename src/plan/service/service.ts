@@ -53,7 +53,7 @@ import {
   templatePaths,
   tidy,
   type ServiceState,
-  type WishedClaim,
+  type RequestedClaim,
 } from './service-state.js';
 
 /**
@@ -63,8 +63,8 @@ import {
 export const servicesLock = 'services';
 
 /** Permanent claims. */
-export interface ServiceWish {
-  readonly claims: readonly WishedClaim[];
+export interface ServiceRequest {
+  readonly claims: readonly RequestedClaim[];
   /** The folder for the templates; {@link systemdUnits} by default. Templates in another folder are linked. */
   readonly folder: string;
   /**
@@ -79,8 +79,8 @@ export interface ServiceWish {
  * that enable them. Files that are already right are not written again. systemd and udev are called once for all units,
  * because each `systemctl enable` and each daemon-reload makes systemd read all of its files.
  */
-export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
-  const {claims} = wish;
+export function planInstall(request: ServiceRequest, state: ServiceState): Planned {
+  const {claims} = request;
   const slots = claims.map((claim) => claim.slot);
   const own = new Set(claims.map(unitName));
   const units = [...state.units.filter((unit) => !own.has(unitName(unit))), ...claims];
@@ -117,7 +117,7 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
       claimTemplate(claim.slot, state.layout),
       slotTemplate(claim.slot, claim.together, state.layout),
     ];
-    const chosen = templatePaths(claim.slot, wish.folder);
+    const chosen = templatePaths(claim.slot, request.folder);
     for (const [index, template] of templatePaths(claim.slot).entries()) {
       const [path = template, text = ''] = [chosen[index], texts[index]];
       const linked = state.links.get(template);
@@ -145,7 +145,7 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   // The rule now tags the device, so that systemd knows it. Starting the device unit waits for that. It comes before
   // the links: a device unit that appears starts the units enabled for it, which only --now may do. Within an add event
   // the device is already tagged.
-  if (state.running && files.length > 0 && tagged.length > 0 && wish.start !== 'queue') {
+  if (state.running && files.length > 0 && tagged.length > 0 && request.start !== 'queue') {
     steps.push(udevadm(['trigger', '--action=change', ...tagged.map((slot) => devicePath(slot))]));
     steps.push(systemctl(['start', ...tagged.map(deviceUnit)]));
   }
@@ -171,7 +171,7 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
       if (path === undefined || previous?.content === content) continue;
       steps.push(writeFile(path, content, previous));
       // The unit would start no process for a device that is on its driver.
-      if (wish.start === 'now' && (claim.changes ?? []).length > 0 && state.present.has(claim.slot))
+      if (request.start === 'now' && (claim.changes ?? []).length > 0 && state.present.has(claim.slot))
         steps.push(writeFile(pendingMark(claim.slot), '', undefined));
     }
   const enabled = [...enabledClaims(others, (link) => state.wants.has(link)), ...recorded];
@@ -187,9 +187,9 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
   if (conflict !== undefined) return conflict;
   steps.push(...planAccess(grants, state.access));
   notes.push(...accessNotes(grants, slots, state.access));
-  if (wish.start === 'now')
+  if (request.start === 'now')
     steps.push(systemctl(['start', ...own], restoreActive(own, rivals, state), whereTheReasonIs(claims)));
-  if (wish.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
+  if (request.start === 'queue') steps.push(systemctl(['start', '--no-block', ...own]));
   return plan([...tidy(state), ...steps], {
     notes,
     afterUndo: state.running ? [systemctl(['daemon-reload'])] : [],
@@ -197,7 +197,7 @@ export function planInstall(wish: ServiceWish, state: ServiceState): Planned {
 }
 
 /** Creates the links by which siblings start the unit, and removes those of former siblings. */
-function siblingLinks(claim: WishedClaim, state: ServiceState): Step[] {
+function siblingLinks(claim: RequestedClaim, state: ServiceState): Step[] {
   const unit = unitName(claim);
   const wanted = claim.together
     .filter((slot) => slot !== claim.slot)
@@ -212,7 +212,7 @@ function siblingLinks(claim: WishedClaim, state: ServiceState): Step[] {
 }
 
 /** Creates a link of the unit's [Install] section, if it does not exist. */
-function missingLink(path: string, {slot}: WishedClaim, state: ServiceState): Step[] {
+function missingLink(path: string, {slot}: RequestedClaim, state: ServiceState): Step[] {
   return state.wants.has(path) ? [] : [makeLink(path, templatePath(slot))];
 }
 
@@ -235,10 +235,10 @@ function dropLinks(units: readonly string[], state: ServiceState): Step[] {
 /** The plan that turns drivers saved by driverctl into claims, and removes its files, so that only pearasys acts. */
 export function planImport(
   saved: readonly DriverctlRecord[],
-  wish: ServiceWish,
+  request: ServiceRequest,
   state: ServiceState,
 ): Planned {
-  const planned = planInstall(wish, state);
+  const planned = planInstall(request, state);
   if (planned.kind === 'refusal') return planned;
   // The folder belongs to driverctl's package.
   return {
@@ -314,7 +314,7 @@ export function planInstallAnySlot(
   id: DeviceId,
   driver: Driver,
   state: ServiceState,
-  {changes = [], accessChange}: Pick<WishedClaim, 'changes' | 'accessChange'> = {},
+  {changes = [], accessChange}: Pick<RequestedClaim, 'changes' | 'accessChange'> = {},
 ): Planned {
   const record = recordOf(
     {slot: 'any', id, driver, together: [], changes, accessChange},
@@ -381,7 +381,7 @@ function recordOf(
     unknown = [],
     ...claim
   }: Omit<RecordContent, 'identity' | 'unknown' | 'settings' | 'access'> &
-    Pick<WishedClaim, 'identity' | 'unknown' | 'changes' | 'accessChange'>,
+    Pick<RequestedClaim, 'identity' | 'unknown' | 'changes' | 'accessChange'>,
   records: readonly DeviceRecord[],
 ): RecordContent {
   const previous = records.find(({slot, id}) => slot === claim.slot && id === claim.id);

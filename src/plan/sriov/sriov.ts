@@ -50,7 +50,7 @@ export function sriovUnit(slot: Slot): string {
 }
 
 /** What {@link planSriov} does besides the record. */
-export interface SriovWish {
+export interface SriovRequest {
   readonly wanted: VirtualFunctions;
   /** A change of who may open the nodes of VFs; undefined for none. */
   readonly access?: NodeAccessChange | undefined;
@@ -64,7 +64,7 @@ export interface SriovWish {
  */
 export function planSriov(
   host: HostReader,
-  {wanted, when, access: change}: SriovWish,
+  {wanted, when, access: change}: SriovRequest,
   state: SriovState,
 ): Planned {
   const {device, layout, its, own, elsewhere, records, running} = state;
@@ -198,7 +198,7 @@ export function planRepair(
 /** The PF, and what the plan is for: a command whose effect is now or later, or the unit. */
 interface LivePurpose {
   readonly device: Device;
-  readonly when: SriovWish['when'] | 'unit';
+  readonly when: SriovRequest['when'] | 'unit';
 }
 
 /** The files for the rules. Those for users compare them, so they come first. */

@@ -9,7 +9,7 @@ import {plan, refuse, writeAttribute, type Planned, type Refusal, type Step} fro
 import {bringDriver, refuseLocked} from './refusals.js';
 
 /** Ids that a driver is to take, or to take no longer. */
-export interface IdWish {
+export interface IdRequest {
   readonly verb: 'new-id' | 'remove-id';
   readonly driver: Driver;
   readonly ids: readonly DeviceId[];
@@ -45,7 +45,7 @@ export function takenByNewId(driver: string, id: DeviceId, devices: readonly Dev
  * is meant; of several, only those that were named.
  */
 export function otherDevices(
-  {verb, driver, ids, named}: Omit<IdWish, 'accepted'>,
+  {verb, driver, ids, named}: Omit<IdRequest, 'accepted'>,
   devices: readonly Device[],
 ): Device[] {
   return ids.flatMap((id) => {
@@ -59,23 +59,26 @@ export function otherDevices(
 }
 
 /** What becomes of another device, in a sentence. */
-export function describeOther({verb, driver}: Pick<IdWish, 'verb' | 'driver'>, {slot, id}: Device): string {
+export function describeOther(
+  {verb, driver}: Pick<IdRequest, 'verb' | 'driver'>,
+  {slot, id}: Device,
+): string {
   return verb === 'new-id'
     ? `${driver} takes ${slot} too: it has the same id ${id} and no driver`
     : `${slot} has the same id ${id}: it stays on ${driver} until it is unbound, and ${driver} does not take it again`;
 }
 
 /** The plan that adds ids to a driver's list, or removes them. */
-export function planIdChange(wish: IdWish, {source, devices}: IdState): Planned {
-  const {verb, driver, ids, accepted} = wish;
+export function planIdChange(request: IdRequest, {source, devices}: IdState): Planned {
+  const {verb, driver, ids, accepted} = request;
   const bringing = verb === 'new-id' ? bringDriver(driver, source) : [];
   if ('kind' in bringing) return bringing;
-  const others = otherDevices(wish, devices);
+  const others = otherDevices(request, devices);
   const alike = devices.filter(({id}) => ids.includes(id));
   const refusal =
     (verb === 'remove-id' && source.kind !== 'present' ? refuseUnregistered(driver) : undefined) ??
     refuseLocked(alike) ??
-    (accepted ? undefined : refuseOthers(wish, others));
+    (accepted ? undefined : refuseOthers(request, others));
   if (refusal !== undefined) return refusal;
   const later =
     verb === 'new-id'
@@ -83,7 +86,7 @@ export function planIdChange(wish: IdWish, {source, devices}: IdState): Planned 
       : [];
   return plan([...bringing, ...ids.flatMap((id) => steps(verb, driver, id, devices))], {
     notes: [
-      ...others.map((other) => describeOther(wish, other)),
+      ...others.map((other) => describeOther(request, other)),
       ...later.map(
         (device) =>
           `${device.slot} has the same id ${device.id} and stays on ${device.driver ?? ''}; when it is probed again, ${driver} may take it`,
@@ -92,7 +95,7 @@ export function planIdChange(wish: IdWish, {source, devices}: IdState): Planned 
   });
 }
 
-function steps(verb: IdWish['verb'], driver: Driver, id: DeviceId, devices: readonly Device[]): Step[] {
+function steps(verb: IdRequest['verb'], driver: Driver, id: DeviceId, devices: readonly Device[]): Step[] {
   const file = (name: string) => `${driversFolder}/${driver}/${name}`;
   const value = id.replace(':', ' ');
   if (verb === 'remove-id')
@@ -122,14 +125,14 @@ function steps(verb: IdWish['verb'], driver: Driver, id: DeviceId, devices: read
   ];
 }
 
-function refuseOthers(wish: IdWish, others: readonly Device[]): Refusal | undefined {
+function refuseOthers(request: IdRequest, others: readonly Device[]): Refusal | undefined {
   if (others.length === 0) return undefined;
-  const {verb, driver, ids} = wish;
+  const {verb, driver, ids} = request;
   return refuse({
     code: 'other-devices',
     exitCode: ExitCode.refused,
     message: `${verb} of ${ids.join(' ')} affects ${others.length === 1 ? 'another device' : `${others.length} other devices`}`,
-    details: [...others.map((other) => describeOther(wish, other)), 'nothing was changed'],
+    details: [...others.map((other) => describeOther(request, other)), 'nothing was changed'],
     hint: `if that is intended, continue with --force; for one device only: pearasys bind ${driver} SLOT`,
   });
 }

@@ -40,7 +40,7 @@ const fileText = [
 ].join('\n');
 
 /** What is wanted of the mode. */
-export interface NoIommuWish {
+export interface NoIommuRequest {
   readonly on: boolean;
   /** Whether it is also on at each boot; turning it off always includes that. */
   readonly permanent: boolean;
@@ -97,7 +97,7 @@ export function noIommuEffects(on: boolean, {devices}: Pick<NoIommuState, 'devic
 }
 
 /** The plan that turns the mode on or off. */
-export function planNoIommu({on, permanent, accepted}: NoIommuWish, state: NoIommuState): Planned {
+export function planNoIommu({on, permanent, accepted}: NoIommuRequest, state: NoIommuState): Planned {
   const effects = noIommuEffects(on, state);
   if (on && state.running && (state.mode === 'unsupported' || (!state.loaded && !state.hasModule)))
     return refuse({

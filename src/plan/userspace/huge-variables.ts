@@ -1,4 +1,4 @@
-import type {HugePagesState, HugePagesWish, PageCount} from '../hugepages/huge-pages.js';
+import type {HugePagesState, HugePagesRequest, PageCount} from '../hugepages/huge-pages.js';
 
 /** What the variables of SPDK's scripts/setup.sh say about huge pages. */
 export interface HugePageVariables {
@@ -21,10 +21,10 @@ export interface HugePageVariables {
 }
 
 /** What the variables mean on this machine, with notes on nodes that it does not have: they are ignored, as by SPDK. */
-export function wishFor(
+export function requestFor(
   variables: HugePageVariables,
   {nodes, huge}: Pick<HugePagesState, 'nodes' | 'huge'>,
-): {readonly wish: HugePagesWish; readonly notes: readonly string[]} {
+): {readonly request: HugePagesRequest; readonly notes: readonly string[]} {
   const own = variables.even ? undefined : variables.pageSize;
   const pageSize = own ?? huge.defaultSize;
   const count =
@@ -45,7 +45,7 @@ export function wishFor(
     pages === undefined || (node !== undefined && !nodes.includes(node)) ? [] : [{node, pages}],
   );
   return {
-    wish: {
+    request: {
       pageSize: own,
       counts,
       keepMore: variables.even || !variables.shrink,

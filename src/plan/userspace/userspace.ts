@@ -40,7 +40,7 @@ import {
 } from '../switch/switch.js';
 
 /** What `userspace config` is asked for. */
-export interface UserspaceWish {
+export interface UserspaceRequest {
   /** The driver for all devices; undefined to choose one for each. */
   readonly driver: Driver | undefined;
   /** Whether a variant driver of VFIO is used for a device that has one. */
@@ -91,7 +91,7 @@ const rules: SwitchRules = {force: false, wholeGroup: false};
 /** The input of {@link decide}. */
 export interface UserspaceInput {
   readonly devices: readonly Device[];
-  readonly wish: UserspaceWish;
+  readonly request: UserspaceRequest;
   readonly choices: ReadonlyMap<Slot, Choice>;
   /** A switch for each driver, of all devices that may get it. */
   readonly switches: ReadonlyMap<Driver, SwitchInput>;
@@ -107,11 +107,11 @@ export interface UserspaceInput {
 export function readUserspace(
   host: HostReader,
   devices: readonly Device[],
-  wish: UserspaceWish,
+  request: UserspaceRequest,
 ): UserspaceInput {
-  const open = devices.filter(({slot}) => !wish.blocked.has(slot) && !wish.claimed.has(slot));
+  const open = devices.filter(({slot}) => !request.blocked.has(slot) && !request.claimed.has(slot));
   const noIommu = open.some(({group}) => group === undefined) ? readNoIommuMode(host) : undefined;
-  const choices = new Map(open.map((device) => [device.slot, chooseDriver(host, device, wish, noIommu)]));
+  const choices = new Map(open.map((device) => [device.slot, chooseDriver(host, device, request, noIommu)]));
   const drivers = new Set(
     [...choices.values()].flatMap((choice) =>
       'driver' in choice
@@ -133,7 +133,7 @@ export function readUserspace(
   const holders = [...switches.values()].flatMap((one) => one.holders);
   return {
     devices,
-    wish,
+    request,
     choices,
     switches,
     begun: new Set(open.filter((device) => isBegun(host, device)).map(({slot}) => slot)),
@@ -192,7 +192,7 @@ function readRiskOfEach(
 function chooseDriver(
   host: HostReader,
   device: Device,
-  {driver, variant}: UserspaceWish,
+  {driver, variant}: UserspaceRequest,
   noIommu: NoIommuMode | undefined,
 ): Choice {
   if (driver !== undefined) return {driver};
@@ -229,7 +229,7 @@ export function devicesToSearch(input: UserspaceInput): Device[] {
 }
 
 function mustBeBlank(input: UserspaceInput, device: Device): boolean {
-  return !input.wish.take.has(device.slot) && mayHaveDisks(input, device);
+  return !input.request.take.has(device.slot) && mayHaveDisks(input, device);
 }
 
 /** Whether the device may have disks that the host could use. */
@@ -242,7 +242,7 @@ function mayHaveDisks({begun}: UserspaceInput, {slot, driver}: Device): boolean 
  * @param contents what the disks of {@link devicesToSearch} carry.
  */
 export function decide(input: UserspaceInput, contents: readonly DiskContents[]): Decision {
-  const {devices, wish, choices, switches, risks} = input;
+  const {devices, request, choices, switches, risks} = input;
   const drivers = new Map<Slot, Driver>();
   const already: Device[] = [];
   const skipped = new Map<Slot, Reasons>();
@@ -250,7 +250,7 @@ export function decide(input: UserspaceInput, contents: readonly DiskContents[])
     const {slot} = device;
     const choice = choices.get(slot);
     const risk = risks.get(slot);
-    if (choice === undefined) skipped.set(slot, wish.blocked.has(slot) ? isBlocked : hasClaim(device));
+    if (choice === undefined) skipped.set(slot, request.blocked.has(slot) ? isBlocked : hasClaim(device));
     else if ('skip' in choice) skipped.set(slot, choice.skip);
     else {
       const stops =
@@ -299,9 +299,9 @@ function whyXen({slot, driver}: Device): Reasons | undefined {
 }
 
 /** Why what goes away with a device must stay. What the host knows to be in use is among the holders of the device. */
-function whyDependents({wish, choices, switches}: UserspaceInput, device: Device): Reasons | undefined {
+function whyDependents({request, choices, switches}: UserspaceInput, device: Device): Reasons | undefined {
   for (const one of goingWith(device, choices, switches)) {
-    const stops = wish.blocked.has(one.slot) ? isBlocked : whyXen(one);
+    const stops = request.blocked.has(one.slot) ? isBlocked : whyXen(one);
     if (stops !== undefined)
       return {...stops, reasons: stops.reasons.map((reason) => `${one.slot} goes away with it: ${reason}`)};
   }

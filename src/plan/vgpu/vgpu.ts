@@ -26,7 +26,7 @@ import {
 } from '../step.js';
 
 /** What a virtual function shall have. */
-export interface VgpuWish {
+export interface VgpuRequest {
   readonly slot: Slot;
   /** The id for a virtual function that is absent. */
   readonly id: DeviceId | undefined;
@@ -91,7 +91,7 @@ export function readVgpuState(
 }
 
 /** The plan that sets a type, now and whenever the virtual function appears, or clears it. */
-export function planVgpu({slot, id, type: text}: VgpuWish, state: VgpuState): Planned {
+export function planVgpu({slot, id, type: text}: VgpuRequest, state: VgpuState): Planned {
   const {running, device, vgpu, layout, record, files, foreign, active} = state;
   const type = typeNumber(text, vgpu);
   if (type === undefined) return refuseType(slot, text, vgpu);

@@ -77,7 +77,7 @@ export default class HugepagesSet extends BaseCommand {
     const nodes = [...new Set(flags.node ?? [])];
     const pages = pageSize === undefined ? 0 : size / pageSize;
     const notes: string[] = [];
-    const wish = {
+    const request = {
       pageSize,
       counts: nodes.length === 0 ? [{node: undefined, pages}] : nodes.map((node) => ({node, pages})),
       keepMore: false,
@@ -87,9 +87,9 @@ export default class HugepagesSet extends BaseCommand {
       mount: flags.mount,
     };
     const words = accessWords(flags);
-    const mountAccess = await readAccessChange(this, host, words, notes, readBytesAfter(host, wish));
+    const mountAccess = await readAccessChange(this, host, words, notes, readBytesAfter(host, request));
     const outcome = await withChanges(this, flags, notes, (options) =>
-      setHugePages(host, {...wish, mountAccess}, options),
+      setHugePages(host, {...request, mountAccess}, options),
     );
     const result = hugePagesResult(host, outcome, flags, notes);
     showHugePages(this, result);

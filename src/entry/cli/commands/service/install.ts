@@ -106,10 +106,10 @@ export default class ServiceInstall extends BaseCommand {
     // If all devices are on the driver already, there is nothing to undo.
     const trial = seconds !== undefined && taken.length > 0;
     const accepted = !trial && (await acceptRisks(this, host, taken, flags));
-    const wish = {devices, driver, folder, group, changes, accessChange, now};
+    const request = {devices, driver, folder, group, changes, accessChange, now};
     const outcome = await withChanges(this, flags, notes, (options) => {
       const rebuild = !flags['no-initramfs'];
-      if (!trial) return installServices(host, layout, {...wish, force, accepted, rebuild}, options);
+      if (!trial) return installServices(host, layout, {...request, force, accepted, rebuild}, options);
       const cards = devices.map(({slot, id}) => ({slot, id}));
       const claim = {driver, folder, group, rebuild, changes, accessChange, devices: cards};
       const target = {kind: 'claim', driver} as const;

@@ -57,7 +57,7 @@ export default class UserspaceConfig extends BaseCommand {
     const stray = [...take].find((slot) => !devices.some((device) => device.slot === slot));
     if (stray !== undefined)
       throw usageError(`--take ${stray}: this device is not selected`, `name it: userspace config ${stray}`);
-    const wish = {
+    const request = {
       driver: flags.driver === undefined ? override : parseDriver(flags.driver),
       variant: flags.variant === 'yes',
       take,
@@ -73,7 +73,7 @@ export default class UserspaceConfig extends BaseCommand {
       hugePages === undefined ? undefined : readBytesAfterConfig(host, hugePages),
     );
     const done = await withChanges(this, flags, notes, (options) =>
-      configureUserspace(host, devices, wish, {
+      configureUserspace(host, devices, request, {
         ...options,
         named: selection.words.length > 0,
         hugePages,
