@@ -628,7 +628,8 @@ describe('pearasys sriov', () => {
         ['65 --driver vfio-pci', 65, false],
         ['2 --autoprobe no', 2, true],
         // The kernel binds each VF to its default driver within the write.
-        ['2', 2, false],
+        ['8', 8, true],
+        ['9', 9, false],
       ];
       for (const [words, count, byRule] of cases) {
         const {host, units} = machine((card) => {
