@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
 import {quote, type GuestProcess, type Result} from './machine.js';
+import {plugKeyboard} from './keyboard.js';
 import {withProduct} from './shared.js';
 
 const hook = '/etc/libvirt/hooks/qemu.d/50-pearasys';
@@ -242,15 +243,7 @@ sleep while 1;
 
     it('take a USB controller whose keyboard is open in logind and other processes, and report it', async () => {
       const {machine} = product();
-      const port = machine.ports.take();
-      const {slot} = port;
-      const controller = await port.plug('qemu-xhci');
-      await product().untilDriver(slot, 'xhci_hcd');
-      await machine.deviceAdd('usb-kbd', {bus: `${controller}.0`});
-      const find = `find -L /sys/class/input -maxdepth 1 -name 'event*' -exec sh -c 'readlink -f "$1" | grep -q ${slot}' _ {} \\; -print`;
-      await machine.waitUntil(`${find} | grep -q event`);
-      const node = (await machine.sh(find)).replace(/.*\//, '/dev/input/');
-      await machine.waitUntil(`test -c ${node}`);
+      const {slot, node} = await plugKeyboard(product());
       const reader = await machine.start(`exec sleep infinity <${node}`);
       await product().sh('guest', 'setup', 'usb', '--device', slot, '--yes');
       const {code, stderr} = await begin('usb');
