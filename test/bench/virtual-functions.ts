@@ -61,7 +61,7 @@ async function benchVirtual(): Promise<void> {
       driverctl: [
         `mkdir -p /etc/driverctl.d; for slot in ${all}; do echo vfio-pci >/etc/driverctl.d/pci-$slot; done; echo 1 >${device}/sriov_drivers_autoprobe`,
         `echo ${VIRTUAL} >${count}`,
-        'rm -f /etc/driverctl.d/*',
+        "rm -f /etc/driverctl.d/*; systemctl stop 'driverctl@*'",
       ],
       writes: [
         `echo 0 >${device}/sriov_drivers_autoprobe`,
@@ -77,7 +77,9 @@ done`,
     for (let round = 0; round < ROUNDS; round++)
       for (const tool of names) {
         const [before, writes, after] = sequences[tool];
-        await run(before);
+        // driverctl has a rule that starts three processes for each device of vfio-pci.
+        const others = tool === 'driverctl' ? 'rm -f' : 'ln -sf /dev/null';
+        await run(`${others} /etc/udev/rules.d/89-vfio-uio.rules; udevadm control --reload; ${before}`);
         found[tool].push(readCreation(await run(creation(writes))));
         await run(`${after}; echo 0 >${count}; udevadm settle`);
       }
