@@ -200,7 +200,11 @@ function readTarget(host: HostReader, where: string, running: boolean): MountTar
     mode,
     empty: host.list(where).length === 0,
     // The last of several mounts on one folder is the visible one.
-    type: running ? readMounts(host).findLast(({target}) => target === where)?.type : undefined,
+    type: running
+      ? readMounts(host)
+          .filter(({target}) => target === where)
+          .at(-1)?.type
+      : undefined,
     unit:
       unit === undefined || unit === 'foreign' || parseMountUnit(unit.content) !== undefined
         ? unit
@@ -595,7 +599,7 @@ function planMount(
 ): readonly Step[] | Refusal {
   const unit = mountUnitName(where);
   const path = mountUnitPath({where});
-  const now = mounted.findLast((one) => one.where === where);
+  const now = mounted.filter((one) => one.where === where).at(-1);
   const isMounted = target?.type === 'hugetlbfs' && now?.pageSize === pageSize;
   // Such as systemd's own dev-hugepages.mount.
   if (isMounted && target.unit === undefined)
@@ -675,7 +679,7 @@ function planUnmounts(
   for (const {mount, file, linked} of units) {
     const path = mountUnitPath(mount);
     const unit = mountUnitName(mount.where);
-    const now = mounted.findLast(({where}) => where === mount.where);
+    const now = mounted.filter(({where}) => where === mount.where).at(-1);
     if (now !== undefined && now.files.length > 0)
       return refuseUse(
         `${mount.where} has files, which keep huge pages: ${now.files.slice(0, 5).map(shellWord).join(' ')}${now.files.length > 5 ? ' …' : ''}`,

@@ -148,9 +148,9 @@ function configNotes(on: boolean, permanent: boolean, {configured, builtIn}: NoI
       'vfio is built into this kernel, which then ignores modprobe.d: add vfio.enable_unsafe_noiommu_mode=1 to the kernel command line',
     ];
   // Files are read in the order of their names, then the kernel command line.
-  const after = others.findLast(
-    ({from}) => !from.startsWith('/') || posix.basename(from) > posix.basename(noIommuFile),
-  );
+  const after = others
+    .filter(({from}) => !from.startsWith('/') || posix.basename(from) > posix.basename(noIommuFile))
+    .at(-1);
   return after?.on === false
     ? [`${after.from} comes after ${noIommuFile}, and turns it off at each boot`]
     : [];

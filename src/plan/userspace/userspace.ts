@@ -478,7 +478,7 @@ export function planUserspace(
   const parts: Plan[] = [];
   for (const [driver, all] of input.switches) {
     const its = switched.filter((one) => one.driver === driver).map(({device}) => device);
-    const planned = planSwitch(only(all, its.toSorted(bySlowness), elsewhere));
+    const planned = planSwitch(only(all, [...its].sort(bySlowness), elsewhere));
     if (planned.kind === 'refusal') return planned;
     parts.push(planned);
     if (driver === noDriver) parts.push(plan(markReleased(host, its)));
