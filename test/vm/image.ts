@@ -52,14 +52,12 @@ const PACKAGES = [
   'procps',
   'psmisc',
   'make',
+  'nodejs',
   'driverctl',
   'dmsetup',
   'e2fsprogs',
   'strace',
 ];
-
-/** Debian 12's own Node is too old: there the Node that runs the tests is copied in. */
-const OWN_NODE: Readonly<Record<Suite, boolean>> = {bookworm: false, trixie: true};
 
 /** What the host needs: a file that tells that it is there, and the Debian package that has it. */
 const HOST_NEEDS: readonly {command: string; package: string; toBuild: boolean}[] = [
@@ -166,7 +164,6 @@ async function imageFolder(recipe: Recipe): Promise<string> {
   ];
   for (const part of parts) hash.update(await readFile(part)).update('\0');
   hash.update((recipe.packages ?? []).join(' '));
-  if (!OWN_NODE[recipe.suite]) hash.update(process.version);
   return path.join(cacheFolder(), `${recipe.suite}-${hash.digest('hex').slice(0, 12)}`);
 }
 
@@ -175,7 +172,7 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
   process.stderr.write(`making the ${recipe.suite} image in ${folder}, once\n`);
   const work = `${folder}.${randomUUID().slice(0, 8)}`;
   const root = path.join(work, 'root');
-  const packages = [...PACKAGES, ...(OWN_NODE[recipe.suite] ? ['nodejs'] : []), ...(recipe.packages ?? [])];
+  const packages = [...PACKAGES, ...(recipe.packages ?? [])];
   await mkdir(root, {recursive: true});
   try {
     await step('mmdebstrap', [
@@ -188,8 +185,7 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
       recipe.suite,
       root,
     ]);
-    const node = OWN_NODE[recipe.suite] ? '' : process.execPath;
-    await step('sh', [path.join(materials, 'customize.sh'), root, work, node]);
+    await step('sh', [path.join(materials, 'customize.sh'), root, work]);
     if (recipe.script !== undefined) await step(recipe.script, [root]);
     await step('mke2fs', [
       ...['-q', '-t', 'ext4', '-L', 'root', '-N', '150000', '-J', 'size=16'],
