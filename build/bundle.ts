@@ -20,6 +20,9 @@ const dist = join(root, 'dist.new');
 
 const oldestNode = manifest.engines.node.replace(/^>=/, '');
 
+/** Debian 11 has Node 12: what the launcher runs must be able to say there that it is too old. */
+const launched = {target: 'node12', supported: {'dynamic-import': false, 'node-colon-prefix-require': false}};
+
 const common: BuildOptions = {
   absWorkingDir: root,
   bundle: true,
@@ -67,10 +70,9 @@ const lazy: Plugin = {
 const wholeBuiltins: Plugin = {
   name: 'whole-builtins',
   setup(build) {
-    build.onResolve({filter: /^node:fs$/}, ({path, kind, namespace}) => {
-      if (namespace === 'whole') return {path, external: true};
-      return kind === 'import-statement' ? {path, namespace: 'whole'} : undefined;
-    });
+    build.onResolve({filter: /^node:fs$/}, ({path, kind}) =>
+      kind === 'import-statement' ? {path, namespace: 'whole'} : undefined,
+    );
     build.onLoad({filter: /.*/, namespace: 'whole'}, ({path}) => {
       // Without getters: those of its streams load what makes streams.
       const names = Object.entries(Object.getOwnPropertyDescriptors(fs))
@@ -80,7 +82,7 @@ const wholeBuiltins: Plugin = {
         .map(([name]) => name);
       return {
         contents: `
-          const whole = require(${JSON.stringify(path)});
+          const whole = require(${JSON.stringify(path.replace('node:', ''))});
           export default whole;
           export const {${names.join(',')}} = whole;`,
       };
@@ -171,16 +173,23 @@ async function bundleProgram(): Promise<void> {
 
 async function bundleRest(): Promise<void> {
   const handlers = readdirSync(join(root, 'src/entry/handlers')).filter((name) => name.endsWith('-main.ts'));
+  await bundleSmall(launched, [
+    {in: 'src/entry/cli/start.ts', out: 'start'},
+    {in: 'src/entry/mdevctl/start.ts', out: 'mdevctl'},
+  ]);
+  await bundleSmall({}, [
+    {in: 'src/entry/cli/make-code-cache.ts', out: 'make-code-cache'},
+    {in: 'src/host/attribute-writer.ts', out: 'attribute-writer'},
+    {in: 'src/systemd/render-template.ts', out: 'render-template'},
+    ...handlers.map((name) => ({in: `src/entry/handlers/${name}`, out: name.replace(/-main\.ts$/, '')})),
+  ]);
+}
+
+async function bundleSmall(options: BuildOptions, entryPoints: {in: string; out: string}[]): Promise<void> {
   await bundle({
     ...common,
-    entryPoints: [
-      {in: 'src/entry/cli/start.ts', out: 'start'},
-      {in: 'src/entry/cli/make-code-cache.ts', out: 'make-code-cache'},
-      {in: 'src/entry/mdevctl/start.ts', out: 'mdevctl'},
-      {in: 'src/host/attribute-writer.ts', out: 'attribute-writer'},
-      {in: 'src/systemd/render-template.ts', out: 'render-template'},
-      ...handlers.map((name) => ({in: `src/entry/handlers/${name}`, out: name.replace(/-main\.ts$/, '')})),
-    ],
+    ...options,
+    entryPoints,
     outdir: dist,
     outExtension: {'.js': '.cjs'},
     plugins: [

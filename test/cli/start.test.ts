@@ -59,7 +59,7 @@ describe('the launcher', () => {
     const {status, stdout, stderr} = spawnSync(launcher, ['list'], {encoding: 'utf8', env: {PATH: bin}});
     assert.equal(status, 1);
     assert.equal(stdout, '');
-    assert.match(stderr, /^pearasys: Node\.js 20\.19 or newer is required, but there is no node in PATH\n/);
+    assert.match(stderr, /^pearasys: Node\.js 18\.19 or newer is required, but there is no node in PATH\n/);
   });
 
   it('prints the next step in a checkout without dist/, also through a link', () => {

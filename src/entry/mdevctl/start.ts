@@ -1,4 +1,5 @@
 /** The launcher runs this when it is called as mdevctl or lsmdev, with that name and the words after it. */
+import '../require-node.js';
 import {mdevctl} from './drop-in.js';
 
 const [name = '', ...words] = process.argv.slice(2);
