@@ -24,7 +24,8 @@ INITRAMFSTOOLSDIR = $(call hooksin,share/initramfs-tools,initramfs-tools)
 INITCPIODIR = $(call hooksin,lib/initcpio,initcpio)
 DRACUTDIR = /usr/lib/dracut/modules.d
 DESTDIR =
-NODE = $(shell command -v node)
+# The Node that runs pearasys on the target. In an image it need not exist yet.
+NODE = $(if $(DESTDIR),/usr/bin/node,$(shell command -v node))
 # The Debian release in the test machine: bookworm or trixie.
 SUITE = bookworm
 # For the benchmark on a machine without modules of its kernel: a /lib/modules/VERSION after depmod.
@@ -91,6 +92,7 @@ lint: all
 	node_modules/.bin/eslint .
 	node_modules/.bin/prettier --check --log-level warn .
 	node_modules/.bin/tsc -p .
+	node_modules/.bin/tsc -p src
 	build/lint-shipped.sh
 
 # Command lines first: the longest file is one of theirs.
@@ -175,6 +177,9 @@ bench: all
 substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g' \
 	-e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@NODE@|$(NODE)|g'
 
+# The Node that runs programs of the installation itself.
+installer = $(firstword $(shell command -v node) $(NODE))
+
 install: all
 	@[ -n '$(NODE)' ] || { echo 'there is no node in PATH: make install NODE=/path/to/node' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libexecdir)/units $(UNITDIR) $(GENERATORDIR) $(UDEVDIR) \
@@ -202,16 +207,16 @@ install: all
 	put dist/share/pearasys.8 $(DESTDIR)$(mandir)/pearasys.8 644; \
 	put dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys 644; \
 	put dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys 644
-	$(NODE) dist/render-template.cjs $(DESTDIR)$(UNITDIR) libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys $(units)
-	$(NODE) dist/render-template.cjs $(DESTDIR)$(libexecdir)/units libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys \
+	$(installer) dist/render-template.cjs $(DESTDIR)$(UNITDIR) libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys $(units)
+	$(installer) dist/render-template.cjs $(DESTDIR)$(libexecdir)/units libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys \
 		pearasys-slot@.service pearasys-claim-slot@.service
 	$(substitute) systemd-generators/pearasys-generator >$(DESTDIR)$(GENERATORDIR)/pearasys-generator
 	chmod 755 $(DESTDIR)$(GENERATORDIR)/pearasys-generator
 	install -d $(DESTDIR)$(UNITDIR)/sysinit.target.wants
 	ln -sfn ../$(early) $(DESTDIR)$(UNITDIR)/sysinit.target.wants/$(early)
 	[ -e $(settings) ] || install -m 644 etc/pearasys.conf $(settings)
-# With the flags of V8 that sbin/pearasys has.
-	$(bare) $(NODE) --no-rehash-snapshot $(DESTDIR)$(libdir)/make-code-cache.cjs
+# With the flags of V8 that sbin/pearasys has, and with the Node of the target, which an image may not have yet.
+	$(if $(DESTDIR),,$(bare) $(NODE) --no-rehash-snapshot $(libdir)/make-code-cache.cjs)
 	$(reload)
 
 # The launcher looks by which name it is called. A package may own these names: then nothing is touched.

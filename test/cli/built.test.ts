@@ -290,7 +290,7 @@ describe('the built program', () => {
         encoding: 'utf8',
       });
       assert.equal(made.status, 0, made.stderr);
-      const flags = /^exec node (.*?) "/m.exec(readFileSync(join(prefix, 'sbin/pearasys'), 'utf8'))?.[1];
+      const flags = /^exec "\$node" (.*?) "/m.exec(readFileSync(join(prefix, 'sbin/pearasys'), 'utf8'))?.[1];
       for (const shared of ['man/man8/pearasys.8', 'bash-completion/completions/pearasys']) {
         const text = readFileSync(join(prefix, 'share', shared), 'utf8');
         assert.ok(text.includes(join(prefix, 'SYSCONFDIR/pearasys/guests')), shared);
@@ -308,6 +308,27 @@ describe('the built program', () => {
       assert.equal(stdout, 'false\n', stderr);
     } finally {
       rmSync(prefix, {recursive: true});
+    }
+  });
+
+  it('is installed in an image without running a program of it: its Node is the image’s', () => {
+    const image = mkdtempSync(join(tmpdir(), 'pearasys-image-'));
+    try {
+      const made = spawnSync('make', ['install', `DESTDIR=${image}`, 'PREFIX=/usr'], {
+        cwd: join(import.meta.dirname, '../..'),
+        encoding: 'utf8',
+        env: {PATH: process.env['PATH']},
+      });
+      assert.equal(made.status, 0, made.stderr);
+      assert.match(readFileSync(join(image, 'usr/sbin/pearasys'), 'utf8'), /^node='\/usr\/bin\/node'$/m);
+      assert.match(readFileSync(join(image, 'usr/libexec/pearasys/vfs'), 'utf8'), /^exec \/usr\/bin\/node /m);
+      // V8 accepts a code cache only from the version that runs it.
+      assert.deepEqual(
+        readdirSync(join(image, 'usr/lib/pearasys')).filter((name) => name.endsWith('.cache')),
+        [],
+      );
+    } finally {
+      rmSync(image, {recursive: true});
     }
   });
 

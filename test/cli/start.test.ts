@@ -23,14 +23,21 @@ describe('the launcher', () => {
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'pearasys-launcher-'));
     launcher = join(folder, 'pearasys');
-    const script = readFileSync(join(repository, 'sbin/pearasys'), 'utf8').replaceAll('@LIBDIR@', folder);
-    writeFileSync(launcher, script, {mode: 0o755});
+    install(process.execPath);
     writeFileSync(
       join(folder, 'start.cjs'),
       'console.log(JSON.stringify({argv: process.argv.slice(2), environment: process.env}))',
     );
   });
   afterEach(() => rmSync(folder, {recursive: true}));
+
+  /** As `make install` does it. */
+  function install(node: string): void {
+    const script = readFileSync(join(repository, 'sbin/pearasys'), 'utf8')
+      .replaceAll('@LIBDIR@', folder)
+      .replaceAll('@NODE@', node);
+    writeFileSync(launcher, script, {mode: 0o755});
+  }
 
   it('passes the words on unchanged, and returns the exit code', () => {
     const words = ['pci', '', 'a b', '$HOME', '*', '--', '-n'];
@@ -52,11 +59,31 @@ describe('the launcher', () => {
     for (const name of Object.keys(hostile)) assert.equal(environment[name], undefined, name);
   });
 
-  it('reports that node is missing', () => {
+  it('runs the Node that it was installed with, not the one in PATH', () => {
+    writeFileSync(join(folder, 'node'), '#!/bin/sh\nexit 9\n', {mode: 0o755});
+    assert.equal(spawnSync(launcher, {env: {PATH: `${folder}:/usr/bin:/bin`}}).status, 0);
+  });
+
+  it('reports that this Node is missing', () => {
+    install('/nonexistent/node');
+    const {status, stdout, stderr} = spawnSync(launcher, ['list'], {encoding: 'utf8'});
+    assert.equal(status, 1);
+    assert.equal(stdout, '');
+    assert.match(
+      stderr,
+      /^pearasys: Node\.js 18\.19 or newer is required, but \/nonexistent\/node does not exist\ntry: /,
+    );
+  });
+
+  it('reports in a checkout that no node is in PATH', () => {
     const bin = join(folder, 'bin');
-    mkdirSync(bin);
+    for (const each of [bin, join(folder, 'checkout/sbin'), join(folder, 'checkout/dist')])
+      mkdirSync(each, {recursive: true});
+    writeFileSync(join(folder, 'checkout/dist/start.cjs'), '');
+    const original = join(folder, 'checkout/sbin/pearasys');
+    writeFileSync(original, readFileSync(join(repository, 'sbin/pearasys')), {mode: 0o755});
     symlinkSync('/bin/sh', join(bin, 'sh'));
-    const {status, stdout, stderr} = spawnSync(launcher, ['list'], {encoding: 'utf8', env: {PATH: bin}});
+    const {status, stdout, stderr} = spawnSync(original, ['list'], {encoding: 'utf8', env: {PATH: bin}});
     assert.equal(status, 1);
     assert.equal(stdout, '');
     assert.match(stderr, /^pearasys: Node\.js 18\.19 or newer is required, but there is no node in PATH\n/);
