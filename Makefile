@@ -6,6 +6,7 @@
 # make mutation   changes src in small ways and tells which changes no test notices (FILES, TESTS)
 # make test-node  runs the built program on other versions of Node (VERSIONS)
 # make update-device-types  compares our table of device types with dpdk-devbind.py of Debian, and updates it
+# make deb        makes packages for Debian and Ubuntu, in dist/packages
 # make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
 # make uninstall  removes all of it; records, definitions and changed settings stay
@@ -43,10 +44,6 @@ COVERAGE =
 sbindir = $(PREFIX)/sbin
 libdir = $(PREFIX)/lib/pearasys
 libexecdir = $(PREFIX)/libexec/pearasys
-# Where `pearasys service install` puts its units, see systemd.unit(5).
-slotunits = /etc/systemd/system
-# What `pearasys driver no-iommu on --permanent` writes.
-noiommufile = $(DESTDIR)/etc/modprobe.d/pearasys-no-iommu.conf
 mandir = $(PREFIX)/share/man/man8
 settings = $(DESTDIR)$(SYSCONFDIR)/pearasys/pearasys.conf
 bashdir = $(PREFIX)/share/bash-completion/completions
@@ -65,12 +62,14 @@ units = $(filter-out pearasys-slot@% pearasys-claim-slot@% hugepages.mount,$(not
 early = pearasys-early.service
 # The parts for the initramfs, each with its source in the folder initramfs.
 dracutmodule = $(DRACUTDIR)/03pearasys
+# A package brings only those that its distribution has.
+INITRAMFS = initramfs-tools dracut mkinitcpio
 initramfsparts = $(INITRAMFSTOOLSDIR)/hooks/pearasys $(INITRAMFSTOOLSDIR)/scripts/init-top/pearasys \
 	$(dracutmodule)/module-setup.sh $(dracutmodule)/pearasys.sh \
 	$(INITCPIODIR)/install/pearasys $(INITCPIODIR)/hooks/pearasys /etc/mkinitcpio.conf.d/pearasys.conf
 claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 
-.PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types bench install install-mdevctl uninstall clean
+.PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -167,6 +166,14 @@ update-device-types: SUITE = trixie
 update-device-types:
 	$(bare) SUITE=$(SUITE) node --import tsx build/update-device-types.ts
 
+# Reproducible: the times of all files are that of the last commit.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat --format=%Y package.json)
+version = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' package.json)
+
+# The Debian packages, in dist/packages.
+deb: all
+	packaging/deb/build.sh dist/packages $(version)
+
 bench: all
 	$(bare) MODULES='$(MODULES)' unshare --mount node --import tsx test/bench/bench.ts
 	$(bare) SUITE=$(SUITE) node --import tsx test/bench/parents.ts
@@ -194,16 +201,23 @@ install: all
 	for file in $(filter-out %.sh,$(wildcard libexec/*)); do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 755; done; \
 	for file in libexec/*.sh; do put $$file $(DESTDIR)$(libexecdir)/$${file##*/} 644; done; \
 	for file in udev/*.rules; do put $$file $(DESTDIR)$(UDEVDIR)/$${file##*/} 644; done; \
-	mkdir -p $(sort $(dir $(addprefix $(DESTDIR),$(initramfsparts)))); \
 	put initramfs/reserve $(DESTDIR)$(libexecdir)/initramfs-reserve 755; \
-	put initramfs/initramfs-tools/pearasys $(DESTDIR)$(INITRAMFSTOOLSDIR)/hooks/pearasys 755; \
-	put initramfs/reserve $(DESTDIR)$(INITRAMFSTOOLSDIR)/scripts/init-top/pearasys 755; \
-	put initramfs/dracut/module-setup.sh $(DESTDIR)$(dracutmodule)/module-setup.sh 755; \
-	put initramfs/reserve $(DESTDIR)$(dracutmodule)/pearasys.sh 755; \
-	put initramfs/mkinitcpio/install/pearasys $(DESTDIR)$(INITCPIODIR)/install/pearasys 644; \
-	put initramfs/mkinitcpio/hooks/pearasys $(DESTDIR)$(INITCPIODIR)/hooks/pearasys 644; \
-	put initramfs/mkinitcpio/pearasys.conf $(DESTDIR)/etc/mkinitcpio.conf.d/pearasys.conf 644; \
-	put initramfs/mkinitcpio/pearasys-initramfs.service $(DESTDIR)$(libexecdir)/pearasys-initramfs.service 644; \
+	for generator in $(INITRAMFS); do case $$generator in \
+	initramfs-tools) \
+		mkdir -p $(DESTDIR)$(INITRAMFSTOOLSDIR)/hooks $(DESTDIR)$(INITRAMFSTOOLSDIR)/scripts/init-top; \
+		put initramfs/initramfs-tools/pearasys $(DESTDIR)$(INITRAMFSTOOLSDIR)/hooks/pearasys 755; \
+		put initramfs/reserve $(DESTDIR)$(INITRAMFSTOOLSDIR)/scripts/init-top/pearasys 755;; \
+	dracut) \
+		mkdir -p $(DESTDIR)$(dracutmodule); \
+		put initramfs/dracut/module-setup.sh $(DESTDIR)$(dracutmodule)/module-setup.sh 755; \
+		put initramfs/reserve $(DESTDIR)$(dracutmodule)/pearasys.sh 755;; \
+	mkinitcpio) \
+		mkdir -p $(DESTDIR)$(INITCPIODIR)/install $(DESTDIR)$(INITCPIODIR)/hooks $(DESTDIR)/etc/mkinitcpio.conf.d; \
+		put initramfs/mkinitcpio/install/pearasys $(DESTDIR)$(INITCPIODIR)/install/pearasys 644; \
+		put initramfs/mkinitcpio/hooks/pearasys $(DESTDIR)$(INITCPIODIR)/hooks/pearasys 644; \
+		put initramfs/mkinitcpio/pearasys.conf $(DESTDIR)/etc/mkinitcpio.conf.d/pearasys.conf 644; \
+		put initramfs/mkinitcpio/pearasys-initramfs.service $(DESTDIR)$(libexecdir)/pearasys-initramfs.service 644;; \
+	esac; done; \
 	put dist/share/pearasys.8 $(DESTDIR)$(mandir)/pearasys.8 644; \
 	put dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys 644; \
 	put dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys 644
@@ -239,14 +253,7 @@ uninstall:
 	@[ -n '$(DESTDIR)' ] || [ ! -x $(sbindir)/pearasys ] || \
 		PATH="$(dir $(NODE)):$$PATH" $(sbindir)/pearasys guest remove-hooks >/dev/null || \
 		echo 'the libvirt hooks stay: remove them manually, see docs/guests.md' >&2
-# Templates in another folder (--prefix) are links here.
-	for link in $(DESTDIR)$(slotunits)/pearasys-*:*@.service; do \
-		[ ! -h "$$link" ] || rm -f "$(DESTDIR)$$(readlink "$$link")"; \
-	done
-	rm -rf $(DESTDIR)$(slotunits)/pearasys-*:*@* $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants/pearasys-*:*@*
-	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(slotunits)/sys-bus-pci-devices-*.wants 2>/dev/null || true
-	rm -rf $(DESTDIR)/run/pearasys
-	rm -f $(DESTDIR)/etc/udev/rules.d/61-pearasys-access*.rules $(DESTDIR)/run/udev/rules.d/62-pearasys-access*.rules
+	@root='$(DESTDIR)'; . packaging/remove-state.sh; remove_units
 	if cmp -s etc/pearasys.conf $(settings); then rm $(settings); fi
 	for name in mdevctl lsmdev; do \
 		[ "$$(readlink $(DESTDIR)$(sbindir)/$$name)" != pearasys ] || rm -f $(DESTDIR)$(sbindir)/$$name; \
@@ -259,21 +266,8 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR),$(initramfsparts))
 	rmdir $(DESTDIR)$(dracutmodule) 2>/dev/null || true
 	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir)
-	@[ ! -e $(noiommufile) ] || echo "$(noiommufile) stays: it turns VFIO's no-IOMMU mode on at each boot" >&2
 	$(reload)
-	$(rebuild)
-
-# An image that still has the claims would reserve their devices, and nothing would return them to the host. In an image
-# of a system nothing can be run.
-rebuild = @if grep -qs '^[^\#]' $(DESTDIR)$(claimlist); then \
-		rm -f $(DESTDIR)$(claimlist); \
-		if [ -n '$(DESTDIR)' ]; then \
-			echo 'rebuild the initramfs of $(DESTDIR): it still reserves devices' >&2; \
-		elif [ -x /usr/sbin/update-initramfs ]; then update-initramfs -u -k all; \
-		elif [ -x /usr/bin/mkinitcpio ]; then mkinitcpio -P; \
-		elif command -v dracut >/dev/null; then dracut --regenerate-all --force; \
-		fi; \
-	else rm -f $(DESTDIR)$(claimlist); fi
+	@root='$(DESTDIR)'; . packaging/remove-state.sh; rebuild_initramfs '$(DESTDIR)$(claimlist)'
 
 # systemd and udev read the new files; nothing to do in an image, or where they do not run.
 reload = @if [ -z '$(DESTDIR)' ]; then \

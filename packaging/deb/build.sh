@@ -1,0 +1,93 @@
+#!/bin/sh
+# build.sh OUT VERSION: makes OUT/pearasys_VERSION_all.deb and OUT/pearasys-mdevctl_VERSION_all.deb of what is built.
+# What is installed is what `make install` installs; the same commit gives the same bytes (SOURCE_DATE_EPOCH).
+set -eu
+cd "$(dirname "$0")/../.."
+out=$1 version=$2
+command -v dpkg-deb >/dev/null || { echo 'make deb needs dpkg-deb: apt install dpkg' >&2; exit 1; }
+umask 022
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+here=packaging/deb
+
+main=$stage/pearasys
+make --no-print-directory --silent install DESTDIR="$main" PREFIX=/usr NODE=/usr/bin/node INITRAMFS='initramfs-tools dracut'
+
+mdevctl=$stage/pearasys-mdevctl
+make --no-print-directory --silent install DESTDIR="$stage/scratch" PREFIX=/usr NODE=/usr/bin/node INITRAMFS=
+make --no-print-directory --silent install-mdevctl DESTDIR="$stage/scratch" PREFIX=/usr
+for link in mdevctl lsmdev; do
+  install -d "$mdevctl/usr/sbin" "$mdevctl/usr/share/man/man8"
+  mv "$stage/scratch/usr/sbin/$link" "$mdevctl/usr/sbin"
+  ln -s pearasys.8.gz "$mdevctl/usr/share/man/man8/$link.8.gz"
+done
+for each in callouts notifiers; do install -d "$mdevctl/etc/mdevctl.d/scripts.d/$each"; done
+
+# document PACKAGE: what each package has in /usr/share/doc.
+document() {
+  doc=$stage/$1/usr/share/doc/$1
+  install -d "$doc"
+  { cat "$here/copyright" | sed '/^@LICENSE@$/d'; sed -n '/^Permission/,$p' LICENSE | sed 's/^$/./; s/^/ /'; } >"$doc/copyright"
+  printf 'pearasys (%s) unstable; urgency=medium\n\n  * See NEWS.md for the changes.\n\n -- The pearasys developers <maintainers@pearasys.invalid>  %s\n' \
+    "$version" "$(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.gz"
+}
+document pearasys
+document pearasys-mdevctl
+doc=$main/usr/share/doc/pearasys
+install -m 644 README.md SECURITY.md "$doc"
+install -m 644 CHANGELOG.md "$doc/NEWS.md"
+install -d "$doc/docs"
+install -m 644 docs/*.md "$doc/docs"
+find "$main/usr/share/man" -type f -exec gzip -9n {} +
+
+control() {
+  cat <<END
+Package: $1
+Version: $version
+Architecture: all
+Maintainer: The pearasys developers <maintainers@pearasys.invalid>
+Installed-Size: $(du --apparent-size -sk "$stage/$1" | cut -f 1)
+Section: admin
+Priority: optional
+END
+}
+install -d "$main/DEBIAN" "$mdevctl/DEBIAN"
+{
+  control pearasys
+  cat <<'END'
+Depends: nodejs (>= 18.19), systemd, udev, kmod
+Recommends: pci.ids
+Suggests: libvirt-daemon-system
+Description: decides which driver has which PCI device
+ Binds PCI devices to drivers (vfio-pci, those for DPDK and SPDK, or the
+ device's own), creates mediated devices and virtual functions, and hands
+ devices to libvirt guests: now, at every boot and at every hot-add.
+ .
+ udev rules and systemd units do the work. No process is started for a
+ device that is already right.
+END
+} >"$main/DEBIAN/control"
+{
+  control pearasys-mdevctl
+  cat <<END
+Depends: pearasys (= $version)
+Conflicts: mdevctl
+Replaces: mdevctl
+Provides: mdevctl (= 1.4.0)
+Description: mdevctl and lsmdev, provided by pearasys
+ Manages mediated devices with the commands, options and files of mdevctl.
+END
+} >"$mdevctl/DEBIAN/control"
+(cd "$main" && find etc -type f -printf '/%p\n' | LC_ALL=C sort) >"$main/DEBIAN/conffiles"
+install -m 644 $here/triggers "$main/DEBIAN/triggers"
+install -m 755 $here/postinst $here/prerm "$main/DEBIAN"
+sed -e '/^@REMOVE_STATE@$/{r packaging/remove-state.sh' -e 'd}' $here/postrm >"$main/DEBIAN/postrm"
+chmod 755 "$main/DEBIAN/postrm"
+
+for package in pearasys pearasys-mdevctl; do
+  (cd "$stage/$package" && find . -path ./DEBIAN -prune -o -type f -printf '%P\n' | LC_ALL=C sort | xargs -r md5sum) >"$stage/$package/DEBIAN/md5sums"
+  find "$stage/$package" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+  install -d "$out"
+  dpkg-deb --root-owner-group --uniform-compression -Zxz --build "$stage/$package" "$out/${package}_${version}_all.deb" >/dev/null
+  echo "$out/${package}_${version}_all.deb"
+done
