@@ -45,6 +45,7 @@ sbindir = $(PREFIX)/sbin
 libdir = $(PREFIX)/lib/pearasys
 libexecdir = $(PREFIX)/libexec/pearasys
 mandir = $(PREFIX)/share/man/man8
+docdir = $(PREFIX)/share/doc/pearasys
 settings = $(DESTDIR)$(SYSCONFDIR)/pearasys/pearasys.conf
 bashdir = $(PREFIX)/share/bash-completion/completions
 zshdir = $(PREFIX)/share/zsh/site-functions
@@ -170,9 +171,9 @@ update-device-types:
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat --format=%Y package.json)
 version = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' package.json)
 
-# The Debian packages, in dist/packages.
+packages = dist/packages
 deb: all
-	packaging/deb/build.sh dist/packages $(version)
+	packaging/deb/build.sh $(packages) $(version)
 
 bench: all
 	$(bare) MODULES='$(MODULES)' unshare --mount node --import tsx test/bench/bench.ts
@@ -190,7 +191,7 @@ installer = $(firstword $(shell command -v node) $(NODE))
 install: all
 	@[ -n '$(NODE)' ] || { echo 'there is no node in PATH: make install NODE=/path/to/node' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libexecdir)/units $(UNITDIR) $(GENERATORDIR) $(UDEVDIR) \
-		$(mandir) $(bashdir) $(zshdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
+		$(mandir) $(bashdir) $(zshdir) $(docdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
 	rm -f $(DESTDIR)$(libdir)/*.cache
 	install -m 644 dist/*.cjs $(DESTDIR)$(libdir)
 	install -m 644 dist/lib/*.cjs $(DESTDIR)$(libdir)/lib
@@ -219,6 +220,8 @@ install: all
 		put initramfs/mkinitcpio/pearasys-initramfs.service $(DESTDIR)$(libexecdir)/pearasys-initramfs.service 644;; \
 	esac; done; \
 	put dist/share/pearasys.8 $(DESTDIR)$(mandir)/pearasys.8 644; \
+	put dist/share/third-party-licenses.txt $(DESTDIR)$(docdir)/third-party-licenses.txt 644; \
+	put dist/share/sbom.cdx.json $(DESTDIR)$(docdir)/sbom.cdx.json 644; \
 	put dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys 644; \
 	put dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys 644
 	$(installer) dist/render-template.cjs $(DESTDIR)$(UNITDIR) libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys $(units)
@@ -265,7 +268,7 @@ uninstall:
 	rm -f $(DESTDIR)$(mandir)/pearasys.8 $(DESTDIR)$(bashdir)/pearasys $(DESTDIR)$(zshdir)/_pearasys
 	rm -f $(addprefix $(DESTDIR),$(initramfsparts))
 	rmdir $(DESTDIR)$(dracutmodule) 2>/dev/null || true
-	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir)
+	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir) $(DESTDIR)$(docdir)
 	$(reload)
 	@root='$(DESTDIR)'; . packaging/remove-state.sh; rebuild_initramfs '$(DESTDIR)$(claimlist)'
 

@@ -6,11 +6,12 @@ import {createHash} from 'node:crypto';
 import fs, {mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'node:fs';
 import {isBuiltin} from 'node:module';
 import {join} from 'node:path';
-import {build as bundle, type BuildOptions, type Plugin} from 'esbuild';
+import {build, type BuildOptions, type OutputFile, type Plugin} from 'esbuild';
 import manifest from '../package.json' with {type: 'json'};
 import {completionScript, shells} from '../src/entry/cli/completion.js';
 import {loadableCommands} from '../src/entry/cli/config.js';
 import {lazyModules} from './lazy.js';
+import {billOfMaterials, bundledPackages, licenseText} from './licenses.js';
 import {manualPage} from './man.js';
 import {precompiledTemplates} from './templates.js';
 
@@ -105,12 +106,22 @@ const required: Plugin = {
   },
 };
 
+/** All files that are in a bundle, relative to the checkout. */
+const bundled = new Set<string>();
+
+async function bundle(options: BuildOptions): Promise<readonly OutputFile[]> {
+  const {metafile, outputFiles = []} = await build({...options, metafile: true});
+  for (const {inputs} of Object.values(metafile.outputs))
+    for (const input of Object.keys(inputs)) bundled.add(input);
+  return outputFiles;
+}
+
 function libName(packageName: string): string {
   return `${packageName.replace('@', '').replaceAll('/', '-')}.cjs`;
 }
 
 async function bundleProgram(): Promise<void> {
-  const {outputFiles} = await bundle({
+  const [output] = await bundle({
     ...common,
     entryPoints: ['src/entry/cli/pearasys.ts'],
     write: false,
@@ -166,7 +177,7 @@ async function bundleProgram(): Promise<void> {
       precompiledTemplates(root),
     ],
   });
-  const body = `(function(exports,require,module,__filename,__dirname){${outputFiles[0]?.text ?? ''}\n})`;
+  const body = `(function(exports,require,module,__filename,__dirname){${output?.text ?? ''}\n})`;
   const digest = createHash('sha256').update(body).digest('hex').slice(0, 16);
   writeFileSync(join(dist, 'pearasys.cjs'), `/*${digest}*/${body}`);
 }
@@ -219,7 +230,7 @@ async function bundlePackages(): Promise<void> {
   });
 }
 
-/** Completion scripts and the manual page. */
+/** Completion scripts, the manual page, and what the licenses of bundled packages want. */
 async function writeShare(): Promise<void> {
   mkdirSync(join(dist, 'share'));
   // `make install` puts the folder in.
@@ -230,6 +241,9 @@ async function writeShare(): Promise<void> {
       await completionScript(shell, loadableCommands(), config),
     );
   writeFileSync(join(dist, 'share', 'pearasys.8'), await manualPage(config));
+  const packages = bundledPackages(root, bundled);
+  writeFileSync(join(dist, 'share', 'third-party-licenses.txt'), licenseText(packages));
+  writeFileSync(join(dist, 'share', 'sbom.cdx.json'), billOfMaterials(packages));
 }
 
 rmSync(dist, {recursive: true, force: true});

@@ -39,9 +39,9 @@ rebuild_initramfs() {
   rm -f "$1"
   if [ -n "$root" ]; then
     echo "rebuild the initramfs of $root: it still reserves devices" >&2
-  elif [ -x /usr/sbin/update-initramfs ]; then
+  elif command -v update-initramfs >/dev/null; then
     update-initramfs -u -k all
-  elif [ -x /usr/bin/mkinitcpio ]; then
+  elif command -v mkinitcpio >/dev/null; then
     mkinitcpio -P
   elif command -v dracut >/dev/null; then
     dracut --regenerate-all --force

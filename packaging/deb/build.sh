@@ -38,6 +38,7 @@ install -m 644 README.md SECURITY.md "$doc"
 install -m 644 CHANGELOG.md "$doc/NEWS.md"
 install -d "$doc/docs"
 install -m 644 docs/*.md "$doc/docs"
+install -D -m 644 "$here/lintian-overrides" "$main/usr/share/lintian/overrides/pearasys"
 find "$main/usr/share/man" -type f -exec gzip -9n {} +
 
 control() {

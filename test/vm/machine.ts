@@ -182,7 +182,10 @@ export class Machine {
       ...['-device', 'virtserialport,chardev=agent,name=pearasys.agent'],
       ...Object.entries(shares).flatMap(([name, from], index) => [
         ...['-fsdev', `local,id=share${index},path=${from},security_model=none,readonly=on`],
-        ...['-device', `virtio-9p-pci,fsdev=share${index},mount_tag=${name}${index === 0 ? ',addr=4' : ''}`],
+        ...[
+          '-device',
+          `virtio-9p-pci,fsdev=share${index},mount_tag=${name},addr=${index === 0 ? '4' : (0x1d + index).toString(16)}`,
+        ],
       ]),
       ...deviceArguments(folder),
       ...(options.extraDevices ?? []).flatMap((device) => ['-device', device]),

@@ -142,6 +142,11 @@ export async function closeShared(): Promise<void> {
 const FILES =
   "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var -o -path /opt -o -path /root \\) -prune -o ! -name '*pearasys-agent*' ! -type d -printf '%p %s\\n' | sort";
 
+/** Lists the files that {@link changedFiles} compares with: before pearasys is installed. */
+export async function listFiles(machine: Machine): Promise<void> {
+  await machine.sh(`${FILES} >/var/files.before`);
+}
+
 /** The files below a folder that were added or removed since before pearasys was installed. */
 export async function changedFiles(machine: Machine, folder = '/'): Promise<string> {
   return machine.sh(
@@ -168,7 +173,7 @@ export async function rebootWhileHeld(machine: Machine, held: string): Promise<s
 async function boot(): Promise<Machine> {
   // The initramfs loads the disks' driver first at each boot, so claims must unbind it.
   const machine = await Machine.boot({early: ['nvme']});
-  await machine.sh(`${FILES} >/var/files.before`);
+  await listFiles(machine);
   await installProduct(machine);
   return machine;
 }

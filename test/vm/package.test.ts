@@ -1,0 +1,114 @@
+/** The Debian packages on a machine without pearasys: installed, used, upgraded, downgraded, removed and purged. */
+import assert from 'node:assert/strict';
+import {mkdtemp, rm} from 'node:fs/promises';
+import {tmpdir} from 'node:os';
+import path from 'node:path';
+import {execa} from 'execa';
+import {DEVICES} from './devices.js';
+import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
+import {changedFiles, closeShared, listFiles, Product} from './shared.js';
+
+const {disk1, spareNetwork} = DEVICES;
+const claimed = `pearasys-${disk1.slot}@vfio-pci.service`;
+const guest = 'pearasys-guest@g.service';
+/** The version before the one that is built now, and that one. */
+const versions = ['0.0.1', '0.1.0'] as const;
+
+describe('the Debian packages on a real machine', function () {
+  this.timeout(600_000);
+  let machine: Machine;
+  let product: Product;
+  let folder: string | undefined;
+  let closing: (() => Promise<void>) | undefined;
+
+  before(async function () {
+    this.timeout(BOOT_LIMIT);
+    await skipUnlessAvailable(this);
+    await closeShared();
+    folder = await mkdtemp(path.join(tmpdir(), 'pearasys-packages-'));
+    for (const version of versions) await execa('make', ['deb', `packages=${folder}`, `version=${version}`]);
+    machine = await Machine.boot({shares: {packages: folder}});
+    closing = () => machine.close();
+    product = new Product(machine);
+    await listFiles(machine);
+  });
+  after(async () => {
+    await closing?.();
+    if (folder !== undefined) await rm(folder, {recursive: true});
+  });
+  explainFailures(() => machine);
+
+  const apt = (words: string) => machine.sh(`DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet ${words}`);
+  const file = (name: string, version: string) => `/mnt/packages/${name}_${version}_all.deb`;
+  /** What tells whether a unit was started, stopped or restarted, and a device has left its driver. */
+  const states = async () =>
+    machine.sh(
+      `systemctl show --property=Id,ActiveState,InvocationID,StateChangeTimestampMonotonic ${claimed} ${guest}; readlink /sys/bus/pci/devices/${disk1.slot}/driver /sys/bus/pci/devices/${spareNetwork.slot}/driver`,
+    );
+
+  it('install with the Node of the distribution, and enable nothing', async () => {
+    await apt(`install ${file('pearasys', versions[0])}`);
+    assert.match(await product.sh('list'), new RegExp(`^${disk1.slot}\t`, 'm'));
+    assert.equal(await machine.sh('systemctl list-units --no-legend --all "pearasys-*@*"'), '');
+    assert.equal(await machine.sh('ls /usr/lib/pearasys/*.cache | wc -l'), '1');
+    assert.equal(await machine.sh('systemctl is-failed "pearasys*" || true'), 'inactive');
+  });
+
+  it('are upgraded and downgraded without touching a unit or a device', async () => {
+    await product.sh('-s', disk1.slot, 'service', 'install', 'vfio-pci', '--now');
+    await product.sh('guest', 'setup', 'g', '--device', spareNetwork.slot, '--yes');
+    await machine.sh(`systemctl start ${guest}`);
+    const before = await states();
+    assert.match(before, /drivers\/vfio-pci\n.*drivers\/vfio-pci$/);
+    await apt(`install ${file('pearasys', versions[1])}`);
+    assert.equal(await machine.sh("dpkg-query --show --showformat='${Version}' pearasys"), versions[1]);
+    assert.equal(await states(), before);
+    await apt(`install --allow-downgrades ${file('pearasys', versions[0])}`);
+    assert.equal(await states(), before);
+    await apt(`install ${file('pearasys', versions[1])}`);
+    assert.equal(await states(), before);
+    await machine.sh(`systemctl stop ${guest}`);
+    assert.equal(await product.driverOf(spareNetwork.slot), 'e1000e');
+  });
+
+  it('claim at boot', async () => {
+    await machine.reboot();
+    assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+    assert.equal(await product.stateOf(claimed), 'active');
+  });
+
+  it('make a new code cache when Node is upgraded', async () => {
+    await machine.sh(
+      'rm /usr/lib/pearasys/*.cache && dpkg-trigger --by-package=nodejs /usr/bin/node && dpkg --configure --pending',
+    );
+    assert.equal(await machine.sh('ls /usr/lib/pearasys/*.cache | wc -l'), '1');
+  });
+
+  it('provide mdevctl and lsmdev', async () => {
+    await apt(`install ${file('pearasys-mdevctl', versions[1])}`);
+    assert.equal(await machine.sh('mdevctl list && lsmdev --version | head -c 7'), 'lsmdev ');
+    await apt('purge pearasys-mdevctl');
+    await machine.sh('! command -v mdevctl');
+  });
+
+  it('keep records when they are removed, and claim again when they are installed again', async () => {
+    await apt('remove pearasys');
+    assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+    await machine.reboot();
+    assert.equal(await product.driverOf(disk1.slot), 'nvme');
+    assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
+    await apt(`install ${file('pearasys', versions[1])}`);
+    await machine.reboot();
+    assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+  });
+
+  it('leave nothing after a purge', async () => {
+    const {stderr} = await machine.run('DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet purge pearasys');
+    assert.match(stderr, /devices stay on their present drivers/);
+    assert.equal(await changedFiles(machine), '');
+    assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+    await machine.reboot();
+    assert.equal(await product.driverOf(disk1.slot), 'nvme');
+    assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
+  });
+});
