@@ -7,6 +7,7 @@
 # make test-node  runs the built program on other versions of Node (VERSIONS)
 # make update-device-types  compares our table of device types with dpdk-devbind.py of Debian, and updates it
 # make deb        makes packages for Debian and Ubuntu, in dist/packages
+# make rpm        makes a package for Fedora and its relatives, in dist/packages
 # make bench      compares with the tools that are used today (MODULES)
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
 # make uninstall  removes all of it; records, definitions and changed settings stay
@@ -70,7 +71,7 @@ initramfsparts = $(INITRAMFSTOOLSDIR)/hooks/pearasys $(INITRAMFSTOOLSDIR)/script
 	$(INITCPIODIR)/install/pearasys $(INITCPIODIR)/hooks/pearasys /etc/mkinitcpio.conf.d/pearasys.conf
 claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 
-.PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb bench install install-mdevctl uninstall clean
+.PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb rpm bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -174,6 +175,10 @@ version = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' package.json)
 packages = dist/packages
 deb: all
 	packaging/deb/build.sh $(packages) $(version)
+
+# The package for Fedora and its relatives.
+rpm: all
+	packaging/rpm/build.sh $(packages) $(version)
 
 bench: all
 	$(bare) MODULES='$(MODULES)' unshare --mount node --import tsx test/bench/bench.ts

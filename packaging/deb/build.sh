@@ -10,8 +10,11 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 here=packaging/deb
 
+. packaging/stage.sh
 main=$stage/pearasys
-make --no-print-directory --silent install DESTDIR="$main" PREFIX=/usr NODE=/usr/bin/node INITRAMFS='initramfs-tools dracut'
+stage_files pearasys 'initramfs-tools dracut'
+# Debian's policy wants it in the file copyright.
+rm "$main/usr/share/doc/pearasys/LICENSE"
 
 mdevctl=$stage/pearasys-mdevctl
 make --no-print-directory --silent install DESTDIR="$stage/scratch" PREFIX=/usr NODE=/usr/bin/node INITRAMFS=
@@ -33,13 +36,7 @@ document() {
 }
 document pearasys
 document pearasys-mdevctl
-doc=$main/usr/share/doc/pearasys
-install -m 644 README.md SECURITY.md "$doc"
-install -m 644 CHANGELOG.md "$doc/NEWS.md"
-install -d "$doc/docs"
-install -m 644 docs/*.md "$doc/docs"
 install -D -m 644 "$here/lintian-overrides" "$main/usr/share/lintian/overrides/pearasys"
-find "$main/usr/share/man" -type f -exec gzip -9n {} +
 
 control() {
   cat <<END
@@ -87,7 +84,7 @@ chmod 755 "$main/DEBIAN/postrm"
 
 for package in pearasys pearasys-mdevctl; do
   (cd "$stage/$package" && find . -path ./DEBIAN -prune -o -type f -printf '%P\n' | LC_ALL=C sort | xargs -r md5sum) >"$stage/$package/DEBIAN/md5sums"
-  find "$stage/$package" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+  set_times "$package"
   install -d "$out"
   dpkg-deb --root-owner-group --uniform-compression -Zxz --build "$stage/$package" "$out/${package}_${version}_all.deb" >/dev/null
   echo "$out/${package}_${version}_all.deb"
