@@ -86,7 +86,7 @@ describe('the Debian packages on a real machine', function () {
 
   it('provide mdevctl and lsmdev', async () => {
     await apt(`install ${file('pearasys-mdevctl', versions[1])}`);
-    assert.equal(await machine.sh('mdevctl list && lsmdev --version | head -c 7'), 'lsmdev ');
+    assert.match(await machine.sh('mdevctl define --help && lsmdev --version'), /^lsmdev /m);
     await apt('purge pearasys-mdevctl');
     await machine.sh('! command -v mdevctl');
   });
