@@ -1,5 +1,6 @@
 # make            builds dist/
 # make demo       shows what it does, on a simulated machine
+# make docs/demo.svg  writes the README's picture of it again, from what it prints
 # make test       linter, types, unit and command-line tests, and end to end in virtual machines
 # make test-vm    only the last of these; with GREP some of them, in the Debian release SUITE
 # make coverage   how much of src the unit and command-line tests run
@@ -71,7 +72,7 @@ initramfsparts = $(INITRAMFSTOOLSDIR)/hooks/pearasys $(INITRAMFSTOOLSDIR)/script
 	$(INITCPIODIR)/install/pearasys $(INITCPIODIR)/hooks/pearasys /etc/mkinitcpio.conf.d/pearasys.conf
 claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 
-.PHONY: all demo test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb rpm bench install install-mdevctl uninstall clean
+.PHONY: all demo docs/demo.svg test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb rpm bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -85,6 +86,10 @@ dist/pearasys.cjs: package.json package-lock.json $(shell find src build systemd
 
 demo: all
 	$(bare) node --import tsx test/demo/demo.ts
+
+# Committed, and not a part of `all`: a test fails when the demo prints something else.
+docs/demo.svg: all
+	$(bare) node --import tsx build/demo-picture.ts
 
 test: lint test-unit test-vm
 

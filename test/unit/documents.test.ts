@@ -9,7 +9,9 @@ import {exitCodeMeanings} from '../../src/host/errors.js';
 const repository = join(import.meta.dirname, '../..');
 const documents = [
   ...readdirSync(repository).filter((name) => name.endsWith('.md')),
-  ...readdirSync(join(repository, 'docs')).map((name) => `docs/${name}`),
+  ...readdirSync(join(repository, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
 ];
 
 /** The text without what is in code. */
