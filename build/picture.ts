@@ -13,7 +13,7 @@ const scenes = [
 ];
 
 /** Sizes in pixels. The width of a character is said for each row, because each system has another monospace font. */
-const columns = 100;
+const columns = 104;
 const character = {width: 7.8, height: 18, size: 13};
 const margin = 16;
 
