@@ -46,7 +46,7 @@ COVERAGE =
 sbindir = $(PREFIX)/sbin
 libdir = $(PREFIX)/lib/pearasys
 libexecdir = $(PREFIX)/libexec/pearasys
-mandir = $(PREFIX)/share/man/man8
+mandir = $(PREFIX)/share/man
 docdir = $(PREFIX)/share/doc/pearasys
 settings = $(DESTDIR)$(SYSCONFDIR)/pearasys/pearasys.conf
 bashdir = $(PREFIX)/share/bash-completion/completions
@@ -78,7 +78,7 @@ claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 all: dist/pearasys.cjs
 
 # node_modules is needed to build, not to install what is built: no prerequisite, or `make install` would want it.
-dist/pearasys.cjs: package.json package-lock.json $(shell find src build systemd-templates libvirt-templates -type f)
+dist/pearasys.cjs: package.json package-lock.json etc/pearasys.conf $(shell find src build docs systemd-templates libvirt-templates -type f)
 	@if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then \
 		npm ci --no-audit --no-fund; \
 	fi
@@ -201,7 +201,7 @@ installer = $(firstword $(shell command -v node) $(NODE))
 install: all
 	@[ -n '$(NODE)' ] || { echo 'there is no node in PATH: make install NODE=/path/to/node' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libexecdir)/units $(UNITDIR) $(GENERATORDIR) $(UDEVDIR) \
-		$(mandir) $(bashdir) $(zshdir) $(docdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
+		$(addprefix $(mandir)/,man5 man7 man8) $(bashdir) $(zshdir) $(docdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
 	rm -f $(DESTDIR)$(libdir)/*.cache
 	install -m 644 dist/*.cjs $(DESTDIR)$(libdir)
 	install -m 644 dist/lib/*.cjs $(DESTDIR)$(libdir)/lib
@@ -229,7 +229,7 @@ install: all
 		put initramfs/mkinitcpio/pearasys.conf $(DESTDIR)/etc/mkinitcpio.conf.d/pearasys.conf 644; \
 		put initramfs/mkinitcpio/pearasys-initramfs.service $(DESTDIR)$(libexecdir)/pearasys-initramfs.service 644;; \
 	esac; done; \
-	put dist/share/pearasys.8 $(DESTDIR)$(mandir)/pearasys.8 644; \
+	for file in dist/share/man/*/*; do put $$file $(DESTDIR)$(mandir)/$${file#dist/share/man/} 644; done; \
 	put dist/share/third-party-licenses.txt $(DESTDIR)$(docdir)/third-party-licenses.txt 644; \
 	put dist/share/sbom.cdx.json $(DESTDIR)$(docdir)/sbom.cdx.json 644; \
 	put dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys 644; \
@@ -275,7 +275,7 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(wildcard udev/*.rules))) $(DESTDIR)$(GENERATORDIR)/pearasys-generator
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(units) sysinit.target.wants/$(early))
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/sysinit.target.wants 2>/dev/null || true
-	rm -f $(DESTDIR)$(mandir)/pearasys.8 $(DESTDIR)$(bashdir)/pearasys $(DESTDIR)$(zshdir)/_pearasys
+	rm -f $(foreach section,5 7 8,$(DESTDIR)$(mandir)/man$(section)/pearasys*.$(section)) $(DESTDIR)$(bashdir)/pearasys $(DESTDIR)$(zshdir)/_pearasys
 	rm -f $(addprefix $(DESTDIR),$(initramfsparts))
 	rmdir $(DESTDIR)$(dracutmodule) 2>/dev/null || true
 	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir) $(DESTDIR)$(docdir)

@@ -12,7 +12,7 @@ import {completionScript, shells} from '../src/entry/cli/completion.js';
 import {loadableCommands} from '../src/entry/cli/config.js';
 import {lazyModules} from './lazy.js';
 import {billOfMaterials, bundledPackages, licenseText} from './licenses.js';
-import {manualPage} from './man.js';
+import {manualPages} from './man.js';
 import {precompiledTemplates} from './templates.js';
 
 const root = join(import.meta.dirname, '..');
@@ -230,7 +230,7 @@ async function bundlePackages(): Promise<void> {
   });
 }
 
-/** Completion scripts, the manual page, and what the licenses of bundled packages want. */
+/** Completion scripts, manual pages, and what the licenses of bundled packages want. */
 async function writeShare(): Promise<void> {
   mkdirSync(join(dist, 'share'));
   // `make install` puts the folder in.
@@ -240,7 +240,10 @@ async function writeShare(): Promise<void> {
       join(dist, 'share', `pearasys.${shell}`),
       await completionScript(shell, loadableCommands(), config),
     );
-  writeFileSync(join(dist, 'share', 'pearasys.8'), await manualPage(config));
+  for (const {file, section, text} of await manualPages(config)) {
+    mkdirSync(join(dist, 'share/man', `man${section}`), {recursive: true});
+    writeFileSync(join(dist, 'share/man', `man${section}`, file), text);
+  }
   const packages = bundledPackages(root, bundled);
   writeFileSync(join(dist, 'share', 'third-party-licenses.txt'), licenseText(packages));
   writeFileSync(join(dist, 'share', 'sbom.cdx.json'), billOfMaterials(packages));

@@ -1,10 +1,11 @@
 #!/bin/sh
 # lint-shipped.sh: checks what is shipped, rendered into a scratch folder as it is installed: shell programs with
-# the linter for shell, units with systemd-analyze(1), rules with udevadm(8) where it can (since systemd 254).
+# the linter for shell, units with systemd-analyze(1), rules with udevadm(8) where it can (since systemd 254), manual
+# pages with mandoc(1) and groff(1).
 set -eu
 cd "$(dirname "$0")/.."
-for program in shellcheck systemd-analyze; do
-  command -v "$program" >/dev/null || { echo "make lint needs $program: apt install shellcheck systemd" >&2; exit 1; }
+for program in shellcheck systemd-analyze mandoc groff; do
+  command -v "$program" >/dev/null || { echo "make lint needs $program: apt install shellcheck systemd mandoc groff-base" >&2; exit 1; }
 done
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -52,3 +53,11 @@ for unit in "$folder"/*.service; do
 done
 
 if udevadm verify --help >/dev/null 2>&1; then udevadm verify "$folder"/udev/*.rules; fi
+
+mandoc -T lint -W warning dist/share/man/*/*
+# It ends with 0 after a warning.
+found=$(for page in dist/share/man/*/*; do groff -ww -man -T utf8 -z "$page" 2>&1; done)
+if [ -n "$found" ]; then
+  printf '%s\n' "$found" >&2
+  exit 1
+fi

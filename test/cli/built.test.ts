@@ -296,6 +296,10 @@ describe('the built program', () => {
         assert.ok(text.includes(join(prefix, 'SYSCONFDIR/pearasys/guests')), shared);
         assert.doesNotMatch(text, /@SYSCONFDIR@|\/etc\/pearasys/);
       }
+      const pagesIn = (folder: string) => readdirSync(folder, {recursive: true, encoding: 'utf8'}).sort();
+      const pages = pagesIn(join(import.meta.dirname, '../../dist/share/man'));
+      assert.ok(pages.includes('man5/pearasys-records.5'));
+      assert.deepEqual(pagesIn(join(prefix, 'share/man')), pages);
       const library = join(prefix, 'lib/pearasys');
       const [cache = ''] = readdirSync(library).filter((name) => name.endsWith('.cache'));
       const look = `const {readFileSync} = require('fs'), {Script} = require('vm');
@@ -327,6 +331,34 @@ describe('the built program', () => {
         readdirSync(join(image, 'usr/lib/pearasys')).filter((name) => name.endsWith('.cache')),
         [],
       );
+    } finally {
+      rmSync(image, {recursive: true});
+    }
+  });
+
+  it('is uninstalled with all its manual pages, those of an older version too, and no other', () => {
+    const image = mkdtempSync(join(tmpdir(), 'pearasys-image-'));
+    try {
+      const folder = join(image, 'usr/local/share/man');
+      const pages = [
+        'man5/pearasys.conf.5',
+        'man7/pearasys-events.7',
+        'man8/pearasys.8',
+        'man8/pearasys-old.8',
+      ];
+      for (const page of [...pages, 'man8/other.8']) {
+        mkdirSync(dirname(join(folder, page)), {recursive: true});
+        writeFileSync(join(folder, page), '');
+      }
+      const {status, stderr} = spawnSync(
+        'make',
+        ['-C', join(import.meta.dirname, '../..'), 'uninstall', `DESTDIR=${image}`],
+        // The outer make's settings are none of this one's.
+        {encoding: 'utf8', env: {PATH: process.env['PATH']}},
+      );
+      assert.equal(status, 0, stderr);
+      const left = ['man5', 'man7', 'man8'].flatMap((section) => readdirSync(join(folder, section)));
+      assert.deepEqual(left, ['other.8']);
     } finally {
       rmSync(image, {recursive: true});
     }

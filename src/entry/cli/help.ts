@@ -1,4 +1,5 @@
 import type {Command} from '@oclif/core/command';
+import type {Config} from '@oclif/core/config';
 import {exitCodeMeanings} from '../../host/errors.js';
 import {commands} from './command-table.js';
 import {hasColors, type Context} from './context.js';
@@ -24,6 +25,7 @@ function overview(words: readonly string[]): string {
       ...table(rows),
       '',
       moreHelp(`${words.join(' ')} `),
+      `\`man ${name}-${words.join('-')}\` shows all of it.`,
     ].join('\n');
   return [
     `${name} ${version}: ${lowerFirst(description)}.`,
@@ -60,9 +62,17 @@ function moreHelp(words: string): string {
 async function commandHelp(context: Context, id: string): Promise<string> {
   const [{CommandHelp}, {CliConfig}] = await Promise.all([import('@oclif/core/help'), import('./config.js')]);
   const config = await CliConfig.open(context);
+  const text = new CommandHelp(await describedCommand(config, id), config, {
+    maxWidth: Math.min(context.stdout.columns, 110),
+  }).generate();
+  return hasColors(context.stdout, context.environment) ? text : stripColors(text);
+}
+
+/** A command with all that its help and its manual page say of it, as oclif's help takes it. */
+export async function describedCommand(config: Config, id: string): Promise<Command.Loadable> {
   const entry = config.findCommand(id, {must: true});
   const command = await entry.load();
-  const described = {
+  return {
     ...entry,
     id: id.replaceAll(':', ' '),
     description: command.description,
@@ -70,15 +80,17 @@ async function commandHelp(context: Context, id: string): Promise<string> {
     usage: command.usage,
     strict: command.strict,
     args: Object.fromEntries(Object.entries(command.args).map(([key, arg]) => [key, {...arg, name: key}])),
-    flags: {...command.baseFlags, ...command.flags},
-  } as unknown as Command.Loadable;
-  const text = new CommandHelp(described, config, {
-    maxWidth: Math.min(context.stdout.columns, 110),
-  }).generate();
-  return hasColors(context.stdout, context.environment) ? text : stripColors(text);
+    flags: Object.fromEntries(
+      Object.entries({...command.baseFlags, ...command.flags}).map(([key, flag]) => [
+        key,
+        {...flag, name: key},
+      ]),
+    ),
+  };
 }
 
-function stripColors(text: string): string {
+/** Removes the colors that oclif's help has. */
+export function stripColors(text: string): string {
   // eslint-disable-next-line no-control-regex -- that is what colors are
   return text.replaceAll(/\u001b\[[\d;]*m/g, '');
 }
