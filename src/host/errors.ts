@@ -18,7 +18,7 @@ export const ExitCode = {
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
-/** What each exit code means, for help, the manual page and the documents. */
+/** What each exit code means, for help, manual pages and documents. */
 export const exitCodeMeanings: Readonly<Record<ExitCode, string>> = {
   [ExitCode.done]: 'done, or nothing to do',
   [ExitCode.failed]: 'failed, and everything done was undone',

@@ -70,7 +70,7 @@ describe('the template of a slot', () => {
 # To undo: pearasys -s 0000:02:00.0 service uninstall
 [Unit]
 Description=PCI device %j on driver %i
-Documentation=man:pearasys(8)
+Documentation=man:pearasys-service(8) man:pearasys-events(7)
 # Ahead of display managers, libvirtd and the network, which would take the device first.
 DefaultDependencies=no
 # For recovery, see pearasys(8): pearasys=off or pearasys.skip= on the kernel command line.

@@ -273,19 +273,16 @@ const entries: Readonly<Record<string, Entry>> = {
   },
 };
 
-/** The help on all settings: `Key=`, the meaning, and the default. */
-export const settingsHelp: readonly {
-  readonly key: string;
-  readonly means: string;
-  readonly otherwise: string;
-}[] = Object.entries(entries).map(([key, {means, otherwise}]) => ({key, means, otherwise}));
-
 function newSettings(guest: Guest): string {
   return [
     `# Written by pearasys: how guest ${guest} takes and returns its devices.`,
-    '# Settings that are not set here come from guest.settings, one folder above. See pearasys(8).',
+    '# Settings that are not set here come from guest.settings, one folder above. See pearasys-guest@.service(8).',
     '# To undo: pearasys guest remove',
-    ...settingsHelp.flatMap(({key, means, otherwise}) => ['#', `# ${means}`, `#${key}=${otherwise}`]),
+    ...Object.entries(entries).flatMap(([key, {means, otherwise}]) => [
+      '#',
+      `# ${means}`,
+      `#${key}=${otherwise}`,
+    ]),
     '#',
     '# The expected cards. Another card in the slot is not taken.',
     '',

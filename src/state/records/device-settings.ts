@@ -18,7 +18,7 @@ interface SettingKind {
   readonly name: string;
   /** What the value may be, for messages. */
   readonly expected: string;
-  /** One line for help and manual page. */
+  /** One line for help. */
   readonly means: string;
   /** Whether a value is valid in a record; libexec/records.sh has the same rule. */
   readonly valid: RegExp;
