@@ -78,7 +78,7 @@ claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 all: dist/pearasys.cjs
 
 # node_modules is needed to build, not to install what is built: no prerequisite, or `make install` would want it.
-dist/pearasys.cjs: package.json package-lock.json etc/pearasys.conf $(shell find src build docs systemd-templates libvirt-templates -type f)
+dist/pearasys.cjs: package.json package-lock.json etc/pearasys.conf $(wildcard docs/*.md) $(shell find src build systemd-templates libvirt-templates -type f)
 	@if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then \
 		npm ci --no-audit --no-fund; \
 	fi
