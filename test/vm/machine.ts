@@ -497,21 +497,38 @@ ${mounts.join(' && ')}`;
  */
 async function takePlace(): Promise<FileHandle> {
   await mkdir(cacheFolder(), {recursive: true});
-  const take = async (place: number, ...wait: string[]): Promise<FileHandle | undefined> => {
+  const take = async (place: number, signal?: AbortSignal): Promise<FileHandle | undefined> => {
     const file = await open(path.join(cacheFolder(), `machine-${place}.lock`), 'a');
     // flock locks the inherited open file, so this process still holds the lock when flock ends.
-    const flock = spawn('flock', [...wait, '3'], {stdio: ['ignore', 'ignore', 'inherit', file.fd]});
+    const flock = spawn('flock', [...(signal === undefined ? ['--nonblock'] : []), '3'], {
+      stdio: ['ignore', 'ignore', 'inherit', file.fd],
+    });
+    signal?.addEventListener('abort', () => flock.kill());
     const [code] = (await once(flock, 'exit')) as [number | null];
     if (code === 0) return file;
     await file.close();
     return undefined;
   };
-  for (let place = 0; place < PLACES; place++) {
-    const taken = await take(place, '--nonblock');
+  const places = Array.from({length: PLACES}, (_, place) => place);
+  for (const place of places) {
+    const taken = await take(place);
     if (taken !== undefined) return taken;
   }
   process.stderr.write('waiting for another test machine to end\n');
-  const taken = await take(0, '--timeout', '1000');
+  const waiting = new AbortController();
+  const limit = setTimeout(() => waiting.abort(), 1_000_000);
+  const taken = await Promise.race(
+    places.map(async (place) => {
+      const file = await take(place, waiting.signal);
+      if (waiting.signal.aborted) {
+        await file?.close();
+        return undefined;
+      }
+      waiting.abort();
+      return file;
+    }),
+  );
+  clearTimeout(limit);
   if (taken === undefined) throw new Error('other test machines run on this host, and do not end');
   return taken;
 }
