@@ -22,7 +22,7 @@ make --no-print-directory --silent install-mdevctl DESTDIR="$stage/scratch" PREF
 for link in mdevctl lsmdev; do
   install -d "$mdevctl/usr/sbin" "$mdevctl/usr/share/man/man8"
   mv "$stage/scratch/usr/sbin/$link" "$mdevctl/usr/sbin"
-  ln -s pearasys.8.gz "$mdevctl/usr/share/man/man8/$link.8.gz"
+  ln -s pearasys-mdev.8.gz "$mdevctl/usr/share/man/man8/$link.8.gz"
 done
 for each in callouts notifiers; do install -d "$mdevctl/etc/mdevctl.d/scripts.d/$each"; done
 
