@@ -12,8 +12,8 @@ function run(command: string, ...args: readonly string[]): string {
   const {status, stdout, stderr, error} = spawnSync(command, args, {
     cwd: repository,
     encoding: 'utf8',
-    // The settings of an outer make do not apply.
-    env: {PATH: process.env['PATH'], LC_ALL: 'C'},
+    // The settings of an outer make do not apply. A commit between two builds would change their times.
+    env: {PATH: process.env['PATH'], LC_ALL: 'C', SOURCE_DATE_EPOCH: '1700000000'},
   });
   assert.equal(error, undefined);
   assert.equal(status, 0, `${command} ${args.join(' ')}: ${stdout}${stderr}`);
