@@ -32,7 +32,7 @@ function built(...words: string[]) {
 describe('the built program', () => {
   it('prints the help of every command', function () {
     // Each command is one start of Node.
-    this.timeout(60_000);
+    this.timeout(180_000);
     for (const id of Object.keys(commands)) {
       const {status, stdout, stderr} = built('help', ...id.split(':'));
       assert.equal(status, 0, stderr);
