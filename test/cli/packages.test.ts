@@ -1,7 +1,7 @@
-/** The packages that `make deb` and `make rpm` build: they contain what `make install` installs. */
+/** The packages that `make deb`, `make rpm` and makepkg build: they contain what `make install` installs. */
 import assert from 'node:assert/strict';
 import {spawnSync} from 'node:child_process';
-import {mkdtempSync, readFileSync, rmSync} from 'node:fs';
+import {mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 
@@ -84,6 +84,25 @@ describe('packages', function () {
     assert.deepEqual(sorted(found.join('\n')), installed('dracut'));
   });
 
+  it('for Arch Linux have the files and modes of make install, below /usr/bin and /usr/lib', () => {
+    // What makepkg does, in a copy of the checkout that is already built.
+    const image = join(folder, 'arch');
+    const sources = join(folder, 'sources');
+    mkdirSync(sources);
+    symlinkSync(repository, join(sources, `pearasys-${version}`));
+    const program =
+      'set -e; . packaging/arch/PKGBUILD; srcdir=$1 pkgdir=$2; echo "$pkgver $arch"; package >&2';
+    assert.equal(run('bash', '-c', program, 'bash', sources, image), `${version} any\n`);
+    const found = run('find', image, '!', '-type', 'd', '-printf', '/%P %M\n');
+    assert.doesNotMatch(found, /\/usr\/(sbin|libexec)\//);
+    assert.match(found, /^\/etc\/mkinitcpio\.conf\.d\/pearasys\.conf -rw-r--r--$/m);
+    const moved = found
+      .replace(/^\/usr\/bin\//gm, '/usr/sbin/')
+      .replace(/^\/usr\/lib\/pearasys\/libexec\//gm, '/usr/libexec/pearasys/')
+      .replace(/^\/usr\/share\/licenses\/.*\n/m, '');
+    assert.deepEqual(sorted(moved), installed('mkinitcpio dracut'));
+  });
+
   it('keep settings that the administrator has changed', () => {
     const settings = '/etc/pearasys/pearasys.conf\n';
     assert.equal(run('dpkg-deb', '--info', deb(), 'conffiles'), settings);
@@ -93,7 +112,8 @@ describe('packages', function () {
   it('do not start, stop or restart a unit, enable nothing, and touch no device', () => {
     const scripts =
       ['postinst', 'prerm', 'postrm'].map((name) => run('dpkg-deb', '--info', deb(), name)).join('\n') +
-      run('rpm', '--query', '--package', '--scripts', '--triggers', rpm());
+      run('rpm', '--query', '--package', '--scripts', '--triggers', rpm()) +
+      readFileSync(join(repository, 'packaging/arch/pearasys.install'), 'utf8');
     const called = [...scripts.matchAll(/\bsystemctl ([^;|\n]*)/g)].map(([, words]) => words);
     assert.deepEqual([...new Set(called)], ['--system daemon-reload']);
     assert.doesNotMatch(scripts, /udevadm (?!control --reload)|deb-systemd|\/sys\/bus/);
