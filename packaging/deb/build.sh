@@ -30,7 +30,7 @@ for each in callouts notifiers; do install -d "$mdevctl/etc/mdevctl.d/scripts.d/
 document() {
   doc=$stage/$1/usr/share/doc/$1
   install -d "$doc"
-  { cat "$here/copyright" | sed '/^@LICENSE@$/d'; sed -n '/^Permission/,$p' LICENSE | sed 's/^$/./; s/^/ /'; } >"$doc/copyright"
+  { cat "$here/copyright"; sed -n '/^Permission/,$p' LICENSE | sed 's/^$/./; s/^/ /'; } >"$doc/copyright"
   printf 'pearasys (%s) unstable; urgency=medium\n\n  * See NEWS.md for the changes.\n\n -- The pearasys developers <maintainers@pearasys.invalid>  %s\n' \
     "$version" "$(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.gz"
 }
