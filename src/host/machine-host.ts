@@ -54,7 +54,10 @@ const lockConflict = 75;
 /** The default limit of a file's size in bytes. All files that are read whole are far smaller. */
 const mostBytes = 1 << 20;
 
-/** Milliseconds to wait for a child that is at work before another one is started. */
+/**
+ * Milliseconds to wait at least for a child that is at work before another one is started. Where the start of the first
+ * child took longer, it is waited for as long as that.
+ */
 const writerPatience = 100;
 
 /** The type of the file system of huge pages in statfs(2). */
@@ -124,7 +127,10 @@ export class MachineHost implements Host {
   readonly #files: RootFolder;
   /** Children that write attributes and have nothing to do. */
   readonly #idleWriters: ChildProcess[] = [];
+  /** Children that are starting or at work. */
   #busyWriters = 0;
+  /** Resolves when the first child has started, to how long to wait before another one is started, in milliseconds. */
+  #patience: Promise<number> | undefined;
   /** Writes that wait for a child; each gets one that has finished. */
   #waiting: ((writer: ChildProcess) => void)[] = [];
 
@@ -298,28 +304,49 @@ export class MachineHost implements Host {
 
   async writeAttribute(path: string, value: string, limit: number): Promise<void> {
     const request = this.#writeRequest(path, value);
-    const writer = (await this.#freeWriter()) ?? (await newWriter(path, value));
-    this.#busyWriters += 1;
+    const writer = await this.#takeWriter(path, value);
     writer.send(request);
     const answer = await nextAnswer(writer, limit);
-    this.#busyWriters -= 1;
     if (answer === undefined) {
+      this.#busyWriters -= 1;
       writer.disconnect();
       throw new StuckError(path, value, limit, writer.pid);
     }
     const next = this.#waiting.shift();
-    if (next === undefined) this.#idleWriters.push(writer);
-    else next(writer);
+    if (next === undefined) {
+      this.#busyWriters -= 1;
+      this.#idleWriters.push(writer);
+    } else next(writer);
     if (answer !== '') throw new WriteError(path, value, answer);
   }
 
   /**
-   * A child that is ready to write; undefined to start another. If all are at work, waits a moment for one: most writes
-   * take less time than the start of a child.
+   * A child that is ready to write, counted as busy. If all are at work, waits a moment for one: most writes take less
+   * time than the start of a child.
    */
-  async #freeWriter(): Promise<ChildProcess | undefined> {
+  async #takeWriter(path: string, value: string): Promise<ChildProcess> {
     const idle = this.#idleWriters.pop();
-    if (idle !== undefined || this.#busyWriters === 0) return idle?.connected === true ? idle : undefined;
+    const given = idle === undefined && this.#busyWriters > 0 ? await this.#nextFree() : undefined;
+    // A child that another write hands over is counted already.
+    if (given === undefined) this.#busyWriters += 1;
+    const ready = given ?? idle;
+    if (ready?.connected === true) return ready;
+    try {
+      const began = performance.now();
+      const starting = newWriter(path, value);
+      this.#patience ??= starting.then(
+        () => Math.max(performance.now() - began, writerPatience),
+        () => 0,
+      );
+      return await starting;
+    } catch (error) {
+      this.#busyWriters -= 1;
+      throw error;
+    }
+  }
+
+  /** A child that another write has finished with; undefined if none has in time. */
+  async #nextFree(): Promise<ChildProcess | undefined> {
     const patience = new AbortController();
     let given: ChildProcess | undefined;
     let take: (writer: ChildProcess) => void = () => undefined;
@@ -330,13 +357,14 @@ export class MachineHost implements Host {
       };
       this.#waiting.push(take);
     });
-    await Promise.race([
-      free,
-      wait(writerPatience, undefined, {signal: patience.signal}).catch(() => undefined),
-    ]);
+    const limit = async () => {
+      const milliseconds = (await this.#patience) ?? writerPatience;
+      await wait(milliseconds, undefined, {signal: patience.signal}).catch(() => undefined);
+    };
+    await Promise.race([free, limit()]);
     patience.abort();
     this.#waiting = this.#waiting.filter((one) => one !== take);
-    return given?.connected === true ? given : undefined;
+    return given;
   }
 
   /** In an image the path must lead to the attribute itself, and to a file. */

@@ -196,6 +196,16 @@ describe('MachineHost', function () {
       assert.deepEqual(children(), others);
     });
 
+    it('by one child if they begin at once and each is fast', async () => {
+      const children = () => fs.readFileSync('/proc/thread-self/children', 'utf8').split(' ').filter(Boolean);
+      const others = children();
+      const paths = Array.from({length: 8}, (_, number) => `/etc/${number}`);
+      for (const path of paths) fs.writeFileSync(real(path), '');
+      await Promise.all(paths.map((path) => host.writeAttribute(path, 'x', 5000)));
+      for (const path of paths) assert.equal(host.readText(path), 'x');
+      assert.equal(children().length, others.length + 1);
+    });
+
     it('by one child if each waits for the one before it, and by several if they take long', async () => {
       const children = () => fs.readFileSync('/proc/thread-self/children', 'utf8').split(' ').filter(Boolean);
       const others = children();
