@@ -16,19 +16,19 @@ const advice: readonly (readonly [ids: readonly string[], text: string])[] = [
 /**
  * What a user of an older Node is told.
  * @param version of the running Node, as in `process.versions.node`
- * @param osRelease the content of os-release(5), or nothing if there is none
+ * @param readOsRelease the content of os-release(5), or nothing if there is none; called only if this Node is too old
  * @returns undefined if this Node is new enough
  */
 export function nodeTooOld(
   oldest: string,
   version: string,
-  osRelease: string | undefined,
+  readOsRelease: () => string | undefined,
 ): {readonly problem: string; readonly next: string} | undefined {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   const [oldestMajor = 0, oldestMinor = 0] = oldest.split('.').map(Number);
   if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return undefined;
-  const valueOf = (key: string) =>
-    new RegExp(`^${key}=["']?(.*?)["']?$`, 'm').exec(osRelease ?? '')?.[1] ?? '';
+  const osRelease = readOsRelease() ?? '';
+  const valueOf = (key: string) => new RegExp(`^${key}=["']?(.*?)["']?$`, 'm').exec(osRelease)?.[1] ?? '';
   const ids = [valueOf('ID'), ...valueOf('ID_LIKE').split(' ')];
   const known = ids.map((id) => advice.find(([names]) => names.includes(id))?.[1]).find(Boolean);
   return {
@@ -39,15 +39,14 @@ export function nodeTooOld(
 
 /** Ends the process with 1 and a message if the running Node is too old. */
 export function requireNode(): void {
-  let osRelease: string | undefined;
-  const old = nodeTooOld(OLDEST_NODE, process.versions.node, undefined);
+  const old = nodeTooOld(OLDEST_NODE, process.versions.node, () => {
+    try {
+      return readFileSync('/etc/os-release', 'utf8');
+    } catch {
+      return undefined;
+    }
+  });
   if (old === undefined) return;
-  try {
-    osRelease = readFileSync('/etc/os-release', 'utf8');
-  } catch {
-    // The advice is a general one then.
-  }
-  const {problem, next} = nodeTooOld(OLDEST_NODE, process.versions.node, osRelease) ?? old;
-  console.error(`pearasys: ${problem}\ntry: ${next}`);
+  console.error(`pearasys: ${old.problem}\ntry: ${old.next}`);
   process.exit(1);
 }

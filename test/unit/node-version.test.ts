@@ -4,13 +4,16 @@ import {nodeTooOld} from '../../src/entry/node-version.js';
 describe('nodeTooOld', () => {
   for (const version of ['18.19.0', '18.20.4', '20.0.0', '26.1.0'])
     it(`accepts ${version}`, () => {
-      assert.equal(nodeTooOld('18.19', version, undefined), undefined);
+      assert.equal(
+        nodeTooOld('18.19', version, () => undefined),
+        undefined,
+      );
     });
 
   for (const version of ['12.22.12', '18.18.2', '18.9.1', '17.20.0'])
     it(`refuses ${version}`, () => {
       assert.equal(
-        nodeTooOld('18.19', version, undefined)?.problem,
+        nodeTooOld('18.19', version, () => undefined)?.problem,
         `Node.js 18.19 or newer is required; ${process.execPath} is v${version}`,
       );
     });
@@ -28,6 +31,6 @@ describe('nodeTooOld', () => {
     [undefined, /^install a newer one/],
   ] as const)
     it(`advises for ${JSON.stringify(osRelease)}`, () => {
-      assert.match(nodeTooOld('18.19', '12.0.0', osRelease)?.next ?? '', next);
+      assert.match(nodeTooOld('18.19', '12.0.0', () => osRelease)?.next ?? '', next);
     });
 });
