@@ -592,6 +592,11 @@ function rewrite(list: readonly BootPages[], {file}: HugePagesState): Step[] {
   return text === file?.content ? [] : [writeFile(bootPagesPath, text, file)];
 }
 
+/** The mount on a folder: the last of several is the visible one. */
+function mountAt(mounted: HugePagesState['mounted'], where: string) {
+  return mounted.filter((one) => one.where === where).at(-1);
+}
+
 function planMount(
   {where, pageSize}: PageMount,
   change: NodeAccessChange | undefined,
@@ -599,7 +604,7 @@ function planMount(
 ): readonly Step[] | Refusal {
   const unit = mountUnitName(where);
   const path = mountUnitPath({where});
-  const now = mounted.filter((one) => one.where === where).at(-1);
+  const now = mountAt(mounted, where);
   const isMounted = target?.type === 'hugetlbfs' && now?.pageSize === pageSize;
   // Such as systemd's own dev-hugepages.mount.
   if (isMounted && target.unit === undefined)
@@ -679,7 +684,7 @@ function planUnmounts(
   for (const {mount, file, linked} of units) {
     const path = mountUnitPath(mount);
     const unit = mountUnitName(mount.where);
-    const now = mounted.filter(({where}) => where === mount.where).at(-1);
+    const now = mountAt(mounted, mount.where);
     if (now !== undefined && now.files.length > 0)
       return refuseUse(
         `${mount.where} has files, which keep huge pages: ${now.files.slice(0, 5).map(shellWord).join(' ')}${now.files.length > 5 ? ' …' : ''}`,
