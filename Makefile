@@ -174,10 +174,11 @@ update-device-types:
 	$(bare) SUITE=$(SUITE) node --import tsx build/update-device-types.ts
 
 # Reproducible: the times of all files are that of the last commit.
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat --format=%Y package.json)
+export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || stat --format=%Y package.json))
 version = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' package.json)
-
 packages = dist/packages
+
+# The packages for Debian and Ubuntu.
 deb: all
 	packaging/deb/build.sh $(packages) $(version)
 

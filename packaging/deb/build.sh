@@ -16,15 +16,15 @@ stage_files pearasys 'initramfs-tools dracut'
 # Debian's policy wants it in the file copyright.
 rm "$main/usr/share/doc/pearasys/LICENSE"
 
+# The names that another package may own are a package of their own.
 mdevctl=$stage/pearasys-mdevctl
-make --no-print-directory --silent install DESTDIR="$stage/scratch" PREFIX=/usr NODE=/usr/bin/node INITRAMFS=
-make --no-print-directory --silent install-mdevctl DESTDIR="$stage/scratch" PREFIX=/usr
+make --no-print-directory --silent install-mdevctl DESTDIR="$main" PREFIX=/usr
+install -d "$mdevctl/usr/sbin" "$mdevctl/usr/share/man/man8" "$mdevctl/etc"
+mv "$main/etc/mdevctl.d" "$mdevctl/etc"
 for link in mdevctl lsmdev; do
-  install -d "$mdevctl/usr/sbin" "$mdevctl/usr/share/man/man8"
-  mv "$stage/scratch/usr/sbin/$link" "$mdevctl/usr/sbin"
+  mv "$main/usr/sbin/$link" "$mdevctl/usr/sbin"
   ln -s pearasys-mdev.8.gz "$mdevctl/usr/share/man/man8/$link.8.gz"
 done
-for each in callouts notifiers; do install -d "$mdevctl/etc/mdevctl.d/scripts.d/$each"; done
 
 # document PACKAGE: what each package has in /usr/share/doc.
 document() {
