@@ -51,6 +51,7 @@ docdir = $(PREFIX)/share/doc/pearasys
 settings = $(DESTDIR)$(SYSCONFDIR)/pearasys/pearasys.conf
 bashdir = $(PREFIX)/share/bash-completion/completions
 zshdir = $(PREFIX)/share/zsh/site-functions
+fishdir = $(PREFIX)/share/fish/vendor_completions.d
 
 # Environment that makes each start of node several times slower, or differ from what is installed.
 bare = env -u NODE_OPTIONS -u NODE_EXTRA_CA_CERTS
@@ -63,6 +64,9 @@ mocha = node_modules/.bin/mocha $(if $(GREP),--fail-zero --grep '$(GREP)')
 units = $(filter-out pearasys-slot@% pearasys-claim-slot@% hugepages.mount,$(notdir $(basename $(wildcard systemd-templates/*.hbs))))
 # Runs before udev at each boot; every other unit is started by an event.
 early = pearasys-early.service
+# Where each shell looks for the completion of these programs.
+completions = $(foreach name,$(1),$(bashdir)/$(name) $(zshdir)/_$(name) $(fishdir)/$(name).fish)
+mdevctlnames = mdevctl lsmdev
 # The parts for the initramfs, each with its source in the folder initramfs.
 dracutmodule = $(DRACUTDIR)/03pearasys
 # A package brings only those that its distribution has.
@@ -78,7 +82,7 @@ claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 all: dist/pearasys.cjs
 
 # node_modules is needed to build, not to install what is built: no prerequisite, or `make install` would want it.
-dist/pearasys.cjs: package.json package-lock.json etc/pearasys.conf $(wildcard docs/*.md) $(shell find src build systemd-templates libvirt-templates -type f)
+dist/pearasys.cjs: package.json package-lock.json etc/pearasys.conf $(wildcard docs/*.md) $(shell find src build completion systemd-templates libvirt-templates -type f)
 	@if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then \
 		npm ci --no-audit --no-fund; \
 	fi
@@ -193,6 +197,15 @@ bench: all
 	$(bare) SUITE=$(SUITE) node --import tsx test/bench/virtual-functions.ts
 	$(bare) SUITE=$(SUITE) node --import tsx test/bench/userspace.ts
 
+# The completion scripts of programs, each where its shell looks for it.
+define install-completions
+	install -d $(addprefix $(DESTDIR),$(bashdir) $(zshdir) $(fishdir))
+	set -e; for name in $(1); do \
+		put() { $(substitute) dist/share/completion/$$name.$$1 >$(DESTDIR)$$2; chmod 644 $(DESTDIR)$$2; }; \
+		put bash $(bashdir)/$$name; put zsh $(zshdir)/_$$name; put fish $(fishdir)/$$name.fish; \
+	done
+endef
+
 substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g' \
 	-e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@NODE@|$(NODE)|g'
 
@@ -201,11 +214,13 @@ installer = $(firstword $(shell command -v node) $(NODE))
 
 install: all
 	@[ -n '$(NODE)' ] || { echo 'there is no node in PATH: make install NODE=/path/to/node' >&2; exit 1; }
-	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libexecdir)/units $(UNITDIR) $(GENERATORDIR) $(UDEVDIR) \
-		$(addprefix $(mandir)/,man5 man7 man8) $(bashdir) $(zshdir) $(docdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
+	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libdir)/completion $(libexecdir)/units $(UNITDIR) $(GENERATORDIR) $(UDEVDIR) \
+		$(addprefix $(mandir)/,man5 man7 man8) $(docdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
 	rm -f $(DESTDIR)$(libdir)/*.cache
 	install -m 644 dist/*.cjs $(DESTDIR)$(libdir)
 	install -m 644 dist/lib/*.cjs $(DESTDIR)$(libdir)/lib
+	install -m 755 dist/completion/complete $(DESTDIR)$(libdir)/completion
+	install -m 644 dist/completion/pearasys $(DESTDIR)$(libdir)/completion
 	printf '{"config": "%s", "libexec": "%s", "command": "%s"}\n' \
 		'$(SYSCONFDIR)/pearasys' '$(libexecdir)' '$(sbindir)/pearasys' >$(DESTDIR)$(libdir)/install.json
 	set -e; put() { $(substitute) "$$1" >"$$2.new"; chmod "$$3" "$$2.new"; mv "$$2.new" "$$2"; }; \
@@ -232,9 +247,8 @@ install: all
 	esac; done; \
 	for file in dist/share/man/*/*; do put $$file $(DESTDIR)$(mandir)/$${file#dist/share/man/} 644; done; \
 	put dist/share/third-party-licenses.txt $(DESTDIR)$(docdir)/third-party-licenses.txt 644; \
-	put dist/share/sbom.cdx.json $(DESTDIR)$(docdir)/sbom.cdx.json 644; \
-	put dist/share/pearasys.bash $(DESTDIR)$(bashdir)/pearasys 644; \
-	put dist/share/pearasys.zsh $(DESTDIR)$(zshdir)/_pearasys 644
+	put dist/share/sbom.cdx.json $(DESTDIR)$(docdir)/sbom.cdx.json 644
+	$(call install-completions,pearasys)
 	$(installer) dist/render-template.cjs $(DESTDIR)$(UNITDIR) libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys $(units)
 	$(installer) dist/render-template.cjs $(DESTDIR)$(libexecdir)/units libexec=$(libexecdir) config=$(SYSCONFDIR)/pearasys \
 		pearasys-slot@.service pearasys-claim-slot@.service
@@ -248,16 +262,18 @@ install: all
 	$(reload)
 
 # The launcher looks by which name it is called. A package may own these names: then nothing is touched.
-install-mdevctl:
+install-mdevctl: all
 	@[ -e $(DESTDIR)$(sbindir)/pearasys ] || { echo 'make install first' >&2; exit 1; }
-	@for name in mdevctl lsmdev; do \
+	@for name in $(mdevctlnames); do \
 		file=$(DESTDIR)$(sbindir)/$$name; \
 		if { [ -e $$file ] || [ -h $$file ]; } && [ "$$(readlink $$file)" != pearasys ]; then \
 			echo "$$file already exists and was not installed by pearasys: remove its package first, or choose another PREFIX" >&2; \
 			exit 1; \
 		fi; \
 	done
-	for name in mdevctl lsmdev; do ln -sfn pearasys $(DESTDIR)$(sbindir)/$$name; done
+	for name in $(mdevctlnames); do ln -sfn pearasys $(DESTDIR)$(sbindir)/$$name; done
+	install -D -m 644 -t $(DESTDIR)$(libdir)/completion $(addprefix dist/completion/,$(mdevctlnames))
+	$(call install-completions,$(mdevctlnames))
 	install -d -m 755 $(addprefix $(DESTDIR)/etc/mdevctl.d/scripts.d/,callouts notifiers)
 
 # What `pearasys service install` wrote for single slots goes too. No device is touched: each stays on its driver, and
@@ -269,14 +285,15 @@ uninstall:
 		echo 'the libvirt hooks stay: remove them manually, see docs/guests.md' >&2
 	@root='$(DESTDIR)'; . packaging/remove-state.sh; remove_units
 	if cmp -s etc/pearasys.conf $(settings); then rm $(settings); fi
-	for name in mdevctl lsmdev; do \
-		[ "$$(readlink $(DESTDIR)$(sbindir)/$$name)" != pearasys ] || rm -f $(DESTDIR)$(sbindir)/$$name; \
+	for name in $(mdevctlnames); do \
+		[ "$$(readlink $(DESTDIR)$(sbindir)/$$name)" != pearasys ] || \
+			rm -f $(addprefix $(DESTDIR),$(sbindir)/$$name $(call completions,$$name)); \
 	done
 	rm -f $(DESTDIR)$(sbindir)/pearasys
 	rm -f $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(wildcard udev/*.rules))) $(DESTDIR)$(GENERATORDIR)/pearasys-generator
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(units) sysinit.target.wants/$(early))
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/sysinit.target.wants 2>/dev/null || true
-	rm -f $(foreach section,5 7 8,$(DESTDIR)$(mandir)/man$(section)/pearasys*.$(section)) $(DESTDIR)$(bashdir)/pearasys $(DESTDIR)$(zshdir)/_pearasys
+	rm -f $(foreach section,5 7 8,$(DESTDIR)$(mandir)/man$(section)/pearasys*.$(section)) $(addprefix $(DESTDIR),$(call completions,pearasys))
 	rm -f $(addprefix $(DESTDIR),$(initramfsparts))
 	rmdir $(DESTDIR)$(dracutmodule) 2>/dev/null || true
 	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir) $(DESTDIR)$(docdir)

@@ -3,13 +3,16 @@
  * writes attributes, a small bundle for mdevctl and for each handler, and each package that is loaded on demand.
  */
 import {createHash} from 'node:crypto';
-import fs, {mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'node:fs';
+import fs, {copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync} from 'node:fs';
 import {isBuiltin} from 'node:module';
 import {join} from 'node:path';
 import {build, type BuildOptions, type OutputFile, type Plugin} from 'esbuild';
 import manifest from '../package.json' with {type: 'json'};
-import {completionScript, shells} from '../src/entry/cli/completion.js';
+import {completedProgram} from '../src/entry/cli/completion.js';
 import {loadableCommands} from '../src/entry/cli/config.js';
+import {completionScript, shells} from '../src/entry/completion/script.js';
+import {completionTable} from '../src/entry/completion/table.js';
+import {completedLsmdev, completedMdevctl} from '../src/entry/mdevctl/completion.js';
 import {lazyModules} from './lazy.js';
 import {billOfMaterials, bundledPackages, licenseText} from './licenses.js';
 import {manualPages} from './man.js';
@@ -18,6 +21,9 @@ import {precompiledTemplates} from './templates.js';
 const root = join(import.meta.dirname, '..');
 /** Built in another folder and renamed when it is complete, so that dist/ is never incomplete. */
 const dist = join(root, 'dist.new');
+
+/** `make install` puts the folders in. */
+const installed = {library: '@LIBDIR@', config: '@SYSCONFDIR@/pearasys'};
 
 const oldestNode = manifest.engines.node.replace(/^>=/, '');
 
@@ -230,17 +236,29 @@ async function bundlePackages(): Promise<void> {
   });
 }
 
-/** Completion scripts, manual pages, and what the licenses of bundled packages want. */
+/** What the shells run to complete, with its tables, and their scripts. */
+async function writeCompletion(): Promise<void> {
+  const programs = {
+    pearasys: await completedProgram(loadableCommands()),
+    mdevctl: completedMdevctl(),
+    lsmdev: completedLsmdev(),
+  };
+  mkdirSync(join(dist, 'completion'));
+  mkdirSync(join(dist, 'share/completion'), {recursive: true});
+  copyFileSync(join(root, 'completion/complete'), join(dist, 'completion/complete'));
+  for (const [program, completed] of Object.entries(programs)) {
+    writeFileSync(join(dist, 'completion', program), completionTable(completed));
+    for (const shell of shells)
+      writeFileSync(
+        join(dist, 'share/completion', `${program}.${shell}`),
+        completionScript(shell, program, installed),
+      );
+  }
+}
+
+/** Manual pages, and what the licenses of bundled packages want. */
 async function writeShare(): Promise<void> {
-  mkdirSync(join(dist, 'share'));
-  // `make install` puts the folder in.
-  const config = '@SYSCONFDIR@/pearasys';
-  for (const shell of shells)
-    writeFileSync(
-      join(dist, 'share', `pearasys.${shell}`),
-      await completionScript(shell, loadableCommands(), config),
-    );
-  for (const {file, section, text} of await manualPages(config)) {
+  for (const {file, section, text} of await manualPages(installed.config)) {
     mkdirSync(join(dist, 'share/man', `man${section}`), {recursive: true});
     writeFileSync(join(dist, 'share/man', `man${section}`, file), text);
   }
@@ -254,6 +272,7 @@ mkdirSync(dist);
 await bundleProgram();
 await bundleRest();
 await bundlePackages();
+await writeCompletion();
 await writeShare();
 rmSync(join(root, 'dist'), {recursive: true, force: true});
 renameSync(dist, join(root, 'dist'));

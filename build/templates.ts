@@ -3,8 +3,8 @@ import {basename, join} from 'node:path';
 import type {Plugin} from 'esbuild';
 import Handlebars from 'handlebars';
 
-/** The folders of templates: for units, and for libvirt's hook. */
-const folders = ['systemd-templates', 'libvirt-templates'];
+/** The folders of templates: for units, for libvirt's hook, and for completion. */
+const folders = ['systemd-templates', 'libvirt-templates', 'completion'];
 
 /** The partials of several templates. */
 const partialsFolder = 'systemd-templates/partials';

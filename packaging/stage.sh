@@ -1,9 +1,12 @@
 # Sourced by the scripts that build packages, with $stage set: stages what the package has.
 
-# stage_files NAME INITRAMFS: below $stage/NAME all that `make install` installs, with the parts for these generators of
-# an initramfs, the documents, and compressed manual pages.
+# stage_files NAME INITRAMFS [VARIABLE=VALUE]...: below $stage/NAME all that `make install` installs with these variables, with
+# the parts for these generators of an initramfs, the documents, and compressed manual pages.
 stage_files() {
-  make --no-print-directory --silent install DESTDIR="$stage/$1" PREFIX=/usr NODE=/usr/bin/node INITRAMFS="$2"
+  name=$1 initramfs=$2
+  shift 2
+  make --no-print-directory --silent install DESTDIR="$stage/$name" PREFIX=/usr NODE=/usr/bin/node INITRAMFS="$initramfs" "$@"
+  set -- "$name"
   install -d "$stage/$1/usr/share/doc/pearasys/docs"
   install -m 644 README.md SECURITY.md LICENSE "$stage/$1/usr/share/doc/pearasys"
   install -m 644 CHANGELOG.md "$stage/$1/usr/share/doc/pearasys/NEWS.md"

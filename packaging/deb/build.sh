@@ -12,17 +12,23 @@ here=packaging/deb
 
 . packaging/stage.sh
 main=$stage/pearasys
-stage_files pearasys 'initramfs-tools dracut'
+# Debian's zsh looks there, and not in share/zsh/site-functions.
+zshdir=/usr/share/zsh/vendor-completions
+stage_files pearasys 'initramfs-tools dracut' zshdir=$zshdir
 # Debian's policy wants it in the file copyright.
 rm "$main/usr/share/doc/pearasys/LICENSE"
 
 # The names that another package may own are a package of their own.
 mdevctl=$stage/pearasys-mdevctl
-make --no-print-directory --silent install-mdevctl DESTDIR="$main" PREFIX=/usr
-install -d "$mdevctl/usr/sbin" "$mdevctl/usr/share/man/man8" "$mdevctl/etc"
+make --no-print-directory --silent install-mdevctl DESTDIR="$main" PREFIX=/usr zshdir=$zshdir
+install -d "$mdevctl/usr/share/man/man8" "$mdevctl/etc"
 mv "$main/etc/mdevctl.d" "$mdevctl/etc"
 for link in mdevctl lsmdev; do
-  mv "$main/usr/sbin/$link" "$mdevctl/usr/sbin"
+  for file in usr/sbin/$link usr/lib/pearasys/completion/$link usr/share/bash-completion/completions/$link \
+    ${zshdir#/}/_$link usr/share/fish/vendor_completions.d/$link.fish; do
+    install -d "$mdevctl/${file%/*}"
+    mv "$main/$file" "$mdevctl/$file"
+  done
   ln -s pearasys-mdev.8.gz "$mdevctl/usr/share/man/man8/$link.8.gz"
 done
 

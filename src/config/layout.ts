@@ -9,6 +9,8 @@ export interface Layout {
   readonly libexec: string;
   /** The command: `<PREFIX>/sbin/pearasys`. */
   readonly command: string;
+  /** The folder of the bundle: `<PREFIX>/lib/pearasys`, or `dist` in a checkout. */
+  readonly library: string;
 }
 
 /** The layout of `make install` without any settings. */
@@ -16,6 +18,7 @@ export const defaultLayout: Layout = {
   config: '/etc/pearasys',
   libexec: '/usr/local/libexec/pearasys',
   command: '/usr/local/sbin/pearasys',
+  library: '/usr/local/lib/pearasys',
 };
 
 /** The folder of the administrator's units, see systemd.unit(5). */
@@ -36,7 +39,7 @@ export function readLayout(folder: string): Layout {
   try {
     text = readFileSync(join(folder, 'install.json'), 'utf8');
   } catch {
-    return defaultLayout;
+    return {...defaultLayout, library: folder};
   }
-  return {...defaultLayout, ...(JSON.parse(text) as Partial<Layout>)};
+  return {...defaultLayout, library: folder, ...(JSON.parse(text) as Partial<Layout>)};
 }

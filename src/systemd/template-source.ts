@@ -12,7 +12,7 @@ type Template = (values: object) => string;
 const templates = new Map<string, Template>();
 
 /**
- * Compiles a template of systemd-templates/ or libvirt-templates/ when it is first used. Runs only in a checkout: in
+ * Compiles a template of systemd-templates/, libvirt-templates/ or completion/ when it is first used. Runs only in a checkout: in
  * the bundle, build/templates.ts replaces this module with compiled templates, which need only Handlebars' runtime.
  */
 export function loadTemplate(name: string): Template {
@@ -22,7 +22,7 @@ export function loadTemplate(name: string): Template {
 }
 
 function compile(name: string): Template {
-  const paths = ['systemd-templates', 'libvirt-templates'].map((folder) =>
+  const paths = ['systemd-templates', 'libvirt-templates', 'completion'].map((folder) =>
     join(import.meta.dirname, '../..', folder, `${name}.hbs`),
   );
   const path = paths.find((each) => existsSync(each));

@@ -1,7 +1,7 @@
 import {loadTemplate} from './template-source.js';
 
 /**
- * The text of a file from its template in systemd-templates/ or libvirt-templates/.
+ * The text of a file from its template in systemd-templates/, libvirt-templates/ or completion/.
  * @param name the template's file name without `.hbs`.
  * @param values the values that the template uses; a missing one is an error.
  */

@@ -291,10 +291,22 @@ describe('the built program', () => {
       });
       assert.equal(made.status, 0, made.stderr);
       const flags = /^exec "\$node" (.*?) "/m.exec(readFileSync(join(prefix, 'sbin/pearasys'), 'utf8'))?.[1];
-      for (const shared of ['man/man8/pearasys.8', 'bash-completion/completions/pearasys']) {
+      for (const [shared, path] of [
+        ['man/man8/pearasys.8', 'SYSCONFDIR/pearasys/guests'],
+        ...[
+          'bash-completion/completions/pearasys',
+          'zsh/site-functions/_pearasys',
+          'fish/vendor_completions.d/pearasys.fish',
+        ].map((script) => [script, 'SYSCONFDIR/pearasys'] as const),
+      ] as const) {
         const text = readFileSync(join(prefix, 'share', shared), 'utf8');
-        assert.ok(text.includes(join(prefix, 'SYSCONFDIR/pearasys/guests')), shared);
-        assert.doesNotMatch(text, /@SYSCONFDIR@|\/etc\/pearasys/);
+        assert.ok(text.includes(join(prefix, path)), shared);
+        assert.doesNotMatch(text, /@SYSCONFDIR@|@LIBDIR@|\/etc\/pearasys/);
+        if (path !== 'SYSCONFDIR/pearasys') continue;
+        for (const file of ['complete', 'pearasys']) {
+          const read = join(prefix, 'lib/pearasys/completion', file);
+          assert.ok(text.includes(read) && existsSync(read), file);
+        }
       }
       const pagesIn = (folder: string) => readdirSync(folder, {recursive: true, encoding: 'utf8'}).sort();
       const pages = pagesIn(join(import.meta.dirname, '../../dist/share/man'));
@@ -331,6 +343,37 @@ describe('the built program', () => {
         readdirSync(join(image, 'usr/lib/pearasys')).filter((name) => name.endsWith('.cache')),
         [],
       );
+    } finally {
+      rmSync(image, {recursive: true});
+    }
+  });
+
+  it('is uninstalled with the completion of its programs', () => {
+    const image = mkdtempSync(join(tmpdir(), 'pearasys-image-'));
+    try {
+      const make = (...goals: string[]) => {
+        const {status, stderr} = spawnSync(
+          'make',
+          ['-C', join(import.meta.dirname, '../..'), ...goals, `DESTDIR=${image}`],
+          // The outer make's settings are none of this one's.
+          {encoding: 'utf8', env: {PATH: process.env['PATH']}},
+        );
+        assert.equal(status, 0, stderr);
+      };
+      const completions = () =>
+        ['bash-completion/completions', 'zsh/site-functions', 'fish/vendor_completions.d'].flatMap((folder) =>
+          readdirSync(join(image, 'usr/local/share', folder)).sort(),
+        );
+      make('install');
+      assert.deepEqual(completions(), ['pearasys', '_pearasys', 'pearasys.fish']);
+      make('install-mdevctl');
+      assert.deepEqual(completions(), [
+        ...['lsmdev', 'mdevctl', 'pearasys'],
+        ...['_lsmdev', '_mdevctl', '_pearasys'],
+        ...['lsmdev.fish', 'mdevctl.fish', 'pearasys.fish'],
+      ]);
+      make('uninstall');
+      assert.deepEqual(completions(), []);
     } finally {
       rmSync(image, {recursive: true});
     }

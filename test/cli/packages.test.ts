@@ -67,7 +67,23 @@ describe('packages', function () {
       .filter((line) => /^[-l]/.test(line))
       .map((line) => line.split(/ +/))
       .map(([mode = '', , , , , path = '']) => `${path.slice(1)} ${mode}`);
-    assert.deepEqual(sorted(found.join('\n')), installed('initramfs-tools dracut'));
+    // Debian's zsh looks in a folder of its own.
+    const moved = found.join('\n').replace('/zsh/vendor-completions/', '/zsh/site-functions/');
+    assert.deepEqual(sorted(moved), installed('initramfs-tools dracut'));
+  });
+
+  it('for Debian have mdevctl and lsmdev in a package of their own, with their completion', () => {
+    const list = run('dpkg-deb', '--contents', join(folder, `first/pearasys-mdevctl_${version}_all.deb`));
+    for (const name of ['mdevctl', 'lsmdev'])
+      for (const path of [
+        `sbin/${name} -> pearasys`,
+        `lib/pearasys/completion/${name}`,
+        `share/bash-completion/completions/${name}`,
+        `share/zsh/vendor-completions/_${name}`,
+        `share/fish/vendor_completions.d/${name}.fish`,
+      ])
+        assert.ok(list.includes(` ./usr/${path}\n`), path);
+    assert.doesNotMatch(run('dpkg-deb', '--contents', deb()), /completion.*\/_?(mdevctl|lsmdev)/);
   });
 
   it('for Fedora have the files and modes of make install', () => {

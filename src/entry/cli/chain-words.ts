@@ -12,13 +12,10 @@ export interface ChainLink {
   readonly words: readonly string[];
 }
 
-const nouns = ['rescan', 'driver', 'device'] as const;
-const verbsOfDriver = [...driverVerbs, 'ls'] as const;
-
-/** All words of a chain except options and names. */
-export const chainWords: readonly string[] = [
-  ...new Set<string>([...nouns, ...verbsOfDriver, ...deviceVerbs]),
-];
+/** What a link of a chain is about. */
+export const nouns = ['rescan', 'driver', 'device'] as const;
+/** The verbs of a link about a driver. */
+export const verbsOfDriver = [...driverVerbs, 'ls'] as const;
 
 /**
  * Reads the words after `pearasys pci`: `driver DRIVER VERB`, `device [--driver DRIVER] VERB` and `rescan`, one

@@ -2,8 +2,8 @@ import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
 import {usageError} from '../../../host/errors.js';
 import {installCompletion} from '../../../operations/completion-install.js';
+import {completionScript, shells, type Shell} from '../../completion/script.js';
 import {BaseCommand, changeFlags} from '../base-command.js';
-import {completionScript, shells, type Shell} from '../completion.js';
 import {changeResult, showChange, withChanges} from '../switching.js';
 
 /** What `pearasys completion --json` prints. */
@@ -18,11 +18,11 @@ export interface CompletionResult {
 export default class Completion extends BaseCommand {
   static override description =
     '`make install` installs the scripts for all users; use this command for a shell that does not look ' +
-    'there. SHELL is bash or zsh; the default is your own shell. With --install, the script is written to the ' +
+    'there. SHELL is bash, zsh or fish; the default is your own shell. With --install, the script is written to the ' +
     'folder where the shell looks for the scripts of the user.';
   static override examples = ['source <(<%= config.bin %> completion bash)'];
   static override args = {
-    shell: string({description: 'bash or zsh', ignoreStdin: true}),
+    shell: string({description: 'bash, zsh or fish', ignoreStdin: true}),
   };
   static override flags = {
     ...changeFlags,
@@ -32,7 +32,7 @@ export default class Completion extends BaseCommand {
   async run(): Promise<CompletionResult> {
     const {args, flags} = await this.parse(Completion);
     const shell = this.#shell(args.shell);
-    const script = await completionScript(shell, this.config.commands, this.context.layout.config);
+    const script = completionScript(shell, this.config.bin, this.context.layout);
     if (!flags.install) {
       this.log(script.trimEnd());
       return {shell, script, path: null};
@@ -59,13 +59,18 @@ export default class Completion extends BaseCommand {
     return shell;
   }
 
-  /** The folder of the user's completions: see bash-completion's README, and the custom of the zsh manual. */
+  /** The folder of the user's completions: bash-completion's README, the custom of the zsh manual, complete(1) of fish. */
   #path(shell: Shell): string {
-    const {HOME: home, XDG_DATA_HOME: data} = this.context.environment;
+    const {HOME: home, XDG_CONFIG_HOME: config, XDG_DATA_HOME: data} = this.context.environment;
     if (home === undefined || !home.startsWith('/'))
       throw usageError('could not install the script: HOME is not set', 'pearasys completion > FILE');
-    return shell === 'bash'
-      ? `${data ?? `${home}/.local/share`}/bash-completion/completions/pearasys`
-      : `${home}/.zfunc/_pearasys`;
+    switch (shell) {
+      case 'bash':
+        return `${data ?? `${home}/.local/share`}/bash-completion/completions/pearasys`;
+      case 'zsh':
+        return `${home}/.zfunc/_pearasys`;
+      case 'fish':
+        return `${config ?? `${home}/.config`}/fish/completions/pearasys.fish`;
+    }
   }
 }
