@@ -360,6 +360,37 @@ describe('completion', () => {
         for (const [name, description] of found) assert.doesNotMatch(name + description, /\p{Cc}|\p{Cf}/u);
       });
 
+    describe('in bash', () => {
+      const guests = (text: string) => offered('--root', folder, 'guest', 'show', text).sort();
+      const names = [...hostileNames, 'debian', 'win11'];
+      /** The words as bash reads them from the command line. */
+      const read = (words: readonly string[]) =>
+        spawnSync('bash', ['--norc'], {
+          input: words.map((word) => `printf '%s\\n' ${word}\n`).join(''),
+          cwd: folder,
+          encoding: 'utf8',
+        })
+          .stdout.split('\n')
+          .slice(0, -1);
+
+      it('they are quoted', () => {
+        assert.deepEqual(read(guests('')).sort(), names.sort());
+        assert.equal(fs.existsSync(join(folder, 'ran')), false);
+      });
+
+      it('inside quotes, those are offered that need no other quotes', () => {
+        assert.deepEqual(guests("'"), names.filter((name) => !name.includes("'")).sort());
+        assert.deepEqual(guests('"'), names.filter((name) => !/["$`\\!]/.test(name)).sort());
+      });
+
+      it('a quoted beginning is completed', () => {
+        assert.deepEqual(guests(String.raw`two\ w`), [String.raw`two\ words`]);
+        assert.deepEqual(guests(String.raw`\$(to`), [String.raw`\$\(touch\ ran\)`]);
+        assert.deepEqual(guests(String.raw`back\\s`), [String.raw`back\\slash`]);
+        assert.deepEqual(guests("'['"), ['']);
+      });
+    });
+
     it('a name or a description from a file is printed only if a line can show it', () => {
       fs.writeFileSync(
         join(folder, 'usr/share/misc/pci.ids'),

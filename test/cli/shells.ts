@@ -90,7 +90,8 @@ export class ShellOnTerminal {
     const home = fs.mkdtempSync(join(tmpdir(), `pearasys-${shell}-`));
     const prefix = join(home, 'prefix');
     layOutCompletion(prefix, root);
-    for (const folder of ['bin', 'folder', '.config/fish'])
+    // With the last one, fish does not begin to make completions from all manual pages.
+    for (const folder of ['bin', 'folder', '.config/fish', '.local/share/fish/generated_completions'])
       fs.mkdirSync(join(home, folder), {recursive: true});
     for (const program of programs)
       // Complete when it has its name.
@@ -107,7 +108,7 @@ export class ShellOnTerminal {
     );
     fs.writeFileSync(
       join(home, '.config/fish/config.fish'),
-      'set -g fish_greeting\nfunction fish_prompt; echo -n "ready> "; end\n',
+      'set -g fish_greeting\nset -g fish_history ""\nfunction fish_prompt; echo -n "ready> "; end\n',
     );
     const started = new ShellOnTerminal(shell, home);
     started.#tmux('new-session', '-d', '-x', '180', '-y', '50', starts[shell]);
@@ -146,16 +147,16 @@ export class ShellOnTerminal {
 
   /** Leaves the line that is typed, and clears the screen. */
   async clear(): Promise<void> {
-    this.#tmux('send-keys', 'C-c');
-    this.#tmux('send-keys', 'C-c');
-    this.#tmux('send-keys', 'C-l');
+    // Keys wait for their turn; an interrupt could end a completion that is in progress, and nothing else.
+    this.#tmux('send-keys', 'C-u', 'C-l');
     await this.screen(/^ready> $/);
   }
 
   /** Ends the shell, and removes its files. */
   end(): void {
     this.#tmux('kill-server');
-    fs.rmSync(join(this.folder, '..'), {recursive: true, force: true});
+    // Until it has ended, the shell may write there.
+    fs.rmSync(join(this.folder, '..'), {recursive: true, maxRetries: 10, retryDelay: 20});
   }
 
   async #until(isDone: () => boolean, what: string): Promise<void> {
