@@ -1,6 +1,6 @@
 #!/bin/sh
 # lint-shipped.sh: checks what is shipped, rendered into a scratch folder as it is installed: shell programs with
-# the linter for shell, units with systemd-analyze(1), rules with udevadm(8) where it can (since systemd 254), manual
+# the linter for shell, completion scripts also with the shells that are installed, units with systemd-analyze(1), rules with udevadm(8) where it can (since systemd 254), manual
 # pages with mandoc(1) and groff(1).
 set -eu
 cd "$(dirname "$0")/.."
@@ -27,6 +27,15 @@ chmod 755 "$folder"/libexec/* "$folder"/sbin/* "$folder"/systemd-generators/*
 shellcheck --external-sources --check-sourced $(grep -l '^#!' "$folder"/libexec/* "$folder/sbin/pearasys" "$folder"/systemd-generators/*) \
   "$folder"/initramfs/reserve "$folder"/initramfs/initramfs-tools/* "$folder"/initramfs/dracut/* \
   "$folder"/initramfs/mkinitcpio/install/* packaging/*/build.sh packaging/deb/postinst packaging/deb/prerm .ci/run build/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
+
+shellcheck completion/complete
+shellcheck --shell=bash dist/share/completion/*.bash
+for script in dist/share/completion/*; do
+  shell=${script##*.}
+  if command -v "$shell" >/dev/null; then
+    if [ "$shell" = fish ]; then fish --no-execute "$script"; else "$shell" -n "$script"; fi
+  fi
+done
 
 # A slot in a file's name has colons, which separate a file from its alias here: the slot is called x.
 set --

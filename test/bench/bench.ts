@@ -33,6 +33,7 @@ try {
   const modules = process.env['MODULES'] ?? '';
   if (modules !== '' && !hasModules()) provideModules(modules);
   benchHandler(join(work, 'prefix'));
+  benchCompletion(join(work, 'prefix'), 200);
   benchList(program, 1000, 1, 20);
   benchList(program, 4000, 0.6, 20);
   benchMdevctl(program, 500);
@@ -143,6 +144,43 @@ function benchHandler(prefix: string): void {
     for (const [name, time] of times) if (name !== 'node -e 0') printResult(name, ratio(time, base), 1.25);
     for (const [name, time] of besideWaiting(() => timeAll(contenders.slice(2), 40)))
       printResult(`${name}, beside a process in state D`, ratio(time, base), 1.25);
+  } finally {
+    execFileSync('umount', ['--lazy', '/sys']);
+  }
+}
+
+/** A tab after `pearasys show`: what the scripts of all shells run, and in shells with their start. */
+function benchCompletion(prefix: string, count: number): void {
+  const tree = join(work, `sys-completion-${count}`);
+  makeFakeTree(tree, count);
+  const script = join(prefix, 'share/bash-completion/completions/pearasys');
+  const library = join(prefix, 'lib/pearasys/completion');
+  const inBash = `. '${script}'; COMP_LINE='pearasys show ' COMP_POINT=14 COMP_WORDS=(pearasys show '') COMP_CWORD=2 COMP_TYPE=9
+    _pearasys; [ \${#COMPREPLY[@]} -ge ${count} ]`;
+  execFileSync('mount', ['--bind', tree, '/sys']);
+  try {
+    const base: Contender = {name: 'ls', command: ['ls', '/sys/bus/pci/devices']};
+    const own: Contender[] = [
+      {
+        name: 'what all shells run',
+        command: [
+          'sh',
+          join(library, 'complete'),
+          join(library, 'pearasys'),
+          '/etc/pearasys',
+          '1',
+          'show',
+          '',
+        ],
+      },
+      {name: 'in bash, with its start', command: ['bash', '--norc', '-c', inBash]},
+    ];
+    const times = timeAll([base, ...own], 40);
+    const listing = times.get(base.name) ?? [];
+    process.stdout.write(
+      `Completing a slot, ${count} functions (ls /sys/bus/pci/devices is ${median(listing).toFixed(1)} ms and 1)\n`,
+    );
+    for (const {name} of own) printResult(name, ratio(times.get(name) ?? [], listing), 25);
   } finally {
     execFileSync('umount', ['--lazy', '/sys']);
   }

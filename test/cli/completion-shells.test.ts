@@ -54,6 +54,9 @@ describe('completion in the shells', function () {
     ['pearasys help vg\tty\t', 'pearasys help vgpu types'],
     ['mdevctl mod\t-u 11\t--au\t', `mdevctl modify -u ${uuids.both} --auto`],
     ['mdevctl define --parent mt\t--type=mt\t', 'mdevctl define --parent mtty --type=mtty-2'],
+    // Nothing can be offered.
+    ['pearasys hugepages set \t4G', 'pearasys hugepages set 4G'],
+    ['pearasys show nothing\t', 'pearasys show nothing'],
     ['lsmdev --dum\t', 'lsmdev --dumpjson'],
   ];
   for (const [text, words] of lines)
