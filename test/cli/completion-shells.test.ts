@@ -5,7 +5,7 @@ import {join} from 'node:path';
 import {shells, type Shell} from '../../src/entry/completion/script.js';
 import type {SimulatedHost} from '../simulated-host/simulated-host.js';
 import {completedMachine, hiddenNames, hostileNames, uuids} from './completed-machine.js';
-import {missingPrograms, ShellOnTerminal} from './shells.js';
+import {missingPackages, ShellOnTerminal} from './shells.js';
 
 describe('completion in the shells', function () {
   this.timeout(60_000);
@@ -13,9 +13,9 @@ describe('completion in the shells', function () {
   let folder: string;
   const started: ShellOnTerminal[] = [];
   before(async function () {
-    const missing = missingPrograms();
+    const missing = missingPackages();
     if (missing.length > 0 && process.env['CI'] !== 'true') this.skip();
-    assert.deepEqual(missing, [], 'needed: apt install bash zsh fish tmux');
+    assert.deepEqual(missing, [], 'needed: apt install bash bash-completion zsh fish tmux');
     host = completedMachine();
     ({folder} = host.machine.tree);
     for (const shell of await Promise.all(shells.map((shell) => ShellOnTerminal.start(shell, folder))))
@@ -57,6 +57,8 @@ describe('completion in the shells', function () {
     // Nothing can be offered.
     ['pearasys hugepages set \t4G', 'pearasys hugepages set 4G'],
     ['pearasys show nothing\t', 'pearasys show nothing'],
+    ['sudo pearasys guest show deb\t', 'pearasys guest show debian'],
+    ['sudo mdevctl stop --uuid=22\t', `mdevctl stop --uuid=${uuids.active}`],
     ['lsmdev --dum\t', 'lsmdev --dumpjson'],
   ];
   for (const [text, words] of lines)

@@ -488,6 +488,23 @@ describe('completion', () => {
       assert.match(host.readText(path) ?? '', /^complete -F _pearasys pearasys$/m);
     });
 
+    it('writes that of fish, also where XDG_CONFIG_HOME is', async () => {
+      for (const [variables, path] of [
+        [{}, '/root/.config/fish/completions/pearasys.fish'],
+        [{XDG_CONFIG_HOME: '/root/settings'}, '/root/settings/fish/completions/pearasys.fish'],
+      ] as const) {
+        const environment = {SHELL: '/usr/bin/fish', HOME: '/root', ...variables};
+        assert.equal((await run(host, ['completion', '--install'], {environment})).exitCode, 0);
+        assert.match(host.readText(path) ?? '', /^complete --command pearasys /m);
+      }
+    });
+
+    it('prints, in a checkout, a script that runs what is built', () => {
+      const {stdout} = spawnSync(join(dist, '../sbin/pearasys'), ['completion', 'bash'], {encoding: 'utf8'});
+      const helper = /^.* < <\(sh '([^']+)'/m.exec(stdout)?.[1] ?? '';
+      assert.equal(fs.realpathSync(helper), fs.realpathSync(join(dist, 'completion/complete')));
+    });
+
     it('needs no root, shows the file with --dry-run, and writes it once', async () => {
       host.userId = 1000;
       const environment = {SHELL: '/bin/bash', HOME: '/home/ann'};

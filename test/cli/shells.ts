@@ -25,9 +25,15 @@ const starts: Readonly<Record<Shell, string>> = {
   fish: 'fish -i',
 };
 
-/** Programs that these tests need and that are not here. */
-export function missingPrograms(): string[] {
-  return [...shells, 'tmux'].filter((program) => spawnSync(program, ['-c', ':']).error !== undefined);
+/** The package bash-completion, which finds the scripts for bash. */
+const bashCompletion = '/usr/share/bash-completion/bash_completion';
+
+/** Packages that these tests need and that are not here. */
+export function missingPackages(): string[] {
+  return [
+    ...[...shells, 'tmux'].filter((program) => spawnSync(program, ['-c', ':']).error !== undefined),
+    ...(fs.existsSync(bashCompletion) ? [] : ['bash-completion']),
+  ];
 }
 
 /**
@@ -74,7 +80,7 @@ export class ShellOnTerminal {
       TERM: 'xterm',
       TMUX_TMPDIR: home,
       WORDS: this.#words,
-      XDG_DATA_DIRS: join(home, 'prefix/share'),
+      XDG_DATA_DIRS: `${join(home, 'prefix/share')}:/usr/share`,
       ZDOTDIR: home,
     };
     this.#tmux = (...words) =>
@@ -94,14 +100,14 @@ export class ShellOnTerminal {
     for (const folder of ['bin', 'folder', '.config/fish', '.local/share/fish/generated_completions'])
       fs.mkdirSync(join(home, folder), {recursive: true});
     for (const program of programs)
-      // Complete when it has its name.
+      // The file is complete when it has its name.
       fs.writeFileSync(
         join(home, 'bin', program),
         '#!/bin/sh\nprintf "%s\\0" "${0##*/}" "$@" >"$WORDS.new" && mv "$WORDS.new" "$WORDS"\n',
         {mode: 0o755},
       );
-    const scripts = programs.map((program) => `. ${join(prefix, 'share', places.bash(program))}\n`);
-    fs.writeFileSync(join(home, 'bashrc'), `${scripts.join('')}PS1='ready> '\nHISTFILE=\n`);
+    fs.writeFileSync(join(home, 'bin/sudo'), '#!/bin/sh\nexec "$@"\n', {mode: 0o755});
+    fs.writeFileSync(join(home, 'bashrc'), `. ${bashCompletion}\nPS1='ready> '\nHISTFILE=\n`);
     fs.writeFileSync(
       join(home, '.zshrc'),
       `fpath=(${join(prefix, 'share/zsh/site-functions')} $fpath)\nautoload -Uz compinit\ncompinit -D -u\nPS1='ready> '\n`,
