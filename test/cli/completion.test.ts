@@ -401,6 +401,38 @@ describe('completion', () => {
       assert.equal(found.get('0000:01:00.1'), 'NVIDIA $(touch ran) `touch ran`, snd_hda_intel');
     });
 
+    it('a unit or a title that a line cannot show is left out, and not what it describes', () => {
+      fs.writeFileSync(join(folder, 'usr/share/misc/pci.ids'), '10de  NVIDIA\n');
+      const wants = 'etc/systemd/system/sys-bus-pci-devices-0000:02:00.0.device.wants';
+      for (const name of ['$(touch ran)', 'esc\u001b[31m', 'two\nlines']) {
+        fs.rmSync(join(folder, wants), {recursive: true});
+        fs.mkdirSync(join(folder, wants));
+        const unit = `pearasys-0000:02:00.0@${name}.service`;
+        fs.writeFileSync(join(folder, wants, unit), '');
+        fs.writeFileSync(
+          join(folder, 'sys/class/mdev_bus/mtty/mdev_supported_types/mtty-2/name'),
+          `${name}\n`,
+        );
+        const shown = !/\p{Cc}/u.test(name);
+        const at = completed('pearasys', '--root', folder, 'service', 'set', '');
+        assert.equal(at.get('0000:02:00.0'), `NVIDIA 1b80${shown ? `, ${unit}` : ''}`);
+        const title = completed('pearasys', '--root', folder, 'mdev', 'define', '--type', '').get('mtty-2');
+        // The kernel ends a title at its first newline.
+        assert.equal(title, shown ? `${name} on mtty` : name.includes('\n') ? 'two on mtty' : '');
+      }
+    });
+
+    it('a name that is not UTF-8 is not offered', () => {
+      // In a terminal of eight bits, 9b begins a control sequence.
+      const name = Buffer.from('guest \u009b31m.conf', 'latin1');
+      fs.writeFileSync(Buffer.concat([Buffer.from(`${folder}/etc/pearasys/guests/`), name]), '');
+      const found = [...completed('pearasys', '--root', folder, 'guest', 'show', '').keys()];
+      assert.deepEqual(
+        found.filter((one) => one.startsWith('guest')),
+        [],
+      );
+    });
+
     it('a root whose name looks like an option, an assignment or a substitution is a folder', () => {
       for (const name of ['-v', 'a=b', '$(touch ran)', "it's"]) {
         fs.mkdirSync(join(folder, name, 'etc/pearasys/guests'), {recursive: true});
