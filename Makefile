@@ -216,7 +216,7 @@ install: all
 	@[ -n '$(NODE)' ] || { echo 'there is no node in PATH: make install NODE=/path/to/node' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(sbindir) $(libdir)/lib $(libdir)/completion $(libexecdir)/units $(UNITDIR) $(GENERATORDIR) $(UDEVDIR) \
 		$(addprefix $(mandir)/,man5 man7 man8) $(docdir) $(SYSCONFDIR)/pearasys/pci $(SYSCONFDIR)/pearasys/guests)
-	rm -f $(DESTDIR)$(libdir)/*.cache
+	rm -rf $(DESTDIR)$(libdir)/cache
 	install -m 644 dist/*.cjs $(DESTDIR)$(libdir)
 	install -m 644 dist/lib/*.cjs $(DESTDIR)$(libdir)/lib
 	install -m 755 dist/completion/complete $(DESTDIR)$(libdir)/completion
@@ -257,8 +257,8 @@ install: all
 	install -d $(DESTDIR)$(UNITDIR)/sysinit.target.wants
 	ln -sfn ../$(early) $(DESTDIR)$(UNITDIR)/sysinit.target.wants/$(early)
 	[ -e $(settings) ] || install -m 644 etc/pearasys.conf $(settings)
-# With the flags of V8 that sbin/pearasys has, and with the Node of the target, which an image may not have yet.
-	$(if $(DESTDIR),,$(bare) $(NODE) --no-rehash-snapshot $(libdir)/make-code-cache.cjs)
+# With the flags of V8 that libexec/node.sh has, and with the Node of the target, which an image may not have yet.
+	$(if $(DESTDIR),,$(bare) $(NODE) --no-rehash-snapshot $(libdir)/make-caches.cjs)
 	$(reload)
 
 # The launcher looks by which name it is called. A package may own these names: then nothing is touched.

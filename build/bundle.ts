@@ -13,7 +13,7 @@ import {loadableCommands} from '../src/entry/cli/config.js';
 import {completionScript, shells} from '../src/entry/completion/script.js';
 import {completionTable} from '../src/entry/completion/table.js';
 import {completedLsmdev, completedMdevctl} from '../src/entry/mdevctl/completion.js';
-import {lazyModules} from './lazy.js';
+import {lazyModules, type LazyModules} from './lazy.js';
 import {billOfMaterials, bundledPackages, licenseText} from './licenses.js';
 import {manualPages} from './man.js';
 import {precompiledTemplates} from './templates.js';
@@ -126,53 +126,61 @@ function libName(packageName: string): string {
   return `${packageName.replace('@', '').replaceAll('/', '-')}.cjs`;
 }
 
+/** What oclif requires at start, and a command may not use: evaluated when it is used. */
+const unusedByMost: Pick<LazyModules, 'builtins' | 'packages' | 'files'> = {
+  builtins: [
+    'child_process',
+    'fs/promises',
+    'os',
+    'tty',
+    'net',
+    'readline',
+    'perf_hooks',
+    'crypto',
+    'timers/promises',
+    'assert',
+  ],
+  packages: [
+    'ansis',
+    'clean-stack',
+    'cli-spinners',
+    'debug',
+    'ejs',
+    'indent-string',
+    'lilconfig',
+    'minimatch',
+    'string-width',
+    'supports-color',
+    'tinyglobby',
+    'widest-line',
+    'wrap-ansi',
+  ],
+  files: [
+    '@oclif/core/lib/config/plugin.js',
+    '@oclif/core/lib/config/ts-path.js',
+    '@oclif/core/lib/errors/handle.js',
+    '@oclif/core/lib/errors/errors/pretty-print.js',
+    '@oclif/core/lib/help/index.js',
+    '@oclif/core/lib/module-loader.js',
+    '@oclif/core/lib/parser/errors.js',
+    '@oclif/core/lib/parser/help.js',
+    '@oclif/core/lib/screen.js',
+    '@oclif/core/lib/ux/index.js',
+  ],
+};
+
+/** oclif's tests for Windows that runs Linux. */
+const alias = {'wsl-utils': join(root, 'build/no-wsl.ts')};
+
 async function bundleProgram(): Promise<void> {
   const [output] = await bundle({
     ...common,
     entryPoints: ['src/entry/cli/pearasys.ts'],
     write: false,
-    alias: {'wsl-utils': join(root, 'build/no-wsl.ts')},
+    alias,
     plugins: [
       lazyModules({
-        builtins: [
-          'child_process',
-          'fs/promises',
-          'os',
-          'tty',
-          'net',
-          'readline',
-          'perf_hooks',
-          'crypto',
-          'timers/promises',
-          'assert',
-        ],
-        packages: [
-          'ansis',
-          'clean-stack',
-          'cli-spinners',
-          'debug',
-          'ejs',
-          'indent-string',
-          'lilconfig',
-          'minimatch',
-          'string-width',
-          'supports-color',
-          'tinyglobby',
-          'widest-line',
-          'wrap-ansi',
-        ],
-        files: [
-          '@oclif/core/lib/config/plugin.js',
-          '@oclif/core/lib/config/ts-path.js',
-          '@oclif/core/lib/errors/handle.js',
-          '@oclif/core/lib/errors/errors/pretty-print.js',
-          '@oclif/core/lib/help/index.js',
-          '@oclif/core/lib/module-loader.js',
-          '@oclif/core/lib/parser/errors.js',
-          '@oclif/core/lib/parser/help.js',
-          '@oclif/core/lib/screen.js',
-          '@oclif/core/lib/ux/index.js',
-        ],
+        ...unusedByMost,
         locate: (name) => {
           lazyPackages.add(name);
           return `./lib/${libName(name)}`;
@@ -188,6 +196,21 @@ async function bundleProgram(): Promise<void> {
   writeFileSync(join(dist, 'pearasys.cjs'), `/*${digest}*/${body}`);
 }
 
+/** All programs in one file, with all packages: a startup snapshot can only be made of one file. */
+async function bundleSnapshot(): Promise<void> {
+  await bundle({
+    ...common,
+    entryPoints: ['src/entry/snapshot.ts'],
+    outfile: join(dist, 'snapshot.cjs'),
+    alias,
+    plugins: [
+      lazyModules({...unusedByMost, locate: () => undefined}),
+      wholeBuiltins,
+      precompiledTemplates(root),
+    ],
+  });
+}
+
 async function bundleRest(): Promise<void> {
   const handlers = readdirSync(join(root, 'src/entry/handlers')).filter((name) => name.endsWith('-main.ts'));
   await bundleSmall(launched, [
@@ -195,7 +218,7 @@ async function bundleRest(): Promise<void> {
     {in: 'src/entry/mdevctl/start.ts', out: 'mdevctl'},
   ]);
   await bundleSmall({}, [
-    {in: 'src/entry/cli/make-code-cache.ts', out: 'make-code-cache'},
+    {in: 'src/entry/make-caches.ts', out: 'make-caches'},
     {in: 'src/host/attribute-writer.ts', out: 'attribute-writer'},
     {in: 'src/systemd/render-template.ts', out: 'render-template'},
     ...handlers.map((name) => ({in: `src/entry/handlers/${name}`, out: name.replace(/-main\.ts$/, '')})),
@@ -271,6 +294,7 @@ rmSync(dist, {recursive: true, force: true});
 mkdirSync(dist);
 await bundleProgram();
 await bundleRest();
+await bundleSnapshot();
 await bundlePackages();
 await writeCompletion();
 await writeShare();

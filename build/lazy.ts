@@ -11,8 +11,8 @@ export interface LazyModules {
   readonly packages: readonly string[];
   /** Files below node_modules that CommonJS packages require: the ends of their paths. */
   readonly files: readonly string[];
-  /** Where a package is at run time: a path that the bundle can require. */
-  readonly locate: (name: string) => string;
+  /** Where a package is at run time: a path that the bundle can require; undefined if it is in the bundle. */
+  readonly locate: (name: string) => string | undefined;
 }
 
 /**
@@ -29,19 +29,20 @@ export function lazyModules(lazy: LazyModules): Plugin {
         if (isBuiltin(path))
           return lazy.builtins.includes(name) ? {path: name, namespace: 'lazy'} : undefined;
         if (kind !== 'require-call' || !importer.includes('/node_modules/')) return undefined;
-        if (lazy.packages.includes(path)) return {path, namespace: 'lazy'};
-        if (!path.startsWith('.')) return undefined;
+        const isPackage = lazy.packages.includes(path);
+        const located = isPackage ? lazy.locate(path) : undefined;
+        if (located !== undefined) return {path: located, namespace: 'lazy'};
+        if (!isPackage && !path.startsWith('.')) return undefined;
         const found = await build.resolve(path, {kind, importer, resolveDir, pluginData: 'eager'});
-        return lazy.files.some((end) => found.path.endsWith(end))
-          ? {path: found.path, namespace: 'lazy'}
+        return isPackage || lazy.files.some((end) => found.path.endsWith(end))
+          ? {path: found.path, namespace: 'lazy', pluginData: isPackage ? 'package' : 'file'}
           : undefined;
       });
-      build.onResolve({filter: /.*/, namespace: 'lazy'}, ({path}) => {
-        if (isBuiltin(path)) return {path, external: true};
-        return path.startsWith('/') ? {path} : {path: lazy.locate(path), external: true};
-      });
-      build.onLoad({filter: /.*/, namespace: 'lazy'}, ({path}) => ({
-        contents: isBuiltin(path) ? builtin(path) : proxy(path, path.startsWith('/')),
+      build.onResolve({filter: /.*/, namespace: 'lazy'}, ({path}) =>
+        path.startsWith('/') ? {path} : {path, external: true},
+      );
+      build.onLoad({filter: /.*/, namespace: 'lazy'}, ({path, pluginData}) => ({
+        contents: isBuiltin(path) ? builtin(path) : proxy(path, pluginData === 'file'),
         resolveDir: '/',
       }));
     },

@@ -4,6 +4,7 @@
 # runs Node, which does the work of each ticket and writes the result next to it, in <name>.result: the process of the
 # ticket and the exit code, then the lines for the journal. During boot Node also works for units without a ticket yet:
 # a result with "boot", the uptime in seconds and the exit code is for the first unit that asks within a minute.
+. "@LIBEXECDIR@/node.sh"
 
 # take_turn WHAT NAME ARGUMENT...: waits for the lock, then runs this program again with --turn before ARGUMENT....
 # Waits without a time limit: the unit has one.
@@ -43,15 +44,6 @@ report_result() {
   : >"$result"
   printf %s "$text" >&2
   exit "$code"
-}
-
-# run_node PROGRAM ARGUMENT...
-run_node() {
-  program=$1
-  shift
-  unset NODE_OPTIONS NODE_PATH NODE_EXTRA_CA_CERTS
-  # A common seed for all hash tables makes the start faster by an eighth; the input here comes from the kernel.
-  exec @NODE@ --no-rehash-snapshot "@LIBDIR@/$program.cjs" "$@"
 }
 
 # read_process: sets $process to the PID and the start time, which are unique together (proc_pid_stat(5)).

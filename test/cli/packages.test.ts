@@ -133,16 +133,16 @@ describe('packages', function () {
     const called = [...scripts.matchAll(/\bsystemctl ([^;|\n]*)/g)].map(([, words]) => words);
     assert.deepEqual([...new Set(called)], ['--system daemon-reload']);
     assert.doesNotMatch(scripts, /udevadm (?!control --reload)|deb-systemd|\/sys\/bus/);
-    // Both make the code cache, and when Node is upgraded.
+    // Both make the caches, and when Node is upgraded.
     assert.equal(run('dpkg-deb', '--info', deb(), 'triggers'), 'interest-noawait /usr/bin/node\n');
-    assert.match(scripts, /triggerin scriptlet .* -- nodejs\n.*make-code-cache\.cjs/);
+    assert.match(scripts, /triggerin scriptlet .* -- nodejs, nodejs-libs\n.*make-caches\.cjs/);
   });
 
   it('need the Node of Debian 12 and Ubuntu 24.04, by its path', () => {
     assert.match(run('dpkg-deb', '--field', deb(), 'Depends'), /^nodejs \(>= 18\.19\), /);
     assert.match(run('rpm', '--query', '--package', '--requires', rpm()), /^nodejs >= 18\.19$/m);
     assert.match(
-      run('sh', '-c', 'dpkg-deb --fsys-tarfile "$1" | tar -xO ./usr/sbin/pearasys', 'sh', deb()),
+      run('sh', '-c', 'dpkg-deb --fsys-tarfile "$1" | tar -xO ./usr/libexec/pearasys/node.sh', 'sh', deb()),
       /^node='\/usr\/bin\/node'$/m,
     );
   });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {execFileSync, spawnSync} from 'node:child_process';
 import {
+  copyFileSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -12,7 +13,7 @@ import {
 } from 'node:fs';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
-import {join} from 'node:path';
+import {dirname, join} from 'node:path';
 import {loadProgram} from '../../src/entry/cli/code-cache.js';
 
 const repository = join(import.meta.dirname, '../..');
@@ -33,10 +34,25 @@ describe('the launcher', () => {
 
   /** As `make install` does it. */
   function install(node: string): void {
-    const script = readFileSync(join(repository, 'sbin/pearasys'), 'utf8')
-      .replaceAll('@LIBDIR@', folder)
-      .replaceAll('@NODE@', node);
-    writeFileSync(launcher, script, {mode: 0o755});
+    for (const [from, to] of [
+      ['sbin/pearasys', launcher],
+      ['libexec/node.sh', join(folder, 'node.sh')],
+    ] as const) {
+      const script = readFileSync(join(repository, from), 'utf8')
+        .replaceAll('@LIBEXECDIR@', folder)
+        .replaceAll('@LIBDIR@', folder)
+        .replaceAll('@NODE@', node);
+      writeFileSync(to, script, {mode: 0o755});
+    }
+  }
+
+  /** As in a checkout. @returns the launcher. */
+  function checkOut(): string {
+    for (const each of ['sbin/pearasys', 'libexec/node.sh']) {
+      mkdirSync(dirname(join(folder, 'checkout', each)), {recursive: true});
+      copyFileSync(join(repository, each), join(folder, 'checkout', each));
+    }
+    return join(folder, 'checkout/sbin/pearasys');
   }
 
   it('passes the words on unchanged, and returns the exit code', () => {
@@ -77,11 +93,9 @@ describe('the launcher', () => {
 
   it('reports in a checkout that no node is in PATH', () => {
     const bin = join(folder, 'bin');
-    for (const each of [bin, join(folder, 'checkout/sbin'), join(folder, 'checkout/dist')])
-      mkdirSync(each, {recursive: true});
+    for (const each of [bin, join(folder, 'checkout/dist')]) mkdirSync(each, {recursive: true});
     writeFileSync(join(folder, 'checkout/dist/start.cjs'), '');
-    const original = join(folder, 'checkout/sbin/pearasys');
-    writeFileSync(original, readFileSync(join(repository, 'sbin/pearasys')), {mode: 0o755});
+    const original = checkOut();
     symlinkSync('/bin/sh', join(bin, 'sh'));
     const {status, stdout, stderr} = spawnSync(original, ['list'], {encoding: 'utf8', env: {PATH: bin}});
     assert.equal(status, 1);
@@ -90,9 +104,7 @@ describe('the launcher', () => {
   });
 
   it('prints the next step in a checkout without dist/, also through a link', () => {
-    mkdirSync(join(folder, 'checkout/sbin'), {recursive: true});
-    const original = join(folder, 'checkout/sbin/pearasys');
-    writeFileSync(original, readFileSync(join(repository, 'sbin/pearasys')), {mode: 0o755});
+    const original = checkOut();
     symlinkSync('checkout/sbin/pearasys', join(folder, 'link'));
     for (const command of [original, join(folder, 'link')]) {
       const {status, stderr} = spawnSync(command, ['list'], {encoding: 'utf8'});
@@ -104,7 +116,10 @@ describe('the launcher', () => {
 
 describe('the code cache', () => {
   let folder: string;
-  beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'pearasys-cache-'))));
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'pearasys-cache-'));
+    mkdirSync(join(folder, 'cache'));
+  });
   afterEach(() => rmSync(folder, {recursive: true}));
 
   function putBundle(digest: string, answer: number): void {

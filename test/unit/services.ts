@@ -42,6 +42,7 @@ export function putPrograms(folder: string, node: string): void {
     'reserve.sh',
     'trust.sh',
     'rescue.sh',
+    'node.sh',
     'turn.sh',
     'pearasys-generator',
   ]) {

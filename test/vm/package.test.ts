@@ -50,7 +50,7 @@ describe('the Debian packages on a real machine', function () {
     await apt(`install ${file('pearasys', versions[0])}`);
     assert.match(await product.sh('list'), new RegExp(`^${disk1.slot}\t`, 'm'));
     assert.equal(await machine.sh('systemctl list-units --no-legend --all "pearasys-*@*"'), '');
-    assert.equal(await machine.sh('ls /usr/lib/pearasys/*.cache | wc -l'), '1');
+    assert.match(await machine.sh('sh -x /usr/sbin/pearasys list 2>&1'), /^\+ exec .* --snapshot-blob /m);
     assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
   });
 
@@ -77,11 +77,15 @@ describe('the Debian packages on a real machine', function () {
     assert.equal(await product.stateOf(claimed), 'active');
   });
 
-  it('make a new code cache when Node is upgraded', async () => {
-    await machine.sh(
-      'rm /usr/lib/pearasys/*.cache && dpkg-trigger --by-package=nodejs /usr/bin/node && dpkg --configure --pending',
-    );
-    assert.equal(await machine.sh('ls /usr/lib/pearasys/*.cache | wc -l'), '1');
+  it('do not use the startup snapshot of another Node, and make a new one when Node is upgraded', async () => {
+    const used = () => machine.sh('sh -x /usr/sbin/pearasys list 2>&1 | grep -c -e --snapshot-blob || true');
+    assert.notEqual(await used(), '0');
+    // As dpkg replaces it.
+    const library = '$(echo /usr/lib/x86_64-linux-gnu/libnode.so.*)';
+    await machine.sh(`cp -a ${library} /root/new && mv /root/new ${library}`);
+    assert.equal(await used(), '0');
+    await machine.sh('dpkg-trigger --by-package=nodejs /usr/bin/node && dpkg --configure --pending');
+    assert.notEqual(await used(), '0');
   });
 
   it('provide mdevctl and lsmdev', async () => {

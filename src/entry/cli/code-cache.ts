@@ -41,7 +41,7 @@ export function loadProgram(folder: string, useCache: boolean, load: NodeJS.Requ
   // The bundle is ASCII: as latin1 it needs no decoding, and V8 stores it with one byte per character.
   const source = readFileSync(filename, 'latin1');
   const digest = digestComment.exec(source)?.[1] ?? '';
-  const cachePath = join(folder, `pearasys-${digest}-${process.version}-${process.arch}.cache`);
+  const cachePath = join(folder, 'cache', `pearasys-${digest}-${process.version}-${process.arch}.cache`);
   let cachedData: Buffer | undefined;
   if (useCache)
     try {

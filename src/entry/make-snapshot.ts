@@ -1,0 +1,64 @@
+import {spawnSync} from 'node:child_process';
+import {closeSync, fsyncSync, openSync, readFileSync, renameSync, statSync, writeSync} from 'node:fs';
+import {join} from 'node:path';
+
+/**
+ * Makes the startup snapshot of the programs in a folder, for the running Node, in its folder `cache`: `snapshot`, and
+ * `snapshot-of`, whose lines are the identity and the paths of the files that it depends on.
+ * @throws Error if this Node cannot make a snapshot, or does not run from it.
+ */
+export function makeSnapshot(folder: string): void {
+  const content = join(folder, 'snapshot.cjs');
+  const snapshot = join(folder, 'cache/snapshot');
+  node('--snapshot-blob', snapshot, '--build-snapshot', content);
+  const version = node('--snapshot-blob', snapshot, join(folder, 'start.cjs'), '--version');
+  if (!version.startsWith('pearasys ')) throw new Error(`a program in it prints ${JSON.stringify(version)}`);
+  // Only with the second file is the first one used, see libexec/node.sh: it must be complete by then.
+  sync(snapshot);
+  const files = [process.execPath, ...librariesOfNode(), content, snapshot];
+  writeWhole(join(folder, 'cache/snapshot-of'), `${files.map(identity).join(' ')}\n${files.join(' ')}\n`);
+}
+
+/** Writes a file that is complete if it exists, even after a power cut. */
+export function writeWhole(path: string, content: string | Buffer): void {
+  const file = openSync(`${path}.new`, 'w', 0o644);
+  try {
+    // For a regular file, write(2) writes everything or fails.
+    writeSync(file, content as string);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(`${path}.new`, path);
+}
+
+function sync(path: string): void {
+  const file = openSync(path, 'r');
+  try {
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Runs this Node with the flag of V8 that libexec/node.sh has. @returns what it has printed. */
+function node(...words: string[]): string {
+  const {error, status, stdout, stderr} = spawnSync(process.execPath, ['--no-rehash-snapshot', ...words], {
+    encoding: 'utf8',
+  });
+  if (error !== undefined) throw error;
+  if (status !== 0) throw new Error(`node ${words.join(' ')}: ${stderr.trim()}`);
+  return stdout;
+}
+
+/** What of Node is in libraries of its own, as in Debian: proc_pid_maps(5). */
+function librariesOfNode(): string[] {
+  const maps = readFileSync('/proc/self/maps', 'utf8');
+  return [...new Set(maps.match(/\/\S*\/lib(?:node|v8)[\w.-]*\.so\S*$/gm))];
+}
+
+/** Changes whenever the file is replaced, like the stat(1) of libexec/node.sh: inode, bytes, second of the change. */
+function identity(file: string): string {
+  const {ino, size, ctimeMs} = statSync(file, {bigint: true});
+  return `${ino} ${size} ${ctimeMs / 1000n}`;
+}
