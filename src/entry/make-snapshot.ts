@@ -5,13 +5,14 @@ import {join} from 'node:path';
 /**
  * Makes the startup snapshot of the programs in a folder, for the running Node, in its folder `cache`: `snapshot`, and
  * `snapshot-of`, whose lines are the identity and the paths of the files that it depends on.
+ * @param flags those with which libexec/node.sh runs Node.
  * @throws Error if this Node cannot make a snapshot, or does not run from it.
  */
-export function makeSnapshot(folder: string): void {
+export function makeSnapshot(folder: string, flags: readonly string[] = process.execArgv): void {
   const content = join(folder, 'snapshot.cjs');
   const snapshot = join(folder, 'cache/snapshot');
-  node('--snapshot-blob', snapshot, '--build-snapshot', content);
-  const version = node('--snapshot-blob', snapshot, join(folder, 'start.cjs'), '--version');
+  node(flags, '--snapshot-blob', snapshot, '--build-snapshot', content);
+  const version = node(flags, '--snapshot-blob', snapshot, join(folder, 'start.cjs'), '--version');
   if (!version.startsWith('pearasys ')) throw new Error(`a program in it prints ${JSON.stringify(version)}`);
   // Only with the second file is the first one used, see libexec/node.sh: it must be complete by then.
   sync(snapshot);
@@ -41,9 +42,12 @@ function sync(path: string): void {
   }
 }
 
-/** Runs this Node with the flag of V8 that libexec/node.sh has. @returns what it has printed. */
-function node(...words: string[]): string {
-  const {error, status, stdout, stderr} = spawnSync(process.execPath, ['--no-rehash-snapshot', ...words], {
+/**
+ * Runs this Node with its own flags, because V8 accepts a snapshot only with those that it was made with.
+ * @returns what it has printed.
+ */
+function node(flags: readonly string[], ...words: string[]): string {
+  const {error, status, stdout, stderr} = spawnSync(process.execPath, [...flags, ...words], {
     encoding: 'utf8',
   });
   if (error !== undefined) throw error;

@@ -291,7 +291,7 @@ describe('the built program', () => {
       });
       assert.equal(made.status, 0, made.stderr);
       const shell = readFileSync(join(prefix, 'libexec/pearasys/node.sh'), 'utf8');
-      const flags = /^ *exec "\$node" (.*?) "/m.exec(shell)?.[1];
+      const flags = /^flags='(.*)'$/m.exec(shell)?.[1];
       for (const [shared, path] of [
         ['man/man8/pearasys.8', 'SYSCONFDIR/pearasys/guests'],
         ...[

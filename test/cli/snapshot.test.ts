@@ -20,6 +20,8 @@ import {makeSnapshot} from '../../src/entry/make-snapshot.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
 
 const repository = join(import.meta.dirname, '../..');
+const shell = readFileSync(join(repository, 'libexec/node.sh'), 'utf8');
+const flags = (/^flags='(.*)'$/m.exec(shell)?.[1] ?? '').split(' ');
 
 describe('the startup snapshot', function () {
   this.timeout(60_000);
@@ -31,7 +33,8 @@ describe('the startup snapshot', function () {
     mkdirSync(join(folder, 'cache'));
     for (const name of ['snapshot.cjs', 'start.cjs'])
       copyFileSync(join(repository, 'dist', name), join(folder, name));
-    makeSnapshot(folder);
+    makeSnapshot(folder, flags);
+    mkdirSync(join(folder, 'run'));
     putShell('node.sh', 'libexec/node.sh', process.execPath);
     putShell('pearasys', 'sbin/pearasys', process.execPath);
     host = SimulatedHost.standard();
@@ -45,12 +48,16 @@ describe('the startup snapshot', function () {
   function putShell(name: string, from: string, node: string): void {
     const text = readFileSync(join(repository, from), 'utf8')
       .replaceAll(/@(?:LIBEXECDIR|LIBDIR)@/g, folder)
-      .replaceAll('@NODE@', node);
+      .replaceAll('@NODE@', node)
+      .replaceAll('/run/pearasys', join(folder, 'run'));
     writeFileSync(join(folder, name), text, {mode: 0o755});
   }
 
   /** With the snapshot: nothing else that runs it is in the folder. */
-  function run(words: readonly string[], options: {cwd?: string; env?: NodeJS.ProcessEnv} = {}) {
+  function run(
+    words: readonly string[],
+    options: {cwd?: string; env?: NodeJS.ProcessEnv; uid?: number} = {},
+  ) {
     return spawnSync(join(folder, 'pearasys'), words, {encoding: 'utf8', ...options});
   }
 
@@ -62,8 +69,8 @@ describe('the startup snapshot', function () {
       .filter((name) => !others.includes(name));
     assert.ok(programs.includes('claim'));
     for (const name of programs) {
-      const flags = ['--no-rehash-snapshot', '--snapshot-blob', join(folder, 'cache/snapshot')];
-      const {stderr} = spawnSync(process.execPath, [...flags, `/nowhere/${name}.cjs`], {encoding: 'utf8'});
+      const words = [...flags, '--snapshot-blob', join(folder, 'cache/snapshot')];
+      const {stderr} = spawnSync(process.execPath, [...words, `/nowhere/${name}.cjs`], {encoding: 'utf8'});
       assert.doesNotMatch(stderr, /has no program/, name);
     }
   });
@@ -99,30 +106,58 @@ describe('the startup snapshot', function () {
     assert.equal(run(['list', '--root', root], {env}).status, 0);
   });
 
-  it('is used for the files that it was made of, and for no others', () => {
-    const shown = join(folder, 'node');
-    writeFileSync(shown, '#!/bin/sh\necho "$@"\n', {mode: 0o755});
-    putShell('node.sh', 'libexec/node.sh', shown);
-    try {
-      const uses = () => run(['list']).stdout.includes('--snapshot-blob');
+  describe('with a Node that only tells how it was called', () => {
+    const shown = () => join(folder, 'node');
+    const asked = () => join(folder, 'asked');
+    const uses = () => run(['list']).stdout.includes('--snapshot-blob');
+    beforeEach(() => {
+      putShell('node.sh', 'libexec/node.sh', shown());
+      answers('yes');
+      rmSync(join(folder, 'run'), {recursive: true, force: true});
+      rmSync(asked(), {force: true});
+    });
+
+    /** @param answer whether it starts from the snapshot; each time it is asked is a line in the file `asked`. */
+    function answers(answer: 'yes' | 'no'): void {
+      const script = `#!/bin/sh
+        case "$*" in *--snapshot-blob*--version) echo >>'${asked()}'; [ ${answer} = yes ]; exit;; esac
+        echo "$@"`;
+      writeFileSync(shown(), script, {mode: 0o755});
+    }
+
+    const timesAsked = () => readFileSync(asked(), 'utf8').length;
+
+    it('is used if Node starts from it, which is tried once in a boot', () => {
+      assert.deepEqual([uses(), uses(), timesAsked()], [true, true, 1]);
+      // Another boot, on another CPU.
+      rmSync(join(folder, 'run'), {recursive: true});
+      answers('no');
+      assert.deepEqual([uses(), uses(), timesAsked()], [false, false, 2]);
+    });
+
+    it('is not used, and not tried, by who cannot write down the answer', function () {
+      if (process.getuid?.() !== 0) return this.skip();
+      chmodSync(folder, 0o755);
+      mkdirSync(join(folder, 'run'));
+      const asNobody = () => run(['list'], {uid: 65_534}).stdout.includes('--snapshot-blob');
+      assert.equal(asNobody(), false);
+      assert.equal(uses(), true);
+      assert.equal(asNobody(), true);
+      assert.equal(timesAsked(), 1);
+    });
+
+    it('is used only for the files that it was made of', () => {
+      const content = join(folder, 'snapshot.cjs');
       const snapshotOf = join(folder, 'cache/snapshot-of');
       const original = readFileSync(snapshotOf, 'utf8');
       assert.equal(uses(), true);
-      const content = join(folder, 'snapshot.cjs');
-      for (const [what, change] of [
-        [
-          'replaced',
-          () => {
-            cpSync(content, `${content}.new`);
-            renameSync(`${content}.new`, content);
-          },
-        ],
-        ['changed', () => appendFileSync(content, '\n')],
-        ['gone', () => rmSync(content)],
-      ] as const) {
-        change();
-        assert.equal(uses(), false, what);
-      }
+      cpSync(content, `${content}.new`);
+      renameSync(`${content}.new`, content);
+      assert.equal(uses(), false, 'replaced');
+      appendFileSync(content, '\n');
+      assert.equal(uses(), false, 'changed');
+      rmSync(content);
+      assert.equal(uses(), false, 'gone');
       copyFileSync(join(repository, 'dist/snapshot.cjs'), content);
       for (const text of ['', '\n', original.split('\n')[0] ?? '', original.replace(/^\d+/, '1')]) {
         writeFileSync(snapshotOf, text);
@@ -130,8 +165,6 @@ describe('the startup snapshot', function () {
       }
       rmSync(snapshotOf);
       assert.equal(uses(), false);
-    } finally {
-      chmodSync(shown, 0o644);
-    }
+    });
   });
 });
