@@ -9,7 +9,7 @@
 # make update-device-types  compares our table of device types with dpdk-devbind.py of Debian, and updates it
 # make deb        makes packages for Debian and Ubuntu, in dist/packages
 # make rpm        makes a package for Fedora and its relatives, in dist/packages
-# make bench      compares with the tools that are used today (MODULES)
+# make bench      compares with the tools that are used today, as root, in the Debian release SUITE
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
 # make uninstall  removes all of it; records, definitions and changed settings stay
 # make install-mdevctl  after that: mdevctl and lsmdev, where no package has these names
@@ -31,8 +31,6 @@ DESTDIR =
 NODE = $(if $(DESTDIR),/usr/bin/node,$(shell command -v node))
 # The Debian release in the test machine: bookworm or trixie.
 SUITE = bookworm
-# For the benchmark on a machine without modules of its kernel: a /lib/modules/VERSION after depmod.
-MODULES =
 # The versions of Node that `make test-node` runs the built program on.
 VERSIONS = 18.19 20 22 24 26
 # The files that `make mutation` changes, and the tests that it runs on each change: hours for all of them.
@@ -191,7 +189,7 @@ rpm: all
 	packaging/rpm/build.sh $(packages) $(version)
 
 bench: all
-	$(bare) MODULES='$(MODULES)' unshare --mount node --import tsx test/bench/bench.ts
+	$(bare) SUITE=$(SUITE) unshare --mount node --import tsx test/bench/bench.ts
 	$(bare) SUITE=$(SUITE) node --import tsx test/bench/parents.ts
 	$(bare) SUITE=$(SUITE) node --import tsx test/bench/claims.ts
 	$(bare) SUITE=$(SUITE) node --import tsx test/bench/virtual-functions.ts

@@ -122,7 +122,7 @@ describe('the command line on a real kernel', function () {
       assert.ok(codes.every((code) => [0, 3].includes(code)) && codes.includes(0), String(codes));
       await product().sh('bind', 'default', disk1.slot);
       // Only what exists until the next boot remains: for units of other tests that waited for each other, and of early.
-      const standing = ['lock', 'released', 'claim', 'release', 'record', 'checked', 'claims']
+      const standing = ['lock', 'released', 'claim', 'release', 'record', 'checked', 'claims', 'snapshot']
         .map((name) => `-e ${name}`)
         .join(' ');
       assert.equal(await machine.sh(`ls -A /run/pearasys | grep -v -x ${standing} || true`), '');
