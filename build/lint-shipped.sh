@@ -26,7 +26,7 @@ chmod 755 "$folder"/libexec/* "$folder"/sbin/* "$folder"/systemd-generators/*
 # shellcheck disable=SC2046 # one word for each file
 shellcheck --external-sources --check-sourced $(grep -l '^#!' "$folder"/libexec/* "$folder/sbin/pearasys" "$folder"/systemd-generators/*) \
   "$folder"/initramfs/reserve "$folder"/initramfs/initramfs-tools/* "$folder"/initramfs/dracut/* \
-  "$folder"/initramfs/mkinitcpio/install/* packaging/*/build.sh packaging/deb/postinst packaging/deb/prerm .ci/run build/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
+  "$folder"/initramfs/mkinitcpio/install/* packaging/*/build.sh packaging/deb/postinst packaging/deb/prerm packaging/deb/autopkgtest/debian/tests/installed .ci/run build/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
 
 shellcheck completion/complete
 shellcheck --shell=bash dist/share/completion/*.bash

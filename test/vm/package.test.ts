@@ -5,7 +5,7 @@ import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {execa} from 'execa';
 import {DEVICES} from './devices.js';
-import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
+import {BOOT_LIMIT, CHECKOUT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
 import {changedFiles, closeShared, listFiles, Product} from './shared.js';
 
 const {disk1, spareNetwork} = DEVICES;
@@ -52,6 +52,10 @@ describe('the Debian packages on a real machine', function () {
     assert.equal(await machine.sh('systemctl list-units --no-legend --all "pearasys-*@*"'), '');
     assert.match(await machine.sh('sh -x /usr/sbin/pearasys list 2>&1'), /^\+ exec .* --snapshot-blob /m);
     assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
+  });
+
+  it('pass the test that they have for autopkgtest', async () => {
+    await machine.sh(`${CHECKOUT}/packaging/deb/autopkgtest/debian/tests/installed`, {timeout: 300_000});
   });
 
   it('are upgraded and downgraded without touching a unit or a device', async () => {
