@@ -9,6 +9,7 @@
 # make update-device-types  compares our table of device types with dpdk-devbind.py of Debian, and updates it
 # make deb        makes packages for Debian and Ubuntu, in dist/packages
 # make rpm        makes a package for Fedora and its relatives, in dist/packages
+# make dist       makes a tarball with its own Node, for machines without one (ARCH: x64 or arm64), in dist/packages
 # make bench      compares with the tools that are used today, as root, in the Debian release SUITE
 # make install    installs for the whole machine; needs root, and no more than dist/, coreutils and node
 # make uninstall  removes all of it; records, definitions and changed settings stay
@@ -36,6 +37,8 @@ VERSIONS = 18.19 20 22 24 26
 # The files that `make mutation` changes, and the tests that it runs on each change: hours for all of them.
 FILES = src/plan/**/*.ts src/state/**/*.ts src/engine/**/*.ts
 TESTS = test/unit/**/*.test.ts
+# The architecture of the tarball with its own Node, as npm calls it.
+ARCH = $(if $(filter aarch64,$(shell uname -m)),arm64,x64)
 # Only the tests whose names match this expression.
 GREP =
 # Whether test-unit tells how much of src it has run.
@@ -74,7 +77,10 @@ initramfsparts = $(INITRAMFSTOOLSDIR)/hooks/pearasys $(INITRAMFSTOOLSDIR)/script
 	$(INITCPIODIR)/install/pearasys $(INITCPIODIR)/hooks/pearasys /etc/mkinitcpio.conf.d/pearasys.conf
 claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 
-.PHONY: all demo docs/demo.svg test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb rpm bench install install-mdevctl uninstall clean
+# The Node of the tarball for an architecture.
+tarnode = packaging/tar/node/$(1)/node_modules/.package-lock.json
+
+.PHONY: all demo docs/demo.svg test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb rpm dist bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -104,7 +110,7 @@ lint: all
 	build/lint-shipped.sh
 
 # Command lines first: the longest file is one of theirs.
-test-unit: all
+test-unit: all $(call tarnode,x64) $(call tarnode,arm64)
 	TMPDIR=$(call scratch,1000000) $(bare) $(if $(COVERAGE),$(covered)) $(mocha) --parallel --jobs $$(nproc) 'test/cli/**/*.test.ts' 'test/unit/**/*.test.ts'
 	$(if $(COVERAGE),$(bare) node --import tsx test/coverage.ts)
 
@@ -120,7 +126,7 @@ mutation: all
 		test/mutation/node_modules/.bin/stryker run test/mutation/stryker.config.mjs
 
 # Without GREP in lanes that need nothing of each other, as many at a time as the host has places for machines.
-test-vm: all
+test-vm: all $(call tarnode,x64)
 ifeq ($(GREP),)
 	+places=$$($(bare) node --import tsx test/vm/prepare.ts) && $(MAKE) --no-print-directory --keep-going \
 		--jobs=$$places test-vm-boots test-vm-machines test-vm-product test-vm-trixie
@@ -187,6 +193,16 @@ deb: all
 # The package for Fedora and its relatives.
 rpm: all
 	packaging/rpm/build.sh $(packages) $(version)
+
+# The tarball with its own Node.
+dist: all $(call tarnode,$(ARCH))
+	$(bare) packaging/tar/build.sh $(packages) $(version) $(ARCH) $(dir $(call tarnode,$(ARCH)))node-linux-$(ARCH)
+
+# npm fetches the version in the lock file, and compares its digest.
+$(call tarnode,%): packaging/tar/node/package-lock.json packaging/tar/node/package.json
+	mkdir -p packaging/tar/node/$*
+	cp $^ packaging/tar/node/$*
+	cd packaging/tar/node/$* && npm ci --os=linux --cpu=$* --no-audit --no-fund
 
 bench: all
 	$(bare) SUITE=$(SUITE) unshare --mount node --import tsx test/bench/bench.ts
@@ -281,7 +297,7 @@ uninstall:
 	@[ -n '$(DESTDIR)' ] || [ ! -x $(sbindir)/pearasys ] || \
 		PATH="$(dir $(NODE)):$$PATH" $(sbindir)/pearasys guest remove-hooks >/dev/null || \
 		echo 'the libvirt hooks stay: remove them manually, see docs/guests.md' >&2
-	@root='$(DESTDIR)'; . packaging/remove-state.sh; remove_units
+	@. packaging/scriptlets.sh; root='$(DESTDIR)'; remove_units
 	if cmp -s etc/pearasys.conf $(settings); then rm $(settings); fi
 	for name in $(mdevctlnames); do \
 		[ "$$(readlink $(DESTDIR)$(sbindir)/$$name)" != pearasys ] || \
@@ -296,7 +312,7 @@ uninstall:
 	rmdir $(DESTDIR)$(dracutmodule) 2>/dev/null || true
 	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir) $(DESTDIR)$(docdir)
 	$(reload)
-	@root='$(DESTDIR)'; . packaging/remove-state.sh; rebuild_initramfs '$(DESTDIR)$(claimlist)'
+	@. packaging/scriptlets.sh; root='$(DESTDIR)'; rebuild_initramfs '$(DESTDIR)$(claimlist)'
 
 # systemd and udev read the new files; nothing to do in an image, or where they do not run.
 reload = @if [ -z '$(DESTDIR)' ]; then \

@@ -59,23 +59,15 @@ function readPackage(folder: string): BundledPackage {
 /** The text of third-party-licenses.txt. */
 export function licenseText(packages: readonly BundledPackage[]): string {
   const intro = `pearasys ${manifest.version} contains these packages:\n`;
-  return [
-    intro,
-    ...packages.map(
-      ({name, version, license, text}) => `${'-'.repeat(78)}\n${name} ${version}: ${license}\n\n${text}\n`,
-    ),
-  ].join('\n');
+  return [intro, ...packages.map(licenseSection)].join('\n');
+}
+
+function licenseSection({name, version, license, text}: BundledPackage): string {
+  return `${'-'.repeat(78)}\n${name} ${version}: ${license}\n\n${text}\n`;
 }
 
 /** The software bill of materials, in CycloneDX 1.5, without a time or a random number: the same build is the same file. */
 export function billOfMaterials(packages: readonly BundledPackage[]): string {
-  const component = (name: string, version: string, license: string) => ({
-    'bom-ref': purl(name, version),
-    name,
-    version,
-    licenses: [/[ ()]/.test(license) ? {expression: license} : {license: {id: license}}],
-    purl: purl(name, version),
-  });
   const bom = {
     bomFormat: 'CycloneDX',
     specVersion: '1.5',
@@ -89,6 +81,36 @@ export function billOfMaterials(packages: readonly BundledPackage[]): string {
     })),
   };
   return `${JSON.stringify(bom, undefined, 2)}\n`;
+}
+
+/** What a package with its own Node contains besides what {@link licenseText} and {@link billOfMaterials} list. */
+export function withNode(
+  licenses: string,
+  bom: string,
+  folder: string,
+): {readonly licenses: string; readonly bom: string} {
+  const node = readPackage(folder);
+  const parsed = JSON.parse(bom) as {components: object[]};
+  parsed.components.push({
+    type: 'platform',
+    ...component(node.name, node.version, node.license),
+    // The name that Node has in lists of vulnerabilities.
+    cpe: `cpe:2.3:a:nodejs:node.js:${node.version}:*:*:*:*:*:*:*`,
+  });
+  return {
+    licenses: `${licenses}\n${licenseSection(node)}`,
+    bom: `${JSON.stringify(parsed, undefined, 2)}\n`,
+  };
+}
+
+function component(name: string, version: string, license: string): object {
+  return {
+    'bom-ref': purl(name, version),
+    name,
+    version,
+    licenses: [/[ ()]/.test(license) ? {expression: license} : {license: {id: license}}],
+    purl: purl(name, version),
+  };
 }
 
 /** See https://github.com/package-url/purl-spec. */

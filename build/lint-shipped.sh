@@ -22,11 +22,19 @@ render() {
 render libexec/* sbin/* udev/* systemd-generators/* initramfs/reserve initramfs/initramfs-tools/* initramfs/dracut/* initramfs/mkinitcpio/*/*
 chmod 755 "$folder"/libexec/* "$folder"/sbin/* "$folder"/systemd-generators/*
 
+# Those of packages, with what they share.
+mkdir "$folder/packaging"
+stage=$folder
+. packaging/stage.sh
+for each in packaging/tar/install.sh packaging/deb/postinst packaging/deb/prerm packaging/deb/postrm; do
+  include_scriptlets "$each" >"$folder/packaging/${each##*/}"
+done
+
 # Those with an interpreter line; what they source is checked along with them.
 # shellcheck disable=SC2046 # one word for each file
 shellcheck --external-sources --check-sourced $(grep -l '^#!' "$folder"/libexec/* "$folder/sbin/pearasys" "$folder"/systemd-generators/*) \
   "$folder"/initramfs/reserve "$folder"/initramfs/initramfs-tools/* "$folder"/initramfs/dracut/* \
-  "$folder"/initramfs/mkinitcpio/install/* packaging/*/build.sh packaging/deb/postinst packaging/deb/prerm packaging/deb/autopkgtest/debian/tests/installed .ci/run build/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
+  "$folder"/initramfs/mkinitcpio/install/* packaging/*/build.sh "$folder"/packaging/* packaging/deb/autopkgtest/debian/tests/installed .ci/run build/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
 
 shellcheck completion/complete
 shellcheck --shell=bash dist/share/completion/*.bash

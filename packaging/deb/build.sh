@@ -14,7 +14,8 @@ here=packaging/deb
 main=$stage/pearasys
 # Debian's zsh looks there, and not in share/zsh/site-functions.
 zshdir=/usr/share/zsh/vendor-completions
-stage_files pearasys 'initramfs-tools dracut' zshdir=$zshdir
+stage_files pearasys 'initramfs-tools dracut' /usr /usr/bin/node zshdir=$zshdir
+compress_manuals pearasys
 # Debian's policy wants it in the file copyright.
 rm "$main/usr/share/doc/pearasys/LICENSE"
 
@@ -42,7 +43,6 @@ document() {
 }
 document pearasys
 document pearasys-mdevctl
-install -D -m 644 "$here/lintian-overrides" "$main/usr/share/lintian/overrides/pearasys"
 
 control() {
   cat <<END
@@ -84,9 +84,10 @@ END
 } >"$mdevctl/DEBIAN/control"
 (cd "$main" && find etc -type f -printf '/%p\n' | LC_ALL=C sort) >"$main/DEBIAN/conffiles"
 install -m 644 $here/triggers "$main/DEBIAN/triggers"
-install -m 755 $here/postinst $here/prerm "$main/DEBIAN"
-sed -e '/^@REMOVE_STATE@$/{r packaging/remove-state.sh' -e 'd}' $here/postrm >"$main/DEBIAN/postrm"
-chmod 755 "$main/DEBIAN/postrm"
+for script in postinst prerm postrm; do
+  include_scriptlets "$here/$script" >"$main/DEBIAN/$script"
+  chmod 755 "$main/DEBIAN/$script"
+done
 
 for package in pearasys pearasys-mdevctl; do
   (cd "$stage/$package" && find . -path ./DEBIAN -prune -o -type f -printf '%P\n' | LC_ALL=C sort | xargs -r md5sum) >"$stage/$package/DEBIAN/md5sums"

@@ -11,7 +11,8 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
 . packaging/stage.sh
-stage_files root dracut
+stage_files root dracut /usr /usr/bin/node
+compress_manuals root
 set_times root
 # Folders that only pearasys has, then files: those in /etc are settings of the administrator.
 (
@@ -21,7 +22,10 @@ set_times root
   find etc -type f -printf '%%config(noreplace) /%p\n'
   find usr ! -type d -printf '/%p\n'
 ) | LC_ALL=C sort >"$stage/files"
-rpmbuild -bb --quiet packaging/rpm/pearasys.spec \
+# A percent sign would begin a macro.
+sed 's/%/%%/g' packaging/scriptlets.sh >"$stage/scriptlets.sh"
+include_scriptlets packaging/rpm/pearasys.spec "$stage/scriptlets.sh" >"$stage/pearasys.spec"
+rpmbuild -bb --quiet "$stage/pearasys.spec" \
   --define "_topdir $stage/rpmbuild" --define "_rpmdir $out" --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' \
   --define "package_version $version" --define "stage $stage/root" --define "file_list $stage/files" \
   --define '_buildhost reproducible' --define 'use_source_date_epoch_as_buildtime 1' \

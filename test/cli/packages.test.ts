@@ -138,6 +138,19 @@ describe('packages', function () {
     assert.match(scripts, /triggerin scriptlet .* -- nodejs, nodejs-libs\n.*make-caches\.cjs/);
   });
 
+  it('have scripts that a shell accepts, with the text that all packages share', () => {
+    const shared = readFileSync(join(repository, 'packaging/scriptlets.sh'), 'utf8').trim();
+    const rpmScript = (tag: string) =>
+      run('rpm', '--query', '--package', '--queryformat', `%{${tag}}`, rpm());
+    for (const text of [
+      ...['postinst', 'prerm', 'postrm'].map((name) => run('dpkg-deb', '--info', deb(), name)),
+      ...['POSTIN', 'PREUN', 'POSTUN'].map(rpmScript),
+    ]) {
+      assert.ok(text.includes(shared), text);
+      run('sh', '-n', '-c', text);
+    }
+  });
+
   it('need the Node of Debian 12 and Ubuntu 24.04, by its path', () => {
     assert.match(run('dpkg-deb', '--field', deb(), 'Depends'), /^nodejs \(>= 18\.19\), /);
     assert.match(run('rpm', '--query', '--package', '--requires', rpm()), /^nodejs >= 18\.19$/m);

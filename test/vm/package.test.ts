@@ -1,4 +1,7 @@
-/** The Debian packages on a machine without pearasys: installed, used, upgraded, downgraded, removed and purged. */
+/**
+ * The Debian packages on a machine without pearasys: installed, used, upgraded, downgraded, removed and purged. After
+ * that, on the same machine but without Node, the tarball that brings its own.
+ */
 import assert from 'node:assert/strict';
 import {mkdtemp, rm} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
@@ -14,7 +17,7 @@ const guest = 'pearasys-guest@g.service';
 /** The version before the one that is built now, and that one. */
 const versions = ['0.0.1', '0.1.0'] as const;
 
-describe('the Debian packages on a real machine', function () {
+describe('packages on a real machine', function () {
   this.timeout(600_000);
   let machine: Machine;
   let product: Product;
@@ -27,6 +30,7 @@ describe('the Debian packages on a real machine', function () {
     await closeShared();
     folder = await mkdtemp(path.join(tmpdir(), 'pearasys-packages-'));
     for (const version of versions) await execa('make', ['deb', `packages=${folder}`, `version=${version}`]);
+    await execa('make', ['dist', `packages=${folder}`, `version=${versions[1]}`]);
     machine = await Machine.boot({shares: {packages: folder}});
     closing = () => machine.close();
     product = new Product(machine);
@@ -46,76 +50,117 @@ describe('the Debian packages on a real machine', function () {
       `systemctl show --property=Id,ActiveState,InvocationID,StateChangeTimestampMonotonic ${claimed} ${guest}; readlink /sys/bus/pci/devices/${disk1.slot}/driver /sys/bus/pci/devices/${spareNetwork.slot}/driver`,
     );
 
-  it('install with the Node of the distribution, and enable nothing', async () => {
-    await apt(`install ${file('pearasys', versions[0])}`);
-    assert.match(await product.sh('list'), new RegExp(`^${disk1.slot}\t`, 'm'));
-    assert.equal(await machine.sh('systemctl list-units --no-legend --all "pearasys-*@*"'), '');
-    assert.match(await machine.sh('sh -x /usr/sbin/pearasys list 2>&1'), /^\+ exec .* --snapshot-blob /m);
-    assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
+  describe('for Debian', () => {
+    it('install with the Node of the distribution, and enable nothing', async () => {
+      await apt(`install ${file('pearasys', versions[0])}`);
+      assert.match(await product.sh('list'), new RegExp(`^${disk1.slot}\t`, 'm'));
+      assert.equal(await machine.sh('systemctl list-units --no-legend --all "pearasys-*@*"'), '');
+      assert.match(await machine.sh('sh -x /usr/sbin/pearasys list 2>&1'), /^\+ exec .* --snapshot-blob /m);
+      assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
+    });
+
+    it('pass the test that they have for autopkgtest', async () => {
+      await machine.sh(`${CHECKOUT}/packaging/deb/autopkgtest/debian/tests/installed`, {timeout: 300_000});
+    });
+
+    it('are upgraded and downgraded without touching a unit or a device', async () => {
+      await product.sh('-s', disk1.slot, 'service', 'install', 'vfio-pci', '--now');
+      await product.sh('guest', 'setup', 'g', '--device', spareNetwork.slot, '--yes');
+      await machine.sh(`systemctl start ${guest}`);
+      const before = await states();
+      assert.match(before, /drivers\/vfio-pci\n.*drivers\/vfio-pci$/);
+      await apt(`install ${file('pearasys', versions[1])}`);
+      assert.equal(await machine.sh("dpkg-query --show --showformat='${Version}' pearasys"), versions[1]);
+      assert.equal(await states(), before);
+      await apt(`install --allow-downgrades ${file('pearasys', versions[0])}`);
+      assert.equal(await states(), before);
+      await apt(`install ${file('pearasys', versions[1])}`);
+      assert.equal(await states(), before);
+      await machine.sh(`systemctl stop ${guest}`);
+      assert.equal(await product.driverOf(spareNetwork.slot), 'e1000e');
+    });
+
+    it('claim at boot', async () => {
+      await machine.reboot();
+      assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+      assert.equal(await product.stateOf(claimed), 'active');
+    });
+
+    it('do not use the startup snapshot of another Node, and make a new one when Node is upgraded', async () => {
+      const used = () => machine.sh('sh -x /usr/sbin/pearasys list 2>&1 | grep -c -e --snapshot-blob || true');
+      assert.notEqual(await used(), '0');
+      // As dpkg replaces it.
+      const library = '$(echo /usr/lib/x86_64-linux-gnu/libnode.so.*)';
+      await machine.sh(`cp -a ${library} /root/new && mv /root/new ${library}`);
+      assert.equal(await used(), '0');
+      await machine.sh('dpkg-trigger --by-package=nodejs /usr/bin/node && dpkg --configure --pending');
+      assert.notEqual(await used(), '0');
+    });
+
+    it('provide mdevctl and lsmdev', async () => {
+      await apt(`install ${file('pearasys-mdevctl', versions[1])}`);
+      assert.match(await machine.sh('mdevctl define --help && lsmdev --version'), /^lsmdev /m);
+      await apt('purge pearasys-mdevctl');
+      await machine.sh('! command -v mdevctl');
+    });
+
+    it('keep records when they are removed, and claim again when they are installed again', async () => {
+      await apt('remove pearasys');
+      assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+      await machine.reboot();
+      assert.equal(await product.driverOf(disk1.slot), 'nvme');
+      assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
+      await apt(`install ${file('pearasys', versions[1])}`);
+      await machine.reboot();
+      assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+    });
+
+    it('leave nothing after a purge', async () => {
+      assert.match(await apt('purge pearasys 2>&1'), /devices stay on their present drivers/);
+      assert.equal(await changedFiles(machine), '');
+      assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+      await machine.reboot();
+      assert.equal(await product.driverOf(disk1.slot), 'nvme');
+      assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
+    });
   });
 
-  it('pass the test that they have for autopkgtest', async () => {
-    await machine.sh(`${CHECKOUT}/packaging/deb/autopkgtest/debian/tests/installed`, {timeout: 300_000});
-  });
+  describe('with their own Node', () => {
+    const script = `pearasys-${versions[1]}-linux-x64/install.sh`;
 
-  it('are upgraded and downgraded without touching a unit or a device', async () => {
-    await product.sh('-s', disk1.slot, 'service', 'install', 'vfio-pci', '--now');
-    await product.sh('guest', 'setup', 'g', '--device', spareNetwork.slot, '--yes');
-    await machine.sh(`systemctl start ${guest}`);
-    const before = await states();
-    assert.match(before, /drivers\/vfio-pci\n.*drivers\/vfio-pci$/);
-    await apt(`install ${file('pearasys', versions[1])}`);
-    assert.equal(await machine.sh("dpkg-query --show --showformat='${Version}' pearasys"), versions[1]);
-    assert.equal(await states(), before);
-    await apt(`install --allow-downgrades ${file('pearasys', versions[0])}`);
-    assert.equal(await states(), before);
-    await apt(`install ${file('pearasys', versions[1])}`);
-    assert.equal(await states(), before);
-    await machine.sh(`systemctl stop ${guest}`);
-    assert.equal(await product.driverOf(spareNetwork.slot), 'e1000e');
-  });
+    it('install on a machine without Node and without a network', async () => {
+      await apt('purge --autoremove nodejs');
+      // The test machine's own wrapper.
+      await machine.sh('rm /usr/local/bin/node; ! command -v node; ! ls /usr/lib/*/libnode*');
+      assert.equal(await machine.sh('ip route'), '');
+      await listFiles(machine);
+      await machine.sh(
+        `cd /var/tmp && tar -xzf /mnt/packages/pearasys-${versions[1]}-linux-x64.tar.gz && ${script}`,
+      );
+      assert.match(await product.sh('list'), new RegExp(`^${disk1.slot}\t`, 'm'));
+      assert.equal(await machine.sh('systemctl list-units --no-legend --all "pearasys-*@*"'), '');
+      assert.equal(await machine.sh('ls /usr/local/lib/pearasys/cache/*.cache | wc -l'), '1');
+    });
 
-  it('claim at boot', async () => {
-    await machine.reboot();
-    assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
-    assert.equal(await product.stateOf(claimed), 'active');
-  });
+    it('are upgraded without touching a unit or a device', async () => {
+      await product.sh('-s', disk1.slot, 'service', 'install', 'vfio-pci', '--now');
+      const before = await states();
+      assert.match(before, /ActiveState=active[^]*drivers\/vfio-pci\n/);
+      await machine.sh(`/var/tmp/${script}`);
+      assert.equal(await states(), before);
+    });
 
-  it('do not use the startup snapshot of another Node, and make a new one when Node is upgraded', async () => {
-    const used = () => machine.sh('sh -x /usr/sbin/pearasys list 2>&1 | grep -c -e --snapshot-blob || true');
-    assert.notEqual(await used(), '0');
-    // As dpkg replaces it.
-    const library = '$(echo /usr/lib/x86_64-linux-gnu/libnode.so.*)';
-    await machine.sh(`cp -a ${library} /root/new && mv /root/new ${library}`);
-    assert.equal(await used(), '0');
-    await machine.sh('dpkg-trigger --by-package=nodejs /usr/bin/node && dpkg --configure --pending');
-    assert.notEqual(await used(), '0');
-  });
+    it('claim at boot', async () => {
+      await machine.reboot();
+      assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+      assert.equal(await product.stateOf(claimed), 'active');
+    });
 
-  it('provide mdevctl and lsmdev', async () => {
-    await apt(`install ${file('pearasys-mdevctl', versions[1])}`);
-    assert.match(await machine.sh('mdevctl define --help && lsmdev --version'), /^lsmdev /m);
-    await apt('purge pearasys-mdevctl');
-    await machine.sh('! command -v mdevctl');
-  });
-
-  it('keep records when they are removed, and claim again when they are installed again', async () => {
-    await apt('remove pearasys');
-    assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
-    await machine.reboot();
-    assert.equal(await product.driverOf(disk1.slot), 'nvme');
-    assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
-    await apt(`install ${file('pearasys', versions[1])}`);
-    await machine.reboot();
-    assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
-  });
-
-  it('leave nothing after a purge', async () => {
-    assert.match(await apt('purge pearasys 2>&1'), /devices stay on their present drivers/);
-    assert.equal(await changedFiles(machine), '');
-    assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
-    await machine.reboot();
-    assert.equal(await product.driverOf(disk1.slot), 'nvme');
-    assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
+    it('leave nothing after a purge, and touch no device', async () => {
+      await machine.sh('/usr/local/libexec/pearasys/install.sh --purge');
+      assert.equal(await changedFiles(machine), '');
+      assert.equal(await product.driverOf(disk1.slot), 'vfio-pci');
+      assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
+    });
   });
 });
