@@ -1,5 +1,6 @@
 # make            builds dist/
 # make demo       shows what it does, on a simulated machine
+# make try        a root shell in a virtual machine with the package and devices to play with; touches nothing here
 # make docs/demo.svg  writes the README's picture of it again, from what it prints
 # make test       linter, types, unit and command-line tests, and end to end in virtual machines
 # make test-vm    only the last of these; with GREP some of them, in the Debian release SUITE
@@ -80,7 +81,7 @@ claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 # The Node of the tarball for an architecture.
 tarnode = packaging/tar/node/$(1)/node_modules/.package-lock.json
 
-.PHONY: all demo docs/demo.svg test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb rpm dist bench install install-mdevctl uninstall clean
+.PHONY: all demo try docs/demo.svg test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb rpm dist bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -94,6 +95,11 @@ dist/pearasys.cjs: package.json package-lock.json etc/pearasys.conf $(wildcard d
 
 demo: all
 	$(bare) node --import tsx test/demo/demo.ts
+
+try: deb
+try: deb
+	@TMPDIR=$(call scratch,8000000) $(bare) SUITE=$(SUITE) node --import tsx test/try/try.ts \
+		$(packages)/pearasys_$(version)_all.deb $(packages)/pearasys-mdevctl_$(version)_all.deb
 
 # Committed, and not a part of `all`: a test fails when the demo prints something else.
 docs/demo.svg: all

@@ -4,31 +4,15 @@
  */
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
+import {domain, libvirtPackages as packages} from './domain.js';
 import {installProduct} from './install.js';
 import {chosenSuite} from './image.js';
 import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
 import {closeShared, Product} from './shared.js';
 
-const packages = ['libvirt-daemon-system', 'libvirt-clients', 'qemu-system-x86'];
 const unit = 'pearasys-guest@g.service';
 const {display, displayAudio} = DEVICES;
 const slots = [display.slot, displayAudio.slot];
-
-/** A domain with the two functions of the card. */
-function domain(managed: 'yes' | 'no'): string {
-  const devices = slots.map((slot) => {
-    const [, bus = '', device = '', fn = ''] = /:(..):(..)\.(.)$/.exec(slot) ?? [];
-    return `<hostdev mode='subsystem' type='pci' managed='${managed}'>
-      <source><address domain='0x0000' bus='0x${bus}' slot='0x${device}' function='0x${fn}'/></source>
-    </hostdev>`;
-  });
-  return `<domain type='qemu'>
-  <name>g</name><memory unit='MiB'>128</memory><vcpu>1</vcpu>
-  <os><type arch='x86_64' machine='q35'>hvm</type></os>
-  <devices>${devices.join('')}</devices>
-</domain>
-`;
-}
 
 describe('guests of libvirt', function () {
   this.timeout(600_000);
@@ -40,7 +24,7 @@ describe('guests of libvirt', function () {
   const assertGuest = async () => assert.deepEqual(await drivers(), ['vfio-pci', 'vfio-pci']);
   const sh = (command: string) => product.machine.sh(command, {timeout: 200_000});
   const define = async (managed: 'yes' | 'no') => {
-    await product.machine.writeFile('/tmp/g.xml', domain(managed));
+    await product.machine.writeFile('/tmp/g.xml', domain('g', slots, managed));
     // The domain has no UUID, so libvirt would treat a second definition as another guest with the same name.
     await product.machine.run('virsh --quiet undefine g');
     await sh('virsh --quiet define /tmp/g.xml');

@@ -363,6 +363,11 @@ done`;
     await this.#up(BOOT_TIMEOUT);
   }
 
+  /** Waits for the end of a boot that the machine itself has started. */
+  async booted(): Promise<void> {
+    await this.#up(BOOT_TIMEOUT);
+  }
+
   /** Shuts the machine down with `systemctl poweroff`, and closes it. */
   async powerOff(): Promise<void> {
     const gone = new Promise<void>((resolve) => this.#qemu.once('exit', () => resolve()));

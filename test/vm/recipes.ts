@@ -1,4 +1,5 @@
 import path from 'node:path';
+import {libvirtPackages} from './domain.js';
 import {chosenSuite, type Recipe} from './image.js';
 
 /**
@@ -10,6 +11,15 @@ export function mdevRecipe(): Recipe {
   return {
     suite: chosenSuite(),
     packages: ['mdevctl'],
+    script: path.join(import.meta.dirname, 'recipes/mdev.sh'),
+  };
+}
+
+/** An image for people who try pearasys: with the parents of {@link mdevRecipe}, libvirt, and completion in the shell. */
+export function tryRecipe(): Recipe {
+  return {
+    suite: chosenSuite(),
+    packages: [...libvirtPackages, 'bash-completion', 'less'],
     script: path.join(import.meta.dirname, 'recipes/mdev.sh'),
   };
 }
