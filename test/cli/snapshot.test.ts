@@ -18,10 +18,10 @@ import {tmpdir} from 'node:os';
 import {basename, dirname, join} from 'node:path';
 import {makeSnapshot} from '../../src/entry/make-snapshot.js';
 import {SimulatedHost} from '../simulated-host/simulated-host.js';
+import {nodeFlags} from '../unit/services.js';
 
 const repository = join(import.meta.dirname, '../..');
-const shell = readFileSync(join(repository, 'libexec/node.sh'), 'utf8');
-const flags = (/^flags='(.*)'$/m.exec(shell)?.[1] ?? '').split(' ');
+const flags = nodeFlags.split(' ');
 
 describe('the startup snapshot', function () {
   this.timeout(60_000);
@@ -87,7 +87,6 @@ describe('the startup snapshot', function () {
       ['bind', 'vfio-pci', '02:00.0', '--siblings', '--dry-run', '--root', root],
       ['-s', '02:00.0', 'service', 'install', 'vfio-pci', '--dry-run', '--root', root],
       ['guest', 'setup', 'g', '--device', '02:00.0', '--dry-run', '--root', root],
-      ['completion', 'bash'],
       ['lisst'],
     ]) {
       const {status, stdout, stderr} = spawnSync(join(repository, 'sbin/pearasys'), words, {

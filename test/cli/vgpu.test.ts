@@ -78,7 +78,7 @@ describe('pearasys vgpu', () => {
     const text = shipped(`libexec/${name}`)
       .replaceAll('/sys/bus', `${folder}/sys/bus`)
       .replaceAll('/etc/', `${folder}/etc/`)
-      .replaceAll(/^exec \/usr\/bin\/node.*$/gm, 'exit 99');
+      .replaceAll(/^\. .*\/node\.sh"\nrun_node .*$/gm, 'exit 99');
     fs.writeFileSync(path, text);
     const {status, stderr} = spawnSync('sh', [path, slot], {encoding: 'utf8'});
     assert.equal(stderr, '');

@@ -14,7 +14,7 @@ import {isEnabled, readUnits, unitName} from '../../src/systemd/unit.js';
 import {commandLineCases} from '../corpus/command-lines.js';
 import {canTry} from '../corpus/files.js';
 import {putRecord, recordCases, subject} from '../corpus/records.js';
-import {putPrograms} from './services.js';
+import {nodeFlags, putPrograms} from './services.js';
 
 const card = '0000:02:00.0';
 const record = `etc/pearasys/pci/${card}-0x10de-0x1b80`;
@@ -143,7 +143,7 @@ describe('the programs in libexec', () => {
   const fast = {status: 0, node: undefined, stderr: ''};
   const node = (program: string, ...args: string[]) => ({
     status: 7,
-    node: ['--no-rehash-snapshot', `/usr/local/lib/pearasys/${program}.cjs`, ...args].join(' '),
+    node: [nodeFlags, `/usr/local/lib/pearasys/${program}.cjs`, ...args].join(' '),
     stderr: '',
   });
 

@@ -17,7 +17,7 @@ import {distrustDefinition, readDefinitions} from '../../src/state/definitions/d
 import {definitionCases, definitionPlace, definitionSubject} from '../corpus/definitions.js';
 import {canTry, putFile} from '../corpus/files.js';
 import type {UdevResult} from '../simulated-host/udev/worker.js';
-import {runOn, shipped} from './services.js';
+import {nodeFlags, runOn, shipped} from './services.js';
 
 const A = '11111111-1111-4111-8111-111111111111';
 const B = '22222222-2222-4222-8222-222222222222';
@@ -402,12 +402,21 @@ describe('the programs in libexec for mediated devices', () => {
   const device = `sys/bus/mdev/devices/${A}`;
   beforeEach(() => {
     folder = fs.mkdtempSync(join(tmpdir(), 'pearasys-libexec-'));
-    for (const name of ['mdev-create', 'mdev-stop', 'mdev-record', 'mdev-parent', 'trust.sh', 'rescue.sh'])
+    for (const name of [
+      'mdev-create',
+      'mdev-stop',
+      'mdev-record',
+      'mdev-parent',
+      'trust.sh',
+      'rescue.sh',
+      'node.sh',
+    ])
       put(
         name,
         shipped(`libexec/${name}`)
           .replaceAll('/usr/local/libexec/pearasys', folder)
           .replaceAll('/usr/bin/node', `${folder}/node`)
+          .replaceAll('$libdir/cache', `${folder}/cache`)
           .replaceAll('/etc/mdevctl.d', `${folder}/etc/mdevctl.d`)
           .replaceAll('/usr/lib/mdevctl', `${folder}/usr/lib/mdevctl`)
           .replaceAll('/etc/systemd', `${folder}/etc/systemd`)
@@ -456,7 +465,7 @@ esac
   }
 
   const node = (name: string, argument = A) =>
-    `node --no-rehash-snapshot /usr/local/lib/pearasys/${name}.cjs ${argument}`;
+    `node ${nodeFlags} /usr/local/lib/pearasys/${name}.cjs ${argument}`;
   const times = (appeared: number, inactive: number, created: number) => {
     put(`ActiveEnterTimestampMonotonic.mdev_there@${A}.target`, String(appeared));
     put(`ActiveExitTimestampMonotonic.mdev@${A}.service`, String(inactive));

@@ -26,6 +26,9 @@ export function shipped(path: string): string {
     .replaceAll('@NODE@', '/usr/bin/node');
 }
 
+/** With which Node runs everything. */
+export const nodeFlags = /^flags='(.*)'$/m.exec(shipped('libexec/node.sh'))?.[1] ?? '';
+
 /**
  * Puts the programs of libexec for devices into a folder, for the machine whose root the folder is: sh runs them as
  * they are, on its files.
@@ -50,6 +53,8 @@ export function putPrograms(folder: string, node: string): void {
     const text = shipped(`${from}/${name}`)
       .replaceAll('/usr/local/libexec/pearasys', folder)
       .replaceAll('/usr/bin/node', node)
+      // Of what may be installed here.
+      .replaceAll('$libdir/cache', `${folder}/cache`)
       .replaceAll('/etc/', `${folder}/etc/`)
       .replaceAll('/sys/bus', `${folder}/sys/bus`)
       .replaceAll('/proc/cmdline', `${folder}/proc/cmdline`)
