@@ -146,7 +146,7 @@ install_all() {
   # Until the end both lists together have all that there is.
   if [ -e "$list" ]; then
     cat "$list" >>"$list.old"
-    grep '^d ' "$list.old" >"$list"
+    sed -n '/^d /p' "$list.old" >"$list"
   fi
   place_all "$tree.list"
   if [ -n "$mdevctl" ] || listed l "$prefix/sbin/mdevctl"; then place_all "$tree.mdevctl.list"; fi
@@ -164,18 +164,7 @@ install_all() {
   echo "installed: $prefix/sbin/pearasys"
 }
 
-unplace_all() {
-  while read -r kind detail file; do
-    locate "$file"
-    case $kind in
-      d) make_folder "$to" ;;
-      f | p) place "$kind" "$detail" "$tree$file" ;;
-      l) place_link "$detail" "$to" ;;
-    esac
-  done <"$1"
-}
-
-install_all() {
+uninstall_all() {
   if [ ! -e "$list" ]; then fail "nothing is installed below $prefix by install.sh"; fi
   pre_remove
   remove_units

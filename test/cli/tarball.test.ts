@@ -40,7 +40,7 @@ function run(command: string, args: readonly string[], env: object = {}): string
 const readText = (path: string): string => readFileSync(path, 'utf8');
 
 describe('the tarball with its own Node', function () {
-  this.timeout(180_000);
+  this.timeout(300_000);
   let folder: string;
   let version: string;
   /** The unpacked tarball. */
@@ -280,7 +280,7 @@ describe('the tarball with its own Node', function () {
       '',
     );
     assert.match(
-      readText(join(image, 'opt/pearasys/sbin/pearasys')),
+      readText(join(image, 'opt/pearasys/libexec/pearasys/node.sh')),
       /^node='\/opt\/pearasys\/libexec\/pearasys\/node'$/m,
     );
     installed('--prefix', '/opt/pearasys', '--uninstall');
