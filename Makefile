@@ -287,6 +287,10 @@ install: all
 	install -d $(DESTDIR)$(UNITDIR)/sysinit.target.wants
 	ln -sfn ../$(early) $(DESTDIR)$(UNITDIR)/sysinit.target.wants/$(early)
 	[ -e $(settings) ] || install -m 644 etc/pearasys.conf $(settings)
+# What `pearasys report` compares the installed files with. The code cache is made on the machine.
+	cd '$(DESTDIR)/' && find .$(sbindir)/pearasys .$(libdir) .$(libexecdir) .$(UDEVDIR)/60-pearasys*.rules \
+		.$(GENERATORDIR)/pearasys-generator $(addprefix .$(UNITDIR)/,$(units)) -type f ! -name '*.cache' ! -name files.sha256 \
+		-exec sha256sum {} + | sed 's|  \.|  |' | LC_ALL=C sort -u -k 2 >.$(libexecdir)/files.sha256
 # With the flags of V8 that libexec/node.sh has, and with the Node of the target, which an image may not have yet.
 	$(if $(DESTDIR),,$(bare) $(NODE) --no-rehash-snapshot $(libdir)/make-caches.cjs)
 	$(reload)

@@ -27,9 +27,12 @@ export const overview: Page = {
   name: 'pearasys',
   section: 8,
   title: 'decide which driver has which PCI device, now, at every boot and at every hot-add',
-  commands: ['completion'],
+  commands: ['report', 'completion'],
   sources: [
-    {file: 'docs/rescue.md', only: ['Recovery', 'When something is wrong', 'The kernel command line']},
+    {
+      file: 'docs/rescue.md',
+      only: ['Recovery', 'When something is wrong', 'A report for developers', 'The kernel command line'],
+    },
   ],
   seeAlso: ['systemctl(1)', 'kernel-command-line(7)', 'udev(7)', 'lspci(8)'],
 };

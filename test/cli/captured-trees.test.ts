@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type {ErrorDocument} from '../../src/entry/cli/report-error.js';
-import type {ListResult} from '../../src/entry/cli/commands/list.js';
+import type {ListResult} from '../../src/entry/cli/list-report.js';
 import type {UserspaceStatusResult} from '../../src/entry/cli/commands/userspace/status.js';
 import type {ShowResult} from '../../src/entry/cli/commands/show.js';
 import type {ChangeResult} from '../../src/entry/cli/switching.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import stringWidth from 'string-width';
-import type {ListResult} from '../../src/entry/cli/commands/list.js';
+import type {ListResult} from '../../src/entry/cli/list-report.js';
 import {defaultLayout} from '../../src/config/layout.js';
 import {parseDriver} from '../../src/devices/pci/driver.js';
 import {parseId} from '../../src/devices/pci/id.js';

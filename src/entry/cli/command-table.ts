@@ -240,6 +240,10 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     summary: 'Return devices from programs to the host',
     load: () => import('./commands/userspace/reset.js'),
   },
+  report: {
+    summary: 'Collect what is needed to find a problem, without private data',
+    load: () => import('./commands/report.js'),
+  },
   completion: {
     summary: 'Print or install the completion script for your shell',
     load: () => import('./commands/completion.js'),

@@ -6,6 +6,7 @@ import {dd} from './dd.js';
 import {chmod, no, stat, touch, yes} from './coreutils.js';
 import {getent} from './getent.js';
 import {dracut, initramfsClaims, mkinitcpio, updateInitramfs} from './initramfs.js';
+import {journalctl} from './journalctl.js';
 import {modprobe, rmmod} from './modprobe.js';
 import type {Program} from './program.js';
 import {systemctl} from './systemctl.js';
@@ -42,6 +43,7 @@ const programs = new Map<string, Program>([
   ['rmmod', rmmod],
   ['udevadm', udevadm],
   ['systemctl', systemctl],
+  ['journalctl', journalctl],
   ['update-initramfs', updateInitramfs],
   ['dracut', dracut],
   ['mkinitcpio', mkinitcpio],

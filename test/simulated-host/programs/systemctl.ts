@@ -7,6 +7,7 @@ import {Userland} from '../userland.js';
 import {complained, ok, said, unsupported, type Answer, type Program} from './program.js';
 
 export const systemctl: Program = async (machine, userId, args) => {
+  if (args.join(' ') === '--version') return said('systemd 252 (252.30-1~deb12u2)\n+PAM +AUDIT');
   const options = new Map<string, string>();
   const words: string[] = [];
   for (let index = 0; index < args.length; index++) {

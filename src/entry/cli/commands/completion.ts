@@ -1,7 +1,7 @@
 import {string} from '@oclif/core/args';
 import {boolean} from '@oclif/core/flags';
 import {usageError} from '../../../host/errors.js';
-import {installCompletion} from '../../../operations/completion-install.js';
+import {writeOwnFile} from '../../../operations/own-file.js';
 import {completionScript, shells, type Shell} from '../../completion/script.js';
 import {BaseCommand, changeFlags} from '../base-command.js';
 import {changeResult, showChange, withChanges} from '../switching.js';
@@ -40,7 +40,7 @@ export default class Completion extends BaseCommand {
     const path = this.#path(shell);
     const host = await this.openHost();
     const outcome = await withChanges(this, flags, [], (options) =>
-      installCompletion(host, path, script, options),
+      writeOwnFile(host, path, script, options),
     );
     if (flags['dry-run']) {
       showChange(this, changeResult(host, [outcome], flags, [], []));

@@ -1,13 +1,10 @@
 import {posix} from 'node:path';
 import {boolean, string} from '@oclif/core/flags';
-import {ExitCode, PearasysError, usageError, type FileError} from '../../../host/errors.js';
+import {ExitCode, PearasysError, usageError} from '../../../host/errors.js';
 import {arrangeDevices, type ArrangedDevice} from '../../../devices/pci/dependents.js';
-import {classWords, readDevices, type Device} from '../../../devices/pci/device.js';
+import {classWords, type Device} from '../../../devices/pci/device.js';
 import {parseDriver} from '../../../devices/pci/driver.js';
 import {asId} from '../../../devices/pci/id.js';
-import {asSlot} from '../../../devices/pci/slot.js';
-import {readParentNames} from '../../../devices/mdev/parent.js';
-import type {Host} from '../../../host/host.js';
 import type {Holder} from '../../../usage/holder.js';
 import {printableLine} from '../../../host/printable.js';
 import {printName} from '../../../devices/pci/names.js';
@@ -21,7 +18,6 @@ import {
   nameInReport,
   quarantineOf,
   printClass,
-  readSurroundings,
   reportDevice,
   reportRecord,
   type DeviceReport,
@@ -29,30 +25,9 @@ import {
   type RecordReport,
   type Surroundings,
 } from '../device-report.js';
+import {listResult, readList, type ListResult} from '../list-report.js';
 import {suggest} from '../report-error.js';
 import type {MdevInventory} from '../mdev-inventory.js';
-import type {MdevReport, ParentReport} from '../mdev-report.js';
-
-/** What `pearasys list --json` prints. */
-export interface ListResult {
-  readonly devices: readonly DeviceReport[];
-  /** Record files that are ignored, and devices that cannot be read, with the reasons. */
-  readonly problems: readonly {readonly path: string; readonly reason: string}[];
-  /** Records whose card is not in its slot; they have no effect. */
-  readonly missing: readonly MissingCard[];
-  /** The parents of mediated devices, PCI functions and others; with filters only those among the devices. */
-  readonly parents: readonly ParentReport[];
-  /** The mediated devices of these parents. */
-  readonly mdevs: readonly MdevReport[];
-}
-
-/** A recorded card that is not in its slot. */
-export interface MissingCard {
-  readonly slot: string;
-  readonly id: string;
-  /** The slot in which it is now; if that is not certain, those in which it may be, except those with their own record. */
-  readonly elsewhere: readonly string[];
-}
 
 /** Characters per write: the capacity of a pipe, see pipe(7). */
 const chunk = 65_536;
@@ -113,18 +88,14 @@ export default class List extends BaseCommand {
       (flags.id ?? []).map(byId),
     ].filter((alternatives) => alternatives.length > 0);
     const host = await this.openHost();
-    const unreadable: FileError[] = [];
-    const all = readDevices(host, (error) => unreadable.push(error));
-    const devices = all.filter((device) =>
-      filters.every((alternatives) => alternatives.some((matches) => matches(device))),
+    const list = await readList(
+      host,
+      this.context.layout,
+      filters.length === 0
+        ? undefined
+        : (device) => filters.every((alternatives) => alternatives.some((matches) => matches(device))),
     );
-    const complete = devices.length === all.length;
-    const surroundings = await readSurroundings(host, this.context.layout, devices, {complete});
-    const problems = [
-      ...surroundings.problems.map(({path, reason}) => ({path, reason})),
-      ...unreadable.map(({path, message}) => ({path: posix.dirname(path), reason: message})),
-    ];
-    const inventory = await readMdevs(host, filters.length > 0 ? devices : undefined);
+    const {devices, surroundings, inventory, unreadable} = list;
     if (!this.jsonEnabled()) {
       const arranged =
         flags.tree || this.context.stdout.isTerminal
@@ -140,23 +111,14 @@ export default class List extends BaseCommand {
       const quarantine = quarantineOf(device, surroundings);
       if (quarantine !== undefined) this.warn(quarantineNote(quarantine));
     }
-    const missing = missingCards(surroundings);
+    const {missing} = list;
     for (const {slot, id, elsewhere} of missing)
       this.warn(
         `the recorded card ${id} is not in slot ${slot}${elsewhere.length === 0 ? '' : `; one is in ${elsewhere.join(', ')}`}: not touched`,
       );
     const blind = blindSpot(host);
     if (blind !== undefined) this.note(blind);
-    return {
-      // Only on request: for thousands of devices they take time, and lines do not need them.
-      get devices() {
-        return devices.map((device) => reportDevice(device, surroundings));
-      },
-      problems,
-      missing,
-      parents: inventory?.parents ?? [],
-      mdevs: inventory?.mdevs ?? [],
-    };
+    return listResult(list);
   }
 
   async #print(
@@ -211,32 +173,6 @@ export default class List extends BaseCommand {
     for (const {columns: heads, rows} of inventoryTables(inventory))
       this.logTable(`\n${await printTable(stdout, hasColors(stdout, environment), heads, rows)}`);
   }
-}
-
-/**
- * The parents and mediated devices; undefined on a machine without any, which costs reading one folder.
- * @param chosen the devices to which parents must belong; undefined for all parents.
- */
-async function readMdevs(
-  host: Host,
-  chosen: readonly Device[] | undefined,
-): Promise<MdevInventory | undefined> {
-  if (readParentNames(host).length === 0) return undefined;
-  const {readInventory} = await import('../mdev-inventory.js');
-  const slots = chosen === undefined ? undefined : new Set(chosen.map(({slot}) => slot));
-  return await readInventory(host, (parent) => {
-    const slot = asSlot(parent);
-    return slots === undefined || (slot !== undefined && slots.has(slot));
-  });
-}
-
-/** Records whose slot is empty or has another card. */
-function missingCards({records, cards}: Pick<Surroundings, 'records' | 'cards'>): MissingCard[] {
-  return [...cards.where].flatMap(([record, {kind, slot, candidates}]) => {
-    if (kind === 'matches' || kind === 'superseded') return [];
-    const elsewhere = slot === undefined ? candidates.filter((one) => !records.has(one)) : [slot];
-    return [{slot: record.slot, id: record.id, elsewhere}];
-  });
 }
 
 /** How a device below others is shown. */

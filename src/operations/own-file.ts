@@ -4,21 +4,25 @@ import type {Host, HostReader} from '../host/host.js';
 import {plan, writeFile, type FileState} from '../plan/step.js';
 
 /**
- * Writes a user's completion script where the user's shell expects it. Any user may.
+ * Writes a file that belongs to the user who runs this: a completion script, a report. Any user may.
+ * @param mode permission bits of a new file.
  * @throws PearasysError `bad-path` if an existing file must not be replaced.
  */
-export async function installCompletion(
+export async function writeOwnFile(
   host: Host,
   path: string,
-  script: string,
+  text: string,
   options: CarryOutOptions,
+  mode = 0o644,
 ): Promise<Outcome> {
   return await carryOut(
     host,
     [],
     () => {
       const before = readOwnFile(host, path);
-      return plan(before?.content === script ? [] : [writeFile(path, script, before)]);
+      return plan(
+        before?.content === text ? [] : [writeFile(path, text, before, before === undefined ? {mode} : {})],
+      );
     },
     {...options, anyUser: true},
   );
