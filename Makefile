@@ -286,7 +286,7 @@ install: all
 	chmod 755 $(DESTDIR)$(GENERATORDIR)/pearasys-generator
 	install -d $(DESTDIR)$(UNITDIR)/sysinit.target.wants
 	ln -sfn ../$(early) $(DESTDIR)$(UNITDIR)/sysinit.target.wants/$(early)
-	[ -e $(settings) ] || install -m 644 etc/pearasys.conf $(settings)
+	install -m 644 etc/pearasys.conf $(DESTDIR)$(libdir)/pearasys.conf
 # What `pearasys report` compares the installed files with. The code cache is made on the machine.
 	cd '$(DESTDIR)/' && find .$(sbindir)/pearasys .$(libdir) .$(libexecdir) .$(UDEVDIR)/60-pearasys*.rules \
 		.$(GENERATORDIR)/pearasys-generator $(addprefix .$(UNITDIR)/,$(units)) -type f ! -name '*.cache' ! -name files.sha256 \
@@ -318,7 +318,8 @@ uninstall:
 		PATH="$(dir $(NODE)):$$PATH" $(sbindir)/pearasys guest remove-hooks >/dev/null || \
 		echo 'the libvirt hooks stay: remove them manually, see docs/guests.md' >&2
 	@. packaging/scriptlets.sh; root='$(DESTDIR)'; remove_units
-	if cmp -s etc/pearasys.conf $(settings); then rm $(settings); fi
+	@# Earlier versions installed one that only has comments.
+	! grep -q '^#AutoRecord=' $(settings) 2>/dev/null || grep -q '^[[:blank:]]*[^#;[:blank:]]' $(settings) || rm $(settings)
 	for name in $(mdevctlnames); do \
 		[ "$$(readlink $(DESTDIR)$(sbindir)/$$name)" != pearasys ] || \
 			rm -f $(addprefix $(DESTDIR),$(sbindir)/$$name $(call completions,$$name)); \
@@ -330,7 +331,10 @@ uninstall:
 	rm -f $(foreach section,5 7 8,$(DESTDIR)$(mandir)/man$(section)/pearasys*.$(section)) $(addprefix $(DESTDIR),$(call completions,pearasys))
 	rm -f $(addprefix $(DESTDIR),$(initramfsparts))
 	rmdir $(DESTDIR)$(dracutmodule) 2>/dev/null || true
-	rm -rf $(DESTDIR)$(libdir) $(DESTDIR)$(libexecdir) $(DESTDIR)$(docdir)
+	@# Drop-ins of settings are of others.
+	[ ! -d $(DESTDIR)$(libdir) ] || find $(DESTDIR)$(libdir) -mindepth 1 -maxdepth 1 ! -name pearasys.conf.d -exec rm -rf {} +
+	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(libdir) 2>/dev/null || true
+	rm -rf $(DESTDIR)$(libexecdir) $(DESTDIR)$(docdir)
 	$(reload)
 	@. packaging/scriptlets.sh; root='$(DESTDIR)'; rebuild_initramfs '$(DESTDIR)$(claimlist)'
 

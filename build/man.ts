@@ -182,7 +182,10 @@ const files = [
     '/etc/pearasys/initramfs-claims',
     'The enabled claims, for the initramfs, which reserves these devices before udev starts.',
   ],
-  ['/etc/pearasys/pearasys.conf', 'Settings.'],
+  [
+    '/etc/pearasys/pearasys.conf, pearasys.conf.d/*.conf',
+    'Settings. Further ones are in /run/pearasys, /usr/local/lib/pearasys and /usr/lib/pearasys.',
+  ],
   ['/etc/pearasys/guests/', 'Which devices guests take, and how.'],
   ['/etc/pearasys/guest.settings', 'How all guests take devices.'],
   [

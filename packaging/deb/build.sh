@@ -83,6 +83,7 @@ Description: mdevctl and lsmdev, provided by pearasys
 END
 } >"$mdevctl/DEBIAN/control"
 (cd "$main" && find etc -type f -printf '/%p\n' | LC_ALL=C sort) >"$main/DEBIAN/conffiles"
+[ -s "$main/DEBIAN/conffiles" ] || rm "$main/DEBIAN/conffiles"
 install -m 644 $here/triggers "$main/DEBIAN/triggers"
 for script in postinst prerm postrm; do
   include_scriptlets "$here/$script" >"$main/DEBIAN/$script"

@@ -1,5 +1,5 @@
 import type {Layout} from '../config/layout.js';
-import {readSettings, settingsPath, withSetting} from '../config/pearasys-conf.js';
+import {fileToChange, readSettings, settingKeys, withSetting} from '../config/pearasys-conf.js';
 import {carryOut, type CarryOutOptions, type Outcome} from '../engine/carry-out.js';
 import {CommandError, ExitCode} from '../host/errors.js';
 import type {Host, HostQuery} from '../host/host.js';
@@ -98,10 +98,18 @@ export async function setParticipation(
           hint: '`pearasys boot status` prints what to configure instead on systems that pearasys knows',
         });
       const steps: Step[] = [];
-      if (readSettings(host, layout).settings.initramfs !== enabled) {
-        const path = settingsPath(layout);
+      const read = readSettings(host, layout);
+      if (read.settings.initramfs !== enabled) {
+        const {path, obstacle} = fileToChange(host, layout, read, 'initramfs');
+        if (obstacle !== undefined)
+          return refuse({
+            code: 'bad-settings',
+            exitCode: ExitCode.refused,
+            message: `${settingKeys.initramfs}= cannot be changed in ${path}: ${obstacle}`,
+            details: ['nothing was changed'],
+          });
         const previous = readFileState(host, path);
-        const text = withSetting(previous?.content ?? '', 'Initramfs', enabled);
+        const text = withSetting(previous?.content ?? '', settingKeys.initramfs, enabled);
         steps.push(writeFile(path, text, previous));
       }
       const state = readClaimList(host, layout, system);
@@ -132,6 +140,10 @@ export interface BootStatus {
   readonly takesPart: boolean;
   /** The setting `Initramfs=`. */
   readonly setting: boolean;
+  /** The file that sets it; undefined for the default. */
+  readonly settingFrom: string | undefined;
+  /** Settings that are ignored, and why. */
+  readonly settingProblems: readonly string[];
   readonly generator: GeneratorName | undefined;
   /** The lines of the list that is wanted. */
   readonly claims: readonly string[];
@@ -149,6 +161,7 @@ export interface BootStatus {
 export async function readBootStatus(host: HostQuery, layout: Layout): Promise<BootStatus> {
   const system = readInitramfs(host);
   const state = readClaimList(host, layout, system);
+  const {settings, sources, problems} = readSettings(host, layout);
   const enabled = readEnabledClaims(host, layout);
   const wanted = wantedList(enabled, state);
   const claims = claimLines(wanted ?? '');
@@ -159,7 +172,9 @@ export async function readBootStatus(host: HostQuery, layout: Layout): Promise<B
       images.push(await readImage(host, layout, generator.name, image, claims));
   return {
     takesPart: state.takesPart,
-    setting: readSettings(host, layout).settings.initramfs,
+    setting: settings.initramfs,
+    settingFrom: sources.initramfs,
+    settingProblems: problems,
     generator: generator?.name,
     claims,
     isListCurrent: wanted === state.file?.content,

@@ -3,6 +3,7 @@ import {createHash} from 'node:crypto';
 import {posix} from 'node:path';
 import {readGroups, readUsers, type Accounts} from '../config/accounts.js';
 import {generatedUnits, systemdUnits, udevRules, udevRulesForBoot, type Layout} from '../config/layout.js';
+import {readSettings, settingKeys, settingsFolders, type Settings} from '../config/pearasys-conf.js';
 import {CommandError, FileError, PearasysError} from '../host/errors.js';
 import type {HostQuery, HostReader} from '../host/host.js';
 import {runState} from '../host/paths.js';
@@ -17,7 +18,7 @@ import type {Names} from './pseudonyms.js';
 
 /** One part of a report. */
 export interface ReportPart {
-  readonly name: 'versions' | 'command-line' | 'units' | 'installed' | 'files' | 'journal';
+  readonly name: 'versions' | 'command-line' | 'units' | 'installed' | 'settings' | 'files' | 'journal';
   readonly lines: readonly string[];
   /** What could not be read, and why. */
   readonly problems: readonly string[];
@@ -64,6 +65,7 @@ export async function readReport(
       else told.problems.push(`units have no state in ${host.root}: it is not the running machine`);
     }),
     part('installed', (told) => compareInstalled(host, layout, told)),
+    part('settings', (told) => describeSettings(host, layout, told)),
     part('files', (told) => readFiles(host, layout, told)),
     part('journal', async (told) => {
       if (isMachine) await readJournal(host, told);
@@ -226,6 +228,16 @@ function isThere(host: HostReader): (path: string) => boolean {
   return (path) => host.info(path, false) !== undefined;
 }
 
+/** The settings in effect, and where each comes from. */
+function describeSettings(host: HostReader, layout: Layout, told: Told): void {
+  const {settings, sources, problems} = readSettings(host, layout);
+  for (const name of Object.keys(settingKeys) as (keyof Settings)[])
+    told.lines.push(
+      `${settingKeys[name]}=${settings[name] ? 'yes' : 'no'} (${sources[name] ?? 'the default'})`,
+    );
+  told.lines.push(...problems);
+}
+
 /** Whose names are those of our units, rules and settings. */
 const ourNames = /pearasys|^(?:mdev|mdev_\w+|vgpu|vgpu_\w+)@/;
 
@@ -234,6 +246,9 @@ function readFiles(host: HostReader, layout: Layout, told: Told): void {
   const known = new Map<string, string>();
   const show = (path: string) => showFile(host, path, known, told);
   showFolder(host, layout.config, () => true, show, told);
+  // Those of /run are shown below.
+  for (const folder of settingsFolders(layout).filter((one) => one !== layout.config && one !== runState))
+    showFolder(host, folder, (path) => path.startsWith(`${folder}/pearasys.conf`), show, told);
   for (const folder of [
     udevRules,
     udevRulesForBoot,

@@ -238,6 +238,36 @@ describe('pearasys boot', () => {
       assert.equal(again.changed, false);
     });
 
+    it('say where the setting comes from, and write a drop-in beside that of a package', async () => {
+      const vendor = '/usr/lib/pearasys/pearasys.conf.d/10-vendor.conf';
+      const host = made({[vendor]: 'Initramfs=no\n', '/etc/pearasys/pearasys.conf.d/x.conf': 'nonsense\n'});
+      const before = await status(host);
+      assert.deepEqual([before.setting, before.settingFrom], [false, vendor]);
+      assert.match(before.settingProblems.join(), /x\.conf, line 1: 'nonsense' is ignored/);
+      const {stdout, stderr} = await typed(host, 'boot status');
+      assert.match(stdout, /only after the root file system is mounted: Initramfs=no in .*10-vendor\.conf$/m);
+      assert.match(stderr, /warning: .*x\.conf, line 1/);
+      await change(host, 'boot enable');
+      const own = '/etc/pearasys/pearasys.conf.d/zz-pearasys.conf';
+      assert.equal(host.readText(own), 'Initramfs=yes');
+      const after = await status(host);
+      assert.deepEqual([after.setting, after.settingFrom], [true, own]);
+      await change(host, 'boot disable');
+      assert.equal(host.readText(own), 'Initramfs=no');
+    });
+
+    it('refuse a change that would have no effect', async () => {
+      const host = made();
+      host.machine.tree.file(settings, 'AutoRecord=no\n', 0o666);
+      const {exitCode, stderr} = await typed(host, 'boot disable');
+      assert.equal(exitCode, 3);
+      assert.match(
+        stderr,
+        /Initramfs= cannot be changed in \/etc\/pearasys\/pearasys\.conf: .*writable by others/,
+      );
+      assert.equal(host.readText(settings), 'AutoRecord=no');
+    });
+
     it('refuse to enable without a supported generator', async () => {
       const {exitCode, stderr} = await typed(machinesOf(), 'boot enable');
       assert.equal(exitCode, 3);

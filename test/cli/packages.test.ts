@@ -119,10 +119,20 @@ describe('packages', function () {
     assert.deepEqual(sorted(moved), installed('mkinitcpio dracut'));
   });
 
-  it('keep settings that the administrator has changed', () => {
-    const settings = '/etc/pearasys/pearasys.conf\n';
-    assert.equal(run('dpkg-deb', '--info', deb(), 'conffiles'), settings);
-    assert.equal(run('rpm', '--query', '--package', '--configfiles', rpm()), settings);
+  it('keep settings that the administrator has changed: their own are in /usr, and none is in /etc', () => {
+    for (const files of [
+      run('sh', '-c', 'dpkg-deb --fsys-tarfile "$1" | tar -t', 'sh', deb()),
+      run('rpm', '--query', '--package', '--list', rpm()),
+    ]) {
+      assert.match(files, /^\.?\/usr\/lib\/pearasys\/pearasys\.conf$/m);
+      // Folders for records and guests.
+      const inEtc = files.split('\n').filter((path) => /^\.?\/etc\/./.test(path));
+      assert.doesNotMatch(inEtc.join('\n'), /\.conf|[^/]*\d/);
+    }
+    assert.match(
+      readFileSync(join(repository, 'packaging/arch/PKGBUILD'), 'utf8'),
+      /^backup=\(etc\/mkinitcpio\.conf\.d\/pearasys\.conf\)$/m,
+    );
   });
 
   it('do not start, stop or restart a unit, enable nothing, and touch no device', () => {

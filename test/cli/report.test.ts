@@ -113,6 +113,16 @@ describe('pearasys report', () => {
     assert.ok(partOf(await json(host), 'files').lines.includes('  Nice=5'));
   });
 
+  it('says where each setting comes from', async () => {
+    const vendor = '/usr/lib/pearasys/pearasys.conf.d/10-vendor.conf';
+    const report = await json(made({[vendor]: 'Initramfs=no\n'}));
+    assert.deepEqual(partOf(report, 'settings').lines, [
+      'AutoRecord=yes (the default)',
+      `Initramfs=no (${vendor})`,
+    ]);
+    assert.ok(partOf(report, 'files').lines.includes(`${vendor}:`));
+  });
+
   it('shows what is alike for many slots once', async () => {
     const host = made();
     await succeeds(host, `-s ${card} -s 0000:04:00.0 service install vfio-pci`);

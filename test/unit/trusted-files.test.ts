@@ -110,6 +110,12 @@ const kinds: readonly Kind[] = [
     content: 'AutoRecord=no\n',
     isObeyed: (host) => !readProductSettings(host, defaultLayout).settings.autoRecord,
   },
+  ...['/etc/pearasys/pearasys.conf.d/50-x.conf', '/usr/lib/pearasys/pearasys.conf'].map((place): Kind => ({
+    name: place,
+    place,
+    content: 'AutoRecord=no\n',
+    isObeyed: (host) => !readProductSettings(host, defaultLayout).settings.autoRecord,
+  })),
 ];
 
 describe('trust', () => {

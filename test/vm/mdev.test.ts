@@ -119,16 +119,14 @@ udevadm settle`);
   });
 
   describe('AutoRecord=no', () => {
-    const settings = '/etc/pearasys/pearasys.conf';
+    const settings = '/etc/pearasys/pearasys.conf.d/50-manual.conf';
     after(async () => {
-      await machine.sh(`sed -i 's/^AutoRecord=no/#AutoRecord=yes/' ${settings}`);
+      await machine.sh(`rm -r /etc/pearasys/pearasys.conf.d`);
       await clear();
     });
 
     it('does not record a device, but starts its unit', async () => {
-      await machine.sh(
-        `sed -i 's/^#AutoRecord=yes/AutoRecord=no/' ${settings} && grep -q ^AutoRecord=no ${settings}`,
-      );
+      await machine.writeFile(settings, 'AutoRecord=no\n');
       await create(A);
       await product.untilState(unitOf(A), 'active');
       await machine.sh('udevadm settle');

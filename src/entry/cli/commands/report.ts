@@ -29,6 +29,7 @@ const titles: Readonly<Record<ReportPart['name'], string>> = {
   'command-line': 'Kernel command line: parameters about devices',
   units: 'Units',
   installed: 'Installed files',
+  settings: 'Settings',
   files: 'Records, settings, units, rules and state',
   journal: 'Journal of the units, this boot',
 };

@@ -19,6 +19,10 @@ export interface ImageResult {
 export interface BootStatusResult {
   readonly takesPart: boolean;
   readonly setting: boolean;
+  /** The file that sets it; null for the default. */
+  readonly settingFrom: string | null;
+  /** Settings that are ignored, and why. */
+  readonly settingProblems: readonly string[];
   readonly generator: string | null;
   readonly claims: readonly string[];
   readonly listCurrent: boolean;
@@ -40,11 +44,25 @@ export default class BootStatusCommand extends BaseCommand {
     const host = await this.openHost();
     const status = await readBootStatus(host, this.context.layout);
     for (const line of describe(status)) this.log(line);
-    const {takesPart, setting, generator, claims, isListCurrent, images, overrules, obstacle, advice} =
-      status;
+    for (const problem of status.settingProblems) this.warn(problem);
+    const {
+      takesPart,
+      setting,
+      settingFrom,
+      settingProblems,
+      generator,
+      claims,
+      isListCurrent,
+      images,
+      overrules,
+      obstacle,
+      advice,
+    } = status;
     return {
       takesPart,
       setting,
+      settingFrom: settingFrom ?? null,
+      settingProblems,
       generator: generator ?? null,
       claims,
       listCurrent: isListCurrent,
@@ -64,8 +82,21 @@ export default class BootStatusCommand extends BaseCommand {
 }
 
 function describe(status: BootStatus): string[] {
-  const {takesPart, setting, generator, claims, isListCurrent, images, overrules, obstacle, advice} = status;
-  const why = setting ? 'this machine has no initramfs-tools, dracut or mkinitcpio' : 'Initramfs=no';
+  const {
+    takesPart,
+    setting,
+    settingFrom,
+    generator,
+    claims,
+    isListCurrent,
+    images,
+    overrules,
+    obstacle,
+    advice,
+  } = status;
+  const why = setting
+    ? 'this machine has no initramfs-tools, dracut or mkinitcpio'
+    : `Initramfs=no in ${settingFrom ?? ''}`;
   const slots = claims.map((line) => line.split(' ', 1).join(''));
   const isBehind = !isListCurrent || images.some(({current}) => current === false);
   return [
