@@ -21,6 +21,9 @@ SYSCONFDIR = /etc
 # Both are searched below /usr/local too: systemd.unit(5), udev(7).
 UNITDIR = $(PREFIX)/lib/systemd/system
 UDEVDIR = $(PREFIX)/lib/udev/rules.d
+# tmpfiles.d(5), systemd.preset(5)
+TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
+PRESETDIR = $(PREFIX)/lib/systemd/system-preset
 # systemd.generator(7)
 GENERATORDIR = $(PREFIX)/lib/systemd/system-generators
 # Below /usr/local none of them is searched: initramfs-tools(7), mkinitcpio(8), dracut.modules(7).
@@ -287,9 +290,11 @@ install: all
 	install -d $(DESTDIR)$(UNITDIR)/sysinit.target.wants
 	ln -sfn ../$(early) $(DESTDIR)$(UNITDIR)/sysinit.target.wants/$(early)
 	install -m 644 etc/pearasys.conf $(DESTDIR)$(libdir)/pearasys.conf
+	install -D -m 644 -t $(DESTDIR)$(TMPFILESDIR) share/tmpfiles.d/pearasys.conf
+	install -D -m 644 -t $(DESTDIR)$(PRESETDIR) share/system-preset/90-pearasys.preset
 # What `pearasys report` compares the installed files with. The code cache is made on the machine.
 	cd '$(DESTDIR)/' && find .$(sbindir)/pearasys .$(libdir) .$(libexecdir) .$(UDEVDIR)/60-pearasys*.rules \
-		.$(GENERATORDIR)/pearasys-generator $(addprefix .$(UNITDIR)/,$(units)) -type f ! -name '*.cache' ! -name files.sha256 \
+		.$(GENERATORDIR)/pearasys-generator $(addprefix .$(UNITDIR)/,$(units)) -type f ! -path '*/cache/*' ! -name files.sha256 \
 		-exec sha256sum {} + | sed 's|  \.|  |' | LC_ALL=C sort -u -k 2 >.$(libexecdir)/files.sha256
 # With the flags of V8 that libexec/node.sh has, and with the Node of the target, which an image may not have yet.
 	$(if $(DESTDIR),,$(bare) $(NODE) --no-rehash-snapshot $(libdir)/make-caches.cjs)
@@ -326,6 +331,7 @@ uninstall:
 	done
 	rm -f $(DESTDIR)$(sbindir)/pearasys
 	rm -f $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(wildcard udev/*.rules))) $(DESTDIR)$(GENERATORDIR)/pearasys-generator
+	rm -f $(DESTDIR)$(TMPFILESDIR)/pearasys.conf $(DESTDIR)$(PRESETDIR)/90-pearasys.preset
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(units) sysinit.target.wants/$(early))
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/sysinit.target.wants 2>/dev/null || true
 	rm -f $(foreach section,5 7 8,$(DESTDIR)$(mandir)/man$(section)/pearasys*.$(section)) $(addprefix $(DESTDIR),$(call completions,pearasys))
@@ -341,6 +347,7 @@ uninstall:
 # systemd and udev read the new files; nothing to do in an image, or where they do not run.
 reload = @if [ -z '$(DESTDIR)' ]; then \
 		[ ! -d /run/systemd/system ] || systemctl daemon-reload; \
+		[ ! -d /run/systemd/system ] || [ ! -e $(TMPFILESDIR)/pearasys.conf ] || systemd-tmpfiles --create $(TMPFILESDIR)/pearasys.conf; \
 		[ ! -e /run/udev/control ] || udevadm control --reload; \
 	fi
 

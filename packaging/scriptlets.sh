@@ -20,8 +20,15 @@ reload() {
   if [ -e /run/udev/control ]; then udevadm control --reload; fi
 }
 
+# As debhelper and Fedora's macro do. Without systemd, the programs create the folder when they need it.
+create_folders() {
+  if [ -n "$root" ] || ! command -v systemd-tmpfiles >/dev/null; then return; fi
+  systemd-tmpfiles --create pearasys.conf || echo 'pearasys: /run/pearasys was not created' >&2
+}
+
 post_install() {
   make_caches
+  create_folders
   reload
   # The images contain the scripts of the old version.
   if has_claims "$root/etc/pearasys/initramfs-claims"; then rebuild_images -u; fi

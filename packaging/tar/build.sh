@@ -25,6 +25,8 @@ name=pearasys-$version-linux-$arch
 prefix=/@PREFIX@
 # install.sh puts the folder in. It is below DESTDIR, where other prefixes than /usr have their parts for an initramfs.
 stage_files "$name/tree" 'initramfs-tools dracut mkinitcpio' "$prefix" "$prefix/libexec/pearasys/node"
+# The digests are of files before install.sh has put the folder in.
+rm "$stage/$name/tree$prefix/libexec/pearasys/files.sha256"
 install -m 755 "$node/bin/node" "$stage/$name/tree$prefix/libexec/pearasys/node"
 node --import tsx build/add-node.ts "$node" "$stage/$name/tree$prefix/share/doc/pearasys"
 
