@@ -57,6 +57,7 @@ libdir = $(PREFIX)/lib/pearasys
 libexecdir = $(PREFIX)/libexec/pearasys
 mandir = $(PREFIX)/share/man
 docdir = $(PREFIX)/share/doc/pearasys
+metainfodir = $(PREFIX)/share/metainfo
 settings = $(DESTDIR)$(SYSCONFDIR)/pearasys/pearasys.conf
 bashdir = $(PREFIX)/share/bash-completion/completions
 zshdir = $(PREFIX)/share/zsh/site-functions
@@ -290,6 +291,7 @@ install: all
 	install -d $(DESTDIR)$(UNITDIR)/sysinit.target.wants
 	ln -sfn ../$(early) $(DESTDIR)$(UNITDIR)/sysinit.target.wants/$(early)
 	install -m 644 etc/pearasys.conf $(DESTDIR)$(libdir)/pearasys.conf
+	install -D -m 644 -t $(DESTDIR)$(metainfodir) share/metainfo/*.metainfo.xml
 	install -D -m 644 -t $(DESTDIR)$(TMPFILESDIR) share/tmpfiles.d/pearasys.conf
 	install -D -m 644 -t $(DESTDIR)$(PRESETDIR) share/system-preset/90-pearasys.preset
 # What `pearasys report` compares the installed files with. The code cache is made on the machine.
@@ -331,7 +333,7 @@ uninstall:
 	done
 	rm -f $(DESTDIR)$(sbindir)/pearasys
 	rm -f $(addprefix $(DESTDIR)$(UDEVDIR)/,$(notdir $(wildcard udev/*.rules))) $(DESTDIR)$(GENERATORDIR)/pearasys-generator
-	rm -f $(DESTDIR)$(TMPFILESDIR)/pearasys.conf $(DESTDIR)$(PRESETDIR)/90-pearasys.preset
+	rm -f $(addprefix $(DESTDIR)$(metainfodir)/,$(notdir $(wildcard share/metainfo/*))) $(DESTDIR)$(TMPFILESDIR)/pearasys.conf $(DESTDIR)$(PRESETDIR)/90-pearasys.preset
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(units) sysinit.target.wants/$(early))
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/sysinit.target.wants 2>/dev/null || true
 	rm -f $(foreach section,5 7 8,$(DESTDIR)$(mandir)/man$(section)/pearasys*.$(section)) $(addprefix $(DESTDIR),$(call completions,pearasys))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # lint-shipped.sh: checks what is shipped, rendered into a scratch folder as it is installed: shell programs with
 # the linter for shell, completion scripts also with the shells that are installed, units with systemd-analyze(1), rules with udevadm(8) where it can (since systemd 254), manual
-# pages with mandoc(1) and groff(1).
+# pages with mandoc(1) and groff(1), the description for software centers with appstreamcli(1) where it is installed.
 set -eu
 cd "$(dirname "$0")/.."
 for program in shellcheck systemd-analyze mandoc groff; do
@@ -77,4 +77,11 @@ found=$(for page in dist/share/man/*/*; do groff -ww -man -T utf8 -z "$page" 2>&
 if [ -n "$found" ]; then
   printf '%s\n' "$found" >&2
   exit 1
+fi
+
+if command -v appstreamcli >/dev/null; then
+  found=$(appstreamcli validate --no-net --no-color share/metainfo/*.metainfo.xml) || {
+    printf '%s\n' "$found" >&2
+    exit 1
+  }
 fi

@@ -50,6 +50,20 @@ describe('versions', () => {
     assert.deepEqual(named, [...SUITES]);
   });
 
+  it('of pearasys: the description for software centers has those that were released, with their dates', () => {
+    const changes = textOf('CHANGELOG.md').matchAll(
+      /^## (\d+\.\d+\.\d+)\n\nReleased on (\d{4}-\d{2}-\d{2})\.$/gm,
+    );
+    const [file = ''] = readdirSync(join(repository, 'share/metainfo'));
+    const releases = textOf(`share/metainfo/${file}`).matchAll(/<release version="(.+)" date="(.+)"\/>/g);
+    const told = [...releases].map(([, ...release]) => release);
+    assert.equal(told[0]?.[0], manifest.version);
+    assert.deepEqual(
+      told,
+      [...changes].map(([, ...release]) => release),
+    );
+  });
+
   it('of pearasys: the changes and the lock file have it', () => {
     assert.match(textOf('CHANGELOG.md'), new RegExp(`^## ${manifest.version.replaceAll('.', '\\.')}$`, 'm'));
     assert.deepEqual(
