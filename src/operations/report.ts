@@ -10,7 +10,7 @@ import {runState} from '../host/paths.js';
 import {definitionsFolder} from '../state/definitions/definition.js';
 import {domainNames} from '../state/guests/domain.js';
 import {readGuestFiles} from '../state/guests/guest-files.js';
-import {guestUnit} from '../state/guests/guest-name.js';
+import {guestUnit, unescapeInstance, type Guest} from '../state/guests/guest-name.js';
 import {readOurHooks} from '../state/guests/hooks.js';
 import {runningKernel} from '../state/initramfs/generator.js';
 import {readMounts} from '../usage/mounts.js';
@@ -357,8 +357,11 @@ async function readJournal(host: HostQuery, told: Told): Promise<void> {
 const usualMounts =
   /^\/(?:$|(?:boot|dev|etc|home|mnt|media|nix|opt|proc|root|run|snap|srv|sys|sysroot|tmp|usr|var|lib\w*)(?:\/(?:efi|firmware|lib|log|tmp|cache|spool|local|store))?$|(?:dev|proc|run|sys|snap|var\/lib|sysroot)\/)/;
 
-/** The names on this machine that no report contains. */
-export function readPrivateNames(host: HostReader, layout: Layout): Names {
+/**
+ * The names on this machine that no report contains.
+ * @param report what may contain further ones: the journal also has guests that were removed.
+ */
+export function readPrivateNames(host: HostReader, layout: Layout, report: unknown): Names {
   const hosts = ['/proc/sys/kernel/hostname', '/etc/hostname'].map(
     (path) => host.readText(path)?.trim() ?? '',
   );
@@ -375,9 +378,10 @@ export function readPrivateNames(host: HostReader, layout: Layout): Names {
       (name) => name !== 'localhost',
     ),
     user: distinct([readUsers(host), readGroups(host)].flatMap(namesOfPeople)),
-    guest: distinct(
-      names.flatMap((name) => [name, instanceIn(guestUnit(name as Parameters<typeof guestUnit>[0]))]),
-    ),
+    guest: distinct([
+      ...names.flatMap((name) => [name, ...guestsIn(guestUnit(name as Guest))]),
+      ...textsIn(report).flatMap(guestsIn),
+    ]),
     volume: distinct(
       host
         .list('/sys/block')
@@ -392,8 +396,23 @@ export function readPrivateNames(host: HostReader, layout: Layout): Names {
   };
 }
 
-function instanceIn(unit: string): string {
-  return unit.slice(unit.indexOf('@') + 1, unit.lastIndexOf('.'));
+/** The units of guests: ours, and those in which libvirt runs them. */
+const guestUnits = [
+  /pearasys-(?:guest|awake)@([^\s@]+?)\.service/g,
+  /machine-[a-z]+\\x2d\d+\\x2d([^\s/]+?)\.scope/g,
+];
+
+/** The guests whose units a text names: as in the unit's name, and what that is when it is not escaped. */
+function guestsIn(text: string): string[] {
+  return guestUnits
+    .flatMap((pattern) => [...text.matchAll(pattern)])
+    .flatMap(([, instance = '']) => [instance, unescapeInstance(instance)]);
+}
+
+/** All texts in a value that JSON can have. */
+function textsIn(value: unknown): string[] {
+  if (typeof value === 'string') return [value];
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(textsIn) : [];
 }
 
 function distinct(names: readonly string[]): string[] {

@@ -30,7 +30,7 @@ describe('pearasys report', () => {
           '/proc/cmdline':
             'root=UUID=c0ffee00-0000-0000-0000-000000000000 quiet intel_iommu=on pearasys.skip=05:00.0\n',
           '/etc/pearasys/guests/work-vm.conf': `${card}\n`,
-          '/var/log/messages': `[ 4.2] pearasys-guest@work-vm.service[9]: work-vm of alice on tower has ${uuid}\n`,
+          '/var/log/messages': `[ 4.1] pearasys-guest@old\\x2dvm.service: old-vm had machine-qemu\\x2d1\\x2dthird.scope\n[ 4.2] pearasys-guest@work-vm.service[9]: work-vm of alice on tower has ${uuid}\n`,
         },
         files,
       );
@@ -82,7 +82,10 @@ describe('pearasys report', () => {
       [`/etc/pearasys/pci/${card}-0x10de-0x1b80`]: `PEARASYS_SLOT=${card}\nPEARASYS_ID=10de:1b80\nPEARASYS_DRIVER=vfio-pci\nPEARASYS_SERIAL=pcie:00-11-22-33-44-55-66-77\n`,
     });
     const {stdout} = await typed(host, 'report');
-    assert.doesNotMatch(stdout, /tower|example\.org|alice|work-vm|c0ffee00|00-11-22/i);
+    assert.doesNotMatch(
+      stdout,
+      /tower|example\.org|alice|work-vm|old-vm|old\\x2dvm|third|c0ffee00|00-11-22/i,
+    );
     assert.match(stdout, /guest-1 of user-1 on host-\d has uuid-1$/m);
     assert.match(stdout, /^\/etc\/pearasys\/guests\/guest-1\.conf:$/m);
     assert.match(stdout, /PEARASYS_SERIAL=pcie:serial-1/);

@@ -77,10 +77,14 @@ function instanceOf(guest: Guest): string {
 
 /** The guest of a unit's instance, escaped as in `%i`. @throws PearasysError `bad-guest`. */
 export function guestOfInstance(instance: string): Guest {
-  const text = instance.replace(/(?:\\x[0-9a-f]{2})+/g, (codes) =>
+  return parseGuest(unescapeInstance(instance));
+}
+
+/** The text that is escaped in a unit's name, see systemd-escape(1). */
+export function unescapeInstance(instance: string): string {
+  return instance.replace(/(?:\\x[0-9a-f]{2})+/g, (codes) =>
     Buffer.from(codes.replaceAll('\\x', ''), 'hex').toString(),
   );
-  return parseGuest(text);
 }
 
 function escape(text: string): string {

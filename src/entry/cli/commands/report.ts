@@ -59,12 +59,12 @@ export default class Report extends BaseCommand {
     const {flags} = await this.parse(Report);
     const host = await this.openHost();
     const {layout, interactive} = this.context;
-    const pseudonyms = new Pseudonyms(readPrivateNames(host, layout));
-    const parts = await readReport(host, layout, {pearasys: version, node: process.version});
-    const report = pseudonyms.replaceIn({
-      parts,
+    const found = {
+      parts: await readReport(host, layout, {pearasys: version, node: process.version}),
       ...(await this.#readList(host)),
-    }) as Omit<ReportResult, 'path'>;
+    };
+    const pseudonyms = new Pseudonyms(readPrivateNames(host, layout, found));
+    const report = pseudonyms.replaceIn(found) as Omit<ReportResult, 'path'>;
     // What others have chosen must not reach the terminal of who reads the file.
     const text = printable(reportText(report));
     if (flags.output === undefined) {
