@@ -202,7 +202,11 @@ function compareInstalled(host: HostReader, layout: Layout, told: Told): void {
       const bytes = host.readBytes(path, largestInstalled);
       if (bytes === undefined) told.lines.push(`${path} is missing`);
       else if (createHash('sha256').update(bytes).digest('hex') === digest) same++;
-      else told.lines.push(`${path} differs from what was installed`);
+      else {
+        told.lines.push(`${path} differs from what was installed`);
+        if (/\/(?:udev\/rules\.d|systemd\/system)\//.test(path))
+          told.lines.push(...shownText(bytes.toString()));
+      }
     } catch (error) {
       if (!(error instanceof FileError)) throw error;
       told.problems.push(inOneLine(error));
@@ -303,6 +307,15 @@ function showFolder(
     told.lines.push(`${folder}: ${files.length - mostFiles} more files are not shown`);
 }
 
+/** The lines of a file, up to {@link longestFile}. */
+function shownText(text: string): string[] {
+  const more = text.length - longestFile;
+  return [
+    ...linesOf(text.slice(0, longestFile)).map(indented),
+    ...(more > 0 ? [`  and ${more} more characters`] : []),
+  ];
+}
+
 /** A slot in a path and in the text of a unit. */
 const anySlot = /[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/g;
 
@@ -327,8 +340,7 @@ function showFile(host: HostReader, path: string, known: Map<string, string>, to
     else if (shown !== undefined) told.lines.push(`${path}: as ${shown}, with its own slot`);
     else {
       known.set(alike, path);
-      told.lines.push(`${path}:`, ...linesOf(text.slice(0, longestFile)).map(indented));
-      if (text.length > longestFile) told.lines.push(`  and ${text.length - longestFile} more characters`);
+      told.lines.push(`${path}:`, ...shownText(text));
     }
   } catch (error) {
     if (!(error instanceof FileError)) throw error;

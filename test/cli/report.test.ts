@@ -96,6 +96,11 @@ describe('pearasys report', () => {
   it('says which installed files were changed, are missing, and are overridden', async () => {
     const digest = (text: string) => createHash('sha256').update(text).digest('hex');
     const host = made();
+    const textLines = host
+      .readText(unit)!
+      .split('\n')
+      .filter((line) => line.trim() !== '')
+      .map((line) => `  ${line}`);
     const texts = [rule, unit].map((path) => host.readBytes(path)!.toString());
     const entries = [
       `${digest(texts[0]!)}  ${rule}`,
@@ -109,6 +114,7 @@ describe('pearasys report', () => {
     assert.deepEqual(partOf(await json(host), 'installed').lines, [
       `/etc/udev/rules.d/60-pearasys.rules overrides ${rule}`,
       `${unit} differs from what was installed`,
+      ...textLines,
       `/etc/systemd/system/pearasys-record@.service.d/mine.conf overrides ${unit}`,
       '/usr/gone is missing',
       '1 of 3 files are as they were installed',
