@@ -60,68 +60,63 @@ describe('packages on a real machine', function () {
       assert.equal(await machine.sh('systemctl --failed --no-legend'), '');
     });
 
-    describe('with a /usr that cannot be changed', () => {
+    /**
+     * Does something while /usr cannot be changed.
+     * @param spoil what is done to the caches before; they are kept in /var/tmp.
+     * @param seal makes it so. Unmounted lazily: what was started since then has files of it open.
+     */
+    const sealed = async (spoil: string, seal: string, unseal: string, work: () => Promise<void>) => {
+      await machine.sh(`set -e; cp -a /usr/lib/pearasys/cache /var/tmp/cache; ${spoil}; ${seal}`);
+      try {
+        assert.match((await machine.run('touch /usr/x')).stderr, /Read-only file system/);
+        await work();
+      } finally {
+        await machine.sh(
+          `set -e; ${unseal}; umount --lazy /usr; rm -rf /usr/lib/pearasys/cache; mv /var/tmp/cache /usr/lib/pearasys/cache`,
+        );
+      }
+    };
+
+    it('claim a device, and return it, with a read-only /usr and without caches', async () => {
       const {slot} = spareNetwork;
-
-      /**
-       * @param spoil what is done to the caches before; they are kept in /var/tmp.
-       * @param seal makes it so. Unmounted lazily: what was started since then has files of it open.
-       */
-      const sealed = (spoil: string, seal: string, unseal = 'true') => {
-        before(() => machine.sh(`set -e; cp -a /usr/lib/pearasys/cache /var/tmp/cache; ${spoil}; ${seal}`));
-        after(() =>
-          machine.sh(
-            `set -e; ${unseal}; umount --lazy /usr; rm -rf /usr/lib/pearasys/cache; mv /var/tmp/cache /usr/lib/pearasys/cache`,
-          ),
-        );
-      };
-
-      describe('mounted read-only, without caches', () => {
-        sealed('rm -r /usr/lib/pearasys/cache', 'mount --bind /usr /usr; mount -o remount,bind,ro /usr');
-
-        it('claim a device, and return it', async () => {
-          assert.match((await machine.run('touch /usr/x')).stderr, /Read-only file system/);
-          await product.sh('-s', slot, 'service', 'install', 'vfio-pci', '--now');
-          assert.equal(await product.stateOf(`pearasys-${slot}@vfio-pci.service`), 'active');
-          await product.sh('-s', slot, 'service', 'uninstall');
-          await product.sh('bind', 'default', slot);
-          assert.equal(await product.driverOf(slot), 'e1000e');
-        });
+      const seal = 'mount --bind /usr /usr; mount -o remount,bind,ro /usr';
+      await sealed('rm -r /usr/lib/pearasys/cache', seal, 'true', async () => {
+        await product.sh('-s', slot, 'service', 'install', 'vfio-pci', '--now');
+        assert.equal(await product.stateOf(`pearasys-${slot}@vfio-pci.service`), 'active');
+        await product.sh('-s', slot, 'service', 'uninstall');
+        await product.sh('bind', 'default', slot);
+        assert.equal(await product.driverOf(slot), 'e1000e');
       });
+    });
 
-      describe('from an image below an immutable root, with stale caches', () => {
-        sealed(
-          'sed -i "1s/^/other /" /usr/lib/pearasys/cache/snapshot-of; for each in /usr/lib/pearasys/cache/*.cache; do [ ! -e $each ] || echo stale >$each; done',
-          'mkdir -p /run/empty; modprobe overlay; mount -t overlay overlay -o lowerdir=/run/empty:/usr /usr; chattr +i /',
-          'chattr -i /',
+    it('write hooks, give a guest its device, and report, with /usr from an image and stale caches', async () => {
+      const {slot} = spareNetwork;
+      const spoil =
+        'sed -i "1s/^/other /" /usr/lib/pearasys/cache/snapshot-of; for each in /usr/lib/pearasys/cache/*.cache; do [ ! -e $each ] || echo stale >$each; done';
+      // The root folder itself is immutable, as that of rpm-ostree.
+      const seal =
+        'mkdir -p /run/empty; modprobe overlay; mount -t overlay overlay -o lowerdir=/run/empty:/usr /usr; chattr +i /';
+      await sealed(spoil, seal, 'chattr -i /', async () => {
+        await product.sh('guest', 'setup', 'g', '--device', slot, '--yes');
+        await product.sh('guest', 'install-hooks', 'g');
+        await machine.sh(`systemctl start ${guest}`);
+        assert.equal(await product.driverOf(slot), 'vfio-pci');
+        await machine.sh(`systemctl stop ${guest}`);
+        assert.equal(await product.driverOf(slot), 'e1000e');
+        await product.sh('guest', 'remove-hooks');
+        await product.sh('guest', 'remove', 'g');
+        const {stdout, stderr} = await product.run('report', '--output', '/root/report.txt');
+        assert.deepEqual(
+          [stdout.trim(), stderr],
+          ['Written to /root/report.txt. Read it before you send it.', ''],
         );
-
-        it('write hooks, and give a guest its device', async () => {
-          assert.match((await machine.run('touch /usr/x')).stderr, /Read-only file system/);
-          await product.sh('guest', 'setup', 'g', '--device', slot, '--yes');
-          await product.sh('guest', 'install-hooks', 'g');
-          await machine.sh(`systemctl start ${guest}`);
-          assert.equal(await product.driverOf(slot), 'vfio-pci');
-          await machine.sh(`systemctl stop ${guest}`);
-          assert.equal(await product.driverOf(slot), 'e1000e');
-          await product.sh('guest', 'remove-hooks');
-          await product.sh('guest', 'remove', 'g');
-        });
-
-        it('report, without the name of the guest that was removed', async () => {
-          const {stdout, stderr} = await product.run('report', '--output', '/root/report.txt');
-          assert.deepEqual(
-            [stdout.trim(), stderr],
-            ['Written to /root/report.txt. Read it before you send it.', ''],
-          );
-          const text = await machine.sh('cat /root/report.txt; rm /root/report.txt');
-          assert.doesNotMatch(text, /^not read: /m);
-          assert.match(text, /^(\d+) of \1 files are as they were installed$/m);
-          assert.match(text, /^\[ *[\d.]+\] .*pearasys-guest@guest-1/m);
-          assert.match(text, new RegExp(`"slot": "${slot}"`));
-          const name = await machine.sh('cat /proc/sys/kernel/hostname');
-          assert.doesNotMatch(text, new RegExp(`\\b${name}\\b|\\b52:54:00:|pearasys-guest@g\\.`));
-        });
+        const text = await machine.sh('cat /root/report.txt; rm /root/report.txt');
+        assert.doesNotMatch(text, /^not read: /m);
+        assert.match(text, /^(\d+) of \1 files are as they were installed$/m);
+        assert.match(text, /^\[ *[\d.]+\] .*pearasys-guest@guest-1/m);
+        assert.match(text, new RegExp(`"slot": "${slot}"`));
+        const name = await machine.sh('cat /proc/sys/kernel/hostname');
+        assert.doesNotMatch(text, new RegExp(`\\b${name}\\b|\\b52:54:00:|pearasys-guest@g\\.`));
       });
     });
 
