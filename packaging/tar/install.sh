@@ -3,7 +3,7 @@
 #
 #   ./install.sh              installs, or upgrades an earlier version; no unit is started or stopped
 #   ./install.sh --mdevctl    also as mdevctl and lsmdev
-#   ./install.sh --uninstall  removes the program; records, definitions and changed settings stay
+#   ./install.sh --uninstall  removes the program; records, definitions and settings stay
 #   ./install.sh --purge      removes records and settings too
 #
 # --prefix DIR installs below DIR instead of /usr/local. With DESTDIR in the environment, the system is the image in that
@@ -32,12 +32,8 @@ locate() {
   esac
 }
 
-digest() {
-  sha256sum <"$1" | cut -d ' ' -f 1
-}
-
 # listed KIND PATH: whether it is in the list of what was installed. KIND is f for a file, l for a link, d for a folder
-# that did not exist before, and for settings the digest of what was installed.
+# that did not exist before.
 listed() {
   grep -qsxF "$1 $2" "$list" "$list.old"
 }
@@ -61,26 +57,11 @@ make_folder() {
   fi
 }
 
-# is_settings PATH: what an administrator edits. It is replaced or removed only if it is as it was installed.
-is_settings() {
-  case $1 in
-    /etc/pearasys/*) return 0 ;;
-    *) return 1 ;;
-  esac
-}
-
 # place KIND MODE FILE: replaces $to in one step, so that a running program keeps the one it has. Files of the kind p have
 # the prefix put in.
 place() {
   make_folder "${to%/*}"
-  entry=f
-  if is_settings "$to"; then
-    if [ -e "$root$to" ] && ! listed "$(digest "$root$to")" "$to"; then
-      return
-    fi
-    entry=$(digest "$3")
-  fi
-  note "$entry" "$to"
+  note f "$to"
   if [ "$1" = p ]; then
     sed "s|/@""PREFIX@|$prefix|g" "$3" >"$root$to.new"
     chmod "$2" "$root$to.new"
@@ -98,12 +79,8 @@ place_link() {
 
 # remove KIND PATH: what is in the list, except folders; also what an interrupted `place` has left.
 remove() {
-  if [ "$1" = f ] || { [ "$1" = l ] && [ -h "$root$2" ]; } ||
-    { [ -e "$root$2" ] && [ "$1" = "$(digest "$root$2")" ]; }; then
-    rm -f "$root$2" "$root$2.new"
-  else
-    rm -f "$root$2.new"
-  fi
+  if [ "$1" = f ] || [ -h "$root$2" ]; then rm -f "$root$2"; fi
+  rm -f "$root$2.new"
 }
 
 # check: one sentence instead of half an installation.

@@ -99,7 +99,7 @@ describe('the tarball with its own Node', function () {
     ]);
     const doc = '/usr/local/share/doc/pearasys';
     const ours =
-      /\/(libexec\/pearasys\/(node|install\.sh)|lib\/pearasys\/installed-files|doc\/pearasys\/.*) /;
+      /\/(libexec\/pearasys\/(node|install\.sh|files\.sha256)|lib\/pearasys\/installed-files|doc\/pearasys\/.*) /;
     assert.deepEqual(
       contents().filter((line) => !ours.test(line)),
       contents(staged).filter((line) => !ours.test(line)),
@@ -111,6 +111,8 @@ describe('the tarball with its own Node', function () {
         ...['sbom.cdx.json', 'third-party-licenses.txt'].map(
           (name) => `Files A${doc}/${name} and B${doc}/${name} differ`,
         ),
+        // install.sh changes files.
+        'Only in A/usr/local/libexec/pearasys: files.sha256',
         'Only in B/usr/local/lib/pearasys: installed-files',
         ...['install.sh', 'node'].map((name) => `Only in B/usr/local/libexec/pearasys: ${name}`),
         ...['LICENSE', 'NEWS.md', 'README.md', 'SECURITY.md', 'docs'].map(
@@ -215,11 +217,11 @@ describe('the tarball with its own Node', function () {
     assert.deepEqual(contents(), before);
   });
 
-  it('keeps records and changed settings when it is removed, and purges them', () => {
+  it('keeps records and settings when it is removed, and purges them', () => {
     installed();
     const settings = join(image, 'etc/pearasys/pearasys.conf');
     const record = join(image, 'etc/pearasys/pci/0000:02:00.0-0x10de-0x1b80');
-    appendFileSync(settings, '# changed\n');
+    writeFileSync(settings, '# changed\n');
     writeFileSync(record, 'DRIVER=vfio-pci\n');
     mkdirSync(join(image, 'etc/systemd/system'), {recursive: true});
     writeFileSync(join(image, 'etc/systemd/system/pearasys-0000:02:00.0@.service'), '');
@@ -238,19 +240,19 @@ describe('the tarball with its own Node', function () {
     assert.deepEqual(files(), []);
   });
 
-  it('upgrades an earlier version: removes its files, replaces settings that were not changed', () => {
+  it('upgrades an earlier version: replaces its files, and removes those that are no more', () => {
     const earlier = join(folder, 'earlier');
     cpSync(unpacked, earlier, {recursive: true, verbatimSymlinks: true});
-    const settings = 'etc/pearasys/pearasys.conf';
-    writeFileSync(join(earlier, 'tree', settings), 'earlier\n');
+    const rule = '@PREFIX@/lib/udev/rules.d/60-pearasys.rules';
+    writeFileSync(join(earlier, 'tree', rule), 'earlier\n');
     writeFileSync(join(earlier, 'tree/@PREFIX@/lib/pearasys/earlier.cjs'), '');
     appendFileSync(join(earlier, 'tree.list'), 'f 644 /@PREFIX@/lib/pearasys/earlier.cjs\n');
     run(join(earlier, 'install.sh'), [], {DESTDIR: image});
-    assert.equal(readText(join(image, settings)), 'earlier\n');
+    assert.equal(readText(join(image, rule.replace('@PREFIX@', 'usr/local'))), 'earlier\n');
     installed();
     const upgraded = contents();
     const list = readText(join(image, 'usr/local/lib/pearasys/installed-files'));
-    assert.equal(readText(join(image, settings)), readText(join(unpacked, 'tree', settings)));
+    assert.notEqual(readText(join(image, rule.replace('@PREFIX@', 'usr/local'))), 'earlier\n');
     rmSync(image, {recursive: true});
     mkdirSync(image);
     installed();
@@ -260,15 +262,6 @@ describe('the tarball with its own Node', function () {
     // Again the same version.
     installed();
     assert.deepEqual(upgraded, contents());
-  });
-
-  it('keeps settings that were changed when it is upgraded', () => {
-    installed();
-    const settings = join(image, 'etc/pearasys/pearasys.conf');
-    appendFileSync(settings, '# changed\n');
-    installed();
-    installed();
-    assert.match(readText(settings), /# changed\n$/);
   });
 
   it('can be installed or removed after it was interrupted', () => {
