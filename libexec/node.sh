@@ -34,10 +34,19 @@ snapshot_fits() {
   [ -d /run/pearasys ] || mkdir -m 755 /run/pearasys 2>/dev/null || return 1
   [ -w /run/pearasys ] || return 1
   answer=no
-  # shellcheck disable=SC2086 # one word for each flag
-  if "$node" $flags --snapshot-blob "$libdir/cache/snapshot" "$libdir/start.cjs" --version </dev/null >/dev/null 2>&1; then
-    answer=yes
-  fi
+  if is_same_cpu || starts_from_snapshot; then answer=yes; fi
   echo "$answer $made_of" >/run/pearasys/snapshot
   [ $answer = yes ]
+}
+
+# is_same_cpu: whether the first CPU is the one that the snapshot was made on, with the same features.
+is_same_cpu() {
+  sed -n -e '/^$/q' -e '/^\(vendor_id\|cpu family\|model\|stepping\|flags\|Features\|CPU [a-z]*\)\t/p' /proc/cpuinfo 2>/dev/null |
+    cmp -s - "$libdir/cache/cpu"
+}
+
+# starts_from_snapshot: another CPU, or the same with another kernel, which may name features otherwise.
+starts_from_snapshot() {
+  # shellcheck disable=SC2086 # one word for each flag
+  "$node" $flags --snapshot-blob "$libdir/cache/snapshot" "$libdir/start.cjs" --version </dev/null >/dev/null 2>&1
 }

@@ -3,8 +3,9 @@ import {closeSync, fsyncSync, openSync, readFileSync, renameSync, statSync, writ
 import {join} from 'node:path';
 
 /**
- * Makes the startup snapshot of the programs in a folder, for the running Node, in its folder `cache`: `snapshot`, and
- * `snapshot-of`, whose lines are the identity and the paths of the files that it depends on.
+ * Makes the startup snapshot of the programs in a folder, for the running Node, in its folder `cache`: `snapshot`; `cpu`
+ * with what decides whether it fits a CPU; and `snapshot-of`, whose lines are the identity and the paths of the files that
+ * it depends on.
  * @param flags those with which libexec/node.sh runs Node.
  * @throws Error if this Node cannot make a snapshot, or does not run from it.
  */
@@ -16,6 +17,7 @@ export function makeSnapshot(folder: string, flags: readonly string[] = process.
   if (!version.startsWith('pearasys ')) throw new Error(`a program in it prints ${JSON.stringify(version)}`);
   // Only with the second file is the first one used, see libexec/node.sh: it must be complete by then.
   sync(snapshot);
+  writeWhole(join(folder, 'cache/cpu'), describeCpu());
   const files = [process.execPath, ...librariesOfNode(), content, snapshot];
   writeWhole(join(folder, 'cache/snapshot-of'), `${files.map(identity).join(' ')}\n${files.join(' ')}\n`);
 }
@@ -53,6 +55,16 @@ function node(flags: readonly string[], ...words: string[]): string {
   if (error !== undefined) throw error;
   if (status !== 0) throw new Error(`node ${words.join(' ')}: ${stderr.trim()}`);
   return stdout;
+}
+
+/**
+ * The lines about the first CPU that libexec/node.sh compares: its model and its features, for which V8 compiles. See
+ * show_cpuinfo in the kernel's arch/x86/kernel/cpu/proc.c and arch/arm64/kernel/cpuinfo.c.
+ */
+function describeCpu(): string {
+  const [first = ''] = readFileSync('/proc/cpuinfo', 'utf8').split('\n\n', 1);
+  const shown = /^(?:vendor_id|cpu family|model|stepping|flags|Features|CPU [a-z]*)\t.*$/gm;
+  return (first.match(shown) ?? []).map((line) => `${line}\n`).join('');
 }
 
 /** What of Node is in libraries of its own, as in Debian: proc_pid_maps(5). */
