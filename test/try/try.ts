@@ -11,7 +11,7 @@ import {dial} from '../vm/dial.js';
 import {domain} from '../vm/domain.js';
 import {available} from '../vm/image.js';
 import {Machine, quote} from '../vm/machine.js';
-import {tryRecipe} from '../vm/recipes.js';
+import {libvirtRecipe} from '../vm/recipes.js';
 
 const {display, displayAudio, disk0, disk1, network, spareNetwork, sriov} = DEVICES;
 const guest = 'guest';
@@ -96,7 +96,7 @@ async function connectTerminal(socket: string): Promise<{readonly left: Promise<
 
 async function tryPackages(packages: readonly string[]): Promise<void> {
   if (!process.stdin.isTTY || !process.stdout.isTTY) throw new Error('make try needs a terminal');
-  const recipe = tryRecipe();
+  const recipe = libvirtRecipe();
   const why = await available(recipe);
   if (why !== undefined) throw new Error(why);
   const folder = await mkdtemp(path.join(tmpdir(), 'pearasys-try-'));

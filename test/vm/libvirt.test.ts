@@ -4,10 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import {DEVICES} from './devices.js';
-import {domain, libvirtPackages as packages} from './domain.js';
+import {domain} from './domain.js';
 import {installProduct} from './install.js';
-import {chosenSuite} from './image.js';
 import {BOOT_LIMIT, explainFailures, Machine, skipUnlessAvailable} from './machine.js';
+import {libvirtRecipe} from './recipes.js';
 import {closeShared, Product} from './shared.js';
 
 const unit = 'pearasys-guest@g.service';
@@ -36,10 +36,10 @@ describe('guests of libvirt', function () {
 
   before(async function () {
     this.timeout(BOOT_LIMIT);
-    await skipUnlessAvailable(this, {suite: chosenSuite(), packages});
+    await skipUnlessAvailable(this, libvirtRecipe());
     // The host may not have the resources for two machines.
     await closeShared();
-    machine = await Machine.boot({packages, memory: 4096});
+    machine = await Machine.boot({...libvirtRecipe(), memory: 4096});
     product = new Product(machine);
     await installProduct(machine);
     // The guest has no system that responds to a shutdown request.

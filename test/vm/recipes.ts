@@ -15,8 +15,8 @@ export function mdevRecipe(): Recipe {
   };
 }
 
-/** An image for people who try pearasys: with the parents of {@link mdevRecipe}, libvirt, and completion in the shell. */
-export function tryRecipe(): Recipe {
+/** An image with libvirt and the parents of {@link mdevRecipe}, and with completion for people who try pearasys. */
+export function libvirtRecipe(): Recipe {
   return {
     suite: chosenSuite(),
     packages: [...libvirtPackages, 'bash-completion', 'less'],

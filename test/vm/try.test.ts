@@ -7,7 +7,7 @@ import {tmpdir} from 'node:os';
 import path from 'node:path';
 import {DEVICES} from './devices.js';
 import {BOOT_LIMIT, skipUnlessAvailable} from './machine.js';
-import {tryRecipe} from './recipes.js';
+import {libvirtRecipe} from './recipes.js';
 import {closeShared} from './shared.js';
 
 const checkout = path.join(import.meta.dirname, '../..');
@@ -22,7 +22,7 @@ describe('make try', function () {
 
   before(async function () {
     this.timeout(BOOT_LIMIT);
-    await skipUnlessAvailable(this, tryRecipe());
+    await skipUnlessAvailable(this, libvirtRecipe());
     // The host may not have the resources for two machines.
     await closeShared();
     folder = await mkdtemp(path.join(tmpdir(), 'pearasys-try-test-'));
