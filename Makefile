@@ -294,7 +294,7 @@ install: all
 	install -D -m 644 -t $(DESTDIR)$(metainfodir) share/metainfo/*.metainfo.xml
 	install -D -m 644 -t $(DESTDIR)$(TMPFILESDIR) share/tmpfiles.d/pearasys.conf
 	install -D -m 644 -t $(DESTDIR)$(PRESETDIR) share/system-preset/90-pearasys.preset
-# What `pearasys report` compares the installed files with. The code cache is made on the machine.
+# What `pearasys report` compares the installed files with. The caches are made on the machine.
 	cd '$(DESTDIR)/' && find .$(sbindir)/pearasys .$(libdir) .$(libexecdir) .$(UDEVDIR)/60-pearasys*.rules \
 		.$(GENERATORDIR)/pearasys-generator $(addprefix .$(UNITDIR)/,$(units)) -type f ! -path '*/cache/*' ! -name files.sha256 \
 		-exec sha256sum {} + | sed 's|  \.|  |' | LC_ALL=C sort -u -k 2 >.$(libexecdir)/files.sha256

@@ -7,7 +7,8 @@
 import {existsSync, mkdirSync, readdirSync, rmSync} from 'node:fs';
 import {join} from 'node:path';
 import {loadProgram} from './cli/code-cache.js';
-import {makeSnapshot, writeWhole} from './make-snapshot.js';
+import {replaceFile} from '../host/whole-file.js';
+import {makeSnapshot} from './make-snapshot.js';
 
 const folder = import.meta.dirname;
 const silent = {isTerminal: false, columns: 80, write: () => undefined};
@@ -19,7 +20,7 @@ async function makeCodeCache(): Promise<void> {
   const {program, script, cachePath} = loadProgram(folder, false, require);
   for (const words of [['--version'], ['--help'], ['list', '--json'], ['list'], ['show', slot, '--json']])
     await program.pearasys(words, {stdout: silent, stderr: silent});
-  writeWhole(cachePath, script.createCachedData());
+  replaceFile(cachePath, {content: script.createCachedData(), mode: 0o644});
 }
 
 async function makeCaches(): Promise<void> {

@@ -1,6 +1,7 @@
 import {spawnSync} from 'node:child_process';
-import {closeSync, fsyncSync, openSync, readFileSync, renameSync, statSync, writeSync} from 'node:fs';
+import {closeSync, fsyncSync, openSync, readFileSync, statSync} from 'node:fs';
 import {join} from 'node:path';
+import {replaceFile} from '../host/whole-file.js';
 
 /**
  * Makes the startup snapshot of the programs in a folder, for the running Node, in its folder `cache`: `snapshot`; `cpu`
@@ -10,29 +11,17 @@ import {join} from 'node:path';
  * @throws Error if this Node cannot make a snapshot, or does not run from it.
  */
 export function makeSnapshot(folder: string, flags: readonly string[] = process.execArgv): void {
-  const content = join(folder, 'snapshot.cjs');
+  const programs = join(folder, 'snapshot.cjs');
   const snapshot = join(folder, 'cache/snapshot');
-  node(flags, '--snapshot-blob', snapshot, '--build-snapshot', content);
+  node(flags, '--snapshot-blob', snapshot, '--build-snapshot', programs);
   const version = node(flags, '--snapshot-blob', snapshot, join(folder, 'start.cjs'), '--version');
   if (!version.startsWith('pearasys ')) throw new Error(`a program in it prints ${JSON.stringify(version)}`);
   // Only with the second file is the first one used, see libexec/node.sh: it must be complete by then.
   sync(snapshot);
-  writeWhole(join(folder, 'cache/cpu'), describeCpu());
-  const files = [process.execPath, ...librariesOfNode(), content, snapshot];
-  writeWhole(join(folder, 'cache/snapshot-of'), `${files.map(identity).join(' ')}\n${files.join(' ')}\n`);
-}
-
-/** Writes a file that is complete if it exists, even after a power cut. */
-export function writeWhole(path: string, content: string | Buffer): void {
-  const file = openSync(`${path}.new`, 'w', 0o644);
-  try {
-    // For a regular file, write(2) writes everything or fails.
-    writeSync(file, content as string);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-  renameSync(`${path}.new`, path);
+  replaceFile(join(folder, 'cache/cpu'), {content: describeCpu(), mode: 0o644});
+  const files = [process.execPath, ...librariesOfNode(), programs, snapshot];
+  const content = `${files.map(identity).join(' ')}\n${files.join(' ')}\n`;
+  replaceFile(join(folder, 'cache/snapshot-of'), {content, mode: 0o644});
 }
 
 function sync(path: string): void {

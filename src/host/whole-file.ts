@@ -6,7 +6,7 @@ import {draftFolder} from './paths.js';
 
 /** The properties of a new file. */
 interface NewFile {
-  readonly content: string;
+  readonly content: string | Buffer;
   /** Permission bits, regardless of the umask. */
   readonly mode: number;
   /** Default: the user and group of this process. */

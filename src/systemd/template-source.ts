@@ -12,8 +12,9 @@ type Template = (values: object) => string;
 const templates = new Map<string, Template>();
 
 /**
- * Compiles a template of systemd-templates/, libvirt-templates/ or completion/ when it is first used. Runs only in a checkout: in
- * the bundle, build/templates.ts replaces this module with compiled templates, which need only Handlebars' runtime.
+ * Compiles a template of systemd-templates/, libvirt-templates/ or completion/ when it is first used. Runs only in a
+ * checkout: in the bundle, build/templates.ts replaces this module with compiled templates, which need only Handlebars'
+ * runtime.
  */
 export function loadTemplate(name: string): Template {
   const template = templates.get(name) ?? compile(name);

@@ -45,28 +45,15 @@ export default class BootStatusCommand extends BaseCommand {
     const status = await readBootStatus(host, this.context.layout);
     for (const line of describe(status)) this.log(line);
     for (const problem of status.settingProblems) this.warn(problem);
-    const {
-      takesPart,
-      setting,
-      settingFrom,
-      settingProblems,
-      generator,
-      claims,
-      isListCurrent,
-      images,
-      overrules,
-      obstacle,
-      advice,
-    } = status;
     return {
-      takesPart,
-      setting,
-      settingFrom: settingFrom ?? null,
-      settingProblems,
-      generator: generator ?? null,
-      claims,
-      listCurrent: isListCurrent,
-      images: images.map((image) => ({
+      takesPart: status.takesPart,
+      setting: status.setting,
+      settingFrom: status.settingFrom ?? null,
+      settingProblems: status.settingProblems,
+      generator: status.generator ?? null,
+      claims: status.claims,
+      listCurrent: status.isListCurrent,
+      images: status.images.map((image) => ({
         kernel: image.kernel,
         path: image.path,
         running: image.running,
@@ -74,9 +61,9 @@ export default class BootStatusCommand extends BaseCommand {
         current: image.current ?? null,
         problem: image.problem ?? null,
       })),
-      overrules,
-      obstacle: obstacle ?? null,
-      advice,
+      overrules: status.overrules,
+      obstacle: status.obstacle ?? null,
+      advice: status.advice,
     };
   }
 }
